@@ -1,0 +1,257 @@
+"""The errors of composefs: one table of kinds, exceptions and exit statuses.
+
+A kind is the word by which an error travels over the extension protocol (docs/protocol.md, "Errors") and by which
+programs tell errors apart; the exception class carries it inside this process, and the command line turns it into an
+exit status.  The three columns stand once, here, as class attributes.
+
+A message says what failed and on which object, path or URL; ``hint`` says what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import ClassVar
+
+__all__ = [
+    "KINDS",
+    "BusyError",
+    "CancelledError",
+    "ComposefsError",
+    "ConflictError",
+    "CorruptError",
+    "ExistsError",
+    "ExtensionError",
+    "FormatError",
+    "InputOutputError",
+    "MissingObjectError",
+    "NetworkError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "ReadOnlyError",
+    "TooLargeError",
+    "UnsupportedError",
+    "UsageError",
+    "error_of_kind",
+    "from_os_error",
+]
+
+
+class ComposefsError(Exception):
+    """Any failure that a user should read as one line; the catch-all kind ``other``.
+
+    ``hint`` is the remedy, ``subject`` the object id, path or URL concerned, ``causes`` the messages below this one
+    (outermost first), ``retryable`` whether the same call may succeed later.
+    """
+
+    kind: ClassVar[str] = "other"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        subject: str | None = None,
+        causes: tuple[str, ...] = (),
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.subject = subject
+        self.causes = causes
+        self.retryable = retryable
+
+
+class UsageError(ComposefsError):
+    """The command line or a call's arguments are wrong."""
+
+    kind = "usage"
+    exit_status = 2
+
+
+class NotFoundError(ComposefsError):
+    """A named repository, ref, stream, image, file or remote thing does not exist."""
+
+    kind = "not_found"
+    exit_status = 3
+
+
+class ExistsError(ComposefsError):
+    """A name is taken and may not be replaced."""
+
+    kind = "exists"
+    exit_status = 4
+
+
+class ConflictError(ComposefsError):
+    """What a caller expected to find was changed by somebody else."""
+
+    kind = "conflict"
+    exit_status = 4
+
+
+class BusyError(ComposefsError):
+    """A lock is held by another process."""
+
+    kind = "busy"
+    exit_status = 4
+
+
+class CorruptError(ComposefsError):
+    """Bytes do not have the digest, size or verity that they should have."""
+
+    kind = "corrupt"
+    exit_status = 5
+
+
+class FormatError(ComposefsError):
+    """A file or message is malformed.  ``offset`` is the byte (or line, for text) where it was noticed."""
+
+    kind = "invalid"
+    exit_status = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        offset: int | None = None,
+        hint: str | None = None,
+        subject: str | None = None,
+        causes: tuple[str, ...] = (),
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, subject=subject, causes=causes, retryable=retryable)
+        self.offset = offset
+
+
+class MissingObjectError(ComposefsError):
+    """An id names an object that the repository does not hold."""
+
+    kind = "missing_object"
+    exit_status = 5
+
+
+class NetworkError(ComposefsError):
+    """A transfer failed."""
+
+    kind = "network"
+    exit_status = 6
+
+
+class PermissionDeniedError(ComposefsError):
+    """The user, or the extension's manifest, does not allow it."""
+
+    kind = "permission"
+    exit_status = 7
+
+
+class ReadOnlyError(ComposefsError):
+    """The repository cannot be written."""
+
+    kind = "read_only"
+    exit_status = 7
+
+
+class NoSpaceError(ComposefsError):
+    """The disk or a quota is full."""
+
+    kind = "no_space"
+    exit_status = 8
+
+
+class TooLargeError(ComposefsError):
+    """A limit was exceeded."""
+
+    kind = "too_large"
+    exit_status = 8
+
+
+class InputOutputError(ComposefsError):
+    """The operating system failed a read or write in some other way."""
+
+    kind = "io"
+    exit_status = 1
+
+
+class UnsupportedError(ComposefsError):
+    """This version, kernel or repository cannot do it."""
+
+    kind = "unsupported"
+    exit_status = 9
+
+
+class ProtocolError(ComposefsError):
+    """The other side of the extension protocol broke a rule."""
+
+    kind = "protocol_error"
+    exit_status = 10
+
+
+class ExtensionError(ComposefsError):
+    """An extension died, never answered, or could not be started."""
+
+    kind = "extension_failed"
+    exit_status = 10
+
+
+class CancelledError(ComposefsError):
+    """The user interrupted the command (128 + SIGINT)."""
+
+    kind = "cancelled"
+    exit_status = 130
+
+
+_BY_KIND: dict[str, type[ComposefsError]] = {
+    cls.kind: cls
+    for cls in (
+        ComposefsError,
+        UsageError,
+        NotFoundError,
+        ExistsError,
+        ConflictError,
+        BusyError,
+        CorruptError,
+        FormatError,
+        MissingObjectError,
+        NetworkError,
+        PermissionDeniedError,
+        ReadOnlyError,
+        NoSpaceError,
+        TooLargeError,
+        InputOutputError,
+        UnsupportedError,
+        ProtocolError,
+        ExtensionError,
+        CancelledError,
+    )
+}
+
+KINDS: tuple[str, ...] = tuple(_BY_KIND)
+"""Every kind, ``other`` first."""
+
+
+def error_of_kind(kind: str) -> type[ComposefsError]:
+    """Return the exception class for a kind; an unknown kind is ``other``."""
+    return _BY_KIND.get(kind, ComposefsError)
+
+
+def from_os_error(error: OSError, what: str) -> ComposefsError:
+    """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    message = f"{what}: {reason}"
+    subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+    match error.errno:
+        case errno.ENOENT:
+            return NotFoundError(message, subject=subject)
+        case errno.EROFS:
+            return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
+        case errno.EACCES | errno.EPERM:
+            return PermissionDeniedError(message, subject=subject, hint="check the owner and mode, or run as root")
+        case errno.ENOSPC | errno.EDQUOT:
+            return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
+        case _:
+            return InputOutputError(message, subject=subject)
