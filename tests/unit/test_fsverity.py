@@ -1,0 +1,94 @@
+"""The ioctls of fs-verity: requests are laid out as the kernel wants them, and every refusal has its error."""
+
+import errno
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from composefs import fsverity
+from composefs.digest import SHA256, SHA512
+from composefs.errors import BusyError, InputOutputError, UnsupportedError
+
+
+@pytest.fixture
+def fd(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    fd = os.open(path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def test_a_file_without_verity_measures_as_none(fd: int) -> None:
+    assert fsverity.measure(fd) is None
+
+
+def test_measure_reads_the_kernels_answer(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_fd: int, request: int, buffer: bytearray) -> int:
+        assert request == 0xC0046686
+        assert struct.unpack_from("=HH", buffer) == (0, 64)
+        buffer[:36] = struct.pack("=HH", 1, 32) + b"d" * 32
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", answer)
+    assert fsverity.measure(fd) == (SHA256, b"d" * 32)
+
+
+def test_measure_of_an_unknown_algorithm(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_fd: int, _request: int, buffer: bytearray) -> int:
+        buffer[:4] = struct.pack("=HH", 9, 32)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", answer)
+    with pytest.raises(UnsupportedError, match="algorithm 9"):
+        fsverity.measure(fd)
+
+
+def test_enable_sends_struct_fsverity_enable_arg(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(fcntl, "ioctl", lambda _fd, request, buffer: seen.append((request, buffer)))
+    fsverity.enable(fd, SHA512)
+    request, buffer = seen[0]
+    assert request == 0x40806685
+    assert len(buffer) == (request >> 16) & 0x3FFF == 128
+    assert struct.unpack_from("=III", buffer) == (1, 2, 4096)
+    assert not any(buffer[12:])
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ETXTBSY, BusyError),
+        (errno.EOPNOTSUPP, UnsupportedError),
+        (errno.ENOTTY, UnsupportedError),
+        (errno.EINVAL, UnsupportedError),
+        (errno.EIO, InputOutputError),
+    ],
+)
+def test_refusals_of_enable(fd: int, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    with pytest.raises(error, match="enabling fs-verity"):
+        fsverity.enable(fd, SHA256)
+
+
+def test_enabling_twice_is_no_error(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise OSError(errno.EEXIST, "exists")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    fsverity.enable(fd, SHA256)
+
+
+def test_an_unexpected_failure_of_measure_is_reported(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "ioctl", fail)
+    with pytest.raises(InputOutputError, match="measuring fs-verity"):
+        fsverity.measure(fd)
