@@ -1,0 +1,360 @@
+"""The core as an extension sees it: what ``initialize`` told, and the protocol's calls as methods.
+
+Every method that is a call returns a :class:`~composefs_ext.connection.Pending`; ``.result()`` waits for the answer.
+So ``core.object_has(ids).result()`` is a plain call, and a fetcher that keeps several batches on their way sends first
+and asks later.  A failure that nobody asks about is not lost: it fails the run at its end.
+
+Lists may have any length: what does not fit a message is staged, and the file removed after the answer.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.connection import UNANSWERED, Connection, Pending
+from composefs_ext.errors import TooLargeError, UnsupportedError, from_wire
+from composefs_ext.progress import Progress
+from composefs_ext.staging import Staging
+from composefs_ext.wire import LINE_LIMIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from composefs_ext.rows import (
+        FileRow,
+        ImageName,
+        NamedStream,
+        Published,
+        RefRow,
+        RefUpdate,
+        Stored,
+        StoredRow,
+        StreamName,
+    )
+
+__all__ = ["PROTOCOL_VERSION", "Core", "Repository", "Stream"]
+
+PROTOCOL_VERSION = 1
+
+_ROWS = 1000
+_PROGRESS_PER_SECOND = 10
+_INLINE_CHARACTERS = LINE_LIMIT // 4
+"""A list of strings longer than this in sum is staged although it has few rows."""
+
+
+class Repository:
+    """What an extension may know of the open repository: all strings and flags as ``initialize`` gave them.
+
+    ``algorithm`` is ``sha256`` or ``sha512``; ``objects`` is the directory of the objects, XX/YYYY…, where they may be
+    read directly, or None; ``erofs_default`` is the EROFS format of images unless a call names another one, and
+    ``erofs_extra`` the further ones that the repository wants of every image.
+    """
+
+    __slots__ = ("algorithm", "block_size", "erofs_default", "erofs_extra", "objects", "path", "secure", "writable")
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        formats = members.get("erofs_formats") or {}
+        self.algorithm: str = members["algorithm"]
+        self.block_size: int = members.get("block_size", 4096)
+        self.erofs_default: int = formats.get("default", 1)
+        self.erofs_extra: tuple[int, ...] = tuple(formats.get("extra", ()))
+        self.secure: bool = members.get("secure", False)
+        self.writable: bool = members.get("writable", False)
+        self.path: str | None = members.get("path")
+        self.objects: str | None = members.get("objects")
+
+
+class Stream:
+    """A stream's parts, as far as ``stream_get`` asked for them.
+
+    ``chunks`` are the splitstream's numbers: ``-n`` for the next n bytes of the inline data, ``i`` ≥ 0 for the object
+    ``object_refs[i]``.  ``inline`` is the name of a staged file, which is yours to remove.
+    """
+
+    __slots__ = ("chunks", "content_type", "id", "inline", "name", "named_refs", "object_refs", "size")
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.id: str = answer["id"]
+        self.content_type: str = answer["content_type"]
+        self.size: int = answer["size"]
+        self.name: str | None = answer.get("name")
+        self.named_refs: list[tuple[str, str]] = [(name, ref) for name, ref in answer.get("named_refs", ())]
+        self.inline: str | None = None
+        self.chunks: list[int] = []
+        self.object_refs: list[str] = []
+
+
+class Core(Connection):
+    """The other end of the wire.  ``main`` makes one and passes it to the handler.
+
+    ``repository`` is None for a command whose manifest asks for none; ``staging`` hands out and reads staged files;
+    ``cache`` is a directory for what makes the next run cheap (None: no cache; it may be emptied at any time);
+    ``limits`` and ``features`` are as ``initialize`` announced and agreed them.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        super().__init__(read_fd, write_fd)
+        self.name = ""
+        self.repository: Repository | None = None
+        self.staging = Staging(".")
+        self.cache: str | None = None
+        self.limits: dict[str, int] = {}
+        self.features: tuple[str, ...] = ()
+        self.debug = False  # the user asked for everything: send log messages of level debug too
+
+    def accept(self, params: dict[str, Any], features: Sequence[str] = ()) -> dict[str, Any]:
+        """Take in the parameters of ``initialize`` and return the result to answer it with."""
+        if PROTOCOL_VERSION not in params.get("versions", ()):
+            raise UnsupportedError(
+                f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
+                hint="update the one of the two that is older",
+            )
+        self.features = tuple(feature for feature in params.get("features", ()) if feature in features)
+        self.name = params.get("extension", "")
+        repository = params.get("repository")
+        self.repository = Repository(repository) if repository else None
+        self.staging = Staging(params["staging"])
+        self.cache = params.get("cache")
+        self.limits = params.get("limits") or {}
+        self.unanswered = self.limits.get("unanswered", UNANSWERED)
+        self.stray_field = params.get("strict") is True
+        return {"version": PROTOCOL_VERSION, "features": list(self.features)}
+
+    # Objects
+
+    def object_put(self, files: Sequence[FileRow]) -> Pending[list[Stored]]:
+        """Give staged files to the core, which takes those that it stores out of staging.
+
+        The result has a row for each file, in the same order; the first row that failed raises its error (the other
+        rows were stored all the same; ``object_put_each`` shows them).
+        """
+        return self._object_put(files, _all_stored)
+
+    def object_put_each(self, files: Sequence[FileRow]) -> Pending[list[StoredRow]]:
+        """Like ``object_put``, but a failed row is returned, with its ``error``; see ``errors.from_wire``."""
+        return self._object_put(files, lambda answer: answer["objects"])
+
+    def object_has(self, ids: Sequence[str]) -> Pending[list[bool]]:
+        """Ask which of these objects the repository holds."""
+        params, staged = self._lists(ids=ids)
+        decode = self._listed("present", params, many=len(ids) > self._rows)
+        return self.send("object.has", params, decode=decode, staged=staged)
+
+    def object_get(self, object_id: str, into: str) -> Pending[int]:
+        """Have an object copied (or reflinked) to the new staged file ``into``; the result is its size."""
+        return self.send("object.get", {"id": object_id, "into": into}, decode=lambda answer: answer["size"])
+
+    # Streams
+
+    def stream_put(
+        self,
+        content_type: str,
+        *,
+        chunks: Sequence[int],
+        object_refs: Sequence[str] = (),
+        named_refs: Sequence[tuple[str, str]] = (),
+        inline: str | None = None,
+    ) -> Pending[Stored]:
+        """Store a splitstream without naming it.
+
+        ``content_type`` is 16 hex digits; ``inline`` names the staged file with the inline bytes; ``object_refs`` are
+        the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.
+        """
+        params, staged = self._lists(chunks=chunks, object_refs=object_refs, named_refs=named_refs)
+        params["content_type"] = content_type
+        if inline is not None:
+            params["inline"] = inline
+        return self.send("stream.put", params, decode=_stored, staged=staged)
+
+    def stream_get(
+        self,
+        *,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002  the protocol's word
+        ref: str | None = None,
+        source: str | None = None,
+        inline: bool = False,
+        chunks: bool = False,
+        object_refs: bool = False,
+    ) -> Pending[Stream]:
+        """Read a stream that is given by exactly one of name, id and ref (DIR/NAME); ``source`` is another repository.
+
+        The flags say which of its parts are wanted.
+        """
+        params = _without_none({"name": name, "id": id, "ref": ref, "from": source})
+        wanted = {"inline": inline, "chunks": chunks, "object_refs": object_refs}
+        files = {part: self.staging.new_name(part) for part, is_wanted in wanted.items() if is_wanted}
+        params.update({f"{part}_into": file for part, file in files.items()})
+
+        def decode(answer: dict[str, Any]) -> Stream:
+            stream = Stream(answer)
+            stream.inline = files.get("inline")
+            if "chunks" in files:
+                stream.chunks = self.staging.read_rows(files["chunks"])
+            if "object_refs" in files:
+                stream.object_refs = self.staging.read_rows(files["object_refs"])
+            return stream
+
+        return self.send("stream.get", params, decode=decode)
+
+    def stream_cat(
+        self,
+        *,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002  the protocol's word
+        ref: str | None = None,
+        into: str | None = None,
+    ) -> Pending[int]:
+        """Reassemble a stream into the new staged file ``into``, or onto the user's standard output; returns the size."""
+        params = _without_none({"name": name, "id": id, "ref": ref, "into": into})
+        if into is None:
+            params["stdout"] = True
+        return self.send("stream.cat", params, decode=lambda answer: answer["size"])
+
+    def stream_list(
+        self, prefix: str | None = None, content_type: str | None = None, source: str | None = None
+    ) -> Pending[list[NamedStream]]:
+        """List named streams."""
+        params = _without_none({"prefix": prefix, "content_type": content_type, "from": source})
+        return self.send("stream.list", params, decode=self._listed("streams", params))
+
+    # Images
+
+    def image_put(self, dump: str, *, erofs_format: int | None = None, expect: str | None = None) -> Pending[Stored]:
+        """Make an image of the staged dumpfile and store it, without a name; its objects must be in the repository."""
+        params = _without_none({"dump": dump, "format": erofs_format, "expect": expect})
+        return self.send("image.put", params, decode=_stored)
+
+    def image_digest(self, dump: str, *, erofs_format: int | None = None) -> Pending[Stored]:
+        """Tell what ``image_put`` would return, and store nothing."""
+        return self.send("image.digest", _without_none({"dump": dump, "format": erofs_format}), decode=_stored)
+
+    def image_dump(self, dump: str, into: str) -> Pending[int]:
+        """Write the staged dumpfile in canonical order and spelling to the new staged file ``into``."""
+        return self.send("image.dump", {"dump": dump, "into": into}, decode=lambda answer: answer["size"])
+
+    def image_mount(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        **options: object,  # noqa: A002
+    ) -> Pending[dict[str, Any]]:
+        """Mount an image on ``path`` (needs the permission ``mount``); options: upperdir, workdir, read_write."""
+        params = _without_none({"path": path, "name": name, "id": id, "options": _without_none(options) or None})
+        return self.send("image.mount", params)
+
+    # Names
+
+    def publish(
+        self,
+        *,
+        streams: Sequence[StreamName] = (),
+        images: Sequence[ImageName] = (),
+        refs: Sequence[RefUpdate] = (),
+        remove_refs: Sequence[str] = (),
+    ) -> Pending[Published]:
+        """Make things visible: one durability barrier, then the names in this order; all of the call or nothing."""
+        params, staged = self._lists(streams=streams, images=images, refs=refs, remove_refs=remove_refs)
+        return self.send("publish", params, decode=_published, staged=staged)
+
+    def ref_get(self, name: str, source: str | None = None) -> Pending[RefRow]:
+        """Look up a ref, DIR/NAME; NotFoundError when there is none."""
+        return self.send("ref.get", _without_none({"name": name, "from": source}), decode=_ref)
+
+    def ref_list(self, prefix: str | None = None, source: str | None = None) -> Pending[list[RefRow]]:
+        """List refs whose name starts with ``prefix``."""
+        params = _without_none({"prefix": prefix, "from": source})
+        return self.send("ref.list", params, decode=self._listed("refs", params))
+
+    # What the user sees
+
+    def progress(self, label: str, *, total: int | None = None, unit: str = "items") -> Progress:
+        """Start a line of progress; ``unit`` is ``bytes`` or ``items``."""
+        interval = 1 / self.limits.get("progress_per_second", _PROGRESS_PER_SECOND)
+        return Progress(self.notify, label, total=total, unit=unit, interval=interval)
+
+    def log(self, level: str, message: str) -> None:
+        """Tell the user something: level ``debug``, ``info``, ``warning`` or ``error``.  Debug goes only where wanted."""
+        if level != "debug" or self.debug:
+            self.notify("log", {"level": level, "message": message[: LINE_LIMIT // 16]})
+
+    def output(self, text: str) -> None:
+        """Print to the user's standard output.  With --json the core drops it and prints the run's result instead."""
+        try:
+            self.notify("output", {"text": text})
+        except TooLargeError:
+            self.output_file(self.staging.write(text.encode("utf-8", "surrogateescape"), "output"))
+
+    def output_file(self, name: str) -> None:
+        """Print a staged file to the user's standard output; the core removes it."""
+        self.notify("output", {"file": name})
+
+    # Lists of any length
+
+    @property
+    def _rows(self) -> int:
+        return self.limits.get("rows", _ROWS)
+
+    def _lists(self, **lists: Sequence[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return parameters that hold the lists inline or name staged files, and the paths of those files."""
+        params: dict[str, Any] = {}
+        staged: list[str] = []
+        for key, rows in lists.items():
+            if len(rows) > self._rows or _characters(rows) > _INLINE_CHARACTERS:
+                params[f"{key}_file"] = self.staging.write_rows(rows, key)
+                staged.append(self.staging.path_of(params[f"{key}_file"]))
+            elif rows:
+                params[key] = list(rows)
+        return params, tuple(staged)
+
+    def _listed(self, key: str, params: dict[str, Any], *, many: bool = True) -> Callable[[dict[str, Any]], list[Any]]:
+        """Ask, in ``params``, for the list ``key`` in a file if there may be many; return what reads the answer."""
+        if not many:
+            return lambda answer: answer[key]
+        into = params[f"{key}_into"] = self.staging.new_name(key)
+        return lambda _answer: self.staging.read_rows(into)
+
+    def _object_put(self, files: Sequence[FileRow], decode: Callable[[dict[str, Any]], Any]) -> Pending[Any]:
+        if len(files) <= self._rows:
+            return self.send("object.put", {"files": files}, decode=decode)
+        params, staged = self._lists(files=files)
+        read = self._listed("objects", params)
+        return self.send("object.put", params, decode=lambda a: decode({"objects": read(a)}), staged=staged)
+
+
+def _all_stored(answer: dict[str, Any]) -> list[Any]:
+    rows: list[Any] = answer["objects"]
+    for row in rows:
+        if "error" in row:
+            raise from_wire(row["error"])
+    return rows
+
+
+def _stored(answer: dict[str, Any]) -> Stored:
+    return {"id": answer["id"], "size": answer["size"]}
+
+
+def _published(answer: dict[str, Any]) -> Published:
+    return {
+        "streams": answer.get("streams", []),
+        "images": answer.get("images", []),
+        "refs": answer.get("refs", []),
+        "remove_refs": answer.get("remove_refs", []),
+    }
+
+
+def _ref(answer: dict[str, Any]) -> RefRow:
+    return {"name": answer["name"], "target": answer["target"], "id": answer["id"]}
+
+
+def _characters(rows: Sequence[Any]) -> int:
+    """Estimate what the rows take in a message; exact where it matters, for strings."""
+    return sum(
+        len(row) if isinstance(row, str) else 200 if isinstance(row, dict | tuple | list) else 12 for row in rows
+    )
+
+
+def _without_none(members: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in members.items() if value is not None}

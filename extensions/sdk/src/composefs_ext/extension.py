@@ -1,0 +1,149 @@
+"""Start an extension: ``main`` guards standard input and output, shakes hands, runs the command and reports its end.
+
+    def pull(request, core): ...
+
+    def main():
+        composefs_ext.main(pull)
+
+While the handler runs, the wire is on descriptors that nobody else knows: ``print`` goes to standard error, and reading
+standard input finds its end, so that neither a stray print nor a child process can break the conversation.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from composefs_ext.core import Core
+from composefs_ext.errors import CancelledError, CoreGoneError, ExtError, ProtocolError, from_exception, to_wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+    from typing import Any, NoReturn
+
+    Handler = Callable[["Request", Core], "dict[str, Any] | None"]
+
+__all__ = ["Request", "main", "serve"]
+
+_DEBUG_VERBOSITY = 2
+
+EXIT_PROTOCOL = 10
+"""Exit status when the conversation broke down and no answer could carry the reason."""
+
+
+class Request:
+    """The command to run: its words (``["remote", "add"]``), and its arguments as the manifest declares them.
+
+    ``verbosity`` is the number of ``-v`` less that of ``-q``; ``json`` tells that the user wants the result object.
+    """
+
+    __slots__ = ("arguments", "color", "command", "json", "verbosity")
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        options = params.get("options") or {}
+        self.command: tuple[str, ...] = tuple(params["command"])
+        self.arguments: dict[str, Any] = params.get("arguments") or {}
+        self.verbosity: int = options.get("verbosity", 0)
+        self.json: bool = options.get("json", False)
+        self.color: bool = options.get("color", False)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an argument's value, or the default when the user did not give it."""
+        value = self.arguments.get(name)
+        return default if value is None else value
+
+
+def main(handler: Handler, *, features: Sequence[str] = ()) -> NoReturn:
+    """Serve one run over standard input and output and exit.
+
+    ``handler(request, core)`` does the work.  What it returns is the run's result: a dictionary, with ``status`` 0 or 1
+    for the exit status of ``cfsctl`` if wanted, or None for an empty one.  An exception becomes an error with its kind;
+    one that is not of ``composefs_ext.errors`` becomes one line, with the traceback in the debug log.
+    ``features`` are the optional parts of the protocol that the handler can use.
+    """
+    if os.isatty(0):
+        name = os.path.basename(sys.argv[0])
+        print(f"{name}: this is an extension of cfsctl, run it as: cfsctl {name.rpartition('-')[2]} …", file=sys.stderr)
+        sys.exit(2)
+    core = Core(*_guard_stdio())
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
+        core.cancel()
+
+    signal.signal(signal.SIGTERM, terminate)
+    sys.exit(serve(core, handler, features=features))
+
+
+def serve(core: Core, handler: Handler, *, features: Sequence[str] = ()) -> int:
+    """Handle one ``initialize`` and one ``run`` on a connection, until the core closes it; return the exit status."""
+    try:
+        request = _next(core, "initialize")
+        try:
+            core.answer(request, core.accept(request.get("params") or {}, features))
+        except ExtError as error:
+            core.answer_error(request, to_wire(error))
+            return _wait_for_end(core)
+        request = _next(core, "run")
+        outcome = _run(core, request, handler)
+        if isinstance(outcome, ExtError):
+            core.answer_error(request, to_wire(outcome))
+        else:
+            core.answer(request, outcome)
+        return _wait_for_end(core)
+    except CoreGoneError:
+        return 0
+    except CancelledError:
+        return 0  # cancelled while nothing ran
+    except ProtocolError as error:
+        print(f"the conversation with cfsctl broke down: {error}", file=sys.stderr)
+        return EXIT_PROTOCOL
+
+
+def _run(core: Core, message: dict[str, Any], handler: Handler) -> dict[str, Any] | ExtError:
+    """Call the handler; return its result or the error to answer with."""
+    try:
+        request = Request(message.get("params") or {})
+        core.debug = request.verbosity >= _DEBUG_VERBOSITY
+        result = handler(request, core)
+        core.drain()
+    except (CoreGoneError, ProtocolError):
+        raise
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  whatever a handler raises is reported as one line
+        report = from_exception(error)
+        if report is not error and core.debug and not core.closed:
+            import traceback
+
+            core.log("debug", "".join(traceback.format_exception(error)))
+        return report
+    return result or {}
+
+
+def _next(core: Core, method: str) -> dict[str, Any]:
+    """Wait for the core's next call, which must be this one."""
+    while not core.requests:
+        core.pump(None)
+    request = core.requests.popleft()
+    if request.get("method") != method:
+        raise ProtocolError(f"cfsctl called {request.get('method')!r} where {method!r} was due")
+    return request
+
+
+def _wait_for_end(core: Core) -> int:
+    while not core.closed:
+        core.pump(None)
+    return 0
+
+
+def _guard_stdio() -> tuple[int, int]:
+    """Move the wire to descriptors of our own; standard input becomes empty, standard output standard error."""
+    read_fd = os.dup(0)  # dup makes descriptors that children do not inherit
+    write_fd = os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return read_fd, write_fd

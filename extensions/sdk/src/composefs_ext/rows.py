@@ -1,0 +1,96 @@
+"""The shapes of rows on the wire, for type checkers.
+
+Imported under ``TYPE_CHECKING`` only: at run time they are plain dictionaries, and typing costs start-up time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+__all__ = [
+    "Conflict",
+    "FileRow",
+    "ImageName",
+    "NamedStream",
+    "Published",
+    "RefRow",
+    "RefUpdate",
+    "Stored",
+    "StoredRow",
+    "StreamName",
+]
+
+Conflict = Literal["keep", "replace", "fail"]
+
+
+class FileRow(TypedDict):
+    """A staged file to take in.  ``expect`` is the id that it must turn out to have."""
+
+    name: str
+    size: NotRequired[int]
+    expect: NotRequired[str]
+
+
+class Stored(TypedDict):
+    """What the core made of a staged file, stream or image; ``stored`` tells how, for objects."""
+
+    id: str
+    size: int
+    stored: NotRequired[Literal["moved", "reflinked", "copied", "present"]]
+
+
+class StoredRow(TypedDict, total=False):
+    """One row of object.put's answer: a Stored, or the error of this row alone."""
+
+    id: str
+    size: int
+    stored: str
+    error: dict[str, Any]
+
+
+class StreamName(TypedDict):
+    """A stream to name.  ``expect`` is the id that the name must have now, None for "no such name"."""
+
+    name: str
+    id: str
+    if_exists: NotRequired[Conflict]
+    expect: NotRequired[str | None]
+
+
+class ImageName(TypedDict):
+    """An image to list under images/, and the ref to give it."""
+
+    id: str
+    ref: NotRequired[str]
+
+
+class RefUpdate(TypedDict):
+    """A ref, DIR/NAME, to point to the stream named ``target``."""
+
+    name: str
+    target: str
+    expect: NotRequired[str | None]
+
+
+class NamedStream(TypedDict):
+    """A stream's name and id."""
+
+    name: str
+    id: str
+
+
+class RefRow(TypedDict):
+    """A ref, the name of the stream that it points to, and that stream's id."""
+
+    name: str
+    target: str
+    id: str
+
+
+class Published(TypedDict):
+    """What was there before: each row has its name or id, and ``previous`` where there was something."""
+
+    streams: list[dict[str, Any]]
+    images: list[dict[str, Any]]
+    refs: list[dict[str, Any]]
+    remove_refs: list[dict[str, Any]]

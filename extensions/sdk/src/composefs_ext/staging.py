@@ -1,0 +1,75 @@
+"""Files in staging: the flat directory through which everything bulky travels (docs/protocol.md, "Staging").
+
+The core takes staged files by name.  A list of more rows than fit a message travels as JSON Lines, one element a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, BinaryIO
+
+__all__ = ["Staging"]
+
+
+class Staging:
+    """The staging directory of a run, and names in it that no other file has.
+
+    ``path`` is its absolute path.  Names made here are the prefix and a running number; those that an extension makes
+    up itself are free as long as they do not collide: ``[A-Za-z0-9._-]``, not starting with a dot or ``core-``.
+    """
+
+    __slots__ = ("_count", "_tag", "path")
+
+    def __init__(self, path: str, tag: str = "") -> None:
+        """``tag`` sets the names of one process apart from those of another that stages in the same directory."""
+        self.path = path
+        self._tag = tag
+        self._count = 0
+
+    def new_name(self, prefix: str = "f") -> str:
+        """Return a name that has not been handed out before."""
+        self._count += 1
+        return f"{prefix}{self._tag}-{self._count}"
+
+    def path_of(self, name: str) -> str:
+        """Return the absolute path of a staged file."""
+        return f"{self.path}/{name}"
+
+    def create(self, name: str) -> BinaryIO:
+        """Open a new staged file for writing; an existing name is an error."""
+        return open(self.path_of(name), "xb")
+
+    def write(self, data: bytes, prefix: str = "f") -> str:
+        """Stage a new file with this content and return its name."""
+        name = self.new_name(prefix)
+        with self.create(name) as file:
+            file.write(data)
+        return name
+
+    def write_rows(self, rows: Iterable[Any], prefix: str = "rows") -> str:
+        """Stage a list as JSON Lines and return the file's name."""
+        encode = json.JSONEncoder(separators=(",", ":")).encode
+        name = self.new_name(prefix)
+        with self.create(name) as file:
+            file.writelines(encode(row).encode() + b"\n" for row in rows)
+        return name
+
+    def read(self, name: str) -> bytes:
+        """Return a staged file's content and remove the file."""
+        path = self.path_of(name)
+        with open(path, "rb") as file:
+            data = file.read()
+        os.unlink(path)
+        return data
+
+    def read_rows(self, name: str) -> list[Any]:
+        """Return the list in a JSON Lines file and remove the file."""
+        lines = self.read(name).splitlines()
+        # One call for the whole list: a call for each row costs more than the parsing.
+        rows: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
+        return rows

@@ -1,0 +1,65 @@
+"""Framing: one JSON-RPC 2.0 object a line, UTF-8, at most 1 MiB (docs/protocol.md, "Framing").
+
+Only bytes and dictionaries here; descriptors, calls and answers are in ``connection``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from composefs_ext.errors import ProtocolError, TooLargeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["LINE_LIMIT", "LineBuffer", "decode", "encode"]
+
+LINE_LIMIT = 1 << 20
+"""Bytes of the longest line, its newline included."""
+
+# One encoder for all messages: json.dumps with options builds a new one a call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return the line for a message; raise TooLargeError when it would be over the limit."""
+    try:
+        line = _encode(message).encode() + b"\n"
+    except UnicodeEncodeError:
+        # A lone surrogate (a path that is no UTF-8, say) cannot travel as UTF-8; as an escape it can.
+        line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if len(line) > LINE_LIMIT:
+        raise TooLargeError(
+            f"{message.get('method', 'an answer')}: a message of {len(line)} bytes is over the limit of {LINE_LIMIT}",
+            hint="pass long lists as staged files",
+        )
+    return line
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Parse one line without its newline; raise ProtocolError when it is not one JSON object."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the core sent a line that is not JSON: {line[:80]!r}") from error
+    if not isinstance(message, dict):
+        raise ProtocolError(f"the core sent {line[:80]!r} where a JSON object was due")
+    return message
+
+
+class LineBuffer:
+    """Cuts a stream of reads into lines, however the reads fall."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what one read returned; return the lines that it completes, without their newlines."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        if len(rest) >= LINE_LIMIT or any(len(line) >= LINE_LIMIT for line in lines):
+            raise ProtocolError(f"the core sent a line of more than {LINE_LIMIT} bytes")
+        self._rest = rest
+        return lines
