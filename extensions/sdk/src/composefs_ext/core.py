@@ -170,7 +170,7 @@ class Core(Connection):
         self,
         *,
         name: str | None = None,
-        id: str | None = None,  # noqa: A002  the protocol's word
+        id: str | None = None,
         ref: str | None = None,
         source: str | None = None,
         inline: bool = False,
@@ -201,11 +201,11 @@ class Core(Connection):
         self,
         *,
         name: str | None = None,
-        id: str | None = None,  # noqa: A002  the protocol's word
+        id: str | None = None,
         ref: str | None = None,
         into: str | None = None,
     ) -> Pending[int]:
-        """Reassemble a stream into the new staged file ``into``, or onto the user's standard output; returns the size."""
+        """Reassemble a stream into the new staged file ``into``, or onto standard output; returns the size."""
         params = _without_none({"name": name, "id": id, "ref": ref, "into": into})
         if into is None:
             params["stdout"] = True
@@ -239,7 +239,7 @@ class Core(Connection):
         *,
         name: str | None = None,
         id: str | None = None,
-        **options: object,  # noqa: A002
+        **options: object,
     ) -> Pending[dict[str, Any]]:
         """Mount an image on ``path`` (needs the permission ``mount``); options: upperdir, workdir, read_write."""
         params = _without_none({"path": path, "name": name, "id": id, "options": _without_none(options) or None})
@@ -276,7 +276,7 @@ class Core(Connection):
         return Progress(self.notify, label, total=total, unit=unit, interval=interval)
 
     def log(self, level: str, message: str) -> None:
-        """Tell the user something: level ``debug``, ``info``, ``warning`` or ``error``.  Debug goes only where wanted."""
+        """Tell the user something: level ``debug`` (sent only where wanted), ``info``, ``warning`` or ``error``."""
         if level != "debug" or self.debug:
             self.notify("log", {"level": level, "message": message[: LINE_LIMIT // 16]})
 
@@ -351,9 +351,7 @@ def _ref(answer: dict[str, Any]) -> RefRow:
 
 def _characters(rows: Sequence[Any]) -> int:
     """Estimate what the rows take in a message; exact where it matters, for strings."""
-    return sum(
-        len(row) if isinstance(row, str) else 200 if isinstance(row, dict | tuple | list) else 12 for row in rows
-    )
+    return sum(len(row) if isinstance(row, str) else 12 if isinstance(row, int) else 200 for row in rows)
 
 
 def _without_none(members: dict[str, Any]) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def entry(
     """Return the line for one inode.
 
     ``mode`` is the full st_mode; ``mtime`` seconds and nanoseconds.  A symbolic link has its target as ``payload`` and
-    the target's length as ``size``.  A regular file has its bytes as ``content``, or the id of its object as ``digest``,
-    which gives the payload too.  ``xattrs`` is what :func:`xattrs` returned.
+    the target's length as ``size``.  A regular file has its bytes as ``content``, or the id of its object as
+    ``digest``, which gives the payload too.  ``xattrs`` is what :func:`xattrs` returned.
     """
     field = object_path(digest).encode() if digest is not None and payload is None else optional(payload)
     return b"%b %d %o %d %d %d %d %d.%d %b %b %b%b\n" % (

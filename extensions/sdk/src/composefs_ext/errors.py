@@ -254,11 +254,9 @@ def from_exception(error: BaseException) -> ExtError:
         case MemoryError():
             return ExtError("out of memory")
         case _:
-            words = " ".join(str(error).split())
+            words = " ".join([f"internal error: {type(error).__name__}:", *str(error).split()])
             return ExtError(
-                f"internal error: {type(error).__name__}: {words}"
-                if words
-                else f"internal error: {type(error).__name__}",
+                words,
                 hint="this is a defect of the extension; run again with -v -v to see where it happened",
             )
 

@@ -70,7 +70,7 @@ def main(handler: Handler, *, features: Sequence[str] = ()) -> NoReturn:
         sys.exit(2)
     core = Core(*_guard_stdio())
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def terminate(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
         core.cancel()
 
