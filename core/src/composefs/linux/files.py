@@ -1,0 +1,206 @@
+"""New files, directories by descriptor, and the barrier: openat(2), open(2) with O_TMPFILE, linkat(2), syncfs(2)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import secrets
+from types import TracebackType
+from typing import Self
+
+from composefs.linux.locks import lock
+
+__all__ = [
+    "NewFile",
+    "hold",
+    "open_directory",
+    "open_file",
+    "open_or_make_directory",
+    "remove_tree",
+    "sync_directory",
+    "sync_file_system",
+    "write_all",
+]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TEMPORARY_NAME_BYTES = 12
+_SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that it locked
+
+
+def open_directory(name: str, at: int) -> int:
+    """Open a directory that must not be a symlink."""
+    return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+
+
+def open_or_make_directory(name: str, at: int, mode: int = 0o755) -> int:
+    """Open a directory, making it first where it is missing."""
+    try:
+        return open_directory(name, at)
+    except FileNotFoundError:
+        # Somebody else may be faster; if what they made is no directory the last line says so.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=at)
+        return open_directory(name, at)
+
+
+def open_file(name: str, at: int) -> int:
+    """Open a file for reading that must not be a symlink; a FIFO or device does not make the caller wait."""
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write everything; write(2) may stop short on a full disk or after a signal."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def hold(fd: int) -> bool:
+    """Mark a new temporary file or directory as in use for as long as ``fd`` is open.
+
+    The mark is a shared lock; who finds a leftover and can lock it exclusively may remove it.  False if that happened
+    before the mark was there: then make another.
+    """
+    lock(fd, "a new temporary file", exclusive=False, wait=_SWEEP_SECONDS)
+    return os.fstat(fd).st_nlink > 0
+
+
+class NewFile:
+    """A file being written, which has no name that matters before :meth:`link` or :meth:`replace` gives it one.
+
+    It is made in the directory ``at``, with O_TMPFILE, so that a crash leaves nothing; where the file system cannot do
+    that (fuse-overlayfs, some network file systems) or /proc is missing, under a random name, locked so that sweepers
+    see it is in use (:func:`hold`).  Closing without a name discards it.  ``fd`` can write until
+    :meth:`reopen_read_only`.
+    """
+
+    def __init__(self, at: int, mode: int = 0o444) -> None:
+        self._at = at
+        self._name: str | None = None
+        self.fd = -1
+        if _has_proc():
+            try:
+                self.fd = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=at)
+            except OSError as error:
+                # EISDIR is what a kernel or FUSE server that does not know the flag answers.
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    raise
+        while self.fd < 0:
+            self._open_named(mode)
+        os.fchmod(self.fd, mode)  # whatever the umask
+
+    def _open_named(self, mode: int) -> None:
+        name = secrets.token_hex(_TEMPORARY_NAME_BYTES)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, mode, dir_fd=self._at)
+        if hold(fd):
+            self.fd, self._name = fd, name
+        else:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def reopen_read_only(self) -> None:
+        """Exchange ``fd`` for one that cannot write, as enabling fs-verity wants."""
+        if self._name is None:
+            new = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            new = open_file(self._name, self._at)
+            hold(new)
+        os.close(self.fd)
+        self.fd = new
+
+    def link(self, at: int, name: str) -> None:
+        """Give the file a name; FileExistsError if that is taken."""
+        if self._name is None:
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=at, follow_symlinks=True)
+        else:
+            os.link(self._name, name, src_dir_fd=self._at, dst_dir_fd=at, follow_symlinks=False)
+
+    def replace(self, at: int, name: str) -> None:
+        """Give the file a name, in one step in place of whatever has it."""
+        if self._name is None:
+            hold(self.fd)
+            temporary = secrets.token_hex(_TEMPORARY_NAME_BYTES)
+            self.link(self._at, temporary)
+            self._name = temporary
+        os.rename(self._name, name, src_dir_fd=self._at, dst_dir_fd=at)
+        self._name = None
+
+    def close(self) -> None:
+        """Close, and remove the temporary name."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        if self._name is not None:
+            os.unlink(self._name, dir_fd=self._at)
+            self._name = None
+
+
+@functools.cache
+def _has_proc() -> bool:
+    return os.path.isdir("/proc/self/fd")
+
+
+def remove_tree(name: str, at: int) -> None:
+    """Remove a file, or a directory with all below it, however deep and with whatever modes.
+
+    Directories are moved up before they are emptied: depth costs neither recursion nor descriptors.  Interrupted, it
+    leaves directories beside ``name`` called ``name.NUMBER``.
+    """
+    try:
+        os.unlink(name, dir_fd=at)
+    except IsADirectoryError:
+        pass
+    else:
+        return
+    queue = [name]
+    moved = 0
+    while queue:
+        directory = queue.pop()
+        fd = open_directory(directory, at)
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        moved += 1
+                        _make_accessible(entry.name, fd)
+                        os.rename(entry.name, f"{name}.{moved}", src_dir_fd=fd, dst_dir_fd=at)
+                        queue.append(f"{name}.{moved}")
+                    else:
+                        os.unlink(entry.name, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(directory, dir_fd=at)
+
+
+def _make_accessible(name: str, at: int) -> None:
+    """Give us all rights on a directory: moving it writes its "..", emptying it needs the rest."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(fd: int) -> None:
+    """Wait until the names in a directory are on the disk."""
+    os.fsync(fd)
+
+
+def sync_file_system(fd: int) -> None:
+    """Wait until everything on the file system that holds an open file is on the disk: syncfs(2)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

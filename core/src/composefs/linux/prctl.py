@@ -1,0 +1,40 @@
+"""The process attributes of prctl(2) that running somebody else's program needs.
+
+ctypes is imported with this module, so import it only where a program is about to be run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+__all__ = ["set_child_subreaper", "set_no_new_privileges", "set_parent_death_signal"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+_prctl.restype = ctypes.c_int
+
+
+def _set(option: int, value: int) -> None:
+    if _prctl(option, value, 0, 0, 0) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Have this process sent ``signal`` when the thread that forked it ends; 0 takes it back."""
+    _set(_PR_SET_PDEATHSIG, signal)
+
+
+def set_child_subreaper(enable: bool) -> None:
+    """Become the parent of every descendant whose own parent ends, or no longer."""
+    _set(_PR_SET_CHILD_SUBREAPER, enable)
+
+
+def set_no_new_privileges() -> None:
+    """Give up for good, for this process and what it executes, gaining privileges by setuid or file capabilities."""
+    _set(_PR_SET_NO_NEW_PRIVS, 1)

@@ -1,0 +1,77 @@
+"""Taking another file's content: FICLONE, a read lease, and plain copying (ioctl_ficlone(2), fcntl(2))."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+
+from composefs.linux.files import write_all
+
+__all__ = ["clone", "copy", "lease", "lease_is_unbroken", "read_pieces"]
+
+_FICLONE = 0x40049409
+PIECE = 1 << 18
+
+# What file systems and kernels answer when these two files cannot share blocks.
+_NOT_CLONEABLE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY, errno.ENOSYS)
+
+
+def clone(source: int, target: int) -> bool:
+    """Make ``target`` share all of ``source``'s blocks, if the file system can; tell whether it could."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _NOT_CLONEABLE:
+            return False
+        raise
+    return True
+
+
+def read_pieces(fd: int) -> Iterator[memoryview]:
+    """Read a file from its start, whatever its offset, in pieces of one buffer, each valid until the next."""
+    view = memoryview(bytearray(PIECE))
+    position = 0
+    while count := os.preadv(fd, [view], position):
+        yield view[:count]
+        position += count
+
+
+def copy(source: int, target: int) -> None:
+    """Append the content of ``source`` to ``target``, inside the kernel where it can do that."""
+    position = 0
+    try:
+        while count := os.copy_file_range(source, target, 1 << 30, position):
+            position += count
+    except OSError as error:
+        if position or error.errno not in _NOT_CLONEABLE:
+            raise
+    # The kernel answers 0 for some special files that have content (procfs), so reading has the last word.
+    view = memoryview(bytearray(PIECE))
+    while count := os.preadv(source, [view], position):
+        write_all(target, view[:count])
+        position += count
+
+
+def lease(fd: int) -> bool:
+    """Take a read lease on a file opened for reading; False if it is open for writing anywhere, or not ours to lease.
+
+    While the lease is held, whoever opens the file for writing or truncates it is kept waiting by the kernel (for
+    /proc/sys/fs/lease-break-time seconds), and closing ``fd`` gives it up.  The kernel would tell us by SIGIO, which
+    ends a process that does not expect it; SIGURG, which nobody minds, is asked for instead.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK):
+            return False
+        raise
+    return True
+
+
+def lease_is_unbroken(fd: int) -> bool:
+    """Tell whether nobody has tried to open the file for writing since :func:`lease`."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK

@@ -1,0 +1,139 @@
+"""meta.json, which makes a directory a repository and fixes its algorithm and EROFS formats.
+
+    {"version": 1,
+     "algorithm": "fsverity-sha512-12",
+     "features": {"compatible": [], "read-only-compatible": ["v1_erofs"], "incompatible": []},
+     "erofs_formats": {"default": 1, "extra": [2]}}
+
+Features follow ext4's model: an unknown one is ignored, forbids writing, or forbids opening at all, by the list it is
+in.  ``v1_erofs`` stands among the second kind exactly when the default format is 1.  ``extra`` is left out when empty;
+without ``erofs_formats`` the format is 1 if ``v1_erofs`` is there, and 2 otherwise.  This is what composefs-rs 0.9.0
+reads, and the bytes that it writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from composefs.digest import Algorithm, algorithm_named
+from composefs.errors import FormatError, UnsupportedError
+
+__all__ = ["EROFS_FORMATS", "MAX_META_SIZE", "Features", "Meta"]
+
+VERSION = 1
+EROFS_FORMATS = (0, 1, 2)
+MAX_META_SIZE = 1 << 20
+
+_V1_EROFS = "v1_erofs"
+_KNOWN_FEATURES = frozenset({_V1_EROFS})
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The three lists of feature names."""
+
+    compatible: tuple[str, ...] = ()
+    read_only_compatible: tuple[str, ...] = ()
+    incompatible: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The content of meta.json.
+
+    ``erofs_default`` is the format of new images, ``erofs_extra`` the formats that are to be made beside it.
+    """
+
+    algorithm: Algorithm
+    erofs_default: int = 1
+    erofs_extra: tuple[int, ...] = ()
+    features: Features = field(default_factory=Features)
+    version: int = VERSION
+
+    @classmethod
+    def new(cls, algorithm: Algorithm, erofs_default: int, erofs_extra: tuple[int, ...] = ()) -> Meta:
+        """Describe a new repository, with the features that follow from its formats."""
+        flags = (_V1_EROFS,) if erofs_default == 1 else ()
+        return cls(algorithm, erofs_default, erofs_extra, Features(read_only_compatible=flags))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Meta:
+        """Read meta.json.
+
+        Raises FormatError for what is malformed or contradicts itself, and UnsupportedError for a later version or an
+        unknown incompatible feature.  Unknown members are ignored.
+        """
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"meta.json is not JSON: {error}") from error
+        version = _member(document, "version", int)
+        if version > VERSION:
+            raise UnsupportedError(
+                f"meta.json has version {version}; this program knows {VERSION}", hint="use a newer composefs"
+            )
+        if version < 1:
+            raise FormatError(f"meta.json has version {version}")
+        algorithm = algorithm_named(_member(document, "algorithm", str))
+        lists = _member(document, "features", dict) if "features" in document else {}
+        features = Features(
+            _names(lists, "compatible"), _names(lists, "read-only-compatible"), _names(lists, "incompatible")
+        )
+        if unknown := sorted(set(features.incompatible) - _KNOWN_FEATURES):
+            raise UnsupportedError(
+                f"the repository uses unknown features: {', '.join(unknown)}", hint="use a newer composefs"
+            )
+        default, extra = _formats(document, features)
+        return cls(algorithm, default, extra, features, version)
+
+    @property
+    def unknown_read_only_features(self) -> tuple[str, ...]:
+        """The features that forbid this program to write."""
+        return tuple(sorted(set(self.features.read_only_compatible) - _KNOWN_FEATURES))
+
+    def serialize(self) -> bytes:
+        """Return the bytes of meta.json, as composefs-rs writes them."""
+        formats: dict[str, Any] = {"default": self.erofs_default}
+        if self.erofs_extra:
+            formats["extra"] = list(self.erofs_extra)
+        document = {
+            "version": self.version,
+            "algorithm": self.algorithm.meta_name,
+            "features": {
+                "compatible": list(self.features.compatible),
+                "read-only-compatible": list(self.features.read_only_compatible),
+                "incompatible": list(self.features.incompatible),
+            },
+            "erofs_formats": formats,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _member(document: object, name: str, kind: type) -> Any:
+    value = document.get(name) if isinstance(document, dict) else None
+    # A JSON true is an int to Python.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise FormatError(f"meta.json: {name!r} is missing or no {kind.__name__}")
+    return value
+
+
+def _names(lists: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = lists.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise FormatError(f"meta.json: features {name!r} is not a list of strings")
+    return tuple(values)
+
+
+def _formats(document: dict[str, Any], features: Features) -> tuple[int, tuple[int, ...]]:
+    flagged = _V1_EROFS in features.read_only_compatible
+    if "erofs_formats" not in document:
+        return (1 if flagged else 2), ()
+    formats = _member(document, "erofs_formats", dict)
+    default = _member(formats, "default", int)
+    extra = _member(formats, "extra", list) if "extra" in formats else []
+    for number in (default, *extra):
+        if isinstance(number, bool) or number not in EROFS_FORMATS:
+            raise UnsupportedError(f"meta.json: unknown EROFS format {number!r}", hint="use a newer composefs")
+    return default, tuple(extra)
