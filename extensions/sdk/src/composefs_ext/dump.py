@@ -21,19 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["entry", "escape", "hardlink", "object_path", "optional", "xattrs"]
 
 _UNSAFE = re.compile(rb"[^!-\[\]-~]")
-_UNSAFE_XATTR = re.compile(rb"[^!-<>-\[\]-~]")
-_SHORT = {b"\\": rb"\\", b"\n": rb"\n", b"\r": rb"\r", b"\t": rb"\t"}
-_ESCAPES = {bytes([byte]): _SHORT.get(bytes([byte]), b"\\x%02x" % byte) for byte in range(256)}
-
-
-def _replacement(match: re.Match[bytes]) -> bytes:
-    return _ESCAPES[match[0]]
+_ESCAPES = {byte: f"\\x{byte:02x}" for byte in (*range(0x21), *range(0x7F, 0x100))}
+_ESCAPES |= {ord("\\"): r"\\", ord("\n"): r"\n", ord("\r"): r"\r", ord("\t"): r"\t"}
+_ESCAPES_XATTR = _ESCAPES | {ord("="): r"\x3d"}
 
 
 def escape(data: bytes) -> bytes:
     """Escape a path, or any other field that is always set."""
-    # Most names need nothing; searching first is a third of what a sub without a match costs.
-    return _UNSAFE.sub(_replacement, data) if _UNSAFE.search(data) else data
+    if _UNSAFE.search(data) is None:  # most names need nothing, and finding that out is the whole cost then
+        return data
+    return data.decode("latin-1").translate(_ESCAPES).encode("ascii")
 
 
 def optional(data: bytes | None) -> bytes:
@@ -48,10 +45,11 @@ def xattrs(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
 
     Trees have few distinct sets of attributes: keep the result by set.
     """
-    return b"".join(
-        b" %b=%b" % (_UNSAFE_XATTR.sub(_replacement, name), _UNSAFE_XATTR.sub(_replacement, value))
-        for name, value in pairs
-    )
+    return b"".join(b" %b=%b" % (_escape_xattr(name), _escape_xattr(value)) for name, value in pairs)
+
+
+def _escape_xattr(data: bytes) -> bytes:
+    return data.decode("latin-1").translate(_ESCAPES_XATTR).encode("ascii")
 
 
 def object_path(digest: str) -> str:
