@@ -1,0 +1,56 @@
+# The two targets to start with: `make demo` and `make test`.  `make` alone lists all.
+#
+# Everything lives in .venv; nothing is installed outside of it, but for the distribution's packages that the tests
+# compare with (tests/packages.txt), which `make test` installs when it may.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEELS := core extensions/sdk extensions/ostree
+# What an editable install copies rather than links: metadata, launchers, manifests.
+COPIED := $(WHEELS:%=%/pyproject.toml) $(wildcard extensions/*/libexec/composefs/ext/*)
+# Further arguments: make test ARGS="tests/unit -k dump", make bench ARGS=--json, make bench SCALE=0.1
+ARGS ?=
+SCALE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test faults lint format bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(VENV)/.done ## build .venv with cfsctl, mkcomposefs and the developer's tools
+
+$(VENV)/.done: $(COPIED) requirements-dev.txt
+	@$(PYTHON) -m venv $(VENV) || { echo "make setup needs Python 3.11 or later with venv: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(WHEELS:%=-e %) -r requirements-dev.txt
+	@touch $@
+
+demo: setup ## pull a small ostree repository over HTTP, look at it, mount it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" samples/demo.sh
+
+test: setup ## run all tests
+	@tests/install-packages
+	@$(BIN)/pytest $(ARGS)
+
+faults: setup ## run only the tests of broken input, dying processes and full disks
+	@tests/install-packages
+	@$(BIN)/pytest tests/faults $(ARGS)
+
+lint: setup ## check style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: setup ## put the source into the form that lint wants
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: setup ## compare with ostree side by side (SCALE=0.1 for a tenth of the files)
+	@tests/install-packages
+	@$(BIN)/python benchmarks/run.py --scale $(SCALE) $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""The installed commands, as a user runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+CFSCTL = str(BIN / "cfsctl")
+MKCOMPOSEFS = str(BIN / "mkcomposefs")
+
+TIMEOUT = 120
+"""Seconds after which a command that hangs is killed; no promise about speed."""
+
+
+def run(*argv: str | Path, status: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command, capture its output as text, and check its exit status (None: any)."""
+    options.setdefault("timeout", TIMEOUT)
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(
+        [str(word) for word in argv], capture_output=True, text=True, errors="surrogateescape", check=False, **options
+    )
+    if status is not None and done.returncode != status:
+        raise AssertionError(
+            f"{' '.join(map(str, argv))}\nexit status {done.returncode}, expected {status}\n{done.stdout}{done.stderr}"
+        )
+    return done
+
+
+def cfsctl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed cfsctl; see ``run``."""
+    return run(CFSCTL, *arguments, **options)
+
+
+def mkcomposefs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed mkcomposefs; see ``run``."""
+    return run(MKCOMPOSEFS, *arguments, **options)

@@ -1,0 +1,168 @@
+"""A web server on loopback that counts requests and misbehaves on demand.
+
+    with serve(directory) as server:
+        server.fault("*.filez", Fault(truncate=True, keep=10), times=1)
+        run(CFSCTL, "ostree", "pull", server.url, "main")
+        assert server.requests.count("/config") == 1
+
+It serves files below the directory with HTTP/1.1 and kept-alive connections, and ends with the block.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+
+class Fault(NamedTuple):
+    """What to do instead of serving the file; the default of each field is not to.
+
+    ``status`` answers with this status; ``close`` hangs up without an answer; ``stall`` announces the whole body, sends
+    ``keep`` bytes of it and then nothing until the server ends; ``truncate`` announces it, sends ``keep`` bytes and
+    hangs up; ``body`` replaces the body; ``flip`` inverts the byte at this position (negative: from the end).
+    """
+
+    status: int | None = None
+    close: bool = False
+    stall: bool = False
+    truncate: bool = False
+    keep: int = 0
+    body: bytes | None = None
+    flip: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class _Rule:
+    pattern: str
+    fault: Fault
+    times: int | None
+
+
+@dataclass
+class Server:
+    """A running server.  ``requests`` are the paths asked for, in the order in which they came."""
+
+    directory: Path
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    connections: int = 0
+    _rules: list[_Rule] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ending: threading.Event = field(default_factory=threading.Event)
+
+    def fault(self, pattern: str, fault: Fault, *, times: int | None = None) -> None:
+        """Misbehave for paths that match the shell pattern, for so many requests (None: all)."""
+        with self._lock:
+            self._rules.append(_Rule(pattern, fault, times))
+
+    def forgive(self) -> None:
+        """Behave from now on, and forget the requests so far."""
+        with self._lock:
+            self._rules.clear()
+            self.requests.clear()
+
+    def count(self, pattern: str = "*") -> int:
+        """The number of requests whose path matches the shell pattern."""
+        with self._lock:
+            return sum(fnmatch.fnmatchcase(path, pattern) for path in self.requests)
+
+    def _note(self, path: str) -> Fault | None:
+        with self._lock:
+            self.requests.append(path)
+            for rule in self._rules:
+                if fnmatch.fnmatchcase(path, rule.pattern) and rule.times != 0:
+                    if rule.times is not None:
+                        rule.times -= 1
+                    return rule.fault
+        return None
+
+
+@contextmanager
+def serve(directory: Path) -> Iterator[Server]:
+    """Serve a directory on a free port of the loopback interface while the block runs."""
+    server = Server(directory)
+
+    class Handler(_Handler):
+        state = server
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    server.url = f"http://127.0.0.1:{http.server_address[1]}"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server._ending.set()
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    state: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every small answer waits for a delayed acknowledgement
+    timeout = 60
+
+    def setup(self) -> None:
+        super().setup()
+        with self.state._lock:
+            self.state.connections += 1
+
+    def do_GET(self) -> None:
+        path = unquote(self.path)
+        fault = self.state._note(path) or Fault()
+        if fault.close:
+            self.close_connection = True
+            return
+        if fault.status is not None:
+            self._answer(fault.status, fault.body or b"", fault.headers)
+            return
+        target = (self.state.directory / path.lstrip("/")).resolve()
+        if not target.is_file() or not target.is_relative_to(self.state.directory.resolve()):
+            self._answer(404, b"not found\n")
+            return
+        body = target.read_bytes() if fault.body is None else fault.body
+        if fault.flip is not None and body:
+            changed = bytearray(body)
+            changed[fault.flip] ^= 0xFF
+            body = bytes(changed)
+        self._answer(200, body, fault.headers, keep=fault.keep if fault.stall or fault.truncate else None)
+        if fault.stall:
+            self.wfile.flush()
+            self.state._ending.wait()
+        if fault.stall or fault.truncate:
+            self.close_connection = True
+
+    def _answer(
+        self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, keep: int | None = None
+    ) -> None:
+        self.send_response(status)
+        names = {name.lower() for name, _ in headers}
+        if "content-length" not in names and "transfer-encoding" not in names:
+            self.send_header("Content-Length", str(len(body)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            self.wfile.write(body[:keep])
+        except ConnectionError:
+            self.close_connection = True  # the client has had enough, which is its right
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing: the tests look at ``requests``."""
