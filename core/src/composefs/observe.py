@@ -9,7 +9,7 @@ input: a sink that writes to a terminal makes it harmless first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import pluggy
 
@@ -67,7 +67,7 @@ class Hooks:
 
 
 class Observers:
-    """The registered sinks; without any, everything said is dropped."""
+    """The registered sinks, as a context manager that closes them; without any, everything said is dropped."""
 
     def __init__(self, *sinks: object) -> None:
         self._plugins = pluggy.PluginManager(_PROJECT)
@@ -104,3 +104,9 @@ class Observers:
     def close(self) -> None:
         """Tell the sinks that nothing more comes."""
         self._hook.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The built-in commands of cfsctl, one module each; main.py holds the table that names them."""

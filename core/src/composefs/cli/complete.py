@@ -1,0 +1,97 @@
+"""Types of command line words that the repository or the extensions can complete.
+
+The words are not checked here, but where they are used; completion is best effort: whatever fails, a missing repository
+first of all, completes nothing and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from composefs.cli.settings import Settings, settings_of
+from composefs.errors import ComposefsError
+
+__all__ = ["ExtensionName", "ImageName", "StreamName", "StreamRef", "Word"]
+
+
+if TYPE_CHECKING:
+    Word = click.ParamType[str]
+else:
+    Word = click.ParamType  # generic since click 8.4 only
+
+
+class _Completed(Word):
+    """A word that is completed from a list."""
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return all that the word could become."""
+        raise NotImplementedError
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the candidates that begin with the word."""
+        try:
+            words = sorted(self.candidates(settings_of(ctx.find_root())))
+        except (ComposefsError, OSError):
+            return []
+        return [CompletionItem(word) for word in words if word.startswith(incomplete) and word.isprintable()]
+
+
+class ImageName(_Completed):
+    """An image: its id, or ``refs/`` and its name."""
+
+    name = "image"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return the named images."""
+        with settings.open_repository() as repository:
+            return [f"refs/{name}" for name, _ in repository.images.list_refs()]
+
+
+class StreamName(_Completed):
+    """A stream: its name, or ``refs/`` and a name given to it."""
+
+    name = "stream"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return the streams."""
+        with settings.open_repository() as repository:
+            return [name for name, _ in repository.streams.list()]
+
+
+class ExtensionName(_Completed):
+    """An extension that can be run."""
+
+    name = "extension"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:  # noqa: ARG002 - the same for every repository
+        """Return the extensions that would run."""
+        from composefs.ext import discovery
+
+        return [each.name for each in discovery.list_all() if each.state == "active"]
+
+
+class StreamRef(_Completed):
+    """A name of a stream, within the directories that an extension names streams in."""
+
+    name = "ref"
+
+    def __init__(self, directories: Sequence[tuple[str, str]]) -> None:
+        self._directories = directories
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return the names in each (directory, encoding)."""
+        with settings.open_repository() as repository:
+            return [
+                name
+                for directory, encoding in self._directories
+                for name, _ in repository.refs.list(directory, encoding)
+            ]

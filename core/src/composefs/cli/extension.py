@@ -1,0 +1,215 @@
+"""Commands of extensions, built by click from their manifests.
+
+The manifest alone gives help, completion and argument checking; the extension runs only when its command does.  Kinds
+of arguments become click types here, and what reaches the extension is checked: paths absolute, numbers within what
+JSON can hold exactly, choices known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from composefs.cli.complete import ImageName, StreamRef, Word
+from composefs.cli.frame import Command, Example, Group
+from composefs.cli.output import print_json
+from composefs.cli.settings import Settings
+from composefs.cli.text import one_line, printable
+from composefs.errors import ComposefsError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from composefs.ext.discovery import Extension
+    from composefs.ext.manifest import Argument
+    from composefs.ext.manifest import Command as CommandManifest
+
+__all__ = ["extension_command", "extension_rows", "missing_extension"]
+
+LARGEST_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader holds exactly (RFC 8259, 6)."""
+_EXTENSION_NAME = re.compile(r"[a-z][a-z0-9]*")
+_JSON_PARAMETER = "JSON"
+"""Where click keeps the --json that every extension command gets: names of arguments are in lower case."""
+
+
+class AbsolutePath(click.Path):
+    """A path, made absolute as the extension runs in another directory; symbolic links are left for it to follow."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the path and make it absolute."""
+        import os
+
+        return os.path.abspath(super().convert(value, param, ctx))
+
+
+class Url(Word):
+    """A URL as far as the core looks into it: a scheme, and nothing that could end a line or a header."""
+
+    name = "url"
+    _pattern = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e\xa0-\U0010ffff]+")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the URL."""
+        if not isinstance(value, str) or not self._pattern.fullmatch(value):
+            self.fail(f"{value!r} is not a URL (SCHEME:…, without blanks)", param, ctx)
+        return value
+
+
+class Digest(Word):
+    """Lower-case hexadecimal digits, perhaps after the hash's name and a colon."""
+
+    name = "digest"
+    _pattern = re.compile(r"(?:[a-z0-9]+:)?(?:[0-9a-f]{2})+")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the digest."""
+        if not isinstance(value, str) or not self._pattern.fullmatch(value):
+            self.fail(f"{value!r} is not a digest (lower-case hex digits)", param, ctx)
+        return value
+
+
+_TYPES: Mapping[str, Callable[[], Any]] = {
+    "string": lambda: click.STRING,
+    "int": lambda: click.IntRange(-LARGEST_INTEGER, LARGEST_INTEGER),
+    "bool": lambda: click.BOOL,
+    "url": Url,
+    "digest": Digest,
+    "image": ImageName,
+    "secret-file": lambda: AbsolutePath(exists=True, dir_okay=False, readable=True),
+    "path-read": lambda: AbsolutePath(exists=True),
+    "path-write": AbsolutePath,
+}
+
+
+def extension_command(name: str) -> click.Command | None:
+    """Return the command of an extension; None when there is no such extension, the reason raised when it is unfit."""
+    if not _EXTENSION_NAME.fullmatch(name):
+        return None
+    from composefs.ext import discovery
+
+    try:
+        extension = discovery.find(name)
+    except NotFoundError:
+        return None
+    return _build(extension)
+
+
+def extension_rows() -> list[tuple[str, str]]:
+    """Return name and summary of each extension that would run, for the help page."""
+    from composefs.ext import discovery
+
+    found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
+    return [(each.name, one_line(each.manifest.summary)) for each in found]
+
+
+def missing_extension(name: str, unknown: Exception) -> Exception:
+    """Return the error for a name that is nothing; ``unknown`` is the error that it would be as a misspelt command."""
+    misspelt = isinstance(unknown, ComposefsError) and "did you mean" in (unknown.hint or "")
+    if misspelt or not _EXTENSION_NAME.fullmatch(name):
+        return unknown
+    return NotFoundError(
+        f"there is neither a command nor an extension {name!r}",
+        hint=f"if it is an extension, install the package composefs-{name}",
+    )
+
+
+def _build(extension: Extension) -> click.Command:
+    """Make the group of an extension's commands; ``remote add`` becomes a group in the group."""
+    top = Group(extension.name, help=printable(extension.manifest.summary))
+    for manifest in extension.manifest.commands:
+        group = top
+        for word in manifest.name[:-1]:
+            inner = group.commands.get(word)
+            if not isinstance(inner, Group):
+                inner = Group(word, help=f"{extension.name} {word} commands.")
+                group.add_command(inner)
+            group = inner
+        group.add_command(_command(extension, manifest))
+    return top
+
+
+def _command(extension: Extension, manifest: CommandManifest) -> Command:
+    """Make one command."""
+    refs = StreamRef([(each.dir, each.encoding) for each in extension.manifest.refs])
+    parameters = [_parameter(argument, refs) for argument in manifest.arguments]
+    parameters.append(click.Option(["--json", _JSON_PARAMETER], is_flag=True, help="Print the result as JSON."))
+
+    @click.pass_context
+    def run(ctx: click.Context, /, **values: Any) -> None:
+        as_json = values.pop(_JSON_PARAMETER)
+        arguments = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value is not None and value != ()
+        }
+        settings = ctx.find_object(Settings)
+        assert settings is not None
+        status = _run(settings, extension, manifest, arguments, as_json=as_json)
+        ctx.exit(status)
+
+    return Command(
+        manifest.name[-1],
+        callback=run,
+        params=parameters,
+        short_help=one_line(manifest.summary),
+        help=printable("\n\n".join(filter(None, [manifest.summary, manifest.description]))),
+        examples=[Example(one_line(each.command), one_line(each.description or "")) for each in manifest.examples],
+    )
+
+
+def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
+    """Turn an argument of the manifest into click's; positional in the manifest's order, else ``--base-name``."""
+    if argument.kind == "choice":
+        type_: Any = click.Choice(list(argument.choices))
+    else:
+        type_ = refs if argument.kind == "ref" else _TYPES[argument.kind]()
+    common: dict[str, Any] = {"type": type_, "required": argument.required, "metavar": argument.metavar}
+    if argument.default is not None:
+        common["default"] = argument.default
+    if argument.positional:
+        return click.Argument([argument.name], nargs=-1 if argument.repeatable else 1, **common)
+    if argument.kind == "bool":
+        default = argument.default is True
+        spelling = f"{argument.option}/--no-{argument.option[2:]}" if default else argument.option
+        return click.Option([spelling, argument.name], is_flag=True, default=default, help=printable(argument.help))
+    return click.Option(
+        [argument.option, argument.name],
+        multiple=argument.repeatable,
+        help=printable(argument.help),
+        show_default=argument.default is not None,
+        **common,
+    )
+
+
+def _run(
+    settings: Settings, extension: Extension, manifest: CommandManifest, arguments: dict[str, Any], *, as_json: bool
+) -> int:
+    """Run the extension, with the repository opened as the manifest asks, and return the exit status."""
+    import contextlib
+
+    from composefs.ext.session import RunOptions, run_extension
+
+    if settings.no_repo and manifest.repository != "none":
+        raise UsageError(
+            f"'{' '.join([extension.name, *manifest.name])}' needs a repository", hint="leave out --no-repo"
+        )
+    options = RunOptions(
+        verbosity=settings.verbosity,
+        json=as_json,
+        color=settings.color is True,
+        erofs_default=settings.erofs_version,
+    )
+    with contextlib.ExitStack() as stack:
+        repository = None
+        if manifest.repository != "none":
+            repository = stack.enter_context(settings.open_repository(writable=manifest.repository == "write"))
+        observers = stack.enter_context(settings.observers(json=as_json))
+        result = run_extension(
+            extension, manifest.name, arguments, repository=repository, observer=observers, options=options
+        )
+    if as_json:
+        print_json(result.result)
+        return 0
+    return result.status

@@ -1,0 +1,115 @@
+"""Click classes for the whole command line: commands with examples, and a group that imports a command when it is used.
+
+Importing every command to show one would make ``cfsctl --help`` and completion slow, so the group works from a table of
+name, module and one line of help, and imports the module of the command that runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from composefs.errors import UsageError
+
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "write_examples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A command line and what it does, for the end of a help page."""
+
+    command: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command in the table of a LazyGroup: ``module`` has it as the attribute ``command``."""
+
+    name: str
+    module: str
+    help: str
+    hidden: bool = False
+
+
+def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
+    """Add the section Examples to a help page; command lines are never wrapped, so that they can be copied."""
+    if not examples:
+        return
+    with formatter.section("Example" if len(examples) == 1 else "Examples"):
+        for example in examples:
+            formatter.write(f"{'':{formatter.current_indent}}$ {example.command}\n")
+            if example.description:
+                formatter.indent()
+                formatter.write_text(example.description)
+                formatter.dedent()
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        super().format_epilog(ctx, formatter)
+        write_examples(self.examples, formatter)
+
+
+class Group(click.Group):
+    """A group that names its commands when it is given none or an unknown one."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"no_args_is_help": False, **kwargs})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command named by the first argument; raise UsageError with the nearest name when there is none."""
+        command = self.get_command(ctx, args[0])
+        if command is None and not ctx.resilient_parsing:
+            raise self.unknown(ctx, args[0])
+        return args[0] if command else None, command, args[1:]
+
+    def unknown(self, ctx: click.Context, name: str) -> Exception:
+        """Return the error for a name that is no command."""
+        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+        if near:
+            return UsageError(f"no such command {name!r}", hint=f"did you mean {near[0]!r}?")
+        return UsageError(f"no such command {name!r}", hint=f"see '{ctx.command_path} --help'")
+
+
+class LazyGroup(Group):
+    """A group over a table of commands, and of whatever ``others`` finds for a name that is not in the table."""
+
+    def __init__(self, *args: Any, table: Sequence[Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table: Mapping[str, Entry] = {entry.name: entry for entry in table}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names that are not hidden, in the order of the table."""
+        return [entry.name for entry in self.table.values() if not entry.hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the command of a name in the table."""
+        entry = self.table.get(cmd_name)
+        if entry is None:
+            return None
+        command = importlib.import_module(entry.module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """List the commands from the table, without importing them."""
+        rows = [(entry.name, entry.help) for entry in self.table.values() if not entry.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)

@@ -1,0 +1,211 @@
+"""The entry point of cfsctl: the global options, the table of commands, and what becomes of errors.
+
+Everything imported here is paid by ``cfsctl --help`` and by every press of the tab key: click, the error table and the
+standard library; commands load what they need (frame.py).
+
+Errors end here.  Each is one line on standard error, ``cfsctl: MESSAGE (HINT)``, and the exit status of its class in
+composefs.errors; -v adds the causes, -vv the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from composefs import __version__
+from composefs.cli.frame import Entry, LazyGroup
+from composefs.cli.settings import EROFS_VERSIONS, Settings
+from composefs.cli.text import one_line
+from composefs.digest import ALGORITHMS
+from composefs.errors import CancelledError, ComposefsError, UsageError, from_os_error
+
+__all__ = ["main", "root"]
+
+PROGRAM = "cfsctl"
+COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
+BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
+
+_MODULES = "composefs.cli.commands"
+COMMANDS = (
+    Entry("init", f"{_MODULES}.init", "Create a repository."),
+    Entry("create-image", f"{_MODULES}.create_image", "Store a tree and make the image of it."),
+    Entry("compute-id", f"{_MODULES}.compute_id", "Print the id that the image of a tree has."),
+    Entry("create-dumpfile", f"{_MODULES}.create_dumpfile", "Print a directory as composefs-dump(5) text."),
+    Entry("images", f"{_MODULES}.images", "List the named images."),
+    Entry("list-images", f"{_MODULES}.images", "The same as images.", hidden=True),
+    Entry("cat", f"{_MODULES}.cat", "Write a stream to standard output."),
+    Entry("mount", f"{_MODULES}.mount", "Mount an image."),
+    Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
+    Entry("ext", f"{_MODULES}.ext", "Show the installed extensions."),
+    Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),
+)
+
+
+class Root(LazyGroup):
+    """cfsctl: built-in commands first, then extensions."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a built-in command or, by the same name, an extension."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            from composefs.cli.extension import extension_command
+
+            return extension_command(cmd_name)
+        return command
+
+    def unknown(self, ctx: click.Context, name: str) -> Exception:
+        """Prefer the nearest built-in command, else say which package an extension of that name would come in."""
+        from composefs.cli.extension import missing_extension
+
+        return missing_extension(name, super().unknown(ctx, name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the built-in commands and the extensions found."""
+        super().format_commands(ctx, formatter)
+        from composefs.cli.extension import extension_rows
+
+        rows = extension_rows()
+        if rows:
+            with formatter.section("Extensions"):
+                formatter.write_dl(rows)
+
+
+@click.command(
+    cls=Root,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--repo", metavar="PATH", type=click.Path(), help="The repository.")
+@click.option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs.")
+@click.option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
+@click.option(
+    "--hash",
+    "algorithm",
+    type=click.Choice(list(ALGORITHMS)),
+    help="Insist on this digest algorithm (else meta.json's).",
+)
+@click.option(
+    "--erofs-version",
+    type=click.Choice([str(version) for version in EROFS_VERSIONS]),
+    help="Make images in this EROFS format, whatever the repository's default.",
+)
+@click.option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")
+@click.option("--no-upgrade", is_flag=True, help="Leave an old repository as it is (accepted; it always is).")
+@click.option("--no-repo", is_flag=True, help="Use no repository (compute-id and create-dumpfile).")
+@click.option("--insecure", is_flag=True, hidden=True)
+@click.option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: debugging.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+    default="auto",
+    help="How progress is shown on standard error; auto: bars on a terminal.",
+)
+@click.option("--trace", is_flag=True, help="Show the conversation with the extension on standard error.")
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def root(ctx: click.Context, /, **options: Any) -> None:
+    """Keep content-addressed file trees: objects, streams and mountable images.
+
+    Global options come before the command.
+    """
+    if sum([options["repo"] is not None, options["user"], options["system"], options["no_repo"]]) > 1:
+        raise UsageError("--repo, --user, --system and --no-repo exclude each other", hint="give one of them")
+    if options["insecure"] and options["require_verity"]:
+        raise UsageError("--insecure and --require-verity exclude each other", hint="give one of them")
+    ctx.obj = Settings.of_options(options)
+    ctx.color = ctx.obj.color
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: clean up as after Ctrl-C, and exit with 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def main() -> int:
+    """Run cfsctl with the process's arguments and return the exit status."""
+    if COMPLETE_VARIABLE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
+            signal.signal(number, _terminate)
+    context: click.Context | None = None
+    try:
+        with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
+            root.invoke(context)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has left, which is no news for anybody; the interpreter must not flush at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_STATUS
+    except Terminated as stop:
+        _report(CancelledError("terminated"), context)
+        return 128 + stop.number
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
+        failure = _failure(error)
+        _report(failure, context)
+        return failure.exit_status
+    return 0
+
+
+def _failure(error: BaseException) -> ComposefsError:
+    """Turn anything raised into one of our errors."""
+    match error:
+        case ComposefsError():
+            return error
+        case click.UsageError():
+            place = error.ctx.command_path if error.ctx else PROGRAM
+            failure: ComposefsError = UsageError(error.format_message().rstrip("."), hint=f"see '{place} --help'")
+        case click.ClickException():
+            failure = UsageError(error.format_message())
+        case KeyboardInterrupt() | click.Abort():
+            failure = CancelledError("interrupted")
+        case OSError():
+            failure = from_os_error(error, os.fsdecode(error.filename) if error.filename else "a system call failed")
+        case MemoryError():
+            failure = ComposefsError("out of memory")
+        case _:
+            failure = ComposefsError(
+                f"internal error: {type(error).__name__}: {error}", hint="please report it, with what -vv shows"
+            )
+    failure.__cause__ = error
+    return failure
+
+
+def _report(failure: ComposefsError, context: click.Context | None) -> None:
+    """Tell an error on standard error; nothing that stands there can break the line or reach the terminal raw."""
+    verbosity = context.params["verbose"] if context else 0
+    name = click.style(f"{PROGRAM}:", fg="red", bold=True)
+    hint = click.style(f" ({one_line(failure.hint)})", dim=True) if failure.hint else ""
+    lines = [f"{name} {one_line(failure.message)}{hint}"]
+    if verbosity >= 1:
+        lines += [f"  caused by: {one_line(cause)}" for cause in failure.causes]
+    if verbosity >= 2:
+        import traceback
+
+        lines += "".join(traceback.format_exception(failure)).splitlines()
+    colored = context.color if context else None
+    if colored is None:
+        colored = sys.stderr.isatty()
+    text = "\n".join(lines) + "\n"
+    try:
+        os.write(sys.stderr.fileno(), (text if colored else click.unstyle(text)).encode("utf-8", "surrogateescape"))
+    except OSError:
+        return  # standard error is closed or gone: the status is all that can be told

@@ -1,0 +1,55 @@
+"""Write results to standard output: bytes, lines, tables, JSON.
+
+Everything goes out as bytes at once, so that an error of the descriptor (full disk, closed pipe) is met here and not at
+the interpreter's exit, and so that a name which is not UTF-8 leaves as it came.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from composefs.cli.text import one_line, printable
+from composefs.errors import UsageError, from_os_error
+
+__all__ = ["line", "print_json", "refuse_terminal", "table", "write"]
+
+
+def write(data: bytes | memoryview) -> None:
+    """Write all bytes to standard output; raise BrokenPipeError, or an error of ours for any other failure."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise from_os_error(error, "writing to standard output") from error
+
+
+def line(text: str) -> None:
+    """Write a line; on a terminal, what the terminal would obey is taken out."""
+    if sys.stdout.isatty():
+        text = printable(text)
+    write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write left-aligned columns, two spaces apart; a cell never breaks its line."""
+    cells = [list(headings), *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_json(document: object) -> None:
+    """Write a JSON document, indented by two; a byte XX of a name that is not UTF-8 becomes the escape of U+DCXX."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # Terminals: json escapes the control characters up to U+001F; the rest of what `line` removes cannot end a string.
+    line(text.encode("utf-8", "backslashreplace").decode())
+
+
+def refuse_terminal(what: str) -> None:
+    """Raise UsageError when standard output is a terminal, which raw bytes would upset."""
+    if sys.stdout.isatty():
+        raise UsageError(f"{what} is not written to a terminal", hint="redirect it to a file or a pipe")

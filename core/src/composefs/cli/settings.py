@@ -1,0 +1,134 @@
+"""The global options of cfsctl, as every command receives them, and what follows from them.
+
+The default places of a repository are those of composefs-rs 0.9.0: ``/sysroot/composefs`` for root and
+``~/.var/lib/composefs`` for everybody else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from composefs.digest import ALGORITHMS, SHA512, Algorithm
+from composefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from composefs.observe import Observers
+    from composefs.repository import Repository
+
+__all__ = [
+    "DEFAULT_ALGORITHM",
+    "DEFAULT_EROFS_VERSION",
+    "EROFS_VERSIONS",
+    "SYSTEM_REPOSITORY",
+    "USER_REPOSITORY",
+    "Settings",
+    "pass_settings",
+    "settings_of",
+]
+
+SYSTEM_REPOSITORY = "/sysroot/composefs"
+USER_REPOSITORY = "~/.var/lib/composefs"
+EROFS_VERSIONS = (0, 1, 2)
+DEFAULT_ALGORITHM = SHA512
+DEFAULT_EROFS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The global options; None means that the option was not given.
+
+    ``algorithm`` is what --hash asserts, ``wait`` seconds, ``verbosity`` the number of -v minus the number of -q.
+    """
+
+    repo: str | None = None
+    user: bool = False
+    system: bool = False
+    algorithm: Algorithm | None = None
+    erofs_version: int | None = None
+    require_verity: bool = False
+    no_repo: bool = False
+    insecure: bool = False
+    verbosity: int = 0
+    color: bool | None = None
+    wait: float = 0.0
+    trace: bool = False
+    progress: str = "auto"
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Settings:
+        """Make settings of the parsed global options; NO_COLOR (no-color.org) decides where --color is ``auto``."""
+        colors = {"always": True, "never": False, "auto": False if os.environ.get("NO_COLOR") else None}
+        algorithm, version = options["algorithm"], options["erofs_version"]
+        return cls(
+            repo=options["repo"],
+            user=options["user"],
+            system=options["system"],
+            algorithm=ALGORITHMS[algorithm] if algorithm else None,
+            erofs_version=None if version is None else int(version),
+            require_verity=options["require_verity"],
+            no_repo=options["no_repo"],
+            insecure=options["insecure"],
+            verbosity=options["verbose"] - options["quiet"],
+            color=colors[options["color"]],
+            wait=options["wait"],
+            trace=options["trace"],
+            progress=options["progress"],
+        )
+
+    def repository_path(self) -> str:
+        """Return where the repository is, by the options or the user's default."""
+        if self.repo is not None:
+            return self.repo
+        if self.system or (not self.user and os.geteuid() == 0):
+            return SYSTEM_REPOSITORY
+        return os.path.expanduser(USER_REPOSITORY)
+
+    def open_repository(self, *, writable: bool = False) -> Repository:
+        """Open the repository, as a context manager; raise what Repository.open raises, UsageError with --no-repo."""
+        if self.no_repo:
+            raise UsageError("this command needs a repository", hint="leave out --no-repo")
+        from composefs.repository import Repository
+
+        return Repository.open(
+            self.repository_path(),
+            algorithm=self.algorithm,
+            require_verity=self.require_verity,
+            writable=writable,
+            wait=self.wait,
+        )
+
+    def image_format(self, repository: Repository | None = None) -> tuple[Algorithm, int]:
+        """Return the algorithm and EROFS format of images, after --hash and --erofs-version.
+
+        Without an open ``repository``, one is opened for the moment, or the defaults hold with --no-repo.
+        """
+        if repository is not None:
+            algorithm, default = repository.algorithm, repository.meta.erofs_default
+        elif self.no_repo:
+            algorithm, default = self.algorithm or DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION
+        else:
+            with self.open_repository() as opened:
+                return self.image_format(opened)
+        return algorithm, default if self.erofs_version is None else self.erofs_version
+
+    def observers(self, *, json: bool = False) -> Observers:
+        """Return the observers that the options ask for; with ``json``, output is not shown, the result object is."""
+        from composefs.cli.sinks import sinks_for
+        from composefs.observe import Observers
+
+        return Observers(*sinks_for(self, json=json))
+
+
+def settings_of(root: click.Context) -> Settings:
+    """Return the settings of the outermost context; while a line is completed, nothing has made them yet."""
+    if isinstance(root.obj, Settings):
+        return root.obj
+    return Settings.of_options(root.params)
+
+
+pass_settings = click.make_pass_decorator(Settings)

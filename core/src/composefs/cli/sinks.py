@@ -1,0 +1,245 @@
+"""The command line's sinks: bars on a terminal, plain lines in a log, JSON Lines on request, trace, output.
+
+All write to standard error, but for `Output`.  Where progress is not asked for, it is shown as bars when standard error
+is a terminal, as lines when it is not and -v was given, and else not at all; rich is imported by the first bar only,
+and the first bar appears when something has lasted for half a second.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from composefs.cli.output import write
+from composefs.cli.text import one_line, printable
+from composefs.observe import Level, Progress, sink
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from composefs.cli.settings import Settings
+
+__all__ = ["Bars", "JsonLines", "Lines", "Messages", "Output", "Trace", "sinks_for"]
+
+BARS_AFTER = 0.5
+"""Seconds that something must last before a bar is shown."""
+LINE_EVERY = 5.0
+"""Seconds between two lines about one thing in a log."""
+MOST_BARS = 8
+"""Bars on the screen at a time."""
+MOST_THINGS = 1000
+"""Ids that `Lines` remembers; an extension may invent any number of them."""
+_IMPORTANCE: dict[str, int] = {"error": -1, "warning": 0, "info": 1, "debug": 2}
+"""The verbosity from which on a level is shown."""
+
+
+def sinks_for(settings: Settings, *, json: bool) -> list[object]:
+    """Return the sinks that the global options ask for; with ``json``, the command's output is not shown."""
+    style = settings.progress
+    if style == "auto":
+        if settings.verbosity < 0 or settings.trace:
+            style = "none"
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            style = "bar"
+        else:
+            style = "plain" if settings.verbosity > 0 else "none"
+    sinks: list[object] = []
+    bars: Bars | None = None
+    if style == "json":
+        sinks.append(JsonLines(settings.verbosity))
+    else:
+        sinks.append(Messages(settings.verbosity))
+    if style == "plain":
+        sinks.append(Lines())
+    elif style == "bar":
+        bars = Bars()
+    if settings.trace:
+        sinks.append(Trace())
+    if not json:
+        sinks.append(Output())
+    # Last registered, first called: the bars leave the screen before anything else is written to it.
+    return [*sinks, bars] if bars else sinks
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error; that nobody reads it is no reason for the work to fail."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _counts(event: Progress) -> str:
+    """Return ``3/7`` or ``1.2 MiB/3.0 GiB``, or as much of it as is known."""
+    known = [value for value in (event.done, event.total) if value is not None]
+    return "/".join(_size(value) if event.unit == "bytes" else str(value) for value in known)
+
+
+def _size(count: float) -> str:
+    """Return bytes in the unit of which there are fewer than 1024, ``12.3 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+class Messages:
+    """Log lines as text, by level and verbosity."""
+
+    def __init__(self, verbosity: int) -> None:
+        self._verbosity = verbosity
+
+    @sink
+    def log(self, level: Level, message: str) -> None:
+        """Show a line that is important enough."""
+        if _IMPORTANCE.get(level, 0) <= self._verbosity:
+            prefix = "" if level == "info" else f"{one_line(level)}: "
+            _say(f"{prefix}{one_line(message)}")
+
+
+class Lines:
+    """Progress as lines for a log: the start, the end, and every five seconds between them."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    @sink
+    def progress(self, event: Progress) -> None:
+        """Say it, unless something was said about the same thing just now."""
+        now = time.monotonic()
+        if event.kind == "progress" and now - self._said.get(event.id, now - LINE_EVERY) < LINE_EVERY:
+            return
+        if len(self._said) >= MOST_THINGS:
+            self._said.clear()
+        self._said[event.id] = now
+        kind = "" if event.kind == "progress" else event.kind
+        _say(" ".join(filter(None, [f"{one_line(event.label or event.id)}:", kind, _counts(event)])))
+
+
+class JsonLines:
+    """Progress and log lines as one JSON object a line, for programs."""
+
+    def __init__(self, verbosity: int) -> None:
+        self._verbosity = verbosity
+
+    @sink
+    def progress(self, event: Progress) -> None:
+        """Write ``{"event": "progress", "id": …, "kind": …}`` with the members that have a value."""
+        members = {name: getattr(event, name) for name in ("id", "kind", "done", "total", "unit", "label")}
+        known = {name: value for name, value in members.items() if value is not None}
+        _say(json.dumps({"event": "progress", **known}))
+
+    @sink
+    def log(self, level: Level, message: str) -> None:
+        """Write ``{"event": "log", "level": …, "message": …}``."""
+        if _IMPORTANCE.get(level, 0) <= self._verbosity:
+            _say(json.dumps({"event": "log", "level": level, "message": message}))
+
+
+class Bars:
+    """Progress as bars at the bottom of a terminal, gone when the work is done."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._rich: RichProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    @sink
+    def progress(self, event: Progress) -> None:
+        """Move the bar of the thing, and show the bars once it has taken long enough."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        if event.kind in ("done", "skipped"):
+            if event.id in self._tasks and self._rich:
+                self._rich.remove_task(self._tasks.pop(event.id))
+            return
+        if self._rich is None:
+            if now - self._first < BARS_AFTER:
+                return
+            self._rich = self._start()
+        self._draw(event)
+
+    def _start(self) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bars.start()
+        return bars
+
+    def _draw(self, event: Progress) -> None:
+        assert self._rich is not None
+        count = _counts(event)
+        label = one_line(event.label or event.id)[:40]
+        if event.id not in self._tasks:
+            if len(self._tasks) >= MOST_BARS:
+                return
+            self._tasks[event.id] = self._rich.add_task(label, total=event.total, count=count)
+        self._rich.update(
+            self._tasks[event.id], description=label, total=event.total, completed=event.done or 0, count=count
+        )
+
+    def _hide(self) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+            self._rich = None
+            self._tasks.clear()
+
+    @sink
+    def log(self) -> None:
+        """Make room for a line; the next event shows the bars again."""
+        self._hide()
+
+    @sink
+    def trace(self) -> None:
+        """Make room for a line."""
+        self._hide()
+
+    @sink
+    def output(self) -> None:
+        """Make room for output, which is likely to go to the same terminal."""
+        self._hide()
+
+    @sink
+    def close(self) -> None:
+        """Leave nothing on the screen."""
+        self._hide()
+
+
+class Trace:
+    """A protocol conversation, one message a line, cut where it would fill the screen."""
+
+    @sink
+    def trace(self, direction: str, line: str) -> None:
+        """Show a message."""
+        _say(f"{direction} {printable(line)}")
+
+
+class Output:
+    """The command's output on standard output; harmless when that is a terminal, byte for byte when not."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    @sink
+    def output(self, data: bytes) -> None:
+        """Write a piece."""
+        write(printable(self._decoder.decode(data)).encode() if self._terminal else data)

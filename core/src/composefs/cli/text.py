@@ -1,0 +1,30 @@
+"""Make text that came from elsewhere safe to show.
+
+Names, messages and labels come from extensions, images and the network.  A terminal obeys escape sequences in them
+(ECMA-48: CSI, OSC and the like, in their 7-bit and 8-bit forms), and bidirectional overrides (Unicode TR 36, 3.4)
+make a line read as something else than it says; both are taken out before anything is written to a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["one_line", "printable"]
+
+_UNSAFE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
+    "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
+    "|\x1b[ -/]*[0-~]?"  # every other escape
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
+    "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional overrides and isolates
+)
+
+
+def printable(text: str) -> str:
+    """Remove what a terminal would obey instead of show; tabs and line ends stay."""
+    return _UNSAFE.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Make text printable and join its lines by one space, so that it cannot pass for a line of ours."""
+    return " ".join(printable(text.replace("\r", "\n")).split("\n")).strip()

@@ -1,0 +1,116 @@
+"""What the sinks of the command line write, and when."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from composefs.cli.settings import Settings
+from composefs.cli.sinks import MOST_THINGS, Bars, JsonLines, Lines, Messages, Output, Trace, sinks_for
+from composefs.observe import Observers, Progress
+
+
+def kinds(settings: Settings, *, json_result: bool = False) -> set[type]:
+    return {type(each) for each in sinks_for(settings, json=json_result)}
+
+
+def test_a_pipe_gets_messages_and_output_only() -> None:
+    assert kinds(Settings()) == {Messages, Output}
+
+
+def test_lines_on_request_or_with_verbose() -> None:
+    assert kinds(Settings(progress="plain")) == {Messages, Lines, Output}
+    assert kinds(Settings(verbosity=1)) == {Messages, Lines, Output}
+
+
+def test_json_progress_replaces_messages() -> None:
+    assert kinds(Settings(progress="json")) == {JsonLines, Output}
+
+
+def test_a_json_result_drops_output() -> None:
+    assert Output not in kinds(Settings(), json_result=True)
+
+
+def test_a_trace_does_without_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert Bars in kinds(Settings())
+    assert kinds(Settings(trace=True)) == {Messages, Trace, Output}
+    assert Bars not in kinds(Settings(verbosity=-1))
+
+
+def test_a_dumb_terminal_gets_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert Bars not in kinds(Settings())
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "shown"),
+    [(-1, ["error: e"]), (0, ["warning: w", "error: e"]), (1, ["i", "warning: w", "error: e"])],
+)
+def test_messages_by_level(capfd: pytest.CaptureFixture[str], verbosity: int, shown: list[str]) -> None:
+    observers = Observers(Messages(verbosity))
+    observers.log("debug", "d")
+    observers.log("info", "i")
+    observers.log("warning", "w")
+    observers.log("error", "e")
+    assert capfd.readouterr().err.splitlines() == shown
+
+
+def test_messages_are_harmless_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    Observers(Messages(0)).log("warning", "\x1b[2Jone\ntwo")
+    assert capfd.readouterr().err == "warning: one two\n"
+
+
+def test_lines_say_start_and_end_and_not_every_step(capfd: pytest.CaptureFixture[str]) -> None:
+    observers = Observers(Lines())
+    observers.progress(Progress("a", "started", total=2048, unit="bytes", label="fetching"))
+    for done in range(1000):
+        observers.progress(Progress("a", "progress", done, 2048, "bytes", "fetching"))
+    observers.progress(Progress("a", "done", 2048, 2048, "bytes", "fetching"))
+    observers.progress(Progress("b", "skipped"))
+    assert capfd.readouterr().err.splitlines() == [
+        "fetching: started 2.0 KiB",
+        "fetching: done 2.0 KiB/2.0 KiB",
+        "b: skipped",
+    ]
+
+
+def test_lines_forget_invented_ids() -> None:
+    lines = Lines()
+    observers = Observers(lines)
+    for number in range(3 * MOST_THINGS):
+        observers.progress(Progress(str(number), "done"))
+    assert len(lines._said) <= MOST_THINGS
+
+
+def test_json_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    observers = Observers(JsonLines(0))
+    observers.progress(Progress("a", "progress", 1, None, "items", "x\ny"))
+    observers.log("warning", "w\x1b")
+    observers.log("info", "not asked for")
+    assert [json.loads(line) for line in capfd.readouterr().err.splitlines()] == [
+        {"event": "progress", "id": "a", "kind": "progress", "done": 1, "unit": "items", "label": "x\ny"},
+        {"event": "log", "level": "warning", "message": "w\x1b"},
+    ]
+
+
+def test_output_to_a_pipe_is_byte_for_byte(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Observers(Output()).output(b"\xff\x1b[0m\x00")
+    assert capfdbinary.readouterr().out == b"\xff\x1b[0m\x00"
+
+
+def test_observers_without_sinks_are_silent() -> None:
+    observers = Observers()
+    assert not observers.tracing
+    observers.progress(Progress("a", "done"))
+    observers.output(b"lost")
+    observers.close()
+
+
+def test_tracing_is_known_before_anything_is_formatted(capfd: pytest.CaptureFixture[str]) -> None:
+    observers = Observers(Trace())
+    assert observers.tracing
+    observers.trace("->", '{"method": "run"}\x9b2J')
+    assert capfd.readouterr().err == '-> {"method": "run"}\n'
