@@ -1,0 +1,96 @@
+"""Who may import whom: the layers of the core, and the walls between the wheels (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CORE = ROOT / "core" / "src"
+
+# Each layer may import from itself and from those above it.  What is not named here is a mistake, so that a new module
+# gets its place when it is written.
+LAYERS = [
+    ["errors", "digest"],
+    ["linux", "fsverity"],
+    ["tree", "dumpfile", "splitstream", "meta", "scan", "transform"],
+    ["erofs"],
+    ["repository"],
+    ["mount"],
+    ["observe", "protocol", "ext"],
+    ["cli"],
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+WHEELS = {
+    "composefs_ext": (ROOT / "extensions" / "sdk" / "src", set[str]()),
+    "composefs_ostree": (ROOT / "extensions" / "ostree" / "src", {"composefs_ext", "pycurl", "isal"}),
+}
+
+
+def modules(source: Path) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(source.rglob("*.py")):
+        name = ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_bytes(), str(path))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """All modules that are imported anywhere in a file, lazily or for type checkers too, with the line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative imports hide what is imported"
+            assert node.module is not None
+            yield node.module, node.lineno
+            for alias in node.names:  # `from composefs import errors` imports the module composefs.errors
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def layer(module: str) -> str | None:
+    """The name of the layer's entry that a module of the core belongs to; None for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def test_every_module_of_the_core_has_a_layer() -> None:
+    assert {name for module, _ in modules(CORE) if (name := layer(module))} <= set(LEVEL)
+
+
+def test_the_core_imports_only_from_its_own_and_lower_layers() -> None:
+    wrong = [
+        f"{module}:{line} imports {imported}"
+        for module, tree in modules(CORE)
+        if (above := layer(module))
+        for imported, line in imports(tree)
+        if imported.startswith("composefs.") and LEVEL.get(layer(imported) or "", -1) > LEVEL[above]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("wheel", WHEELS)
+def test_a_wheel_imports_only_what_it_declares(wheel: str) -> None:
+    source, allowed = WHEELS[wheel]
+    known = allowed | {wheel} | sys.stdlib_module_names
+    wrong = [
+        f"{module}:{line} imports {imported}"
+        for module, tree in modules(source)
+        for imported, line in imports(tree)
+        if imported.partition(".")[0] not in known
+    ]
+    assert wrong == []
+
+
+def test_no_extension_is_imported_by_the_core() -> None:
+    wrong = [
+        f"{module}:{line} imports {imported}"
+        for module, tree in modules(CORE)
+        for imported, line in imports(tree)
+        if imported.partition(".")[0].startswith("composefs_")
+    ]
+    assert wrong == []
