@@ -1,0 +1,9 @@
+"""The text form of a tree, composefs-dump(5): one line for each name, eleven fields and the extended attributes.
+
+PATH SIZE MODE NLINK UID GID RDEV MTIME PAYLOAD CONTENT DIGEST [KEY=VALUE]...
+"""
+
+from composefs.dumpfile.reader import parse
+from composefs.dumpfile.writer import write
+
+__all__ = ["parse", "write"]

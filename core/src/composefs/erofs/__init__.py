@@ -1,0 +1,54 @@
+"""EROFS images of trees, byte for byte as libcomposefs (formats 0 and 1) and composefs-rs (0, 1 and 2) write them.
+
+An image holds names, metadata and small files; of a larger file it has the fs-verity digest.  It is a pure function of
+the tree and the format.  The work goes through one module a step: `overlay` makes inodes of the tree, `xattrs` decides
+what is shared, `placement` finds everyone's place, `emit` writes.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import Literal
+
+from composefs.errors import UsageError
+from composefs.tree import TYPE_MASK, Tree, collection_paused
+
+__all__ = ["MAX_VERSION", "write"]
+
+MAX_VERSION = 2
+C_MAX_VERSION = 1
+
+
+def write(tree: Tree, *, version: int, max_version: int | None = None, compat: Literal["rs", "c"] = "rs") -> list[bytes]:
+    """Return the image of a tree, in pieces to be joined.
+
+    ``compat`` says whose bytes; "c" has formats 0 and 1, and with ``max_version`` of 1 it writes format 1 instead of 0 if
+    there is a whiteout in the tree.  Raises UsageError for an unknown format, TooLargeError and FormatError for a tree
+    that does not fit into an image.
+    """
+    limit = C_MAX_VERSION if compat == "c" else MAX_VERSION
+    if not 0 <= version <= limit or (max_version or 0) > limit:
+        raise UsageError(f"EROFS format {max(version, max_version or 0)} does not exist (known: 0 to {limit})")
+    # Not at the top: this package is imported for its constants too, and the steps take 10 ms to load.
+    from composefs.erofs.emit import emit
+    from composefs.erofs.overlay import Rules, rewrite
+    from composefs.erofs.placement import place
+
+    with collection_paused():
+        if compat == "c" and version == 0 and max_version == 1 and _has_whiteout(tree):
+            version = 1
+        rules = Rules(version, c=compat == "c")
+        rewritten = rewrite(tree, rules)
+        rewritten.xattrs.share(rewritten.externals)
+        return emit(rewritten, place(rewritten.inodes, rewritten.xattrs, rules), rules)
+
+
+def _has_whiteout(tree: Tree) -> bool:
+    directories = [tree.root]
+    for directory in directories:
+        for node in (directory.children or {}).values():
+            if node.children is not None:
+                directories.append(node)
+            elif node.mode & TYPE_MASK == stat.S_IFCHR and not node.rdev & 0xFFFFFFFF:
+                return True
+    return False

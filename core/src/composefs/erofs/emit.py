@@ -1,0 +1,144 @@
+"""The bytes of an image whose inodes have been placed."""
+
+from __future__ import annotations
+
+import stat
+from itertools import accumulate
+
+from composefs.erofs.layout import (
+    BLOCK,
+    CHUNK_BASED,
+    COMPACT,
+    DIRENT,
+    EXTENDED,
+    FLAT_INLINE,
+    FLAT_PLAIN,
+    INODES_START,
+    MAX_CHUNKS,
+    MIN_CHUNK_BITS,
+    SLOT,
+    UNMAPPED_CHUNK,
+    XATTR_ENTRY,
+    header_and_superblock,
+)
+from composefs.erofs.overlay import Inode, Rewritten, Rules
+from composefs.erofs.placement import Placement
+from composefs.tree import TYPE_MASK
+
+__all__ = ["emit"]
+
+
+def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes]:
+    """Return the image in pieces, many and small, to be joined."""
+    inodes, _, xattrs = rewritten
+    inodes_end = placement.inodes_end
+    data_start = inodes_end + len(xattrs.table) + BLOCK - 1 & -BLOCK
+    xattrs.locate(inodes_end % BLOCK if rules.version < 2 else inodes_end)
+    superblock = header_and_superblock(
+        version=rules.version,
+        has_acl=rules.version < 2 and xattrs.has_acl,
+        root_nid=inodes[0].position // SLOT,
+        inodes=len(inodes),
+        build_time=placement.build_time,
+        blocks=data_start // BLOCK + placement.blocks,
+        xattr_block=inodes_end // BLOCK if rules.version < 2 else 0,
+    )
+    pieces = [superblock]
+    data: list[bytes] = []
+    first_data_block = data_start // BLOCK
+    suffix = xattrs.redirect_suffix
+    compact, extended, entry_head = COMPACT.pack, EXTENDED.pack, XATTR_ENTRY.pack
+    position = INODES_START
+    for number, inode in enumerate(inodes):
+        node = inode.node
+        if inode.position != position:
+            pieces.append(bytes(inode.position - position))
+
+        # What the fields that depend on the type say.
+        size = inode.size
+        xattr_size = inode.xattr_size
+        tail = inode.tail
+        place = first_data_block + inode.first_block if inode.blocks else 0
+        layout = FLAT_INLINE if tail else FLAT_PLAIN
+        if inode.chunk_bits:
+            layout = CHUNK_BASED
+            place = place & 0xFFFF0000 | inode.chunk_bits - MIN_CHUNK_BITS
+        elif inode.data is None and inode.names is None:
+            size = 0
+            if inode.mode & TYPE_MASK in (stat.S_IFCHR, stat.S_IFBLK):
+                place = node.rdev & 0xFFFFFFFF
+        xattr_count = (xattr_size - 8) // 4 if xattr_size else 0
+
+        if inode.compact:
+            position = inode.position + 32 + xattr_size + tail
+            pieces.append(
+                compact(
+                    layout, xattr_count, inode.mode & 0xFFFF, inode.nlink, size, 0, place, number, node.uid, node.gid, 0
+                )
+            )  # fmt: skip
+        else:
+            position = inode.position + 64 + xattr_size + tail
+            seconds, nanoseconds = node.mtime
+            if rules.version == 2:
+                number = inode.position // SLOT
+                nanoseconds = 0
+            pieces.append(
+                extended(
+                    layout | 1, xattr_count, inode.mode & 0xFFFF, 0, size, place, number,
+                    node.uid, node.gid, seconds, nanoseconds, inode.nlink,
+                )
+            )  # fmt: skip
+
+        if inode.redirect is None:
+            pieces.append(inode.xattrs.area)
+        else:
+            found = inode.xattrs
+            redirect = inode.redirect
+            assert inode.digest is not None
+            pieces += (
+                found.external_start,
+                inode.digest,
+                found.between,
+                entry_head(len(suffix), 4, len(redirect)),
+                suffix,
+                redirect,
+                bytes(-(len(suffix) + len(redirect)) % 4),
+                found.after,
+            )
+
+        if inode.names is not None:
+            _directory(inode, pieces, data)
+        elif inode.data is not None:
+            head, rest = inode.data[: len(inode.data) - tail], inode.data[len(inode.data) - tail :]
+            pieces.append(rest)
+            if inode.blocks:
+                data += head, bytes(inode.blocks * BLOCK - len(head))
+        elif inode.chunk_bits:
+            pieces.append(UNMAPPED_CHUNK * (tail // 4))
+            if inode.blocks:
+                data.append(UNMAPPED_CHUNK * MAX_CHUNKS)
+
+    pieces += bytes(inodes_end - position), xattrs.table, bytes(data_start - inodes_end - len(xattrs.table))
+    return pieces + data
+
+
+def _directory(inode: Inode, pieces: list[bytes], data: list[bytes]) -> None:
+    """Add a directory's blocks: those in the data area are padded, the one behind the inode is not."""
+    names, targets = inode.names, inode.targets
+    assert names is not None
+    dirent = DIRENT.pack
+    groups = inode.groups or [(0, len(names))]
+    for index, (start, end) in enumerate(groups):
+        group = names[start:end] if inode.groups else names
+        offsets = accumulate(map(len, group), initial=DIRENT.size * len(group))
+        block = b"".join(
+            [
+                dirent(target.position // SLOT, offset, target.file_type, 0)
+                for target, offset in zip(targets[start:end], offsets, strict=False)
+            ]
+            + group
+        )
+        if index < inode.blocks:
+            data += block, bytes(BLOCK - len(block))
+        else:
+            pieces.append(block)

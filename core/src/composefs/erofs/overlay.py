@@ -1,0 +1,278 @@
+"""From a tree to the inodes of an image, rewritten so that overlayfs shows the tree that was meant.
+
+An image is mounted as overlayfs' metadata layer.  So external files get the attributes metacopy (their digest) and
+redirect (their path in the object store); attributes that overlayfs would obey are escaped; and in formats 0 and 1
+
+* a whiteout, a 0:0 device, becomes an empty file that is marked as one, because a real one would hide itself;
+* the root is opaque and has 0:0 devices named 00 to ff, which hide the object store's directories of these names.
+
+The two writers of such images, libcomposefs and composefs-rs, agree on the bytes except in the points that
+`Rules` lists.  Format 2 is composefs-rs' own: no whiteout rewriting, other order.
+"""
+
+from __future__ import annotations
+
+import stat
+from binascii import hexlify
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from composefs.erofs.layout import FILE_TYPES, MAX_CHUNK_BITS, MAX_CHUNKS, MIN_CHUNK_BITS
+from composefs.erofs.xattrs import OVERLAY, AttributeSet, AttributeSets
+from composefs.errors import FormatError, TooLargeError
+from composefs.tree import MAX_CONTENT, MAX_NAME, MAX_TARGET, NO_XATTRS, TYPE_MASK, Node, Tree
+
+__all__ = ["Inode", "Rules", "rewrite"]
+
+SELINUX = b"security.selinux"
+STUB_NAMES = frozenset([b"%02x" % number for number in range(256)])
+STUB_MODE = stat.S_IFCHR | 0o644
+
+WHITEOUT = {OVERLAY + b"overlay.whiteout": b"", b"user.overlay.whiteout": b""}
+WHITEOUT_PARENT = {OVERLAY + b"overlay.whiteouts": b"", b"user.overlay.whiteouts": b""}
+WHITEOUT_PARENT_OPAQUE = WHITEOUT_PARENT | {OVERLAY + b"overlay.opaque": b"x", b"user.overlay.opaque": b"x"}
+ROOT_OPAQUE = {OVERLAY + b"opaque": b"y"}
+"""What is added in formats 0 and 1.  ``trusted.overlay.overlay.`` is the escaped form that a nested overlayfs reads."""
+
+
+class Rules(NamedTuple):
+    """How an image is to be written.
+
+    ``c`` asks for libcomposefs' bytes instead of composefs-rs':
+
+    ==========================  ====================================  ===========================================
+                                libcomposefs                          composefs-rs
+    ==========================  ====================================  ===========================================
+    links of a file             what the node says                    names in the tree
+    place of a hard link group  at the node's real name               at the first name, depth first
+    references to attributes    at most 128 an inode                  as many as the field can count
+    smallest time               signed                                unsigned: before 1970 is last
+    redirect                    the node's payload                    made from the digest, where there is one
+    stub of its own             becomes a whiteout                    a device in the root like a stub stays one
+    ==========================  ====================================  ===========================================
+    """
+
+    version: int
+    c: bool
+
+
+class Inode:
+    """One inode of the image.
+
+    ``node`` gives owner, time, device and size.  ``names`` and ``targets`` are a directory's entries with ``.`` and
+    ``..``, in order.  ``data`` is a symlink's target or an inline file's content.  ``chunk_bits`` is not 0 for an
+    external file, and then ``digest`` and ``redirect`` are the attributes that ``xattrs`` does not hold yet.
+    The last line of slots is filled in by `composefs.erofs.placement`.
+    """
+
+    __slots__ = (
+        "mode", "file_type", "nlink", "node", "xattrs",
+        "names", "targets", "parent", "data", "chunk_bits", "digest", "redirect",
+        "position", "compact", "size", "xattr_size", "blocks", "tail", "first_block", "groups",
+    )  # fmt: skip
+
+    xattrs: AttributeSet
+    position: int
+    compact: bool
+    size: int
+    xattr_size: int
+    blocks: int
+    tail: int
+    first_block: int
+    groups: list[tuple[int, int]] | None
+
+    def __init__(self, node: Node, file_type: int) -> None:
+        self.node = node
+        self.mode = node.mode
+        self.file_type = file_type
+        self.nlink = node.nlink
+        self.names: list[bytes] | None = None
+        self.targets: list[Inode] = []
+        self.parent: Inode | None = None
+        self.data: bytes | None = None
+        self.chunk_bits = 0
+        self.digest: bytes | None = None
+        self.redirect: bytes | None = None
+
+
+class Rewritten(NamedTuple):
+    """The inodes in the order of their numbers, those of external files, and the attribute sets."""
+
+    inodes: list[Inode]
+    externals: list[Inode]
+    xattrs: AttributeSets
+
+
+def rewrite(tree: Tree, rules: Rules) -> Rewritten:
+    """Make the inodes of a tree.  The tree is not changed.
+
+    Raises TooLargeError or FormatError for what an image cannot hold.
+    """
+    return _Rewriter(tree, rules).run()
+
+
+class _Rewriter:
+    def __init__(self, tree: Tree, rules: Rules) -> None:
+        self.root = tree.root
+        self.rules = rules
+        self.whiteouts = rules.version < 2
+        self.xattrs = AttributeSets(tree.algorithm, version=rules.version, c_rules=rules.c)
+        self.externals: list[Inode] = []
+        self.homes, self.links = ({}, {}) if rules.c else _first_names(tree.root)
+        self.real: dict[int, Inode] = {}  # The inodes of hard link groups, by id of the node.
+        self.unresolved: list[tuple[Inode, bytes, Node]] = []  # Directory, name, node.
+        root = tree.root
+        label = {SELINUX: root.xattrs[SELINUX]} if SELINUX in root.xattrs else NO_XATTRS
+        self.stub = Node(STUB_MODE, 1, root.uid, root.gid, 0, root.mtime, xattrs=label)
+
+    def run(self) -> Rewritten:
+        root = Inode(self.root, FILE_TYPES[stat.S_IFDIR])
+        root.parent = root
+        inodes = []
+        if self.rules.version == 2:
+            pending = [root]
+            while pending:  # Depth first.
+                inode = pending.pop()
+                inodes.append(inode)
+                if inode.node.children is not None:
+                    pending += reversed(self.expand(inode))
+        else:
+            inodes.append(root)
+            for inode in inodes:  # Breadth first: the list grows meanwhile.
+                if inode.node.children is not None:
+                    inodes += self.expand(inode)
+        for directory, name, node in self.unresolved:
+            target = self.real.get(id(node))
+            if target is None:
+                raise FormatError(f"the target of the hard link {name!r} is not in the tree")
+            assert directory.names is not None
+            directory.targets[bisect_left(directory.names, name)] = target
+        return Rewritten(inodes, self.externals, self.xattrs)
+
+    def expand(self, directory: Inode) -> list[Inode]:
+        """Fill in a directory's entries, links and attributes; return the new inodes in it."""
+        node = directory.node
+        assert node.children is not None
+        assert directory.parent is not None
+        children = node.children
+        root = node is self.root
+        if root and self.whiteouts:
+            stubs = {name: self.stub for name in STUB_NAMES if name not in children}
+            children = dict(sorted((children | stubs).items()))
+        new = []
+        targets = []
+        directories = 0
+        marked = False
+        for name, child in children.items():
+            if child.home is not None and not self.is_home(child, node, name):
+                if child.children is not None:
+                    raise FormatError(f"{name!r} is a hard link to a directory")
+                self.unresolved.append((directory, name, child))
+                targets.append(directory)  # Its place, until all inodes are there.
+                continue
+            kind = child.mode & TYPE_MASK
+            inode = Inode(child, FILE_TYPES.get(kind, 0))
+            if kind == stat.S_IFREG:
+                inode.xattrs = self.xattrs.of(child.xattrs)
+                self.regular(inode, child)
+            elif kind == stat.S_IFDIR:
+                directories += 1
+                inode.parent = directory
+            elif kind == stat.S_IFCHR and self.is_whiteout(child, name if root else b""):
+                inode.mode ^= stat.S_IFCHR ^ stat.S_IFREG
+                inode.file_type = FILE_TYPES[stat.S_IFREG]
+                inode.xattrs = self.xattrs.of(child.xattrs, WHITEOUT)
+                marked = True
+            else:
+                inode.xattrs = self.xattrs.of(child.xattrs)
+                if kind == stat.S_IFLNK:
+                    inode.data = child.payload
+                    if not child.payload or len(child.payload) > MAX_TARGET:
+                        raise TooLargeError(f"the target of symlink {name!r} has not 1 to {MAX_TARGET} bytes")
+                elif not inode.file_type:
+                    raise FormatError(f"{name!r} has an unknown file type, mode {child.mode:o}")
+            if child.home is not None:
+                self.real[id(child)] = inode
+                inode.nlink = self.links.get(id(child), child.nlink)
+            elif not self.rules.c:
+                inode.nlink = 1
+            targets.append(inode)
+            new.append(inode)
+        self.finish(directory, list(children), targets, marked=marked)
+        directory.nlink = 2 + directories
+        return new
+
+    def finish(self, directory: Inode, names: list[bytes], targets: list[Inode], *, marked: bool) -> None:
+        """Add ``.`` and ``..`` and the attributes that depend on what is inside."""
+        if max(map(len, names), default=0) > MAX_NAME or (names and not names[0]):
+            raise TooLargeError(f"a file name in a directory has not 1 to {MAX_NAME} bytes")
+        assert directory.parent is not None
+        for name, target in ((b".", directory), (b"..", directory.parent)):
+            place = bisect_left(names, name)
+            names.insert(place, name)
+            targets.insert(place, target)
+        directory.names = names
+        directory.targets = targets
+        extra = {}
+        if marked:
+            extra = WHITEOUT_PARENT_OPAQUE if self.rules.version >= 1 else WHITEOUT_PARENT
+        if self.whiteouts and directory.node is self.root:
+            extra = extra | ROOT_OPAQUE
+        directory.xattrs = self.xattrs.of(directory.node.xattrs, extra or None)
+
+    def is_home(self, node: Node, directory: Node, name: bytes) -> bool:
+        """Whether this name of a hard link group is the one that decides the inode's place."""
+        home = node.home if self.rules.c else self.homes[id(node)]
+        assert home is not None
+        return home[0] is directory and home[1] == name
+
+    def is_whiteout(self, node: Node, root_name: bytes) -> bool:
+        """Whether a character device is a whiteout to convert; ``root_name`` is its name, if it is in the root."""
+        if node.rdev or not self.whiteouts or node is self.stub:
+            return False
+        if self.rules.c or root_name not in STUB_NAMES:
+            return True
+        stub = self.stub
+        return (node.mode, node.uid, node.gid, node.mtime) != (stub.mode, stub.uid, stub.gid, stub.mtime) or dict(
+            node.xattrs
+        ) != dict(stub.xattrs)
+
+    def regular(self, inode: Inode, node: Node) -> None:
+        """Fill in what a regular file has: nothing, content, or the way to its object."""
+        if node.content:
+            inode.data = node.content
+            if len(node.content) > MAX_CONTENT:
+                raise TooLargeError(f"an inline file has {len(node.content)} bytes, more than {MAX_CONTENT}")
+        elif node.size:
+            size = node.size
+            bits = min(max((size - 1).bit_length(), MIN_CHUNK_BITS), MAX_CHUNK_BITS)
+            if size > MAX_CHUNKS << MAX_CHUNK_BITS:
+                raise TooLargeError(f"a file has {size} bytes, more than 2^53")
+            inode.chunk_bits = bits if self.whiteouts else MAX_CHUNK_BITS
+            inode.digest = digest = node.digest
+            if digest is not None and not self.rules.c:
+                hexadecimal = hexlify(digest)
+                inode.redirect = b"/" + hexadecimal[:2] + b"/" + hexadecimal[2:]
+            elif node.payload:
+                inode.redirect = b"/" + node.payload
+            self.externals.append(inode)
+
+
+def _first_names(root: Node) -> tuple[dict[int, tuple[Node, bytes]], dict[int, int]]:
+    """Return the first name, depth first, and the number of names of each hard link group, by id of the node."""
+    first: dict[int, tuple[Node, bytes]] = {}
+    count: dict[int, int] = {}
+    stack: list[tuple[Node, Iterator[tuple[bytes, Node]]]] = [(root, iter((root.children or {}).items()))]
+    while stack:
+        directory, names = stack[-1]
+        for name, node in names:
+            if node.home is not None:
+                first.setdefault(id(node), (directory, name))
+                count[id(node)] = count.get(id(node), 0) + 1
+            if node.children is not None:
+                stack.append((node, iter(node.children.items())))
+                break
+        else:
+            stack.pop()
+    return first, count
