@@ -1,0 +1,70 @@
+#!/bin/sh
+# The main job in one minute: pull an ostree repository over HTTP into a composefs repository, look at it, mount it.
+# `make demo` runs this with cfsctl in PATH.  Everything happens below one temporary directory, which goes away.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+server=
+cleanup() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+export XDG_CACHE_HOME="$work/cache"
+
+say() { printf '\n# %s\n' "$*"; }
+show() { # print a command, then run it
+    printf '$'
+    printf ' %s' "$@" | sed "s|$work/||g"
+    printf '\n'
+    "$@"
+}
+
+say "A small ostree repository, made in plain Python and served on loopback"
+python3 "$here/make_ostree_repo.py" "$work/ostree" demo/main >"$work/commit"
+python3 -u -m http.server --protocol HTTP/1.1 --bind 127.0.0.1 --directory "$work/ostree" 0 \
+    >"$work/server.out" 2>/dev/null &
+server=$!
+until grep -q ' port ' "$work/server.out" 2>/dev/null; do
+    kill -0 "$server" # the script ends here if the server could not start
+    sleep 0.05
+done
+url=http://127.0.0.1:$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$work/server.out")
+echo "branch demo/main is commit $(cat "$work/commit")"
+
+say "A composefs repository (without fs-verity, so that it works on any file system), and the first pull"
+show cfsctl init --insecure "$work/repo"
+show cfsctl --repo "$work/repo" ostree pull "$url" demo/main
+
+say "Again: everything is there already"
+show cfsctl --repo "$work/repo" ostree pull "$url" demo/main
+
+say "What is in it"
+show cfsctl --repo "$work/repo" ostree images
+show cfsctl --repo "$work/repo" ostree inspect demo/main
+show cfsctl --repo "$work/repo" ostree dump demo/main >"$work/dump"
+sed -n '1,2p; /^\/usr\/bin/p; /^\/usr\/share\/gr/p' "$work/dump" | cut -c 1-150
+
+say "The image, mounted"
+if [ "$(id -u)" -ne 0 ]; then
+    echo "Only root may mount: run it again with sudo to see this part."
+elif ! unshare --mount true 2>/dev/null; then
+    echo "This root may not mount (in a container, perhaps), so this part is left out."
+else
+    mkdir "$work/mnt"
+    # In a mount namespace of its own, so that the mount cannot outlive the demo.
+    echo "$ cfsctl --repo repo ostree mount demo/main mnt"
+    unshare --mount sh -c '
+        cfsctl --repo "$1/repo" ostree mount demo/main "$1/mnt" || exit
+        ls "$1/mnt"
+        "$1/mnt/usr/bin/hi"
+        cmp "$1/mnt/usr/share/twin" "$1/mnt/usr/share/twin 2" && echo "twins are alike"
+    ' demo "$work" || {
+        status=$?
+        case $status in
+            7 | 9) echo "This kernel or container does not let us mount it, so this part is left out." ;;
+            *) exit "$status" ;;
+        esac
+    }
+fi
