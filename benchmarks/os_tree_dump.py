@@ -12,7 +12,20 @@ import random
 import sys
 
 LABELS = ("usr_t", "bin_t", "lib_t", "etc_t", "man_t", "locale_t", "modules_object_t", "fonts_t", "systemd_unit_file_t")
-WORDS = ("share", "lib64", "python3", "locale", "modules", "doc", "man", "icons", "firmware", "include", "kernel", "zone")
+WORDS = (
+    "share",
+    "lib64",
+    "python3",
+    "locale",
+    "modules",
+    "doc",
+    "man",
+    "icons",
+    "firmware",
+    "include",
+    "kernel",
+    "zone",
+)
 SUFFIXES = (".so", ".py", ".pyc", ".mo", ".ko.xz", ".h", ".1.gz", ".svg", ".conf", "", "")
 CAPABILITY = r"\x01\x00\x00\x02\x00\x20\x00\x00" + r"\x00" * 12
 
@@ -21,7 +34,8 @@ def os_tree_dump(entries: int, seed: int = 1) -> str:
     """Return the text of a dump of ``entries`` lines."""
     rng = random.Random(seed)
     times = [f"{1_700_000_000 + rng.randrange(10**6)}.0" for _ in range(max(1, entries // 40))]
-    directories, files = [""], []
+    directories = [""]
+    files: list[str] = []
 
     def tail(label: str) -> str:
         return rf" security.selinux=system_u:object_r:{label}:s0\x00"
