@@ -1,0 +1,155 @@
+"""The commands of ``cfsctl ostree``, by name."""
+
+from __future__ import annotations
+
+from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.held import (
+    REF_DIRECTORY,
+    commit_of_stream,
+    find_stream,
+    image_of,
+    open_commit,
+    ref_name,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ostree.transport import Transport
+
+__all__ = ["run"]
+
+
+def run(request: Request, core: Core) -> dict[str, Any]:
+    """Run the command that the request names."""
+    command = _COMMANDS.get(request.command)
+    if command is None:
+        raise UsageError(f"the ostree extension has no command {' '.join(request.command)!r}")
+    return command(request, core)
+
+
+def _pull(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.http import HttpTransport, check_url
+    from composefs_ostree.pulling import pull
+
+    url = check_url(request.arguments["url"])
+
+    def transport(requests: int) -> Transport:
+        return HttpTransport(url, requests)
+
+    return pull(request, core, transport)
+
+
+def _pull_local(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.pulling import pull
+    from composefs_ostree.transport import DirectoryTransport
+
+    path = request.arguments["path"]
+
+    def transport(_requests: int) -> Transport:
+        return DirectoryTransport(path)
+
+    return pull(request, core, transport)
+
+
+def _stage_dump(request: Request, core: Core) -> str:
+    """Write the dump of the commit that the request names to a staged file; return the file's name."""
+    from composefs_ostree.pulling import wants_nul
+    from composefs_ostree.tree import load, write_dump
+
+    commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]))
+    name = core.staging.new_name("dump")
+    with core.staging.create(name) as file:
+        write_dump(file, load(commit), keep_nul=wants_nul(request))
+    return name
+
+
+def _dump(request: Request, core: Core) -> dict[str, Any]:
+    text = core.staging.new_name("text")
+    size = core.image_dump(_stage_dump(request, core), text).result()
+    core.output_file(text)
+    return {"size": size}
+
+
+def _compute_id(request: Request, core: Core) -> dict[str, Any]:
+    image = core.image_digest(_stage_dump(request, core)).result()["id"]
+    core.output(f"{image}\n")
+    return {"id": image}
+
+
+def _inspect(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
+    from composefs_ostree.tree import load_commit
+
+    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]))
+    commit = load_commit(held)
+    core.output(metadata_text(commit) if request.get("metadata") else commit_text(held.commit, commit))
+    return commit_facts(held.commit, commit) | {"verity": stream.id, "image": image_of(stream)}
+
+
+def _images(_request: Request, core: Core) -> dict[str, Any]:
+    rows = []
+    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+        name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
+        rows.append({"name": name, "commit": commit_of_stream(row["target"]).hex()})
+    rows.sort(key=lambda row: row["name"])
+    if rows:
+        width = max(len("NAME"), *(len(row["name"]) for row in rows))
+        table = [("NAME", "COMMIT"), *((row["name"], row["commit"]) for row in rows)]
+        core.output("".join(f"{name:<{width}}  {commit}\n" for name, commit in table))
+    else:
+        core.output("No ostree commits found\n")
+    return {"images": rows}
+
+
+def _tag(request: Request, core: Core) -> dict[str, Any]:
+    source, name = request.arguments["source"], request.arguments["name"]
+    target = find_stream(core, source)
+    core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
+    core.output(f"Tagged {source} as {name}\n")
+    return {"commit": commit_of_stream(target).hex(), "name": name}
+
+
+def _untag(request: Request, core: Core) -> dict[str, Any]:
+    name = request.arguments["name"]
+    try:
+        core.publish(remove_refs=[ref_name(name)]).result()
+    except NotFoundError:
+        raise NotFoundError(
+            f"{name!r} is not a known ostree ref", hint="cfsctl ostree images lists the refs", subject=name
+        ) from None
+    return {"name": name}
+
+
+def _mount(request: Request, core: Core) -> dict[str, Any]:
+    target = find_stream(core, request.arguments["ref"])
+    image = image_of(core.stream_get(name=target).result())
+    if image is None:
+        raise NotFoundError(
+            f"the stream {target} names no image", hint="pull the commit again with this cfsctl", subject=target
+        )
+    path = request.arguments["path"]
+    core.image_mount(
+        path,
+        id=image,
+        upperdir=request.get("upperdir"),
+        workdir=request.get("workdir"),
+        read_write=request.get("read_write"),
+    ).result()
+    return {"image": image, "path": path}
+
+
+_COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
+    ("pull",): _pull,
+    ("pull-local",): _pull_local,
+    ("dump",): _dump,
+    ("compute-id",): _compute_id,
+    ("inspect",): _inspect,
+    ("images",): _images,
+    ("tag",): _tag,
+    ("untag",): _untag,
+    ("mount",): _mount,
+}

@@ -1,0 +1,148 @@
+"""A commit as one splitstream: a table of all its objects, sorted by id, and their bytes.
+
+All integers are little-endian; the offsets count from the end of the table, in units of 8 bytes:
+
+=====================  ================================================================================
+u32                    index of the commit in the table
+u32                    flags, 0
+256 × u32              bucket ends: number of ids whose first byte is at most i
+n × 32 bytes           ids, ascending
+n × (u32, u32, u32)    offset / 8, length, index of the content in the stream's object references or 2³²-1
+data                   the objects in table order, each zero-padded to 8 bytes
+=====================  ================================================================================
+
+Metadata objects are kept as they are; of a file object the head (:mod:`composefs_ostree.fileheader`), followed by its
+content unless that is an object of its own.  The table does not say what an id is: that follows from the walk.
+External content is numbered in table order, equal content of two files once.
+
+Format: composefs-rs 0.9.0, which reads these streams and whose streams this module reads.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import BinaryIO, NamedTuple
+
+from composefs_ext.errors import FormatError
+from composefs_ostree.names import ID_SIZE
+
+__all__ = [
+    "CONTENT_TYPE",
+    "IMAGE_REF",
+    "STREAM_PREFIX",
+    "CommitStream",
+    "Entry",
+    "inline_limit",
+    "stream_name",
+    "write",
+]
+
+CONTENT_TYPE = "afe138c18c463ef1"
+IMAGE_REF = "composefs.image"
+STREAM_PREFIX = "ostree-commit-"
+
+_FIXED = 8 + 256 * 4
+_ROW = 12
+_INLINE = 0xFFFFFFFF
+
+
+class Entry(NamedTuple):
+    """One object: its bytes, and the composefs id of the content if that is kept outside."""
+
+    data: bytes
+    content: str | None
+
+
+def stream_name(commit: bytes) -> str:
+    """Return the name of a commit's stream."""
+    return STREAM_PREFIX + commit.hex()
+
+
+def inline_limit(digest_size: int) -> int:
+    """Return up to how many bytes a file's content stays in the stream (and in the image)."""
+    return 2 * digest_size
+
+
+def write(out: BinaryIO, commit: bytes, entries: Mapping[bytes, Entry]) -> tuple[int, list[str]]:
+    """Write a commit's objects, by id, as a stream's inline bytes; return their number and the object references."""
+    ids = sorted(entries)
+    buckets = [0] * 256
+    for object_id in ids:
+        buckets[object_id[0]] += 1
+    references: dict[str, int] = {}
+    rows = []
+    position = 0
+    for object_id in ids:
+        data, content = entries[object_id]
+        number = _INLINE if content is None else references.setdefault(content, len(references))
+        rows.append(struct.pack("<III", position >> 3, len(data), number))
+        position += (len(data) + 7) & ~7
+    if position >> 3 > 0xFFFFFFFF:
+        raise FormatError(f"commit {commit.hex()} has more metadata than a commit's stream can hold (32 GiB)")
+    out.write(struct.pack("<II256I", ids.index(commit), 0, *accumulate(buckets)))
+    out.write(b"".join(ids))
+    out.write(b"".join(rows))
+    for object_id in ids:
+        data = entries[object_id].data
+        out.write(data)
+        out.write(bytes(-len(data) % 8))
+    return _FIXED + (ID_SIZE + _ROW) * len(ids) + position, list(references)
+
+
+class CommitStream:
+    """The objects of a commit, looked up by id in the stream's inline bytes (which may be a memory map).
+
+    The stream was written by somebody else, so every offset is checked where it is used; that the bytes have the id
+    under which they stand is for the reader of that object to check.
+    """
+
+    def __init__(self, inline: bytes | memoryview, references: list[str]) -> None:
+        """``references`` are the stream's object references; raise FormatError if the table is inconsistent."""
+        self._view = memoryview(inline)
+        self.references = references
+        if len(self._view) < _FIXED:
+            raise FormatError("a commit's stream is shorter than its table")
+        self._commit, flags, *self._buckets = struct.unpack_from("<II256I", self._view)
+        count = self._buckets[255]
+        self._rows = _FIXED + ID_SIZE * count
+        self._data = self._rows + _ROW * count
+        if flags or self._buckets != sorted(self._buckets) or self._data > len(self._view) or self._commit >= count:
+            raise FormatError("a commit's stream has an inconsistent table")
+        self.count: int = count
+
+    @property
+    def commit(self) -> bytes:
+        """The id of the commit."""
+        return self._id(self._commit)
+
+    def ids(self) -> Iterable[bytes]:
+        """Return all ids, in table order."""
+        return map(self._id, range(self.count))
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return an object, or None if the commit does not have it."""
+        first = object_id[0]
+        low = self._buckets[first - 1] if first else 0
+        high = self._buckets[first]
+        while low < high:
+            middle = (low + high) // 2
+            if self._id(middle) < object_id:
+                low = middle + 1
+            else:
+                high = middle
+        if low < self._buckets[first] and self._id(low) == object_id:
+            return self._entry(low)
+        return None
+
+    def _id(self, index: int) -> bytes:
+        start = _FIXED + ID_SIZE * index
+        return bytes(self._view[start : start + ID_SIZE])
+
+    def _entry(self, index: int) -> Entry:
+        offset, length, number = struct.unpack_from("<III", self._view, self._rows + _ROW * index)
+        start = self._data + 8 * offset
+        if start + length > len(self._view) or (number != _INLINE and number >= len(self.references)):
+            raise FormatError(f"object {self._id(index).hex()} lies outside of its commit's stream")
+        return Entry(bytes(self._view[start : start + length]), None if number == _INLINE else self.references[number])

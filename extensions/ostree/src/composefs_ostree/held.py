@@ -1,0 +1,93 @@
+"""Commits that the composefs repository holds: finding, reading, and using them as bases of a pull."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, STREAM_PREFIX, CommitStream, stream_name
+from composefs_ostree.names import is_commit_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core, Stream
+    from composefs_ostree.commit_stream import Entry
+
+__all__ = ["REF_DIRECTORY", "Base", "find_commit", "find_stream", "image_of", "open_commit", "ref_name"]
+
+REF_DIRECTORY = "ostree"
+
+
+def ref_name(name: str) -> str:
+    """Return an ostree ref as the core names it."""
+    return f"{REF_DIRECTORY}/{name}"
+
+
+def find_commit(core: Core, name: str) -> bytes:
+    """Return the id of the held commit that a ref or commit id names; raise NotFoundError if there is none."""
+    return commit_of_stream(find_stream(core, name))
+
+
+def find_stream(core: Core, name: str) -> str:
+    """Return the name of the stream of the commit that a ref or commit id names; raise NotFoundError."""
+    try:
+        if is_commit_id(name):
+            target = stream_name(bytes.fromhex(name))
+            core.stream_get(name=target).result()
+            return target
+        return core.ref_get(ref_name(name)).result()["target"]
+    except NotFoundError:
+        raise NotFoundError(
+            f"{name!r} is not a known ostree ref or valid commit ID",
+            hint="cfsctl ostree images lists the refs",
+            subject=name,
+        ) from None
+
+
+def commit_of_stream(name: str) -> bytes:
+    """Return the commit id in the name of a stream; raise CorruptError if it is not the stream of an ostree commit."""
+    commit = name.removeprefix(STREAM_PREFIX)
+    if not name.startswith(STREAM_PREFIX) or not is_commit_id(commit):
+        raise CorruptError(
+            f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it"
+        )
+    return bytes.fromhex(commit)
+
+
+def open_commit(core: Core, name: str) -> tuple[CommitStream, Stream]:
+    """Read a commit's stream by name; NotFoundError if there is none, CorruptError if it is not that commit."""
+    stream = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
+    if stream.content_type != CONTENT_TYPE:
+        raise CorruptError(f"stream {name} has the content type {stream.content_type}, not that of an ostree commit")
+    if len(stream.chunks) != 1 or stream.inline is None or -stream.chunks[0] != stream.size:
+        raise CorruptError(f"stream {name} is not laid out as an ostree commit")
+    path = core.staging.path_of(stream.inline)
+    with open(path, "rb") as file:
+        inline = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    os.unlink(path)
+    commit = CommitStream(inline, stream.object_refs)
+    if stream_name(commit.commit) != name:
+        raise CorruptError(f"stream {name} holds the commit {commit.commit.hex()}", hint="run cfsctl fsck")
+    return commit, stream
+
+
+def image_of(stream: Stream) -> str | None:
+    """Return the id of the image that a commit's stream names, None if it names none."""
+    return next((ref for name, ref in stream.named_refs if name == IMAGE_REF), None)
+
+
+class Base:
+    """A held commit from which a pull takes what it would otherwise fetch."""
+
+    def __init__(self, core: Core, name: str) -> None:
+        """Open a stream by name and ask the core which of its objects are still there; raise NotFoundError."""
+        self._commit, _ = open_commit(core, name)
+        references = self._commit.references
+        present = core.object_has(references).result() if references else []
+        self._missing = {reference for reference, is_present in zip(references, present, strict=True) if not is_present}
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return an object of which everything is here.  Whether it has its id is for the caller to check."""
+        entry = self._commit.get(object_id)
+        return None if entry is None or entry.content in self._missing else entry

@@ -1,0 +1,97 @@
+"""What ``inspect`` prints: a commit's fields, or its metadata as key=value lines."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.objects import Commit
+
+__all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
+
+
+def date(timestamp: int) -> str:
+    """Return seconds since 1970 as a date in UTC; as they are if no calendar reaches that far."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(timestamp))
+    except (OverflowError, OSError, ValueError):
+        return f"{timestamp} s after 1970-01-01"
+
+
+def commit_text(commit_id: bytes, commit: Commit) -> str:
+    """Return the fields, then subject and body as ostree log does, each behind an empty line."""
+    lines = [f"commit  {commit_id.hex()}"]
+    if commit.parent is not None:
+        lines.append(f"parent  {commit.parent.hex()}")
+    lines += [
+        f"date    {date(commit.timestamp)}",
+        f"tree    {commit.root_tree.hex()}",
+        f"dirmeta {commit.root_meta.hex()}",
+    ]
+    for text in (commit.subject, commit.body):
+        if text:
+            lines += ["", text.rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def metadata_text(commit: Commit) -> str:
+    """Return a line for each key of the commit's metadata."""
+    return "".join(f"{key}={_text(variant.value)}\n" for key, variant in sorted(commit.metadata.items()))
+
+
+def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:
+    """Return everything as a JSON object."""
+    return {
+        "commit": commit_id.hex(),
+        "parent": commit.parent.hex() if commit.parent is not None else None,
+        "timestamp": commit.timestamp,
+        "date": date(commit.timestamp),
+        "tree": commit.root_tree.hex(),
+        "dirmeta": commit.root_meta.hex(),
+        "subject": commit.subject,
+        "body": commit.body,
+        "metadata": {key: plain(variant) for key, variant in commit.metadata.items()},
+    }
+
+
+def plain(value: Any) -> Any:
+    """Turn a GVariant's value into one that JSON has: bytes become hexadecimal digits, big integers strings."""
+    match value:
+        case (str(_), inner) if hasattr(value, "signature"):
+            return plain(inner)
+        case bytes():
+            return value.hex()
+        case bool() | str() | None:
+            return value
+        case int():
+            return value if abs(value) < 1 << 53 else str(value)
+        case float():
+            return value if value - value == 0 else str(value)  # JSON has neither infinities nor NaN
+        case dict():
+            return {str(plain(key)): plain(item) for key, item in value.items()}
+        case _:
+            return [plain(item) for item in value]
+
+
+def _text(value: Variant | Any) -> str:
+    match value:
+        case (str(_), inner) if hasattr(value, "signature"):
+            return _text(inner)
+        case bytes():
+            return value.hex()
+        case bool():
+            return str(value).lower()
+        case None:
+            return "nothing"
+        case dict():
+            return "{" + ", ".join(f"{_text(key)}: {_text(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_text, value)) + "]"
+        case tuple():
+            return "(" + ", ".join(map(_text, value)) + ")"
+        case _:
+            return str(value)

@@ -1,0 +1,272 @@
+"""Pulling one commit: the coordinator.
+
+It fetches and checks metadata itself, walks it, deals the files that dirtrees name to worker processes, and gives
+what they stage to the core, all at the same time in one loop around one ``select``.  The core is busy from the first
+file on. What the composefs repository already holds (a base commit, or the cache of an interrupted pull) is not
+fetched.
+
+How far each side may run ahead is bounded: hand-overs to workers stop while more than ``STAGED_BYTES`` of staged
+files have no answer yet, and at most ``PUTS`` calls are on their way.  What is kept in memory is metadata: about 2 KB
+an object.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError, ExtError, TooLargeError
+from composefs_ostree.commit_stream import Entry
+from composefs_ostree.names import ObjectType, object_path
+from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
+from composefs_ostree.transport import Fetch, bad_object, wait
+from composefs_ostree.tree import Tree
+from composefs_ostree.worker import HANDOVER, Worker, available_cores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ostree.content import Row
+    from composefs_ostree.objects import Commit
+    from composefs_ostree.transport import Transport
+
+    class Source(Protocol):
+        """Something that may hold an object already."""
+
+        def get(self, object_id: bytes) -> Entry | None:
+            """Return the object if everything of it is here."""
+
+
+__all__ = ["METADATA_REQUESTS", "Pull"]
+
+METADATA_REQUESTS = 32
+PUTS = 4
+PUT_FILES = 128
+"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
+
+STAGED_BYTES = 64 << 20
+_MAX_TOTAL_METADATA = 256 << 20
+
+
+class MetadataFetch(Fetch):
+    """The fetch of a dirtree or dirmeta."""
+
+    __slots__ = ("kind", "object_id")
+
+    def __init__(self, kind: ObjectType, object_id: bytes) -> None:
+        super().__init__(object_path(kind, object_id))
+        self.kind = kind
+        self.object_id = object_id
+
+
+class Pull:
+    """One commit on its way in.  ``run`` fetches everything; then ``entries`` and ``tree`` are complete.
+
+    ``entries`` has every object of the commit by id, as its stream will.  ``fetched_metadata`` and ``fetched_files``
+    count what came from the source.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        transport: Transport,
+        make_transport: Callable[[int], Transport],
+        *,
+        inline_limit: int,
+        held: Sequence[Source] = (),
+        store: Callable[[bytes, Entry], None] | None = None,
+    ) -> None:
+        """``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in."""
+        self._core = core
+        self._transport = transport
+        self._make_transport = make_transport
+        self._inline_limit = inline_limit
+        self._held = held
+        self._store = store
+        self.entries: dict[bytes, Entry] = {}
+        self.fetched_metadata = 0
+        self.fetched_files = 0
+        self._trees: dict[bytes, Dirtree] = {}
+        self._metas: dict[bytes, Dirmeta] = {}
+        self._files: dict[bytes, Entry] = {}
+        self._wanted: set[tuple[ObjectType, bytes]] = set()
+        self._metadata_left = 0
+        self._metadata_bytes = 0
+        self._to_fetch: deque[bytes] = deque()
+        self._requested: set[bytes] = set()
+        self._workers: list[Worker] = []
+        self._to_put: deque[Row] = deque()
+        self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
+        self._staged_bytes = 0
+
+    def run(self, commit_id: bytes, data: bytes, commit: Commit) -> Tree:
+        """Fetch all that a commit needs and hand its files to the core; return the whole tree."""
+        self._keep(commit_id, data)
+        with self._core.progress("metadata") as self._metadata_progress:
+            self._files_progress = self._core.progress("files", unit="bytes")
+            try:
+                self._want(ObjectType.DIRMETA, commit.root_meta)
+                self._want(ObjectType.DIRTREE, commit.root_tree)
+                while not self._is_done():
+                    self._turn()
+            finally:
+                for worker in self._workers:
+                    worker.end()
+            self._files_progress.finish()
+        self.entries.update(self._files)
+        return Tree(commit, self._trees, self._metas, self._files)
+
+    def _is_done(self) -> bool:
+        return not (
+            self._metadata_left
+            or self._to_fetch
+            or self._to_put
+            or self._puts
+            or any(worker.outstanding for worker in self._workers)
+        )
+
+    def _turn(self) -> None:
+        """Do everything that can be done without waiting, then wait for something to happen."""
+        for fetch in self._transport.step():
+            assert isinstance(fetch, MetadataFetch)
+            self._take_metadata(fetch)
+        self._deal()
+        self._put()
+        self._take_answers()  # sending may have read some already
+        if self._is_done():
+            return
+        by_fd = {worker.fileno(): worker for worker in self._workers}
+        ready = wait(self._transport, [self._core.fileno(), *by_fd])
+        for fd in ready:
+            if fd in by_fd:
+                self._take_rows(by_fd[fd].rows())
+        if self._core.fileno() in ready:
+            self._core.pump(0)
+
+    # Metadata
+
+    def _want(self, kind: ObjectType, object_id: bytes) -> None:
+        """Ask for a dirtree or dirmeta, once; what is held is taken at once, with all that is below it."""
+        wanted = [(kind, object_id)]
+        while wanted:
+            kind, object_id = wanted.pop()
+            # By type and id: a malicious tree may name one object as two types.
+            if (kind, object_id) in self._wanted:
+                continue
+            self._wanted.add((kind, object_id))
+            data = self._held_metadata(object_id)
+            if data is None:
+                self._metadata_left += 1
+                self._transport.start(MetadataFetch(kind, object_id))
+            else:
+                wanted += self._accept(kind, object_id, data)
+
+    def _held_metadata(self, object_id: bytes) -> bytes | None:
+        for source in self._held:
+            entry = source.get(object_id)
+            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
+                return entry.data
+        return None
+
+    def _take_metadata(self, fetch: MetadataFetch) -> None:
+        self._metadata_left -= 1
+        try:
+            if fetch.error is not None:
+                raise fetch.error
+            data = fetch.data
+            if sha256(data).digest() != fetch.object_id:
+                raise CorruptError("its checksum does not match its name")
+            below = self._accept(fetch.kind, fetch.object_id, data)
+        except ExtError as error:
+            raise bad_object(self._transport.where(fetch.path), error) from None
+        self.fetched_metadata += 1
+        self._metadata_progress.advance()
+        for kind, object_id in below:
+            self._want(kind, object_id)
+
+    def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[tuple[ObjectType, bytes]]:
+        """Take in an object that has its id; return the metadata that it names."""
+        self._keep(object_id, data)
+        if kind is ObjectType.DIRMETA:
+            self._metas[object_id] = parse_dirmeta(data)
+            return []
+        listing = self._trees[object_id] = parse_dirtree(data)
+        for _, file_id in listing.files:
+            if file_id not in self._requested:
+                self._requested.add(file_id)
+                self._want_file(file_id)
+        below = []
+        for _, tree_id, meta_id in listing.directories:
+            below.append((ObjectType.DIRTREE, tree_id))
+            below.append((ObjectType.DIRMETA, meta_id))
+        return below
+
+    def _keep(self, object_id: bytes, data: bytes) -> None:
+        self._count(len(data))
+        self.entries[object_id] = Entry(data, None)
+
+    def _count(self, size: int) -> None:
+        self._metadata_bytes += size
+        if self._metadata_bytes > self._core.limits.get("inline_bytes", _MAX_TOTAL_METADATA):
+            raise TooLargeError(
+                f"the metadata of the commit has more than {self._metadata_bytes - size} bytes",
+                hint="a commit of this size cannot be kept as one stream",
+            )
+
+    # Files
+
+    def _want_file(self, file_id: bytes) -> None:
+        for source in self._held:
+            entry = source.get(file_id)
+            if entry is not None:
+                self._count(len(entry.data))
+                self._files[file_id] = entry
+                return
+        self._to_fetch.append(file_id)
+
+    def _deal(self) -> None:
+        """Hand files to the workers, to the least loaded first; start another one while all are busy."""
+        while self._to_fetch and self._staged_bytes < STAGED_BYTES:
+            worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
+            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < available_cores()):
+                number = len(self._workers)
+                worker = Worker(number, self._make_transport, self._inline_limit, self._core.staging.path)
+                self._workers.append(worker)
+            if worker.outstanding > HANDOVER:
+                return
+            worker.deal([self._to_fetch.popleft() for _ in range(min(HANDOVER, len(self._to_fetch)))])
+
+    def _take_rows(self, rows: list[Row]) -> None:
+        for row in rows:
+            file_id, data, size, staged = row
+            self.fetched_files += 1
+            self._count(len(data))
+            if staged is None:
+                self._stored(file_id, Entry(data, None))
+            else:
+                self._staged_bytes += size
+                self._to_put.append(row)
+            self._files_progress.advance(size)
+
+    def _put(self) -> None:
+        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
+        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
+            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
+            files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged in rows]
+            self._puts.append((self._core.object_put(files), rows))
+
+    def _take_answers(self) -> None:
+        while self._puts and self._puts[0][0].done:
+            pending, rows = self._puts.popleft()
+            for (file_id, data, size, _), stored in zip(rows, pending.result(), strict=True):
+                self._staged_bytes -= size
+                self._stored(file_id, Entry(data, stored["id"]))
+
+    def _stored(self, file_id: bytes, entry: Entry) -> None:
+        self._files[file_id] = entry
+        if self._store is not None:
+            self._store(file_id, entry)

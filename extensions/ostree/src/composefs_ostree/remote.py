@@ -1,0 +1,120 @@
+"""Finding a commit in an archive repository, over HTTP or in a directory: mode, ref, commit object, bindings."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError
+from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
+from composefs_ostree.objects import parse_commit
+from composefs_ostree.summary import SummaryRef, find_ref
+from composefs_ostree.transport import MAX_METADATA, bad_object, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.objects import Commit
+    from composefs_ostree.transport import Transport
+
+__all__ = ["check_bindings", "check_mode", "fetch_commit", "resolve"]
+
+_MAX_CONFIG = 1 << 20
+_ARCHIVE_MODES = frozenset({"archive", "archive-z2"})
+
+
+def check_mode(transport: Transport) -> None:
+    """Raise NotFoundError unless there is an ostree repository, UnsupportedError unless it is an archive."""
+    config = read(transport, "config", _MAX_CONFIG)
+    where = transport.where("config")
+    if config is None:
+        raise NotFoundError(
+            f"{where}: not found, so this is not an ostree repository", hint="check the URL or path", subject=where
+        )
+    settings = _core_settings(config.decode("utf-8", "replace"))
+    mode = settings.get("mode", "bare")
+    if settings.get("repo_version", "1") != "1":
+        raise UnsupportedError(f"{where}: repository version {settings['repo_version']!r} is unknown", subject=where)
+    if mode not in _ARCHIVE_MODES:
+        raise UnsupportedError(
+            f"{where}: the repository has the mode {mode!r}; only archive repositories can be pulled from",
+            hint="copy it: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
+            subject=where,
+        )
+
+
+def _core_settings(config: str) -> dict[str, str]:
+    """Return the keys of the section ``[core]`` of a key file."""
+    settings = {}
+    section = ""
+    for line in config.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            section = line
+        elif section == "[core]" and "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings[key.strip()] = value.strip()
+    return settings
+
+
+def resolve(transport: Transport, name: str) -> SummaryRef:
+    """Find the commit that a ref or commit id names.
+
+    A repository with a summary lists all its refs there; only without one are refs looked for by name.
+    """
+    if is_commit_id(name):
+        return SummaryRef(bytes.fromhex(name), MAX_METADATA)
+    check_ref(name)
+    summary = read(transport, "summary")
+    if summary is not None:
+        where = transport.where("summary")
+        try:
+            found = find_ref(summary, name)
+        except ExtError as error:
+            raise bad_object(where, error) from None
+        if found is None:
+            raise NotFoundError(
+                f"{where}: the repository has no ref {name!r}",
+                hint="check the name; a ref that is newer than the summary needs ostree summary -u there",
+                subject=name,
+            )
+        return found
+    path = f"refs/heads/{name}"
+    data = read(transport, path, 4096)
+    if data is None:
+        raise NotFoundError(f"{transport.where(path)}: the repository has no ref {name!r}", subject=name)
+    return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)
+
+
+def fetch_commit(transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
+    """Fetch, verify and parse a commit object; return its bytes too."""
+    path = object_path(ObjectType.COMMIT, found.commit)
+    where = transport.where(path)
+    data = read(transport, path, found.size)
+    if data is None:
+        raise NotFoundError(
+            f"{where}: the repository does not have the commit {found.commit.hex()}",
+            hint="it may have been deleted; pull the ref instead of the commit id",
+            subject=found.commit.hex(),
+        )
+    try:
+        if sha256(data).digest() != found.commit:
+            raise CorruptError("its checksum does not match its name")
+        return data, parse_commit(data)
+    except ExtError as error:
+        raise bad_object(where, error) from None
+
+
+def check_bindings(commit: Commit, commit_id: bytes, ref: str) -> None:
+    """Raise CorruptError if the commit says which refs it is for and this one is not among them.
+
+    Else a server could hand out one ref's commit, with its good signature, under the name of another.
+    """
+    binding = commit.metadata.get("ostree.ref-binding")
+    if binding is None:
+        return
+    refs = binding.value if binding.signature == "as" else []
+    if ref not in refs:
+        raise CorruptError(
+            f"commit {commit_id.hex()} is bound to {', '.join(refs) or 'no ref'}, not to {ref!r}",
+            hint="pull it by the ref it is bound to or by its id, or give --disable-verify-bindings",
+            subject=ref,
+        )

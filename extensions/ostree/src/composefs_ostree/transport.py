@@ -1,0 +1,183 @@
+"""Reading the files of an ostree repository: what to read, and how when the repository is a directory.
+
+A :class:`Fetch` is one file wanted; it receives the bytes as they come and knows how many are too many.  A transport
+(:class:`DirectoryTransport` here, :class:`composefs_ostree.http.HttpTransport`) works on many at a time and has four
+methods, so that one loop serves both: ``start`` queues a fetch, ``step`` does what can be done without waiting and
+returns those that ended, ``descriptors`` and ``timeout`` say what to wait for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, from_exception
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    class Transport(Protocol):
+        """Where a repository's files come from."""
+
+        def start(self, fetch: Fetch) -> None:
+            """Queue a fetch."""
+
+        def step(self) -> Sequence[Fetch]:
+            """Go on with what was started and return the fetches that have ended, well or not (``fetch.error``)."""
+
+        def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
+            """Return the descriptors to watch for reading and for writing."""
+
+        def timeout(self) -> float | None:
+            """Return after how many seconds ``step`` is due even if no descriptor is ready; None: never."""
+
+        def where(self, path: str) -> str:
+            """Return the URL or path of a file, for messages."""
+
+
+__all__ = ["MAX_METADATA", "DirectoryTransport", "Fetch", "bad_object", "read", "wait"]
+
+MAX_METADATA = 128 << 20
+"""Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
+
+_READ_SIZE = 256 << 10
+
+
+class Fetch:
+    """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``take``.
+
+    ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
+    None or says why; ``absent`` tells that there is no such file, which is an error as well.
+    """
+
+    __slots__ = ("_parts", "_received", "absent", "attempts", "error", "limit", "path")
+
+    def __init__(self, path: str, limit: int = MAX_METADATA) -> None:
+        self.path = path
+        self.limit = limit
+        self.attempts = 0
+        self.error: ExtError | None = None
+        self.absent = False
+        self._parts: list[bytes] = []
+        self._received = 0
+
+    def begin(self) -> None:
+        """Start from nothing: called before the first byte, and again when a transfer is repeated."""
+        self.attempts += 1
+        self.error = None
+        self._parts = []
+        self._received = 0
+
+    def take(self, data: bytes) -> int | None:
+        """Take the next bytes.  Anything but None ends the transfer with ``error``; nothing may be raised here."""
+        self._received += len(data)
+        if self._received > self.limit:
+            self.error = TooLargeError(f"it is longer than {self.limit} bytes")
+            return -1
+        self._parts.append(data)
+        return None
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that came."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
+class DirectoryTransport:
+    """A repository in a directory.  A fetch is read when ``step`` comes to it, a few at a time."""
+
+    _AT_ONCE = 16
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._queue: deque[Fetch] = deque()
+
+    def start(self, fetch: Fetch) -> None:
+        """Queue a fetch."""
+        self._queue.append(fetch)
+
+    def step(self) -> list[Fetch]:
+        """Read the next few files."""
+        ended = [self._queue.popleft() for _ in range(min(self._AT_ONCE, len(self._queue)))]
+        for fetch in ended:
+            fetch.begin()
+            try:
+                self._read(fetch)
+            except OSError as error:
+                fetch.absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+                fetch.error = NotFoundError("not found") if fetch.absent else from_exception(error)
+        return ended
+
+    def _read(self, fetch: Fetch) -> None:
+        fd = os.open(self.where(fetch.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            while data := os.read(fd, _READ_SIZE):
+                if fetch.take(data) is not None or len(data) < _READ_SIZE:
+                    return
+        finally:
+            os.close(fd)
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Files are always ready."""
+        return [], []
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to read."""
+        return 0.0 if self._queue else None
+
+    def where(self, path: str) -> str:
+        """Return the absolute path of a file."""
+        return f"{self._directory}/{path}"
+
+
+def wait(transport: Transport, others: Sequence[int], longest: float | None = None) -> list[int]:
+    """Sleep until the transport or one of the other descriptors is ready; return the latter.
+
+    ``longest`` bounds the sleep in seconds.
+    """
+    import select
+
+    readers, writers = transport.descriptors()
+    timeouts = [seconds for seconds in (transport.timeout(), longest) if seconds is not None]
+    ready, _, _ = select.select([*others, *readers], writers, [], min(timeouts, default=None))
+    return [fd for fd in ready if fd in others]
+
+
+def read(transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
+    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read."""
+    fetch = Fetch(path, limit)
+    transport.start(fetch)
+    while True:
+        ended = transport.step()
+        if fetch in ended:
+            break
+        wait(transport, ())
+    if fetch.absent:
+        return None
+    if fetch.error is not None:
+        raise bad_object(transport.where(path), fetch.error)
+    return fetch.data
+
+
+def bad_object(where: str, error: ExtError) -> ExtError:
+    """Return the error to report for a file of the repository, given by its URL or path, that is not what it should be.
+
+    Errors of transfers and of the system already say what to do and are returned as they are.
+    """
+    match error:
+        case NotFoundError():
+            return NotFoundError(
+                f"{where}: not found, although the commit needs it",
+                hint="the source is incomplete or being changed; try again later, or from another mirror",
+                subject=where,
+            )
+        case CorruptError() | FormatError() | TooLargeError():
+            return type(error)(
+                f"{where}: {error.message}",
+                hint="the source is damaged or altered on its way; try again later, or from another mirror",
+                subject=where,
+            )
+        case _:
+            return error

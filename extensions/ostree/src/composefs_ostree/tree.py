@@ -1,0 +1,232 @@
+"""A commit's tree as composefs-dump(5) lines.
+
+The tree is a graph: equal directories are one dirtree, so that a few objects can stand for more inodes than there are
+atoms. The size of the tree is therefore counted on the graph before anything is written.  Equal files, which are one
+object, become hard links.  The times of everything are 0, because ostree keeps none.
+
+ostree's names of extended attributes end with a NUL, which is not a part of the name.  composefs-rs 0.9.0 keeps it in
+its images, where no label or capability is found under such a name; ``keep_nul`` does the same, to meet an image id
+made there.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from composefs_ext import dump
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+from composefs_ostree.fileheader import FileHead, head_size, parse_head
+from composefs_ostree.objects import Dirmeta, Dirtree, Xattrs, parse_commit, parse_dirmeta, parse_dirtree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from composefs_ostree.commit_stream import CommitStream, Entry
+    from composefs_ostree.objects import Commit
+
+__all__ = ["Tree", "load", "load_commit", "write_dump"]
+
+MAX_INODES = 10_000_000
+MAX_DEPTH = 2000
+MAX_DUMP = 4 << 30
+"""Inodes, nested directories and bytes of text of one tree."""
+
+_WRITE_SIZE = 1 << 20
+_REMEDY = "the repository is damaged: run cfsctl fsck, remove the stream's refs, run cfsctl gc and pull again"
+
+
+class Tree(NamedTuple):
+    """A commit with all that it is made of, by object id."""
+
+    commit: Commit
+    trees: dict[bytes, Dirtree]
+    metas: dict[bytes, Dirmeta]
+    files: dict[bytes, Entry]
+
+
+def load_commit(stream: CommitStream) -> Commit:
+    """Take the commit object out of its stream; raise CorruptError or FormatError."""
+    return parse_commit(_metadata(stream, stream.commit, "commit"))
+
+
+def load(stream: CommitStream) -> Tree:
+    """Take a commit with its whole tree out of its stream; raise CorruptError or FormatError."""
+    commit = load_commit(stream)
+    tree = Tree(commit, {}, {commit.root_meta: parse_dirmeta(_metadata(stream, commit.root_meta, "dirmeta"))}, {})
+    wanted = [commit.root_tree]
+    while wanted:
+        tree_id = wanted.pop()
+        if tree_id in tree.trees:
+            continue
+        listing = tree.trees[tree_id] = parse_dirtree(_metadata(stream, tree_id, "dirtree"))
+        for _, file_id in listing.files:
+            if file_id not in tree.files:
+                tree.files[file_id] = _object(stream, file_id, "file")
+        for _, subtree_id, meta_id in listing.directories:
+            wanted.append(subtree_id)
+            if meta_id not in tree.metas:
+                tree.metas[meta_id] = parse_dirmeta(_metadata(stream, meta_id, "dirmeta"))
+    return tree
+
+
+def _metadata(stream: CommitStream, object_id: bytes, what: str) -> bytes:
+    entry = _object(stream, object_id, what)
+    if entry.content is not None or sha256(entry.data).digest() != object_id:
+        raise CorruptError(f"{_where(stream)}: {what} {object_id.hex()} has another checksum", hint=_REMEDY)
+    return entry.data
+
+
+def _object(stream: CommitStream, object_id: bytes, what: str) -> Entry:
+    entry = stream.get(object_id)
+    if entry is None:
+        raise CorruptError(f"{_where(stream)} lacks {what} {object_id.hex()}", hint=_REMEDY)
+    return entry
+
+
+def _where(stream: CommitStream) -> str:
+    return f"the stream of commit {stream.commit.hex()}"
+
+
+def write_dump(out: BinaryIO, tree: Tree, *, keep_nul: bool) -> None:
+    """Write the lines of a tree, each directory before what is in it; raise TooLargeError or FormatError.
+
+    Every file that is not in its entry's data must have the id of its content there.
+    """
+    links = _count_links(tree)
+    written = 0
+    lines: list[bytes] = []
+    size = 0
+    for line in _lines(tree, links, keep_nul):
+        lines.append(line)
+        size += len(line)
+        if size >= _WRITE_SIZE:
+            out.writelines(lines)
+            written += size
+            lines = []
+            size = 0
+            if written > MAX_DUMP:
+                raise TooLargeError(f"the description of the tree is larger than {MAX_DUMP} bytes")
+    out.writelines(lines)
+
+
+def _count_links(tree: Tree) -> dict[bytes, int]:
+    """Count the names of every file in the whole tree, on the graph; raise TooLargeError when the tree is too large."""
+    names: dict[bytes, int] = dict.fromkeys(tree.trees, 0)
+    depth: dict[bytes, int] = dict.fromkeys(tree.trees, 0)
+    links: dict[bytes, int] = dict.fromkeys(tree.files, 0)
+    names[tree.commit.root_tree] = 1
+    inodes = 1
+    for tree_id in _parents_first(tree):
+        count = names[tree_id]
+        below = depth[tree_id] + 1
+        listing = tree.trees[tree_id]
+        inodes += count * (len(listing.files) + len(listing.directories))
+        if inodes > MAX_INODES or below > MAX_DEPTH:
+            raise TooLargeError(
+                f"the tree of the commit has more than {MAX_INODES} files or {MAX_DEPTH} nested directories",
+                hint="this is how a small malicious commit describes an endless tree",
+            )
+        for _, file_id in listing.files:
+            links[file_id] += count
+        for _, subtree_id, _ in listing.directories:
+            names[subtree_id] += count
+            depth[subtree_id] = max(depth[subtree_id], below)
+    return links
+
+
+def _parents_first(tree: Tree) -> list[bytes]:
+    """Return the ids of all dirtrees, each behind all that name it."""
+    done: set[bytes] = set()
+    order: list[bytes] = []
+    stack: list[tuple[bytes, Iterator[tuple[bytes, bytes, bytes]]]] = []
+
+    def enter(tree_id: bytes) -> None:
+        done.add(tree_id)
+        stack.append((tree_id, iter(tree.trees[tree_id].directories)))
+
+    enter(tree.commit.root_tree)
+    while stack:
+        tree_id, rest = stack[-1]
+        for _, subtree_id, _ in rest:
+            if subtree_id not in done:
+                enter(subtree_id)
+                break
+        else:
+            stack.pop()
+            order.append(tree_id)
+    order.reverse()
+    return order
+
+
+def _lines(tree: Tree, links: dict[bytes, int], keep_nul: bool) -> Iterator[bytes]:
+    xattr_text: dict[Xattrs, bytes] = {(): b""}
+
+    def xattrs(pairs: Xattrs) -> bytes:
+        text = xattr_text.get(pairs)
+        if text is None:
+            text = dump.xattrs([(name + b"\0", value) for name, value in pairs] if keep_nul else pairs)
+            xattr_text[pairs] = text
+        return text
+
+    meta_fields = {
+        meta_id: (b" %o " % meta.mode, b" %d %d 0 0.0 - - -%b\n" % (meta.uid, meta.gid, xattrs(meta.xattrs)))
+        for meta_id, meta in tree.metas.items()
+    }
+    head_fields: dict[bytes, tuple[FileHead, bytes]] = {}
+    first_names: dict[bytes, bytes] = {}
+    escape = dump.escape
+    mode, rest = meta_fields[tree.commit.root_meta]
+    root = tree.trees[tree.commit.root_tree]
+    yield b"/ 0%b%d%b" % (mode, 2 + len(root.directories), rest)
+    stack = [(b"", root)]
+    while stack:
+        directory, listing = stack.pop()
+        for name, file_id in listing.files:
+            path = b"%b/%b" % (directory, escape(name))
+            first = first_names.get(file_id)
+            if first is not None:
+                yield b"%b 0 @120000 1 0 0 0 0.0 %b - -\n" % (path, first)
+                continue
+            first_names[file_id] = path
+            yield path + _file_fields(file_id, tree.files[file_id], links[file_id], head_fields, xattrs)
+        for name, subtree_id, meta_id in listing.directories:
+            path = b"%b/%b" % (directory, escape(name))
+            subtree = tree.trees[subtree_id]
+            mode, rest = meta_fields[meta_id]
+            yield b"%b 0%b%d%b" % (path, mode, 2 + len(subtree.directories), rest)
+            stack.append((path, subtree))
+
+
+def _file_fields(
+    file_id: bytes,
+    entry: Entry,
+    links: int,
+    cache: dict[bytes, tuple[FileHead, bytes]],
+    xattrs: Callable[[Xattrs], bytes],
+) -> bytes:
+    """Return all of a file's line behind its path."""
+    data, content = entry
+    end = head_size(data)
+    # Files of one directory differ in size and content only: what follows the size in a head is worth keeping.
+    key = data[16:end]
+    cached = cache.get(key)
+    if cached is None:
+        head = parse_head(data[:end])
+        cached = cache[key] = (head, xattrs(head.xattrs))
+    head, attributes = cached
+    size = int.from_bytes(data[8:16], "big")
+    inline = data[end:]
+    if head.target:
+        size = len(head.target)
+        tail = b"%b - -" % dump.optional(head.target)
+    elif content is not None:
+        text = content.encode()
+        tail = b"%b/%b - %b" % (text[:2], text[2:], text)
+    elif len(inline) != size:
+        raise FormatError(f"file {file_id.hex()} has {len(inline)} of its {size} bytes of content")
+    else:
+        tail = b"- %b -" % (dump.optional(inline) if size else b"-")
+    return b" %d %o %d %d %d 0 0.0 %b%b\n" % (size, head.mode, links, head.uid, head.gid, tail, attributes)
