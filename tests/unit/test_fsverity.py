@@ -50,7 +50,7 @@ def test_measure_of_an_unknown_algorithm(fd: int, monkeypatch: pytest.MonkeyPatc
 def test_enable_sends_struct_fsverity_enable_arg(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(fcntl, "ioctl", lambda _fd, request, buffer: seen.append((request, buffer)))
-    fsverity.enable(fd, SHA512)
+    assert fsverity.enable(fd, SHA512)
     request, buffer = seen[0]
     assert request == 0x40806685
     assert len(buffer) == (request >> 16) & 0x3FFF == 128
@@ -82,7 +82,7 @@ def test_enabling_twice_is_no_error(fd: int, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.EEXIST, "exists")
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
-    fsverity.enable(fd, SHA256)
+    assert not fsverity.enable(fd, SHA256)
 
 
 def test_an_unexpected_failure_of_measure_is_reported(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:

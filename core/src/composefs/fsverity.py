@@ -168,8 +168,8 @@ def measure(fd: int) -> tuple[Algorithm, bytes] | None:
     return _BY_NUMBER[number], bytes(request[_MEASURE.size : _MEASURE.size + size])
 
 
-def enable(fd: int, algorithm: Algorithm) -> None:
-    """Enable fs-verity on a file opened for reading; one that has it already is left as it is.
+def enable(fd: int, algorithm: Algorithm) -> bool:
+    """Enable fs-verity on a file opened for reading; False if it has it already, perhaps with other parameters.
 
     From then on the kernel refuses every write and checks every read.  Raises BusyError (``retryable``) while anybody,
     a child between fork and exec included, has the file open for writing, and UnsupportedError when the file system,
@@ -181,7 +181,7 @@ def enable(fd: int, algorithm: Algorithm) -> None:
     except OSError as error:
         match error.errno:
             case errno.EEXIST:
-                return
+                return False
             case errno.ETXTBSY:
                 raise BusyError("enabling fs-verity: the file is open for writing", retryable=True) from error
             case errno.EOPNOTSUPP | errno.ENOTTY | errno.EINVAL:
@@ -191,3 +191,4 @@ def enable(fd: int, algorithm: Algorithm) -> None:
                     "f2fs), or an insecure repository (init --insecure)",
                 ) from error
         raise from_os_error(error, "enabling fs-verity") from error
+    return True

@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import secrets
+import stat
 from types import TracebackType
 from typing import Self
 
@@ -153,33 +154,40 @@ def _has_proc() -> bool:
 def remove_tree(name: str, at: int) -> None:
     """Remove a file, or a directory with all below it, however deep and with whatever modes.
 
-    Directories are moved up before they are emptied: depth costs neither recursion nor descriptors.  Interrupted, it
-    leaves directories beside ``name`` called ``name.NUMBER``.
+    Directories are moved up into ``name`` before they are emptied: depth costs neither recursion nor descriptors.
     """
-    try:
+    if not stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=at)
-    except IsADirectoryError:
-        pass
-    else:
         return
-    queue = [name]
-    moved = 0
-    while queue:
-        directory = queue.pop()
-        fd = open_directory(directory, at)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        moved += 1
-                        _make_accessible(entry.name, fd)
-                        os.rename(entry.name, f"{name}.{moved}", src_dir_fd=fd, dst_dir_fd=at)
-                        queue.append(f"{name}.{moved}")
-                    else:
-                        os.unlink(entry.name, dir_fd=fd)
-        finally:
-            os.close(fd)
-        os.rmdir(directory, dir_fd=at)
+    top = open_directory(name, at)
+    try:
+        below = _empty(top, top)
+        while below:
+            directory = below.pop()
+            fd = open_directory(directory, top)
+            try:
+                below += _empty(fd, top)
+            finally:
+                os.close(fd)
+            os.rmdir(directory, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=at)
+
+
+def _empty(fd: int, top: int) -> list[str]:
+    """Remove the files of a directory, move its directories to ``top`` under new names, and return those."""
+    moved = []
+    with os.scandir(fd) as entries:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in names:
+        if is_directory:
+            moved.append(secrets.token_hex(_TEMPORARY_NAME_BYTES))
+            _make_accessible(name, fd)
+            os.rename(name, moved[-1], src_dir_fd=fd, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=fd)
+    return moved
 
 
 def _make_accessible(name: str, at: int) -> None:

@@ -1,0 +1,45 @@
+"""The repository: a directory of objects, and of the streams, images and refs that name them.
+
+    meta.json                 algorithm, EROFS formats, features; fs-verity on it means that every object must have it
+    objects/XX/REST           files named by their fs-verity digest
+    streams/NAME              symlinks to splitstreams
+    streams/refs/DIR/NAME     symlinks to streams
+    images/ID                 symlinks to EROFS images
+    images/refs/NAME          symlinks to images
+    staging/                  unfinished work of this implementation
+
+The layout is that of composefs-rs 0.9.0 but for ``staging``.  The directory itself is locked: shared by everybody, and
+exclusively by garbage collection.
+"""
+
+from __future__ import annotations
+
+from composefs.repository.facade import Repository
+from composefs.repository.names import Encoding, decode_flat, encode_flat
+from composefs.repository.objects import Stored
+from composefs.repository.publish import (
+    ANY,
+    ImageName,
+    Publication,
+    Published,
+    RefRemoval,
+    RefUpdate,
+    StreamName,
+)
+from composefs.repository.staging import Staging
+
+__all__ = [
+    "ANY",
+    "Encoding",
+    "ImageName",
+    "Publication",
+    "Published",
+    "RefRemoval",
+    "RefUpdate",
+    "Repository",
+    "Staging",
+    "Stored",
+    "StreamName",
+    "decode_flat",
+    "encode_flat",
+]

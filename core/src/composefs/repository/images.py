@@ -1,0 +1,89 @@
+"""Images: EROFS files stored as objects, with ``images/ID`` and names in ``images/refs``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from composefs.digest import parse_id
+from composefs.errors import FormatError, NotFoundError, from_os_error
+from composefs.repository.links import open_directories, read_link, walk
+from composefs.repository.names import parse_object_link, parse_ref_link, ref_parts
+from composefs.repository.objects import Stored, StoredObjects
+from composefs.repository.store import Store
+
+__all__ = ["Images"]
+
+
+class Images:
+    """The images of a repository."""
+
+    def __init__(self, store: Store, objects: StoredObjects) -> None:
+        self._store = store
+        self._objects = objects
+
+    def put(self, parts: Iterable[bytes]) -> Stored:
+        """Store an image that comes in pieces, without a name."""
+        return self._objects.store_parts(parts)
+
+    def is_named(self, image_id: str) -> bool:
+        """Tell whether ``images/ID`` is there; only such images are ever mounted."""
+        where = f"images/{parse_id(image_id, self._store.algorithm)}"
+        try:
+            target = read_link(image_id, self._store.find("images"), where)
+        except OSError as error:
+            raise from_os_error(error, f"reading {where}") from error
+        return target is not None and parse_object_link(target, self._store.algorithm, where) == image_id
+
+    def read_ref(self, name: str) -> str | None:
+        """Return the id of the image that ``images/refs/NAME`` names, or None."""
+        parts = ref_parts(name, "path")
+        where = f"images/refs/{name}"
+        try:
+            fd = open_directories(["refs", *parts[:-1]], self._store.find("images"))
+            if fd is None:
+                return None
+            try:
+                link = read_link(parts[-1], fd, where)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise from_os_error(error, f"reading {where}") from error
+        if link is None:
+            return None
+        return parse_id(parse_ref_link(link, len(parts) - 1, where), self._store.algorithm)
+
+    def resolve(self, name: str) -> str:
+        """Return the id of an image given as its id, ``refs/NAME`` or NAME.  Raises NotFoundError.
+
+        What looks like an id is one, even when a ref has that name; ``refs/`` says that a ref is meant.
+        """
+        try:
+            image_id: str | None = parse_id(name, self._store.algorithm)
+        except FormatError:
+            image_id = self.read_ref(name.removeprefix("refs/"))
+        if image_id is None or not self.is_named(image_id):
+            raise NotFoundError(f"there is no image {name!r}", subject=name, hint="`cfsctl images` lists them")
+        return image_id
+
+    def open(self, image_id: str) -> int:
+        """Open an image's file, its digest checked."""
+        return self._objects.open(image_id, verify=True)
+
+    def list_refs(self) -> list[tuple[str, str]]:
+        """Return (name, id) of every ref, sorted by path."""
+        found = []
+        try:
+            fd = open_directories(["refs"], self._store.find("images"))
+            if fd is None:
+                return []
+            try:
+                for parts, link in walk(fd):
+                    name = "/".join(parts)
+                    target = parse_ref_link(link, len(parts) - 1, f"images/refs/{name}")
+                    found.append((name, parse_id(target, self._store.algorithm)))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise from_os_error(error, "listing images/refs") from error
+        return found

@@ -1,0 +1,122 @@
+"""Symlinks of a repository: read with care, and written by one function."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+
+from composefs.errors import CorruptError, ExistsError
+from composefs.linux.files import open_directory, sync_directory
+from composefs.repository.names import TEMPORARY_PREFIX
+
+__all__ = ["make_directories", "open_directories", "point", "read_link", "walk"]
+
+_MAX_DEPTH = 64
+
+
+def read_link(name: str, at: int | None, where: str) -> str | None:
+    """Return a symlink's target, or None if there is nothing; CorruptError, naming ``where``, for anything else.
+
+    ``at`` is None for a directory that is not there.
+    """
+    if at is None:
+        return None
+    try:
+        return os.readlink(name, dir_fd=at)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise CorruptError(f"{where} is not a symlink", subject=where) from error
+        raise
+
+
+def point(name: str, at: int, target: str) -> None:
+    """Make the symlink ``name`` point to ``target``: the one place where a repository's names appear and change.
+
+    Anybody sees the old target or the new one, never neither, and after a power cut too once the directory is synced.
+    """
+    temporary = TEMPORARY_PREFIX + secrets.token_hex(12)
+    os.symlink(target, temporary, dir_fd=at)
+    try:
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except BaseException:
+        os.unlink(temporary, dir_fd=at)
+        raise
+
+
+def open_directories(parts: Sequence[str], at: int | None) -> int | None:
+    """Open a directory below another one, following no symlink; None if either is missing."""
+    if at is None:
+        return None
+    fd = os.dup(at)
+    for part in parts:
+        try:
+            below = open_directory(part, fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def make_directories(parts: Sequence[str], at: int, where: str) -> int:
+    """Open a directory below another one, making it and those above it where they are missing.
+
+    Each new one is durable before something is put into it.  ExistsError when a symlink, another ref, is in the way.
+    """
+    fd = os.dup(at)
+    for part in parts:
+        try:
+            try:
+                below = open_directory(part, fd)
+            except FileNotFoundError:
+                os.mkdir(part, dir_fd=fd)
+                sync_directory(fd)
+                below = open_directory(part, fd)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise ExistsError(f"{where}: {part!r} is a ref already, so nothing can be below it") from error
+            raise
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def walk(at: int) -> Iterator[tuple[list[str], str]]:
+    """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
+
+    CorruptError for anything but directories and symlinks.
+    """
+    stack: list[list[str]] = [[]]
+    while stack:
+        parts = stack.pop()
+        fd = open_directories(parts, at)
+        if fd is None:
+            continue  # removed meanwhile
+        try:
+            names = sorted(name for name in os.listdir(fd) if not name.startswith(TEMPORARY_PREFIX))
+            below = []
+            for name in names:
+                path = [*parts, name]
+                try:
+                    target = os.readlink(name, dir_fd=fd)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    below.append(path)
+                    continue
+                yield path, target
+        finally:
+            os.close(fd)
+        if below and len(parts) >= _MAX_DEPTH:
+            raise CorruptError(f"the refs are nested deeper than {_MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
+        stack += reversed(below)

@@ -1,0 +1,284 @@
+"""Objects: files named by their fs-verity digest, ``objects/XX/REST``.
+
+An object gets its name by link(2), which never replaces: the file that is there may be durable already, an equal new
+one is not.  Only when the one that is there turns out to be damaged (a power cut may leave it short or zeroed) the new
+one takes its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from composefs import fsverity
+from composefs.digest import Algorithm, parse_id
+from composefs.errors import BusyError, CorruptError, MissingObjectError, from_os_error
+from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
+from composefs.linux.transfer import PIECE, clone, read_pieces
+from composefs.repository.names import object_name
+from composefs.repository.store import Store
+
+__all__ = ["MISSING_LISTED", "Stored", "StoredObjects", "seal", "store_copy"]
+
+How = Literal["moved", "reflinked", "copied", "present"]
+
+MISSING_LISTED = 20
+"""How many missing objects an error names."""
+
+OBJECT_MODE = 0o444
+
+# fork(2) in another thread keeps our writable descriptor open in the child until it calls exec.
+_VERITY_DELAYS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object that is now in the repository.
+
+    ``stored`` tells how it came in; ``repaired`` that a damaged file of this name was replaced.
+    """
+
+    id: str
+    size: int
+    stored: How
+    repaired: bool = False
+
+
+class Unnamed(Protocol):
+    """A finished file that can take a name in ``objects/``."""
+
+    fd: int
+
+    def link(self, at: int, name: str) -> None:
+        """Take a name that is free; FileExistsError if it is not."""
+
+    def replace(self, at: int, name: str) -> None:
+        """Take a name away from the file that has it."""
+
+
+class StoredObjects:
+    """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._algorithm = store.algorithm
+        self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
+        self._fanout: set[str] = set()
+
+    def path(self, object_id: str) -> Path:
+        """Return where an object is, or would be."""
+        return self._store.path / "objects" / object_name(parse_id(object_id, self._algorithm))
+
+    def size(self, object_id: str) -> int | None:
+        """Return an object's size in bytes, or None if it is missing.
+
+        A file of no bytes that should have some, as a power cut leaves them, is missing.
+        """
+        parse_id(object_id, self._algorithm)
+        try:
+            status = os.stat(object_name(object_id), dir_fd=self._store.objects, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os_error(error, f"looking for object {object_id}") from error
+        if not stat.S_ISREG(status.st_mode) or (not status.st_size and object_id != self._empty):
+            return None
+        return status.st_size
+
+    def has(self, object_id: str) -> bool:
+        """Tell whether an object is there; its content is not looked at."""
+        return self.size(object_id) is not None
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Return the ids that are not there."""
+        return [object_id for object_id in ids if self.size(object_id) is None]
+
+    def require(self, ids: Iterable[str], what: str) -> None:
+        """Raise MissingObjectError, naming ``what`` and the first missing ones, unless all ids are there."""
+        if missing := self.missing(ids):
+            raise missing_objects(missing, what)
+
+    def open(self, object_id: str, *, verify: bool = False) -> int:
+        """Open an object for reading; with ``verify``, check its digest first.
+
+        The kernel's measurement is enough for that; in an insecure repository, the content is read.  Raises
+        MissingObjectError and CorruptError.
+        """
+        parse_id(object_id, self._algorithm)
+        try:
+            fd = open_file(object_name(object_id), self._store.objects)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise missing_objects([object_id], "opening an object") from error
+            raise from_os_error(error, f"opening object {object_id}") from error
+        if verify:
+            try:
+                self.verify(fd, object_id)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    def verify(self, fd: int, object_id: str) -> None:
+        """Raise CorruptError unless an open file has the digest, by fs-verity if the repository is secure."""
+        if self.measured(fd, object_id):
+            return
+        try:
+            actual = fsverity.digest_fd(fd, self._algorithm).hex()
+        except OSError as error:
+            raise from_os_error(error, f"reading object {object_id}") from error
+        if actual != object_id:
+            raise CorruptError(f"object {object_id} is damaged: its content has the digest {actual}", subject=object_id)
+
+    def measured(self, fd: int, object_id: str) -> bool:
+        """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
+        measured = fsverity.measure(fd)
+        if measured == (self._algorithm, bytes.fromhex(object_id)):
+            return True
+        if measured is not None:
+            raise CorruptError(
+                f"object {object_id} is damaged: its fs-verity digest is {measured[1].hex()}", subject=object_id
+            )
+        if self._store.secure:
+            raise CorruptError(f"object {object_id} has no fs-verity, which this repository demands", subject=object_id)
+        return False
+
+    def store_bytes(self, data: bytes | bytearray | memoryview) -> Stored:
+        """Store a small object."""
+        return self.store_parts([data])
+
+    def store_parts(self, parts: Iterable[bytes | bytearray | memoryview]) -> Stored:
+        """Store an object that comes in pieces."""
+        self._store.require_writable("storing an object")
+        hasher = fsverity.Hasher(self._algorithm)
+        try:
+            with NewFile(self._store.scratch, OBJECT_MODE) as new:
+                for part in parts:
+                    hasher.update(part)
+                    write_all(new.fd, part)
+                return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
+        except OSError as error:
+            raise from_os_error(error, "storing an object") from error
+
+    def store_fd(self, fd: int) -> Stored:
+        """Store a copy of an open file's content, sharing its blocks where the file system can.
+
+        The content is read from the start, whatever the offset, and may change meanwhile: the id is that of the copy.
+        """
+        self._store.require_writable("storing an object")
+        try:
+            size = os.fstat(fd).st_size
+            if size <= PIECE and (present := self._present_small(fd, size)):
+                return present
+            with NewFile(self._store.scratch, OBJECT_MODE) as new:
+                object_id, size, how = store_copy(fd, new, self._algorithm)
+                return self.finish(new, object_id, size, how)
+        except OSError as error:
+            raise from_os_error(error, "storing an object") from error
+
+    def _present_small(self, fd: int, size: int) -> Stored | None:
+        """Find out by reading alone that a small file is stored already: most files of a tree stored twice."""
+        data = os.pread(fd, PIECE, 0)
+        if len(data) != size:
+            return None
+        object_id = fsverity.digest_bytes(data, self._algorithm).hex()
+        if self.size(object_id) != size or not self._is_intact(object_id, size, fd):
+            return None
+        return Stored(object_id, size, "present")
+
+    def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:
+        """Give a file written by us its verity and its name.  Raises ``OSError``."""
+        if self._store.secure:
+            new.reopen_read_only()
+            if not seal(new.fd, self._store):
+                raise BusyError(f"object {object_id}: another process keeps the new file open", retryable=True)
+            self.measured(new.fd, object_id)
+        return self.settle(new, object_id, size, how)
+
+    def settle(self, new: Unnamed, object_id: str, size: int, how: How) -> Stored:
+        """Name a finished file.  Raises NoSpaceError and others, with the object's id."""
+        objects = self._store.objects
+        name = object_name(object_id)
+        try:
+            self._make_fanout(object_id[:2])
+            try:
+                new.link(objects, name)
+            except FileExistsError:
+                if self._is_intact(object_id, size, new.fd):
+                    return Stored(object_id, size, "present")
+                new.replace(objects, name)
+                return Stored(object_id, size, how, repaired=True)
+        except OSError as error:
+            raise from_os_error(error, f"storing object {object_id}") from error
+        return Stored(object_id, size, how)
+
+    def _make_fanout(self, prefix: str) -> None:
+        if prefix not in self._fanout:
+            os.close(open_or_make_directory(prefix, self._store.objects))
+            self._fanout.add(prefix)
+
+    def _is_intact(self, object_id: str, size: int, same: int) -> bool:
+        """Tell whether the stored object is whole: of the right size, and by fs-verity or by the bytes of ``same``."""
+        try:
+            fd = open_file(object_name(object_id), self._store.objects)
+        except OSError:
+            return False  # a symlink, or no longer there
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                return False
+            return self.measured(fd, object_id) or _same_content(fd, same)
+        except (CorruptError, OSError):
+            return False
+        finally:
+            os.close(fd)
+
+
+def seal(fd: int, store: Store) -> bool:
+    """Enable fs-verity on a file opened for reading; False if a writer does not go away, or it has it already.
+
+    Raises UnsupportedError.
+    """
+    for delay in _VERITY_DELAYS:
+        try:
+            return fsverity.enable(fd, store.algorithm)
+        except BusyError:
+            time.sleep(delay)
+    return False
+
+
+def store_copy(fd: int, new: NewFile, algorithm: Algorithm) -> tuple[str, int, How]:
+    """Fill a new file from another one; return the id, size and way of what is in it.  Raises ``OSError``."""
+    if clone(fd, new.fd):
+        return fsverity.digest_fd(new.fd, algorithm).hex(), os.fstat(new.fd).st_size, "reflinked"
+    hasher = fsverity.Hasher(algorithm)
+    for piece in read_pieces(fd):
+        hasher.update(piece)
+        write_all(new.fd, piece)
+    return hasher.digest().hex(), hasher.size, "copied"
+
+
+def missing_objects(ids: list[str], what: str) -> MissingObjectError:
+    """Make the error for objects that are not there."""
+    more = f" and {len(ids) - MISSING_LISTED} more" if len(ids) > MISSING_LISTED else ""
+    noun = "object" if len(ids) == 1 else f"{len(ids)} objects"
+    return MissingObjectError(
+        f"{what}: the repository lacks {noun} {', '.join(ids[:MISSING_LISTED])}{more}",
+        subject=ids[0],
+        hint="pull what names it again",
+    )
+
+
+def _same_content(one: int, other: int) -> bool:
+    position = 0
+    while data := os.pread(one, PIECE, position):
+        if data != os.pread(other, PIECE, position):
+            return False
+        position += len(data)
+    return not os.pread(other, 1, position)

@@ -1,0 +1,307 @@
+"""Publishing: making stored objects visible under names, the only way in which a repository changes for its readers.
+
+The order is what a power cut cannot break: everything stored so far is made durable by one syncfs(2), then
+``streams/NAME`` and ``images/ID`` are written and their directories synced, then the refs that point to them and
+theirs, then refs are removed.  Whatever is found afterwards names only what is there.  Expectations are checked and
+names written under a lock on ``streams/``; a check that fails leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from composefs.digest import parse_id
+from composefs.errors import ConflictError, ExistsError, NotFoundError, UsageError, from_os_error
+from composefs.linux.files import open_directory, sync_directory, sync_file_system
+from composefs.linux.locks import lock
+from composefs.repository.images import Images
+from composefs.repository.links import make_directories, point
+from composefs.repository.names import Encoding, check_stream_name, object_link, ref_link, ref_parts
+from composefs.repository.objects import StoredObjects
+from composefs.repository.refs import Refs
+from composefs.repository.store import Store
+from composefs.repository.streams import Streams
+
+__all__ = [
+    "ANY",
+    "Expectation",
+    "ImageName",
+    "Publication",
+    "Published",
+    "Publisher",
+    "RefRemoval",
+    "RefUpdate",
+    "StreamName",
+    "barrier",
+]
+
+# Others hold the lock for a few symlinks and syncs, so waiting is no news to a user until something hangs.
+_LOCK_SECONDS = 60.0
+
+
+class _Any(enum.Enum):
+    ANY = "any"
+
+
+ANY = _Any.ANY
+"""No expectation; None expects that there is nothing."""
+
+Expectation = str | None | _Any
+
+
+@dataclass(frozen=True, slots=True)
+class StreamName:
+    """Name a stored splitstream ``name``.
+
+    When the name has another id: ``keep`` lets it stay (unless that object is gone), ``replace`` replaces it, ``fail``
+    raises ExistsError.  ``expect`` is the id it must have now.
+    """
+
+    name: str
+    id: str
+    if_exists: Literal["keep", "replace", "fail"] = "fail"
+    expect: Expectation = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """Make a stored image mountable, and name it ``images/refs/REF`` if a ref is given."""
+
+    id: str
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """Let the ref ``name``, DIR/NAME not encoded, name the stream ``target``.  ``expect`` is its target now."""
+
+    name: str
+    target: str
+    encoding: Encoding
+    expect: Expectation = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class RefRemoval:
+    """Remove the ref ``name``, DIR/NAME not encoded.  ``expect`` is its target now."""
+
+    name: str
+    encoding: Encoding
+    expect: Expectation = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All that one call makes visible, or removes.  ``remove_image_refs`` are names below ``images/refs``."""
+
+    streams: Sequence[StreamName] = ()
+    images: Sequence[ImageName] = ()
+    refs: Sequence[RefUpdate] = ()
+    remove_refs: Sequence[RefRemoval] = ()
+    remove_image_refs: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Published:
+    """What is there now and was there before, in the order of the publication.
+
+    ``streams`` are (name, id now, id before), ``images`` ids, ``refs`` and the removed ones (name, target before).
+    """
+
+    streams: list[tuple[str, str, str | None]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    refs: list[tuple[str, str | None]] = field(default_factory=list)
+    removed_refs: list[tuple[str, str]] = field(default_factory=list)
+    removed_image_refs: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What has to be written.  ``streams`` or ``images`` comes first in all keys and rows.
+
+    ``names`` are (…, name, symlink's content); ``refs`` maps (…, directories below refs) to (last part, target).
+    """
+
+    published: Published = field(default_factory=Published)
+    names: list[tuple[str, str, str]] = field(default_factory=list)
+    refs: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = field(default_factory=dict)
+    removals: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.refs or self.removals)
+
+    def add_ref(self, directory: str, parts: list[str], target: str) -> None:
+        self.refs.setdefault((directory, tuple(parts[:-1])), []).append((parts[-1], target))
+
+
+def barrier(store: Store) -> None:
+    """Wait until everything stored so far is on the disk: the one durability barrier."""
+    sync_file_system(store.root)
+
+
+class Publisher:
+    """Publishes in one repository."""
+
+    def __init__(self, store: Store, objects: StoredObjects, streams: Streams, images: Images, refs: Refs) -> None:
+        self._store = store
+        self._objects = objects
+        self._streams = streams
+        self._images = images
+        self._refs = refs
+
+    def publish(self, publication: Publication) -> Published:
+        """Publish; see the module.  When everything is there already nothing is written or waited for.
+
+        Raises MissingObjectError for an id that is not stored, NotFoundError for a ref's target or a ref to remove that
+        does not exist, ConflictError for a broken expectation, ExistsError, FormatError for names, and ReadOnlyError.
+        """
+        self._store.require_writable("publishing")
+        _check(publication)
+        ids = [stream.id for stream in publication.streams] + [image.id for image in publication.images]
+        self._objects.require(dict.fromkeys(parse_id(name, self._store.algorithm) for name in ids), "publishing")
+        try:
+            plan = self._plan(publication)
+            if plan:
+                barrier(self._store)
+                with self._lock():
+                    plan = self._plan(publication)  # the first was a look without the lock
+                    self._carry_out(plan)
+        except OSError as error:
+            raise from_os_error(error, "publishing") from error
+        return plan.published
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self._store.directory("streams")
+        fd = open_directory("streams", self._store.root)
+        try:
+            what = f"publishing in {self._store.path}: its list of streams"
+            lock(fd, what, exclusive=True, wait=_LOCK_SECONDS)
+            yield
+        finally:
+            os.close(fd)
+
+    def _plan(self, publication: Publication) -> _Plan:
+        plan = _Plan()
+        for stream in publication.streams:
+            self._plan_stream(stream, plan)
+        for image in publication.images:
+            self._plan_image(image, plan)
+        new = {stream.name for stream in publication.streams}
+        for ref in publication.refs:
+            parts = ref_parts(ref.name, ref.encoding)
+            current = self._refs.read(ref.name, ref.encoding)
+            _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
+            if ref.target not in new:
+                target_id = self._streams.lookup(ref.target)
+                if target_id is None:
+                    raise NotFoundError(f"the ref {ref.name!r} cannot name {ref.target!r}: there is no such stream")
+                self._objects.require([target_id], f"naming the stream {ref.target!r}")
+            if current != ref.target:
+                plan.add_ref("streams", parts, ref.target)
+            plan.published.refs.append((ref.name, current))
+        for removal in publication.remove_refs:
+            current = self._refs.read(removal.name, removal.encoding)
+            if current is None:
+                raise NotFoundError(f"there is no ref {removal.name!r}", subject=removal.name)
+            _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
+            plan.removals.append(("streams", ref_parts(removal.name, removal.encoding)))
+            plan.published.removed_refs.append((removal.name, current))
+        for name in publication.remove_image_refs:
+            current = self._images.read_ref(name)
+            if current is None:
+                raise NotFoundError(f"there is no image ref {name!r}", subject=name)
+            plan.removals.append(("images", ref_parts(name, "path")))
+            plan.published.removed_image_refs.append((name, current))
+        return plan
+
+    def _plan_stream(self, stream: StreamName, plan: _Plan) -> None:
+        current = self._streams.lookup(stream.name)
+        _check_expectation(f"the stream {stream.name!r}", current, stream.expect)
+        now = stream.id
+        if current not in (None, stream.id):
+            if stream.if_exists == "fail":
+                raise ExistsError(f"the stream {stream.name!r} exists with another id, {current}", subject=stream.name)
+            if stream.if_exists == "keep" and self._objects.has(str(current)):
+                now = str(current)
+        if now != current:
+            plan.names.append(("streams", stream.name, object_link(now)))
+        plan.published.streams.append((stream.name, now, current))
+
+    def _plan_image(self, image: ImageName, plan: _Plan) -> None:
+        if not self._images.is_named(image.id):
+            plan.names.append(("images", image.id, object_link(image.id)))
+        if image.ref is not None and self._images.read_ref(image.ref) != image.id:
+            plan.add_ref("images", ref_parts(image.ref, "path"), image.id)
+        plan.published.images.append(image.id)
+
+    def _carry_out(self, plan: _Plan) -> None:
+        # All directories first: what is in the way of one is found before anything is visible.
+        for directory, parents in plan.refs:
+            where = "/".join([directory, "refs", *parents])
+            os.close(make_directories(["refs", *parents], self._store.directory(directory), where))
+        for directory, name, target in plan.names:
+            point(name, self._store.directory(directory), target)
+        for directory in dict.fromkeys(directory for directory, _, _ in plan.names):
+            sync_directory(self._store.directory(directory))
+        for (directory, parents), refs in plan.refs.items():
+            fd = make_directories(["refs", *parents], self._store.directory(directory), directory)
+            try:
+                for name, target in refs:
+                    point(name, fd, ref_link(len(parents), target))
+                sync_directory(fd)
+            finally:
+                os.close(fd)
+        for directory, parts in plan.removals:
+            _remove_ref(parts, self._store.directory(directory))
+
+
+def _remove_ref(parts: list[str], above: int) -> None:
+    """Remove a ref's symlink and the directories that are empty then, so that a ref can have their name."""
+    fd = make_directories(["refs", *parts[:-1]], above, "/".join(parts))
+    try:
+        os.unlink(parts[-1], dir_fd=fd)
+        sync_directory(fd)
+    finally:
+        os.close(fd)
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            os.rmdir("/".join(["refs", *parts[:length]]), dir_fd=above)
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY:
+                return
+            raise
+
+
+def _check(publication: Publication) -> None:
+    """Check names by themselves: allowed, each once, and no ref below another one."""
+    for stream in publication.streams:
+        check_stream_name(stream.name)
+    for ref in publication.refs:
+        check_stream_name(ref.target)
+    stream_refs = [("streams", *ref_parts(ref.name, ref.encoding)) for ref in publication.refs]
+    stream_refs += [("streams", *ref_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
+    image_refs = [("images", *ref_parts(image.ref, "path")) for image in publication.images if image.ref is not None]
+    image_refs += [("images", *ref_parts(name, "path")) for name in publication.remove_image_refs]
+    paths = [*stream_refs, *image_refs]
+    names: list[object] = [*paths, *(stream.name for stream in publication.streams)]
+    if len(set(names)) != len(names):
+        raise UsageError("publishing: a name comes twice in one call")
+    known = set(paths)
+    for path in paths:
+        for length in range(2, len(path)):
+            if path[:length] in known:
+                raise UsageError(f"publishing: {'/'.join(path[1:length])!r} cannot be a ref and have refs below it")
+
+
+def _check_expectation(what: str, current: str | None, expect: Expectation) -> None:
+    if expect is not ANY and current != expect:
+        there = "does not exist" if current is None else f"is {current}"
+        wanted = "nothing" if expect is None else expect
+        raise ConflictError(f"{what} {there}; {wanted} was expected", hint="somebody else changed it: look again")

@@ -1,0 +1,67 @@
+"""Refs of streams: names, ``streams/refs/DIR/NAME``, that keep a stream from being collected."""
+
+from __future__ import annotations
+
+import os
+
+from composefs.errors import from_os_error
+from composefs.repository.links import open_directories, read_link, walk
+from composefs.repository.names import Encoding, decode_flat, parse_ref_link, ref_parts
+from composefs.repository.store import Store
+
+__all__ = ["Refs"]
+
+
+class Refs:
+    """The refs of a repository's streams.  Names are ``DIR/NAME``, not encoded; targets are names of streams."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, name: str, encoding: Encoding) -> str | None:
+        """Return the stream that a ref names, or None if there is no such ref.
+
+        Raises FormatError for a name not allowed and CorruptError for a symlink of another shape.
+        """
+        return self._read(ref_parts(name, encoding))
+
+    def read_path(self, path: str) -> str | None:
+        """Return the stream that the ref at an encoded path below ``streams/refs`` names, or None."""
+        return self._read(ref_parts(path, "path"))
+
+    def _read(self, parts: list[str]) -> str | None:
+        where = "/".join(["streams/refs", *parts])
+        try:
+            fd = open_directories(["refs", *parts[:-1]], self._store.find("streams"))
+            if fd is None:
+                return None
+            try:
+                link = read_link(parts[-1], fd, where)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise from_os_error(error, f"reading {where}") from error
+        return None if link is None else parse_ref_link(link, len(parts) - 1, where)
+
+    def list(self, directory: str = "", encoding: Encoding = "path") -> list[tuple[str, str]]:
+        """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
+
+        A stream may be missing.  Raises FormatError for a name that the encoding cannot have made.
+        """
+        above = directory.split("/") if directory else []
+        found = []
+        try:
+            fd = open_directories(["refs", *above], self._store.find("streams"))
+            if fd is None:
+                return []
+            try:
+                for parts, link in walk(fd):
+                    path = [*above, *parts]
+                    target = parse_ref_link(link, len(path) - 1, "/".join(["streams/refs", *path]))
+                    rest = "/".join(parts)
+                    found.append(("/".join([*above, decode_flat(rest) if encoding == "flat" else rest]), target))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise from_os_error(error, f"listing streams/refs/{directory}") from error
+        return found

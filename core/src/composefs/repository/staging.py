@@ -1,0 +1,99 @@
+"""Staging: a directory for one run of an extension, on the repository's file system, which dies with the run.
+
+``REPO/staging/RANDOM/work`` is where the extension writes, ``…/private`` where files go that are taken from it.  A run
+holds a lock on its directory; what nobody holds was left by a run that was killed, and is swept when the repository is
+opened for writing the next time.  Without a repository, or for reading one, the directory is in TMPDIR.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from composefs.errors import from_os_error
+from composefs.linux.files import hold, open_directory, remove_tree
+from composefs.linux.locks import try_lock
+
+if TYPE_CHECKING:
+    from composefs.repository.facade import Repository
+
+__all__ = ["Staging", "sweep"]
+
+_NAME_BYTES = 12
+
+
+class Staging:
+    """A staging directory; a context manager that removes it at the end.
+
+    ``work`` is the path of the extension's directory and ``work_fd`` its descriptor; ``private`` is the descriptor of
+    the core's own directory.
+    """
+
+    def __init__(self, parent: Path, at: int) -> None:
+        """Make a directory below ``parent``, which is open as ``at``; ``at`` stays the caller's."""
+        self._at = at
+        while True:
+            self._name = secrets.token_hex(_NAME_BYTES)
+            # Passable for an extension under another uid, which is told the name; nobody can list or guess it.
+            os.mkdir(self._name, 0o711, dir_fd=at)
+            self._fd = open_directory(self._name, at)
+            if hold(self._fd):
+                break
+            os.close(self._fd)
+        os.mkdir("work", 0o700, dir_fd=self._fd)
+        os.mkdir("private", 0o700, dir_fd=self._fd)
+        self.work = parent / self._name / "work"
+        self.work_fd = open_directory("work", self._fd)
+        self.private = open_directory("private", self._fd)
+
+    @classmethod
+    def create(cls, repository: Repository | None) -> Self:
+        """Make a staging directory in a repository opened for writing, or else in TMPDIR."""
+        try:
+            if repository is not None and repository.writable:
+                return cls(repository.path / "staging", os.dup(repository.store.scratch))
+            parent = tempfile.gettempdir()
+            return cls(Path(parent), os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            raise from_os_error(error, "making a staging directory") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the directory and all in it."""
+        if self._at < 0:
+            return
+        try:
+            remove_tree(self._name, self._at)
+        except OSError as error:
+            raise from_os_error(error, f"removing the staging directory {self.work.parent}") from error
+        finally:
+            for fd in (self.work_fd, self.private, self._fd, self._at):
+                os.close(fd)
+            self._at = -1
+
+
+def sweep(at: int) -> None:
+    """Remove what killed runs left in a staging directory.
+
+    What cannot be removed is left for the next time: sweeping must not keep anybody from working.
+    """
+    for name in os.listdir(at):
+        with contextlib.suppress(OSError):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+            try:
+                if try_lock(fd, exclusive=True):
+                    remove_tree(name, at)
+            finally:
+                os.close(fd)

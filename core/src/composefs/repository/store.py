@@ -1,0 +1,70 @@
+"""The directory of a repository: its descriptors and settings, shared by the parts of the facade."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from composefs.digest import Algorithm
+from composefs.errors import NotFoundError, ReadOnlyError, from_os_error
+from composefs.linux.files import open_directory, open_or_make_directory
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Descriptors of ``objects``, ``streams``, ``images`` and ``staging``, opened when first needed.
+
+    ``secure``: every object must have fs-verity.  ``writable``: opened for writing, and all checks for that passed.
+    """
+
+    def __init__(self, path: Path, root: int, algorithm: Algorithm, *, secure: bool, writable: bool) -> None:
+        self.path = path
+        self.root = root
+        self.algorithm = algorithm
+        self.secure = secure
+        self.writable = writable
+        self._directories: dict[str, int] = {}
+
+    def directory(self, name: str, *, mode: int = 0o755) -> int:
+        """Return the descriptor of a top-level directory; a writable repository makes one that is missing."""
+        fd = self._directories.get(name)
+        if fd is None:
+            try:
+                fd = open_or_make_directory(name, self.root, mode) if self.writable else open_directory(name, self.root)
+            except OSError as error:
+                raise from_os_error(error, f"opening {self.path / name}") from error
+            self._directories[name] = fd
+        return fd
+
+    def find(self, name: str) -> int | None:
+        """Return the descriptor of a top-level directory, or None if a repository opened for reading has none."""
+        try:
+            return self.directory(name)
+        except NotFoundError:
+            return None
+
+    @property
+    def objects(self) -> int:
+        """The directory of the objects."""
+        return self.directory("objects")
+
+    @property
+    def scratch(self) -> int:
+        """The directory for what is not finished, on the objects' file system."""
+        # Others may pass through, not look: an extension that runs under another uid finds only what it is told.
+        return self.directory("staging", mode=0o711)
+
+    def require_writable(self, what: str) -> None:
+        """Raise ReadOnlyError, which says ``what`` was wanted, if the repository was opened for reading."""
+        if not self.writable:
+            raise ReadOnlyError(f"{what}: the repository {self.path} is open for reading only", subject=str(self.path))
+
+    def close(self) -> None:
+        """Close everything, which gives up the lock on the repository."""
+        for fd in self._directories.values():
+            os.close(fd)
+        self._directories.clear()
+        if self.root >= 0:
+            os.close(self.root)
+            self.root = -1

@@ -1,0 +1,153 @@
+"""Streams: splitstreams stored as objects, and their names in ``streams/``."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
+
+from composefs import fsverity
+from composefs.digest import parse_id
+from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_error
+from composefs.linux.files import NewFile
+from composefs.linux.transfer import read_pieces
+from composefs.repository.links import read_link
+from composefs.repository.names import TEMPORARY_PREFIX, check_stream_name, parse_object_link
+from composefs.repository.objects import OBJECT_MODE, Stored, StoredObjects, missing_objects
+from composefs.repository.refs import Refs
+from composefs.repository.store import Store
+from composefs.splitstream import Reader, write
+
+__all__ = ["Streams"]
+
+
+class Streams:
+    """The streams of a repository."""
+
+    def __init__(self, store: Store, objects: StoredObjects, refs: Refs) -> None:
+        self._store = store
+        self._objects = objects
+        self._refs = refs
+
+    def put(
+        self,
+        content_type: int,
+        inline: BinaryIO | bytes = b"",
+        chunks: Iterable[int] = (),
+        object_refs: Sequence[str] = (),
+        named_refs: Sequence[tuple[str, str]] = (),
+    ) -> Stored:
+        """Store a splitstream, without a name; the arguments are those of :func:`composefs.splitstream.write`.
+
+        Raises MissingObjectError when it refers to what is not here.
+        """
+        self._store.require_writable("storing a stream")
+        sizes = {object_id: self._objects.size(object_id) for object_id in object_refs}
+        known: dict[str, int] = {object_id: size for object_id, size in sizes.items() if size is not None}
+        missing = [object_id for object_id in sizes if object_id not in known]
+        missing += self._objects.missing(dict.fromkeys(object_id for _, object_id in named_refs))
+        if missing:
+            raise missing_objects(missing, "storing a stream")
+        source = io.BytesIO(inline) if isinstance(inline, bytes) else inline
+        try:
+            with NewFile(self._store.scratch, OBJECT_MODE) as new:
+                with os.fdopen(new.fd, "w+b", closefd=False) as out:
+                    write(
+                        out,
+                        self._store.algorithm,
+                        content_type=content_type,
+                        named_refs=named_refs,
+                        object_refs=object_refs,
+                        chunks=chunks,
+                        inline=source,
+                        object_size=known.__getitem__,
+                    )
+                object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
+                return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
+        except OSError as error:
+            raise from_os_error(error, "storing a stream") from error
+
+    def lookup(self, name: str) -> str | None:
+        """Return the id of the stream with a name, or None."""
+        check_stream_name(name)
+        where = f"streams/{name}"
+        try:
+            target = read_link(name, self._store.find("streams"), where)
+        except OSError as error:
+            raise from_os_error(error, f"reading {where}") from error
+        return None if target is None else parse_object_link(target, self._store.algorithm, where)
+
+    def resolve(self, name: str) -> str:
+        """Return the id of the stream with a name; ``refs/DIR/NAME``, encoded, follows a ref.  Raises NotFoundError."""
+        if name.startswith("refs/"):
+            target = self._refs.read_path(name.removeprefix("refs/"))
+            if target is None:
+                raise NotFoundError(f"there is no ref {name!r}", subject=name)
+            name = target
+        object_id = self.lookup(name)
+        if object_id is None:
+            raise NotFoundError(f"there is no stream {name!r}", subject=name)
+        return object_id
+
+    def open(self, *, name: str | None = None, id: str | None = None) -> Reader:  # noqa: A002 - the protocol's word
+        """Open a stream by exactly one of name (see :meth:`resolve`) and id; its own digest is checked first."""
+        if (name is None) == (id is None):
+            raise UsageError("a stream is opened by its name or by its id")
+        object_id = self.resolve(name) if name is not None else parse_id(id or "", self._store.algorithm)
+        return Reader(self._objects.open(object_id, verify=True), self._store.algorithm)
+
+    def list(self, prefix: str = "", content_type: int | None = None) -> list[tuple[str, str]]:
+        """Return (name, id) of the streams whose name begins with ``prefix``, sorted by name."""
+        fd = self._store.find("streams")
+        try:
+            names = sorted(os.listdir(fd)) if fd is not None else []
+        except OSError as error:
+            raise from_os_error(error, "listing streams") from error
+        found = []
+        for name in names:
+            if name == "refs" or name.startswith(TEMPORARY_PREFIX) or not name.startswith(prefix):
+                continue
+            object_id = self.lookup(name)
+            if object_id is None:
+                continue  # removed meanwhile
+            if content_type is not None:
+                with Reader(self._objects.open(object_id), self._store.algorithm) as reader:
+                    if reader.content_type != content_type:
+                        continue
+            found.append((name, object_id))
+        return found
+
+    def cat(self, reader: Reader, write: Callable[[bytes | memoryview], object]) -> int:
+        """Pass the reassembled stream to ``write``, piece by piece, and return its size.
+
+        Each object's digest is checked: before its bytes are passed on where fs-verity vouches for it, else after.
+        Raises CorruptError and FormatError, then what was written is not to be used.
+        """
+        object_refs = reader.object_refs
+        size = 0
+        for number, data in reader.chunks():
+            if number < 0:
+                size += len(data)
+                write(data)
+            else:
+                size += self._cat_object(object_refs[number], write)
+        if size != reader.size:
+            raise CorruptError(f"the stream has {size} bytes, its size says {reader.size}")
+        return size
+
+    def _cat_object(self, object_id: str, write: Callable[[bytes | memoryview], object]) -> int:
+        fd = self._objects.open(object_id)
+        try:
+            hasher = None if self._objects.measured(fd, object_id) else fsverity.Hasher(self._store.algorithm)
+            size = 0
+            for piece in read_pieces(fd):
+                if hasher:
+                    hasher.update(piece)
+                write(piece)
+                size += len(piece)
+            if hasher and hasher.digest().hex() != object_id:
+                raise CorruptError(f"object {object_id} is damaged", subject=object_id)
+            return size
+        finally:
+            os.close(fd)
