@@ -1,0 +1,11 @@
+"""The extension protocol, version 1, without any process: framing, limits, errors, lists and schemas.
+
+docs/protocol.md is the specification; the rules named ``P-n`` in this package are its rules.  composefs.ext is the
+host that speaks it with a running extension.
+"""
+
+VERSIONS = (1,)
+"""The protocol versions this core speaks, in order of preference."""
+
+FEATURES: tuple[str, ...] = ()
+"""The named features this core offers beyond version 1; there are none yet."""

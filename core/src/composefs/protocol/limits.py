@@ -1,0 +1,42 @@
+"""The limits of a session: one table, announced in ``initialize.limits`` (docs/protocol.md, "Limits")."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_NAME", "Limits"]
+
+MAX_INTEGER = 2**53 - 1
+"""Integers on the wire are within ±this: what every JSON implementation keeps exact."""
+
+MAX_DEPTH = 32
+"""How deep arrays and objects may be nested in a message."""
+
+MAX_NAME = 128
+"""Bytes of a staged file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an extension may ask of the core.  Sizes in bytes; ``line`` includes the newline.
+
+    ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
+    in a file.  ``inline_bytes`` bounds a stream's inline file and a dump, ``references`` each list of ids of a stream.
+    Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second.  More than
+    ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines`` dropped.
+    """
+
+    line: int = 1 << 20
+    unanswered: int = 64
+    rows: int = 1000
+    file_rows: int = 4_000_000
+    inline_bytes: int = 256 << 20
+    references: int = 4_000_000
+    staging_bytes: int = 64 << 30
+    staging_files: int = 100_000
+    progress_per_second: int = 10
+    log_lines: int = 10_000
+
+    def as_message(self) -> dict[str, int]:
+        """Return the ``limits`` object of ``initialize``."""
+        return asdict(self)

@@ -1,0 +1,115 @@
+"""Lists too long for a message: parameters ``X`` or ``X_file``, results ``X`` or a file named by ``X_into``.
+
+A list in a file is JSON Lines, one element a line (P-14, P-15).  Elements are checked by the caller's function, a block
+of lines at a time, because a list may have millions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from composefs.errors import FormatError, TooLargeError, UsageError
+from composefs.protocol.limits import Limits
+from composefs.protocol.params import staged_name
+from composefs.protocol.staged import READ_SIZE, StagedFiles
+from composefs.protocol.wire import JSONValue, Message, encode, parse_json
+
+__all__ = ["ListTaker", "give_list", "take_list"]
+
+ListTaker = Callable[[list[JSONValue]], None]
+"""Checks a block of elements; raises UsageError."""
+
+_BLOCK = 512
+"""Elements written at a time."""
+
+
+def take_list(params: Message, key: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> list[JSONValue]:
+    """Return the list parameter ``key``, from the message or the staged file ``key_file``; empty if neither is given.
+
+    Raises UsageError when both are given or an element is wrong, TooLargeError above the limits, FormatError for a
+    file that is not JSON Lines.
+    """
+    inline, file = params.get(key), params.get(key + "_file")
+    if file is None:
+        if inline is None:
+            return []
+        if type(inline) is not list:
+            raise UsageError(f"{key} is not a list")
+        if len(inline) > limits.rows:
+            raise TooLargeError(
+                f"{key} has {len(inline)} rows, more than {limits.rows}", hint=f"give {key}_file instead"
+            )
+        check(inline)
+        return inline
+    if inline is not None:
+        raise UsageError(f"give either {key} or {key}_file")
+    name = staged_name(file)
+    result: list[JSONValue] = []
+    for block in _blocks(name, staged.pieces(name, limits.inline_bytes * 2), limits.line):
+        check(block)
+        result += block
+        if len(result) > limits.file_rows:
+            raise TooLargeError(f"staged file {name} has more than {limits.file_rows} rows", subject=name)
+    return result
+
+
+def _blocks(name: str, pieces: Iterator[bytes], line_limit: int) -> Iterator[list[JSONValue]]:
+    """Parse JSON Lines, the lines of a piece at once: an array made of them parses many times faster than each."""
+    pending = b""
+    number = 0
+    for piece in pieces:
+        complete, newline, rest = piece.rpartition(b"\n")
+        if not newline:
+            pending += piece
+        else:
+            lines = (pending + complete).split(b"\n")
+            yield _parse_lines(name, number, lines)
+            number += len(lines)
+            pending = rest
+        if len(pending) > max(line_limit, READ_SIZE):
+            raise TooLargeError(f"{name}, line {number + 1}: longer than {line_limit} bytes", subject=name)
+    if pending:
+        yield _parse_lines(name, number, [pending])
+
+
+def _parse_lines(name: str, before: int, lines: list[bytes]) -> list[JSONValue]:
+    try:
+        block: list[JSONValue] = parse_json(b"[" + b",".join(lines) + b"]")
+    except ValueError as error:
+        raise FormatError(f"{name}, lines {before + 1} to {before + len(lines)}: {error}", subject=name) from None
+    # A line with two elements, or an element on two lines, shows as a wrong count.
+    if len(block) != len(lines):
+        raise FormatError(f"{name}, after line {before}: not one JSON element a line", subject=name, offset=before)
+    return block
+
+
+def give_list(
+    params: Message, key: str, rows: Iterable[JSONValue], answer: Message, staged: StagedFiles, limits: Limits
+) -> None:
+    """Put a result list into ``answer``, or into the staged file that the caller named as ``key_into``."""
+    into = params.get(key + "_into")
+    if into is not None:
+        staged.write(staged_name(into), _json_lines(rows))
+        return
+    inline = list(islice(rows, limits.rows + 1))
+    if len(inline) > limits.rows or len(encode({key: inline})) > limits.line // 2:
+        raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
+    answer[key] = inline
+
+
+def _json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
+    iterator = iter(rows)
+    while block := list(islice(iterator, _BLOCK)):
+        yield b"".join([encode(row) for row in block])
+
+
+def check_integers(low: int, high: int) -> ListTaker:
+    """Return a check that every element is an integer from ``low`` to ``high``."""
+
+    def check(block: Sequence[JSONValue]) -> None:
+        for value in block:
+            if type(value) is not int or not low <= value <= high:
+                raise UsageError(f"{str(value)[:40]} is not an integer from {low} to {high}")
+
+    return check

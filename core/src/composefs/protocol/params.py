@@ -1,0 +1,125 @@
+"""Checks of a call's parameters, by hand: the run path cannot afford jsonschema, which takes 90 ms to import.
+
+Each function takes the ``params`` object and a field's name and returns the field checked, or raises UsageError, which
+answers that one call.  Unknown fields are never looked at (P-9).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from composefs.errors import UsageError
+from composefs.protocol.limits import MAX_NAME
+from composefs.protocol.wire import JSONValue, Message
+
+__all__ = [
+    "boolean",
+    "check_id",
+    "choice",
+    "content_type",
+    "integer",
+    "mapping",
+    "one_of",
+    "optional_id",
+    "rows",
+    "staged_name",
+    "string",
+]
+
+RESERVED_PREFIX = "core-"
+"""Staged names that begin so are the core's."""
+
+# One expression decides a name, as it runs for every staged file.
+_STAGED_NAME = re.compile(rf"(?!\.|{RESERVED_PREFIX})[A-Za-z0-9._-]{{1,{MAX_NAME}}}\Z")
+_HEX = re.compile(r"[0-9a-f]+\Z")
+_CONTENT_TYPE = re.compile(r"[0-9a-f]{16}\Z")
+
+
+def string(params: Message, key: str, default: str | None = None) -> str:
+    """A text; required unless there is a default."""
+    value = params.get(key, default)
+    if type(value) is not str:
+        raise UsageError(f"{key} is not a string" if key in params else f"{key} is missing")
+    return value
+
+
+def integer(params: Message, key: str, low: int, high: int, default: int | None = None) -> int:
+    """A whole number from ``low`` to ``high``."""
+    value = params.get(key, default)
+    if type(value) is not int or not low <= value <= high:
+        raise UsageError(f"{key} is not an integer from {low} to {high}" if key in params else f"{key} is missing")
+    return value
+
+
+def boolean(params: Message, key: str, default: bool = False) -> bool:
+    """True or false."""
+    value = params.get(key, default)
+    if type(value) is not bool:
+        raise UsageError(f"{key} is not true or false")
+    return value
+
+
+def choice(params: Message, key: str, choices: Sequence[str], default: str | None = None) -> str:
+    """One of a closed set of words."""
+    value = string(params, key, default)
+    if value not in choices:
+        raise UsageError(f"{key} is not one of {', '.join(choices)}")
+    return value
+
+
+def mapping(params: Message, key: str) -> Message:
+    """An object; empty if the field is missing."""
+    value = params.get(key, {})
+    if type(value) is not dict:
+        raise UsageError(f"{key} is not an object")
+    return value
+
+
+def rows(params: Message, key: str, limit: int) -> list[Message]:
+    """A list of objects inside the message; empty if the field is missing."""
+    value = params.get(key, [])
+    if type(value) is not list or not all(type(row) is dict for row in value):
+        raise UsageError(f"{key} is not a list of objects")
+    if len(value) > limit:
+        raise UsageError(f"{key} has {len(value)} rows, more than {limit}", hint="make several calls")
+    return value
+
+
+def staged_name(value: JSONValue) -> str:
+    """The name of a file in staging: flat, short, and not one of the core's."""
+    if type(value) is not str or not _STAGED_NAME.match(value):
+        raise UsageError(
+            f"{str(value)[:140]!r} is not the name of a staged file",
+            hint=f"1 to {MAX_NAME} of A-Z a-z 0-9 . _ -, beginning neither with . nor with {RESERVED_PREFIX}",
+        )
+    return value
+
+
+def check_id(value: JSONValue, hex_size: int) -> str:
+    """An object's id: ``hex_size`` lower-case hexadecimal digits."""
+    if type(value) is not str or len(value) != hex_size or not _HEX.match(value):
+        raise UsageError(f"{str(value)[:140]!r} is not an id of {hex_size} lower-case hex digits")
+    return value
+
+
+def optional_id(params: Message, key: str, hex_size: int) -> str | None:
+    """An id, or None where the field is missing or null."""
+    value = params.get(key)
+    return None if value is None else check_id(value, hex_size)
+
+
+def content_type(params: Message, key: str = "content_type") -> int:
+    """A splitstream's content type: 16 hexadecimal digits on the wire, a number here."""
+    value = string(params, key)
+    if not _CONTENT_TYPE.match(value):
+        raise UsageError(f"{key} is not 16 lower-case hex digits")
+    return int(value, 16)
+
+
+def one_of(params: Message, *keys: str) -> tuple[str, JSONValue]:
+    """The one field present of several that exclude one another, as (key, value)."""
+    present = [key for key in keys if params.get(key) is not None]
+    if len(present) != 1:
+        raise UsageError(f"give exactly one of {', '.join(keys)}")
+    return present[0], params[present[0]]

@@ -1,0 +1,107 @@
+"""The staging directory as the core sees it: a flat directory that somebody hostile may be writing at the same time.
+
+Names are looked up relative to one open descriptor and never followed.  What the extension made must be a regular file
+with one link; what the core makes there is created exclusively (P-16 to P-18).  Files are read, never mapped: the
+extension could truncate a mapped one and kill the core.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from composefs.errors import ExistsError, TooLargeError, UsageError, from_os_error
+
+__all__ = ["READ_SIZE", "StagedFiles"]
+
+READ_SIZE = 1 << 18
+
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagedFiles:
+    """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def open(self, name: str, limit: int) -> int:
+        """Open a staged file for reading and return the descriptor; it may hold ``limit`` bytes at most."""
+        try:
+            fd = os.open(name, _READ_FLAGS, dir_fd=self.fd)
+        except FileNotFoundError:
+            raise UsageError(f"there is no staged file {name}", subject=name) from None
+        except OSError as error:
+            raise UsageError(f"staged file {name} cannot be opened: {error.strerror}", subject=name) from None
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            os.close(fd)
+            raise UsageError(f"staged {name} is not a regular file with one link", subject=name)
+        if info.st_size > limit:
+            os.close(fd)
+            raise TooLargeError(f"staged file {name} has {info.st_size} bytes, more than {limit}", subject=name)
+        return fd
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Read a staged file whole."""
+        fd = self.open(name, limit)
+        with open(fd, "rb", buffering=0) as file:
+            # One byte more than allowed shows a file that grew after its size was looked at.
+            data = file.read(limit + 1)
+            while (more := file.read(limit + 1 - len(data))) and len(data) <= limit:
+                data += more
+        if len(data) > limit:
+            raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
+        return data
+
+    def pieces(self, name: str, limit: int) -> Iterator[bytes]:
+        """Read a staged file in pieces."""
+        fd = self.open(name, limit)
+        try:
+            while piece := os.read(fd, READ_SIZE):
+                yield piece
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[int]:
+        """Make a new staged file and yield its descriptor; on an error the file is removed again."""
+        try:
+            fd = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self.fd)
+        except FileExistsError:
+            raise ExistsError(f"staged file {name} exists already", subject=name) from None
+        except OSError as error:
+            raise from_os_error(error, f"creating staged file {name}") from error
+        try:
+            yield fd
+        except BaseException:
+            self.remove(name)
+            raise
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, pieces: Iterator[bytes]) -> int:
+        """Make a new staged file of ``pieces`` and return its size."""
+        size = 0
+        with self.create(name) as fd:
+            try:
+                for piece in pieces:
+                    view = memoryview(piece)
+                    size += len(view)
+                    while view:
+                        view = view[os.write(fd, view) :]
+            except OSError as error:
+                raise from_os_error(error, f"writing staged file {name}") from error
+        return size
+
+    def remove(self, name: str) -> None:
+        """Remove a staged file; it is no error if it is gone."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except OSError:
+            return

@@ -1,0 +1,123 @@
+"""Framing and JSON: bytes of a pipe to messages and back (docs/protocol.md, P-1 to P-6).
+
+A message is one JSON object in UTF-8 on a line.  What arrives may be hostile: lines are bounded before they are kept,
+numbers that another JSON implementation would round are refused, and nesting is bounded.  Every breach is a
+ProtocolError, which ends the session.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from composefs.errors import ProtocolError
+from composefs.protocol.limits import MAX_DEPTH, MAX_INTEGER
+
+__all__ = ["JSONValue", "LineReader", "Message", "decode", "depth_exceeds", "encode", "parse_json"]
+
+JSONValue = Any
+"""Whatever JSON can say; checked by whoever takes it apart."""
+
+Message = dict[str, JSONValue]
+
+_SAFE_DIGITS = len(str(MAX_INTEGER))
+
+
+class LineReader:
+    """Cut a byte stream into lines, wherever chunks end; a line longer than ``limit``, newline included, is fatal."""
+
+    __slots__ = ("_limit", "_pending")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pending = bytearray()
+
+    @property
+    def pending(self) -> bytes:
+        """What has arrived of a line that has not ended."""
+        return bytes(self._pending)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take a chunk and return the lines, without newline, that end in it."""
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._pending:
+            lines[0] = bytes(self._pending) + lines[0]
+            self._pending.clear()
+        self._pending += rest
+        limit = self._limit
+        if len(self._pending) >= limit or any(len(line) >= limit for line in lines):
+            raise ProtocolError(f"a message is longer than {limit} bytes")
+        return lines
+
+
+def _integer(text: str) -> int:
+    # Called for every integer of every message: the length settles all but the largest.
+    if len(text) < _SAFE_DIGITS:
+        return int(text)
+    if len(text) > _SAFE_DIGITS + 1 or abs(value := int(text)) > MAX_INTEGER:
+        raise ValueError(f"integer {text[:40]} is beyond ±(2^53−1)")
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"number {text[:40]} is beyond the range of a double")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+
+
+def depth_exceeds(value: JSONValue, limit: int) -> bool:
+    """Say whether arrays and objects in ``value`` are nested more than ``limit`` deep."""
+    if type(value) is dict:
+        children = value.values()
+    elif type(value) is list:
+        children = value  # type: ignore[assignment]  # any iterable of values will do
+    else:
+        return False
+    if limit == 0:
+        return True
+    return any((type(child) is dict or type(child) is list) and depth_exceeds(child, limit - 1) for child in children)
+
+
+def parse_json(data: bytes) -> JSONValue:
+    """Parse UTF-8 JSON of any type.  Raises ValueError with a reason that quotes none of the data at length."""
+    try:
+        value = _decoder.decode(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    # Nesting is walked only where there are brackets enough to nest.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth_exceeds(value, MAX_DEPTH):
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def decode(line: bytes) -> Message:
+    """Parse a line into a message object; anything else is a ProtocolError."""
+    try:
+        message = parse_json(line)
+    except ValueError as error:
+        raise ProtocolError(f"a line on standard output is not a JSON message ({error}): {_shown(line)}") from None
+    if type(message) is not dict:
+        raise ProtocolError(f"a message is not a JSON object: {_shown(line)}")
+    return message
+
+
+def encode(message: Message) -> bytes:
+    """Format a message as a line, newline included, in ASCII."""
+    return _encoder.encode(message).encode("ascii") + b"\n"
+
+
+def _shown(line: bytes) -> str:
+    text = ascii(line[:60].decode("utf-8", "replace"))
+    return text + "…" if len(line) > 60 else text
