@@ -1,0 +1,83 @@
+"""progress, log, output: what the user sees.
+
+These need no answer, so nothing slows a flood of them down but the limits: progress is coalesced by id, and log lines
+are dropped after the limit with one line that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TypeVar, get_args
+
+from composefs.errors import UsageError
+from composefs.ext.context import Context
+from composefs.observe import Kind, Level, Progress, Unit
+from composefs.protocol.errors import printable
+from composefs.protocol.limits import MAX_INTEGER
+from composefs.protocol.params import integer, one_of, staged_name, string
+from composefs.protocol.wire import Message
+
+__all__ = ["log", "output", "progress"]
+
+Word = TypeVar("Word", bound=str)
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_LEVELS: tuple[Level, ...] = get_args(Level)
+_UNITS: tuple[Unit, ...] = get_args(Unit)
+
+_MAX_LABEL = 256
+_MAX_OUTPUT_FILE = 1 << 40
+
+
+def progress(context: Context, params: Message) -> Message:
+    """Pass a progress event on, unless there are too many."""
+    name = string(params, "id")[:_MAX_LABEL]
+    kind = _word(params, "kind", _KINDS)
+    unit = _word(params, "unit", _UNITS, "items")
+    done = _count(params, "done")
+    total = _count(params, "total")
+    label = string(params, "label") if params.get("label") is not None else None
+    if context.progress.passes(name, kind, time.monotonic()):
+        shown = printable(label, _MAX_LABEL) if label is not None else None
+        context.observer.progress(Progress(printable(name), kind, done, total, unit, shown))
+    return {}
+
+
+def log(context: Context, params: Message) -> Message:
+    """Say a line to the user."""
+    level = _word(params, "level", _LEVELS)
+    message = string(params, "message")
+    match context.log.take():
+        case True:
+            context.observer.log(level, printable(message))
+        case None:
+            context.observer.log("warning", f"{context.manifest.name} logs too much; further messages are dropped")
+    return {}
+
+
+def output(context: Context, params: Message) -> Message:
+    """Print a text, or a staged file which is removed then; with --json both are dropped."""
+    key, value = one_of(params, "text", "file")
+    if key == "text":
+        text = string(params, "text")
+        if not context.options.json:
+            context.observer.output(text.encode("utf-8", "replace"))
+        return {}
+    name = staged_name(value)
+    if not context.options.json:
+        for piece in context.staged.pieces(name, _MAX_OUTPUT_FILE):
+            context.observer.output(piece)
+    context.staged.remove(name)
+    return {}
+
+
+def _count(params: Message, key: str) -> int | None:
+    return None if params.get(key) is None else integer(params, key, 0, MAX_INTEGER)
+
+
+def _word(params: Message, key: str, words: tuple[Word, ...], default: Word | None = None) -> Word:
+    value = string(params, key, default)
+    for word in words:
+        if value == word:
+            return word
+    raise UsageError(f"{key} is not one of {', '.join(words)}")

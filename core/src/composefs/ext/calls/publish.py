@@ -1,0 +1,107 @@
+"""publish: the one call that makes anything visible.
+
+What the extension may name, and that an id is what it is to be named as, is checked here; the repository checks the
+rest, and writes the names behind one durability barrier.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from composefs.errors import FormatError, PermissionDeniedError, UsageError
+from composefs.ext.context import Context
+from composefs.protocol.lists import take_list
+from composefs.protocol.params import check_id, string
+from composefs.protocol.wire import JSONValue, Message
+from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
+
+__all__ = ["publish"]
+
+# The magic number of an EROFS superblock, little-endian at 1024 (Documentation/filesystems/erofs.rst).
+_EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
+_EROFS_MAGIC_OFFSET = 1024
+
+
+def publish(context: Context, params: Message) -> Message:
+    """Make streams, images and refs visible, and answer what was there before."""
+    take = partial(_take, context, params)
+    publication = Publication(
+        streams=[_stream(context, row) for row in take("streams")],
+        images=[_image(context, row) for row in take("images")],
+        refs=[_ref(context, row) for row in take("refs")],
+        remove_refs=[_removal(context, row) for row in take("remove_refs")],
+    )
+    done = context.repo.publish(publication)
+    return {
+        "streams": [{"name": name, "id": now, "previous": before} for name, now, before in done.streams],
+        "images": [{"id": each} for each in done.images],
+        "refs": [{"name": name, "previous": before} for name, before in done.refs],
+        "remove_refs": [{"name": name, "previous": before} for name, before in done.removed_refs],
+    }
+
+
+def _take(context: Context, params: Message, key: str) -> list[Message]:
+    def check(block: list[JSONValue]) -> None:
+        for row in block:
+            if type(row) is not dict and (key != "remove_refs" or type(row) is not str):
+                raise UsageError(f"{key} holds something that is not an object")
+
+    rows = take_list(params, key, check, context.staged, context.limits)
+    return [{"name": row} if type(row) is str else row for row in rows]
+
+
+def _stream(context: Context, row: Message) -> StreamName:
+    name = context.own_stream(string(row, "name"))
+    stream_id = check_id(row.get("id"), context.algorithm.hex_size)
+    expect = row.get("expect", ANY)
+    if expect is not ANY and expect is not None:
+        check_id(expect, context.algorithm.hex_size)
+    if stream_id not in context.streams_put:
+        with context.repo.streams.open(id=stream_id):
+            pass  # its header says that it is a splitstream of this repository's algorithm
+    match string(row, "if_exists", "fail"):
+        case ("keep" | "replace" | "fail") as if_exists:
+            return StreamName(name, stream_id, if_exists, expect)
+        case _:
+            raise UsageError(f"stream {name}: if_exists is not one of keep, replace, fail")
+
+
+def _image(context: Context, row: Message) -> ImageName:
+    image_id = check_id(row.get("id"), context.algorithm.hex_size)
+    if image_id not in context.image_objects:
+        fd = context.repo.images.open(image_id)
+        try:
+            if os.pread(fd, len(_EROFS_MAGIC), _EROFS_MAGIC_OFFSET) != _EROFS_MAGIC:
+                raise FormatError(f"object {image_id} is not an EROFS image", subject=image_id)
+        finally:
+            os.close(fd)
+    if row.get("ref") is None:
+        return ImageName(image_id)
+    ref = string(row, "ref")
+    directories = {each.dir for each in context.manifest.refs}
+    if ref.partition("/")[0] not in directories and ref not in context.typed("image", "ref"):
+        raise PermissionDeniedError(
+            f"image ref {ref} does not belong to extension {context.manifest.name}",
+            subject=ref,
+            hint=f"its own are in {' or '.join(sorted(directories))}; others only if the user typed them",
+        )
+    return ImageName(image_id, ref)
+
+
+def _ref(context: Context, row: Message) -> RefUpdate:
+    name = string(row, "name")
+    return RefUpdate(name, context.own_stream(string(row, "target")), context.own_ref(name), _expected(row))
+
+
+def _removal(context: Context, row: Message) -> RefRemoval:
+    name = string(row, "name")
+    return RefRemoval(name, context.own_ref(name), _expected(row))
+
+
+def _expected(row: Message) -> JSONValue:
+    """The target a ref must have: a name, None for none, ANY if the field is missing."""
+    expect = row.get("expect", ANY)
+    if expect is not ANY and expect is not None and type(expect) is not str:
+        raise UsageError("expect is neither a string nor null")
+    return expect

@@ -1,0 +1,40 @@
+"""ref.get and ref.list: what the extension's own names stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from composefs.errors import NotFoundError
+from composefs.ext.context import Context
+from composefs.protocol.lists import give_list
+from composefs.protocol.params import string
+from composefs.protocol.wire import JSONValue, Message
+
+__all__ = ["get", "list_refs"]
+
+
+def get(context: Context, params: Message) -> Message:
+    """Resolve one ref, DIR/NAME, to the stream it names and that stream's id."""
+    name = string(params, "name")
+    encoding = context.own_ref(name)
+    repository = context.source(params)
+    target = repository.refs.read(name, encoding)
+    if target is None:
+        raise NotFoundError(f"there is no ref {name}", subject=name)
+    return {"name": name, "target": target, "id": repository.streams.resolve(target)}
+
+
+def list_refs(context: Context, params: Message) -> Message:
+    """List the refs in the extension's directories that begin with ``prefix``."""
+    prefix = string(params, "prefix", "")
+    repository = context.source(params)
+
+    def rows() -> Iterator[JSONValue]:
+        for directory in context.manifest.refs:
+            for name, target in repository.refs.list(directory.dir, directory.encoding):
+                if name.startswith(prefix):
+                    yield {"name": name, "target": target, "id": repository.streams.resolve(target)}
+
+    answer: Message = {}
+    give_list(params, "refs", rows(), answer, context.staged, context.limits)
+    return answer

@@ -1,0 +1,195 @@
+"""stream.put, stream.get, stream.cat, stream.list: splitstreams.
+
+A stream that names an image must reach all of the image's objects through its own references or those of the streams it
+names, because garbage collectors do not open such an image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO
+
+from composefs.errors import (
+    CancelledError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+    UsageError,
+    from_os_error,
+)
+from composefs.ext.context import Context
+from composefs.linux.files import write_all
+from composefs.protocol.limits import MAX_INTEGER
+from composefs.protocol.lists import check_integers, give_list, take_list
+from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
+from composefs.protocol.wire import JSONValue, Message
+from composefs.repository import Repository
+from composefs.splitstream import Reader
+
+__all__ = ["cat", "get", "list_streams", "put"]
+
+_IMAGE_PREFIX = "composefs.image"
+"""Named references that begin so name images, all others name streams."""
+
+_MAX_NAME = 4096
+_MAX_DEPTH = 64
+_check_chunks = check_integers(-MAX_INTEGER, MAX_INTEGER)
+
+
+def put(context: Context, params: Message) -> Message:
+    """Store a splitstream made of chunks, inline bytes and references; it gets no name."""
+    staged, limits = context.staged, context.limits
+    kind = content_type(params)
+    chunks = take_list(params, "chunks", _check_chunks, staged, limits)
+    object_refs = take_list(params, "object_refs", context.check_ids, staged, limits)
+    named = take_list(params, "named_refs", partial(_check_named_refs, context), staged, limits)
+    named_refs = [(name, each) for name, each in named]
+    _check_images(context, named_refs, object_refs)
+    name = params.get("inline")
+    with _inline(context, name) if name is not None else io.BytesIO() as inline:
+        # Refuses what is not in the repository, as it needs every object's size anyway.
+        stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs)
+    context.remember([stored.id])
+    context.streams_put.add(stored.id)
+    return {"id": stored.id, "size": stored.size}
+
+
+def _inline(context: Context, name: JSONValue) -> BinaryIO:
+    return open(context.staged.open(staged_name(name), context.limits.inline_bytes), "rb")
+
+
+def _check_images(context: Context, named_refs: list[tuple[str, str]], object_refs: list[str]) -> None:
+    needed: set[str] = set()
+    for name, image in named_refs:
+        if not name.startswith(_IMAGE_PREFIX):
+            continue
+        if image not in context.image_objects:
+            raise UnsupportedError(
+                f"the stream names image {image}, which was not put in this run", hint="call image.put first"
+            )
+        needed |= context.image_objects[image]
+    needed.difference_update(object_refs)
+    seen: set[str] = set()
+    level = [each for name, each in named_refs if not name.startswith(_IMAGE_PREFIX)]
+    for _ in range(_MAX_DEPTH):
+        if not needed or not level:
+            break
+        below: list[str] = []
+        for each in level:
+            if each in seen:
+                continue
+            seen.add(each)
+            with context.repo.streams.open(id=each) as reader:
+                needed.difference_update(reader.object_refs)
+                below += [target for name, target in reader.named_refs if not name.startswith(_IMAGE_PREFIX)]
+        level = below
+    if needed:
+        raise UsageError(
+            f"the stream names an image but does not reference {len(needed)} of its objects, such as {min(needed)}",
+            hint="list all of the image's objects in object_refs, or name a stream that does",
+        )
+
+
+def _find(context: Context, params: Message) -> tuple[Repository, str | None, str]:
+    """Find the stream that name, id or ref means: the repository, the stream's name if known, its id."""
+    repository = context.source(params)
+    key, value = one_of(params, "name", "id", "ref")
+    if key == "id":
+        return repository, None, check_id(value, repository.algorithm.hex_size)
+    name: str | None = string(params, key)
+    if key == "ref":
+        name = repository.refs.read(string(params, key), context.own_ref(string(params, key)))
+    stream_id = repository.streams.lookup(name) if name is not None else None
+    if stream_id is None:
+        raise NotFoundError(f"there is no {'stream' if key == 'name' else key} {value}", subject=value)
+    return repository, name, stream_id
+
+
+def get(context: Context, params: Message) -> Message:
+    """Describe a stream, and write its parts into staged files on request."""
+    repository, name, stream_id = _find(context, params)
+    with repository.streams.open(id=stream_id) as reader:
+        answer: Message = {"id": stream_id, "content_type": f"{reader.content_type:016x}", "size": reader.size}
+        if name is not None:
+            answer["name"] = name
+        named_refs = [list(pair) for pair in reader.named_refs]
+        give_list(params, "named_refs", named_refs, answer, context.staged, context.limits)
+        if params.get("inline_into") is not None:
+            context.staged.write(staged_name(params["inline_into"]), (data for _, data in reader.chunks()))
+        for key, rows in (("chunks", _numbers(reader)), ("object_refs", iter(reader.object_refs))):
+            if params.get(key + "_into") is not None:
+                give_list(params, key, rows, answer, context.staged, context.limits)
+    return answer
+
+
+def _numbers(reader: Reader) -> Iterator[int]:
+    """The numbers of the chunks; pieces of one inline chunk are added up."""
+    inline = 0
+    for number, _ in reader.chunks():
+        if number < 0:
+            inline += number
+            continue
+        if inline:
+            yield inline
+            inline = 0
+        yield number
+    if inline:
+        yield inline
+
+
+def cat(context: Context, params: Message) -> Message:
+    """Write a stream's reassembled bytes into a staged file or to the user's standard output."""
+    to_user = boolean(params, "stdout")
+    if to_user == (params.get("into") is not None):
+        raise UsageError("give exactly one of into and stdout")
+    if to_user and os.isatty(context.stdout_fd):
+        raise PermissionDeniedError(
+            "the stream is not written to a terminal", hint="redirect standard output to a file or a pipe"
+        )
+    repository, _, stream_id = _find(context, params)
+    with repository.streams.open(id=stream_id) as reader:
+        if to_user:
+            return {"size": repository.streams.cat(reader, partial(_write_to_user, context))}
+        with context.staged.create(staged_name(params["into"])) as fd:
+            return {"size": repository.streams.cat(reader, partial(write_all, fd))}
+
+
+def _write_to_user(context: Context, data: bytes | memoryview) -> None:
+    """Write to the user's pipe, which may be full for as long as it likes, and still notice an interrupt."""
+    view = memoryview(data)
+    fd = context.stdout_fd
+    while view:
+        # A short wait, so that a signal is seen: its handler only notes it, and select goes on waiting after it.
+        while not select.select([], [fd], [], 0.2)[1]:
+            if context.interrupted():
+                raise CancelledError("interrupted while writing to standard output")
+        try:
+            # No more than a pipe surely takes, or write would block.
+            view = view[os.write(fd, view[: select.PIPE_BUF]) :]
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            raise from_os_error(error, "writing to standard output") from error
+
+
+def list_streams(context: Context, params: Message) -> Message:
+    """List streams by the beginning of their names, and by content type."""
+    prefix = string(params, "prefix", "")
+    kind = content_type(params) if params.get("content_type") is not None else None
+    found = context.source(params).streams.list(prefix, kind)
+    answer: Message = {}
+    rows: Iterator[JSONValue] = ({"name": name, "id": each} for name, each in found)
+    give_list(params, "streams", rows, answer, context.staged, context.limits)
+    return answer
+
+
+def _check_named_refs(context: Context, block: list[JSONValue]) -> None:
+    """Check that every element is [name, id]."""
+    for each in block:
+        if type(each) is not list or len(each) != 2 or type(each[0]) is not str or not 0 < len(each[0]) <= _MAX_NAME:
+            raise UsageError("an element of named_refs is not [name, id]")
+    context.check_ids(pair[1] for pair in block)

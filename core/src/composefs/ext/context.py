@@ -1,0 +1,178 @@
+"""What the calls of one session share: the repository, staging, who may name what, and what was put in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from composefs.digest import SHA512, Algorithm
+from composefs.errors import MissingObjectError, PermissionDeniedError, UsageError
+from composefs.ext.limiter import LogLimiter, ProgressLimiter
+from composefs.ext.manifest import Command, Encoding, Manifest
+from composefs.observe import Observers
+from composefs.protocol.limits import Limits
+from composefs.protocol.params import check_id, string
+from composefs.protocol.staged import StagedFiles
+from composefs.protocol.wire import JSONValue, Message
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
+
+__all__ = ["Context", "RunOptions"]
+
+_LISTED = 20
+"""How many missing objects an error names."""
+
+_REMEMBERED = 1_000_000
+"""Ids put in this run that are remembered; beyond it they are looked up again, so that memory stays bounded."""
+
+_DEFAULT_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
+
+    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.
+    """
+
+    verbosity: int = 0
+    json: bool = False
+    color: bool = False
+    strict: bool = False
+    erofs_default: int | None = None
+    erofs_extra: tuple[int, ...] | None = None
+
+
+@dataclass(slots=True)
+class Context:
+    """The state of a session that calls work on.  ``private_fd`` is the core's own directory beside staging."""
+
+    manifest: Manifest
+    command: Command
+    arguments: Message
+    repository: Repository | None
+    staged: StagedFiles
+    private_fd: int
+    observer: Observers
+    options: RunOptions
+    limits: Limits
+    stdout_fd: int
+    interrupted: Callable[[], bool]
+    cancelled: bool = False
+    known: set[str] = field(default_factory=set)
+    image_objects: dict[str, set[str]] = field(default_factory=dict)
+    streams_put: set[str] = field(default_factory=set)
+    progress: ProgressLimiter = field(init=False)
+    log: LogLimiter = field(init=False)
+    resources: ExitStack = field(default_factory=ExitStack)
+    _sources: dict[str, Repository] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.progress = ProgressLimiter(self.limits.progress_per_second)
+        self.log = LogLimiter(self.limits.log_lines)
+
+    @property
+    def repo(self) -> Repository:
+        """The repository of a call whose table entry says that there is one."""
+        assert self.repository is not None
+        return self.repository
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The repository's digest algorithm; without a repository sha512."""
+        return SHA512 if self.repository is None else self.repository.algorithm
+
+    @property
+    def erofs_default(self) -> int:
+        """The image format of a call that names none."""
+        if self.options.erofs_default is not None:
+            return self.options.erofs_default
+        return _DEFAULT_FORMAT if self.repository is None else self.repository.meta.erofs_default
+
+    @property
+    def erofs_extra(self) -> tuple[int, ...]:
+        """The further formats in which every image shall be made."""
+        if self.options.erofs_extra is not None:
+            return self.options.erofs_extra
+        return () if self.repository is None else self.repository.meta.erofs_extra
+
+    def source(self, params: Message) -> Repository:
+        """The repository that a reading call means: ``from``, a path the user typed, or else the session's own."""
+        if params.get("from") is None:
+            if self.repository is None:
+                raise PermissionDeniedError(f"the command {' '.join(self.command.name)} has no repository")
+            return self.repository
+        path = string(params, "from")
+        if path not in self.typed("path-read"):
+            raise PermissionDeniedError(f"{path} is no path that the user gave", subject=path)
+        if path not in self._sources:
+            from composefs.repository import Repository
+
+            self._sources[path] = self.resources.enter_context(Repository.open(Path(path)))
+        return self._sources[path]
+
+    def typed(self, *kinds: str) -> set[str]:
+        """The values the user gave for arguments of these kinds."""
+        values: set[str] = set()
+        for argument in self.command.arguments:
+            if argument.kind in kinds:
+                value = self.arguments.get(argument.name)
+                values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+        return values
+
+    def remember(self, ids: Collection[str]) -> None:
+        """Note ids that are in the repository for the rest of the run, as the lock that is held keeps them."""
+        if len(self.known) + len(ids) > _REMEMBERED:
+            self.known.clear()
+        self.known.update(ids)
+
+    def require(self, ids: Iterable[str], what: str) -> None:
+        """Raise MissingObjectError unless every id is in the repository."""
+        unknown = set(ids) - self.known
+        missing = self.repo.objects.missing(sorted(unknown)) if unknown else []
+        if missing:
+            listed = ", ".join(missing[:_LISTED])
+            raise MissingObjectError(
+                f"{what} names {len(missing)} objects that are not in the repository: {listed}", subject=missing[0]
+            )
+
+    def own_stream(self, name: str) -> str:
+        """Check that the manifest lets this extension name a stream so."""
+        if not name.startswith(self.manifest.streams):
+            raise PermissionDeniedError(
+                f"stream {name} does not belong to extension {self.manifest.name}",
+                subject=name,
+                hint=f"its streams begin with {' or '.join(self.manifest.streams)}",
+            )
+        return name
+
+    def own_ref(self, name: str) -> Encoding:
+        """Check that a ref DIR/NAME is in a directory of this extension, and return the directory's encoding."""
+        directory, slash, rest = name.partition("/")
+        for ref in self.manifest.refs:
+            if ref.dir == directory and slash and rest:
+                return ref.encoding
+        raise PermissionDeniedError(
+            f"ref {name} does not belong to extension {self.manifest.name}",
+            subject=name,
+            hint=f"its refs are in {' or '.join(ref.dir + '/' for ref in self.manifest.refs)}",
+        )
+
+    def check_ids(self, ids: Iterable[JSONValue]) -> None:
+        """Check that every element has the form of an id."""
+        size = self.algorithm.hex_size
+        for each in ids:
+            check_id(each, size)
+
+    def format_of(self, params: Message) -> int:
+        """The image format that a call asks for."""
+        value = params.get("format")
+        if value is None:
+            return self.erofs_default
+        if type(value) is not int or value not in (0, 1, 2):
+            raise UsageError("format is not 0, 1 or 2")
+        return value

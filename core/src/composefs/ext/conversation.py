@@ -1,0 +1,276 @@
+"""A conversation with a running extension: agree on a version, serve its calls, take its result.
+
+A single thread waits in poll(2) for whatever comes next: a message, room to write one, the end of the process, a signal
+of the user's, or a time that is up.  Calls are served in the order in which they came, one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from composefs.errors import (
+    ComposefsError,
+    ExtensionError,
+    ProtocolError,
+    TooLargeError,
+    UnsupportedError,
+    UsageError,
+    from_os_error,
+)
+from composefs.ext.channel import Channel
+from composefs.ext.context import Context
+from composefs.ext.interrupts import Interrupts
+from composefs.ext.process import Process
+from composefs.protocol import FEATURES, VERSIONS
+from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
+from composefs.protocol.wire import JSONValue, Message
+
+if TYPE_CHECKING:
+    from composefs.ext.calls import Call
+
+__all__ = ["Conversation", "Gone", "Timeouts"]
+
+_INITIALIZE = 1
+_RUN = 2
+_STAGING_CHECK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to answer ``initialize``; from cancel or end of input to SIGTERM; from there to SIGKILL."""
+
+    initialize: float = 10.0
+    terminate: float = 5.0
+    kill: float = 2.0
+
+
+class Gone(Exception):  # noqa: N818  # no error by itself: what it means depends on how the process ended
+    """The extension closed its side before it gave a result."""
+
+
+class Conversation:
+    """The core's side of a conversation with a running process."""
+
+    def __init__(
+        self,
+        process: Process,
+        channel: Channel,
+        context: Context,
+        interrupts: Interrupts,
+        timeouts: Timeouts,
+    ) -> None:
+        self._process = process
+        self._channel = channel
+        self._context = context
+        self._interrupts = interrupts
+        self._timeouts = timeouts
+        self._strict = context.options.strict
+        self._calls: Mapping[str, Call] = {}
+        self._awaited = _INITIALIZE
+        self._exited = False
+        self._next_staging_check = 0.0
+        self._answer_by: float | None = None
+        self._signals: list[tuple[float, int]] = []
+
+    def serve(self, welcome: Message) -> Message | ComposefsError:
+        """Talk until the extension has answered ``run``; return its result, or the error it answered.
+
+        Raises ProtocolError and other errors that end the session, and Gone.
+        """
+        now = time.monotonic()
+        self._answer_by = now + self._timeouts.initialize
+        self._next_staging_check = now + _STAGING_CHECK_SECONDS
+        self._channel.send(_request(_INITIALIZE, "initialize", welcome))
+        self._channel.write()
+        # The process is starting: time to import what serving calls needs.
+        from composefs.ext.calls import CALLS
+
+        self._calls = CALLS
+        while True:
+            self._wait(self._check_clock())
+            if self._channel.has_message:
+                outcome = self._handle(self._channel.next_message())
+                if outcome is not None:
+                    return outcome
+            elif self._exited or self._channel.ended:
+                raise Gone
+            if self._channel.wants_write:
+                self._channel.write()
+
+    def _check_clock(self) -> float | None:
+        """Do what is due, and return the seconds until something else will be."""
+        now = time.monotonic()
+        if self._interrupts.count and not self._context.cancelled:
+            self._cancel(now)
+        if self._answer_by is not None and now >= self._answer_by:
+            raise ExtensionError(
+                f"extension {self._context.manifest.name} did not answer initialize in "
+                f"{self._timeouts.initialize:g} seconds",
+                hint="is it an extension, and does it flush what it writes?",
+            )
+        if self._signals and now >= self._signals[0][0]:
+            self._process.signal_group(self._signals.pop(0)[1])
+        if now >= self._next_staging_check:
+            self._check_staging()
+            self._next_staging_check = now + _STAGING_CHECK_SECONDS
+        due = [self._next_staging_check, *(when for when, _ in self._signals[:1])]
+        if self._answer_by is not None:
+            due.append(self._answer_by)
+        return max(0.0, min(due) - now)
+
+    def _cancel(self, now: float) -> None:
+        self._context.cancelled = True
+        self._answer_by = None
+        self._channel.send({"jsonrpc": "2.0", "method": "cancel", "params": {}})
+        terminate = now + self._timeouts.terminate
+        self._signals = [(terminate, signal.SIGTERM), (terminate + self._timeouts.kill, signal.SIGKILL)]
+
+    def _check_staging(self) -> None:
+        """Bound what lies in staging, in directories of the extension's own too."""
+        limits = self._context.limits
+        files = size = 0
+        directories = [f"/proc/self/fd/{self._context.staged.fd}"]
+        while directories:
+            try:
+                with os.scandir(directories.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            directories.append(entry.path)
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                        files += 1
+                        if files > limits.staging_files:
+                            raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
+            except OSError:
+                continue  # moved away or removed while we looked
+        if size > limits.staging_bytes:
+            raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
+
+    def _wait(self, seconds: float | None) -> None:
+        """Wait for something to do, and read what came."""
+        poll = select.poll()
+        if self._channel.wants_read:
+            poll.register(self._process.stdout, select.POLLIN)
+        if self._channel.wants_write:
+            poll.register(self._process.stdin, select.POLLOUT)
+        poll.register(self._interrupts.fd, select.POLLIN)
+        if not self._exited:
+            poll.register(self._process.pidfd, select.POLLIN)
+        timeout = 0 if self._channel.has_message or seconds is None else seconds
+        for fd, _ in poll.poll(int(timeout * 1000) + (timeout > 0)):
+            if fd == self._interrupts.fd:
+                self._interrupts.drain()
+            elif fd == self._process.stdout:
+                self._channel.read()
+            elif fd == self._process.pidfd and self._channel.wants_read and not self._channel.read():
+                # Ended, and its pipe is empty, even if something that it left behind holds it open.
+                self._exited = True
+
+    def _handle(self, message: Message) -> Message | ComposefsError | None:
+        """Serve a call, or take the answer to one of ours; return the outcome of ``run`` if it is that."""
+        if message.get("jsonrpc") != "2.0":
+            raise ProtocolError('a message lacks "jsonrpc": "2.0"')
+        method = message.get("method")
+        if method is None:
+            return self._take_answer(message)
+        if type(method) is not str:
+            raise ProtocolError("method is not a string")
+        if self._awaited == _INITIALIZE:
+            raise ProtocolError(f"{method[:100]!r} was called before initialize was answered")
+        params = message.get("params", {})
+        call_id = message.get("id")
+        if call_id is None:
+            self._take_notification(method, params)
+            return None
+        if type(call_id) is not int:
+            raise ProtocolError(f"the id of a call of {method[:100]!r} is not an integer")
+        answer: Message = {"jsonrpc": "2.0", "id": call_id}
+        try:
+            answer["result"] = self._call(method, params)
+        except ComposefsError as error:
+            answer["error"] = to_wire(error, code=None if method in self._calls else METHOD_NOT_FOUND)
+        except OSError as error:
+            answer["error"] = to_wire(from_os_error(error, method))
+        self._channel.send(answer, answer=True)
+        return None
+
+    def _call(self, method: str, params: JSONValue) -> Message:
+        call = self._calls.get(method)
+        if call is None:
+            raise UnsupportedError(f"there is no call {method[:100]!r}", subject=method[:100])
+        if type(params) is not dict:
+            raise UsageError(f"the params of {method} are not an object")
+        if self._strict:
+            _validate(method, {"params": params})
+        from composefs.ext.calls import check_allowed
+
+        check_allowed(method, call, self._context)
+        result = call.function(self._context, params)
+        if self._strict:
+            _validate(method, {"params": params, "result": result})
+        return result
+
+    def _take_notification(self, method: str, params: JSONValue) -> None:
+        """Serve what needs no answer.  A notification we do not know is ignored; one that must be a call is not."""
+        call = self._calls.get(method)
+        if call is None:
+            return
+        if not call.notification:
+            raise ProtocolError(f"{method} was sent without an id")
+        try:
+            self._call(method, params)
+        except ComposefsError as error:
+            # Nobody waits for an answer, but a message that says nothing should not be lost without a word either.
+            self._context.observer.log("debug", f"{self._context.manifest.name}: {method}: {error.message}")
+
+    def _take_answer(self, message: Message) -> Message | ComposefsError | None:
+        if message.get("id") != self._awaited or type(message.get("id")) is not int:
+            raise ProtocolError("an answer has an id that was not asked for")
+        if (error := message.get("error")) is not None:
+            return from_wire(error)
+        result = message.get("result")
+        if type(result) is not dict:
+            raise ProtocolError("an answer has neither an error nor an object as result")
+        if self._awaited == _RUN:
+            return result
+        self._take_welcome(result)
+        return None
+
+    def _take_welcome(self, result: Message) -> None:
+        """Take the answer to ``initialize``, and send ``run``."""
+        if result.get("version") not in VERSIONS or type(result["version"]) is not int:
+            raise ProtocolError(
+                f"the extension picked protocol version {str(result.get('version'))[:40]} of {list(VERSIONS)}"
+            )
+        features = result.get("features", [])
+        if type(features) is not list or not all(feature in FEATURES for feature in features):
+            raise ProtocolError("the extension picked a feature that was not offered")
+        self._answer_by = None
+        self._awaited = _RUN
+        options = self._context.options
+        self._channel.send(
+            _request(
+                _RUN,
+                "run",
+                {
+                    "command": list(self._context.command.name),
+                    "arguments": self._context.arguments,
+                    "options": {"verbosity": options.verbosity, "json": options.json, "color": options.color},
+                },
+            )
+        )
+
+
+def _request(request_id: int, method: str, params: Message) -> Message:
+    return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+
+
+def _validate(method: str, exchange: Message) -> None:
+    from composefs.protocol.schemas import validate
+
+    validate(method, exchange)

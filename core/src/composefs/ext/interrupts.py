@@ -1,0 +1,70 @@
+"""Signals that ask a running command to stop, noticed without being raised inside somebody's half-done work.
+
+The first one is a request: the session tells the extension and lets it clean up.  The second kills the extension at
+once.  The third raises KeyboardInterrupt here, in case it is the core that hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+__all__ = ["Interrupts"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """While entered, counts SIGINT, SIGTERM and SIGHUP; ``fd`` becomes readable when one arrives.
+
+    Signals that the process ignores stay ignored, and in a thread other than the main one nothing is changed, as
+    Python delivers signals to the main thread only.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.kill: Callable[[], None] | None = None
+        self.fd = -1
+        self._write_fd = -1
+        self._wakeup_before = -1
+        self._handlers: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> Self:
+        self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN and before is not None:
+                    self._handlers[number] = before  # type: ignore[assignment]  # any of the kinds signal() takes back
+                    signal.signal(number, self._notice)
+            self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._wakeup_before)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+    def _notice(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 2 and self.kill is not None:
+            self.kill()
+        elif self.count > 2:
+            raise KeyboardInterrupt
+
+    def drain(self) -> None:
+        """Make ``fd`` unreadable again."""
+        try:
+            while os.read(self.fd, 512):
+                pass
+        except BlockingIOError:
+            return

@@ -1,0 +1,322 @@
+"""The manifest, NAME.json: what an extension's commands look like and what it may touch (docs/protocol.md, "Manifest").
+
+``--help``, completion and argument checking read only this file, so it is parsed by hand and strictly: a wrong type or
+an unknown word rejects the extension with one line that says where.  Unknown fields are ignored, as everywhere in the
+protocol; ``ext show --strict`` finds them with the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from composefs.errors import FormatError, NotFoundError
+from composefs.protocol import VERSIONS
+from composefs.protocol.wire import JSONValue, Message, parse_json
+
+__all__ = [
+    "ARGUMENT_KINDS",
+    "MAX_MANIFEST",
+    "NAME",
+    "Argument",
+    "Command",
+    "Example",
+    "Manifest",
+    "RefDirectory",
+    "parse_manifest",
+]
+
+MAX_MANIFEST = 1 << 20
+"""Bytes of a manifest."""
+
+NAME = re.compile(r"[a-z][a-z0-9]*\Z")
+"""What an extension may be called."""
+
+ARGUMENT_KINDS = (
+    "string",
+    "int",
+    "bool",
+    "choice",
+    "url",
+    "secret-file",
+    "path-read",
+    "path-write",
+    "ref",
+    "image",
+    "digest",
+)
+REPOSITORY_MODES = ("none", "read", "write")
+PERMISSIONS = ("mount", "network")
+Encoding = Literal["flat", "path"]
+STDIO = ("in", "out")
+
+_WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_ARGUMENT_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_PREFIX = re.compile(r"[a-z][a-z0-9._-]*\Z")
+_DIRECTORY = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+_TAKEN = ("help", "json")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option, or one operand if ``positional``.
+
+    ``name`` is the key in ``run.arguments`` (``base_name``; the option is ``--base-name``).  ``default`` has the
+    argument's type, or is None; ``choices`` belong to the kind ``choice``.
+    """
+
+    name: str
+    kind: str
+    positional: bool = False
+    repeatable: bool = False
+    required: bool = False
+    default: JSONValue = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+    metavar: str | None = None
+
+    @property
+    def option(self) -> str:
+        """The spelling on the command line of one that is not positional."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A command line, and whether the conformance kit can run it without network."""
+
+    command: str
+    description: str = ""
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command, nested by words: ``("remote", "add")``.  ``permissions`` are those that this command gets."""
+
+    name: tuple[str, ...]
+    summary: str
+    description: str = ""
+    arguments: tuple[Argument, ...] = ()
+    repository: str = "none"
+    stdio: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+    result_schema: JSONValue = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefDirectory:
+    """A directory under streams/refs, and how names in it become file names."""
+
+    dir: str
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A whole NAME.json.  ``streams`` are the prefixes, ``refs`` the directories, of names it may give."""
+
+    name: str
+    summary: str
+    version: str
+    protocol: tuple[int, ...]
+    package: str | None
+    commands: tuple[Command, ...]
+    permissions: tuple[str, ...]
+    environment: tuple[str, ...]
+    streams: tuple[str, ...]
+    refs: tuple[RefDirectory, ...]
+    reads: tuple[str, ...]
+    execs: tuple[str, ...]
+
+    def command(self, name: Sequence[str]) -> Command:
+        """Return the command of that name; raise NotFoundError."""
+        for command in self.commands:
+            if command.name == tuple(name):
+                return command
+        raise NotFoundError(
+            f"extension {self.name} has no command {' '.join(name)}",
+            hint=f"it has {', '.join(' '.join(command.name) for command in self.commands)}",
+        )
+
+
+class _Reader:
+    """Takes typed fields out of one object of the manifest; ``where`` leads to it in messages."""
+
+    __slots__ = ("_object", "_where")
+
+    def __init__(self, value: JSONValue, where: str) -> None:
+        if type(value) is not dict:
+            raise FormatError(f"{where or 'the manifest'} is not an object")
+        self._object: Message = value
+        self._where = where
+
+    def fail(self, key: str, reason: str) -> FormatError:
+        place = f"{self._where}.{key}" if self._where else key
+        return FormatError(f"{place} {reason}")
+
+    def raw(self, key: str) -> JSONValue:
+        return self._object.get(key)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._object.get(key, default)
+        if type(value) is not str:
+            raise self.fail(key, "is not a string" if key in self._object else "is missing")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self._object.get(key) is None else self.text(key)
+
+    def word(self, key: str, pattern: re.Pattern[str]) -> str:
+        value = self.text(key)
+        if not pattern.match(value):
+            raise self.fail(key, f"{value[:80]!r} does not fit {pattern.pattern.removesuffix(chr(92) + 'Z')}")
+        return value
+
+    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str:
+        value = self.text(key, default)
+        if value not in choices:
+            raise self.fail(key, f"{value[:80]!r} is not one of {', '.join(choices)}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._object.get(key, False)
+        if type(value) is not bool:
+            raise self.fail(key, "is not true or false")
+        return value
+
+    def items(self, key: str, kind: type[T]) -> list[T]:
+        value = self._object.get(key, [])
+        if type(value) is not list or not all(type(item) is kind for item in value):
+            raise self.fail(key, f"is not a list of {'objects' if kind is dict else kind.__name__}")
+        return value
+
+    def words(
+        self, key: str, allowed: Callable[[str], object], what: str, default: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        if self._object.get(key) is None:
+            return default
+        values = self.items(key, str)
+        for value in values:
+            if not allowed(value):
+                raise self.fail(key, f"holds {value[:80]!r}, not {what}")
+        if len(set(values)) != len(values):
+            raise self.fail(key, "holds something twice")
+        return tuple(values)
+
+    def objects(self, key: str, parse: Callable[[_Reader], T]) -> tuple[T, ...]:
+        place = f"{self._where}.{key}" if self._where else key
+        return tuple(parse(_Reader(item, f"{place}[{i}]")) for i, item in enumerate(self.items(key, dict)))
+
+
+def parse_manifest(data: bytes, name: str) -> Manifest:
+    """Parse the manifest of extension ``name``; raise FormatError saying which field is wrong."""
+    try:
+        top = _Reader(parse_json(data), "")
+    except ValueError as error:
+        raise FormatError(f"not JSON: {error}") from None
+    if top.word("name", NAME) != name:
+        raise top.fail("name", f"is {top.text('name')!r}, but the file is called {name}.json")
+    protocol = tuple(top.items("protocol", int))
+    if not set(protocol) & set(VERSIONS):
+        raise top.fail("protocol", f"has none of the versions {', '.join(map(str, VERSIONS))}")
+    permissions = top.words("permissions", PERMISSIONS.__contains__, f"one of {', '.join(PERMISSIONS)}")
+    manifest = Manifest(
+        name=name,
+        summary=top.text("summary"),
+        version=top.text("version"),
+        protocol=protocol,
+        package=top.optional_text("package"),
+        commands=top.objects("commands", lambda reader: _command(reader, permissions)),
+        permissions=permissions,
+        environment=top.words("environment", _VARIABLE.match, "a variable's name"),
+        streams=top.words("streams", _PREFIX.match, "a prefix of stream names", (name + "-",)),
+        refs=(RefDirectory(name, "flat"),) if top.raw("refs") is None else top.objects("refs", _ref_directory),
+        reads=top.words("reads", bool, "a path"),
+        execs=top.words("execs", bool, "a program's name"),
+    )
+    _check_commands(top, manifest.commands)
+    return manifest
+
+
+def _check_commands(top: _Reader, commands: tuple[Command, ...]) -> None:
+    names = [command.name for command in commands]
+    if not names:
+        raise top.fail("commands", "is empty")
+    if len(set(names)) != len(names):
+        raise top.fail("commands", "holds a name twice")
+    for name in names:
+        if any(name != other and other[: len(name)] == name for other in names):
+            raise top.fail("commands", f"has {' '.join(name)} both as a command and as a group")
+
+
+def _ref_directory(reader: _Reader) -> RefDirectory:
+    return RefDirectory(
+        reader.word("dir", _DIRECTORY),
+        "path" if reader.choice("encoding", ("flat", "path"), "flat") == "path" else "flat",
+    )
+
+
+def _command(reader: _Reader, granted: tuple[str, ...]) -> Command:
+    name = reader.words("name", _WORD.match, "a lower-case word")
+    if not name:
+        raise reader.fail("name", "is missing")
+    arguments = reader.objects("arguments", _argument)
+    if len({argument.name for argument in arguments}) != len(arguments):
+        raise reader.fail("arguments", "holds a name twice")
+    if any(argument.repeatable for argument in [a for a in arguments if a.positional][:-1]):
+        raise reader.fail("arguments", "has a repeatable operand that is not the last one")
+    return Command(
+        name=name,
+        summary=reader.text("summary"),
+        description=reader.text("description", ""),
+        arguments=arguments,
+        repository=reader.choice("repository", REPOSITORY_MODES, "none"),
+        stdio=reader.words("stdio", STDIO.__contains__, "in or out"),
+        permissions=reader.words(
+            "permissions", granted.__contains__, "a permission that the manifest itself asks for", granted
+        ),
+        examples=reader.objects("examples", _example),
+        result_schema=reader.raw("result_schema"),
+    )
+
+
+def _argument(reader: _Reader) -> Argument:
+    kind = reader.choice("kind", ARGUMENT_KINDS)
+    choices = reader.words("choices", bool, "a word")
+    argument = Argument(
+        name=reader.word("name", _ARGUMENT_NAME),
+        kind=kind,
+        positional=reader.flag("positional"),
+        repeatable=reader.flag("repeatable"),
+        required=reader.flag("required"),
+        default=reader.raw("default"),
+        choices=choices,
+        help=reader.text("help", ""),
+        metavar=reader.optional_text("metavar"),
+    )
+    if (kind == "choice") != bool(choices):
+        raise reader.fail("choices", "belongs to the kind choice, and is needed there")
+    if argument.name in _TAKEN and not argument.positional:
+        raise reader.fail("name", f"{argument.name!r} is an option that every command has")
+    if kind == "bool" and (argument.positional or argument.repeatable):
+        raise reader.fail("kind", "bool is a flag: neither positional nor repeatable")
+    if argument.default is not None:
+        values = argument.default if argument.repeatable else [argument.default]
+        expected = {"int": int, "bool": bool}.get(kind, str)
+        if type(values) is not list or any(type(value) is not expected for value in values):
+            raise reader.fail("default", f"does not fit the kind {kind}")
+        if choices and not set(values) <= set(choices):
+            raise reader.fail("default", "is none of the choices")
+    return argument
+
+
+def _example(reader: _Reader) -> Example:
+    return Example(reader.text("command"), reader.text("description", ""), reader.flag("offline"))

@@ -1,0 +1,235 @@
+"""One run of an extension from the first to the last: its directories, its process, the conversation, and the end.
+
+Whatever happens, the staging directory is removed and no process is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from composefs import __version__
+from composefs.digest import BLOCK_SIZE
+from composefs.errors import (
+    CancelledError,
+    ComposefsError,
+    ExtensionError,
+    PermissionDeniedError,
+    ProtocolError,
+    UsageError,
+)
+from composefs.ext.channel import Channel
+from composefs.ext.context import Context, RunOptions
+from composefs.ext.conversation import Conversation, Gone, Timeouts
+from composefs.ext.discovery import Extension
+from composefs.ext.environment import clean_environment
+from composefs.ext.interrupts import Interrupts
+from composefs.ext.manifest import Command
+from composefs.ext.process import USER_STDIN, USER_STDOUT, Ended, Process, spawn
+from composefs.observe import Observers
+from composefs.protocol import FEATURES, VERSIONS
+from composefs.protocol.limits import Limits
+from composefs.protocol.staged import StagedFiles
+from composefs.protocol.wire import JSONValue, Message
+from composefs.repository.staging import Staging
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
+
+__all__ = ["RunOptions", "RunResult", "Timeouts", "run_extension"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What the extension answered: its ``status``, 0 or 1, which is the exit status unless --json, and the object."""
+
+    status: int
+    result: Message
+
+
+def run_extension(
+    extension: Extension,
+    command: Sequence[str],
+    arguments: Mapping[str, JSONValue],
+    *,
+    repository: Repository | None = None,
+    observer: Observers | None = None,
+    options: RunOptions | None = None,
+    cache_dir: Path | None = None,
+    stdin_fd: int = 0,
+    stdout_fd: int = 1,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+) -> RunResult:
+    """Run a command of an extension and return its result.
+
+    ``arguments`` are checked values by the names in the manifest, paths absolute.  ``repository`` is open as the
+    command's manifest asks.  ``cache_dir`` is where caches of all extensions are kept, by default the user's cache
+    directory.  The two descriptors are the user's, for commands with ``stdio`` and for ``stream.cat``.
+
+    Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
+    died or could not be started, CancelledError if the user interrupted it.
+    """
+    described = extension.manifest.command(command)
+    if described.repository == "none":
+        repository = None
+    elif repository is None:
+        raise UsageError(f"{extension.name} {' '.join(command)} needs a repository")
+    observer = observer or Observers()
+    options = options or RunOptions()
+    timeouts = timeouts or Timeouts()
+    limits = limits or Limits()
+    descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
+    with Interrupts() as interrupts, Staging.create(repository) as staging:
+        # The extension starts before anything else is done: its interpreter and ours load in parallel.
+        process = spawn(
+            extension.executable,
+            directory=staging.work,
+            environment=clean_environment(os.environ, extension.manifest.environment),
+            descriptors=descriptors,
+        )
+        interrupts.kill = process.kill_group
+        context = Context(
+            manifest=extension.manifest,
+            command=described,
+            arguments=dict(arguments),
+            repository=repository,
+            staged=StagedFiles(staging.work_fd),
+            private_fd=staging.private,
+            observer=observer,
+            options=options,
+            limits=limits,
+            stdout_fd=stdout_fd,
+            interrupted=lambda: interrupts.count > 0,
+        )
+        channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
+        conversation = Conversation(process, channel, context, interrupts, timeouts)
+        ended: Ended | None = None
+        outcome: Message | ComposefsError | None = None
+        try:
+            with context.resources, suppress(Gone):
+                outcome = conversation.serve(_welcome(context, staging.work, _cache(extension, repository, cache_dir)))
+            ended = _end(process, channel, interrupts, timeouts)
+        finally:
+            if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
+                process.kill_group()
+                process.reap()
+    return _judge(extension, context, outcome, ended)
+
+
+def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[int, int]:
+    descriptors: dict[int, int] = {}
+    for word, to, fd, stream in (("in", USER_STDIN, stdin_fd, "input"), ("out", USER_STDOUT, stdout_fd, "output")):
+        if word in command.stdio:
+            if os.isatty(fd):
+                raise PermissionDeniedError(
+                    f"standard {stream} is a terminal", hint=f"redirect standard {stream} from or to a file or a pipe"
+                )
+            descriptors[to] = fd
+    return descriptors
+
+
+def _cache(extension: Extension, repository: Repository | None, base: Path | None) -> str | None:
+    """Make the directory private to extension and repository; None where there is no place for one."""
+    if base is None:
+        base = Path(
+            os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/nonexistent"), ".cache"), "composefs"
+        )
+    key = "none" if repository is None else hashlib.sha256(os.fsencode(repository.path.resolve())).hexdigest()[:32]
+    directory = base / "ext" / extension.name / key
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(directory) if os.access(directory, os.W_OK) else None
+
+
+def _welcome(context: Context, staging: Path, cache: str | None) -> Message:
+    """The parameters of ``initialize``."""
+    repository = context.repository
+    described: Message | None = None
+    if repository is not None:
+        described = {
+            "algorithm": context.algorithm.name,
+            "block_size": BLOCK_SIZE,
+            "erofs_formats": {"default": context.erofs_default, "extra": list(context.erofs_extra)},
+            "secure": repository.secure,
+            "writable": repository.writable and context.command.repository == "write",
+            "path": str(repository.path),
+            "objects": str(repository.path / "objects"),
+        }
+    return {
+        "versions": list(VERSIONS),
+        "features": list(FEATURES),
+        "core": {"name": "composefs-python", "version": __version__},
+        "extension": context.manifest.name,
+        "repository": described,
+        "staging": str(staging),
+        "cache": cache,
+        "limits": context.limits.as_message(),
+        "strict": context.options.strict,
+    }
+
+
+def _end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts) -> Ended:
+    """End a process that has nothing more to say: end of input, then SIGTERM, then SIGKILL."""
+    for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
+        if _wait_for_exit(process, channel, interrupts, time.monotonic() + seconds):
+            break
+        process.signal_group(number)
+    return process.reap()
+
+
+def _wait_for_exit(process: Process, channel: Channel, interrupts: Interrupts, deadline: float) -> bool:
+    """Write out what is left, close the extension's input, and discard what it still says until it ends."""
+    while (left := deadline - time.monotonic()) > 0:
+        poll = select.poll()
+        poll.register(process.pidfd, select.POLLIN)
+        poll.register(interrupts.fd, select.POLLIN)
+        if not channel.ended:
+            poll.register(process.stdout, select.POLLIN)
+        channel.write()
+        if channel.wants_write:
+            poll.register(process.stdin, select.POLLOUT)
+        else:
+            process.close_stdin()
+        ready = {fd for fd, _ in poll.poll(int(left * 1000) + 1)}
+        if process.pidfd in ready:
+            return True
+        if interrupts.fd in ready:
+            interrupts.drain()
+        if process.stdout in ready:
+            channel.discard()
+    return False
+
+
+def _judge(extension: Extension, context: Context, outcome: Message | ComposefsError | None, ended: Ended) -> RunResult:
+    """Turn what was answered, and how the process ended, into a result or an exception."""
+    name = f"extension {extension.name}"
+    if context.cancelled:
+        raise CancelledError(f"{name} was interrupted")
+    if isinstance(outcome, ComposefsError):
+        raise outcome
+    if outcome is None:
+        raise ExtensionError(f"{name} {ended} without a result", subject=extension.executable)
+    status = outcome.get("status", 0)
+    if type(status) is not int or status not in (0, 1):
+        raise ProtocolError(f"{name} gave a result with a status that is neither 0 nor 1")
+    complaints = []
+    if ended.status or ended.exec_failure:
+        complaints.append(f"{name} {ended} after its result")
+    if ended.left:
+        complaints.append(f"{name} left {ended.left} processes behind, which were killed")
+    for complaint in complaints:
+        if context.options.strict:
+            raise ProtocolError(complaint)
+        context.observer.log("warning", complaint)
+    return RunResult(status, outcome)
