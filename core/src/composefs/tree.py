@@ -1,6 +1,6 @@
 """A file tree in memory: the one model between dump files, directories and EROFS images.
 
-A `Node` is an inode.  A directory maps names to nodes, and a node that appears under several names is a hard link group.
+A `Node` is an inode.  A directory maps names to nodes, and a node under several names is a hard link group.
 Two rules keep the passes over large trees cheap, and every producer holds them:
 
 * ``children`` is in bytewise order of the names (the order of every format here), so nobody sorts again;
@@ -37,7 +37,7 @@ __all__ = [
 MAX_NAME = 255
 """Bytes of a file name (NAME_MAX) and of an extended attribute's full name (XATTR_NAME_MAX)."""
 MAX_TARGET = 4095
-"""Bytes of a symlink target, and of the path in an object store that a file is redirected to (PATH_MAX with its NUL)."""
+"""Bytes of a symlink target, and of a file's path in an object store (PATH_MAX counts a NUL)."""
 MAX_XATTR_VALUE = 65535
 """Bytes of an extended attribute's value (XATTR_SIZE_MAX is 65536, the image's length field has 16 bits)."""
 MAX_CONTENT = 5000

@@ -41,7 +41,7 @@ def unescape(field: bytes) -> bytes:
 
 
 def escape(raw: bytes) -> bytes:
-    """Escape a path, target or content.  (A field that is a lone ``-`` is the caller's to spell.)"""
+    """Escape a path, target or content; a field that is a lone ``-`` is the caller's to spell."""
     if _MUST_ESCAPE.search(raw) is None:
         return raw
     return raw.decode("latin-1").translate(_ESCAPES).encode("ascii")

@@ -97,15 +97,16 @@ class _Parser:
 
     def parse(self, lines: list[bytes]) -> Tree:
         """Parse all lines."""
-        number = 0
+        number = 1
         try:
-            for number, line in enumerate(lines, 1):  # noqa: B007  (the handler below needs it)
+            for number, line in enumerate(lines, 1):
                 self.add(number, line)
             if b"" not in self.directories:
                 number = 1
                 raise _BadLineError("the root is not a directory")
             resolved: dict[Node, tuple[Node, bytes, Node]] = {}
-            for number, directory, name, placeholder in self.links:
+            for link in self.links:
+                number, directory, name, placeholder = link
                 assert directory.children is not None
                 directory.children[name] = self.resolve(placeholder, resolved)
         except _BadLineError as error:
@@ -124,7 +125,9 @@ class _Parser:
         attributes = fields.pop() if len(fields) == 12 else b""
         if len(fields) < 11:
             fields += [b""] * (11 - len(fields))
-        path, size_text, mode_text, nlink_text, uid_text, gid_text, rdev_text, mtime_text, payload, content, digest = fields
+        path, size_text, mode_text, nlink_text, uid_text, gid_text, rdev_text, mtime_text, payload, content, digest = (
+            fields
+        )
 
         if b"\\" in path:
             path = _unescape_string(path)
@@ -226,7 +229,7 @@ class _Parser:
 
         ``resolved`` keeps (directory, name, node) of every placeholder met, so that a long chain is followed once.
         """
-        trail = {}  # An ordered set.
+        trail: dict[Node, None] = {}  # An ordered set.
         node = placeholder
         while node.mode == _LINK and node not in resolved:
             if node in trail:
@@ -270,12 +273,15 @@ class _Parser:
             key, equals, value = part.partition(b"=")
             if not equals:
                 raise _BadLineError(f"extended attribute {part[:40]!r} has no '='")
-            key = _unescape_string(key)
+            # Images of ostree commits as composefs-rs 0.9.0 makes them have names that end with a NUL.
+            key = _unescape_string(key) if self.c_limits else unescape(key)
             value = unescape(value)
             if not 1 <= len(key) <= MAX_NAME:
                 raise _BadLineError(f"the name of an extended attribute has {len(key)} bytes, not 1 to {MAX_NAME}")
             if len(value) > MAX_XATTR_VALUE:
-                raise _BadLineError(f"extended attribute {key[:40]!r} has {len(value)} bytes, more than {MAX_XATTR_VALUE}")
+                raise _BadLineError(
+                    f"extended attribute {key[:40]!r} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
+                )
             xattrs[key] = value
         if self.c_limits and xattr_space(xattrs) > C_MAX_XATTRS:
             raise _BadLineError("the extended attributes take more than 32767 bytes")

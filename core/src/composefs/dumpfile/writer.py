@@ -1,8 +1,8 @@
 """Writing composefs-dump(5): from a tree to the text.
 
-The lines are those of composefs-rs 0.9.0 (``cfsctl create-dumpfile``, ``ostree dump``, ``oci dump``), with the escapes of
-``composefs-info dump``: depth first in name order; a directory's SIZE is 0 and its NLINK counts its directories; other
-links are counted in the tree; a hard link group is real at its first name; attributes are sorted by name.
+The lines are those of composefs-rs 0.9.0 (``cfsctl create-dumpfile``, ``ostree dump``, ``oci dump``): depth first in
+name order; a directory's SIZE is 0 and its NLINK counts its directories; other links are counted in the tree; a hard
+link group is real at its first name; attributes are sorted by name.
 """
 
 from __future__ import annotations
@@ -75,6 +75,4 @@ def _optional(raw: bytes | None) -> bytes:
 
 
 def _xattr_text(xattrs: Mapping[bytes, bytes]) -> bytes:
-    return b"".join(
-        [b" %b=%b" % (escape_attribute(name), escape_attribute(xattrs[name])) for name in sorted(xattrs)]
-    )
+    return b"".join([b" %b=%b" % (escape_attribute(name), escape_attribute(xattrs[name])) for name in sorted(xattrs)])

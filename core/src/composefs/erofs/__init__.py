@@ -19,12 +19,14 @@ MAX_VERSION = 2
 C_MAX_VERSION = 1
 
 
-def write(tree: Tree, *, version: int, max_version: int | None = None, compat: Literal["rs", "c"] = "rs") -> list[bytes]:
-    """Return the image of a tree, in pieces to be joined.
+def write(
+    tree: Tree, *, version: int, max_version: int | None = None, compat: Literal["rs", "c"] = "rs"
+) -> list[bytes]:
+    """Return the image of a tree, in pieces of some MiB to be joined or written one after the other.
 
-    ``compat`` says whose bytes; "c" has formats 0 and 1, and with ``max_version`` of 1 it writes format 1 instead of 0 if
-    there is a whiteout in the tree.  Raises UsageError for an unknown format, TooLargeError and FormatError for a tree
-    that does not fit into an image.
+    ``compat`` says whose bytes; "c" has formats 0 and 1, and with a ``max_version`` of 1 it writes format 1
+    instead of 0 if there is a whiteout in the tree.  Raises UsageError for an unknown format, TooLargeError and
+    FormatError for a tree that does not fit into an image.
     """
     limit = C_MAX_VERSION if compat == "c" else MAX_VERSION
     if not 0 <= version <= limit or (max_version or 0) > limit:

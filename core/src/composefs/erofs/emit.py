@@ -28,8 +28,12 @@ from composefs.tree import TYPE_MASK
 __all__ = ["emit"]
 
 
+_PIECES_JOINED = 65536
+"""Some MiB: joining as we go keeps hundreds of thousands of small bytes objects from being alive at once."""
+
+
 def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes]:
-    """Return the image in pieces, many and small, to be joined."""
+    """Return the image in pieces of some MiB."""
     inodes, _, xattrs = rewritten
     inodes_end = placement.inodes_end
     data_start = inodes_end + len(xattrs.table) + BLOCK - 1 & -BLOCK
@@ -43,6 +47,7 @@ def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes
         blocks=data_start // BLOCK + placement.blocks,
         xattr_block=inodes_end // BLOCK if rules.version < 2 else 0,
     )
+    image: list[bytes] = []
     pieces = [superblock]
     data: list[bytes] = []
     first_data_block = data_start // BLOCK
@@ -117,9 +122,12 @@ def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes
             pieces.append(UNMAPPED_CHUNK * (tail // 4))
             if inode.blocks:
                 data.append(UNMAPPED_CHUNK * MAX_CHUNKS)
+        if len(pieces) > _PIECES_JOINED:
+            image.append(b"".join(pieces))
+            pieces.clear()
 
     pieces += bytes(inodes_end - position), xattrs.table, bytes(data_start - inodes_end - len(xattrs.table))
-    return pieces + data
+    return [*image, b"".join(pieces), b"".join(data)]
 
 
 def _directory(inode: Inode, pieces: list[bytes], data: list[bytes]) -> None:

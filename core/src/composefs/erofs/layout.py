@@ -21,13 +21,13 @@ import struct
 
 __all__ = [
     "BLOCK",
+    "CHUNK_BASED",
     "COMPACT",
     "DIRENT",
     "EXTENDED",
     "FILE_TYPES",
     "FLAT_INLINE",
     "FLAT_PLAIN",
-    "CHUNK_BASED",
     "INODES_START",
     "SLOT",
     "XATTR_ENTRY",

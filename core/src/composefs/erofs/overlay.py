@@ -63,14 +63,31 @@ class Inode:
     ``node`` gives owner, time, device and size.  ``names`` and ``targets`` are a directory's entries with ``.`` and
     ``..``, in order.  ``data`` is a symlink's target or an inline file's content.  ``chunk_bits`` is not 0 for an
     external file, and then ``digest`` and ``redirect`` are the attributes that ``xattrs`` does not hold yet.
-    The last line of slots is filled in by `composefs.erofs.placement`.
+    What is declared without a value in ``__init__`` is filled in by `composefs.erofs.placement`.
     """
 
     __slots__ = (
-        "mode", "file_type", "nlink", "node", "xattrs",
-        "names", "targets", "parent", "data", "chunk_bits", "digest", "redirect",
-        "position", "compact", "size", "xattr_size", "blocks", "tail", "first_block", "groups",
-    )  # fmt: skip
+        "blocks",
+        "chunk_bits",
+        "compact",
+        "data",
+        "digest",
+        "file_type",
+        "first_block",
+        "groups",
+        "mode",
+        "names",
+        "nlink",
+        "node",
+        "parent",
+        "position",
+        "redirect",
+        "size",
+        "tail",
+        "targets",
+        "xattr_size",
+        "xattrs",
+    )
 
     xattrs: AttributeSet
     position: int

@@ -116,7 +116,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
 
 
 def _directory_blocks(names: list[bytes]) -> tuple[list[tuple[int, int]], int]:
-    """Divide a directory's entries into blocks, each as full as possible; return the ranges and the last one's bytes."""
+    """Divide a directory's entries into blocks, each as full as possible; return ranges and bytes of the last."""
     groups = []
     start = used = 0
     for index, name in enumerate(names):

@@ -38,7 +38,7 @@ ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
 
 C_MAX_REFERENCES = 128
 C_MAX_SPACE = 32767
-"""libcomposefs' limits: references of an inode, beyond which entries go inline, and an estimate of the bytes they take."""
+"""libcomposefs' limits of an inode: references, beyond which entries go inline, and an estimate of all bytes."""
 
 MAX_AREA = XATTR_HEADER.size + 4 * (65535 - 1)
 """Bytes of header, references and entries; an inode's attribute count has 16 bits."""
@@ -48,7 +48,7 @@ Pair = tuple[bytes, bytes]
 
 
 def escape_overlay(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the attributes with ``trusted.overlay.X`` renamed, so that overlayfs shows them instead of obeying them."""
+    """Return the attributes with ``trusted.overlay.X`` renamed, so that overlayfs shows instead of obeying them."""
     return {
         OVERLAY + b"overlay." + name[len(OVERLAY) :] if name.startswith(OVERLAY) else name: value
         for name, value in xattrs.items()
@@ -60,9 +60,9 @@ class AttributeSet:
 
     ``pairs`` is in on-disk order, ``uses`` counts the inodes.
 
-    `AttributeSets.share` divides it: ``offsets`` are the places in the table of what is stored by reference; ``before``,
-    ``between`` and ``after`` are the inline entries, cut where an external file's metacopy and redirect go.  ``size`` and
-    ``external_size`` are the bytes of the inode's whole area, without and with metacopy (without redirect).
+    `AttributeSets.share` divides it: ``offsets`` are the places in the table of what is stored by reference;
+    ``before``, ``between`` and ``after`` are the inline entries, cut where an external file's metacopy and redirect go.
+    ``size`` and ``external_size`` are the bytes of the whole area, without and with metacopy (without redirect).
 
     `AttributeSets.locate` writes it: ``area`` is the whole area, ``external_start`` what comes before metacopy.
     """
@@ -83,6 +83,10 @@ class AttributeSet:
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs
         self.uses = 0
+        self.offsets: list[int] = []
+        self.before = self.between = self.after = b""
+        self.size = self.external_size = 0
+        self.area = self.external_start = b""
 
 
 class AttributeSets:

@@ -1,7 +1,7 @@
 """XXH32, the hash of EROFS' filter of attribute names.
 
-Source: the xxHash fast digest algorithm specification, version 0.1.1 (doc/xxhash_spec.md of Cyan4973/xxHash).  Names are
-short and each is hashed once for an image, so a plain loop does.
+Source: the xxHash fast digest algorithm specification, version 0.1.1 (doc/xxhash_spec.md of Cyan4973/xxHash).
+Names are short and each is hashed once for an image, so a plain loop does.
 """
 
 from __future__ import annotations

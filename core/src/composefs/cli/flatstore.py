@@ -1,0 +1,61 @@
+"""A directory of objects without a repository around it, as ``mkcomposefs --digest-store`` fills it.
+
+An object is a file XX/REST, where XX and REST are the hexadecimal digits of its fs-verity digest.  fs-verity is enabled
+where the file system has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import NamedTuple
+
+from composefs.digest import SHA256
+from composefs.errors import BusyError, UnsupportedError
+from composefs.fsverity import digest_fd, enable
+from composefs.linux.files import NewFile, open_or_make_directory
+from composefs.linux.transfer import clone, copy
+
+__all__ = ["FlatStore"]
+
+_OBJECT_MODE = 0o644
+
+
+class _Object(NamedTuple):
+    id: str
+
+
+class FlatStore:
+    """The store in the directory ``path``, which is made if it is missing."""
+
+    def __init__(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def store(self, source: int) -> _Object:
+        """Copy an open file into the store, if it is not there yet, and return its id.  Raises ``OSError``."""
+        digest = digest_fd(source, SHA256).hex()
+        directory = open_or_make_directory(digest[:2], self._fd)
+        try:
+            if not _exists(digest[2:], directory):
+                with NewFile(directory, _OBJECT_MODE) as new:
+                    if not clone(source, new.fd):
+                        copy(source, new.fd)
+                    if digest_fd(new.fd, SHA256).hex() != digest:
+                        raise BusyError("a file changed while it was copied", retryable=True)
+                    new.reopen_read_only()
+                    with contextlib.suppress(UnsupportedError):
+                        enable(new.fd, SHA256)
+                    with contextlib.suppress(FileExistsError):
+                        new.link(directory, digest[2:])
+        finally:
+            os.close(directory)
+        return _Object(digest)
+
+
+def _exists(name: str, at: int) -> bool:
+    try:
+        os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

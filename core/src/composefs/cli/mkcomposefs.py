@@ -1,0 +1,219 @@
+"""``mkcomposefs``: an image from a directory or a dump, as libcomposefs' tool of this name makes it, byte for byte.
+
+It knows no repository: files go, if anywhere, to a flat store of objects named XX/REST by their fs-verity digest.
+It starts from scripts and build systems, so it uses argparse, which loads in a fifth of click's time, and imports
+everything else when it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from composefs.errors import ComposefsError, UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.scan import HasId
+    from composefs.tree import Tree
+
+__all__ = ["main"]
+
+PROGRAM = "mkcomposefs"
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+DEFAULT_VERSIONS = (0, 1)
+_EPILOG = """\
+examples:
+  mkcomposefs --digest-store=objects rootfs rootfs.cfs
+  mkcomposefs --from-file rootfs.dump rootfs.cfs
+  mkcomposefs --print-digest-only rootfs
+
+The dump format is described in composefs-dump(5).
+"""
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status."""
+    try:
+        _run(_arguments())
+    except UsageError as error:
+        print(f"{PROGRAM}: {error.message} (see {PROGRAM} --help)", file=sys.stderr)
+        return WRONG_USAGE
+    except ComposefsError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        print(f"{PROGRAM}: {error.message}{hint}".replace("\n", " "), file=sys.stderr)
+        return FAILED
+    except MemoryError:
+        print(f"{PROGRAM}: out of memory", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="mkcomposefs [OPTIONS] SOURCE [IMAGE]",
+        description="Make a composefs image of the directory SOURCE.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a directory, or with --from-file a dump (- is standard input)")
+    add("image", metavar="IMAGE", nargs="?", help="the image to write (- is standard output)")
+    add("--from-file", action="store_true", help="SOURCE is a dump file, not a directory")
+    add("--digest-store", metavar="DIR", help="copy the files of SOURCE to this directory of objects")
+    add("--print-digest", action="store_true", help="print the image's fs-verity digest as well")
+    add("--print-digest-only", action="store_true", help="print the image's fs-verity digest and write no image")
+    add("--use-epoch", action="store_true", help="make all modification times zero")
+    add("--skip-devices", action="store_true", help="leave out device nodes")
+    add("--skip-xattrs", action="store_true", help="leave out extended attributes")
+    add("--user-xattrs", action="store_true", help="of the extended attributes keep user.* only")
+    add("--hardlinks", action="store_true", help="keep hard links; else each name becomes a file of its own")
+    add("--min-version", metavar="N", type=int, help="lowest image format to use, 0 or 1")
+    add("--max-version", metavar="N", type=int, help="highest image format to use, 0 or 1")
+    add("--threads", metavar="N", type=int, help="for compatibility; one thread is the fastest here")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    image = arguments.image
+    if arguments.print_digest_only:
+        if image is not None:
+            raise UsageError("with --print-digest-only there is no IMAGE to write")
+    elif image is None:
+        raise UsageError("IMAGE is missing")
+    elif image == "-" and arguments.print_digest:
+        raise UsageError("--print-digest and the image cannot both go to standard output")
+    elif image == "-" and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal; redirect it, or name a file")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError("--threads wants a positive number")
+    version, max_version = _versions(arguments)
+    tree = _dump(arguments) if arguments.from_file else _directory(arguments)
+
+    from composefs import erofs
+
+    pieces = erofs.write(tree, version=version, max_version=max_version, compat="c")
+    digest = None
+    if arguments.print_digest or arguments.print_digest_only:
+        from composefs.digest import SHA256
+        from composefs.fsverity import Hasher
+
+        hasher = Hasher(SHA256)
+        for piece in pieces:
+            hasher.update(piece)
+        digest = hasher.digest().hex()
+    if image is not None:
+        try:
+            _write(image, pieces)
+        except OSError as error:
+            raise from_os_error(error, f"writing {image}") from error
+    if digest is not None:
+        try:
+            print(digest, flush=True)
+        except OSError as error:
+            raise from_os_error(error, "writing the digest") from error
+
+
+def _versions(arguments: argparse.Namespace) -> tuple[int, int]:
+    """The lowest and highest format; the tool's rule is that one option alone makes 0 of the other."""
+    version, highest = arguments.min_version, arguments.max_version
+    if version is None and highest is None:
+        return DEFAULT_VERSIONS
+    version, highest = version or 0, highest or 0
+    if not 0 <= version <= DEFAULT_VERSIONS[1] or not 0 <= highest <= DEFAULT_VERSIONS[1]:
+        raise UsageError("image formats are 0 and 1")
+    return version, max(version, highest)
+
+
+def _dump(arguments: argparse.Namespace) -> Tree:
+    if arguments.digest_store is not None:
+        raise UsageError("--digest-store wants a directory as SOURCE: a dump has no files to copy")
+    from composefs import dumpfile
+    from composefs.digest import SHA256
+
+    try:
+        if arguments.source == "-":
+            text = sys.stdin.buffer.read()
+        else:
+            with open(arguments.source, "rb") as file:
+                text = file.read()
+    except OSError as error:
+        raise from_os_error(error, f"reading {arguments.source}") from error
+    return dumpfile.parse(text, SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
+
+
+def _directory(arguments: argparse.Namespace) -> Tree:
+    from composefs.digest import SHA256
+    from composefs.scan import ScanOptions, scan_directory
+
+    options = ScanOptions(
+        hardlinks=arguments.hardlinks,
+        use_epoch=arguments.use_epoch,
+        devices=not arguments.skip_devices,
+        xattrs="none" if arguments.skip_xattrs else "user" if arguments.user_xattrs else "all",
+        follow_root=False,
+    )
+    store = None if arguments.digest_store is None else _flat_store(arguments.digest_store)
+    return scan_directory(arguments.source, SHA256, store=store, options=options)
+
+
+def _flat_store(path: str) -> Callable[[int], HasId]:
+    """Return a function that copies a file to PATH/XX/REST, if that is not there yet."""
+    from composefs.cli.flatstore import FlatStore
+
+    try:
+        return FlatStore(path).store
+    except OSError as error:
+        raise from_os_error(error, f"opening {path}") from error
+
+
+def _write(image: str, pieces: list[bytes]) -> None:
+    """Write the image; a regular file gets its name when it is whole."""
+    if image == "-":
+        _write_all(sys.stdout.fileno(), pieces)
+        return
+    image = os.path.realpath(image)
+    try:
+        mode = os.stat(image).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode):  # A device or FIFO; and a directory fails here as it should.
+        fd = os.open(image, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_all(fd, pieces)
+        finally:
+            os.close(fd)
+        return
+    from composefs.linux.files import NewFile
+
+    umask = os.umask(0)
+    os.umask(umask)
+    directory = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with NewFile(directory, 0o666 & ~umask) as new:
+            _write_all(new.fd, pieces)
+            new.replace(directory, os.path.basename(image))
+    finally:
+        os.close(directory)
+
+
+def _write_all(fd: int, pieces: list[bytes]) -> None:
+    from composefs.linux.files import write_all
+
+    for piece in pieces:
+        write_all(fd, piece)

@@ -1,0 +1,236 @@
+"""A tree from a directory.
+
+The walk is depth first in name order and goes by file descriptors, never by paths, so what is below the root cannot be
+exchanged for something elsewhere while we look: nothing is followed, and going back up is checked.  Two descriptors are
+enough for any depth.  A file that vanishes or changes while it is read is an error that names it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from composefs.digest import Algorithm
+from composefs.errors import ConflictError, FormatError, from_os_error
+from composefs.fsverity import digest_fd
+from composefs.tree import NO_XATTRS, Node, Tree, collection_paused
+
+__all__ = ["HasId", "ScanOptions", "scan_directory"]
+
+MAX_INLINE = 64
+"""Bytes of a file that is kept in the image itself; libcomposefs and composefs-rs agree on it."""
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_XATTR_SUPPORT = (errno.EOPNOTSUPP, errno.ENOSYS)
+_DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
+
+
+class HasId(Protocol):
+    """What storing a file answers."""
+
+    @property
+    def id(self) -> str:
+        """The id of the object."""
+
+
+class ScanOptions(NamedTuple):
+    """What of a directory gets into the tree; the defaults are those of ``cfsctl create-image``.
+
+    ``hardlinks``: names of one inode stay one node, instead of one node each.  ``use_epoch``: all times are 0.
+    ``devices``: with block and character devices, whiteouts included.  ``xattrs``: all, ``user.…``, or none.
+    ``follow_root``: the path itself may be a symlink.
+    """
+
+    hardlinks: bool = True
+    use_epoch: bool = False
+    devices: bool = True
+    xattrs: Literal["all", "user", "none"] = "all"
+    follow_root: bool = True
+
+
+DEFAULT_OPTIONS = ScanOptions()
+
+
+def scan_directory(
+    path: str | bytes,
+    algorithm: Algorithm,
+    *,
+    store: Callable[[int], HasId] | None = None,
+    options: ScanOptions = DEFAULT_OPTIONS,
+) -> Tree:
+    """Make a tree of a directory and all below it.
+
+    Files of up to 64 bytes become content.  ``store`` is called once for every other file, with a descriptor at its
+    start, and answers the id; without it, files are digested.  Raises ConflictError for a file that changes meanwhile,
+    and the usual errors of the system, with the path.
+    """
+    scanner = _Scanner(os.fsencode(path), algorithm, store, options)
+    with collection_paused():
+        return Tree(scanner.scan(), algorithm)
+
+
+class _Level(NamedTuple):
+    """A directory on the way from the root to where the walk is."""
+
+    node: Node
+    identity: tuple[int, int]
+    names: Iterator[bytes]
+    name: bytes
+
+
+class _Scanner:
+    def __init__(
+        self, path: bytes, algorithm: Algorithm, store: Callable[[int], HasId] | None, options: ScanOptions
+    ) -> None:
+        self.path = path
+        self.algorithm = algorithm
+        self.store = store
+        self.options = options
+        self.fd = -1
+        self.levels: list[_Level] = []
+        self.linked: dict[tuple[int, int], tuple[Node, Node, bytes]] = {}  # (device, inode) -> node, directory, name.
+        self.xattr_maps: dict[tuple[tuple[bytes, bytes], ...], Mapping[bytes, bytes]] = {(): NO_XATTRS}
+
+    def scan(self) -> Node:
+        """Walk the whole tree."""
+        name = b""
+        try:
+            follow = 0 if self.options.follow_root else os.O_NOFOLLOW
+            self.fd = os.open(self.path, _OPEN_DIRECTORY | follow)
+            root = self.enter(b"")
+            while self.levels:
+                level = self.levels[-1]
+                for name in level.names:
+                    if self.visit(level.node, name):
+                        break
+                else:
+                    name = b""
+                    self.leave()
+            return root
+        except OSError as error:
+            raise from_os_error(error, f"scanning {self.where(name)}") from error
+        finally:
+            if self.fd >= 0:
+                os.close(self.fd)
+
+    def where(self, name: bytes) -> str:
+        """The path of a name in the directory at hand, for messages."""
+        return os.fsdecode(os.path.join(self.path, *[level.name for level in self.levels[1:]], name)).rstrip("/") or "/"
+
+    def enter(self, name: bytes) -> Node:
+        """Start on the directory that is open as ``self.fd``."""
+        status = os.fstat(self.fd)
+        node = self.node(status, self.xattrs(self.fd))
+        node.children = {}
+        names = iter(sorted(map(os.fsencode, os.listdir(self.fd))))
+        self.levels.append(_Level(node, (status.st_dev, status.st_ino), names, name))
+        return node
+
+    def leave(self) -> None:
+        """Go back to the directory above."""
+        self.levels.pop()
+        if not self.levels:
+            return
+        above = os.open(b"..", _OPEN_DIRECTORY, dir_fd=self.fd)
+        os.close(self.fd)
+        self.fd = above
+        status = os.fstat(above)
+        if (status.st_dev, status.st_ino) != self.levels[-1].identity:
+            raise ConflictError(f"{self.where(b'')} was moved while it was read")
+
+    def visit(self, directory: Node, name: bytes) -> bool:
+        """Add one name; return True if it is a directory, which is entered then."""
+        assert directory.children is not None
+        status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            below = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.fd)
+            os.close(self.fd)
+            self.fd = below
+            directory.children[name] = self.enter(name)
+            return True
+        if kind in _DEVICES and not self.options.devices:
+            return False
+        identity = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and self.options.hardlinks:
+            known = self.linked.get(identity)
+            if known is not None:
+                node, home, first_name = known
+                node.home = home, first_name
+                node.nlink += 1
+                directory.children[name] = node
+                return False
+        if kind == stat.S_IFREG:
+            node = self.regular(name, status)
+        else:
+            node = self.node(status, self.xattrs(b"/proc/self/fd/%d/%b" % (self.fd, name)))
+            if kind == stat.S_IFLNK:
+                node.payload = os.readlink(name, dir_fd=self.fd)
+                node.size = len(node.payload)
+            elif kind in _DEVICES:
+                node.rdev = status.st_rdev & 0xFFFFFFFF
+        if status.st_nlink > 1 and self.options.hardlinks:
+            self.linked[identity] = node, directory, name
+        directory.children[name] = node
+        return False
+
+    def regular(self, name: bytes, seen: os.stat_result) -> Node:
+        """Read a regular file."""
+        fd = os.open(name, _OPEN, dir_fd=self.fd)
+        try:
+            before = os.fstat(fd)
+            if (before.st_dev, before.st_ino, before.st_mode) != (seen.st_dev, seen.st_ino, seen.st_mode):
+                raise ConflictError(f"{self.where(name)} was replaced while it was read")
+            node = self.node(before, self.xattrs(fd))
+            node.size = size = before.st_size
+            if size > MAX_INLINE:
+                node.digest = digest_fd(fd, self.algorithm) if self.store is None else self.stored(fd, name)
+                hexadecimal = node.digest.hex().encode()
+                node.payload = hexadecimal[:2] + b"/" + hexadecimal[2:]
+            elif size:
+                node.content = os.pread(fd, MAX_INLINE + 1, 0)
+            after = os.fstat(fd)
+            if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns) or len(node.content or b"") not in (
+                0,
+                size,
+            ):
+                raise ConflictError(f"{self.where(name)} changed while it was read")
+            return node
+        finally:
+            os.close(fd)
+
+    def stored(self, fd: int, name: bytes) -> bytes:
+        """Store a file and return its digest."""
+        assert self.store is not None
+        digest = bytes.fromhex(self.store(fd).id)
+        if len(digest) != self.algorithm.size:
+            raise FormatError(f"the object of {self.where(name)} has not a {self.algorithm} id")
+        return digest
+
+    def node(self, status: os.stat_result, xattrs: Mapping[bytes, bytes]) -> Node:
+        """Make a node with what every type of file has."""
+        mtime = (0, 0) if self.options.use_epoch else divmod(status.st_mtime_ns, 10**9)
+        return Node(status.st_mode, 1, status.st_uid, status.st_gid, 0, mtime, xattrs=xattrs)
+
+    def xattrs(self, file: int | bytes) -> Mapping[bytes, bytes]:
+        """Read the extended attributes of an open file, or of a path itself; equal ones give the same mapping."""
+        if self.options.xattrs == "none":
+            return NO_XATTRS
+        follow = isinstance(file, int)
+        try:
+            names = sorted(map(os.fsencode, os.listxattr(file, follow_symlinks=follow)))
+        except OSError as error:
+            if error.errno in _NO_XATTR_SUPPORT:
+                return NO_XATTRS
+            raise
+        if self.options.xattrs == "user":
+            names = [name for name in names if name.startswith(b"user.")]
+        pairs = tuple([(name, os.getxattr(file, name, follow_symlinks=follow)) for name in names])
+        found = self.xattr_maps.get(pairs)
+        if found is None:
+            found = self.xattr_maps[pairs] = dict(pairs)
+        return found

@@ -1,0 +1,69 @@
+"""What is done to the tree of a container image before it becomes an image to boot or run.
+
+The rules are those of composefs-rs 0.9.0, so that a tree unpacked to a directory and the same tree pulled from a
+registry have one id: the root takes its metadata from /usr, for layers rarely say what the root's is; what somebody
+left in /run is dropped; and so are the attributes that depend on the host that unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from composefs.errors import FormatError
+from composefs.tree import NO_XATTRS, Node, Tree
+
+__all__ = ["XattrMode", "container", "filter_xattrs", "propagate_usr_to_root"]
+
+XattrMode = Literal["allowlist-only", "keep-user-xattrs"]
+
+ALLOWED_XATTRS = frozenset((b"security.capability",))
+
+
+def container(tree: Tree, xattrs: str = "allowlist-only") -> None:
+    """Do all of it, in place.  Raises FormatError if /usr is missing, or /usr or /run are not directories."""
+    propagate_usr_to_root(tree)
+    filter_xattrs(tree, xattrs)
+
+
+def propagate_usr_to_root(tree: Tree) -> None:
+    """Give the root /usr's mode, owner, time and attributes, and empty /run, which gets /usr's time."""
+    root = tree.root
+    usr = _directory(root, b"usr")
+    if usr is None:
+        raise FormatError("there is no /usr, from which the root takes its metadata", hint="--no-propagate-usr-to-root")
+    run = _directory(root, b"run")
+    root.mode, root.uid, root.gid, root.mtime, root.xattrs = usr.mode, usr.uid, usr.gid, usr.mtime, usr.xattrs
+    if run is not None:
+        run.children = {}
+        run.mtime = usr.mtime
+
+
+def filter_xattrs(tree: Tree, mode: str) -> None:
+    """Keep ``security.capability`` alone (allowlist-only), or ``user.*`` with it (keep-user-xattrs), on every node."""
+    keep_user = mode == "keep-user-xattrs"
+    if not keep_user and mode != "allowlist-only":
+        raise ValueError(mode)
+    filtered: dict[int, Mapping[bytes, bytes]] = {}
+    seen: dict[int, Mapping[bytes, bytes]] = {}  # Keeps the mappings alive whose id() is a key.
+    pending = [tree.root]
+    for node in pending:
+        xattrs = node.xattrs
+        if id(xattrs) not in filtered:
+            seen[id(xattrs)] = xattrs
+            kept = {
+                name: value
+                for name, value in xattrs.items()
+                if name in ALLOWED_XATTRS or (keep_user and name.startswith(b"user."))
+            }
+            filtered[id(xattrs)] = kept or NO_XATTRS
+        node.xattrs = filtered[id(xattrs)]
+        if node.children is not None:
+            pending += node.children.values()
+
+
+def _directory(root: Node, name: bytes) -> Node | None:
+    node = (root.children or {}).get(name)
+    if node is not None and node.children is None:
+        raise FormatError(f"/{name.decode()} is not a directory")
+    return node
