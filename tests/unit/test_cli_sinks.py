@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from composefs.cli.settings import Settings
 from composefs.cli.sinks import MOST_THINGS, Bars, JsonLines, Lines, Messages, Output, Trace, sinks_for
 from composefs.observe import Observers, Progress

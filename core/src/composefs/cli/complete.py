@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from composefs.cli.refs import all_refs
 from composefs.cli.settings import Settings, settings_of
 from composefs.errors import ComposefsError
 
-__all__ = ["ExtensionName", "ImageName", "StreamName", "StreamRef", "Word"]
+__all__ = ["ExtensionName", "ImageName", "RefName", "StreamName", "StreamRef", "Word"]
 
 
 if TYPE_CHECKING:
+    from composefs.repository import Encoding
+
     Word = click.ParamType[str]
 else:
     Word = click.ParamType  # generic since click 8.4 only
@@ -57,14 +60,26 @@ class ImageName(_Completed):
 
 
 class StreamName(_Completed):
-    """A stream: its name, or ``refs/`` and a name given to it."""
+    """A stream: its name, or ``refs/`` and the path of a ref."""
 
     name = "stream"
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the streams."""
         with settings.open_repository() as repository:
-            return [name for name, _ in repository.streams.list()]
+            names = [name for name, _ in repository.streams.list()]
+            return [*names, *(f"refs/{name}" for name, _ in repository.refs.list())]
+
+
+class RefName(_Completed):
+    """A ref of an image or a stream."""
+
+    name = "ref"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return all refs."""
+        with settings.open_repository() as repository:
+            return [ref.name for ref in all_refs(repository)]
 
 
 class ExtensionName(_Completed):
@@ -80,18 +95,18 @@ class ExtensionName(_Completed):
 
 
 class StreamRef(_Completed):
-    """A name of a stream, within the directories that an extension names streams in."""
+    """A name of a stream, within the (directory, encoding) pairs that an extension names streams in."""
 
     name = "ref"
 
-    def __init__(self, directories: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, directories: Sequence[tuple[str, Encoding]]) -> None:
         self._directories = directories
 
     def candidates(self, settings: Settings) -> Iterable[str]:
-        """Return the names in each (directory, encoding)."""
+        """Return the names, without the directory."""
         with settings.open_repository() as repository:
             return [
-                name
+                name.removeprefix(f"{directory}/")
                 for directory, encoding in self._directories
                 for name, _ in repository.refs.list(directory, encoding)
             ]

@@ -18,18 +18,17 @@ from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import print_json
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
-from composefs.errors import ComposefsError, NotFoundError, UsageError
+from composefs.errors import UsageError
 
 if TYPE_CHECKING:
     from composefs.ext.discovery import Extension
     from composefs.ext.manifest import Argument
     from composefs.ext.manifest import Command as CommandManifest
 
-__all__ = ["extension_command", "extension_rows", "missing_extension"]
+__all__ = ["group_of"]
 
 LARGEST_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader holds exactly (RFC 8259, 6)."""
-_EXTENSION_NAME = re.compile(r"[a-z][a-z0-9]*")
 _JSON_PARAMETER = "JSON"
 """Where click keeps the --json that every extension command gets: names of arguments are in lower case."""
 
@@ -83,40 +82,8 @@ _TYPES: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def extension_command(name: str) -> click.Command | None:
-    """Return the command of an extension; None when there is no such extension, the reason raised when it is unfit."""
-    if not _EXTENSION_NAME.fullmatch(name):
-        return None
-    from composefs.ext import discovery
-
-    try:
-        extension = discovery.find(name)
-    except NotFoundError:
-        return None
-    return _build(extension)
-
-
-def extension_rows() -> list[tuple[str, str]]:
-    """Return name and summary of each extension that would run, for the help page."""
-    from composefs.ext import discovery
-
-    found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
-    return [(each.name, one_line(each.manifest.summary)) for each in found]
-
-
-def missing_extension(name: str, unknown: Exception) -> Exception:
-    """Return the error for a name that is nothing; ``unknown`` is the error that it would be as a misspelt command."""
-    misspelt = isinstance(unknown, ComposefsError) and "did you mean" in (unknown.hint or "")
-    if misspelt or not _EXTENSION_NAME.fullmatch(name):
-        return unknown
-    return NotFoundError(
-        f"there is neither a command nor an extension {name!r}",
-        hint=f"if it is an extension, install the package composefs-{name}",
-    )
-
-
-def _build(extension: Extension) -> click.Command:
-    """Make the group of an extension's commands; ``remote add`` becomes a group in the group."""
+def group_of(extension: Extension) -> click.Group:
+    """Return the group of an extension's commands; ``remote add`` becomes a group in the group."""
     top = Group(extension.name, help=printable(extension.manifest.summary))
     for manifest in extension.manifest.commands:
         group = top

@@ -6,29 +6,25 @@ name, module and one line of help, and imports the module of the command that ru
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from composefs.errors import UsageError
+from composefs.errors import ComposefsError, UsageError
 
 __all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "write_examples"]
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """A command line and what it does, for the end of a help page."""
 
     command: str
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A command in the table of a LazyGroup: ``module`` has it as the attribute ``command``."""
 
     name: str
@@ -80,8 +76,10 @@ class Group(click.Group):
             raise self.unknown(ctx, args[0])
         return args[0] if command else None, command, args[1:]
 
-    def unknown(self, ctx: click.Context, name: str) -> Exception:
+    def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
         """Return the error for a name that is no command."""
+        import difflib
+
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
         if near:
             return UsageError(f"no such command {name!r}", hint=f"did you mean {near[0]!r}?")

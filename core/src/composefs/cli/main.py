@@ -22,7 +22,7 @@ from composefs.cli.frame import Entry, LazyGroup
 from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
-from composefs.errors import CancelledError, ComposefsError, UsageError, from_os_error
+from composefs.errors import CancelledError, ComposefsError, NotFoundError, UsageError, from_os_error
 
 __all__ = ["main", "root"]
 
@@ -50,29 +50,39 @@ class Root(LazyGroup):
     """cfsctl: built-in commands first, then extensions."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Find a built-in command or, by the same name, an extension."""
+        """Find a built-in command or, by the same name, an extension; raise why an extension found is refused."""
         command = super().get_command(ctx, cmd_name)
-        if command is None:
-            from composefs.cli.extension import extension_command
+        if command is not None:
+            return command
+        from composefs.ext import discovery
 
-            return extension_command(cmd_name)
-        return command
+        try:
+            extension = discovery.find(cmd_name)
+        except NotFoundError:
+            return None
+        from composefs.cli.extension import group_of
 
-    def unknown(self, ctx: click.Context, name: str) -> Exception:
+        return group_of(extension)
+
+    def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
         """Prefer the nearest built-in command, else say which package an extension of that name would come in."""
-        from composefs.cli.extension import missing_extension
-
-        return missing_extension(name, super().unknown(ctx, name))
+        error = super().unknown(ctx, name)
+        if not name.isalnum() or (error.hint or "").startswith("did you mean"):
+            return error
+        return NotFoundError(
+            f"there is neither a command nor an extension {name!r}",
+            hint=f"if it is an extension, install the package composefs-{name}",
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the built-in commands and the extensions found."""
+        """List the built-in commands and the extensions that would run."""
         super().format_commands(ctx, formatter)
-        from composefs.cli.extension import extension_rows
+        from composefs.ext import discovery
 
-        rows = extension_rows()
-        if rows:
+        found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
+        if found:
             with formatter.section("Extensions"):
-                formatter.write_dl(rows)
+                formatter.write_dl([(each.name, one_line(each.manifest.summary)) for each in found])
 
 
 @click.command(

@@ -1,7 +1,7 @@
 """Write results to standard output: bytes, lines, tables, JSON.
 
-Everything goes out as bytes at once, so that an error of the descriptor (full disk, closed pipe) is met here and not at
-the interpreter's exit, and so that a name which is not UTF-8 leaves as it came.
+Everything goes out as bytes and is flushed, so that an error of the descriptor (full disk, closed pipe) is met here and
+not at the interpreter's exit, and so that a name which is not UTF-8 leaves as it came.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from composefs.errors import UsageError, from_os_error
 __all__ = ["line", "print_json", "refuse_terminal", "table", "write"]
 
 
-def write(data: bytes | memoryview) -> None:
-    """Write all bytes to standard output; raise BrokenPipeError, or an error of ours for any other failure."""
+def write(data: bytes | memoryview, *, flush: bool = True) -> None:
+    """Write bytes to standard output; raise BrokenPipeError, or an error of ours for any other failure.
+
+    Who writes many small pieces does so without ``flush``, and calls once with it in the end.
+    """
     try:
         sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        if flush:
+            sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -1,0 +1,53 @@
+"""``cfsctl compute-id``: the id of an image, without storing anything."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.trees import Source, directory_options, dump_option
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl compute-id rootfs", "For the algorithm and EROFS format of the repository."),
+        Example("cfsctl --no-repo --hash sha256 --erofs-version 2 compute-id --from-dump tree.dump"),
+    ],
+)
+@click.argument("path", required=False, type=click.Path())
+@dump_option
+@directory_options
+@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm and format as JSON.")
+@pass_settings
+def command(
+    settings: Settings,
+    path: str | None,
+    from_dump: str | None,
+    no_propagate_usr_to_root: bool,
+    xattrs: str | None,
+    as_json: bool,
+) -> None:
+    """Print the id that the image of a tree has.
+
+    The tree is the directory PATH or a dump.  Nothing is written, and the objects need not be in the repository.
+    """
+    source = Source(directory=path, dump=from_dump, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    algorithm, version = settings.image_format()
+    from composefs import erofs
+    from composefs.fsverity import Hasher
+
+    with settings.observers() as observers:
+        tree = source.tree(algorithm, observers)
+    hasher = Hasher(algorithm)
+    for part in erofs.write(tree, version=version):
+        hasher.update(part)
+    image = hasher.digest().hex()
+    if as_json:
+        print_json({"id": image, "algorithm": algorithm.meta_name, "erofs_version": version})
+    else:
+        line(image)

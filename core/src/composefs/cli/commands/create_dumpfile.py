@@ -1,0 +1,34 @@
+"""``cfsctl create-dumpfile``: a directory as composefs-dump(5) text."""
+
+from __future__ import annotations
+
+import io
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import write
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.trees import Source, directory_options
+
+__all__ = ["command"]
+
+
+@click.command(cls=Command, examples=[Example("cfsctl --no-repo --hash sha256 create-dumpfile rootfs > rootfs.dump")])
+@click.argument("path", type=click.Path())
+@directory_options
+@pass_settings
+def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattrs: str | None) -> None:
+    """Print the directory PATH as composefs-dump(5) text.
+
+    Nothing is written; the digests are those that the files would have as objects.
+    """
+    from composefs import dumpfile
+
+    source = Source(directory=path, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    algorithm, _ = settings.image_format()
+    with settings.observers() as observers:
+        tree = source.tree(algorithm, observers)
+    text = io.BytesIO()
+    dumpfile.write(tree, text)
+    write(text.getbuffer())

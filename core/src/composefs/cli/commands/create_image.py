@@ -1,0 +1,72 @@
+"""``cfsctl create-image``: store a tree, make its image, and give the image a name."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.trees import Source, directory_options, dump_option
+from composefs.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl create-image rootfs os/42"),
+        Example("cfsctl create-image --from-dump tree.dump", "All objects that the dump names must be there already."),
+    ],
+)
+@click.argument("path", required=False, type=click.Path())
+@click.argument("name", required=False)
+@dump_option
+@directory_options
+@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")
+@pass_settings
+def command(
+    settings: Settings,
+    path: str | None,
+    name: str | None,
+    from_dump: str | None,
+    no_propagate_usr_to_root: bool,
+    xattrs: str | None,
+    as_json: bool,
+) -> None:
+    """Store a tree and make the image of it.
+
+    The tree is the directory PATH, whose files become objects, or a dump.  The image is published by its id, and as
+    NAME if one is given; the same tree gives the same image again.  The id is printed.
+    """
+    if from_dump is not None:
+        if name is not None:
+            raise UsageError("give either a directory or --from-dump FILE")
+        path, name = None, path  # with a dump, the only operand is the name
+    source = Source(directory=path, dump=from_dump, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    from composefs import erofs
+    from composefs.repository import ImageName, Publication
+    from composefs.repository.names import ref_parts
+
+    if name is not None:
+        ref_parts(name, "path")  # refuses a bad name before the work, not after it
+    with settings.open_repository(writable=True) as repository, settings.observers() as observers:
+        algorithm, version = settings.image_format(repository)
+        tree = source.tree(algorithm, observers, store=repository.objects.store_fd)
+        if from_dump is not None:
+            repository.objects.require(sorted(tree.object_ids()), f"the dump {from_dump}")
+        image = repository.images.put(erofs.write(tree, version=version))
+        repository.publish(Publication(images=[ImageName(image.id, name)]))
+    if as_json:
+        print_json(
+            {
+                "id": image.id,
+                "algorithm": algorithm.meta_name,
+                "erofs_version": version,
+                "size": image.size,
+                "name": name,
+            }
+        )
+    else:
+        line(f"{algorithm}:{image.id}")

@@ -1,0 +1,84 @@
+"""``cfsctl init``: create a repository."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.settings import DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION, EROFS_VERSIONS, Settings, pass_settings
+from composefs.digest import algorithm_named
+from composefs.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl init --insecure ~/composefs", "On a file system without fs-verity."),
+        Example("cfsctl init --algorithm fsverity-sha256-12 /srv/composefs"),
+    ],
+)
+@click.argument("path", required=False, type=click.Path())
+@click.option(
+    "--algorithm", metavar="fsverity-HASH-12", help=f"Digest algorithm.  [default: {DEFAULT_ALGORITHM.meta_name}]"
+)
+@click.option("--insecure", is_flag=True, help="Do not insist on fs-verity for every object.")
+@click.option(
+    "--erofs-version",
+    type=click.Choice([str(version) for version in EROFS_VERSIONS]),
+    help=f"EROFS format of the repository's images.  [default: {DEFAULT_EROFS_VERSION}]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@pass_settings
+def command(
+    settings: Settings,
+    path: str | None,
+    algorithm: str | None,
+    insecure: bool,
+    erofs_version: str | None,
+    as_json: bool,
+) -> None:
+    """Create a repository at PATH, or where the global options say.
+
+    Doing it again changes nothing; a repository with other properties than those asked for is an error.
+    """
+    from composefs.repository import Repository
+
+    if settings.no_repo:
+        raise UsageError("init makes a repository", hint="leave out --no-repo")
+    if path is not None and (settings.repo is not None or settings.user or settings.system):
+        raise UsageError("the repository is named twice", hint="give PATH, or --repo, --user or --system")
+    chosen = algorithm_named(algorithm) if algorithm else settings.algorithm or DEFAULT_ALGORITHM
+    if settings.algorithm not in (None, chosen):
+        raise UsageError(
+            f"--hash {settings.algorithm} contradicts --algorithm {algorithm}", hint="leave one of them out"
+        )
+    where = path or settings.repository_path()
+    version = settings.erofs_version if erofs_version is None else int(erofs_version)
+    done = Repository.init(
+        where,
+        algorithm=chosen,
+        erofs_default=DEFAULT_EROFS_VERSION if version is None else version,
+        insecure=insecure or settings.insecure,
+    )
+    if as_json:
+        with Repository.open(where) as repository:
+            print_json(
+                {
+                    "path": os.path.abspath(where),
+                    "created": done == "initialized",
+                    "algorithm": repository.algorithm.meta_name,
+                    "verity_required": repository.secure,
+                    "erofs_version": repository.meta.erofs_default,
+                }
+            )
+    elif done == "already":
+        line(f"Repository already initialized at {where}")
+    else:
+        line(f"Initialized composefs repository at {where}")
+        line(f"  algorithm: {chosen.meta_name}")
+        line(f"  verity:    {'not required (insecure)' if insecure or settings.insecure else 'required'}")

@@ -1,0 +1,51 @@
+"""``cfsctl mount``: mount an image."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.complete import ImageName
+from composefs.cli.frame import Command, Example
+from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl mount refs/os/42 /mnt"),
+        Example(
+            "cfsctl mount --upperdir up --workdir work --read-write refs/os/42 /mnt", "Changes go to the directory up."
+        ),
+    ],
+)
+@click.argument("name", type=ImageName())
+@click.argument("mountpoint", type=click.Path())
+@click.option("--upperdir", metavar="DIR", type=click.Path(), help="Where changes go, or a layer to show above.")
+@click.option("--workdir", metavar="DIR", type=click.Path(), help="overlayfs' own, on the file system of the upperdir.")
+@click.option("--read-write", is_flag=True, help="Allow changes; needs an upperdir.")
+@pass_settings
+def command(
+    settings: Settings, name: str, mountpoint: str, upperdir: str | None, workdir: str | None, read_write: bool
+) -> None:
+    """Mount an image over the repository's objects.
+
+    NAME is an image's id, or refs/ and its name.
+    """
+    if (upperdir is None) != (workdir is None):
+        raise UsageError("--upperdir and --workdir need each other", hint="give both")
+    if read_write and upperdir is None:
+        raise UsageError("--read-write has nowhere to write to", hint="give --upperdir and --workdir")
+    from composefs.mount import mount_image
+
+    with settings.open_repository() as repository:
+        mount_image(
+            repository,
+            repository.images.resolve(name),
+            mountpoint,
+            upperdir=upperdir,
+            workdir=workdir,
+            read_write=read_write,
+        )

@@ -1,0 +1,60 @@
+"""``cfsctl ref``: the names given to streams and images, which keep them from garbage collection."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.complete import RefName
+from composefs.cli.frame import Command, Example, Group
+from composefs.cli.output import line, print_json, table
+from composefs.cli.refs import all_refs, encoding_of
+from composefs.cli.settings import Settings, pass_settings
+
+__all__ = ["command"]
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """List and remove the names of streams and images."""
+
+
+@command.command(
+    "list",
+    cls=Command,
+    examples=[Example("cfsctl ref list"), Example("cfsctl ref list ostree/ --json")],
+)
+@click.argument("prefix", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@pass_settings
+def list_(settings: Settings, prefix: str, as_json: bool) -> None:
+    """List the refs whose name begins with PREFIX: what kind of thing each names, and which."""
+    with settings.open_repository() as repository:
+        found = [ref for ref in all_refs(repository) if ref.name.startswith(prefix)]
+    if as_json:
+        print_json({"refs": [ref._asdict() for ref in found]})
+    elif found:
+        table(("KIND", "NAME", "TARGET"), found)
+    else:
+        line("No refs found")
+
+
+@command.command(
+    cls=Command,
+    examples=[Example("cfsctl ref remove ostree/fedora/41/x86_64"), Example("cfsctl ref remove --image os/42")],
+)
+@click.argument("names", nargs=-1, required=True, type=RefName())
+@click.option("--image", "of_images", is_flag=True, help="The names are those of images, not of streams.")
+@pass_settings
+def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
+    """Remove refs: all of the NAMES, or none when one of them is missing.
+
+    What they name stays until garbage is collected.
+    """
+    from composefs.repository import Publication, RefRemoval
+
+    with settings.open_repository(writable=True) as repository:
+        if of_images:
+            repository.publish(Publication(remove_image_refs=names))
+        else:
+            removals = [RefRemoval(name, encoding_of(name)) for name in names]
+            repository.publish(Publication(remove_refs=removals))

@@ -1,0 +1,39 @@
+"""All refs of a repository as people spell them: names of images, and names of streams with their encoding undone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from composefs.repository import Encoding, Repository
+
+__all__ = ["Ref", "all_refs", "encoding_of"]
+
+FLAT_DIRECTORIES = frozenset({"oci", "ostree"})
+"""Where the rest of a name below streams/refs is encoded in one file name, in repositories of composefs-rs 0.9.0."""
+
+
+class Ref(NamedTuple):
+    """``kind`` is image or stream; ``target`` an image's id or a stream's name."""
+
+    kind: str
+    name: str
+    target: str
+
+
+def encoding_of(name: str) -> Encoding:
+    """Return how the name of a stream's ref, DIR/NAME, is encoded."""
+    return "flat" if name.partition("/")[0] in FLAT_DIRECTORIES else "path"
+
+
+def all_refs(repository: Repository) -> list[Ref]:
+    """Return the refs of images and then of streams, each sorted by name."""
+    from composefs.repository import decode_flat
+
+    images = [Ref("image", name, image) for name, image in repository.images.list_refs()]
+    streams = []
+    for path, stream in repository.refs.list():
+        directory, slash, rest = path.partition("/")
+        name = directory + slash + decode_flat(rest) if encoding_of(path) == "flat" else path
+        streams.append(Ref("stream", name, stream))
+    return [*sorted(images), *sorted(streams)]

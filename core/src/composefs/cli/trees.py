@@ -1,0 +1,150 @@
+"""Where the tree of an image comes from: a directory or a dump, by the options that three commands share.
+
+A directory becomes a tree as composefs-rs 0.9.0 makes it: the root's metadata taken from /usr and xattrs filtered, as
+for a container image, unless ``--no-propagate-usr-to-root`` asks for the tree as it is.  A dump is taken as it is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from composefs.digest import Algorithm
+from composefs.errors import UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.observe import Observers
+    from composefs.scan import HasId
+    from composefs.tree import Tree
+
+__all__ = ["Source", "directory_options", "dump_option"]
+
+XATTR_MODES = ("allowlist-only", "keep-user-xattrs")
+REPORT_EVERY = 0.1
+"""Seconds between two progress events."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def directory_options(function: F) -> F:
+    """Add the options that say how a directory becomes a tree."""
+    function = click.option(
+        "--xattrs",
+        type=click.Choice(XATTR_MODES),
+        help="Which extended attributes stay: security.capability alone (default), or user.* as well.",
+    )(function)
+    return click.option(
+        "--no-propagate-usr-to-root",
+        is_flag=True,
+        help="Take the tree as it is, with its root's own metadata and xattrs.",
+    )(function)
+
+
+def dump_option(function: F) -> F:
+    """Add ``--from-dump``."""
+    return click.option(
+        "--from-dump",
+        metavar="FILE",
+        type=click.Path(),
+        help="Take the tree from composefs-dump(5) text; - is standard input.",
+    )(function)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A directory with its options, or a dump; exactly one of the two paths is set."""
+
+    directory: str | None
+    dump: str | None = None
+    no_propagate_usr_to_root: bool = False
+    xattrs: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.directory is None) == (self.dump is None):
+            raise UsageError("give either a directory or --from-dump FILE")
+        if self.dump is not None and (self.no_propagate_usr_to_root or self.xattrs):
+            raise UsageError("a dump is taken as it is", hint="leave out --no-propagate-usr-to-root and --xattrs")
+
+    def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], HasId] | None = None) -> Tree:
+        """Read the tree; ``store`` gets each file of a directory, positioned at 0, and else files are only digested."""
+        if self.dump is not None:
+            return _read_dump(self.dump, algorithm)
+        assert self.directory is not None
+        from composefs import scan, transform
+
+        reporting = _Reporting(store or _digester(algorithm), observers, self.directory)
+        try:
+            tree = scan.scan_directory(self.directory, algorithm, store=reporting)
+        except OSError as error:
+            path = os.fsdecode(error.filename) if error.filename else self.directory
+            raise from_os_error(error, f"reading {path}") from error
+        reporting.finish()
+        if not self.no_propagate_usr_to_root:
+            transform.container(tree, self.xattrs or XATTR_MODES[0])
+        return tree
+
+
+@dataclass(frozen=True, slots=True)
+class _Digested:
+    """A file that was only looked at."""
+
+    id: str
+
+
+def _digester(algorithm: Algorithm) -> Callable[[int], HasId]:
+    from composefs.fsverity import digest_fd
+
+    return lambda fd: _Digested(digest_fd(fd, algorithm).hex())
+
+
+class _Reporting:
+    """A ``store`` that says how many files it has seen."""
+
+    def __init__(self, store: Callable[[int], HasId], observers: Observers, label: str) -> None:
+        from composefs.observe import Progress
+
+        self._store = store
+        self._observers = observers
+        self._event = Progress
+        self._label = label
+        self._files = 0
+        self._next = time.monotonic() + REPORT_EVERY
+        observers.progress(Progress("files", "started", label=label))
+
+    def __call__(self, fd: int) -> HasId:
+        stored = self._store(fd)
+        self._files += 1
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + REPORT_EVERY
+            self._observers.progress(self._event("files", "progress", self._files, label=self._label))
+        return stored
+
+    def finish(self) -> None:
+        """Say that all files were seen."""
+        self._observers.progress(self._event("files", "done", self._files, self._files, label=self._label))
+
+
+def _read_dump(path: str, algorithm: Algorithm) -> Tree:
+    """Parse a dump; a regular file is mapped, not read, for dumps are large."""
+    from composefs import dumpfile
+
+    try:
+        if path == "-":
+            return dumpfile.parse(sys.stdin.buffer.read(), algorithm)
+        with open(path, "rb") as file:
+            info = os.fstat(file.fileno())
+            if stat.S_ISREG(info.st_mode) and info.st_size:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                    return dumpfile.parse(text, algorithm)
+            return dumpfile.parse(file.read(), algorithm)
+    except OSError as error:
+        raise from_os_error(error, f"reading {path}") from error

@@ -1,0 +1,237 @@
+"""Commands of extensions: built from the manifest, checked before anything runs, run with what was checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import cfsctl
+
+PROGRAM = f"""#!{sys.executable}
+import os
+from composefs_ext import main
+
+def handler(request, core):
+    core.log("info", "for people\\x1b[2J")
+    core.output("hello from echo\\n")
+    repository = core.repository
+    return {{
+        "command": list(request.command),
+        "arguments": dict(request.arguments),
+        "repository": None if repository is None else repository.writable,
+        "status": 1 if "fail" in request.command else 0,
+    }}
+
+main(handler)
+"""
+
+ARGUMENTS: list[dict[str, Any]] = [
+    {"name": "place", "kind": "url", "positional": True, "required": True, "help": "Where."},
+    {"name": "names", "kind": "string", "positional": True, "repeatable": True},
+    {"name": "base_name", "kind": "string", "help": "What is there."},
+    {"name": "depth", "kind": "int", "default": 3, "help": "How deep."},
+    {"name": "force", "kind": "bool", "help": "Whatever happens."},
+    {"name": "check", "kind": "bool", "default": True, "help": "Check."},
+    {"name": "mode", "kind": "choice", "choices": ["fast", "safe"], "default": "safe", "help": "How."},
+    {"name": "key", "kind": "secret-file", "help": "A key."},
+    {"name": "into", "kind": "path-write", "help": "Where to."},
+    {"name": "source", "kind": "path-read", "repeatable": True, "help": "From."},
+    {"name": "expect", "kind": "digest", "help": "What it should be."},
+]
+
+MANIFEST: dict[str, Any] = {
+    "name": "echo",
+    "summary": "Say what was asked.",
+    "version": "1.2",
+    "protocol": [1],
+    "package": "composefs-echo",
+    "commands": [
+        {
+            "name": ["get"],
+            "summary": "Get things.",
+            "description": "At length.",
+            "arguments": ARGUMENTS,
+            "repository": "none",
+            "examples": [{"command": "cfsctl echo get http://x", "description": "Just so."}],
+        },
+        {"name": ["remote", "add"], "summary": "Add one.", "arguments": [], "repository": "none"},
+        {"name": ["remote", "fail"], "summary": "Fail.", "arguments": [], "repository": "none"},
+        {"name": ["look"], "summary": "Look.", "arguments": [], "repository": "read"},
+        {"name": ["change"], "summary": "Change.", "arguments": [], "repository": "write"},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install the extension echo where only this test looks; return the directory."""
+    directory = tmp_path / "ext"
+    directory.mkdir()
+    (directory / "echo").write_text(PROGRAM)
+    (directory / "echo").chmod(0o755)
+    (directory / "echo.json").write_text(json.dumps(MANIFEST))
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(directory))
+    monkeypatch.chdir(tmp_path)
+    return directory
+
+
+def answer(*arguments: str) -> dict[str, Any]:
+    return dict(json.loads(cfsctl("echo", *arguments, "--json").stdout))
+
+
+def test_help_comes_from_the_manifest(echo: Path) -> None:
+    (echo / "echo").write_text("#!/bin/sh\nexit 99\n")
+    assert "Say what was asked." in cfsctl("--help").stdout
+    group = cfsctl("echo", "--help").stdout
+    assert "Get things." in group
+    assert "remote" in group
+    text = cfsctl("echo", "get", "--help").stdout
+    for part in (
+        "At length.",
+        "--base-name",
+        "[default: 3;",
+        "[fast|safe]",
+        "--no-check",
+        "$ cfsctl echo get http://x",
+    ):
+        assert part in text
+
+
+def test_arguments_arrive_typed_and_paths_absolute(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    got = answer(
+        "get", "http://host/a", "one", "two", "--base-name", "b", "--depth", "-7", "--force", "--no-check",
+        "--mode", "fast", "--key", "secret", "--into", "new/file", "--source", ".", "--source", "secret",
+        "--expect", "ab" * 32,
+    )  # fmt: skip
+    assert got["command"] == ["get"]
+    assert got["arguments"] == {
+        "place": "http://host/a",
+        "names": ["one", "two"],
+        "base_name": "b",
+        "depth": -7,
+        "force": True,
+        "check": False,
+        "mode": "fast",
+        "key": str(tmp_path / "secret"),
+        "into": str(tmp_path / "new/file"),
+        "source": [str(tmp_path), str(tmp_path / "secret")],
+        "expect": "ab" * 32,
+    }
+
+
+def test_what_is_not_given_is_left_out_or_has_its_default() -> None:
+    assert answer("get", "x:y")["arguments"] == {
+        "place": "x:y",
+        "depth": 3,
+        "force": False,
+        "check": True,
+        "mode": "safe",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get"],
+        ["get", "no-scheme"],
+        ["get", "http://x/\nHost: y"],
+        ["get", "x:y", "--depth", "many"],
+        ["get", "x:y", "--depth", "9007199254740992"],
+        ["get", "x:y", "--mode", "slow"],
+        ["get", "x:y", "--key", "missing"],
+        ["get", "x:y", "--source", "missing"],
+        ["get", "x:y", "--expect", "XYZ"],
+        ["get", "x:y", "--unknown"],
+        ["got"],
+        ["remote"],
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(echo: Path, arguments: list[str]) -> None:
+    (echo / "echo").write_text("#!/bin/sh\ntouch ran\n")
+    done = cfsctl("echo", *arguments, status=2)
+    assert done.stderr.startswith("cfsctl: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(echo.parent.rglob("ran"))
+
+
+def test_output_and_messages() -> None:
+    done = cfsctl("echo", "remote", "add")
+    assert (done.stdout, done.stderr) == ("hello from echo\n", "")
+    done = cfsctl("-v", "echo", "remote", "add")
+    assert "for people" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_the_status_of_the_result_counts_unless_json() -> None:
+    assert cfsctl("echo", "remote", "fail", status=1).stdout == "hello from echo\n"
+    assert answer("remote", "fail")["status"] == 1
+
+
+def test_the_repository_is_opened_as_the_manifest_asks(tmp_path: Path) -> None:
+    cfsctl("init", "--insecure", "repo")
+    for command, writable in (("look", False), ("change", True)):
+        done = cfsctl("--repo", "repo", "echo", command, "--json")
+        assert json.loads(done.stdout)["repository"] is writable
+        cfsctl("--repo", "none", "echo", command, status=3)
+        assert "--no-repo" in cfsctl("--no-repo", "echo", command, status=2).stderr
+    assert answer("remote", "add")["repository"] is None
+
+
+def test_trace_shows_the_conversation_with_secrets_redacted() -> None:
+    trace = cfsctl("--trace", "echo", "get", "http://user:hunter2@host/").stderr
+    assert any(line.startswith("-> ") and '"initialize"' in line for line in trace.splitlines())
+    assert any(line.startswith("<- ") for line in trace.splitlines())
+    assert "host" in trace
+    assert "hunter2" not in trace
+
+
+def test_built_in_commands_win(echo: Path) -> None:
+    for name in ("echo", "echo.json"):
+        (echo / name.replace("echo", "images")).write_text((echo / name).read_text().replace('"echo"', '"images"'))
+    (echo / "images").chmod(0o755)
+    cfsctl("init", "--insecure", "repo")
+    assert cfsctl("--repo", "repo", "images").stdout == "No images found\n"
+
+
+def test_a_missing_extension_names_its_package() -> None:
+    done = cfsctl("tar", "pull", "x", status=3)
+    assert done.stderr.count("\n") == 1
+    assert "composefs-tar" in done.stderr
+
+
+def test_a_rejected_extension_says_why(echo: Path) -> None:
+    (echo / "echo.json").write_text('{"name": "echo"}')
+    done = cfsctl("echo", "get", status=10)
+    assert "summary" in done.stderr or "protocol" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    for name in ("echo", "echo.json"):
+        (second / name).write_text((echo / name).read_text())
+        (second / name).chmod(0o755)
+    (echo / "lonely.json").write_text("{}")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", f"{echo}:{second}")
+    rows = json.loads(cfsctl("ext", "list", "--json").stdout)["extensions"]
+    states = {(row["name"], Path(row["executable"]).parent.name): row for row in rows}
+    assert states["echo", "ext"]["state"] == "active"
+    assert states["echo", "ext"]["version"] == "1.2"
+    assert states["echo", "second"]["state"] == "shadowed"
+    assert str(echo / "echo") in states["echo", "second"]["reason"]
+    assert states["lonely", "ext"]["state"] == "rejected"
+    text = cfsctl("ext", "list").stdout
+    assert text.splitlines()[0].split() == ["NAME", "STATE", "VERSION", "EXECUTABLE", "REASON"]
+    assert "shadowed" in text
+    shown = cfsctl("ext", "show", "echo").stdout
+    assert "composefs-echo" in shown
+    assert "remote add" in shown
+    assert json.loads(cfsctl("ext", "show", "echo", "--json").stdout)["manifest"]["version"] == "1.2"
+    assert "lonely" in cfsctl("ext", "show", "lonely", status=10).stderr
+    assert cfsctl("ext", "show", "none", status=3).stderr.count("\n") == 1
