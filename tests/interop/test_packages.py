@@ -1,0 +1,110 @@
+"""The wheels, built the way an installer builds them, and what the installed launchers find.
+
+The source archive is built first and the wheel from that: files that only exist in the checkout would be missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from support.commands import run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FOLDERS = {"composefs": "core", "composefs_ext": "extensions/sdk", "composefs_ostree": "extensions/ostree"}
+LAUNCHER = "libexec/composefs/ext/ostree"
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Build the three wheels from their source archives; return them by the name of their package."""
+    built = {}
+    for name, folder in FOLDERS.items():
+        home = tmp_path_factory.mktemp(name)
+        run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", home / "sdist", cwd=ROOT / folder)
+        [archive] = (home / "sdist").iterdir()
+        with tarfile.open(archive) as tar:
+            tar.extractall(home / "source", filter="data")
+        [source] = (home / "source").iterdir()
+        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", home / "wheel", cwd=source)
+        [built[name]] = (home / "wheel").iterdir()
+    return built
+
+
+def environment_with(folder: Path, *wheels: Path) -> Path:
+    """Make a virtual environment with these wheels, which finds their dependencies here; return its folder."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    [packages] = folder.glob("lib/python3.*/site-packages")
+    # Third parties' modules only: the editable installs of this workspace come in by .pth files, which are not followed
+    # from here.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet")
+    run(*pip, "--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check", *wheels)
+    return folder
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_wheel_is_typed_licensed_and_holds_nothing_but_its_package(wheels: dict[str, Path], name: str) -> None:
+    with zipfile.ZipFile(wheels[name]) as wheel:
+        names = wheel.namelist()
+        metadata = wheel.read(next(entry for entry in names if entry.endswith(".dist-info/METADATA"))).decode()
+    assert f"{name}/py.typed" in names
+    assert "License-Expression: MIT" in metadata
+    modules = {
+        path.relative_to(ROOT / FOLDERS[name] / "src").as_posix() for path in (ROOT / FOLDERS[name]).rglob("*.py")
+    }
+    assert modules <= set(names)
+    assert {entry.partition("/")[0].partition("-")[0] for entry in names} == {name}
+
+
+def test_the_core_ships_the_schemas(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["composefs"]) as wheel:
+        schemas = [entry for entry in wheel.namelist() if entry.endswith(".json")]
+    assert len(schemas) > 10
+    assert all(entry.startswith("composefs/protocol/v1/") for entry in schemas)
+
+
+def test_the_extension_ships_an_executable_launcher_and_its_manifest(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["composefs_ostree"]) as wheel:
+        [launcher] = [entry for entry in wheel.infolist() if entry.filename.endswith(".data/data/" + LAUNCHER)]
+        assert (launcher.external_attr >> 16) & 0o111 == 0o111
+        assert wheel.read(launcher).startswith(b"#!/bin/sh\n")
+        manifest = wheel.read(launcher.filename + ".json")
+    assert manifest == (ROOT / "extensions" / "ostree" / (LAUNCHER + ".json")).read_bytes()
+
+
+def test_the_core_alone_says_how_to_install_a_format(wheels: dict[str, Path], tmp_path: Path) -> None:
+    prefix = environment_with(tmp_path / "venv", wheels["composefs"])
+    assert "ostree" not in run(prefix / "bin" / "cfsctl", "ext", "list").stdout
+    done = run(prefix / "bin" / "cfsctl", "ostree", "images", status=3)
+    assert "composefs-ostree" in done.stderr
+
+
+def test_installing_the_extension_is_enough_to_add_it(wheels: dict[str, Path], tmp_path: Path) -> None:
+    prefix = environment_with(tmp_path / "venv", *wheels.values())
+    cfsctl = prefix / "bin" / "cfsctl"
+    assert str(prefix / LAUNCHER) in run(cfsctl, "ext", "list").stdout
+    run(cfsctl, "init", "--insecure", tmp_path / "repo")
+    assert run(cfsctl, "--repo", tmp_path / "repo", "ostree", "images").stdout == "No ostree commits found\n"
+
+
+def test_a_launcher_works_through_links_and_from_elsewhere(wheels: dict[str, Path], tmp_path: Path) -> None:
+    prefix = environment_with(tmp_path / "venv", *wheels.values())
+    run(prefix / "bin" / "cfsctl", "init", "--insecure", tmp_path / "repo")
+    place = tmp_path / "extensions"
+    place.mkdir()
+    for suffix in ("", ".json"):
+        os.symlink(os.path.relpath(prefix / (LAUNCHER + suffix), place), place / ("ostree" + suffix))
+    core = environment_with(tmp_path / "core", wheels["composefs"])
+    done = run(
+        core / "bin" / "cfsctl",
+        *("--repo", tmp_path / "repo", "ostree", "images"),
+        env={**os.environ, "COMPOSEFS_EXT_PATH": str(place)},
+    )
+    assert done.stdout == "No ostree commits found\n"
