@@ -1,4 +1,4 @@
-"""Taking another file's content: FICLONE, a read lease, and plain copying (ioctl_ficlone(2), fcntl(2))."""
+"""Taking another file's content: shared blocks (ioctl_ficlone(2)), reading, and a read lease (fcntl(2))."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 from composefs.linux.files import write_all
 
-__all__ = ["clone", "copy", "lease", "lease_is_unbroken", "read_pieces"]
+__all__ = ["PIECE", "clone", "copy", "lease", "lease_is_unbroken", "read_pieces"]
 
 _FICLONE = 0x40049409
+
 PIECE = 1 << 18
+"""How many bytes are read at once."""
 
 # What file systems and kernels answer when these two files cannot share blocks.
 _NOT_CLONEABLE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY, errno.ENOSYS)
@@ -40,7 +42,7 @@ def read_pieces(fd: int) -> Iterator[memoryview]:
 
 
 def copy(source: int, target: int) -> None:
-    """Append the content of ``source`` to ``target``, inside the kernel where it can do that."""
+    """Append the content of ``source``, from its start, to ``target``, inside the kernel where it can do that."""
     position = 0
     try:
         while count := os.copy_file_range(source, target, 1 << 30, position):

@@ -1,0 +1,174 @@
+"""New files appear whole or not at all, and trees of any shape can be removed."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from composefs.errors import BusyError
+from composefs.linux import files
+from composefs.linux.files import NewFile, hold, open_directory, open_or_make_directory, remove_tree, write_all
+from composefs.linux.locks import try_lock
+
+
+@pytest.fixture
+def directory(tmp_path: Path):
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture(params=["O_TMPFILE", "named", "no /proc"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with every way in which a new file is made."""
+    if request.param == "named":
+        real = os.open
+
+        def no_tmpfile(path: str, flags: int, *arguments: int, **keywords: int) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "not supported")
+            return real(path, flags, *arguments, **keywords)
+
+        monkeypatch.setattr(os, "open", no_tmpfile)
+    elif request.param == "no /proc":
+        monkeypatch.setattr(files, "_has_proc", lambda: False)
+    return str(request.param)
+
+
+def test_a_new_file_has_no_name_until_it_is_linked(tmp_path: Path, directory: int, how: str) -> None:
+    (tmp_path / "target").mkdir()
+    with NewFile(directory) as new:
+        write_all(new.fd, b"content")
+        assert len(os.listdir(tmp_path)) == (1 if how == "O_TMPFILE" else 2)
+        new.link(directory, "target/name")
+        assert (tmp_path / "target/name").read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["target"]
+    status = (tmp_path / "target/name").stat()
+    assert stat.S_IMODE(status.st_mode) == 0o444
+    assert status.st_nlink == 1
+
+
+@pytest.mark.usefixtures("how")
+def test_linking_never_replaces_and_replacing_does(tmp_path: Path, directory: int) -> None:
+    (tmp_path / "name").write_bytes(b"old")
+    with NewFile(directory) as new:
+        write_all(new.fd, b"new")
+        with pytest.raises(FileExistsError):
+            new.link(directory, "name")
+        assert (tmp_path / "name").read_bytes() == b"old"
+        new.replace(directory, "name")
+    assert (tmp_path / "name").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["name"]
+
+
+@pytest.mark.usefixtures("how")
+def test_an_error_leaves_nothing(tmp_path: Path, directory: int) -> None:
+    def fail() -> None:
+        with NewFile(directory) as new:
+            write_all(new.fd, b"content")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.usefixtures("how")
+def test_reopened_read_only_it_can_still_be_linked(tmp_path: Path, directory: int) -> None:
+    with NewFile(directory) as new:
+        write_all(new.fd, b"content")
+        new.reopen_read_only()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(new.fd, b"more")
+        new.link(directory, "name")
+    assert (tmp_path / "name").read_bytes() == b"content"
+
+
+def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path, directory: int) -> None:
+    old = os.umask(0o077)
+    try:
+        with NewFile(directory, 0o644) as new:
+            new.link(directory, "name")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "name").stat().st_mode) == 0o644
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_feature(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_keywords: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space"):
+        NewFile(directory)
+
+
+def test_a_file_in_use_can_be_told_from_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_has_proc", lambda: False)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    with NewFile(fd) as new:
+        for _ in range(2):
+            other = os.open(tmp_path / os.listdir(tmp_path)[0], os.O_RDONLY)
+            assert not try_lock(other, exclusive=True)
+            os.close(other)
+            new.reopen_read_only()
+    os.close(fd)
+
+
+def test_hold_notices_that_a_sweeper_was_faster(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    fd = os.open(tmp_path / "new", os.O_RDONLY | os.O_DIRECTORY)
+    (tmp_path / "new").rmdir()
+    assert not hold(fd)
+    os.close(fd)
+
+
+def test_hold_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SWEEP_SECONDS", 0.0)
+    (tmp_path / "new").touch()
+    sweeper, fd = (os.open(tmp_path / "new", os.O_RDONLY) for _ in range(2))
+    assert try_lock(sweeper, exclusive=True)
+    with pytest.raises(BusyError):
+        hold(fd)
+    os.close(sweeper)
+    os.close(fd)
+
+
+def test_directories_are_not_followed_through_symlinks(tmp_path: Path, directory: int) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(NotADirectoryError):
+        open_directory("link", directory)
+    with pytest.raises(NotADirectoryError):
+        open_or_make_directory("link", directory)
+    os.close(open_or_make_directory("made", directory))
+    assert (tmp_path / "made").is_dir()
+
+
+def test_remove_tree_survives_depth_and_modes(tmp_path: Path, directory: int) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "file").write_bytes(b"x")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").touch()
+    (top / "link").symlink_to("../outside")
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(3000):  # deeper than PATH_MAX, the recursion limit and the number of descriptors allow
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(os.open("f", os.O_CREAT, dir_fd=fd))
+        os.close(fd)
+        fd = below
+    os.mkdir("closed", 0, dir_fd=fd)
+    os.close(fd)
+    remove_tree("top", directory)
+    assert os.listdir(tmp_path) == ["outside"]
+    assert os.listdir(tmp_path / "outside") == ["kept"]
+
+
+def test_remove_tree_removes_a_file(tmp_path: Path, directory: int) -> None:
+    (tmp_path / "file").touch()
+    remove_tree("file", directory)
+    assert os.listdir(tmp_path) == []
