@@ -227,7 +227,7 @@ def _element_spans(view: memoryview, alignment: int, most: int) -> list[tuple[in
     size = len(view)
     width = offset_size(size)
     table = int.from_bytes(view[size - width :], "little")
-    if table > size or (size - table) % width:
+    if table >= size or (size - table) % width:
         raise FormatError("a GVariant array has a malformed offset table")
     if (size - table) // width > most:
         raise _too_many()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import mmap
 import os
 
-from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_ext.errors import CorruptError, NotFoundError, UsageError
 from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, STREAM_PREFIX, CommitStream, stream_name
-from composefs_ostree.names import is_commit_id
+from composefs_ostree.names import ID_SIZE, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Stream
     from composefs_ostree.commit_stream import Entry
 
-__all__ = ["REF_DIRECTORY", "Base", "find_commit", "find_stream", "image_of", "open_commit", "ref_name"]
+__all__ = ["REF_DIRECTORY", "Base", "commit_of_stream", "find_stream", "image_of", "open_commit", "ref_name"]
 
 REF_DIRECTORY = "ostree"
+_SHORTEST_PREFIX = 4
 
 
 def ref_name(name: str) -> str:
@@ -24,25 +25,29 @@ def ref_name(name: str) -> str:
     return f"{REF_DIRECTORY}/{name}"
 
 
-def find_commit(core: Core, name: str) -> bytes:
-    """Return the id of the held commit that a ref or commit id names; raise NotFoundError if there is none."""
-    return commit_of_stream(find_stream(core, name))
-
-
 def find_stream(core: Core, name: str) -> str:
-    """Return the name of the stream of the commit that a ref or commit id names; raise NotFoundError."""
-    try:
-        if is_commit_id(name):
-            target = stream_name(bytes.fromhex(name))
-            core.stream_get(name=target).result()
-            return target
-        return core.ref_get(ref_name(name)).result()["target"]
-    except NotFoundError:
+    """Return the name of the stream of a held commit, given by ref, commit id or the first digits of one.
+
+    Raises NotFoundError if there is none, UsageError if the digits fit several.
+    """
+    if is_commit_id(name):
+        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()]
+    else:
+        try:
+            return core.ref_get(ref_name(name)).result()["target"]
+        except (NotFoundError, UsageError):
+            pass  # not a ref, or not even a possible one
+        is_prefix = len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0"))
+        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()] if is_prefix else []
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} commits begin with {name}", hint="give more digits", subject=name)
+    if not found:
         raise NotFoundError(
             f"{name!r} is not a known ostree ref or valid commit ID",
             hint="cfsctl ostree images lists the refs",
             subject=name,
-        ) from None
+        )
+    return found[0]
 
 
 def commit_of_stream(name: str) -> bytes:

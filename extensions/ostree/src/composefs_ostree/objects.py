@@ -93,7 +93,7 @@ def _elements(data: bytes, what: str) -> list[bytes]:
         return []
     width = 1 if size <= 0xFF else 2 if size <= 0xFFFF else 4
     table = int.from_bytes(data[-width:], "little")
-    if table > size or (size - table) % width:
+    if table >= size or (size - table) % width:
         raise _malformed(what, "offset table outside of its array")
     count = (size - table) // width
     if width > 1 and table + count * (width >> 1) < 1 << (4 * width):

@@ -111,7 +111,8 @@ class DirectoryTransport:
         return ended
 
     def _read(self, fetch: Fetch) -> None:
-        fd = os.open(self.where(fetch.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        # O_NONBLOCK, so that a named pipe in the repository is an empty file and not the end of the pull.
+        fd = os.open(self.where(fetch.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
             while data := os.read(fd, _READ_SIZE):
                 if fetch.take(data) is not None or len(data) < _READ_SIZE:

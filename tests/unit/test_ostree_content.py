@@ -1,0 +1,160 @@
+"""From a .filez to a staged file: whole, in pieces, and damaged in every way."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError
+from composefs_ostree import gvariant
+from composefs_ostree.content import FileFetch, Unpacker
+from composefs_ostree.fileheader import checksum_header
+
+LIMIT = 64
+
+
+def swap(number: int, size: int) -> int:
+    return int.from_bytes(number.to_bytes(size, "big"), "little")
+
+
+def filez(
+    content: bytes, *, size: int | None = None, mode: int = 0o100644, target: str = "", stream: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """Return a file's id and its .filez, whose header may lie about the size and whose deflate stream may be given."""
+    numbers = [swap(number, 4) for number in (0, 0, mode, 0)]
+    told = swap(len(content) if size is None else size, 8)
+    z = gvariant.encode("(tuuuusa(ayay))", (told, *numbers, target, [(b"user.k\0", b"v")]))
+    head = struct.pack(">II", len(z), 0) + z
+    if stream is None:
+        stream = b"" if target else deflate(content)
+    return sha256(checksum_header(head) + content).digest(), head + stream
+
+
+def deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush()
+
+
+def fetch(file_id: bytes, data: bytes, staged: Path, piece: int) -> tuple[bytes, bytes, int, str | None]:
+    """Feed a fetch in pieces and finish it."""
+    one = FileFetch(file_id, str(staged), LIMIT)
+    one.begin()
+    try:
+        for start in range(0, len(data), piece):
+            if one.take(data[start : start + piece]) is not None:
+                break
+        return one.finish()
+    except ExtError:
+        one.discard()
+        assert not staged.exists(), "a damaged file stays in staging"
+        raise
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, 4096, 262144, 1 << 20, (1 << 20) + 1, 3_000_000])
+@pytest.mark.parametrize("piece", [1 << 30, 16384, 99_991])
+def test_content_arrives_whatever_its_size_and_pieces(tmp_path: Path, size: int, piece: int) -> None:
+    content = (bytes(range(251)) * (size // 251 + 1))[:size]
+    file_id, data = filez(content)
+    head_end = len(data) - len(deflate(content))
+    row_id, kept, row_size, staged = fetch(file_id, data, tmp_path / "f", piece)
+    assert (row_id, row_size) == (file_id, size)
+    if size <= LIMIT:
+        assert (kept, staged) == (data[:head_end] + content, None)
+    else:
+        assert (kept, staged) == (data[:head_end], str(tmp_path / "f"))
+        assert (tmp_path / "f").read_bytes() == content
+
+
+@pytest.mark.parametrize("piece", [1, 3, 10**6])
+def test_symlinks_have_no_content(tmp_path: Path, piece: int) -> None:
+    file_id, data = filez(b"", mode=0o120777, target="../x")
+    assert fetch(file_id, data, tmp_path / "f", piece) == (file_id, data, 0, None)
+    with pytest.raises(CorruptError, match="behind its end"):
+        fetch(file_id, data + b"\0", tmp_path / "f", piece)
+
+
+def test_a_large_header_before_a_small_content(tmp_path: Path) -> None:
+    numbers = [swap(number, 4) for number in (0, 0, 0o100644, 0)]
+    xattrs = [(b"user.%02d\0" % number, b"x" * 60_000) for number in range(10)]
+    z = gvariant.encode("(tuuuusa(ayay))", (swap(3, 8), *numbers, "", xattrs))
+    head = struct.pack(">II", len(z), 0) + z
+    file_id = sha256(checksum_header(head) + b"abc").digest()
+    assert fetch(file_id, head + deflate(b"abc"), tmp_path / "f", 16384) == (file_id, head + b"abc", 3, None)
+
+
+SMALL = b"some content, " * 20
+LARGE = bytes(range(256)) * 8192  # two megabytes: goes through in pieces
+
+
+@pytest.mark.parametrize("piece", [1 << 30, 16384])
+@pytest.mark.parametrize("content", [SMALL, LARGE])
+class TestDamage:
+    """Whatever is wrong with a file, it is refused and nothing of it stays."""
+
+    def refuse(self, tmp_path: Path, file_id: bytes, data: bytes, piece: int, match: str) -> None:
+        with pytest.raises((CorruptError, FormatError), match=match):
+            fetch(file_id, data, tmp_path / "f", piece)
+
+    def test_it_ends_early(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content)
+        for length in (0, 3, 8, 20, 60, len(data) // 2, len(data) - 1):
+            self.refuse(tmp_path, file_id, data[:length], piece, "ends after")
+
+    def test_something_follows(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content)
+        self.refuse(tmp_path, file_id, data + b"x", piece, "behind its end")
+        self.refuse(tmp_path, file_id, data + bytes(100_000), piece, "behind its end|compressed bytes")
+
+    def test_a_bit_is_wrong(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content)
+        for position in (21, 26, len(data) - 5):  # in uid, in mode, in the content
+            changed = data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :]
+            self.refuse(tmp_path, file_id, changed, piece, "checksum|header|deflate|content")
+
+    def test_it_is_another_file(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        self.refuse(tmp_path, bytes(32), filez(content)[1], piece, "checksum")
+
+    def test_it_is_longer_than_it_says(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content, size=len(content) - 1)
+        self.refuse(tmp_path, file_id, data, piece, "longer than")
+
+    def test_it_is_shorter_than_it_says(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content, size=len(content) + 1)
+        self.refuse(tmp_path, file_id, data, piece, "ends after")
+
+    def test_it_is_no_deflate_stream(self, tmp_path: Path, content: bytes, piece: int) -> None:
+        file_id, data = filez(content, stream=b"\xff" * 1000)
+        self.refuse(tmp_path, file_id, data, piece, "deflate")
+
+
+def test_a_bomb_stops_at_the_size_it_admits(tmp_path: Path) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(40)) + packer.flush()
+    file_id, data = filez(b"", size=100, stream=bomb)
+    unpacker = Unpacker(file_id, str(tmp_path / "f"), LIMIT)
+    with pytest.raises(CorruptError, match="longer than the 100 bytes"):
+        unpacker.feed(data)
+    unpacker.discard()
+    assert not (tmp_path / "f").exists()
+
+
+def test_endless_empty_blocks_end(tmp_path: Path) -> None:
+    empty_block = b"\0\0\0\xff\xff"
+    file_id, data = filez(b"", size=100, stream=empty_block * 100_000)
+    with pytest.raises(CorruptError, match="compressed bytes"):
+        fetch(file_id, data, tmp_path / "f", 16384)
+
+
+def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
+    file_id, data = filez(LARGE)
+    one = FileFetch(file_id, str(tmp_path / "f"), LIMIT)
+    one.begin()
+    assert one.take(data[:-10]) is None
+    one.begin()
+    assert one.take(data) is None
+    assert one.finish()[3] == str(tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == LARGE

@@ -1,0 +1,48 @@
+"""Looking up refs in a summary, and the settings of a repository."""
+
+from __future__ import annotations
+
+import pytest
+
+from composefs_ext.errors import FormatError
+from composefs_ostree import gvariant
+from composefs_ostree.gvariant import Variant
+from composefs_ostree.summary import find_ref
+
+A, B = b"\xaa" * 32, b"\xbb" * 32
+
+
+def summary(refs: list[tuple[str, tuple[int, bytes, dict[str, Variant]]]]) -> bytes:
+    return gvariant.encode("(a(s(taya{sv}))a{sv})", (refs, {"ostree.summary.mode": Variant("s", "archive-z2")}))
+
+
+REFS = [(f"os/{number:03}", (300 + number, A, {"version": Variant("s", "x" * number)})) for number in range(200)]
+
+
+def test_refs_are_found() -> None:
+    data = summary([*REFS, ("z", (1, B, {}))])
+    assert find_ref(data, "os/007") == (A, 307)
+    assert find_ref(data, "z") == (B, 1)
+    assert find_ref(data, "os/00") is None
+    assert find_ref(summary([]), "z") is None
+
+
+def test_sizes_of_big_endian_servers_are_understood() -> None:
+    swapped = int.from_bytes((300).to_bytes(8, "big"), "little")
+    assert find_ref(summary([("z", (swapped, B, {}))]), "z") == (B, 300)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        summary([("z", (1, B[:5], {}))]),
+        summary([("z", (1, B, {})), ("z", (1, A, {}))]),
+        summary(REFS)[:-1],
+        summary([("z", (1, B, {}))]).replace(B, B[:-1] + b"\0\0")[:-1],
+    ],
+)
+def test_malformed_summaries_are_refused(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        find_ref(data, "z")

@@ -1,0 +1,104 @@
+"""From a commit to dump lines: order, hard links, extended attributes, and trees that are too large."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+
+from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ostree import gvariant, tree
+from composefs_ostree.commit_stream import Entry
+from composefs_ostree.objects import Commit, Dirmeta, Dirtree
+
+ROOT, SUB, META, FILE, LINK, LARGE = (bytes([number]) * 32 for number in range(1, 7))
+DIGEST = "ab" * 32
+
+
+def head(mode: int, size: int = 0, target: str = "", xattrs: list[tuple[bytes, bytes]] | None = None) -> bytes:
+    numbers = [int.from_bytes(number.to_bytes(4, "big"), "little") for number in (10, 20, mode, 0)]
+    told = int.from_bytes(size.to_bytes(8, "big"), "little")
+    z = gvariant.encode("(tuuuusa(ayay))", (told, *numbers, target, xattrs or []))
+    return struct.pack(">II", len(z), 0) + z
+
+
+def make(trees: dict[bytes, Dirtree], files: dict[bytes, Entry] | None = None, mode: int = 0o40755) -> tree.Tree:
+    commit = Commit({}, None, "", "", 0, ROOT, META)
+    return tree.Tree(commit, trees, {META: Dirmeta(1, 2, mode, ((b"user.d", b"a b"),))}, files or {})
+
+
+def dump(of: tree.Tree, *, keep_nul: bool = False) -> list[str]:
+    out = io.BytesIO()
+    tree.write_dump(out, of, keep_nul=keep_nul)
+    return out.getvalue().decode().splitlines()
+
+
+def test_every_kind_of_line() -> None:
+    files = {
+        FILE: Entry(head(0o100644, 3) + b"-\n\\", None),
+        LINK: Entry(head(0o120777, target="../a b"), None),
+        LARGE: Entry(head(0o104755, 5000, xattrs=[(b"security.selinux\0", b"l\0")]), DIGEST),
+    }
+    root = Dirtree([(b"f", FILE), (b"l", LINK), (b"x y", LARGE)], [(b"s", SUB, META)])
+    lines = dump(make({ROOT: root, SUB: Dirtree([(b"g", FILE)], [])}, files))
+    assert lines == [
+        "/ 0 40755 3 1 2 0 0.0 - - - user.d=a\\x20b",
+        "/f 3 100644 2 10 20 0 0.0 - -\\n\\\\ -",
+        "/l 6 120777 1 10 20 0 0.0 ../a\\x20b - -",
+        f"/x\\x20y 5000 104755 1 10 20 0 0.0 {DIGEST[:2]}/{DIGEST[2:]} - {DIGEST} security.selinux=l\\x00",
+        "/s 0 40755 2 1 2 0 0.0 - - - user.d=a\\x20b",
+        "/s/g 0 @120000 1 0 0 0 0.0 /f - -",
+    ]
+    with_nul = dump(make({ROOT: root, SUB: Dirtree([(b"g", FILE)], [])}, files), keep_nul=True)
+    assert with_nul[3].endswith(" security.selinux\\x00=l\\x00")
+    assert with_nul[0].endswith(" user.d\\x00=a\\x20b")
+
+
+def test_an_empty_file_has_no_content_and_a_dash_is_escaped() -> None:
+    files = {FILE: Entry(head(0o100644), None), LARGE: Entry(head(0o100644, 1) + b"-", None)}
+    lines = dump(make({ROOT: Dirtree([(b"e", FILE), (b"m", LARGE)], [])}, files))
+    assert lines[1:] == ["/e 0 100644 1 10 20 0 0.0 - - -", "/m 1 100644 1 10 20 0 0.0 - \\x2d -"]
+
+
+def test_names_are_counted_in_the_whole_tree() -> None:
+    # SUB occurs three times with two names of one file each, and the root has one more.
+    sub = Dirtree([(b"1", FILE), (b"2", FILE)], [])
+    root = Dirtree([(b"0", FILE)], [(name, SUB, META) for name in (b"a", b"b", b"c")])
+    lines = dump(make({ROOT: root, SUB: sub}, {FILE: Entry(head(0o100600), None)}))
+    assert lines[1].split()[3] == "7"
+    assert sum("@120000" in line for line in lines) == 6
+
+
+def test_content_must_have_the_size_of_the_head() -> None:
+    with pytest.raises(FormatError, match="2 of its 3 bytes"):
+        dump(make({ROOT: Dirtree([(b"f", FILE)], [])}, {FILE: Entry(head(0o100644, 3) + b"ab", None)}))
+
+
+def chain(levels: int, fanout: int) -> dict[bytes, Dirtree]:
+    ids = [ROOT, *(struct.pack(">I", number) * 8 for number in range(1000, 1000 + levels))]
+    trees = {
+        parent: Dirtree([], [(b"%d" % number, child, META) for number in range(fanout)])
+        for parent, child in zip(ids, ids[1:], strict=False)
+    }
+    trees[ids[-1]] = Dirtree([], [])
+    return trees
+
+
+def test_a_few_objects_cannot_stand_for_endless_inodes() -> None:
+    with pytest.raises(TooLargeError, match="files"):
+        dump(make(chain(levels=40, fanout=2)))
+
+
+def test_nesting_is_bounded() -> None:
+    assert len(dump(make(chain(levels=tree.MAX_DEPTH - 1, fanout=1)))) == tree.MAX_DEPTH
+    with pytest.raises(TooLargeError, match="nested"):
+        dump(make(chain(levels=tree.MAX_DEPTH + 1, fanout=1)))
+
+
+def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MAX_DUMP", 10_000)
+    monkeypatch.setattr(tree, "_WRITE_SIZE", 1000)
+    names = [(b"%0200d" % number, FILE) for number in range(100)]
+    with pytest.raises(TooLargeError, match="description"):
+        dump(make({ROOT: Dirtree(names, [])}, {FILE: Entry(head(0o100644), None)}))
