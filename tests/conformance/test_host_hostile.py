@@ -1,0 +1,236 @@
+"""What a broken or hostile extension can do to the core: nothing but fail with one clear line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
+from composefs.ext.session import RunOptions, Timeouts
+from composefs.protocol.limits import Limits
+from support.commands import CFSCTL, cfsctl
+from support.hosting import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+FATAL = [
+    ("killed", ExtensionError, "extension bad was killed by SIGKILL without a result"),
+    ("exits", ExtensionError, "extension bad exited with status 0 without a result"),
+    ("fails", ExtensionError, "extension bad exited with status 3 without a result"),
+    ("half-a-message", ExtensionError, "exited with status 0 without a result"),
+    ("closes-stdout", ExtensionError, "extension bad was killed by SIGTERM without a result"),
+    ("rubbish", ProtocolError, "not a JSON message .*Downloading"),
+    ("not-an-object", ProtocolError, "not a JSON object"),
+    ("batch", ProtocolError, "not a JSON object"),
+    ("no-version", ProtocolError, "jsonrpc"),
+    ("not-utf8", ProtocolError, "not UTF-8 at byte 68"),
+    ("deep", ProtocolError, "nested too deep|nested more than 32 deep"),
+    ("rather-deep", ProtocolError, "nested more than 32 deep"),
+    ("huge-integer", ProtocolError, "9007199254740992 is beyond"),
+    ("nan", ProtocolError, "NaN is not JSON"),
+    ("infinite", ProtocolError, "1e999 is beyond"),
+    ("long-line", ProtocolError, "longer than 1048576 bytes"),
+    ("endless-line", ProtocolError, "longer than 1048576 bytes"),
+    ("too-many-calls", ProtocolError, "more than 64 calls are unanswered"),
+    ("publish-without-id", ProtocolError, "publish was sent without an id"),
+    ("wrong-answer", ProtocolError, "an id that was not asked for"),
+    ("text-id", ProtocolError, "is not an integer"),
+    ("result-is-a-list", ProtocolError, "neither an error nor an object"),
+    ("status-seven", ProtocolError, "a status that is neither 0 nor 1"),
+]
+
+
+@pytest.mark.parametrize(("how", "error", "message"), FATAL, ids=[how for how, _, _ in FATAL])
+def test_fatal_breach_ends_the_run_and_leaves_nothing(
+    host: Host, how: str, error: type[ComposefsError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        host.misbehave(how)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_status == 10
+    host.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("before", "error", "message"),
+    [
+        ("silent", ExtensionError, "did not answer initialize in 0.3 seconds"),
+        ("early-call", ProtocolError, "before initialize was answered"),
+        ("other-version", ProtocolError, "picked protocol version 2"),
+        ("unknown-feature", ProtocolError, "a feature that was not offered"),
+    ],
+)
+def test_initialize_must_be_answered_well(
+    host: Host, monkeypatch: pytest.MonkeyPatch, before: str, error: type[ComposefsError], message: str
+) -> None:
+    monkeypatch.setenv("BAD_BEFORE", before)
+    initialize = 0.3 if before == "silent" else 20
+    with pytest.raises(error, match=message):
+        host.misbehave("exits", timeouts=Timeouts(initialize, 0.2, 0.2))
+    host.assert_clean()
+
+
+def test_executable_that_cannot_run(host: Host) -> None:
+    Path(host.extension.executable).write_text("#!/nonexistent/interpreter\n")
+    with pytest.raises(ExtensionError, match="could not be executed: No such file or directory"):
+        host.misbehave("exits")
+    host.assert_clean()
+
+
+def test_error_of_the_extension_is_taken_over_and_harmless_to_a_terminal(host: Host) -> None:
+    with pytest.raises(NotFoundError, match="no such thing \ufffd") as caught:
+        host.misbehave("answers-an-error")
+    assert (caught.value.hint, caught.value.subject, caught.value.causes) == ("look elsewhere", "thing", ("404",))
+    host.assert_clean()
+
+
+def test_interrupt_reaches_an_extension_that_ignores_everything(host: Host) -> None:
+    with pytest.raises(CancelledError, match="interrupted") as caught:
+        host.misbehave("deaf")
+    assert caught.value.exit_status == 130
+    host.assert_clean()
+
+
+def test_second_interrupt_kills_at_once(host: Host) -> None:
+    with pytest.raises(CancelledError):
+        host.misbehave("interrupts-twice", timeouts=Timeouts(initialize=20, terminate=600, kill=600))
+    host.assert_clean()
+
+
+def test_signal_handlers_are_restored(host: Host) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    host.do()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
+    with pytest.raises(CancelledError):
+        host.do(
+            ["write", "a", "a"],
+            ["interrupt"],
+            ["call", "object.put", {"files": [{"name": "a"}]}],
+            ["call", "publish", {"streams": []}],
+        )
+    answers = [line for direction, line in host.recorder.traces if direction == "->" and '"error"' in line]
+    assert len(answers) == 2
+    assert all('"kind":"cancelled"' in line for line in answers)
+    host.assert_clean()
+
+
+@pytest.mark.parametrize("how", ["leaves-a-child", "leaves-a-daemon"])
+def test_what_is_left_behind_is_killed(host: Host, how: str) -> None:
+    assert host.misbehave(how).status == 0
+    assert host.pids.read_text()
+    assert [
+        level for level, message in host.recorder.logs if "left processes behind, which were killed (1)" in message
+    ] == ["warning"]
+    host.assert_clean()
+
+
+def test_daemon_that_holds_the_pipe_does_not_keep_the_core_waiting(host: Host) -> None:
+    with pytest.raises(ExtensionError, match="exited with status 0 without a result"):
+        host.misbehave("dies-leaving-a-daemon", timeouts=Timeouts(initialize=600, terminate=600, kill=600))
+    host.assert_clean()
+
+
+def test_failure_after_the_result_is_a_warning_and_strictly_an_error(host: Host) -> None:
+    assert host.misbehave("fails-after-result").status == 0
+    assert ("warning", "extension bad exited with status 3 after its result") in host.recorder.logs
+    with pytest.raises(ProtocolError, match="status 3 after its result"):
+        host.misbehave("fails-after-result", options=RunOptions(strict=True))
+
+
+def test_extension_that_stays_after_its_result_is_ended(host: Host) -> None:
+    assert host.misbehave("stays-after-result").status == 0
+    assert ("warning", "extension bad was killed by SIGKILL after its result") in host.recorder.logs
+    host.assert_clean()
+
+
+def test_log_is_capped(host: Host) -> None:
+    host.misbehave("floods-log", limits=Limits(log_lines=100))
+    assert host.recorder.logs[:100] == [("info", "m")] * 100
+    assert host.recorder.logs[100:] == [("warning", "bad logs too much; further messages are dropped")]
+
+
+def test_progress_is_coalesced(host: Host) -> None:
+    host.misbehave("floods-progress", limits=Limits(progress_per_second=1))
+    assert host.recorder.events[0].done == 0
+    assert host.recorder.events[-1].kind == "done"
+    assert len(host.recorder.events) < 1000
+
+
+def test_staging_is_bounded(host: Host) -> None:
+    with pytest.raises(TooLargeError, match="staged more than 100 files"):
+        host.misbehave("stuffs-staging", limits=Limits(staging_files=100))
+    host.assert_clean()
+
+
+def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
+    """Its pipe is full, and an interrupt still gets through to it as a signal."""
+    pid = os.getpid()
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -INT {pid}"])
+    try:
+        with pytest.raises(CancelledError):
+            host.misbehave("reads-nothing")
+    finally:
+        killer.wait()
+    host.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "line"),
+    [
+        ("rubbish", 10, "cfsctl: a line on standard output is not a JSON message"),
+        ("killed", 10, "cfsctl: extension bad was killed by SIGKILL without a result"),
+        ("answers-an-error", 3, "cfsctl: no such thing"),
+        ("deaf", 130, "cfsctl: extension bad was interrupted"),
+    ],
+)
+def test_installed_command_says_one_line_and_the_right_status(
+    host: Host, monkeypatch: pytest.MonkeyPatch, how: str, status: int, line: str
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    done = cfsctl("--repo", host.path, "bad", "misbehave", how, status=status)
+    assert done.stdout == ""
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    host.assert_clean()
+
+
+def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "patient"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        objects = host.path / "objects"
+        while not any(objects.iterdir()) and process.poll() is None:
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "cfsctl: extension bad was interrupted\n"
+    host.assert_clean()
+
+
+def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "patient"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
+        while not any((host.path / "objects").iterdir()) and process.poll() is None:
+            os.sched_yield()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        pidfd = os.pidfd_open(int(children[0]))
+        process.kill()
+        process.wait()
+    import select
+
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)

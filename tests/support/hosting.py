@@ -1,0 +1,139 @@
+"""Run an extension in a test, and look at what it left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs.digest import SHA256, Algorithm
+from composefs.ext import discovery
+from composefs.ext.session import RunOptions, RunResult, Timeouts, run_extension
+from composefs.observe import Observers, Progress, sink
+from composefs.protocol.limits import Limits
+from composefs.repository import Repository
+
+HERE = Path(__file__).parent
+SAMPLES = HERE.parents[1] / "samples"
+
+QUICK = Timeouts(initialize=20, terminate=0.2, kill=0.2)
+
+
+@dataclass
+class Recorder:
+    """A sink that keeps everything."""
+
+    logs: list[tuple[str, str]] = field(default_factory=list)
+    events: list[Progress] = field(default_factory=list)
+    outputs: list[bytes] = field(default_factory=list)
+    traces: list[tuple[str, str]] = field(default_factory=list)
+
+    @sink
+    def log(self, level: str, message: str) -> None:
+        self.logs.append((level, message))
+
+    @sink
+    def progress(self, event: Progress) -> None:
+        self.events.append(event)
+
+    @sink
+    def output(self, data: bytes) -> None:
+        self.outputs.append(data)
+
+    @sink
+    def trace(self, direction: str, line: str) -> None:
+        self.traces.append((direction, line))
+
+
+def install(source: Path, name: str, directory: Path) -> Path:
+    """Copy an extension to where root trusts it, and return the directory for COMPOSEFS_EXT_PATH."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", ".json"):
+        target = directory / (name + suffix)
+        shutil.copy(source / (name + suffix), target)
+        target.chmod(0o755)
+    return directory
+
+
+class Host:
+    """A repository, an extension, and what was seen of its runs."""
+
+    def __init__(
+        self,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        source: Path = HERE / "extensions",
+        name: str = "bad",
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", None)  # forget what an earlier test's TMPDIR was
+        self.path = directory / "repo"
+        self.algorithm: Algorithm = SHA256
+        Repository.init(self.path, algorithm=self.algorithm, insecure=True)
+        self.search = install(source, name, directory / "ext")
+        self.extension = discovery.find(name, [str(self.search)])
+        self.recorder = Recorder()
+        self.pids = directory / "pids"
+
+    def run(
+        self,
+        command: str,
+        arguments: dict[str, Any],
+        *,
+        timeouts: Timeouts = QUICK,
+        options: RunOptions | None = None,
+        limits: Limits | None = None,
+        **more: Any,
+    ) -> RunResult:
+        """Run a command of the extension."""
+        mode = self.extension.manifest.command([command]).repository
+        with Repository.open(self.path, writable=mode == "write") as repository:
+            return run_extension(
+                self.extension,
+                [command],
+                arguments,
+                repository=None if mode == "none" else repository,
+                observer=Observers(self.recorder),
+                timeouts=timeouts,
+                options=options,
+                limits=limits,
+                **more,
+            )
+
+    def misbehave(self, how: str, **more: Any) -> RunResult:
+        """Have the bad extension misbehave."""
+        return self.run("misbehave", {"how": how, "pids": str(self.pids)}, **more)
+
+    def do(self, *steps: list[Any], command: str = "write", strict: bool = True, **more: Any) -> list[Any]:
+        """Have the bad extension carry out steps, and return the answers it got, without strict mode's stray field."""
+        arguments = {"steps": json.dumps(steps), **more.pop("arguments", {})}
+        result = self.run(command, arguments, options=RunOptions(strict=strict), **more)
+        answers: list[Any] = result.result["answers"]
+        for answer in answers:
+            if isinstance(answer, dict) and "versions" not in answer:
+                answer.pop("x-stray", None)
+        return answers
+
+    def assert_clean(self) -> None:
+        """Check that no name was published, no file staged and no process left."""
+        with Repository.open(self.path) as repository:
+            assert repository.streams.list() == []
+            assert repository.refs.list() == []
+            assert repository.images.list_refs() == []
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self) -> None:
+        """Check that no file is staged and no process left."""
+        staging = self.path / "staging"
+        assert not staging.exists() or list(staging.iterdir()) == []
+        assert list(Path(tempfile.gettempdir()).iterdir()) == []
+        for pid in self.pids.read_text().split() if self.pids.exists() else ():
+            assert not Path("/proc", pid).exists()
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert children == []
