@@ -30,7 +30,7 @@ _MAX_REAP_ROUNDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: its wait status, how many processes it left behind, why it could not be executed if so."""
+    """How a process ended: its wait status, how many live processes it left behind, why it could not be executed if so."""
 
     status: int
     left: int
@@ -180,6 +180,6 @@ def _kill_children_except(strangers: frozenset[int]) -> int:
                 os.kill(pid, signal.SIGKILL)
         for pid in found:
             with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        killed += len(found)
+                # One that had ended by itself and only lacked a parent to notice does not count.
+                killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
     raise ExtensionError(f"the extension keeps starting processes; {killed} were killed")

@@ -227,7 +227,7 @@ def _judge(extension: Extension, context: Context, outcome: Message | ComposefsE
     if ended.status or ended.exec_failure:
         complaints.append(f"{name} {ended} after its result")
     if ended.left:
-        complaints.append(f"{name} left {ended.left} processes behind, which were killed")
+        complaints.append(f"{name} left processes behind, which were killed ({ended.left})")
     for complaint in complaints:
         if context.options.strict:
             raise ProtocolError(complaint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from composefs import dumpfile, erofs
@@ -11,6 +10,7 @@ from composefs.ext.context import Context
 from composefs.fsverity import Hasher
 from composefs.protocol.params import boolean, mapping, one_of, optional_id, staged_name, string
 from composefs.protocol.wire import Message
+from composefs.repository.images import image_objects
 from composefs.tree import Tree
 
 __all__ = ["digest", "dump", "mount", "put"]
@@ -52,27 +52,6 @@ def _parse(context: Context, params: Message) -> Tree:
     except FormatError as error:
         error.subject = name
         raise
-
-
-def image_objects(tree: Tree) -> set[str]:
-    """Return the ids of a tree's objects, checking that each external file's path is the one its digest belongs to.
-
-    A path that leads to another object would be mounted without complaint where fs-verity is not enforced.
-    """
-    ids: set[str] = set()
-    pending = [tree.root]
-    for directory in pending:
-        for name, node in (directory.children or {}).items():
-            if node.children is not None:
-                pending.append(node)
-            elif node.digest is not None:
-                each = node.digest.hex()
-                if node.payload != f"{each[:2]}/{each[2:]}".encode() and node.external:
-                    raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
-                ids.add(each)
-            elif stat.S_ISREG(node.mode) and node.external:
-                raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
-    return ids
 
 
 def _check_expected(params: Message, found: str, context: Context) -> None:
