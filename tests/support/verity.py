@@ -2,16 +2,21 @@
 
 It knows the rules of FS_IOC_ENABLE_VERITY and FS_IOC_MEASURE_VERITY (kernel documentation, filesystems/fsverity.rst):
 enabling fails with ETXTBSY while anybody has the file open for writing, and with EEXIST the second time; measuring
-without fs-verity fails with ENODATA.  It does not make files immutable.
+without fs-verity fails with ENODATA.  It does not make files immutable, and keeps them open so that no other file gets
+their inode numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from composefs import fsverity
 from composefs.digest import ALGORITHMS
@@ -21,10 +26,16 @@ _REAL_IOCTL = fcntl.ioctl
 
 
 class KernelVerity:
-    """Answers the two ioctls; use ``monkeypatch.setattr(fcntl, "ioctl", KernelVerity())``."""
+    """Answers the two ioctls; ``digests`` maps (device, inode) to (number of the algorithm, digest)."""
 
     def __init__(self) -> None:
         self.digests: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self._pins: list[int] = []
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self._pins:
+            os.close(fd)
 
     def __call__(self, fd: int, request: int, argument: Any = 0, *rest: Any) -> Any:
         if request not in (0x40806685, 0xC0046686):
@@ -49,5 +60,16 @@ class KernelVerity:
             raise OSError(errno.ETXTBSY, "open for writing") from None
         _, number, block_size = struct.unpack_from("=III", argument)
         assert block_size == 4096
+        self._pins.append(os.dup(fd))
         self.digests[key] = (number, fsverity.digest_fd(fd, _BY_NUMBER[number]))
         return 0
+
+
+@contextlib.contextmanager
+def kernel_verity(monkeypatch: pytest.MonkeyPatch) -> Iterator[KernelVerity]:
+    """Let this process' kernel have fs-verity."""
+    kernel = KernelVerity()
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "ioctl", kernel)
+        yield kernel
+    kernel.close()
