@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
@@ -12,7 +14,10 @@ from composefs.repository.names import parse_object_link, parse_ref_link, ref_pa
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
 
-__all__ = ["Images"]
+if TYPE_CHECKING:
+    from composefs.tree import Tree
+
+__all__ = ["Images", "image_objects"]
 
 
 class Images:
@@ -78,7 +83,7 @@ class Images:
             if fd is None:
                 return []
             try:
-                for parts, link in walk(fd):
+                for parts, link in walk(fd, "images/refs"):
                     name = "/".join(parts)
                     target = parse_ref_link(link, len(parts) - 1, f"images/refs/{name}")
                     found.append((name, parse_id(target, self._store.algorithm)))
@@ -87,3 +92,24 @@ class Images:
         except OSError as error:
             raise from_os_error(error, "listing images/refs") from error
         return found
+
+
+def image_objects(tree: Tree) -> set[str]:
+    """Return the ids of a tree's objects, checking that each external file's path is the one its digest belongs to.
+
+    A path that leads to another object would be mounted without complaint where fs-verity is not enforced.
+    """
+    ids: set[str] = set()
+    pending = [tree.root]
+    for directory in pending:
+        for name, node in (directory.children or {}).items():
+            if node.children is not None:
+                pending.append(node)
+            elif node.digest is not None:
+                each = node.digest.hex()
+                if node.payload != f"{each[:2]}/{each[2:]}".encode() and node.external:
+                    raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
+                ids.add(each)
+            elif stat.S_ISREG(node.mode) and node.external:
+                raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
+    return ids

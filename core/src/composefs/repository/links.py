@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 
 from composefs.errors import CorruptError, ExistsError
@@ -89,10 +90,10 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def walk(at: int) -> Iterator[tuple[list[str], str]]:
+def walk(at: int, where: str) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
-    CorruptError for anything but directories and symlinks.
+    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks.
     """
     stack: list[list[str]] = [[]]
     while stack:
@@ -112,11 +113,14 @@ def walk(at: int) -> Iterator[tuple[list[str], str]]:
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
+                    if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                        place = "/".join([where, *path])
+                        raise CorruptError(f"{place} is not a symlink", subject=place) from error
                     below.append(path)
                     continue
                 yield path, target
         finally:
             os.close(fd)
         if below and len(parts) >= _MAX_DEPTH:
-            raise CorruptError(f"the refs are nested deeper than {_MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
+            raise CorruptError(f"{where} is nested deeper than {_MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
         stack += reversed(below)

@@ -55,7 +55,7 @@ class Refs:
             if fd is None:
                 return []
             try:
-                for parts, link in walk(fd):
+                for parts, link in walk(fd, "/".join(["streams/refs", *above])):
                     path = [*above, *parts]
                     target = parse_ref_link(link, len(path) - 1, "/".join(["streams/refs", *path]))
                     rest = "/".join(parts)

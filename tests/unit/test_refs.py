@@ -1,0 +1,264 @@
+"""Refs and the names of streams and images: what is listed, followed and refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from composefs.digest import SHA256
+from composefs.errors import CorruptError, FormatError, NotFoundError, UsageError
+from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository.names import check_stream_name, ref_parts
+
+
+@pytest.fixture
+def repository(tmp_path: Path):
+    Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
+    with Repository.open(tmp_path / "repo", writable=True) as repository:
+        yield repository
+
+
+@pytest.fixture
+def stream(repository: Repository) -> str:
+    """The id of a stream with names of every kind."""
+    stored = repository.streams.put(7, b"abc", [-3])
+    image = repository.images.put([b"not really an image"])
+    repository.publish(
+        Publication(
+            streams=[StreamName("one", stored.id), StreamName("two", stored.id)],
+            images=[ImageName(image.id, "team/50%off"), ImageName(image.id, "top")],
+            refs=[
+                RefUpdate("ostree/team/50%off", "one", "flat"),
+                RefUpdate("ostree/plain", "two", "flat"),
+                RefUpdate("other/a/b", "one", "path"),
+                RefUpdate("other/a/c", "two", "path"),
+                RefUpdate("alone", "two", "path"),
+            ],
+        )
+    )
+    return stored.id
+
+
+@pytest.mark.usefixtures("stream")
+def test_refs_are_read_and_listed_in_their_encoding(repository: Repository) -> None:
+    assert (repository.path / "streams/refs/ostree/team%2F50%25off").readlink() == Path("../../one")
+    assert (repository.path / "streams/refs/other/a/b").readlink() == Path("../../../one")
+    assert repository.refs.read("ostree/team/50%off", "flat") == "one"
+    assert repository.refs.read("ostree/team/50%off", "path") is None
+    assert repository.refs.read("other/a/b", "path") == "one"
+    assert repository.refs.read("nothing/a/b", "path") is None
+    assert repository.refs.list("ostree", "flat") == [("ostree/plain", "two"), ("ostree/team/50%off", "one")]
+    assert repository.refs.list("other") == [("other/a/b", "one"), ("other/a/c", "two")]
+    assert repository.refs.list("other/a") == [("other/a/b", "one"), ("other/a/c", "two")]
+    assert repository.refs.list("nothing") == []
+    everything = {"alone", "ostree/plain", "ostree/team%2F50%25off", "other/a/b", "other/a/c"}
+    assert {name for name, _ in repository.refs.list()} == everything
+
+
+def test_streams_are_found_by_name_ref_and_id(repository: Repository, stream: str) -> None:
+    assert repository.streams.list() == [("one", stream), ("two", stream)]
+    assert repository.streams.list("t") == [("two", stream)]
+    assert repository.streams.list(content_type=7) == [("one", stream), ("two", stream)]
+    assert repository.streams.list(content_type=8) == []
+    for name in ("one", "refs/ostree/team%2F50%25off", "refs/alone"):
+        with repository.streams.open(name=name) as reader:
+            assert list(reader.chunks()) == [(-3, b"abc")]
+    with repository.streams.open(id=stream) as reader:
+        assert reader.content_type == 7
+
+
+@pytest.mark.parametrize("name", ["three", "refs/alone/x", "refs/none"])
+def test_a_stream_that_is_not_there(repository: Repository, stream: str, name: str) -> None:
+    with pytest.raises(NotFoundError, match=name):
+        repository.streams.open(name=name)
+    for arguments in ({}, {"name": "one", "id": stream}):
+        with pytest.raises(UsageError):
+            repository.streams.open(**arguments)
+
+
+@pytest.mark.usefixtures("stream")
+def test_images_are_found_by_id_and_ref(repository: Repository) -> None:
+    ((first, image), (second, other)) = repository.images.list_refs()
+    assert {first, second} == {"team/50%off", "top"}
+    assert image == other
+    for name in (image, "top", "refs/top", "team/50%off", "refs/team/50%off"):
+        assert repository.images.resolve(name) == image
+    for name in ("none", "refs/none", "00" * 32, "refs/top/x"):
+        with pytest.raises(NotFoundError, match="there is no image"):
+            repository.images.resolve(name)
+    (repository.path / "images" / image).unlink()
+    with pytest.raises(NotFoundError):
+        repository.images.resolve("top")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        "../a",
+        "a/.",
+        "a\0b",
+        ".symlink-x",
+        "a/.symlink-x",
+        "\udc80",
+        "a" * 256,
+    ],
+)
+@pytest.mark.parametrize("encoding", ["flat", "path"])
+def test_names_of_refs_that_are_refused(repository: Repository, name: str, encoding: str) -> None:
+    with pytest.raises(FormatError, match=r"the (name|ref) "):
+        ref_parts(f"ostree/{name}" if encoding == "flat" else name, encoding)
+    with pytest.raises(FormatError):
+        repository.refs.read(f"ostree/{name}", encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"), [("x", "flat"), ("ostree/" + "%" * 100, "flat"), ("a/" * 1100 + "a", "path")]
+)
+def test_names_that_do_not_fit(name: str, encoding: str) -> None:
+    with pytest.raises(FormatError):
+        ref_parts(name, encoding)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "refs", "a/b", "a\0", ".symlink-x", "a" * 256, "\udc80"])
+def test_names_of_streams_that_are_refused(name: str) -> None:
+    with pytest.raises(FormatError):
+        check_stream_name(name)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc/passwd",
+        "../objects/../../etc/passwd",
+        "../../objects/aa/" + "b" * 62,
+        "../objects/aa/short",
+        "one",
+        "../meta.json",
+    ],
+)
+def test_a_stream_that_points_elsewhere_is_not_followed(repository: Repository, target: str) -> None:
+    (repository.path / "streams/bad").symlink_to(target)
+    for look in (lambda: repository.streams.open(name="bad"), repository.streams.list):
+        with pytest.raises(CorruptError, match="streams/bad"):
+            look()
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../one", "../../../one", "../../one/x", "../../..", "../../refs", "../../"]
+)
+@pytest.mark.usefixtures("stream")
+def test_a_ref_that_points_elsewhere_is_not_followed(repository: Repository, target: str) -> None:
+    (repository.path / "streams/refs/ostree/bad").symlink_to(target)
+    (repository.path / "images/refs/team/bad").symlink_to(target)
+    for look in (
+        lambda: repository.refs.read("ostree/bad", "flat"),
+        repository.refs.list,
+        lambda: repository.images.resolve("team/bad"),
+        repository.images.list_refs,
+    ):
+        with pytest.raises(CorruptError, match=r"refs/(ostree|team)/bad"):
+            look()
+
+
+@pytest.mark.usefixtures("stream")
+def test_directories_of_refs_are_not_followed_through_symlinks(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/evil").symlink_to("../../one")
+    (repository.path / "streams/refs/out").symlink_to(tmp_path / "outside")
+    assert repository.refs.read("out/evil", "path") is None
+    with pytest.raises(CorruptError, match="streams/refs/out"):
+        repository.refs.list()
+
+
+@pytest.mark.usefixtures("stream")
+def test_what_is_no_symlink(repository: Repository) -> None:
+    (repository.path / "streams/file").touch()
+    (repository.path / "streams/refs/ostree/file").touch()
+    (repository.path / "images/refs/file").touch()
+    for look in (
+        repository.streams.list,
+        lambda: repository.streams.resolve("file"),
+        lambda: repository.refs.read("ostree/file", "flat"),
+        lambda: repository.images.read_ref("file"),
+    ):
+        with pytest.raises(CorruptError, match="file is not a symlink"):
+            look()
+    for look in (repository.refs.list, repository.images.list_refs):
+        with pytest.raises(CorruptError, match=r"refs/.*file is not a symlink"):
+            look()
+
+
+@pytest.mark.usefixtures("stream")
+def test_symlinks_being_written_are_not_listed(repository: Repository) -> None:
+    for directory in ("streams", "streams/refs/ostree", "images/refs"):
+        (repository.path / directory / ".symlink-abc").symlink_to("../x")
+    assert len(repository.streams.list()) == 2
+    assert len(repository.refs.list()) == 5
+    assert len(repository.images.list_refs()) == 2
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_name_that_the_encoding_cannot_have_made(repository: Repository) -> None:
+    (repository.path / "streams/refs/ostree/50%off").symlink_to("../../one")
+    with pytest.raises(FormatError, match="50%off"):
+        repository.refs.list("ostree", "flat")
+
+
+@pytest.mark.usefixtures("stream")
+def test_refs_nested_too_deep(repository: Repository) -> None:
+    fd = os.open(repository.path / "streams/refs", os.O_RDONLY)
+    for _ in range(100):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    with pytest.raises(CorruptError, match="nested deeper"):
+        repository.refs.list()
+
+
+def test_cat_checks_the_objects(repository: Repository) -> None:
+    content = os.urandom(500_000)
+    stored = repository.objects.store_bytes(content)
+    stream = repository.streams.put(1, b"abcdef", [-3, 0, -3, 0], [stored.id])
+    seen: list[bytes] = []
+    with repository.streams.open(id=stream.id) as reader:
+        assert repository.streams.cat(reader, lambda piece: seen.append(bytes(piece))) == 6 + 1_000_000
+    assert b"".join(seen) == b"abc" + content + b"def" + content
+    path = repository.objects.path(stored.id)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.write(b"X")
+    with repository.streams.open(id=stream.id) as reader, pytest.raises(CorruptError, match=stored.id):
+        repository.streams.cat(reader, len)
+    repository.objects.path(stored.id).write_bytes(content[:-1])
+    with repository.streams.open(id=stream.id) as reader, pytest.raises(CorruptError):
+        repository.streams.cat(reader, len)
+
+
+def test_cat_checks_the_size(repository: Repository) -> None:
+    stored = repository.objects.store_bytes(b"12345")
+    stream = repository.streams.put(1, chunks=[0], object_refs=[stored.id])
+    data = bytearray(repository.objects.path(stream.id).read_bytes())
+    data[32 + 72] += 1
+    wrong = repository.objects.store_bytes(data)
+    with repository.streams.open(id=wrong.id) as reader, pytest.raises(CorruptError, match="its size says 6"):
+        repository.streams.cat(reader, len)
+
+
+def test_a_damaged_splitstream_is_not_read(repository: Repository) -> None:
+    stream = repository.streams.put(1, b"abc", [-3])
+    path = repository.objects.path(stream.id)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"X")
+    with pytest.raises(CorruptError, match="is damaged"):
+        repository.streams.open(id=stream.id)
