@@ -144,6 +144,24 @@ def test_object_has_and_get(host: Host) -> None:
     assert kind_of(reserved) == "usage"
 
 
+def test_object_has_of_a_size(host: Host) -> None:
+    stored, right, wrong, any_size, mismatch, in_a_file = host.do(
+        *HELLO_WORLD,
+        call("object.has", ids=[HELLO, WORLD], sizes=[5, 5]),
+        call("object.has", ids=[HELLO, WORLD, NOWHERE], sizes=[5, 6, 5]),
+        call("object.has", ids=[HELLO, NOWHERE], sizes=[None, None]),
+        call("object.has", ids=[HELLO, WORLD], sizes=[5]),
+        ["write", "sizes", "4\n5\n"],
+        call("object.has", ids=[HELLO, WORLD], sizes_file="sizes"),
+    )
+    assert [row["size"] for row in stored["objects"]] == [5, 5]
+    assert right == {"present": [True, True]}
+    assert wrong == {"present": [True, False, False]}
+    assert any_size == {"present": [True, False]}
+    assert kind_of(mismatch) == "usage"
+    assert in_a_file == {"present": [False, True]}
+
+
 def test_into_does_not_write_through_a_planted_link(host: Host, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     [_, answer] = host.do(

@@ -20,6 +20,11 @@ def _check_rows(block: list[JSONValue]) -> None:
         raise UsageError("files holds something that is not an object")
 
 
+def _check_sizes(block: list[JSONValue]) -> None:
+    if not all(size is None or (type(size) is int and size >= 0) for size in block):
+        raise UsageError("sizes holds something that is neither a size nor null")
+
+
 def put(context: Context, params: Message) -> Message:
     """Take staged files into the repository; each row answers for itself."""
     files = take_list(params, "files", _check_rows, context.staged, context.limits)
@@ -53,12 +58,24 @@ def put(context: Context, params: Message) -> Message:
 
 
 def has(context: Context, params: Message) -> Message:
-    """Say which objects the repository holds, in the order asked."""
+    """Say which objects the repository holds, in the order asked; with ``sizes``, in these sizes.
+
+    A power cut may have left an object short: whoever knows its size learns here that it must be fetched again.
+    """
     ids = take_list(params, "ids", context.check_ids, context.staged, context.limits)
-    unknown = [each for each in ids if each not in context.known]
-    missing = set(context.repo.objects.missing(unknown)) if unknown else set()
+    sizes = take_list(params, "sizes", _check_sizes, context.staged, context.limits)
+    if sizes and len(sizes) != len(ids):
+        raise UsageError(f"there are {len(sizes)} sizes for {len(ids)} ids")
+    size_of = context.repo.objects.size
+    if sizes:
+        present = [
+            (found := size_of(each)) is not None and size in (None, found)
+            for each, size in zip(ids, sizes, strict=True)
+        ]
+    else:
+        present = [each in context.known or size_of(each) is not None for each in ids]
     answer: Message = {}
-    give_list(params, "present", [each not in missing for each in ids], answer, context.staged, context.limits)
+    give_list(params, "present", present, answer, context.staged, context.limits)
     return answer
 
 
