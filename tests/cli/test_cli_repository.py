@@ -190,6 +190,15 @@ class TestCreateImage:
         assert sum(len(word.strip(":,")) == SHA256_DIGITS for word in error.split()) == 20
         assert files(repo) - before <= {"staging"}
 
+    def test_of_a_dump_whose_path_leads_to_another_object(self, repo: Path, tree: Path) -> None:
+        """It would show the other object's content wherever fs-verity is not enforced."""
+        cfsctl("--repo", repo, "create-image", tree)
+        lines = cfsctl("--repo", repo, "create-dumpfile", tree).stdout.splitlines()
+        hello, other = (next(line.split() for line in lines if line.startswith(f"/usr/bin/{n}")) for n in ("h", "o"))
+        dump = "\n".join(lines).replace(hello[8], other[8]) + "\n"
+        error = the_error("--repo", repo, "create-image", "--from-dump", "-", "os", input=dump, status=5)
+        assert "hello" in error
+
     @pytest.mark.parametrize("damage", ["truncated", "zeroed", "emptied"])
     def test_a_damaged_object_is_repaired(self, repo: Path, tree: Path, damage: str) -> None:
         image = cfsctl("--repo", repo, "create-image", tree).stdout

@@ -33,7 +33,7 @@ def test_a_json_result_drops_output() -> None:
 
 
 def test_a_trace_does_without_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("os.isatty", lambda _: True)
     monkeypatch.setenv("TERM", "xterm")
     assert Bars in kinds(Settings())
     assert kinds(Settings(trace=True)) == {Messages, Trace, Output}
@@ -41,7 +41,7 @@ def test_a_trace_does_without_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dumb_terminal_gets_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("os.isatty", lambda _: True)
     monkeypatch.setenv("TERM", "dumb")
     assert Bars not in kinds(Settings())
 

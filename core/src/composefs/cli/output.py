@@ -1,4 +1,4 @@
-"""Write results to standard output: bytes, lines, tables, JSON.
+"""Write results to standard output, as bytes, lines, tables, JSON, and what is said besides to standard error.
 
 Everything goes out as bytes and is flushed, so that an error of the descriptor (full disk, closed pipe) is met here and
 not at the interpreter's exit, and so that a name which is not UTF-8 leaves as it came.
@@ -6,14 +6,19 @@ not at the interpreter's exit, and so that a name which is not UTF-8 leaves as i
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
 from composefs.cli.text import one_line, printable
 from composefs.errors import UsageError, from_os_error
 
-__all__ = ["line", "print_json", "refuse_terminal", "table", "write"]
+__all__ = ["STDERR", "STDOUT", "line", "print_json", "refuse_terminal", "say", "table", "write"]
+
+STDOUT = 1
+STDERR = 2
 
 
 def write(data: bytes | memoryview, *, flush: bool = True) -> None:
@@ -22,6 +27,8 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
     Who writes many small pieces does so without ``flush``, and calls once with it in the end.
     """
     try:
+        if sys.stdout is None:  # what Python makes of a closed descriptor
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sys.stdout.buffer.write(data)
         if flush:
             sys.stdout.buffer.flush()
@@ -33,7 +40,7 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
 
 def line(text: str) -> None:
     """Write a line; on a terminal, what the terminal would obey is taken out."""
-    if sys.stdout.isatty():
+    if os.isatty(STDOUT):
         text = printable(text)
     write(text.encode("utf-8", "surrogateescape") + b"\n")
 
@@ -48,6 +55,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_json(document: object) -> None:
     """Write a JSON document, indented by two; a byte XX of a name that is not UTF-8 becomes the escape of U+DCXX."""
+    import json
+
     text = json.dumps(document, indent=2, ensure_ascii=False)
     # Terminals: json escapes the control characters up to U+001F; the rest of what `line` removes cannot end a string.
     line(text.encode("utf-8", "backslashreplace").decode())
@@ -55,5 +64,11 @@ def print_json(document: object) -> None:
 
 def refuse_terminal(what: str) -> None:
     """Raise UsageError when standard output is a terminal, which raw bytes would upset."""
-    if sys.stdout.isatty():
+    if os.isatty(STDOUT):
         raise UsageError(f"{what} is not written to a terminal", hint="redirect it to a file or a pipe")
+
+
+def say(text: str) -> None:
+    """Write lines to standard error; that nobody can read them is no reason for the work to fail."""
+    with contextlib.suppress(OSError):
+        os.write(STDERR, text.encode("utf-8", "surrogateescape") + b"\n")

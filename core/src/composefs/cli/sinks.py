@@ -8,14 +8,13 @@ and the first bar appears when something has lasted for half a second.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import json
 import os
-import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from composefs.cli.output import write
+from composefs.cli.output import STDERR, STDOUT, say, write
 from composefs.cli.text import one_line, printable
 from composefs.observe import Level, Progress, sink
 
@@ -33,6 +32,8 @@ LINE_EVERY = 5.0
 """Seconds between two lines about one thing in a log."""
 MOST_BARS = 8
 """Bars on the screen at a time."""
+LONGEST_LABEL = 40
+"""Characters of a bar's label."""
 MOST_THINGS = 1000
 """Ids that `Lines` remembers; an extension may invent any number of them."""
 _IMPORTANCE: dict[str, int] = {"error": -1, "warning": 0, "info": 1, "debug": 2}
@@ -45,7 +46,7 @@ def sinks_for(settings: Settings, *, json: bool) -> list[object]:
     if style == "auto":
         if settings.verbosity < 0 or settings.trace:
             style = "none"
-        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        elif os.isatty(STDERR) and os.environ.get("TERM") != "dumb":
             style = "bar"
         else:
             style = "plain" if settings.verbosity > 0 else "none"
@@ -65,12 +66,6 @@ def sinks_for(settings: Settings, *, json: bool) -> list[object]:
         sinks.append(Output())
     # Last registered, first called: the bars leave the screen before anything else is written to it.
     return [*sinks, bars] if bars else sinks
-
-
-def _say(text: str) -> None:
-    """Write a line to standard error; that nobody reads it is no reason for the work to fail."""
-    with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), text.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def _counts(event: Progress) -> str:
@@ -99,7 +94,7 @@ class Messages:
         """Show a line that is important enough."""
         if _IMPORTANCE.get(level, 0) <= self._verbosity:
             prefix = "" if level == "info" else f"{one_line(level)}: "
-            _say(f"{prefix}{one_line(message)}")
+            say(f"{prefix}{one_line(message)}")
 
 
 class Lines:
@@ -118,7 +113,7 @@ class Lines:
             self._said.clear()
         self._said[event.id] = now
         kind = "" if event.kind == "progress" else event.kind
-        _say(" ".join(filter(None, [f"{one_line(event.label or event.id)}:", kind, _counts(event)])))
+        say(" ".join(filter(None, [f"{one_line(event.label or event.id)}:", kind, _counts(event)])))
 
 
 class JsonLines:
@@ -132,79 +127,90 @@ class JsonLines:
         """Write ``{"event": "progress", "id": …, "kind": …}`` with the members that have a value."""
         members = {name: getattr(event, name) for name in ("id", "kind", "done", "total", "unit", "label")}
         known = {name: value for name, value in members.items() if value is not None}
-        _say(json.dumps({"event": "progress", **known}))
+        say(json.dumps({"event": "progress", **known}))
 
     @sink
     def log(self, level: Level, message: str) -> None:
         """Write ``{"event": "log", "level": …, "message": …}``."""
         if _IMPORTANCE.get(level, 0) <= self._verbosity:
-            _say(json.dumps({"event": "log", "level": level, "message": message}))
+            say(json.dumps({"event": "log", "level": level, "message": message}))
 
 
 class Bars:
-    """Progress as bars at the bottom of a terminal, gone when the work is done."""
+    """Progress as bars at the bottom of a terminal, gone when the work is done.
+
+    A timer shows them, not an event: one large file, or a server that says nothing, is when people want to see life.
+    """
 
     def __init__(self) -> None:
-        self._first: float | None = None
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
         self._rich: RichProgress | None = None
+        self._current: dict[str, Progress] = {}
         self._tasks: dict[str, TaskID] = {}
 
     @sink
     def progress(self, event: Progress) -> None:
-        """Move the bar of the thing, and show the bars once it has taken long enough."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-        if event.kind in ("done", "skipped"):
-            if event.id in self._tasks and self._rich:
-                self._rich.remove_task(self._tasks.pop(event.id))
-            return
-        if self._rich is None:
-            if now - self._first < BARS_AFTER:
+        """Move the bar of the thing, if there is room for one."""
+        with self._lock:
+            if event.kind in ("done", "skipped"):
+                self._current.pop(event.id, None)
+                if self._rich and event.id in self._tasks:
+                    self._rich.remove_task(self._tasks.pop(event.id))
                 return
-            self._rich = self._start()
-        self._draw(event)
+            if event.id not in self._current and len(self._current) >= MOST_BARS:
+                return
+            self._current[event.id] = event
+            if self._rich:
+                self._draw(self._rich, event)
+            elif self._timer is None:
+                self._timer = threading.Timer(BARS_AFTER, self._show)
+                self._timer.daemon = True
+                self._timer.start()
 
-    def _start(self) -> RichProgress:
+    def _show(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
-        bars = RichProgress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[count]}", markup=False),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        bars.start()
-        return bars
+        with self._lock:
+            if self._timer is not threading.current_thread():
+                return  # hidden while rich was imported
+            self._rich = RichProgress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[count]}", markup=False),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._rich.start()
+            for event in self._current.values():
+                self._draw(self._rich, event)
 
-    def _draw(self, event: Progress) -> None:
-        assert self._rich is not None
+    def _draw(self, bars: RichProgress, event: Progress) -> None:
         count = _counts(event)
-        label = one_line(event.label or event.id)[:40]
+        label = one_line(event.label or event.id)[:LONGEST_LABEL]
         if event.id not in self._tasks:
-            if len(self._tasks) >= MOST_BARS:
-                return
-            self._tasks[event.id] = self._rich.add_task(label, total=event.total, count=count)
-        self._rich.update(
-            self._tasks[event.id], description=label, total=event.total, completed=event.done or 0, count=count
-        )
+            self._tasks[event.id] = bars.add_task(label, total=event.total, count=count)
+        bars.update(self._tasks[event.id], description=label, total=event.total, completed=event.done or 0, count=count)
 
     def _hide(self) -> None:
-        if self._rich is not None:
-            self._rich.stop()
-            self._rich = None
-            self._tasks.clear()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._rich is not None:
+                self._rich.stop()
+                self._rich = None
+                self._tasks.clear()
 
     @sink
     def log(self) -> None:
-        """Make room for a line; the next event shows the bars again."""
+        """Make room for a line; a later event shows the bars again."""
         self._hide()
 
     @sink
@@ -224,19 +230,19 @@ class Bars:
 
 
 class Trace:
-    """A protocol conversation, one message a line, cut where it would fill the screen."""
+    """A protocol conversation, one message a line."""
 
     @sink
     def trace(self, direction: str, line: str) -> None:
         """Show a message."""
-        _say(f"{direction} {printable(line)}")
+        say(f"{direction} {printable(line)}")
 
 
 class Output:
     """The command's output on standard output; harmless when that is a terminal, byte for byte when not."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
+        self._terminal = os.isatty(STDOUT)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     @sink

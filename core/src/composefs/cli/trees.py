@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "directory_options", "dump_option"]
 
+STDIN = 0
 XATTR_MODES = ("allowlist-only", "keep-user-xattrs")
 REPORT_EVERY = 0.1
 """Seconds between two progress events."""
@@ -78,17 +78,18 @@ class Source:
         if self.dump is not None:
             return _read_dump(self.dump, algorithm)
         assert self.directory is not None
-        from composefs import scan, transform
+        from composefs.scan import scan_directory
+        from composefs.transform import container
 
         reporting = _Reporting(store or _digester(algorithm), observers, self.directory)
         try:
-            tree = scan.scan_directory(self.directory, algorithm, store=reporting)
+            tree = scan_directory(self.directory, algorithm, store=reporting)
         except OSError as error:
             path = os.fsdecode(error.filename) if error.filename else self.directory
             raise from_os_error(error, f"reading {path}") from error
         reporting.finish()
         if not self.no_propagate_usr_to_root:
-            transform.container(tree, self.xattrs or XATTR_MODES[0])
+            container(tree, self.xattrs or XATTR_MODES[0])
         return tree
 
 
@@ -139,7 +140,8 @@ def _read_dump(path: str, algorithm: Algorithm) -> Tree:
 
     try:
         if path == "-":
-            return dumpfile.parse(sys.stdin.buffer.read(), algorithm)
+            with open(STDIN, "rb", closefd=False) as file:
+                return dumpfile.parse(file.read(), algorithm)
         with open(path, "rb") as file:
             info = os.fstat(file.fileno())
             if stat.S_ISREG(info.st_mode) and info.st_size:

@@ -47,6 +47,7 @@ def command(
     source = Source(directory=path, dump=from_dump, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
     from composefs import erofs
     from composefs.repository import ImageName, Publication
+    from composefs.repository.images import image_objects
     from composefs.repository.names import ref_parts
 
     if name is not None:
@@ -55,7 +56,7 @@ def command(
         algorithm, version = settings.image_format(repository)
         tree = source.tree(algorithm, observers, store=repository.objects.store_fd)
         if from_dump is not None:
-            repository.objects.require(sorted(tree.object_ids()), f"the dump {from_dump}")
+            repository.objects.require(sorted(image_objects(tree)), f"the dump {from_dump}")
         image = repository.images.put(erofs.write(tree, version=version))
         repository.publish(Publication(images=[ImageName(image.id, name)]))
     if as_json:

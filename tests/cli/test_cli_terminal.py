@@ -1,0 +1,150 @@
+"""What happens on a terminal, and when the user or the system stops a command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+
+LARGE = 1 << 29
+"""Bytes of a sparse file that takes long enough to digest that a signal comes in between."""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha512-12", tmp_path / "repo")
+    return tmp_path / "repo"
+
+
+@pytest.fixture
+def slow_tree(tmp_path: Path) -> Path:
+    """Make a tree of one large file."""
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    with (tmp_path / "tree" / "usr" / "large").open("wb") as large:
+        large.truncate(LARGE)
+    return tmp_path / "tree"
+
+
+def on_terminal(*argv: str | Path) -> tuple[int, bytes]:
+    """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
+        while piece := os.read(controller, 65536):
+            shown += piece
+    os.close(controller)
+    return process.wait(timeout=TIMEOUT), shown
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_stopped_create_image_leaves_nothing(repo: Path, slow_tree: Path, number: int, status: int) -> None:
+    before = {str(path) for path in repo.rglob("*")}
+    process = subprocess.Popen(
+        [CFSCTL, "--repo", repo, "--progress", "json", "create-image", slow_tree, "os"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b'"started"' in process.stderr.readline()
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == status, stderr
+    assert stdout == b""
+    assert stderr.splitlines() == [b"cfsctl: interrupted" if number == signal.SIGINT else b"cfsctl: terminated"]
+    after = {str(path) for path in repo.rglob("*") if path.name != "staging"}
+    assert after <= before, "a file without a name is no file"
+    cfsctl("--repo", repo, "images")
+
+
+def test_nohup_survives_a_hangup(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [CFSCTL, "--no-repo", "compute-id", "--from-dump", "-"],
+        stdin=read,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    os.close(read)
+    process.send_signal(signal.SIGHUP)
+    os.write(write, b"/ 0 40755 2 0 0 0 0.0 - - -\n")
+    os.close(write)
+    stdout, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+    assert len(stdout) == 129
+
+
+def test_bars_come_and_go(repo: Path, slow_tree: Path) -> None:
+    # Twice the file: long enough for the bar to come on any machine.
+    shutil.copy(slow_tree / "usr" / "large", slow_tree / "usr" / "large2")
+    status, shown = on_terminal("--repo", repo, "compute-id", slow_tree)
+    assert status == 0
+    assert "━".encode() in shown, "a bar"
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
+    assert len(shown.split(b"\n")[-2].strip().rpartition(b"\x1b[2K")[2]) >= 128, "the id is alone on its line"
+
+
+def test_no_bars_when_quiet(repo: Path, slow_tree: Path) -> None:
+    status, shown = on_terminal("-q", "--repo", repo, "compute-id", slow_tree)
+    assert status == 0
+    assert b"\x1b" not in shown
+
+
+def test_raw_bytes_are_kept_from_a_terminal(repo: Path) -> None:
+    (repo / "streams" / "bogus").symlink_to("../objects/00/" + "0" * 126)
+    status, shown = on_terminal("--repo", repo, "cat", "bogus")
+    assert status != 0
+    assert shown.count(b"\n") == 1
+
+
+def test_names_are_harmless_on_a_terminal(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    name = "evil\x1b]0;owned\x07name"
+    cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", tmp_path / "empty", name)
+    status, shown = on_terminal("--repo", repo, "images")
+    assert status == 0
+    assert b"evilname" in shown
+    assert b"owned" not in shown
+    status, shown = on_terminal("--repo", repo, "images", name)
+    assert status == 2
+    assert b"\x1b]" not in shown
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors(repo: Path, redirection: str) -> None:
+    """None of the repository's files gets their place, and a result that cannot be told is a failure."""
+    meta = (repo / "meta.json").read_bytes()
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" --repo "$1" images {redirection}', CFSCTL, repo],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == (1 if ">&-" in redirection.replace("2>&-", "") else 0)
+    assert "Traceback" not in done.stderr
+    assert (repo / "meta.json").read_bytes() == meta
+
+
+def test_a_reader_that_leaves_early_is_no_error(repo: Path) -> None:
+    """Whether it leaves before or after cfsctl has written everything."""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" --help | head -n 1', CFSCTL],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert done.stdout.startswith("Usage:")
+    assert "Traceback" not in done.stderr
