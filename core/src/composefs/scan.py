@@ -56,7 +56,7 @@ DEFAULT_OPTIONS = ScanOptions()
 
 
 def scan_directory(
-    path: str | bytes,
+    path: str | bytes | os.PathLike[str],
     algorithm: Algorithm,
     *,
     store: Callable[[int], HasId] | None = None,

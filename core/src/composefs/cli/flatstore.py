@@ -33,11 +33,14 @@ class FlatStore:
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def store(self, source: int) -> _Object:
-        """Copy an open file into the store, if it is not there yet, and return its id.  Raises ``OSError``."""
+        """Copy an open file into the store, if it is not there yet, and return its id.
+
+        What is there with another size was cut short by a crash, and is replaced.  Raises ``OSError``.
+        """
         digest = digest_fd(source, SHA256).hex()
         directory = open_or_make_directory(digest[:2], self._fd)
         try:
-            if not _exists(digest[2:], directory):
+            if _size(digest[2:], directory) != os.fstat(source).st_size:
                 with NewFile(directory, _OBJECT_MODE) as new:
                     if not clone(source, new.fd):
                         copy(source, new.fd)
@@ -46,16 +49,14 @@ class FlatStore:
                     new.reopen_read_only()
                     with contextlib.suppress(UnsupportedError):
                         enable(new.fd, SHA256)
-                    with contextlib.suppress(FileExistsError):
-                        new.link(directory, digest[2:])
+                    new.replace(directory, digest[2:])
         finally:
             os.close(directory)
         return _Object(digest)
 
 
-def _exists(name: str, at: int) -> bool:
+def _size(name: str, at: int) -> int | None:
     try:
-        os.stat(name, dir_fd=at, follow_symlinks=False)
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_size
     except FileNotFoundError:
-        return False
-    return True
+        return None

@@ -51,8 +51,8 @@ _LINK = 0
 def parse(text: bytes | mmap, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
     """Parse a whole dump.
 
-    ``algorithm`` says how long digests are.  ``c_limits`` adds libcomposefs' limits on the attributes of a node, which
-    no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is
+    ``algorithm`` says how long digests are.  ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL
+    in names, 65,535 bytes of text, 32,767 bytes in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is
     the number of the line, counted from 1.
     """
     text = bytes(text)
@@ -274,6 +274,7 @@ class _Parser:
             if not equals:
                 raise _BadLineError(f"extended attribute {part[:40]!r} has no '='")
             # Images of ostree commits as composefs-rs 0.9.0 makes them have names that end with a NUL.
+            # composefs-rs 0.9.0 keeps the NUL at the end of names from ostree; in C a string would end there.
             key = _unescape_string(key) if self.c_limits else unescape(key)
             value = unescape(value)
             if not 1 <= len(key) <= MAX_NAME:
