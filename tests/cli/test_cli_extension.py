@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,25 @@ def test_bad_arguments_are_refused_before_anything_runs(echo: Path, arguments: l
     assert not list(echo.parent.rglob("ran"))
 
 
+def test_completion_knows_the_manifest(tmp_path: Path) -> None:
+    cfsctl("init", "--insecure", "repo")
+
+    def words(*line: str) -> list[str]:
+        environment = {
+            **os.environ,
+            "_CFSCTL_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(["cfsctl", *line]),
+            "COMP_CWORD": str(len(line)),
+        }
+        return [word.split(",")[1] for word in cfsctl(env=environment).stdout.splitlines() if word]
+
+    assert words("ec") == ["echo"]
+    assert words("echo", "rem") == ["remote"]
+    assert words("echo", "remote", "") == ["add", "fail"]
+    assert words("echo", "get", "--ba") == ["--base-name"]
+    assert words("echo", "get", "--mode", "") == ["fast", "safe"]
+
+
 def test_output_and_messages() -> None:
     done = cfsctl("echo", "remote", "add")
     assert (done.stdout, done.stderr) == ("hello from echo\n", "")
@@ -199,6 +219,7 @@ def test_built_in_commands_win(echo: Path) -> None:
 
 
 def test_a_missing_extension_names_its_package() -> None:
+    assert "'echo'" in cfsctl("ech", status=2).stderr
     done = cfsctl("tar", "pull", "x", status=3)
     assert done.stderr.count("\n") == 1
     assert "composefs-tar" in done.stderr

@@ -51,6 +51,10 @@ COMMANDS = (
 class Root(LazyGroup):
     """cfsctl: built-in commands first, then extensions."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of built-in commands and of extensions."""
+        return [*super().list_commands(ctx), *(name for name, _ in self._extensions())]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Find a built-in command or, by the same name, an extension; raise why an extension found is refused."""
         command = super().get_command(ctx, cmd_name)
@@ -79,12 +83,17 @@ class Root(LazyGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the built-in commands and the extensions that would run."""
         super().format_commands(ctx, formatter)
+        rows = self._extensions()
+        if rows:
+            with formatter.section("Extensions"):
+                formatter.write_dl(rows)
+
+    def _extensions(self) -> list[tuple[str, str]]:
+        """Return name and summary of the extensions that run by their name."""
         from composefs.ext import discovery
 
         found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
-        if found:
-            with formatter.section("Extensions"):
-                formatter.write_dl([(each.name, one_line(each.manifest.summary)) for each in found])
+        return [(each.name, one_line(each.manifest.summary)) for each in found if each.name not in self.table]
 
 
 @click.command(
