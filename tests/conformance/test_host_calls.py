@@ -53,6 +53,7 @@ HELLO_WORLD = [["write", "a", "hello"], ["write", "b", "world"], put("a", "b")]
 
 
 def test_object_put_answers_each_row_by_itself(host: Host) -> None:
+    """P-32, P-16, P-18."""
     [answer, left] = host.do(
         ["write", "a", "hello"],
         ["write", "b", "world"],
@@ -90,6 +91,7 @@ def test_object_that_is_there_already_is_present(host: Host) -> None:
     "name", ["../a", "/etc/passwd", ".hidden", "core-secret", "", "a" * 129, "a\nb", "a\0b", "é", 7, None, ["a"], {}]
 )
 def test_names_that_are_no_staged_names(host: Host, name: Any) -> None:
+    """P-12."""
     answer, dump = host.do(
         ["symlink", "/etc/passwd", "core-secret"],
         call("object.put", files=[{"name": name}]),
@@ -103,6 +105,7 @@ def test_names_that_are_no_staged_names(host: Host, name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["soft", "hard", "also-hard", "fifo", "dir"])
 def test_only_regular_files_with_one_link_are_taken(host: Host, name: str) -> None:
+    """P-12."""
     [row, dump, inline] = host.do(
         ["symlink", "/etc/passwd", "soft"],
         ["write", "hard", "x"],
@@ -126,6 +129,7 @@ def test_file_kept_open_for_writing_is_copied(host: Host) -> None:
 
 
 def test_object_has_and_get(host: Host) -> None:
+    """P-13."""
     has, size, content, exists, missing, reserved = host.do(
         *HELLO_WORLD[:2],
         put("a"),
@@ -163,6 +167,7 @@ def test_object_has_of_a_size(host: Host) -> None:
 
 
 def test_into_does_not_write_through_a_planted_link(host: Host, tmp_path: Path) -> None:
+    """P-13."""
     victim = tmp_path / "victim"
     [_, answer] = host.do(
         ["write", "a", "hello"],
@@ -175,6 +180,7 @@ def test_into_does_not_write_through_a_planted_link(host: Host, tmp_path: Path) 
 
 
 def test_lists_in_files(host: Host) -> None:
+    """P-14, P-15."""
     ids = "".join(json.dumps(each) + "\n" for each in [HELLO, NOWHERE] * 600)
     answers = host.do(
         ["write", "a", "hello"],
@@ -205,6 +211,7 @@ def test_lists_in_files(host: Host) -> None:
 
 
 def test_too_many_rows_for_a_message(host: Host) -> None:
+    """P-14."""
     [has, files] = host.do(
         call("object.has", ids=[HELLO] * 1001), call("object.put", files=[{"name": "a"}] * 1001), strict=False
     )
@@ -286,6 +293,7 @@ def test_stream_round_trip(host: Host) -> None:
     ],
 )
 def test_stream_put_refuses(host: Host, params: dict[str, Any], kind: str) -> None:
+    """P-21."""
     params = {"content_type": KIND, "inline": "inline", **params}
     answer = host.do(
         ["write", "a", "hello"], put("a"), ["write", "inline", "1"], call("stream.put", **params), strict=False
@@ -295,6 +303,7 @@ def test_stream_put_refuses(host: Host, params: dict[str, Any], kind: str) -> No
 
 
 def test_image_put_digest_and_dump(host: Host) -> None:
+    """P-18, P-21."""
     first, stored, expected, wrong, second_format, canonical, text = (
         host.do(
             ["write", "a", BIG.decode()],
@@ -338,6 +347,7 @@ def test_image_put_digest_and_dump(host: Host) -> None:
     ],
 )
 def test_dumps_that_are_refused(host: Host, text: str, kind: str) -> None:
+    """P-19, P-20."""
     answers = host.do(
         ["write", "a", BIG.decode()],
         put("a"),
@@ -354,6 +364,7 @@ def test_dumps_that_are_refused(host: Host, text: str, kind: str) -> None:
 
 
 def test_stream_that_names_an_image_must_hold_its_objects(host: Host) -> None:
+    """P-22."""
     image = host.do(
         ["write", "dump", dump_of(BIG_ID, len(BIG))],
         ["write", "a", BIG.decode()],
@@ -419,6 +430,7 @@ def publish_steps(host: Host) -> str:
     ],
 )
 def test_publish_refuses_and_then_nothing_is_visible(host: Host, params: dict[str, Any], kind: str) -> None:
+    """P-27, P-21, P-23."""
     stream = host.do(*HELLO_WORLD, call("stream.put", content_type=KIND))[-1]["id"]
     filled = json.loads(json.dumps(params).replace("STREAM", stream))
     assert kind_of(host.do(call("publish", **filled), strict=False)[0]) == kind
@@ -456,6 +468,7 @@ def test_publish_expectations_and_replacement(host: Host) -> None:
 
 
 def test_image_refs_are_the_extensions_own_or_typed(host: Host) -> None:
+    """P-23."""
     steps = [["write", "dump", ROOT], call("image.put", dump="dump")]
     image = host.do(*steps)[0]["id"]
     own, foreign = host.do(
@@ -470,6 +483,7 @@ def test_image_refs_are_the_extensions_own_or_typed(host: Host) -> None:
 
 
 def test_commands_get_no_more_than_their_repository_mode(host: Host) -> None:
+    """P-31."""
     digest, has, put_object, published, mount = host.do(
         ["write", "dump", ROOT],
         call("image.digest", dump="dump"),
@@ -495,6 +509,7 @@ def test_commands_get_no_more_than_their_repository_mode(host: Host) -> None:
 
 
 def test_mount_wants_paths_that_the_user_typed(host: Host, tmp_path: Path) -> None:
+    """P-24, P-31."""
     untyped, missing = host.do(
         call("image.mount", id=HELLO, path="/"),
         call("image.mount", id=HELLO, path=str(tmp_path)),
@@ -506,6 +521,7 @@ def test_mount_wants_paths_that_the_user_typed(host: Host, tmp_path: Path) -> No
 
 
 def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-24."""
     other = Host(tmp_path / "other", monkeypatch)
     stream = other.do(call("stream.put", content_type=KIND))[0]["id"]
     other.do(call("publish", streams=[{"name": "bad-1", "id": stream}], refs=[{"name": "bad/x", "target": "bad-1"}]))
@@ -523,6 +539,7 @@ def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch
 
 
 def test_unknown_calls_and_fields(host: Host) -> None:
+    """P-9."""
     unknown, stray, fsck, wrong = host.do(
         call("telepathy", mind="open"),
         call("object.has", ids=[], stray={"deep": [1]}),
@@ -543,11 +560,13 @@ def test_strict_mode_checks_calls_with_the_schemas(host: Host) -> None:
 
 
 def test_answers_come_in_the_order_of_the_calls(host: Host) -> None:
+    """P-7."""
     [order] = host.do(["pipeline", "object.has", [{"ids": [HELLO] * (number % 7)} for number in range(64)]])
     assert order == [1000 + number for number in range(64)]
 
 
 def test_output_log_and_progress(host: Host) -> None:
+    """P-33."""
     steps = [
         ["notify", "output", {"text": "héllo\n"}],
         ["write", "report", "from a file\n"],
@@ -574,6 +593,7 @@ def test_output_log_and_progress(host: Host) -> None:
 
 
 def test_json_drops_output_and_removes_its_files(host: Host) -> None:
+    """P-34, P-16."""
     steps = [["write", "report", "text"], call("output", file="report"), call("output", text="text"), ["list"]]
     result = host.run("write", {"steps": json.dumps(steps)}, options=RunOptions(json=True))
     assert result.result["answers"] == [{}, {}, []]
@@ -581,6 +601,7 @@ def test_json_drops_output_and_removes_its_files(host: Host) -> None:
 
 
 def test_the_process_is_as_promised(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """P-36, P-37, P-38."""
     monkeypatch.setenv("BAD_WANTED", "yes")
     monkeypatch.setenv("OTHER", "no")
     monkeypatch.setenv("LD_PRELOAD", "")
@@ -612,6 +633,7 @@ def test_staging_of_a_reading_command_is_in_tmpdir(host: Host, environment: Path
 
 
 def test_user_pipes_are_descriptors_3_and_4(host: Host) -> None:
+    """P-37."""
     (their_in, our_in), (our_out, their_out) = os.pipe(), os.pipe()
     os.write(our_in, b"question")
     os.close(our_in)
@@ -630,6 +652,7 @@ def test_user_pipes_are_descriptors_3_and_4(host: Host) -> None:
 
 
 def test_terminals_are_refused(host: Host) -> None:
+    """P-37."""
     controller, terminal = os.openpty()
     try:
         with pytest.raises(PermissionDeniedError, match="standard input is a terminal"):

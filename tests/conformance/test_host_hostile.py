@@ -22,35 +22,35 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 FATAL = [
-    ("killed", ExtensionError, "extension bad was killed by SIGKILL without a result"),
-    ("exits", ExtensionError, "extension bad exited with status 0 without a result"),
-    ("fails", ExtensionError, "extension bad exited with status 3 without a result"),
-    ("half-a-message", ExtensionError, "exited with status 0 without a result"),
-    ("closes-stdout", ExtensionError, "extension bad was killed by SIGTERM without a result"),
-    ("rubbish", ProtocolError, "not a JSON message .*Downloading"),
-    ("not-an-object", ProtocolError, "not a JSON object"),
-    ("batch", ProtocolError, "not a JSON object"),
-    ("no-version", ProtocolError, "jsonrpc"),
-    ("not-utf8", ProtocolError, "not UTF-8 at byte 68"),
-    ("deep", ProtocolError, "nested too deep|nested more than 32 deep"),
-    ("rather-deep", ProtocolError, "nested more than 32 deep"),
-    ("huge-integer", ProtocolError, "9007199254740992 is beyond"),
-    ("nan", ProtocolError, "NaN is not JSON"),
-    ("infinite", ProtocolError, "1e999 is beyond"),
-    ("long-line", ProtocolError, "longer than 1048576 bytes"),
-    ("endless-line", ProtocolError, "longer than 1048576 bytes"),
-    ("too-many-calls", ProtocolError, "more than 64 calls are unanswered"),
-    ("publish-without-id", ProtocolError, "publish was sent without an id"),
-    ("wrong-answer", ProtocolError, "an id that was not asked for"),
-    ("text-id", ProtocolError, "is not an integer"),
-    ("result-is-a-list", ProtocolError, "neither an error nor an object"),
-    ("status-seven", ProtocolError, "a status that is neither 0 nor 1"),
+    ("P-30", "killed", ExtensionError, "extension bad was killed by SIGKILL without a result"),
+    ("P-30", "exits", ExtensionError, "extension bad exited with status 0 without a result"),
+    ("P-30", "fails", ExtensionError, "extension bad exited with status 3 without a result"),
+    ("P-30", "half-a-message", ExtensionError, "exited with status 0 without a result"),
+    ("P-30", "closes-stdout", ExtensionError, "extension bad was killed by SIGTERM without a result"),
+    ("P-5", "rubbish", ProtocolError, "not a JSON message .*Downloading"),
+    ("P-1", "not-an-object", ProtocolError, "not a JSON object"),
+    ("P-1", "batch", ProtocolError, "not a JSON object"),
+    ("P-3", "no-version", ProtocolError, "jsonrpc"),
+    ("P-1", "not-utf8", ProtocolError, "not UTF-8 at byte 68"),
+    ("P-4", "deep", ProtocolError, "nested too deep|nested more than 32 deep"),
+    ("P-4", "rather-deep", ProtocolError, "nested more than 32 deep"),
+    ("P-4", "huge-integer", ProtocolError, "9007199254740992 is beyond"),
+    ("P-4", "nan", ProtocolError, "NaN is not JSON"),
+    ("P-4", "infinite", ProtocolError, "1e999 is beyond"),
+    ("P-2", "long-line", ProtocolError, "longer than 1048576 bytes"),
+    ("P-2", "endless-line", ProtocolError, "longer than 1048576 bytes"),
+    ("P-8", "too-many-calls", ProtocolError, "more than 64 calls are unanswered"),
+    ("P-11", "publish-without-id", ProtocolError, "publish was sent without an id"),
+    ("P-6", "wrong-answer", ProtocolError, "an id that was not asked for"),
+    ("P-6", "text-id", ProtocolError, "is not an integer"),
+    ("P-3", "result-is-a-list", ProtocolError, "neither an error nor an object"),
+    ("P-26", "status-seven", ProtocolError, "a status that is neither 0 nor 1"),
 ]
 
 
-@pytest.mark.parametrize(("how", "error", "message"), FATAL, ids=[how for how, _, _ in FATAL])
+@pytest.mark.parametrize(("rule", "how", "error", "message"), FATAL, ids=[f"{row[0]}-{row[1]}" for row in FATAL])
 def test_fatal_breach_ends_the_run_and_leaves_nothing(
-    host: Host, how: str, error: type[ComposefsError], message: str
+    host: Host, rule: str, how: str, error: type[ComposefsError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
         host.misbehave(how)
@@ -71,6 +71,7 @@ def test_fatal_breach_ends_the_run_and_leaves_nothing(
 def test_initialize_must_be_answered_well(
     host: Host, monkeypatch: pytest.MonkeyPatch, before: str, error: type[ComposefsError], message: str
 ) -> None:
+    """P-25, P-6, P-10."""
     monkeypatch.setenv("BAD_BEFORE", before)
     initialize = 0.3 if before == "silent" else 20
     with pytest.raises(error, match=message):
@@ -86,6 +87,7 @@ def test_executable_that_cannot_run(host: Host) -> None:
 
 
 def test_error_of_the_extension_is_taken_over_and_harmless_to_a_terminal(host: Host) -> None:
+    """P-35."""
     with pytest.raises(NotFoundError, match="no such thing \ufffd") as caught:
         host.misbehave("answers-an-error")
     assert (caught.value.hint, caught.value.subject, caught.value.causes) == ("look elsewhere", "thing", ("404",))
@@ -93,6 +95,7 @@ def test_error_of_the_extension_is_taken_over_and_harmless_to_a_terminal(host: H
 
 
 def test_interrupt_reaches_an_extension_that_ignores_everything(host: Host) -> None:
+    """P-29."""
     with pytest.raises(CancelledError, match="interrupted") as caught:
         host.misbehave("deaf")
     assert caught.value.exit_status == 130
@@ -113,6 +116,7 @@ def test_signal_handlers_are_restored(host: Host) -> None:
 
 
 def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
+    """P-28."""
     with pytest.raises(CancelledError):
         host.do(
             ["write", "a", "a"],
@@ -128,6 +132,7 @@ def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
 
 @pytest.mark.parametrize("how", ["leaves-a-child", "leaves-a-daemon"])
 def test_what_is_left_behind_is_killed(host: Host, how: str) -> None:
+    """P-29."""
     assert host.misbehave(how).status == 0
     assert host.pids.read_text()
     assert [
@@ -142,6 +147,14 @@ def test_daemon_that_holds_the_pipe_does_not_keep_the_core_waiting(host: Host) -
     host.assert_clean()
 
 
+def test_result_waits_for_the_answers_of_earlier_calls(host: Host) -> None:
+    """P-26."""
+    assert host.misbehave("result-before-answers").status == 0
+    assert host.pids.read_text().split() == [str(number) for number in range(10)]
+    host.pids.unlink()
+    host.assert_clean()
+
+
 def test_failure_after_the_result_is_a_warning_and_strictly_an_error(host: Host) -> None:
     assert host.misbehave("fails-after-result").status == 0
     assert ("warning", "extension bad exited with status 3 after its result") in host.recorder.logs
@@ -150,18 +163,21 @@ def test_failure_after_the_result_is_a_warning_and_strictly_an_error(host: Host)
 
 
 def test_extension_that_stays_after_its_result_is_ended(host: Host) -> None:
+    """P-29."""
     assert host.misbehave("stays-after-result").status == 0
     assert ("warning", "extension bad was killed by SIGKILL after its result") in host.recorder.logs
     host.assert_clean()
 
 
 def test_log_is_capped(host: Host) -> None:
+    """P-33."""
     host.misbehave("floods-log", limits=Limits(log_lines=100))
     assert host.recorder.logs[:100] == [("info", "m")] * 100
     assert host.recorder.logs[100:] == [("warning", "bad logs too much; further messages are dropped")]
 
 
 def test_progress_is_coalesced(host: Host) -> None:
+    """P-33."""
     host.misbehave("floods-progress", limits=Limits(progress_per_second=1))
     assert host.recorder.events[0].done == 0
     assert host.recorder.events[-1].kind == "done"
@@ -169,13 +185,14 @@ def test_progress_is_coalesced(host: Host) -> None:
 
 
 def test_staging_is_bounded(host: Host) -> None:
+    """P-17."""
     with pytest.raises(TooLargeError, match="staged more than 100 files"):
         host.misbehave("stuffs-staging", limits=Limits(staging_files=100))
     host.assert_clean()
 
 
 def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
-    """Its pipe is full, and an interrupt still gets through to it as a signal."""
+    """P-8: its pipe is full, and an interrupt still gets through to it as a signal."""
     pid = os.getpid()
     killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -INT {pid}"])
     try:
@@ -221,6 +238,7 @@ def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.Monk
 
 
 def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """P-36."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
     argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "patient"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:

@@ -1,7 +1,7 @@
 """Messages in and out of an extension's pipes, without ever blocking.
 
 Incoming lines are parsed as they arrive and wait in the inbox; outgoing lines wait in the outbox.  Both are bounded:
-while either is full nothing more is read, so that the pipe fills up and the extension waits (P-12).  The core never
+while either is full nothing more is read, so that the pipe fills up and the extension waits (P-8).  The core never
 waits for the extension to read while it has something to read itself.
 """
 

@@ -1,4 +1,4 @@
-"""The environment that an extension gets: what any program needs, and the names its manifest asks for (P-27).
+"""The environment that an extension gets: what any program needs, and the names its manifest asks for (P-38).
 
 Interpreter and loader variables are never passed on, not even on request: they would turn the caller's environment into
 code inside the extension.

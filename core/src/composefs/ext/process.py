@@ -1,8 +1,8 @@
 """An extension's process: started in its own session, talked to over two pipes, and ended with all that it left behind.
 
 The fork and exec are done by hand, as subprocess costs 4 ms to import and cannot say all of this: own session,
-parent-death signal, no new privileges, no core dumps, default signals, and no descriptor beyond those promised (P-25 to
-P-29).  The core is child subreaper, so that a grandchild which changed its session is still found.
+parent-death signal, no new privileges, no core dumps, default signals, and no descriptor beyond those promised (P-36,
+P-37).  The core is child subreaper, so that a grandchild which changed its session is still found.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_REAP_ROUNDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: its wait status, how many live processes it left behind, why it could not be executed if so."""
+    """How a process ended: its wait status, how many live processes it left, why it could not be executed if so."""
 
     status: int
     left: int

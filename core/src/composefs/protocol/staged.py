@@ -1,7 +1,7 @@
 """The staging directory as the core sees it: a flat directory that somebody hostile may be writing at the same time.
 
 Names are looked up relative to one open descriptor and never followed.  What the extension made must be a regular file
-with one link; what the core makes there is created exclusively (P-16 to P-18).  Files are read, never mapped: the
+with one link; what the core makes there is created exclusively (P-12, P-13).  Files are read, never mapped: the
 extension could truncate a mapped one and kill the core.
 """
 

@@ -1,4 +1,4 @@
-"""Framing and JSON: bytes of a pipe to messages and back (docs/protocol.md, P-1 to P-6).
+"""Framing and JSON: bytes of a pipe to messages and back (docs/protocol.md, P-1 to P-4).
 
 A message is one JSON object in UTF-8 on a line.  What arrives may be hostile: lines are bounded before they are kept,
 numbers that another JSON implementation would round are refused, and nesting is bounded.  Every breach is a
