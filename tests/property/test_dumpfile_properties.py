@@ -161,11 +161,13 @@ def test_mutilated_text_is_a_tree_or_a_format_error(edits: list[tuple[int, int, 
     text = SAMPLE
     for position, removed, inserted in edits:
         text = text[:position] + inserted + text[position + removed :]
+    bad_line = None
     try:
         tree = dumpfile.parse(text, SHA256)
     except FormatError as error:
-        assert error.offset is not None
-        assert 1 <= error.offset <= text.count(b"\n") + 1
+        bad_line = error.offset or 0
+    if bad_line is not None:
+        assert 1 <= bad_line <= text.count(b"\n") + 1
         return
     # A dump can hold sizes that an image cannot.
     with contextlib.suppress(TooLargeError):

@@ -68,7 +68,7 @@ def test_the_shape_of_the_smallest_images() -> None:
 def test_unknown_formats_are_refused() -> None:
     for options in ({"version": 3}, {"version": -1}, {"version": 2, "compat": "c"}, {"version": 0, "max_version": 3}):
         with pytest.raises(UsageError, match="does not exist"):
-            image(**options)  # type: ignore[arg-type]
+            image(**options)
 
 
 def test_only_a_whiteout_raises_the_format_and_only_for_c() -> None:

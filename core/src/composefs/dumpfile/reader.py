@@ -52,14 +52,15 @@ def parse(text: bytes | mmap, algorithm: Algorithm, *, c_limits: bool = False, s
     """Parse a whole dump.
 
     ``algorithm`` says how long digests are.  ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL
-    in names, 65,535 bytes of text, 32,767 bytes in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is
-    the number of the line, counted from 1.
+    in names, 65,535 bytes of text, 32,767 bytes in all), which no image format needs; ``strict`` the four checks of
+    ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is the number of the line, counted from 1.
     """
     text = bytes(text)
     bad = find_bad_escape(text)
     if bad is not None:
         what = "NUL byte" if text[bad] == 0 else f"illegal escape {text[bad : bad + 4]!r}"
-        raise _error(text.count(b"\n", 0, bad) + 1, text[text.rfind(b"\n", 0, bad) + 1 :][:200], what)
+        start = text.rfind(b"\n", 0, bad) + 1
+        raise _error(text.count(b"\n", 0, bad) + 1, text[start : start + 200], what)
     lines = text.split(b"\n")
     if not lines[-1]:
         lines.pop()
