@@ -113,7 +113,9 @@ class HttpTransport:
         return readers, writers
 
     def timeout(self) -> float | None:
-        """Return the earlier of curl's own timeout and the next repetition, in seconds."""
+        """Return the earlier of curl's own timeout and the next repetition, in seconds; 0 while ``step`` has work."""
+        if self._queue and (self._idle or self._unmade):
+            return 0.0  # queued since the last step: curl does not know of it yet, and would never wake us
         milliseconds = self._multi.timeout()
         waits = [milliseconds / 1000] if milliseconds >= 0 else [1.0] if self._active else []
         if self._later:
