@@ -176,7 +176,7 @@ def _configure(context: mountapi.Context, overlay: _Overlay, what: str) -> bool:
     try:
         context.string("composefs-probe", "1")
     except OSError:
-        pass
+        context.messages()  # the complaint about it must not be taken for the reason of a later failure
     else:
         return False  # a kernel where overlayfs takes anything now, and parses it as one string later
     parameters = [("source", "composefs"), ("metacopy", "on"), ("redirect_dir", "on")]
@@ -238,7 +238,9 @@ def _failure(error: OSError, what: str, step: str, module: str, messages: list[s
                 message, causes=causes, hint="overlayfs checks fs-verity since Linux 6.6; this repository demands it"
             )
         case errno.EINVAL | errno.EOPNOTSUPP:
-            return UnsupportedError(message, causes=causes)
+            return UnsupportedError(
+                message, causes=causes, hint=None if causes else "the kernel's log, dmesg, says why"
+            )
     made = from_os_error(error, f"{what}: {step}")
     made.causes = causes
     return made
