@@ -174,6 +174,14 @@ def test_large_files() -> None:
             image(f"/f {2**53 + 1} 100644 1 0 0 0 0.0 - - {DIGEST}", compat=compat)
 
 
+def test_the_longest_symlinks() -> None:
+    for version, longest in ((0, 4095), (1, 4095), (2, 4064)):
+        line = f"/l {longest} 120777 1 0 0 0 0.0 {'t' * longest} - -"
+        assert b"t" * longest in image(line, version=version)
+    with pytest.raises(TooLargeError, match="would cross a block"):
+        image(f"/l 4065 120777 1 0 0 0 0.0 {'t' * 4065} - -", version=2)
+
+
 @pytest.mark.parametrize(
     "node",
     [

@@ -86,6 +86,12 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
             rest = -(position + head) % BLOCK
             if not inode.chunk_bits and tail >= rest:
                 position += rest + SLOT & -SLOT
+                if (position + head) % BLOCK + tail > BLOCK:
+                    # composefs-rs 0.9.0 writes it all the same; the link cannot be read, nor does fsck.erofs accept it.
+                    raise TooLargeError(
+                        f"a symlink's target of {tail} bytes would cross a block in EROFS format 2",
+                        hint="format 1 can hold it",
+                    )
         elif inode.file_type == 7:
             total = head + tail
             if position // BLOCK != (position + total - 1) // BLOCK:
