@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 
 from composefs.errors import CorruptError, ExistsError
-from composefs.linux.files import open_directory, sync_directory
+from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX
 
 __all__ = ["make_directories", "open_directories", "point", "read_link", "walk"]
@@ -39,7 +38,7 @@ def point(name: str, at: int, target: str) -> None:
 
     Anybody sees the old target or the new one, never neither, and after a power cut too once the directory is synced.
     """
-    temporary = TEMPORARY_PREFIX + secrets.token_hex(12)
+    temporary = TEMPORARY_PREFIX + random_name()
     os.symlink(target, temporary, dir_fd=at)
     try:
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from composefs.errors import from_os_error
-from composefs.linux.files import hold, open_directory, remove_tree
+from composefs.linux.files import hold, open_directory, random_name, remove_tree
 from composefs.linux.locks import try_lock
 
 if TYPE_CHECKING:
     from composefs.repository.facade import Repository
 
 __all__ = ["Staging", "sweep"]
-
-_NAME_BYTES = 12
 
 
 class Staging:
@@ -38,7 +34,7 @@ class Staging:
         """Make a directory below ``parent``, which is open as ``at``; ``at`` stays the caller's."""
         self._at = at
         while True:
-            self._name = secrets.token_hex(_NAME_BYTES)
+            self._name = random_name()
             # Passable for an extension under another uid, which is told the name; nobody can list or guess it.
             os.mkdir(self._name, 0o711, dir_fd=at)
             self._fd = open_directory(self._name, at)
@@ -57,6 +53,8 @@ class Staging:
         try:
             if repository is not None and repository.writable:
                 return cls(repository.path / "staging", os.dup(repository.store.scratch))
+            import tempfile  # takes 2 ms that most commands need not spend
+
             parent = tempfile.gettempdir()
             return cls(Path(parent), os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
