@@ -253,6 +253,9 @@ def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.Monke
     shown = cfsctl("ext", "show", "echo").stdout
     assert "composefs-echo" in shown
     assert "remote add" in shown
-    assert json.loads(cfsctl("ext", "show", "echo", "--json").stdout)["manifest"]["version"] == "1.2"
+    manifest = json.loads(cfsctl("ext", "show", "echo", "--json").stdout)["manifest"]
+    assert manifest["version"] == "1.2"
+    assert manifest["refs"] == [{"dir": "echo", "encoding": "flat"}], "defaults are filled in"
+    assert [command["name"] for command in manifest["commands"]][1] == ["remote", "add"]
     assert "lonely" in cfsctl("ext", "show", "lonely", status=10).stderr
     assert cfsctl("ext", "show", "none", status=3).stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from support.commands import CFSCTL, cfsctl
 
 SHA256_DIGITS = 64
@@ -302,8 +304,98 @@ class TestOpening:
         assert str(repo) in done.stderr
         assert done.stderr.count("\n") == 1
 
+    def test_full_disk(self, tree: Path, tmp_path: Path) -> None:
+        """It says so, names nothing, and once there is room the same command succeeds."""
+        (tree / "usr" / "large").write_bytes(os.urandom(3 << 20))
+        (tmp_path / "small").mkdir()
+        script = (
+            'mount -t tmpfs -o size=2m none "$3" && "$1" init --insecure "$3/repo" >&2 || exit 99\n'
+            '"$1" --repo "$3/repo" create-image "$2" os; status=$?\n'
+            '"$1" --repo "$3/repo" images\n'
+            'mount -o remount,size=20m "$3" && "$1" --repo "$3/repo" create-image "$2" os >&2 && exit $status'
+        )
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", script, "sh", CFSCTL, tree, tmp_path / "small"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 8, done.stderr
+        assert done.stdout == "No images found\n"
+        [error] = [line for line in done.stderr.splitlines() if line.startswith("cfsctl: ")]
+        assert "No space left on device" in error
+
+    def test_waiting_for_a_lock(self, repo: Path) -> None:
+        lock = os.open(repo, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "--wait" in the_error("--repo", repo, "images", status=4)
+        process = subprocess.Popen(
+            [CFSCTL, "--repo", repo, "--wait", "60", "images"], stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        os.close(lock)
+        stdout, _ = process.communicate(timeout=60)
+        assert stdout == "No images found\n"
+
+
+@pytest.mark.root
+class TestMount:
+    def test_reading_and_writing(self, repo: Path, tree: Path, tmp_path: Path) -> None:
+        image = cfsctl("--repo", repo, "create-image", tree, "os").stdout.strip().removeprefix("sha256:")
+        for name in ("mnt", "up", "work"):
+            (tmp_path / name).mkdir()
+        mountpoint = tmp_path / "mnt"
+        cfsctl("--repo", repo, "mount", "refs/os", mountpoint)
+        try:
+            assert (mountpoint / "usr/bin/other").read_bytes() == (tree / "usr/bin/other").read_bytes()
+            with pytest.raises(OSError, match="Read-only"):
+                (mountpoint / "new").touch()
+        finally:
+            subprocess.run(["umount", mountpoint], check=True)
+        writable = ("--upperdir", tmp_path / "up", "--workdir", tmp_path / "work", "--read-write")
+        cfsctl("--repo", repo, "mount", *writable, image, mountpoint)
+        try:
+            (mountpoint / "usr/bin/hello").write_text("changed")
+        finally:
+            subprocess.run(["umount", mountpoint], check=True)
+        assert (tmp_path / "up/usr/bin/hello").read_text() == "changed"
+
+    def test_refusals(self, repo: Path, tree: Path, tmp_path: Path) -> None:
+        cfsctl("--repo", repo, "create-image", tree, "os")
+        assert "none" in the_error("--repo", repo, "mount", "refs/none", tmp_path, status=3)
+        the_error("--repo", repo, "mount", "refs/os", tmp_path / "nowhere", status=3)
+        the_error("--repo", repo, "mount", "--read-write", "refs/os", tmp_path, status=2)
+        the_error("--repo", repo, "mount", "--upperdir", tmp_path, "refs/os", tmp_path, status=2)
+
 
 class TestRefs:
+    def test_stream_refs(self, repo: Path) -> None:
+        with Repository.open(repo, writable=True) as opened:
+            stream = opened.streams.put(1, b"inline", [-6])
+            opened.publish(
+                Publication(
+                    streams=[StreamName("ostree-commit-1", stream.id)],
+                    refs=[
+                        RefUpdate("ostree/team/50%off", "ostree-commit-1", "flat"),
+                        RefUpdate("other/team/x", "ostree-commit-1", "path"),
+                    ],
+                )
+            )
+        names = ["ostree/team/50%off", "other/team/x"]
+        expected = {"refs": [{"kind": "stream", "name": name, "target": "ostree-commit-1"} for name in names]}
+        assert json.loads(cfsctl("--repo", repo, "ref", "list", "--json").stdout) == expected
+        assert cfsctl("--repo", repo, "ref", "list", "oth").stdout.splitlines()[1:] == [
+            "stream  other/team/x  ostree-commit-1"
+        ]
+        for name in ("ostree-commit-1", "refs/ostree/team%2F50%25off", "refs/other/team/x"):
+            assert cfsctl("--repo", repo, "cat", name).stdout == "inline"
+        the_error("--repo", repo, "ref", "remove", *names, "other/missing", status=3)
+        assert json.loads(cfsctl("--repo", repo, "ref", "list", "--json").stdout) == expected, "all or none"
+        cfsctl("--repo", repo, "ref", "remove", *names)
+        assert cfsctl("--repo", repo, "ref", "list").stdout == "No refs found\n"
+        assert cfsctl("--repo", repo, "cat", "ostree-commit-1").stdout == "inline"
+
     def test_image_refs(self, repo: Path, tree: Path) -> None:
         image = cfsctl("--repo", repo, "create-image", tree, "team/os").stdout.strip().removeprefix("sha256:")
         cfsctl("--repo", repo, "create-image", tree, "other")

@@ -7,6 +7,7 @@ JSON can hold exactly, choices known.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import click
 
 from composefs.cli.complete import ImageName, StreamRef, Word
 from composefs.cli.frame import Command, Example, Group
-from composefs.cli.output import print_json
+from composefs.cli.output import STDOUT, print_json
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
 from composefs.errors import UsageError
@@ -38,8 +39,6 @@ class AbsolutePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path and make it absolute."""
-        import os
-
         return os.path.abspath(super().convert(value, param, ctx))
 
 
@@ -165,7 +164,7 @@ def _run(
     options = RunOptions(
         verbosity=settings.verbosity,
         json=as_json,
-        color=settings.color is True,
+        color=os.isatty(STDOUT) if settings.color is None else settings.color,
         erofs_default=settings.erofs_version,
     )
     with contextlib.ExitStack() as stack:

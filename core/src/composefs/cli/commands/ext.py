@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -69,9 +68,18 @@ def show(name: str, as_json: bool) -> None:
 
     extension = discovery.find(name)
     if as_json:
-        print_json({"executable": str(extension.executable), "manifest": asdict(extension.manifest)})
+        print_json({"executable": str(extension.executable), "manifest": _document(extension.manifest)})
     else:
         _show(extension)
+
+
+def _document(value: object) -> object:
+    """Turn the manifest's records into objects again, with all defaults."""
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            return {name: _document(each) for name, each in value._asdict().items()}
+        return [_document(each) for each in value]
+    return value
 
 
 def _show(extension: Extension) -> None:
