@@ -36,11 +36,17 @@ def medians(samples: Sequence[Sample]) -> Sample:
 
 
 def measure(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> Sample:
-    """Run the command after a moment of idleness; raise when it fails, with what it said."""
+    """Run the command after a moment of idleness; raise when it fails, with what it said.
+
+    ``env`` is added to the environment, from which what changes Python's start-up is removed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | dict(env or {})
     time.sleep(_IDLE_SECONDS)
     with open(os.devnull, "r+b") as null:
         start = time.perf_counter()
-        process = subprocess.Popen(list(map(str, argv)), stdin=null, stdout=null, stderr=subprocess.PIPE, env=env)
+        process = subprocess.Popen(
+            list(map(str, argv)), stdin=null, stdout=null, stderr=subprocess.PIPE, env=environment
+        )
         memory = _watch(process.pid)
         wall = time.perf_counter() - start
         _, status, usage = os.wait4(process.pid, 0)

@@ -127,7 +127,7 @@ class _Composefs:
 
     def __init__(self, home: Path, url: str) -> None:
         self.home, self.saved, self.url = home, home.with_suffix(".saved"), url
-        self.env = {**os.environ, "XDG_CACHE_HOME": str(home / "cache")}
+        self.env = {"XDG_CACHE_HOME": str(home / "cache")}
 
     def first_pull(self) -> Sample:
         shutil.rmtree(self.home, ignore_errors=True)
@@ -195,7 +195,7 @@ def _machine() -> str:
 
 
 def _print_table(rows: Sequence[Row]) -> None:
-    print(f"\n{'job':24} {'program':14} {'wall s':>16} {'CPU s':>8} {'MiB':>6} {'wall ratio':>11}")
+    print(f"\n{'job':24} {'program':14} {'wall s':>16} {'CPU s':>8} {'MiB':>6} {'cfsctl ÷ it':>11}")
     print(f"{'':24} {'':14} {'median (min)':>16}")
     for row in rows:
         ours: Sample | None = None
