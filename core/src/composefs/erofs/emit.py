@@ -19,6 +19,8 @@ from composefs.erofs.layout import (
     SLOT,
     UNMAPPED_CHUNK,
     XATTR_ENTRY,
+    XATTR_HEADER,
+    XATTR_INDEX_TRUSTED,
     header_and_superblock,
 )
 from composefs.erofs.overlay import Inode, Rewritten, Rules
@@ -51,66 +53,30 @@ def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes
     pieces = [superblock]
     data: list[bytes] = []
     first_data_block = data_start // BLOCK
-    suffix = xattrs.redirect_suffix
-    compact, extended, entry_head = COMPACT.pack, EXTENDED.pack, XATTR_ENTRY.pack
+    redirect_head, suffix = XATTR_ENTRY.pack, xattrs.redirect_suffix
+    compact_size, extended_size = COMPACT.size, EXTENDED.size
     position = INODES_START
     for number, inode in enumerate(inodes):
-        node = inode.node
         if inode.position != position:
             pieces.append(bytes(inode.position - position))
+        pieces.append(_head(inode, number, first_data_block, rules.version))
 
-        # What the fields that depend on the type say.
-        size = inode.size
-        xattr_size = inode.xattr_size
-        tail = inode.tail
-        place = first_data_block + inode.first_block if inode.blocks else 0
-        layout = FLAT_INLINE if tail else FLAT_PLAIN
-        if inode.chunk_bits:
-            layout = CHUNK_BASED
-            place = place & 0xFFFF0000 | inode.chunk_bits - MIN_CHUNK_BITS
-        elif inode.data is None and inode.names is None:
-            size = 0
-            if inode.mode & TYPE_MASK in (stat.S_IFCHR, stat.S_IFBLK):
-                place = node.rdev & 0xFFFFFFFF
-        xattr_count = (xattr_size - 8) // 4 if xattr_size else 0
-
-        if inode.compact:
-            position = inode.position + 32 + xattr_size + tail
-            pieces.append(
-                compact(
-                    layout, xattr_count, inode.mode & 0xFFFF, inode.nlink, size, 0, place, number, node.uid, node.gid, 0
-                )
-            )  # fmt: skip
+        found, redirect, digest = inode.xattrs, inode.redirect, inode.digest
+        if redirect is None or digest is None:
+            pieces.append(found.area)
         else:
-            position = inode.position + 64 + xattr_size + tail
-            seconds, nanoseconds = node.mtime
-            if rules.version == 2:
-                number = inode.position // SLOT
-                nanoseconds = 0
-            pieces.append(
-                extended(
-                    layout | 1, xattr_count, inode.mode & 0xFFFF, 0, size, place, number,
-                    node.uid, node.gid, seconds, nanoseconds, inode.nlink,
-                )
-            )  # fmt: skip
-
-        if inode.redirect is None:
-            pieces.append(inode.xattrs.area)
-        else:
-            found = inode.xattrs
-            redirect = inode.redirect
-            assert inode.digest is not None
             pieces += (
                 found.external_start,
-                inode.digest,
+                digest,
                 found.between,
-                entry_head(len(suffix), 4, len(redirect)),
+                redirect_head(len(suffix), XATTR_INDEX_TRUSTED, len(redirect)),
                 suffix,
                 redirect,
                 bytes(-(len(suffix) + len(redirect)) % 4),
                 found.after,
             )
 
+        tail = inode.tail
         if inode.names is not None:
             _directory(inode, pieces, data)
         elif inode.data is not None:
@@ -122,12 +88,40 @@ def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes
             pieces.append(UNMAPPED_CHUNK * (tail // 4))
             if inode.blocks:
                 data.append(UNMAPPED_CHUNK * MAX_CHUNKS)
+
+        position = inode.position + (compact_size if inode.compact else extended_size) + inode.xattr_size + tail
         if len(pieces) > _PIECES_JOINED:
             image.append(b"".join(pieces))
             pieces.clear()
 
     pieces += bytes(inodes_end - position), xattrs.table, bytes(data_start - inodes_end - len(xattrs.table))
     return [*image, b"".join(pieces), b"".join(data)]
+
+
+def _head(inode: Inode, number: int, first_data_block: int, version: int) -> bytes:
+    """Return the inode's own structure; ``number`` is its place in the order."""
+    node = inode.node
+    size = inode.size
+    layout = FLAT_INLINE if inode.tail else FLAT_PLAIN
+    place = first_data_block + inode.first_block if inode.blocks else 0
+    if inode.chunk_bits:
+        layout = CHUNK_BASED
+        # libcomposefs writes the chunk format over a block number, of which the upper half stays.
+        place = place & 0xFFFF0000 | inode.chunk_bits - MIN_CHUNK_BITS
+    elif inode.data is None and inode.names is None:
+        size = 0
+        if inode.mode & TYPE_MASK in (stat.S_IFCHR, stat.S_IFBLK):
+            place = node.rdev & 0xFFFFFFFF
+    mode = inode.mode & 0xFFFF
+    xattrs = (inode.xattr_size - XATTR_HEADER.size) // 4 + 1 if inode.xattr_size else 0
+    if inode.compact:
+        return COMPACT.pack(layout, xattrs, mode, inode.nlink, size, 0, place, number, node.uid, node.gid, 0)
+    seconds, nanoseconds = node.mtime
+    if version == 2:
+        number, nanoseconds = inode.position // SLOT, 0
+    return EXTENDED.pack(
+        layout | 1, xattrs, mode, 0, size, place, number, node.uid, node.gid, seconds, nanoseconds, inode.nlink
+    )
 
 
 def _directory(inode: Inode, pieces: list[bytes], data: list[bytes]) -> None:

@@ -29,9 +29,19 @@ __all__ = [
     "FLAT_INLINE",
     "FLAT_PLAIN",
     "INODES_START",
+    "MAX_CHUNKS",
+    "MAX_CHUNK_BITS",
+    "MAX_TAIL",
+    "MAX_XATTR_REFERENCES",
+    "MIN_CHUNK_BITS",
+    "REGULAR",
     "SLOT",
+    "SYMLINK",
+    "UNMAPPED_CHUNK",
     "XATTR_ENTRY",
+    "XATTR_FILTER_SEED",
     "XATTR_HEADER",
+    "XATTR_INDEX_TRUSTED",
     "XATTR_PREFIXES",
     "header_and_superblock",
 ]
@@ -72,25 +82,28 @@ MAX_CHUNKS = 1024
 UNMAPPED_CHUNK = b"\xff\xff\xff\xff"
 
 DIRENT = struct.Struct("<QHBB")  # Nid, offset of the name in the block, file type, -.
+REGULAR = 1
+SYMLINK = 7
 FILE_TYPES = {
-    stat.S_IFREG: 1,
+    stat.S_IFREG: REGULAR,
     stat.S_IFDIR: 2,
     stat.S_IFCHR: 3,
     stat.S_IFBLK: 4,
     stat.S_IFIFO: 5,
     stat.S_IFSOCK: 6,
-    stat.S_IFLNK: 7,
+    stat.S_IFLNK: SYMLINK,
 }
 MAX_TAIL = BLOCK // 2
 """A rest of more bytes than this gets a block of its own instead of a place behind the inode."""
 
 XATTR_HEADER = struct.Struct("<IB7x")  # Name filter, number of references to shared attributes.
 XATTR_ENTRY = struct.Struct("<BBH")  # Length of the name, prefix index, length of the value.
+XATTR_INDEX_TRUSTED = 4
 XATTR_PREFIXES = (
     (b"user.", 1),
     (b"system.posix_acl_access", 2),
     (b"system.posix_acl_default", 3),
-    (b"trusted.", 4),
+    (b"trusted.", XATTR_INDEX_TRUSTED),
     (b"security.", 6),
 )
 XATTR_FILTER_SEED = 0x25BBE08F

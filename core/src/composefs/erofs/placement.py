@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from composefs.erofs.layout import BLOCK, COMPACT, DIRENT, EXTENDED, INODES_START, MAX_TAIL, SLOT
+from composefs.erofs.layout import (
+    BLOCK,
+    COMPACT,
+    DIRENT,
+    EXTENDED,
+    INODES_START,
+    MAX_TAIL,
+    REGULAR,
+    SLOT,
+    SYMLINK,
+    XATTR_ENTRY,
+)
 from composefs.erofs.overlay import Inode, Rules
 from composefs.erofs.xattrs import MAX_AREA, AttributeSets
 from composefs.errors import TooLargeError
@@ -31,7 +42,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
     if rules.version < 2:
         times = {inode.node.mtime for inode in inodes}
         build_time = min(times) if rules.c else min(times, key=lambda time: (time[0] & (2**64 - 1), time[1]))
-    redirect_overhead = 4 + len(xattrs.redirect_suffix) + 3
+    redirect_overhead = XATTR_ENTRY.size + len(xattrs.redirect_suffix) + 3  # 3 to round up.
     position = INODES_START
     data_blocks = 0
     for inode in inodes:
@@ -58,7 +69,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
         elif inode.data is not None:
             size = len(inode.data)
             tail = size
-            if inode.file_type == 1:
+            if inode.file_type == REGULAR:
                 blocks, tail = divmod(size, BLOCK)
                 if tail > MAX_TAIL:
                     blocks += 1
@@ -92,7 +103,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
                         f"a symlink's target of {tail} bytes would cross a block in EROFS format 2",
                         hint="format 1 can hold it",
                     )
-        elif inode.file_type == 7:
+        elif inode.file_type == SYMLINK:
             total = head + tail
             if position // BLOCK != (position + total - 1) // BLOCK:
                 position = position + BLOCK - 1 & -BLOCK
