@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import stat
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +150,8 @@ def test_depth_costs_no_recursion_and_no_descriptors(tmp_path: Path) -> None:
         tree = scan_directory(tmp_path, SHA256)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        # pytest's own cleaning is recursive.
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
     assert sum(1 for _ in walk(tree)) == depth
 
 
