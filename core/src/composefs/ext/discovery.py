@@ -11,8 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from composefs.errors import ComposefsError, ExtensionError, FormatError, NotFoundError, PermissionDeniedError
 from composefs.ext.manifest import MAX_MANIFEST, NAME, Manifest, parse_manifest
@@ -24,8 +23,7 @@ SEARCH_VARIABLE = "COMPOSEFS_EXT_PATH"
 _BELOW = "libexec/composefs/ext"
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """One that can be run."""
 
     name: str
@@ -33,8 +31,7 @@ class Extension:
     manifest: Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One that was found.  ``reason`` says why it is not active; ``extension`` is None if it could not be read."""
 
     name: str
