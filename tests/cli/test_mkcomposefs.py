@@ -243,3 +243,28 @@ def test_an_image_is_a_function_of_its_source(source: Path, tmp_path: Path) -> N
         mkcomposefs(source, image, env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": str(number), "LC_ALL": "C"})
         digests.add(hashlib.sha256(image.read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--from-file dump - >&-", "standard output is closed"),
+        ("--from-file --print-digest dump image >&-", "standard output is closed"),
+        ("--from-file - image <&-", "standard input is closed"),
+        ("--from-file gone - 2>&-", ""),
+    ],
+)
+def test_closed_descriptors(command: str, message: str, dump: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{MKCOMPOSEFS} {command}"], cwd=dump.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert os.listdir(dump.parent) == ["dump"]
+
+
+def test_a_dump_is_a_file_and_an_image_may_be_written_without_stdout(dump: Path) -> None:
+    assert "Is a directory" in mkcomposefs("--from-file", dump.parent, "/dev/null", status=1).stderr
+    subprocess.run(["sh", "-c", f"{MKCOMPOSEFS} --from-file dump image <&- >&- 2>&-"], cwd=dump.parent, check=True)
+    assert format_of(dump.parent / "image") == 0

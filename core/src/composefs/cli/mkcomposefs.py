@@ -60,7 +60,8 @@ def main() -> int:
 def _fail(status: int, message: str) -> int:
     from composefs.cli.text import one_line
 
-    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
+    if sys.stderr is not None:  # Closed; and then print() would take standard output.
+        print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
     return status
 
 
@@ -104,7 +105,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("IMAGE is missing")
     elif image == "-" and arguments.print_digest:
         raise UsageError("--print-digest and the image cannot both go to standard output")
-    elif image == "-" and sys.stdout.isatty():
+    if sys.stdout is None and (image == "-" or arguments.print_digest or arguments.print_digest_only):
+        raise UsageError("standard output is closed")
+    if image == "-" and sys.stdout.isatty():
         raise UsageError("standard output is a terminal; redirect it, or name a file")
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError("--threads wants a positive number")
@@ -154,6 +157,8 @@ def _dump(arguments: argparse.Namespace) -> Tree:
 
     try:
         if arguments.source == "-":
+            if sys.stdin is None:
+                raise UsageError("standard input is closed")
             text = sys.stdin.buffer.read()
         else:
             with open(arguments.source, "rb") as file:
