@@ -148,6 +148,7 @@ def test_what_is_not_given_is_left_out_or_has_its_default() -> None:
         ["get", "x:y", "--source", "missing"],
         ["get", "x:y", "--expect", "XYZ"],
         ["get", "x:y", "--unknown"],
+        ["get", "x:y", "not-utf-8-\udcff"],
         ["got"],
         ["remote"],
     ],

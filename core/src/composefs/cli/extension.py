@@ -110,6 +110,8 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
             for name, value in values.items()
             if value is not None and value != ()
         }
+        for name, value in arguments.items():
+            _check_encoding(name, value)
         settings = ctx.find_object(Settings)
         assert settings is not None
         status = _run(settings, extension, manifest, arguments, as_json=as_json)
@@ -149,6 +151,16 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
     )
 
 
+def _check_encoding(name: str, value: object) -> None:
+    """Raise UsageError for bytes that are not UTF-8, in which every message to an extension is."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and not each.isascii():
+            try:
+                each.encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(f"the argument {name} is not UTF-8: {each!a}") from error
+
+
 def _run(
     settings: Settings, extension: Extension, manifest: CommandManifest, arguments: dict[str, Any], *, as_json: bool
 ) -> int:
@@ -157,10 +169,6 @@ def _run(
 
     from composefs.ext.session import RunOptions, run_extension
 
-    if settings.no_repo and manifest.repository != "none":
-        raise UsageError(
-            f"'{' '.join([extension.name, *manifest.name])}' needs a repository", hint="leave out --no-repo"
-        )
     options = RunOptions(
         verbosity=settings.verbosity,
         json=as_json,

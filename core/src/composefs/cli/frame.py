@@ -14,7 +14,7 @@ import click
 
 from composefs.errors import ComposefsError, UsageError
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "write_examples"]
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup"]
 
 
 class Example(NamedTuple):
@@ -33,19 +33,6 @@ class Entry(NamedTuple):
     hidden: bool = False
 
 
-def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
-    """Add the section Examples to a help page; command lines are never wrapped, so that they can be copied."""
-    if not examples:
-        return
-    with formatter.section("Example" if len(examples) == 1 else "Examples"):
-        for example in examples:
-            formatter.write(f"{'':{formatter.current_indent}}$ {example.command}\n")
-            if example.description:
-                formatter.indent()
-                formatter.write_text(example.description)
-                formatter.dedent()
-
-
 class Command(click.Command):
     """A command whose help ends with examples."""
 
@@ -54,9 +41,17 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write the examples; command lines are never wrapped, so that they can be copied."""
         super().format_epilog(ctx, formatter)
-        write_examples(self.examples, formatter)
+        if not self.examples:
+            return
+        with formatter.section("Example" if len(self.examples) == 1 else "Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}$ {example.command}\n")
+                if example.description:
+                    formatter.indent()
+                    formatter.write_text(example.description)
+                    formatter.dedent()
 
 
 class Group(click.Group):
@@ -87,7 +82,7 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """A group over a table of commands, and of whatever ``others`` finds for a name that is not in the table."""
+    """A group over a table of commands."""
 
     def __init__(self, *args: Any, table: Sequence[Entry], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

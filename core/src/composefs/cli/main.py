@@ -203,7 +203,8 @@ def _failure(error: BaseException) -> ComposefsError:
             return error
         case click.UsageError():
             place = error.ctx.command_path if error.ctx else PROGRAM
-            failure: ComposefsError = UsageError(error.format_message().rstrip("."), hint=f"see '{place} --help'")
+            message = error.format_message().rstrip(".")
+            failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
         case click.ClickException():
             failure = UsageError(error.format_message())
         case KeyboardInterrupt() | click.Abort():

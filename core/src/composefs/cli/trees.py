@@ -18,6 +18,7 @@ import click
 
 from composefs.digest import Algorithm
 from composefs.errors import UsageError, from_os_error
+from composefs.observe import Progress
 
 if TYPE_CHECKING:
     from composefs.observe import Observers
@@ -110,11 +111,8 @@ class _Reporting:
     """A ``store`` that says how many files it has seen."""
 
     def __init__(self, store: Callable[[int], HasId], observers: Observers, label: str) -> None:
-        from composefs.observe import Progress
-
         self._store = store
         self._observers = observers
-        self._event = Progress
         self._label = label
         self._files = 0
         self._next = time.monotonic() + REPORT_EVERY
@@ -126,12 +124,12 @@ class _Reporting:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + REPORT_EVERY
-            self._observers.progress(self._event("files", "progress", self._files, label=self._label))
+            self._observers.progress(Progress("files", "progress", self._files, label=self._label))
         return stored
 
     def finish(self) -> None:
         """Say that all files were seen."""
-        self._observers.progress(self._event("files", "done", self._files, self._files, label=self._label))
+        self._observers.progress(Progress("files", "done", self._files, self._files, label=self._label))
 
 
 def _read_dump(path: str, algorithm: Algorithm) -> Tree:
