@@ -80,6 +80,8 @@ def test_lists_longer_than_a_message_travel_in_files(core: MemoryCore) -> None:
         rows = core.object_put([{"name": name} for name in names]).result()
         ids = [row["id"] for row in rows]
         assert core.object_has([*ids, "ab" * 64]).result() == [True] * count + [False]
+        assert core.object_has(ids[:2], sizes=[1, 7]).result() == [True, False]
+        assert core.object_has(ids, sizes=[None] * count).result() == [True] * count
         stream = core.stream_put("00000000000000aa", chunks=range(count), object_refs=ids).result()
         read = core.stream_get(id=stream["id"], chunks=True, object_refs=True).result()
         assert (read.chunks, read.object_refs) == (list(range(count)), ids)

@@ -134,9 +134,13 @@ class Core(Connection):
         """Like ``object_put``, but a failed row is returned, with its ``error``; see ``errors.from_wire``."""
         return self._object_put(files, lambda answer: answer["objects"])
 
-    def object_has(self, ids: Sequence[str]) -> Pending[list[bool]]:
-        """Ask which of these objects the repository holds."""
-        params, staged = self._lists(ids=ids)
+    def object_has(self, ids: Sequence[str], sizes: Sequence[int | None] | None = None) -> Pending[list[bool]]:
+        """Ask which of these objects the repository holds.
+
+        ``sizes`` are what the objects should have, None where unknown: one of another size counts as not held (a power
+        cut may have left it short), so that it is fetched and put again.
+        """
+        params, staged = self._lists(ids=ids, sizes=sizes or ())
         decode = self._listed("present", params, many=len(ids) > self._rows)
         return self.send("object.has", params, decode=decode, staged=staged)
 

@@ -1,0 +1,266 @@
+"""The repository that ``testing.MemoryCore`` serves: the protocol's calls on dictionaries.
+
+It refuses what the core would refuse, so that an extension which gets by here has named what it stored, stored what it
+names, and published in one piece.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from composefs_ext.errors import (
+    ConflictError,
+    CorruptError,
+    ExistsError,
+    ExtError,
+    MissingObjectError,
+    NotFoundError,
+    UsageError,
+    to_wire,
+)
+from composefs_ext.fsverity import fsverity_digest
+
+__all__ = ["CALLS", "MemoryRepository"]
+
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+class MemoryRepository:
+    """Objects, streams, images and refs in dictionaries; each call takes parameters and returns a result object.
+
+    ``objects`` maps ids to contents, ``streams`` and ``images`` what has been put by id, ``stream_names``,
+    ``image_refs`` and ``refs`` what has been published.  ``staging`` is the directory of staged files.
+    """
+
+    def __init__(self, staging: Path, algorithm: str) -> None:
+        self.staging = staging
+        self.algorithm = algorithm
+        self.objects: dict[str, bytes] = {}
+        self.streams: dict[str, dict[str, Any]] = {}
+        self.images: dict[str, bytes] = {}
+        self.stream_names: dict[str, str] = {}
+        self.image_refs: dict[str, str] = {}
+        self.refs: dict[str, str] = {}
+        self.output = ""
+        """What was printed to the user's standard output."""
+
+    # Staged files and lists
+
+    def _path(self, name: str) -> Path:
+        if not name or name[0] == "." or name.startswith("core-") or not _NAME_CHARACTERS.issuperset(name):
+            raise UsageError(f"{name!r} is no name for a staged file")
+        return self.staging / name
+
+    def take(self, name: str) -> bytes:
+        """Return a staged file's content and remove it."""
+        data = self._read(name)
+        self._path(name).unlink()
+        return data
+
+    def _read(self, name: str) -> bytes:
+        path = self._path(name)
+        if not path.is_file() or path.is_symlink():
+            raise NotFoundError(f"there is no staged file {name!r}")
+        return path.read_bytes()
+
+    def _write(self, name: str, data: bytes) -> None:
+        if self._path(name).exists():
+            raise ExistsError(f"there is a staged file {name!r} already")
+        self._path(name).write_bytes(data)
+
+    def _list(self, params: dict[str, Any], key: str) -> list[Any]:
+        if f"{key}_file" in params:
+            return [json.loads(line) for line in self._read(params[f"{key}_file"]).splitlines()]
+        return list(params.get(key, ()))
+
+    def _give(self, params: dict[str, Any], key: str, rows: Iterable[Any]) -> dict[str, Any]:
+        rows = list(rows)
+        if f"{key}_into" not in params:
+            return {key: rows}
+        self._write(params[f"{key}_into"], b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        return {}
+
+    # The calls
+
+    def _object_put(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._give(params, "objects", [self._put_row(row) for row in self._list(params, "files")])
+
+    def _put_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            data = self._read(row["name"])
+            digest = fsverity_digest(data, self.algorithm)
+            if row.get("size", len(data)) != len(data) or row.get("expect", digest) != digest:
+                raise CorruptError(f"staged file {row['name']!r} is not what was expected")
+        except ExtError as error:
+            return {"error": to_wire(error)}
+        self._path(row["name"]).unlink()
+        stored = "present" if digest in self.objects else "moved"
+        self.objects[digest] = data
+        return {"id": digest, "size": len(data), "stored": stored}
+
+    def _object_has(self, params: dict[str, Any]) -> dict[str, Any]:
+        ids = self._list(params, "ids")
+        sizes = self._list(params, "sizes") or [None] * len(ids)
+        stored = ((self.objects.get(digest), size) for digest, size in zip(ids, sizes, strict=True))
+        present = [data is not None and size in (None, len(data)) for data, size in stored]
+        return self._give(params, "present", present)
+
+    def _object_get(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._need([params["id"]])
+        self._write(params["into"], self.objects[params["id"]])
+        return {"size": len(self.objects[params["id"]])}
+
+    def _stream_put(self, params: dict[str, Any]) -> dict[str, Any]:
+        parts = {key: self._list(params, key) for key in ("chunks", "object_refs", "named_refs")}
+        inline = self._read(params["inline"]) if "inline" in params else b""
+        self._need([*parts["object_refs"], *(digest for _, digest in parts["named_refs"])])
+        if -sum(chunk for chunk in parts["chunks"] if chunk < 0) != len(inline):
+            raise UsageError("the chunks do not add up to the inline bytes")
+        if any(chunk >= len(parts["object_refs"]) for chunk in parts["chunks"]):
+            raise UsageError("a chunk names an object reference that is not in the list")
+        stream = {"content_type": params["content_type"], "inline": inline, **parts}
+        digest = fsverity_digest(repr(sorted(stream.items())).encode(), self.algorithm)
+        self.streams[digest] = stream
+        return {"id": digest, "size": len(self._reassemble(stream))}
+
+    def _stream_get(self, params: dict[str, Any]) -> dict[str, Any]:
+        digest = self._stream_id(params)
+        stream = self.streams[digest]
+        if "inline_into" in params:
+            self._write(params["inline_into"], stream["inline"])
+        for key in ("chunks", "object_refs"):
+            if f"{key}_into" in params:
+                self._give(params, key, stream[key])
+        return {
+            "id": digest,
+            "content_type": stream["content_type"],
+            "size": len(self._reassemble(stream)),
+            **self._give(params, "named_refs", stream["named_refs"]),
+        }
+
+    def _stream_cat(self, params: dict[str, Any]) -> dict[str, Any]:
+        data = self._reassemble(self.streams[self._stream_id(params)])
+        if params.get("stdout"):
+            self.output += data.decode("latin-1")
+        else:
+            self._write(params["into"], data)
+        return {"size": len(data)}
+
+    def _stream_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        rows = (
+            {"name": name, "id": digest}
+            for name, digest in sorted(self.stream_names.items())
+            if name.startswith(params.get("prefix", ""))
+            and params.get("content_type", self.streams[digest]["content_type"]) == self.streams[digest]["content_type"]
+        )
+        return self._give(params, "streams", rows)
+
+    def _image_put(self, params: dict[str, Any]) -> dict[str, Any]:
+        answer = self._image_digest(params)
+        if params.get("expect", answer["id"]) != answer["id"]:
+            raise CorruptError(f"the image is {answer['id']}, expected was {params['expect']}")
+        self.images[answer["id"]] = self._read(params["dump"])
+        return answer
+
+    def _image_digest(self, params: dict[str, Any]) -> dict[str, Any]:
+        dump = self._read(params["dump"])
+        digests = (line.split(b" ")[10] for line in dump.splitlines())
+        self._need([digest.decode() for digest in digests if digest != b"-"])
+        return {"id": fsverity_digest(dump, self.algorithm), "size": len(dump)}
+
+    def _publish(self, params: dict[str, Any]) -> dict[str, Any]:
+        names, refs = dict(self.stream_names), dict(self.refs)
+        answer: dict[str, Any] = {"streams": [], "images": [], "refs": [], "remove_refs": []}
+        for row in self._list(params, "streams"):
+            previous = names.get(row["name"])
+            self._need([row["id"]])
+            _check_expect(row, previous)
+            choice = row.get("if_exists", "fail")
+            if previous not in (None, row["id"]) and choice == "fail":
+                raise ExistsError(f"there is a stream {row['name']!r} already")
+            if previous is None or choice == "replace":
+                names[row["name"]] = row["id"]
+            answer["streams"].append({"name": row["name"], "id": names[row["name"]], "previous": previous})
+        images = self._list(params, "images")
+        for row in images:
+            if row["id"] not in self.images:
+                raise MissingObjectError(f"there is no image {row['id']}")
+            answer["images"].append({"id": row["id"]})
+        for row in self._list(params, "refs"):
+            _check_expect(row, refs.get(row["name"]))
+            if row["target"] not in names:
+                raise NotFoundError(f"there is no stream {row['target']!r} for the ref {row['name']!r}")
+            answer["refs"].append({"name": row["name"], "previous": refs.get(row["name"])})
+            refs[row["name"]] = row["target"]
+        for row in self._list(params, "remove_refs"):
+            name = row if isinstance(row, str) else row["name"]
+            if name not in refs:
+                raise NotFoundError(f"there is no ref {name!r}")
+            answer["remove_refs"].append({"name": name, "previous": refs.pop(name)})
+        self.stream_names, self.refs = names, refs
+        self.image_refs.update({row["ref"]: row["id"] for row in images if "ref" in row})
+        return answer
+
+    def _ref_get(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["name"] not in self.refs:
+            raise NotFoundError(f"there is no ref {params['name']!r}")
+        return self._ref_row(params["name"])
+
+    def _ref_list(self, params: dict[str, Any]) -> dict[str, Any]:
+        rows = (self._ref_row(name) for name in sorted(self.refs) if name.startswith(params.get("prefix", "")))
+        return self._give(params, "refs", rows)
+
+    # Lookups
+
+    def _ref_row(self, name: str) -> dict[str, Any]:
+        return {"name": name, "target": self.refs[name], "id": self.stream_names[self.refs[name]]}
+
+    def _stream_id(self, params: dict[str, Any]) -> str:
+        if "id" in params:
+            digest = params["id"]
+        else:
+            name = self._ref_get({"name": params["ref"]})["target"] if "ref" in params else params["name"]
+            digest = self.stream_names.get(name)
+        if digest not in self.streams:
+            raise NotFoundError(f"there is no such stream: {params}")
+        return str(digest)
+
+    def _need(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            if digest not in self.objects and digest not in self.streams and digest not in self.images:
+                raise MissingObjectError(f"object {digest} is not in the repository", subject=digest)
+
+    def _reassemble(self, stream: dict[str, Any]) -> bytes:
+        data, position = bytearray(), 0
+        for chunk in stream["chunks"]:
+            if chunk >= 0:
+                data += self.objects[stream["object_refs"][chunk]]
+            else:
+                data += stream["inline"][position : position - chunk]
+                position -= chunk
+        return bytes(data)
+
+
+def _check_expect(row: dict[str, Any], previous: str | None) -> None:
+    if "expect" in row and row["expect"] != previous:
+        raise ConflictError(f"{row['name']!r} is {previous}, expected was {row['expect']}")
+
+
+CALLS = {
+    "object.put": MemoryRepository._object_put,
+    "object.has": MemoryRepository._object_has,
+    "object.get": MemoryRepository._object_get,
+    "stream.put": MemoryRepository._stream_put,
+    "stream.get": MemoryRepository._stream_get,
+    "stream.cat": MemoryRepository._stream_cat,
+    "stream.list": MemoryRepository._stream_list,
+    "image.put": MemoryRepository._image_put,
+    "image.digest": MemoryRepository._image_digest,
+    "publish": MemoryRepository._publish,
+    "ref.get": MemoryRepository._ref_get,
+    "ref.list": MemoryRepository._ref_list,
+}
+"""The calls by their names on the wire."""
