@@ -35,7 +35,9 @@ echo "branch demo/main is commit $(cat "$work/commit")"
 
 say "A composefs repository (without fs-verity, so that it works on any file system), and the first pull"
 show cfsctl init --insecure "$work/repo"
-show cfsctl --repo "$work/repo" ostree pull "$url" demo/main
+# Bars on a terminal; elsewhere nothing is shown unless asked for.
+[ -t 2 ] && progress=auto || progress=plain
+show cfsctl --repo "$work/repo" --progress "$progress" ostree pull "$url" demo/main
 
 say "Again: everything is there already"
 show cfsctl --repo "$work/repo" ostree pull "$url" demo/main

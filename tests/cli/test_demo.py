@@ -16,6 +16,7 @@ def test_the_demo_pulls_pulls_nothing_and_leaves_nothing(environment: Path) -> N
     first, second = [line for line in text.splitlines() if line.startswith("objects ")]
     assert not first.startswith("objects 0 metadata + 0 files")
     assert "0 metadata + 0 files fetched" in second
+    assert "files: done" in done.stderr
     for word in ("commit  ", "verity  ", "image   ", "tagged  demo/main"):
         assert text.count(f"\n{word}") >= 2, word
     assert r"/usr/share/gr\xc3\xbc\xc3\x9fe=\\ " in text
