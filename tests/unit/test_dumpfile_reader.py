@@ -91,6 +91,12 @@ def test_what_is_ignored_by_type() -> None:
     assert not node(b"/a 0 100644 1 0 0 0 0.0 - - " + DIGEST).external
 
 
+def test_only_devices_have_a_device_number() -> None:
+    assert node(b"/a 0 100644 1 0 0 5 0.0 - - -").rdev == 0
+    assert node(b"/a 0 20644 1 0 0 5 0.0 - - -").rdev == 5
+    assert node(b"/a 0 60644 1 0 0 5 0.0 - - -", strict=True).rdev == 5
+
+
 def test_the_last_of_equal_attributes_and_a_space_at_the_end() -> None:
     assert node(b"/a 0 100644 1 0 0 0 0.0 - - - user.k=1 user.k=2 ").xattrs == {b"user.k": b"2"}
     assert node(b"/a 0 100644 1 0 0 0 0.0 - - - ").xattrs == {}
@@ -233,6 +239,7 @@ def test_bad_roots(text: bytes, message: str) -> None:
     [
         (b"/a 0 100644 1 0 0 5 0.0 - - -", "only a device has an RDEV"),
         (b"/a 0 10644 1 0 0 5 0.0 - - -", "only a device has an RDEV"),
+        (b"/a 0 40755 1 0 0 5 0.0 - - -", "only a device has an RDEV"),
         (b"/a 5 120777 1 0 0 0 0.0 target - -", "SIZE is 5, but the symlink's target has 6 bytes"),
         (b"/a 6 120777 1 0 0 0 0.0 target target -", "a symlink has no CONTENT"),
     ],

@@ -41,6 +41,7 @@ C_MAX_XATTRS = 32767
 _MAX_U32 = 2**32 - 1
 _MAX_U64 = 2**64 - 1
 _TYPES = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK))
+_DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
 _MTIME = re.compile(rb"(-?)([0-9]{1,19})\.([0-9]{1,19})")
 _OCTAL = re.compile(rb"[0-7]{1,22}")
 _DOTS = (b".", b"..")
@@ -184,11 +185,15 @@ class _Parser:
         if digest != b"-":
             node.digest = self.digest(digest)
         kind = mode & TYPE_MASK
+        if rdev and kind not in _DEVICES:
+            if self.strict:
+                raise _BadLineError("only a device has an RDEV")
+            node.rdev = 0
         if kind == stat.S_IFDIR:
             node.children = {}
             node.payload = node.content = node.digest = None
             self.directories[head + b"/" + name if name else b""] = node
-        elif kind != stat.S_IFREG or node.content is not None or (rdev and self.strict):
+        elif kind != stat.S_IFREG or node.content is not None:
             self.check_kind(node, kind)
         children[name] = node
 
@@ -204,8 +209,6 @@ class _Parser:
             node.size = len(node.payload)
         elif node.content is not None and len(node.content) > MAX_CONTENT:
             raise _BadLineError(f"CONTENT has {len(node.content)} bytes, more than {MAX_CONTENT}")
-        if self.strict and node.rdev and kind not in (stat.S_IFBLK, stat.S_IFCHR):
-            raise _BadLineError("only a device has an RDEV")
         if kind != stat.S_IFREG:
             node.content = node.digest = None
 
@@ -319,7 +322,7 @@ def _mode(text: bytes) -> int:
     mode = int(digits, 8)
     if mode & TYPE_MASK not in _TYPES or mode > _MAX_U32:
         raise _BadLineError(f"MODE {text[:40]!r} has no known file type")
-    if digits is text or len(digits) == len(text):
+    if len(digits) == len(text):
         return mode
     if mode & TYPE_MASK == stat.S_IFDIR:
         raise _BadLineError("a directory cannot be a hard link")
