@@ -28,13 +28,11 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
+from composefs import zstdframe
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
 from composefs.errors import FormatError, TooLargeError
-
-if TYPE_CHECKING:
-    from zstandard import ZstdCompressionObj, ZstdDecompressionReader
 
 __all__ = ["MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
 
@@ -50,9 +48,7 @@ PIECE = 1 << 18
 """The most inline bytes that a reader hands out, and a writer takes in, at once."""
 
 _MAX_SIZE = (1 << 63) - 1
-_BLOCK_HEADER_SIZE = 3
 _MAX_NAMED_REFS_SIZE = 64 << 20
-_MAX_WINDOW = 8 << 20  # composefs-rs uses 2 MiB; RFC 8878, section 3.1.1.1.2, recommends that decoders support 8 MiB
 
 _NO_NAMED_REFS = bytes.fromhex("28b52ffd2000010000")  # an empty frame, as composefs-rs writes it
 
@@ -149,15 +145,8 @@ def _compress_names(names: list[tuple[bytes, int]]) -> bytes:
     records = b"".join([b"%d:%s\0" % (index, name) for name, index in names])
     if len(records) > _MAX_NAMED_REFS_SIZE:
         raise TooLargeError("the names of the stream's references are too long")
-    compressor = _compressor()
+    compressor = zstdframe.compressor()
     return compressor.compress(records) + compressor.flush()
-
-
-def _compressor() -> ZstdCompressionObj:
-    import zstandard
-
-    # A compression object is not told the size, so the frame has none.  Level 3 means a window of 2 MiB then.
-    return zstandard.ZstdCompressor(level=3, write_content_size=False, write_checksum=False).compressobj()
 
 
 def _write_chunks(
@@ -167,7 +156,7 @@ def _write_chunks(
     object_refs: Sequence[str],
     object_size: Callable[[str], int],
 ) -> int:
-    compressor = _compressor()
+    compressor = zstdframe.compressor()
     size = 0
     pending = 0
     buffer: list[bytes] = []
@@ -316,7 +305,7 @@ class Reader:
         """The named references, (name, id), in the order of their indexes; each call reads them anew."""
         ids = self._references(self._stream_refs)
         start = self._names[0]
-        with self._decompress(self._names) as frame:
+        with zstdframe.open_frame(self._read, *self._names) as frame:
             records = frame.read(_MAX_NAMED_REFS_SIZE + 1)
         if len(records) > _MAX_NAMED_REFS_SIZE:
             raise FormatError("the named references are too long", offset=start)
@@ -347,7 +336,7 @@ class Reader:
         inline = 0
         external = False
         after_inline = False
-        with self._decompress(self._stream) as frame:
+        with zstdframe.open_frame(self._read, *self._stream) as frame:
             while number_bytes := frame.read(_NUMBER.size):
                 if len(number_bytes) < _NUMBER.size:
                     raise FormatError("the stream ends inside a number", offset=start)
@@ -374,76 +363,3 @@ class Reader:
                     yield -len(data), data
         if not external and inline != self.size:
             raise FormatError(f"the stream has {inline} bytes, its size says {self.size}", offset=start)
-
-    def _decompress(self, where: tuple[int, int]) -> BinaryIO:
-        import zstandard
-
-        start, end = where
-        _check_frame(self._read, start, end)
-        source = io.BufferedReader(_Part(self._read, start, end), 1 << 16)
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        return io.BufferedReader(_Frame(decompressor.stream_reader(source), start), PIECE)
-
-
-class _Part(io.RawIOBase):
-    """A range of a splitstream as a file."""
-
-    def __init__(self, read: Callable[[int, int], bytes], start: int, end: int) -> None:
-        self._read = read
-        self._position = start
-        self._end = end
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._read(self._position, min(len(buffer), self._end - self._position))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-class _Frame(io.RawIOBase):
-    """The content of a zstd frame, whose errors are FormatErrors."""
-
-    def __init__(self, reader: ZstdDecompressionReader, start: int) -> None:
-        self._reader = reader
-        self._start = start
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        import zstandard
-
-        try:
-            return self._reader.readinto(buffer)
-        except zstandard.ZstdError as error:
-            raise FormatError(f"zstd: {error}", offset=self._start) from error
-
-
-def _check_frame(read: Callable[[int, int], bytes], start: int, end: int) -> None:
-    """Check that a range is one complete zstd frame, from the headers of its blocks (RFC 8878, section 3.1.1).
-
-    The decompressor's own reader ends silently where its input does, and ignores what follows the frame.
-    """
-    head = read(start, min(18, end - start))
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        raise FormatError("no zstd frame", offset=start)
-    descriptor = head[4]
-    single_segment = descriptor >> 5 & 1
-    if descriptor & 3:
-        raise FormatError("the zstd frame needs a dictionary", offset=start)
-    content_size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
-    position = start + 5 + (1 - single_segment) + content_size_bytes
-    last = False
-    while not last:
-        if end - position < _BLOCK_HEADER_SIZE:
-            raise FormatError("the zstd frame is cut off", offset=position)
-        block = int.from_bytes(read(position, _BLOCK_HEADER_SIZE), "little")
-        last = bool(block & 1)
-        run_length_encoded = block >> 1 & 3 == 1
-        position += _BLOCK_HEADER_SIZE + (1 if run_length_encoded else block >> 3)
-    position += 4 if descriptor & 4 else 0  # a checksum
-    if position != end:
-        raise FormatError("the zstd frame does not end where its range does", offset=min(position, end))
