@@ -4,8 +4,9 @@ The next pull, of whatever commit, takes from it what the core still holds, and 
 from then on the commit's stream knows the same.  One pull at a time uses the file; another one does without.
 
 A record is file id (32 bytes), size of the content's composefs id in hexadecimal digits (u8, 0 for inline content),
-that id, size of the data (u32), the data (head and inline content), CRC-32 of all this.  A record that is cut short
-or does not fit its CRC ends the file.
+that id, size of the data (u32), the data (head and inline content), CRC-32 of all this.  A record that is cut short or
+does not fit its CRC ends the file.  The file begins with the kernel's boot id: after a power cut, an object that was not yet
+published may be there with the right size and wrong bytes, so that nothing noted before counts.
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from composefs_ext import Core
-
 __all__ = ["Cache", "read_records", "record"]
 
 _FILE_NAME = "files-1"
 _MAX_SIZE = 512 << 20
+_BOOT_ID_SIZE = 37
 
 
 def record(file_id: bytes, entry: Entry) -> bytes:
@@ -63,29 +63,29 @@ class Cache:
         self._files = files
 
     @classmethod
-    def open(cls, core: Core) -> Cache | None:
-        """Open the core's cache and forget what the core no longer has; None if there is none that can be used now."""
-        if core.cache is None:
+    def open(cls, directory: str | None) -> Cache | None:
+        """Open the file in the core's cache directory; None if there is none that can be used now."""
+        if directory is None:
             return None
         try:
-            file = open(os.path.join(core.cache, _FILE_NAME), "a+b")  # noqa: SIM115  close() does
+            file = open(os.path.join(directory, _FILE_NAME), "a+b")  # noqa: SIM115  close() does
         except OSError:
             return None  # a cache is never worth an error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            boot = _boot_id()
             file.seek(0)
-            files, good = read_records(file.read(_MAX_SIZE))
-            file.truncate(good)
+            files: dict[bytes, Entry] = {}
+            good = 0
+            if file.read(len(boot)) == boot:
+                files, good = read_records(file.read(_MAX_SIZE))
+            file.truncate(len(boot) + good if good else 0)
+            if not good:
+                file.write(boot)
         except OSError:
             file.close()
             return None
-        contents = [entry.content for entry in files.values() if entry.content is not None]
-        present = set()
-        if contents:
-            answers = core.object_has(contents).result()
-            present = {content for content, is_present in zip(contents, answers, strict=True) if is_present}
-        kept = {key: entry for key, entry in files.items() if entry.content is None or entry.content in present}
-        return cls(file, kept)
+        return cls(file, files)
 
     def get(self, object_id: bytes) -> Entry | None:
         """Return a file that an interrupted pull had fetched."""
@@ -103,3 +103,9 @@ class Cache:
     def close(self) -> None:
         """Write what is still in memory and let other pulls use the file."""
         self._file.close()
+
+
+def _boot_id() -> bytes:
+    """Return what tells this run of the kernel from all others."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(_BOOT_ID_SIZE)

@@ -21,8 +21,9 @@ Format: composefs-rs 0.9.0, which reads these streams and whose streams this mod
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
+from mmap import mmap
 from typing import BinaryIO, NamedTuple
 
 from composefs_ext.errors import FormatError
@@ -46,6 +47,7 @@ STREAM_PREFIX = "ostree-commit-"
 _FIXED = 8 + 256 * 4
 _ROW = 12
 _INLINE = 0xFFFFFFFF
+_PADDING = [bytes(-size & 7) for size in range(8)]
 
 
 class Entry(NamedTuple):
@@ -69,25 +71,23 @@ def write(out: BinaryIO, commit: bytes, entries: Mapping[bytes, Entry]) -> tuple
     """Write a commit's objects, by id, as a stream's inline bytes; return their number and the object references."""
     ids = sorted(entries)
     buckets = [0] * 256
-    for object_id in ids:
-        buckets[object_id[0]] += 1
     references: dict[str, int] = {}
-    rows = []
+    rows: list[int] = []
+    data: list[bytes] = []
     position = 0
     for object_id in ids:
-        data, content = entries[object_id]
-        number = _INLINE if content is None else references.setdefault(content, len(references))
-        rows.append(struct.pack("<III", position >> 3, len(data), number))
-        position += (len(data) + 7) & ~7
+        buckets[object_id[0]] += 1
+        part, content = entries[object_id]
+        size = len(part)
+        rows += (position >> 3, size, _INLINE if content is None else references.setdefault(content, len(references)))
+        data += (part, _PADDING[size & 7])
+        position += (size + 7) & ~7
     if position >> 3 > 0xFFFFFFFF:
         raise FormatError(f"commit {commit.hex()} has more metadata than a commit's stream can hold (32 GiB)")
     out.write(struct.pack("<II256I", ids.index(commit), 0, *accumulate(buckets)))
-    out.write(b"".join(ids))
-    out.write(b"".join(rows))
-    for object_id in ids:
-        data = entries[object_id].data
-        out.write(data)
-        out.write(bytes(-len(data) % 8))
+    out.writelines(ids)
+    out.write(struct.pack(f"<{len(rows)}I", *rows))
+    out.writelines(data)
     return _FIXED + (ID_SIZE + _ROW) * len(ids) + position, list(references)
 
 
@@ -98,51 +98,31 @@ class CommitStream:
     under which they stand is for the reader of that object to check.
     """
 
-    def __init__(self, inline: bytes | memoryview, references: list[str]) -> None:
+    def __init__(self, inline: bytes | mmap, references: list[str]) -> None:
         """``references`` are the stream's object references; raise FormatError if the table is inconsistent."""
-        self._view = memoryview(inline)
-        self.references = references
-        if len(self._view) < _FIXED:
+        if len(inline) < _FIXED:
             raise FormatError("a commit's stream is shorter than its table")
-        self._commit, flags, *self._buckets = struct.unpack_from("<II256I", self._view)
-        count = self._buckets[255]
+        self._inline = inline
+        self._references = references
+        commit, flags, *buckets = struct.unpack_from("<II256I", inline)
+        count = buckets[255]
         self._rows = _FIXED + ID_SIZE * count
         self._data = self._rows + _ROW * count
-        if flags or self._buckets != sorted(self._buckets) or self._data > len(self._view) or self._commit >= count:
+        if flags or buckets != sorted(buckets) or self._data > len(inline) or commit >= count:
             raise FormatError("a commit's stream has an inconsistent table")
-        self.count: int = count
-
-    @property
-    def commit(self) -> bytes:
+        ids = [inline[start : start + ID_SIZE] for start in range(_FIXED, self._rows, ID_SIZE)]
+        # The buckets are for programs that look up a few ids; for all of them a dictionary costs a quarter.
+        self._index = {object_id: index for index, object_id in enumerate(ids)}
+        self.commit: bytes = ids[commit]
         """The id of the commit."""
-        return self._id(self._commit)
-
-    def ids(self) -> Iterable[bytes]:
-        """Return all ids, in table order."""
-        return map(self._id, range(self.count))
 
     def get(self, object_id: bytes) -> Entry | None:
         """Return an object, or None if the commit does not have it."""
-        first = object_id[0]
-        low = self._buckets[first - 1] if first else 0
-        high = self._buckets[first]
-        while low < high:
-            middle = (low + high) // 2
-            if self._id(middle) < object_id:
-                low = middle + 1
-            else:
-                high = middle
-        if low < self._buckets[first] and self._id(low) == object_id:
-            return self._entry(low)
-        return None
-
-    def _id(self, index: int) -> bytes:
-        start = _FIXED + ID_SIZE * index
-        return bytes(self._view[start : start + ID_SIZE])
-
-    def _entry(self, index: int) -> Entry:
-        offset, length, number = struct.unpack_from("<III", self._view, self._rows + _ROW * index)
+        index = self._index.get(object_id)
+        if index is None:
+            return None
+        offset, length, number = struct.unpack_from("<III", self._inline, self._rows + _ROW * index)
         start = self._data + 8 * offset
-        if start + length > len(self._view) or (number != _INLINE and number >= len(self.references)):
-            raise FormatError(f"object {self._id(index).hex()} lies outside of its commit's stream")
-        return Entry(bytes(self._view[start : start + length]), None if number == _INLINE else self.references[number])
+        if start + length > len(self._inline) or (number != _INLINE and number >= len(self._references)):
+            raise FormatError(f"object {object_id.hex()} lies outside of its commit's stream")
+        return Entry(self._inline[start : start + length], None if number == _INLINE else self._references[number])

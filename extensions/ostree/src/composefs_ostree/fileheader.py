@@ -23,7 +23,7 @@ from composefs_ext.errors import FormatError
 from composefs_ostree.gvariant import offset_size
 from composefs_ostree.objects import Xattrs, parse_xattrs
 
-__all__ = ["MAX_HEAD", "PREFIX_SIZE", "FileHead", "checksum_header", "head_size", "parse_head"]
+__all__ = ["MAX_HEAD", "PREFIX_SIZE", "FileHead", "checksum_header", "content_size", "head_size", "parse_head"]
 
 PREFIX_SIZE = 8
 MAX_HEAD = 1 << 20
@@ -35,6 +35,11 @@ _S_IFMT = 0o170000
 _S_IFREG = 0o100000
 _S_IFLNK = 0o120000
 _PERMISSIONS = 0o7777
+
+
+def content_size(head: bytes) -> int:
+    """Return the content's size, without looking at the rest of the head."""
+    return int.from_bytes(head[PREFIX_SIZE : PREFIX_SIZE + 8], "big")
 
 
 class FileHead(NamedTuple):

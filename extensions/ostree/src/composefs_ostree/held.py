@@ -1,4 +1,4 @@
-"""Commits that the composefs repository holds: finding, reading, and using them as bases of a pull."""
+"""Commits that the composefs repository holds: finding and reading them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from composefs_ostree.names import ID_SIZE, is_commit_id
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Stream
-    from composefs_ostree.commit_stream import Entry
 
-__all__ = ["REF_DIRECTORY", "Base", "commit_of_stream", "find_stream", "image_of", "open_commit", "ref_name"]
+__all__ = ["REF_DIRECTORY", "commit_of_stream", "find_stream", "image_of", "open_commit", "ref_name"]
 
 REF_DIRECTORY = "ostree"
 _SHORTEST_PREFIX = 4
@@ -69,7 +68,7 @@ def open_commit(core: Core, name: str) -> tuple[CommitStream, Stream]:
         raise CorruptError(f"stream {name} is not laid out as an ostree commit")
     path = core.staging.path_of(stream.inline)
     with open(path, "rb") as file:
-        inline = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        inline = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     os.unlink(path)
     commit = CommitStream(inline, stream.object_refs)
     if stream_name(commit.commit) != name:
@@ -80,19 +79,3 @@ def open_commit(core: Core, name: str) -> tuple[CommitStream, Stream]:
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
     return next((ref for name, ref in stream.named_refs if name == IMAGE_REF), None)
-
-
-class Base:
-    """A held commit from which a pull takes what it would otherwise fetch."""
-
-    def __init__(self, core: Core, name: str) -> None:
-        """Open a stream by name and ask the core which of its objects are still there; raise NotFoundError."""
-        self._commit, _ = open_commit(core, name)
-        references = self._commit.references
-        present = core.object_has(references).result() if references else []
-        self._missing = {reference for reference, is_present in zip(references, present, strict=True) if not is_present}
-
-    def get(self, object_id: bytes) -> Entry | None:
-        """Return an object of which everything is here.  Whether it has its id is for the caller to check."""
-        entry = self._commit.get(object_id)
-        return None if entry is None or entry.content in self._missing else entry

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from heapq import heappop, heappush
-from random import random
 from time import monotonic
 
 import pycurl
@@ -186,7 +185,7 @@ class HttpTransport:
 
     def _repeat(self, fetch: Fetch) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
-        delay = self._retry_seconds * 2 ** (fetch.attempts - 1) * (1 + random() / 4)  # noqa: S311  nobody gains by guessing it
+        delay = self._retry_seconds * 2 ** (fetch.attempts - 1) * (1 + os.urandom(1)[0] / 1024)
         self._sequence += 1
         heappush(self._later, (monotonic() + delay, self._sequence, fetch))
 

@@ -2,8 +2,8 @@
 
 It fetches and checks metadata itself, walks it, deals the files that dirtrees name to worker processes, and gives
 what they stage to the core, all at the same time in one loop around one ``select``.  The core is busy from the first
-file on. What the composefs repository already holds (a base commit, or the cache of an interrupted pull) is not
-fetched.
+file on.  What is held already (a base commit, or the cache of an interrupted pull) is not fetched, once the core has
+confirmed that it is still there.
 
 How far each side may run ahead is bounded: hand-overs to workers stop while more than ``STAGED_BYTES`` of staged
 files have no answer yet, and at most ``PUTS`` calls are on their way.  What is kept in memory is metadata: about 2 KB
@@ -17,6 +17,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, TooLargeError
 from composefs_ostree.commit_stream import Entry
+from composefs_ostree.fileheader import content_size
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
 from composefs_ostree.transport import Fetch, bad_object, wait
@@ -41,14 +42,16 @@ if TYPE_CHECKING:
             """Return the object if everything of it is here."""
 
 
-__all__ = ["METADATA_REQUESTS", "Pull"]
+__all__ = ["Pull"]
 
-METADATA_REQUESTS = 32
 PUTS = 4
 PUT_FILES = 128
 """``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
 
 STAGED_BYTES = 64 << 20
+CONFIRM_FILES = 1000
+"""Held files in one ``object.has``: as many ids as fit a message."""
+
 _MAX_TOTAL_METADATA = 256 << 20
 
 
@@ -99,6 +102,8 @@ class Pull:
         self._to_fetch: deque[bytes] = deque()
         self._requested: set[bytes] = set()
         self._workers: list[Worker] = []
+        self._to_confirm: list[tuple[bytes, Entry, int]] = []
+        self._confirming: deque[tuple[Pending[list[bool]], list[tuple[bytes, Entry, int]]]] = deque()
         self._to_put: deque[Row] = deque()
         self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
         self._staged_bytes = 0
@@ -124,6 +129,8 @@ class Pull:
         return not (
             self._metadata_left
             or self._to_fetch
+            or self._to_confirm
+            or self._confirming
             or self._to_put
             or self._puts
             or any(worker.outstanding for worker in self._workers)
@@ -134,10 +141,11 @@ class Pull:
         for fetch in self._transport.step():
             assert isinstance(fetch, MetadataFetch)
             self._take_metadata(fetch)
+        self._take_answers()
+        self._confirm()
         self._deal()
         self._put()
-        self._take_answers()  # sending may have read some already
-        if self._is_done():
+        if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
         by_fd = {worker.fileno(): worker for worker in self._workers}
         ready = wait(self._transport, [self._core.fileno(), *by_fd])
@@ -222,11 +230,23 @@ class Pull:
     def _want_file(self, file_id: bytes) -> None:
         for source in self._held:
             entry = source.get(file_id)
-            if entry is not None:
-                self._count(len(entry.data))
+            if entry is None:
+                continue
+            self._count(len(entry.data))
+            if entry.content is None:
                 self._files[file_id] = entry
-                return
+            else:
+                self._to_confirm.append((file_id, entry, content_size(entry.data)))
+            return
         self._to_fetch.append(file_id)
+
+    def _confirm(self) -> None:
+        """Ask the core whether it still has the content of held files, while metadata is on its way."""
+        while len(self._to_confirm) >= CONFIRM_FILES or (self._to_confirm and not self._metadata_left):
+            files = self._to_confirm[:CONFIRM_FILES]
+            del self._to_confirm[:CONFIRM_FILES]
+            ids = [entry.content for _, entry, _ in files if entry.content is not None]
+            self._confirming.append((self._core.object_has(ids, [size for _, _, size in files]), files))
 
     def _deal(self) -> None:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
@@ -259,7 +279,17 @@ class Pull:
             files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged in rows]
             self._puts.append((self._core.object_put(files), rows))
 
+    def _has_answers(self) -> bool:
+        return any(waiting and waiting[0][0].done for waiting in (self._puts, self._confirming))
+
     def _take_answers(self) -> None:
+        while self._confirming and self._confirming[0][0].done:
+            confirmed, files = self._confirming.popleft()
+            for (file_id, entry, _), is_present in zip(files, confirmed.result(), strict=True):
+                if is_present:
+                    self._files[file_id] = entry
+                else:
+                    self._to_fetch.append(file_id)
         while self._puts and self._puts[0][0].done:
             pending, rows = self._puts.popleft()
             for (file_id, data, size, _), stored in zip(rows, pending.result(), strict=True):

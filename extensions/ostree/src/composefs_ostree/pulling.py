@@ -6,15 +6,11 @@ commit's stream in place, only the ref is written.
 
 from __future__ import annotations
 
-import gc
-
-from composefs_ext.errors import ConflictError, ExtError, NotFoundError
-from composefs_ostree.cache import Cache
-from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, inline_limit, stream_name, write
-from composefs_ostree.held import Base, find_stream, image_of, open_commit, ref_name
+from composefs_ext.errors import ConflictError, NotFoundError
+from composefs_ostree.commit_stream import stream_name
+from composefs_ostree.held import find_stream, image_of, open_commit, ref_name
 from composefs_ostree.names import is_commit_id
 from composefs_ostree.remote import check_bindings, check_mode, fetch_commit, resolve
-from composefs_ostree.tree import load, load_commit, write_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +19,13 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.rows import ImageName, RefUpdate, StreamName
-    from composefs_ostree.objects import Commit
+    from composefs_ostree.summary import SummaryRef
     from composefs_ostree.transport import Transport
 
-__all__ = ["DIGEST_SIZES", "pull", "wants_nul"]
+__all__ = ["pull", "wants_nul"]
 
-DIGEST_SIZES = {"sha256": 32, "sha512": 64}
+METADATA_REQUESTS = 32
+"""Requests for metadata under way at a time; a worker has as many again as it says, for content."""
 
 
 def wants_nul(request: Request) -> bool:
@@ -38,8 +35,6 @@ def wants_nul(request: Request) -> bool:
 
 def pull(request: Request, core: Core, make_transport: Callable[[int], Transport]) -> dict[str, Any]:
     """Pull what the request names from a source; print and return what came of it."""
-    from composefs_ostree.pull import METADATA_REQUESTS
-
     name = request.arguments["ref"]
     transport = make_transport(METADATA_REQUESTS)
     check_mode(transport)
@@ -48,124 +43,65 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
     current = _current_target(core, ref)
     target = stream_name(found.commit)
     outcome = {"commit": found.commit.hex(), "ref": ref, "metadata_fetched": 0, "files_fetched": 0}
-    names: list[StreamName] = []
     stream = _held_stream(core, target)
     if stream is None or (request.get("compat") and not _has_wanted_image(request, core, target, stream)):
-        # Collecting cycles costs a tenth of a pull, which makes none.
-        gc.disable()
-        new = _Arrival(request, core, transport, make_transport, current)
-        data, commit = fetch_commit(transport, found)
-        if ref is not None:
-            _check_bindings(request, commit, found.commit, ref)
-        outcome |= new.run(found.commit, data, commit)
-        names.append({"name": target, "id": str(outcome["verity"]), "if_exists": "keep"})
-        if stream is not None:
-            names[0] |= {"if_exists": "replace", "expect": stream.id}
+        _pull_commit(request, core, transport, make_transport, found, outcome, ref, current, stream)
     else:
-        if ref is not None and current != target:
-            held, _ = open_commit(core, target)
-            _check_bindings(request, load_commit(held), found.commit, ref)
+        if ref is not None and current != target and _verifies_bindings(request):
+            from composefs_ostree.tree import load_commit
+
+            check_bindings(load_commit(open_commit(core, target)[0]), found.commit, ref)
         outcome |= {"verity": stream.id, "image": image_of(stream)}
-        new = None
-    _publish(core, names, outcome, ref, target, current)
-    if new is not None:
-        new.succeeded()
+        _publish(core, [], outcome, ref, target, current)
     _report(core, outcome)
     return outcome
 
 
-class _Arrival:
-    """A commit that the repository does not hold: everything between its id and the publishing."""
+def _pull_commit(
+    request: Request,
+    core: Core,
+    transport: Transport,
+    make_transport: Callable[[int], Transport],
+    found: SummaryRef,
+    outcome: dict[str, Any],
+    ref: str | None,
+    current: str | None,
+    held: Stream | None,
+) -> None:
+    """Pull and publish a commit.  ``held`` is its stream if it is here, with another image than the wanted one."""
+    from composefs_ostree.arrival import receive
 
-    def __init__(
-        self,
-        request: Request,
-        core: Core,
-        transport: Transport,
-        make_transport: Callable[[int], Transport],
-        current: str | None,
-    ) -> None:
-        assert core.repository is not None
-        self._core = core
-        self._transport = transport
-        self._make_transport = make_transport
-        self._keep_nul = wants_nul(request)
-        self._bases = [current] if current is not None else []
-        if base_name := request.get("base_name"):
-            self._bases.insert(0, find_stream(core, base_name))
-        self._inline_limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
-        self._cache = Cache.open(core)
-
-    def run(self, commit_id: bytes, data: bytes, commit: Commit) -> dict[str, Any]:
-        """Fetch the commit, have its image and stream stored; return what to report of it."""
-        from composefs_ostree.pull import Pull
-
-        held: list[Any] = self._open_bases(commit_id, commit)
-        if self._cache is not None:
-            held.append(self._cache)
-        pull = Pull(
-            self._core,
-            self._transport,
-            self._make_transport,
-            inline_limit=self._inline_limit,
-            held=held,
-            store=None if self._cache is None else self._cache.add,
-        )
-        try:
-            tree = pull.run(commit_id, data, commit)
-        except BaseException:
-            self._end()
-            raise
-        staging = self._core.staging
-        with self._core.progress("image") as progress:
-            dump = staging.new_name("dump")
-            with staging.create(dump) as file:
-                write_dump(file, tree, keep_nul=self._keep_nul)
-            image = self._core.image_put(dump)
-            # The core makes the image while we lay out the stream.
-            inline = staging.new_name("commit")
-            with staging.create(inline) as file:
-                size, references = write(file, commit_id, pull.entries)
-            image_id = image.result()["id"]
-            stream = self._core.stream_put(
-                CONTENT_TYPE,
-                chunks=[-size],
-                inline=inline,
-                object_refs=references,
-                named_refs=[(IMAGE_REF, image_id)],
-            ).result()
-            progress.advance()
-        return {
-            "verity": stream["id"],
-            "image": image_id,
-            "metadata_fetched": pull.fetched_metadata + 1,
-            "files_fetched": pull.fetched_files,
-        }
-
-    def succeeded(self) -> None:
-        """Forget what was noted for a further attempt."""
-        if self._cache is not None:
-            self._cache.clear()
-        self._end()
-
-    def _end(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
-
-    def _open_bases(self, commit_id: bytes, commit: Commit) -> list[Base]:
-        names = list(self._bases)
-        if commit.parent is not None:
-            names.append(stream_name(commit.parent))
-        names.append(stream_name(commit_id))  # held with another image
-        bases = []
-        for name in dict.fromkeys(names):
-            try:
-                bases.append(Base(self._core, name))
-            except NotFoundError:
-                continue  # never pulled, or removed since
-            except ExtError as error:
-                self._core.log("warning", f"not used as a base: {error.message}")
-        return bases
+    target = stream_name(found.commit)
+    base_name = request.get("base_name")
+    bases = [find_stream(core, base_name)] if base_name else []
+    data, commit = fetch_commit(transport, found)
+    if ref is not None and _verifies_bindings(request):
+        check_bindings(commit, found.commit, ref)
+    if current is not None:
+        bases.append(current)
+    if commit.parent is not None:
+        bases.append(stream_name(commit.parent))
+    if held is not None:
+        bases.append(target)
+    arrived = receive(
+        core, transport, make_transport, found.commit, data, commit, bases=bases, keep_nul=wants_nul(request)
+    )
+    outcome |= {
+        "verity": arrived.stream,
+        "image": arrived.image,
+        "metadata_fetched": arrived.metadata,
+        "files_fetched": arrived.files,
+    }
+    row: StreamName = {"name": target, "id": arrived.stream, "if_exists": "keep"}
+    if held is not None:
+        row |= {"if_exists": "replace", "expect": held.id}
+    try:
+        _publish(core, [row], outcome, ref, target, current)
+        if arrived.cache is not None:
+            arrived.cache.clear()
+    finally:
+        if arrived.cache is not None:
+            arrived.cache.close()
 
 
 def _current_target(core: Core, ref: str | None) -> str | None:
@@ -186,6 +122,8 @@ def _held_stream(core: Core, name: str) -> Stream | None:
 
 def _has_wanted_image(request: Request, core: Core, name: str, stream: Stream) -> bool:
     """Tell whether a held commit's image is of the kind that the user has asked for by --compat."""
+    from composefs_ostree.tree import load, write_dump
+
     commit, _ = open_commit(core, name)
     dump = core.staging.new_name("dump")
     with core.staging.create(dump) as file:
@@ -193,9 +131,8 @@ def _has_wanted_image(request: Request, core: Core, name: str, stream: Stream) -
     return core.image_digest(dump).result()["id"] == image_of(stream)
 
 
-def _check_bindings(request: Request, commit: Commit, commit_id: bytes, ref: str) -> None:
-    if not request.get("disable_verify_bindings"):
-        check_bindings(commit, commit_id, ref)
+def _verifies_bindings(request: Request) -> bool:
+    return not request.get("disable_verify_bindings")
 
 
 def _publish(

@@ -6,7 +6,6 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError
 from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
-from composefs_ostree.objects import parse_commit
 from composefs_ostree.summary import SummaryRef, find_ref
 from composefs_ostree.transport import MAX_METADATA, bad_object, read
 
@@ -86,6 +85,8 @@ def resolve(transport: Transport, name: str) -> SummaryRef:
 
 def fetch_commit(transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
     """Fetch, verify and parse a commit object; return its bytes too."""
+    from composefs_ostree.objects import parse_commit
+
     path = object_path(ObjectType.COMMIT, found.commit)
     where = transport.where(path)
     data = read(transport, path, found.size)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree import gvariant
 from composefs_ostree.names import ID_SIZE
 from composefs_ostree.transport import MAX_METADATA
 
@@ -30,6 +29,8 @@ class SummaryRef(NamedTuple):
 
 def find_ref(summary: bytes, name: str) -> SummaryRef | None:
     """Look up a ref, None if the summary does not have it; raise FormatError for a malformed summary."""
+    from composefs_ostree import gvariant
+
     refs = _refs(summary)
     needle = name.encode() + b"\0"
     found = [data for data in gvariant.array_elements(refs, 8) if data[: len(needle)] == needle]
@@ -47,6 +48,8 @@ def find_ref(summary: bytes, name: str) -> SummaryRef | None:
 
 def _refs(summary: bytes) -> memoryview:
     """Return the list of refs: the first of the two members, whose end stands at the end of the summary."""
+    from composefs_ostree import gvariant
+
     view = memoryview(summary)
     width = gvariant.offset_size(len(view))
     end = int.from_bytes(view[len(view) - width :], "little")

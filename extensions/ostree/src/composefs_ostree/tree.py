@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from composefs_ext import dump
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
-from composefs_ostree.fileheader import FileHead, head_size, parse_head
+from composefs_ostree.fileheader import FileHead, content_size, head_size, parse_head
 from composefs_ostree.objects import Dirmeta, Dirtree, Xattrs, parse_commit, parse_dirmeta, parse_dirtree
 
 TYPE_CHECKING = False
@@ -217,7 +217,7 @@ def _file_fields(
         head = parse_head(data[:end])
         cached = cache[key] = (head, xattrs(head.xattrs))
     head, attributes = cached
-    size = int.from_bytes(data[8:16], "big")
+    size = content_size(data)
     inline = data[end:]
     if head.target:
         size = len(head.target)
