@@ -32,7 +32,7 @@ def commands(told: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def test_images(recorded: tuple[Path, dict[str, Any]]) -> None:
     repo, told = recorded
     expected = next(each for each in commands(told, "images") if "json" in each)
-    assert cfsctl("--repo", repo, "images", "--json").stdout == expected["stdout"]
+    assert cfsctl("--repo", repo, "--insecure", "images", "--json").stdout == expected["stdout"]
     rows = [line.split() for line in cfsctl("--repo", repo, "images").stdout.splitlines()]
     images = expected["json"]["images"]
     assert rows == [["NAME", "DIGEST"], *([image["name"], image["digest"][:12]] for image in images)]

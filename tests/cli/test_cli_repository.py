@@ -114,6 +114,18 @@ class TestInit:
         the_error("--repo", tmp_path / "a", "--user", "images", status=2)
         assert not list(tmp_path.iterdir())
 
+    def test_secure_needs_verity(self, tmp_path: Path) -> None:
+        """Where the file system has none it says so, and what to do; nothing is half made."""
+        done = cfsctl("init", tmp_path / "repo", status=None)
+        if done.returncode == 0:
+            assert "  verity:    required\n" in done.stdout
+            return
+        assert done.returncode == 9
+        assert "--insecure" in done.stderr
+        assert not (tmp_path / "repo" / "meta.json").exists()
+        cfsctl("--insecure", "init", tmp_path / "repo")
+        assert "--insecure" in the_error("init", tmp_path / "repo", status=4)
+
     def test_where_a_file_is(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         assert str(tmp_path / "file") in the_error("init", "--insecure", tmp_path / "file", status=1)
@@ -224,9 +236,10 @@ class TestCreateImage:
     def test_bad_dump(self, repo: Path, tmp_path: Path) -> None:
         (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/x nonsense\n")
         error = the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "dump", status=5)
-        assert "2" in error
+        assert f"{tmp_path}/dump: dump line 2: " in error
         (tmp_path / "empty").touch()
-        the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "empty", status=5)
+        assert "empty: " in the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "empty", status=5)
+        assert "standard input: " in the_error("--repo", repo, "compute-id", "--from-dump", "-", input="x", status=5)
         assert "nowhere" in the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "nowhere", status=3)
 
     def test_sources_exclude_each_other(self, repo: Path, tree: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from composefs.repository import Publication, Repository, StreamName
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 
 LARGE = 1 << 29
@@ -95,6 +98,68 @@ def test_bars_come_and_go(repo: Path, slow_tree: Path) -> None:
     assert len(shown.split(b"\n")[-2].strip().rpartition(b"\x1b[2K")[2]) >= 128, "the id is alone on its line"
 
 
+SLOW_EXTENSION = f"""#!{sys.executable}
+import time
+from composefs_ext import main
+
+def handler(request, core):
+    bar = core.progress("fetching\\x1b]0;owned\\x07 things", total=4, unit="items")
+    for _ in range(4):
+        time.sleep(0.4)
+        bar.advance(1)
+    core.output("all done\\x1b[31m\\n")
+    bar.finish()
+    return {{"count": 4}}
+
+main(handler)
+"""
+
+
+@pytest.fixture
+def slow_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install an extension whose command takes long enough for a bar."""
+    manifest = {
+        "name": "slow",
+        "summary": "Take a while.",
+        "version": "1",
+        "protocol": [1],
+        "commands": [{"name": ["go"], "summary": "Go.", "repository": "none"}],
+    }
+    (tmp_path / "ext").mkdir()
+    (tmp_path / "ext" / "slow").write_text(SLOW_EXTENSION)
+    (tmp_path / "ext" / "slow").chmod(0o755)
+    (tmp_path / "ext" / "slow.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(tmp_path / "ext"))
+
+
+@pytest.mark.usefixtures("slow_extension")
+def test_an_extension_s_progress_as_bars() -> None:
+    status, shown = on_terminal("slow", "go")
+    assert status == 0
+    assert "━".encode() in shown
+    assert b"fetching" in shown
+    assert b"3/4" in shown
+    assert b"\x1b]0;" not in shown
+    assert b"\x1b[31mall" not in shown
+    last = shown[shown.index(b"all done") :]
+    assert last.startswith(b"all done\r\n"), "the bars have made room"
+
+
+@pytest.mark.usefixtures("slow_extension")
+def test_an_extension_s_progress_as_json_lines_and_in_a_log() -> None:
+    done = cfsctl("--progress", "json", "slow", "go")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["kind"] for event in events][:2] == ["started", "progress"]
+    assert events[-1]["kind"] == "done"
+    assert {event["event"] for event in events} == {"progress"}
+    assert done.stdout == "all done\x1b[31m\n", "byte for byte where no terminal is"
+    first, *_, last = cfsctl("-v", "slow", "go").stderr.splitlines()
+    assert first.startswith("fetching")
+    assert first.endswith("things: started 0/4")
+    assert last.endswith("things: done 4/4")
+    assert cfsctl("slow", "go").stderr == ""
+
+
 def test_no_bars_when_quiet(repo: Path, slow_tree: Path) -> None:
     status, shown = on_terminal("-q", "--repo", repo, "compute-id", slow_tree)
     assert status == 0
@@ -102,10 +167,15 @@ def test_no_bars_when_quiet(repo: Path, slow_tree: Path) -> None:
 
 
 def test_raw_bytes_are_kept_from_a_terminal(repo: Path) -> None:
-    (repo / "streams" / "bogus").symlink_to("../objects/00/" + "0" * 126)
-    status, shown = on_terminal("--repo", repo, "cat", "bogus")
-    assert status != 0
+    with Repository.open(repo, writable=True) as opened:
+        stream = opened.streams.put(1, b"\x1b[31mraw", [-8])
+        opened.publish(Publication(streams=[StreamName("some", stream.id)]))
+    status, shown = on_terminal("--repo", repo, "cat", "some")
+    assert status == 2
+    assert b"[31mraw" not in shown
+    assert b"redirect" in shown
     assert shown.count(b"\n") == 1
+    assert cfsctl("--repo", repo, "cat", "some").stdout == "\x1b[31mraw"
 
 
 def test_names_are_harmless_on_a_terminal(repo: Path, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_trace_does_without_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert Bars in kinds(Settings())
     assert kinds(Settings(trace=True)) == {Messages, Trace, Output}
+    assert kinds(Settings(trace=True, progress="bar")) == {Messages, Trace, Output}
     assert Bars not in kinds(Settings(verbosity=-1))
 
 
@@ -108,6 +109,10 @@ def test_observers_without_sinks_are_silent() -> None:
     observers.progress(Progress("a", "done"))
     observers.output(b"lost")
     observers.close()
+
+
+def test_bars_do_not_ask_for_a_trace() -> None:
+    assert not Observers(Messages(0), Output(), Bars(0)).tracing
 
 
 def test_tracing_is_known_before_anything_is_formatted(capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,10 @@ def propagate_usr_to_root(tree: Tree) -> None:
     root = tree.root
     usr = _directory(root, b"usr")
     if usr is None:
-        raise FormatError("there is no /usr, from which the root takes its metadata", hint="--no-propagate-usr-to-root")
+        raise FormatError(
+            "there is no /usr, from which the root takes its metadata",
+            hint="say --no-propagate-usr-to-root to take the tree as it is",
+        )
     run = _directory(root, b"run")
     root.mode, root.uid, root.gid, root.mtime, root.xattrs = usr.mode, usr.uid, usr.gid, usr.mtime, usr.xattrs
     if run is not None:

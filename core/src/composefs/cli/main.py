@@ -203,7 +203,7 @@ def _failure(error: BaseException) -> ComposefsError:
             return error
         case click.UsageError():
             place = error.ctx.command_path if error.ctx else PROGRAM
-            message = error.format_message().rstrip(".")
+            message = " ".join(error.format_message().split()).rstrip(".")
             failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
         case click.ClickException():
             failure = UsageError(error.format_message())

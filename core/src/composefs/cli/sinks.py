@@ -36,7 +36,7 @@ LONGEST_LABEL = 40
 """Characters of a bar's label."""
 MOST_THINGS = 1000
 """Ids that `Lines` remembers; an extension may invent any number of them."""
-_IMPORTANCE: dict[str, int] = {"error": -1, "warning": 0, "info": 1, "debug": 2}
+_IMPORTANCE: dict[Level, int] = {"error": -1, "warning": 0, "info": 1, "debug": 2}
 """The verbosity from which on a level is shown."""
 
 
@@ -44,12 +44,14 @@ def sinks_for(settings: Settings, *, json: bool) -> list[object]:
     """Return the sinks that the global options ask for; with ``json``, the command's output is not shown."""
     style = settings.progress
     if style == "auto":
-        if settings.verbosity < 0 or settings.trace:
+        if settings.verbosity < 0:
             style = "none"
         elif os.isatty(STDERR) and os.environ.get("TERM") != "dumb":
             style = "bar"
         else:
             style = "plain" if settings.verbosity > 0 else "none"
+    if style == "bar" and settings.trace:
+        style = "none"  # too many lines for a bar to stand below
     sinks: list[object] = []
     bars: Bars | None = None
     if style == "json":
@@ -59,13 +61,17 @@ def sinks_for(settings: Settings, *, json: bool) -> list[object]:
     if style == "plain":
         sinks.append(Lines())
     elif style == "bar":
-        bars = Bars()
+        bars = Bars(settings.verbosity)
     if settings.trace:
         sinks.append(Trace())
     if not json:
         sinks.append(Output())
     # Last registered, first called: the bars leave the screen before anything else is written to it.
     return [*sinks, bars] if bars else sinks
+
+
+def _is_shown(level: Level, verbosity: int) -> bool:
+    return _IMPORTANCE[level] <= verbosity
 
 
 def _counts(event: Progress) -> str:
@@ -92,7 +98,7 @@ class Messages:
     @sink
     def log(self, level: Level, message: str) -> None:
         """Show a line that is important enough."""
-        if _IMPORTANCE.get(level, 0) <= self._verbosity:
+        if _is_shown(level, self._verbosity):
             prefix = "" if level == "info" else f"{one_line(level)}: "
             say(f"{prefix}{one_line(message)}")
 
@@ -132,7 +138,7 @@ class JsonLines:
     @sink
     def log(self, level: Level, message: str) -> None:
         """Write ``{"event": "log", "level": …, "message": …}``."""
-        if _IMPORTANCE.get(level, 0) <= self._verbosity:
+        if _is_shown(level, self._verbosity):
             say(json.dumps({"event": "log", "level": level, "message": message}))
 
 
@@ -142,7 +148,8 @@ class Bars:
     A timer shows them, not an event: one large file, or a server that says nothing, is when people want to see life.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, verbosity: int) -> None:
+        self._verbosity = verbosity
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._rich: RichProgress | None = None
@@ -209,14 +216,10 @@ class Bars:
                 self._tasks.clear()
 
     @sink
-    def log(self) -> None:
-        """Make room for a line; a later event shows the bars again."""
-        self._hide()
-
-    @sink
-    def trace(self) -> None:
-        """Make room for a line."""
-        self._hide()
+    def log(self, level: Level) -> None:
+        """Make room for a line, if it is shown; a later event shows the bars again."""
+        if _is_shown(level, self._verbosity):
+            self._hide()
 
     @sink
     def output(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from composefs.digest import Algorithm
-from composefs.errors import UsageError, from_os_error
+from composefs.errors import FormatError, UsageError, from_os_error
 from composefs.observe import Progress
 
 if TYPE_CHECKING:
@@ -136,15 +136,15 @@ def _read_dump(path: str, algorithm: Algorithm) -> Tree:
     """Parse a dump; a regular file is mapped, not read, for dumps are large."""
     from composefs import dumpfile
 
+    what = "standard input" if path == "-" else path
     try:
-        if path == "-":
-            with open(STDIN, "rb", closefd=False) as file:
-                return dumpfile.parse(file.read(), algorithm)
-        with open(path, "rb") as file:
+        with open(STDIN if path == "-" else path, "rb", closefd=path != "-") as file:
             info = os.fstat(file.fileno())
-            if stat.S_ISREG(info.st_mode) and info.st_size:
+            if stat.S_ISREG(info.st_mode) and info.st_size and not file.tell():
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
                     return dumpfile.parse(text, algorithm)
             return dumpfile.parse(file.read(), algorithm)
     except OSError as error:
-        raise from_os_error(error, f"reading {path}") from error
+        raise from_os_error(error, f"reading {what}") from error
+    except FormatError as error:
+        raise FormatError(f"{what}: {error.message}", offset=error.offset, hint=error.hint) from error

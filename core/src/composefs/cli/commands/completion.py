@@ -17,9 +17,9 @@ __all__ = ["command"]
         Example("cfsctl completion fish > ~/.config/fish/completions/cfsctl.fish"),
     ],
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script of a shell."""
+    """Print the completion script of SHELL: bash, zsh or fish."""
     from click.shell_completion import get_completion_class
 
     from composefs.cli.main import COMPLETE_VARIABLE, PROGRAM, root
