@@ -162,8 +162,8 @@ def test_sigterm_cancels_the_handler(tmp_path: Path) -> None:
         tmp_path,
         """
         import time
-        core.log("info", "ready")
         try:
+            core.log("info", "ready")
             time.sleep(60)
         except errors.CancelledError:
             core.log("info", "cleaned up")

@@ -224,6 +224,7 @@ class Connection:
                     self.closed = True
         finally:
             self._writing = False
+        self._raise_if_cancelled()  # a signal during the write had to wait for its end
         if self.closed:
             raise CoreGoneError("cfsctl has ended the conversation")
 
