@@ -155,6 +155,13 @@ def test_result_waits_for_the_answers_of_earlier_calls(host: Host) -> None:
     host.assert_clean()
 
 
+def test_death_with_answers_unread_is_noticed(host: Host) -> None:
+    """P-30: megabytes of answers wait, and what it left behind holds both pipes open."""
+    with pytest.raises(ExtensionError, match="exited with status 0 without a result"):
+        host.misbehave("dies-with-answers-unread")
+    host.assert_clean()
+
+
 def test_failure_after_the_result_is_a_warning_and_strictly_an_error(host: Host) -> None:
     assert host.misbehave("fails-after-result").status == 0
     assert ("warning", "extension bad exited with status 3 after its result") in host.recorder.logs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,8 @@ class Host:
         name: str = "bad",
     ) -> None:
         monkeypatch.setattr(tempfile, "tempdir", None)  # forget what an earlier test's TMPDIR was
+        # The interpreter of this test, whatever else is called python3 here.
+        monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         self.path = directory / "repo"
         self.algorithm: Algorithm = SHA256
         Repository.init(self.path, algorithm=self.algorithm, insecure=True)

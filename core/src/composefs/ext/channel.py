@@ -46,7 +46,7 @@ class Channel:
         self._outbox_bytes = 0
         self._answers_waiting = 0
         self.ended = False
-        self.broken = False
+        self._broken = False
 
     @property
     def wants_read(self) -> bool:
@@ -56,7 +56,7 @@ class Channel:
     @property
     def wants_write(self) -> bool:
         """Whether something waits to be written."""
-        return bool(self._outbox) and not self.broken
+        return bool(self._outbox)
 
     @property
     def has_message(self) -> bool:
@@ -110,6 +110,8 @@ class Channel:
             for key in ("params", "result"):
                 if type(message.get(key)) is dict:
                     message[key] = message[key] | _STRAY
+        if self._broken:
+            return
         line = encode(message)
         if len(line) > self._limits.line:
             error = TooLargeError("the answer does not fit in a message")
@@ -120,8 +122,15 @@ class Channel:
         self._outbox_bytes += len(line)
         self._answers_waiting += answer
 
+    def abandon_output(self) -> None:
+        """Forget what waits to be written, and all that would: nobody reads it any more."""
+        self._broken = True
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._answers_waiting = 0
+
     def write(self) -> None:
-        """Write what the pipe takes now.  Sets ``broken`` when nobody reads it any more."""
+        """Write what the pipe takes now."""
         while self._outbox:
             line, answer = self._outbox[0]
             try:
@@ -129,7 +138,7 @@ class Channel:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                self.broken = True
+                self.abandon_output()
                 return
             self._outbox_bytes -= count
             if count < len(line):

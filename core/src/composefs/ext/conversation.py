@@ -73,7 +73,8 @@ class Conversation:
         self._strict = context.options.strict
         self._calls: Mapping[str, Call] = {}
         self._awaited = _INITIALIZE
-        self._exited = False
+        self._dead = False
+        self._exhausted = False
         self._next_staging_check = 0.0
         self._answer_by: float | None = None
         self._signals: list[tuple[float, int]] = []
@@ -98,7 +99,7 @@ class Conversation:
                 outcome = self._handle(self._channel.next_message())
                 if outcome is not None:
                     return outcome
-            elif self._exited or self._channel.ended:
+            elif self._exhausted or self._channel.ended:
                 raise Gone
             if self._channel.wants_write:
                 self._channel.write()
@@ -153,23 +154,26 @@ class Conversation:
 
     def _wait(self, seconds: float | None) -> None:
         """Wait for something to do, and read what came."""
+        if self._dead:
+            # What it had written before it died still counts, even if something it left behind holds the pipe open.
+            self._exhausted = self._channel.wants_read and not self._channel.read()
+            return
         poll = select.poll()
         if self._channel.wants_read:
             poll.register(self._process.stdout, select.POLLIN)
         if self._channel.wants_write:
             poll.register(self._process.stdin, select.POLLOUT)
         poll.register(self._interrupts.fd, select.POLLIN)
-        if not self._exited:
-            poll.register(self._process.pidfd, select.POLLIN)
+        poll.register(self._process.pidfd, select.POLLIN)
         timeout = 0 if self._channel.has_message or seconds is None else seconds
         for fd, _ in poll.poll(int(timeout * 1000) + (timeout > 0)):
             if fd == self._interrupts.fd:
                 self._interrupts.drain()
             elif fd == self._process.stdout:
                 self._channel.read()
-            elif fd == self._process.pidfd and self._channel.wants_read and not self._channel.read():
-                # Ended, and its pipe is empty, even if something that it left behind holds it open.
-                self._exited = True
+            elif fd == self._process.pidfd:
+                self._dead = True
+                self._channel.abandon_output()
 
     def _handle(self, message: Message) -> Message | ComposefsError | None:
         """Serve a call, or take the answer to one of ours; return the outcome of ``run`` if it is that."""

@@ -56,6 +56,7 @@ class Process:
         self.stdout = stdout
         self._failure = failure
         self._strangers = strangers
+        self._reaped = False
 
     def close_stdin(self) -> None:
         """Give the extension the end of its input, which tells it to end."""
@@ -64,7 +65,9 @@ class Process:
             self.stdin = -1
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to the whole process group; it exists until :meth:`reap`."""
+        """Send a signal to the whole process group, which exists until :meth:`reap`."""
+        if self._reaped:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -77,6 +80,7 @@ class Process:
         # Wait without reaping first: until then the process group's number cannot belong to anybody else.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self.kill_group()
+        self._reaped = True
         _, status = os.waitpid(self.pid, 0)
         self.close_stdin()
         os.close(self.stdout)
@@ -110,6 +114,7 @@ def spawn(
     except OSError as error:
         for fd in (child_stdin, stdin, stdout, child_stdout, failure, child_failure):
             os.close(fd)
+        set_child_subreaper(False)
         raise from_os_error(error, f"starting {executable}") from error
     if pid == 0:
         wanted = {0: child_stdin, 1: child_stdout, **descriptors}

@@ -97,24 +97,24 @@ def run_extension(
             descriptors=descriptors,
         )
         interrupts.kill = process.kill_group
-        context = Context(
-            manifest=extension.manifest,
-            command=described,
-            arguments=dict(arguments),
-            repository=repository,
-            staged=StagedFiles(staging.work_fd),
-            private_fd=staging.private,
-            observer=observer,
-            options=options,
-            limits=limits,
-            stdout_fd=stdout_fd,
-            interrupted=lambda: interrupts.count > 0,
-        )
-        channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
-        conversation = Conversation(process, channel, context, interrupts, timeouts)
-        ended: Ended | None = None
         outcome: Message | ComposefsError | None = None
+        ended: Ended | None = None
         try:
+            context = Context(
+                manifest=extension.manifest,
+                command=described,
+                arguments=dict(arguments),
+                repository=repository,
+                staged=StagedFiles(staging.work_fd),
+                private_fd=staging.private,
+                observer=observer,
+                options=options,
+                limits=limits,
+                stdout_fd=stdout_fd,
+                interrupted=lambda: interrupts.count > 0,
+            )
+            channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
+            conversation = Conversation(process, channel, context, interrupts, timeouts)
             with context.resources, suppress(Gone):
                 outcome = conversation.serve(_welcome(context, staging.work, _cache(extension, repository, cache_dir)))
             ended = _end(process, channel, interrupts, timeouts)
