@@ -32,7 +32,7 @@ from typing import BinaryIO, Self
 
 from composefs import zstdframe
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import FormatError, TooLargeError
+from composefs.errors import FormatError, TooLargeError, from_os_error
 
 __all__ = ["MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
 
@@ -238,10 +238,13 @@ class Reader:
         if not isinstance(self._source, int):
             return bytes(self._source[start : start + length])
         parts = []
-        while length and (data := os.pread(self._source, length, start)):
-            parts.append(data)
-            start += len(data)
-            length -= len(data)
+        try:
+            while length and (data := os.pread(self._source, length, start)):
+                parts.append(data)
+                start += len(data)
+                length -= len(data)
+        except OSError as error:
+            raise from_os_error(error, "reading a splitstream") from error
         if length:
             raise FormatError("the splitstream became shorter while it was read", offset=start)
         return parts[0] if len(parts) == 1 else b"".join(parts)

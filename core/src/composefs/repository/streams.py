@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from composefs import fsverity
@@ -141,7 +141,7 @@ class Streams:
         try:
             hasher = None if self._objects.measured(fd, object_id) else fsverity.Hasher(self._store.algorithm)
             size = 0
-            for piece in read_pieces(fd):
+            for piece in _read_object(fd, object_id):
                 if hasher:
                     hasher.update(piece)
                 write(piece)
@@ -151,3 +151,11 @@ class Streams:
             return size
         finally:
             os.close(fd)
+
+
+def _read_object(fd: int, object_id: str) -> Iterator[memoryview]:
+    """Read an object; what fails where the pieces go is not taken for a failure to read."""
+    try:
+        yield from read_pieces(fd)
+    except OSError as error:
+        raise from_os_error(error, f"reading object {object_id}") from error
