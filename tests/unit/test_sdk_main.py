@@ -152,7 +152,7 @@ def test_a_failed_row_does_not_spoil_the_others(core: MemoryCore) -> None:
         good = core.staging.write(b"good")
         files: Any = [{"name": "absent"}, {"name": good, "size": 4}]
         rows = core.object_put_each(files).result()
-        return {"kind": rows[0]["error"]["data"]["kind"], "id": rows[1]["id"]}
+        return {"kind": rows[0]["error"]["kind"], "id": rows[1]["id"]}
 
     assert core.run(handler, ["x"]) == {"kind": "not_found", "id": fsverity_digest(b"good")}
 

@@ -19,7 +19,6 @@ from composefs_ext.errors import (
     MissingObjectError,
     NotFoundError,
     UsageError,
-    to_wire,
 )
 from composefs_ext.fsverity import fsverity_digest
 
@@ -95,7 +94,7 @@ class MemoryRepository:
             if row.get("size", len(data)) != len(data) or row.get("expect", digest) != digest:
                 raise CorruptError(f"staged file {row['name']!r} is not what was expected")
         except ExtError as error:
-            return {"error": to_wire(error)}
+            return {"error": {"kind": error.kind, "message": error.message}}
         self._path(row["name"]).unlink()
         stored = "present" if digest in self.objects else "moved"
         self.objects[digest] = data
