@@ -10,12 +10,12 @@ from __future__ import annotations
 import stat
 from typing import Literal
 
+from composefs.erofs.layout import MAX_VERSION
 from composefs.errors import UsageError
 from composefs.tree import TYPE_MASK, Tree, collection_paused
 
 __all__ = ["MAX_VERSION", "write"]
 
-MAX_VERSION = 2
 C_MAX_VERSION = 1
 
 

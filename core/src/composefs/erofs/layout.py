@@ -32,6 +32,7 @@ __all__ = [
     "MAX_CHUNKS",
     "MAX_CHUNK_BITS",
     "MAX_TAIL",
+    "MAX_VERSION",
     "MAX_XATTR_REFERENCES",
     "MIN_CHUNK_BITS",
     "REGULAR",
@@ -55,6 +56,7 @@ INODES_START = SUPERBLOCK_START + 128
 COMPOSEFS_MAGIC = 0xD078629A
 COMPOSEFS_HEADER_VERSION = 1
 COMPOSEFS_HAS_ACL = 1
+MAX_VERSION = 2
 HEADER = struct.Struct("<IIII16x")  # Magic, header version, flags, format version.
 
 EROFS_MAGIC = 0xE0F5E1E2
@@ -64,6 +66,9 @@ COMPAT_XATTR_FILTER = 4
 # build time (s, ns), blocks, first block of metadata, first block of shared attributes; the rest is zero:
 # no UUID, no name, and no incompatible features, although there are chunk-based inodes.
 SUPERBLOCK = struct.Struct("<IIIBBHQQIIII80x")
+# The same as it is read: build time signed; after UUID and name the incompatible features, later the bits that a
+# directory's blocks have more than others.
+SUPERBLOCK_FIELDS = struct.Struct("<IIIBBHQqIIII32xI6xB")
 
 FLAT_PLAIN = 0 << 1
 FLAT_INLINE = 2 << 1

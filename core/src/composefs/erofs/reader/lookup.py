@@ -1,0 +1,78 @@
+"""Single paths of an image, found as the kernel finds them: by binary search in the blocks of directories."""
+
+from __future__ import annotations
+
+import stat
+from bisect import bisect_left
+
+from composefs.erofs.reader.image import Entries, Image, Inode
+from composefs.erofs.reader.tree import Decoder, Rules, read_below
+from composefs.errors import NotFoundError
+from composefs.tree import Node
+
+__all__ = ["Lookup"]
+
+DOTS = (b".", b"..")
+
+
+class Lookup:
+    """Finds paths in an image and reads what is there, and nothing else of the image.
+
+    A path is the names joined by slashes; more slashes do no harm, and ``.`` and ``..`` are names that do not exist.
+    Raises NotFoundError for a path that does not exist, FormatError for an image that is damaged on the way.
+    """
+
+    def __init__(self, image: Image, rules: Rules = Rules()) -> None:  # noqa: B008 - immutable
+        self._image = image
+        self._decoder = Decoder(image, rules)
+
+    def node(self, path: bytes) -> Node:
+        """Return the node at a path, a directory without its children."""
+        return self._decoder.node(self._image.inode(self._find(path)))[0]
+
+    def below(self, path: bytes) -> Node:
+        """Return the node at a path with all that is below it."""
+        return read_below(self._decoder, self._find(path), len(path))
+
+    def children(self, path: bytes) -> dict[bytes, Node]:
+        """Return the nodes in a directory by name, directories without their children; of a file, nothing."""
+        nid = self._find(path)
+        inode = self._image.inode(nid)
+        children = {}
+        if stat.S_ISDIR(inode.mode):
+            names, nids, _ = self._image.entries(inode)
+            for name, child_nid in zip(names, nids, strict=True):
+                child = self._image.inode(child_nid)
+                if name not in DOTS and not self._dropped(child, name, nid):
+                    children[name] = self._decoder.node(child)[0]
+        return children
+
+    def _find(self, path: bytes) -> int:
+        nid: int = self._image.root_nid
+        for name in filter(None, path.split(b"/")):
+            inode = self._image.inode(nid)
+            child = self._search(inode, name) if stat.S_ISDIR(inode.mode) and name not in DOTS else None
+            if child is None or self._dropped(self._image.inode(child), name, nid):
+                raise NotFoundError(f"{path.decode(errors='backslashreplace')} not found")
+            nid = child
+        return nid
+
+    def _dropped(self, inode: Inode, name: bytes, directory: int) -> bool:
+        return self._decoder.dropped(inode, name, in_root=directory == self._image.root_nid)
+
+    def _search(self, directory: Inode, wanted: bytes) -> int | None:
+        """Return the nid of a name in a directory."""
+        blocks = self._image.blocks(directory)
+        low, high = 0, len(blocks)
+        while low < high:
+            middle = (low + high) // 2
+            entries = Entries([], [], [])
+            names = self._image.block(*blocks[middle], entries)
+            if wanted < names[0]:
+                high = middle
+            elif wanted > names[-1]:
+                low = middle + 1
+            else:
+                place = bisect_left(names, wanted)
+                return entries.nids[place] if place < len(names) and names[place] == wanted else None
+        return None

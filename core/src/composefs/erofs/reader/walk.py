@@ -1,0 +1,93 @@
+"""Every inode of an image, once, however its directories point at each other.
+
+What bounds the walk is counting.  An inode *claims* its own bytes, its attributes and its data.  In an image as any
+writer makes it these do not overlap, so together they are at most the image: a walk that keeps count ends in time and
+memory proportional to the image's size.  A directory has one name, so there are neither cycles nor trees shared by
+many parents.
+
+What bounds who writes the tree down is counting too: paths repeat the names of directories, and attributes that are
+stored once are written for each file.
+"""
+
+from __future__ import annotations
+
+import stat
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from composefs.erofs.layout import FILE_TYPES
+from composefs.erofs.reader.image import Image, Inode, malformed
+from composefs.tree import TYPE_MASK
+
+__all__ = ["Listing", "Walk"]
+
+EXPANSION = 1024
+EXPANSION_FREE = 64 << 20
+"""How much longer than the image a text of it may be: so many times, and so many bytes for the smallest.  What is
+honest stays below, and a few kilobytes do not become terabytes."""
+
+
+class Listing(NamedTuple):
+    """A directory and what is in it, without ``.`` and ``..``; an inode that was met before is None."""
+
+    nid: int
+    names: list[bytes]
+    nids: list[int]
+    inodes: list[Inode | None]
+
+
+class Walk:
+    """One walk over an image, or over the part below a directory."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._left = len(image.data)
+        self._expansion = EXPANSION_FREE + EXPANSION * len(image.data)
+        self._directories: dict[int, bool] = {}  # By nid of all that was met.
+
+    def directories(self, nid: int, inode: Inode, path_length: int = 0) -> Iterator[Listing]:
+        """Yield the directory and all below it, each after its parent."""
+        met = self._directories
+        met[nid] = True
+        above = nid if nid == self._image.root_nid else None  # What .. of the first one is, where that is known.
+        pending: list[tuple[int, Inode, int | None, int]] = [(nid, inode, above, path_length)]
+        self._claim(inode)
+        while pending:
+            nid, inode, parent, path_length = pending.pop()
+            names, nids, types = self._image.entries(inode)
+            self.expand(path_length * len(names), inode.offset)
+            for dots, expected in ((b".", nid), (b"..", parent)):
+                place = bisect_left(names, dots)
+                if place < len(names) and names[place] == dots:
+                    if expected not in (None, nids[place]):
+                        malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
+                    del names[place], nids[place], types[place]
+            inodes: list[Inode | None] = []
+            for name, child, file_type in zip(names, nids, types, strict=True):
+                if child in met:
+                    if met[child]:
+                        malformed(f"a directory with two names, {name!a} the second", inode.offset)
+                    inodes.append(None)
+                    continue
+                found = self._image.inode(child)
+                kind = found.mode & TYPE_MASK
+                if FILE_TYPES[kind] != file_type:
+                    malformed(f"{name!a} has another type than its inode", inode.offset)
+                self._claim(found)
+                met[child] = is_directory = kind == stat.S_IFDIR
+                if is_directory:
+                    pending.append((child, found, nid, path_length + len(name) + 1))
+                inodes.append(found)
+            yield Listing(nid, names, nids, inodes)
+
+    def _claim(self, inode: Inode) -> None:
+        self._left -= inode.claim
+        if self._left < 0:
+            malformed("inodes with more attributes and data than there are bytes", inode.offset)
+
+    def expand(self, length: int, offset: int) -> None:
+        """Count bytes that will be written out again for each file."""
+        self._expansion -= length
+        if self._expansion < 0:
+            malformed("paths and attributes that are endless when written out", offset)
