@@ -281,3 +281,17 @@ def test_references_of_a_stream_must_be_here(repository: Repository) -> None:
     with pytest.raises(FormatError):
         repository.streams.put(1, object_refs=["../" * 21 + "x"])
     assert os.listdir(repository.path / "staging") == []
+
+
+def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (repository.objects.store_bytes(content).id for content in (b"one", b"three"))
+    looked: list[str] = []
+    real = repository.objects.size
+    monkeypatch.setattr(repository.objects, "size", lambda object_id: looked.append(object_id) or real(object_id))
+    stored = repository.streams.put(1, b"", [1], [one, two], [("name", one)], known={one, two})
+    assert looked == [two], "its size is needed, the other's is not"
+    with repository.streams.open(id=stored.id) as reader:
+        assert reader.size == 5
+    repository.objects.path(two).unlink()
+    with pytest.raises(MissingObjectError, match=two):
+        repository.streams.put(1, b"", [1], [one, two], known={one, two})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from composefs import fsverity
@@ -37,18 +38,31 @@ class Streams:
         chunks: Iterable[int] = (),
         object_refs: Sequence[str] = (),
         named_refs: Sequence[tuple[str, str]] = (),
+        *,
+        known: Container[str] = (),
     ) -> Stored:
         """Store a splitstream, without a name; the arguments are those of :func:`composefs.splitstream.write`.
 
+        ``known`` are ids that the caller has found here since the repository was opened: they are not looked for again.
         Raises MissingObjectError when it refers to what is not here.
         """
         self._store.require_writable("storing a stream")
-        sizes = {object_id: self._objects.size(object_id) for object_id in object_refs}
-        known: dict[str, int] = {object_id: size for object_id, size in sizes.items() if size is not None}
-        missing = [object_id for object_id in sizes if object_id not in known]
-        missing += self._objects.missing(dict.fromkeys(object_id for _, object_id in named_refs))
-        if missing:
+        sizes: dict[str, int | None] = {}
+        for object_id in itertools.chain(object_refs, (object_id for _, object_id in named_refs)):
+            if object_id not in known:
+                sizes[object_id] = self._objects.size(object_id)
+        if missing := [object_id for object_id, size in sizes.items() if size is None]:
             raise missing_objects(missing, "storing a stream")
+
+        def object_size(object_id: str) -> int:
+            # Only for what a chunk names: an ostree commit has thousands of references and no such chunk.
+            size = sizes.get(object_id)
+            if size is None:
+                size = self._objects.size(object_id)
+            if size is None:
+                raise missing_objects([object_id], "storing a stream")
+            return size
+
         source = io.BytesIO(inline) if isinstance(inline, bytes) else inline
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
@@ -61,7 +75,7 @@ class Streams:
                         object_refs=object_refs,
                         chunks=chunks,
                         inline=source,
-                        object_size=known.__getitem__,
+                        object_size=object_size,
                     )
                 object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
                 return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
