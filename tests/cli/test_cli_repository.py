@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
-from support.commands import CFSCTL, cfsctl
+from support.commands import CFSCTL, cfsctl, completions
 
 SHA256_DIGITS = 64
 
@@ -483,17 +483,8 @@ class TestFrame:
     def test_completion(self, repo: Path, tree: Path) -> None:
         cfsctl("--repo", repo, "create-image", tree, "os/42")
 
-        def words(*line: str) -> list[str]:
-            environment = {
-                **os.environ,
-                "_CFSCTL_COMPLETE": "bash_complete",
-                "COMP_WORDS": " ".join(["cfsctl", *line]),
-                "COMP_CWORD": str(len(line)),
-            }
-            return [word.split(",")[1] for word in cfsctl(env=environment).stdout.splitlines() if word]
-
-        assert "create-image" in words("cre")
-        assert words("--repo", str(repo), "mount", "refs/") == ["refs/os/42"]
-        assert words("--repo", str(repo / "none"), "mount", "refs/") == []
+        assert "create-image" in completions("cre")
+        assert completions("--repo", str(repo), "mount", "refs/") == ["refs/os/42"]
+        assert completions("--repo", str(repo / "none"), "mount", "refs/") == []
         for shell in ("bash", "zsh", "fish"):
             assert "_CFSCTL_COMPLETE" in cfsctl("completion", shell).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ def run(*argv: str | Path, status: int | None = 0, **options: Any) -> subprocess
 def cfsctl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed cfsctl; see ``run``."""
     return run(CFSCTL, *arguments, **options)
+
+
+def completions(*line: str) -> list[str]:
+    """Return what bash is told that the last word of a command line of cfsctl can become."""
+    environment = {
+        **os.environ,
+        "_CFSCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["cfsctl", *line]),
+        "COMP_CWORD": str(len(line)),
+    }
+    return [word.split(",")[1] for word in cfsctl(env=environment).stdout.splitlines() if word]
 
 
 def mkcomposefs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -42,38 +42,31 @@ class AbsolutePath(click.Path):
         return os.path.abspath(super().convert(value, param, ctx))
 
 
-class Url(Word):
-    """A URL as far as the core looks into it: a scheme, and nothing that could end a line or a header."""
+class Matching(Word):
+    """A word of a certain form."""
 
-    name = "url"
-    _pattern = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e\xa0-\U0010ffff]+")
+    def __init__(self, name: str, form: str, what: str) -> None:
+        self.name = name
+        self._form = form
+        self._what = what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the URL."""
-        if not isinstance(value, str) or not self._pattern.fullmatch(value):
-            self.fail(f"{value!r} is not a URL (SCHEME:…, without blanks)", param, ctx)
+        """Check the word."""
+        if not isinstance(value, str) or not re.fullmatch(self._form, value):
+            self.fail(f"{value!r} is not {self._what}", param, ctx)
         return value
 
 
-class Digest(Word):
-    """Lower-case hexadecimal digits, perhaps after the hash's name and a colon."""
-
-    name = "digest"
-    _pattern = re.compile(r"(?:[a-z0-9]+:)?(?:[0-9a-f]{2})+")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the digest."""
-        if not isinstance(value, str) or not self._pattern.fullmatch(value):
-            self.fail(f"{value!r} is not a digest (lower-case hex digits)", param, ctx)
-        return value
-
+# A URL as far as the core looks into it: a scheme, and nothing that could end a line or a header.
+URL = Matching("url", r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e\xa0-\U0010ffff]+", "a URL (SCHEME:…, without blanks)")
+DIGEST = Matching("digest", r"(?:[a-z0-9]+:)?(?:[0-9a-f]{2})+", "a digest (lower-case hex digits, or HASH: and those)")
 
 _TYPES: Mapping[str, Callable[[], Any]] = {
     "string": lambda: click.STRING,
     "int": lambda: click.IntRange(-LARGEST_INTEGER, LARGEST_INTEGER),
     "bool": lambda: click.BOOL,
-    "url": Url,
-    "digest": Digest,
+    "url": lambda: URL,
+    "digest": lambda: DIGEST,
     "image": ImageName,
     "secret-file": lambda: AbsolutePath(exists=True, dir_okay=False, readable=True),
     "path-read": lambda: AbsolutePath(exists=True),
