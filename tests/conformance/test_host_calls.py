@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from composefs.digest import SHA256
 from composefs.errors import ComposefsError, PermissionDeniedError
 from composefs.ext.session import RunOptions
 from composefs.fsverity import digest_bytes
+from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from composefs.repository import Repository
 from support.hosting import Host
@@ -623,6 +625,31 @@ def test_the_process_is_as_promised(host: Host, monkeypatch: pytest.MonkeyPatch,
     assert welcome["repository"]["algorithm"] == "sha256"
     assert Path(welcome["cache"]).stat().st_mode & 0o777 == 0o700
     assert "x-stray" in welcome
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_confinement(host: Host, tmp_path: Path, confine: bool) -> None:
+    """P-36: where the kernel has Landlock, only staging and the cache can be written, and TCP needs a permission."""
+    version = landlock.abi()
+    output = tmp_path / "typed" / "output"
+    output.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        steps = [
+            ["welcome"],
+            ["try-to-write", "in-staging"],
+            ["try-to-write", "/dev/null"],
+            ["try-to-write", str(output)],
+            ["try-to-write", str(host.path / "objects/intruder")],
+            ["try-to-write", str(tmp_path / "elsewhere")],
+            ["try-to-connect", server.getsockname()[1]],
+        ]
+        result = host.run(
+            "write", {"steps": json.dumps(steps), "output": str(output)}, options=RunOptions(confine=confine)
+        )
+    _, *written, objects, elsewhere, connected = result.result["answers"]
+    assert written == ["written"] * 3
+    assert objects == elsewhere == ("Permission denied" if confine and version else "written")
+    assert connected == ("Permission denied" if confine and version >= 4 else "Success")
 
 
 def test_staging_of_a_reading_command_is_in_tmpdir(host: Host, environment: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from composefs.protocol.wire import JSONValue, Message
 if TYPE_CHECKING:
     from composefs.repository import Repository
 
-__all__ = ["Context", "RunOptions"]
+__all__ = ["Context", "RunOptions", "typed_values"]
 
 _LISTED = 20
 """How many missing objects an error names."""
@@ -36,7 +36,8 @@ _DEFAULT_FORMAT = 1
 class RunOptions:
     """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
 
-    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.
+    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
+    extension from writing anywhere but to staging, its cache and typed paths, where the kernel can (Landlock).
     """
 
     verbosity: int = 0
@@ -45,6 +46,7 @@ class RunOptions:
     strict: bool = False
     erofs_default: int | None = None
     erofs_extra: tuple[int, ...] | None = None
+    confine: bool = True
 
 
 @dataclass(slots=True)
@@ -117,12 +119,7 @@ class Context:
 
     def typed(self, *kinds: str) -> set[str]:
         """The values the user gave for arguments of these kinds."""
-        values: set[str] = set()
-        for argument in self.command.arguments:
-            if argument.kind in kinds:
-                value = self.arguments.get(argument.name)
-                values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
-        return values
+        return typed_values(self.command, self.arguments, *kinds)
 
     def remember(self, ids: Collection[str]) -> None:
         """Note ids that are in the repository for the rest of the run, as the lock that is held keeps them."""
@@ -176,3 +173,13 @@ class Context:
         if type(value) is not int or value not in (0, 1, 2):
             raise UsageError("format is not 0, 1 or 2")
         return value
+
+
+def typed_values(command: Command, arguments: Mapping[str, JSONValue], *kinds: str) -> set[str]:
+    """The values that the user gave a command for its arguments of these kinds."""
+    values: set[str] = set()
+    for argument in command.arguments:
+        if argument.kind in kinds:
+            value = arguments.get(argument.name)
+            values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+    return values

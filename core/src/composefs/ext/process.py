@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from composefs.errors import ExtensionError, from_os_error
+from composefs.linux.landlock import restrict
 from composefs.linux.prctl import set_child_subreaper, set_no_new_privileges, set_parent_death_signal
 
-__all__ = ["USER_STDIN", "USER_STDOUT", "Ended", "Process", "spawn"]
+__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "spawn"]
 
 USER_STDIN = 3
 USER_STDOUT = 4
@@ -44,6 +45,14 @@ class Ended:
             name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
             return f"was killed by {name}"
         return f"exited with status {os.WEXITSTATUS(self.status)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a confined process may change: files beneath ``writable``; and whether it may use the network."""
+
+    writable: tuple[str, ...]
+    network: bool
 
 
 class Process:
@@ -95,9 +104,10 @@ class Process:
 def spawn(
     executable: str,
     *,
-    directory: str | os.PathLike[str],
+    directory: str,
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
+    confinement: Confinement | None,
 ) -> Process:
     """Start an extension in ``directory``.  ``descriptors`` maps 3 or 4 to the caller's descriptor to be seen there."""
     strangers = frozenset(_children())
@@ -118,7 +128,7 @@ def spawn(
         raise from_os_error(error, f"starting {executable}") from error
     if pid == 0:
         wanted = {0: child_stdin, 1: child_stdout, **descriptors}
-        _become(executable, directory, environment, wanted, child_failure, parent)
+        _become(executable, directory, environment, wanted, confinement, child_failure, parent)
     for fd in (child_stdin, child_stdout, child_failure):
         os.close(fd)
     os.set_blocking(stdin, False)
@@ -128,9 +138,10 @@ def spawn(
 
 def _become(
     executable: str,
-    directory: str | os.PathLike[str],
+    directory: str,
     environment: Mapping[str, str],
     wanted: Mapping[int, int],
+    confinement: Confinement | None,
     failure: int,
     parent: int,
 ) -> None:
@@ -141,6 +152,8 @@ def _become(
         if os.getppid() != parent:
             os._exit(_EXEC_FAILED)
         set_no_new_privileges()
+        if confinement is not None:
+            restrict(confinement.writable, network=confinement.network)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and that would be inherited
             signal.signal(number, signal.SIG_DFL)

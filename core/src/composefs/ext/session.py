@@ -27,13 +27,13 @@ from composefs.errors import (
     UsageError,
 )
 from composefs.ext.channel import Channel
-from composefs.ext.context import Context, RunOptions
+from composefs.ext.context import Context, RunOptions, typed_values
 from composefs.ext.conversation import Conversation, Gone, Timeouts
 from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command
-from composefs.ext.process import USER_STDIN, USER_STDOUT, Ended, Process, spawn
+from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.limits import Limits
@@ -89,12 +89,15 @@ def run_extension(
     limits = limits or Limits()
     descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
     with Interrupts() as interrupts, Staging.create(repository) as staging:
-        # The extension starts before anything else is done: its interpreter and ours load in parallel.
+        work = str(staging.work)
+        cache = _cache(extension, repository, cache_dir)
+        # The extension starts before anything slow is done: its interpreter and ours load in parallel.
         process = spawn(
             extension.executable,
-            directory=staging.work,
-            environment=clean_environment(os.environ, extension.manifest.environment),
+            directory=work,
+            environment=clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": work},
             descriptors=descriptors,
+            confinement=_confinement(described, arguments, work, cache) if options.confine else None,
         )
         interrupts.kill = process.kill_group
         outcome: Message | ComposefsError | None = None
@@ -116,7 +119,7 @@ def run_extension(
             channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
             conversation = Conversation(process, channel, context, interrupts, timeouts)
             with context.resources, suppress(Gone):
-                outcome = conversation.serve(_welcome(context, staging.work, _cache(extension, repository, cache_dir)))
+                outcome = conversation.serve(_welcome(context, work, cache))
             ended = _end(process, channel, interrupts, timeouts)
         finally:
             if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
@@ -152,7 +155,16 @@ def _cache(extension: Extension, repository: Repository | None, base: Path | Non
     return str(directory) if os.access(directory, os.W_OK) else None
 
 
-def _welcome(context: Context, staging: Path, cache: str | None) -> Message:
+def _confinement(command: Command, arguments: Mapping[str, JSONValue], staging: str, cache: str | None) -> Confinement:
+    """What a command may write: staging, its cache, and where the user typed a path to write to."""
+    typed = typed_values(command, arguments, "path-write")
+    # A file is made, or replaced by renaming, in the directory that it is in.
+    directories = [path if os.path.isdir(path) else os.path.dirname(path) for path in typed]
+    own = [staging] if cache is None else [staging, cache]
+    return Confinement(("/dev/null", *own, *directories), "network" in command.permissions)
+
+
+def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     """The parameters of ``initialize``."""
     repository = context.repository
     described: Message | None = None
@@ -172,7 +184,7 @@ def _welcome(context: Context, staging: Path, cache: str | None) -> Message:
         "core": {"name": "composefs-python", "version": __version__},
         "extension": context.manifest.name,
         "repository": described,
-        "staging": str(staging),
+        "staging": staging,
         "cache": cache,
         "limits": context.limits.as_message(),
         "strict": context.options.strict,

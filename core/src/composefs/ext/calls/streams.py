@@ -51,8 +51,8 @@ def put(context: Context, params: Message) -> Message:
     _check_images(context, named_refs, object_refs)
     name = params.get("inline")
     with _inline(context, name) if name is not None else io.BytesIO() as inline:
-        # Refuses what is not in the repository, as it needs every object's size anyway.
-        stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs)
+        # Refuses what is not in the repository.
+        stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs, known=context.known)
     context.remember([stored.id])
     context.streams_put.add(stored.id)
     return {"id": stored.id, "size": stored.size}
