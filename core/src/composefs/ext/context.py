@@ -122,7 +122,7 @@ class Context:
         return typed_values(self.command, self.arguments, *kinds)
 
     def remember(self, ids: Collection[str]) -> None:
-        """Note ids that are in the repository for the rest of the run, as the lock that is held keeps them."""
+        """Note ids that are in the repository for the rest of the run, as the lock that is held keeps them there."""
         if len(self.known) + len(ids) > _REMEMBERED:
             self.known.clear()
         self.known.update(ids)

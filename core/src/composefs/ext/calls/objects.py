@@ -74,6 +74,8 @@ def has(context: Context, params: Message) -> Message:
         ]
     else:
         present = [each in context.known or size_of(each) is not None for each in ids]
+    # An incremental pull asks for all that it holds, and then makes an image and a stream of it.
+    context.remember([each for each, there in zip(ids, present, strict=True) if there])
     answer: Message = {}
     give_list(params, "present", present, answer, context.staged, context.limits)
     return answer
