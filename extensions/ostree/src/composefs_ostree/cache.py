@@ -5,8 +5,10 @@ from then on the commit's stream knows the same.  One pull at a time uses the fi
 
 A record is file id (32 bytes), size of the content's composefs id in hexadecimal digits (u8, 0 for inline content),
 that id, size of the data (u32), the data (head and inline content), CRC-32 of all this.  A record that is cut short or
-does not fit its CRC ends the file.  The file begins with the kernel's boot id: after a power cut, an object that was not yet
-published may be there with the right size and wrong bytes, so that nothing noted before counts.
+does not fit its CRC ends the file.
+
+The file begins with the kernel's boot id: after a power cut, an object that was not yet published may be there with the
+right size and wrong bytes, so that nothing noted before counts.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ __all__ = ["REF_DIRECTORY", "commit_of_stream", "find_stream", "image_of", "open
 
 REF_DIRECTORY = "ostree"
 _SHORTEST_PREFIX = 4
+_LONGEST_FILE_NAME = 255
 
 
 def ref_name(name: str) -> str:
@@ -29,15 +30,14 @@ def find_stream(core: Core, name: str) -> str:
 
     Raises NotFoundError if there is none, UsageError if the digits fit several.
     """
-    if is_commit_id(name):
-        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()]
-    else:
+    found: list[str] = []
+    if _may_be_ref(name) and not is_commit_id(name):
         try:
             return core.ref_get(ref_name(name)).result()["target"]
-        except (NotFoundError, UsageError):
-            pass  # not a ref, or not even a possible one
-        is_prefix = len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0"))
-        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()] if is_prefix else []
+        except NotFoundError:
+            pass
+    if len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0")):
+        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()]
     if len(found) > 1:
         raise UsageError(f"{len(found)} commits begin with {name}", hint="give more digits", subject=name)
     if not found:
@@ -47,6 +47,12 @@ def find_stream(core: Core, name: str) -> str:
             subject=name,
         )
     return found[0]
+
+
+def _may_be_ref(name: str) -> bool:
+    """Tell whether the core could have a ref of this name; it refuses to look for impossible ones."""
+    file_name = name.replace("%", "%25").replace("/", "%2F")
+    return not {"", ".", ".."}.intersection(name.split("/")) and len(file_name.encode()) <= _LONGEST_FILE_NAME
 
 
 def commit_of_stream(name: str) -> bytes:

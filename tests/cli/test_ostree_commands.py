@@ -1,0 +1,113 @@
+"""The commands that work on commits which are here already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.commands import run
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ostree")
+    make_tree(directory / "tree")
+    repo = make_repo(directory / "source")
+    metadata = ("--add-metadata-string=version=1.0", "--add-metadata=number=uint32 7", "--body=first\nsecond")
+    commit(repo, directory / "tree", *metadata, subject="the subject")
+    return repo
+
+
+@pytest.fixture
+def target(tmp_path: Path, source: Path) -> Target:
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source, BRANCH)
+    return target
+
+
+def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None:
+    assert Target(tmp_path / "empty").ostree("images").stdout == "No ostree commits found\n"
+    assert Target(tmp_path / "empty2").json("images") == {"images": []}
+    head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
+    target.ostree("tag", BRANCH, "another/50%off")
+    lines = [line.split() for line in target.ostree("images").stdout.splitlines()]
+    assert lines == [["NAME", "COMMIT"], ["another/50%off", head], [BRANCH, head]]
+    names = [{"name": "another/50%off", "commit": head}, {"name": BRANCH, "commit": head}]
+    assert target.json("images") == {"images": names}
+
+
+def test_inspect(source: Path, target: Target) -> None:
+    head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
+    text = target.ostree("inspect", BRANCH).stdout
+    lines = text.splitlines()
+    assert lines[0] == f"commit  {head}"
+    assert lines[1] == "date    2023-11-14 22:13:20 UTC"
+    assert lines[-5:] == ["", "the subject", "", "first", "second"]
+    assert target.ostree("inspect", head).stdout == text
+    assert target.ostree("inspect", head[:8]).stdout == text
+    assert target.ostree("inspect", "--metadata", BRANCH).stdout == "number=7\nversion=1.0\n"
+    facts = target.json("inspect", BRANCH)
+    assert facts["metadata"] == {"number": 7, "version": "1.0"}
+    assert (facts["commit"], facts["parent"], facts["timestamp"]) == (head, None, 1_700_000_000)
+    assert (facts["subject"], facts["body"]) == ("the subject", "first\nsecond")
+
+
+def test_inspect_shows_the_parent(tmp_path: Path, target: Target) -> None:
+    source = make_repo(tmp_path / "source")
+    make_tree(tmp_path / "tree")
+    first = commit(source, tmp_path / "tree", subject="one")
+    commit(source, tmp_path / "tree", subject="two")
+    target.ostree("pull-local", source, BRANCH)
+    assert f"parent  {first}\n" in target.ostree("inspect", BRANCH).stdout
+
+
+def test_tag_and_untag(target: Target) -> None:
+    head = target.json("inspect", BRANCH)["commit"]
+    before = target.names()
+    assert target.ostree("tag", BRANCH, "team/50%off").stdout == f"Tagged {BRANCH} as team/50%off\n"
+    assert target.names()["streams/refs/ostree/team%2F50%25off"] == f"../../ostree-commit-{head}"
+    assert target.ostree("tag", head, "by/id").stdout == f"Tagged {head} as by/id\n"
+    assert target.ostree("untag", "team/50%off").stdout == ""
+    target.ostree("untag", "by/id")
+    assert target.names() == before
+
+
+@pytest.mark.parametrize("name", ["no/such", "0" * 64, "abcdef", "../../x", "x" * 300])
+@pytest.mark.parametrize("command", ["inspect", "dump", "compute-id"])
+def test_unknown_commits(target: Target, command: str, name: str) -> None:
+    refused = target.ostree(command, name, status=3)
+    assert f"{name!r} is not a known ostree ref or valid commit ID" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert refused.stdout == ""
+
+
+def test_untag_of_what_is_not_there(target: Target) -> None:
+    assert "'no/such' is not a known ostree ref" in target.ostree("untag", "no/such", status=3).stderr
+
+
+def test_dump_lists_what_was_committed(target: Target) -> None:
+    lines = target.ostree("dump", BRANCH).stdout.splitlines()
+    paths = {line.split(" ", 1)[0] for line in lines}
+    assert {"/", "/usr", "/usr/bin/tool", "/usr/share/file\\x200", "/usr/share/twin"} <= paths
+    assert lines[0].startswith("/ 0 40755 ")
+    tool = next(line.split(" ") for line in lines if line.startswith("/usr/bin/tool "))
+    assert (tool[1], tool[2]) == ("300010", "100755")
+    link = next(line.split(" ") for line in lines if line.startswith("/usr/bin/link "))
+    assert (link[2], link[8]) == ("120777", "tool")
+    twins = [line for line in lines if line.startswith(("/usr/share/twin ", "/usr/share/back"))]
+    assert sum(" @120000 " in line for line in twins) == 1
+
+
+def test_a_damaged_stream_is_refused(target: Target) -> None:
+    head = target.json("inspect", BRANCH)["commit"]
+    stream = (target.path / "streams" / f"ostree-commit-{head}").resolve()
+    stream.chmod(0o644)
+    stream.write_bytes(stream.read_bytes()[:-40])
+    refused = target.ostree("dump", BRANCH, status=5)
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1

@@ -1,0 +1,268 @@
+"""Bad sources: one line names the object and the remedy, nothing is visible, and the next good pull succeeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from composefs_ostree import gvariant
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.server import Fault, Server, serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An archive repository with one commit."""
+    make_tree(tmp_path / "tree", files=8)
+    repo = make_repo(tmp_path / "source")
+    commit(repo, tmp_path / "tree")
+    return repo
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+def refuse(target: Target, server: Server, status: int, named: str) -> str:
+    """Pull, which must fail with one line that names an object; then pull without faults, which must succeed."""
+    refused = target.ostree("pull", server.url, BRANCH, status=status)
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("cfsctl: ")]
+    assert len(errors) == 1, refused.stderr
+    assert named in errors[0], errors
+    assert "Traceback" not in refused.stderr
+    assert refused.stdout == ""
+    assert target.names() == {}
+    assert target.left_over() == []
+    server.forgive()
+    target.ostree("pull", server.url, BRANCH)
+    return errors[0]
+
+
+def an_object(source: Path, kind: str, smallest: int = 0) -> Path:
+    """An object of the commit with at least this many bytes in its file."""
+    return next(
+        path for path in sorted((source / "objects").rglob(f"*.{kind}")) if path.stat().st_size >= smallest
+    ).relative_to(source)
+
+
+KINDS = ["commit", "dirtree", "dirmeta", "filez"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_is_missing(source: Path, target: Target, kind: str) -> None:
+    path = an_object(source, kind)
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(status=404))
+        assert "not" in refuse(target, server, 3, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("position", [0, 9, -1])
+def test_an_object_is_altered(source: Path, target: Target, kind: str, position: int) -> None:
+    path = an_object(source, kind)
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(flip=position))
+        assert "mirror" in refuse(target, server, 5, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["empty", "short", "long", "other"])
+def test_an_object_has_other_bytes(source: Path, target: Target, kind: str, change: str) -> None:
+    path = an_object(source, kind)
+    good = (source / path).read_bytes()
+    body = {"empty": b"", "short": good[: len(good) // 2], "long": good + b"\0", "other": b"<html>" * 20}[change]
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(body=body))
+        refuse(target, server, 5, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_server_hangs_up_in_the_middle(source: Path, target: Target, kind: str) -> None:
+    path = an_object(source, kind)
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(truncate=True, keep=3))
+        assert "3 attempts" in refuse(target, server, 6, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("kind", ["dirtree", "filez"])
+def test_the_server_stalls(source: Path, target: Target, kind: str) -> None:
+    path = an_object(source, kind)
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(stall=True, keep=3))
+        refuse(target, server, 6, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("status", [400, 401, 500, 503])
+def test_the_server_refuses(source: Path, target: Target, status: int) -> None:
+    path = an_object(source, "filez")
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(status=status))
+        assert f"HTTP status {status}" in refuse(target, server, 6, f"{server.url}/{path}")
+        server.forgive()
+
+
+def test_what_is_refused_for_good_is_not_tried_again(source: Path, target: Target) -> None:
+    for status in (403, 404, 410):
+        with serve(source) as server:
+            server.fault("*.dirtree", Fault(status=status))
+            target.ostree("pull", server.url, BRANCH, status=3)
+            assert server.count("*.dirtree") == 1
+    with serve(source) as server:
+        server.fault("*.dirtree", Fault(status=502))
+        target.ostree("pull", server.url, BRANCH, status=6)
+        assert server.count("*.dirtree") == 3
+
+
+def test_a_large_object_is_cut_short(tmp_path: Path, target: Target) -> None:
+    tree = tmp_path / "tree"
+    make_tree(tree, files=2)
+    noise = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(100_000))
+    (tree / "large").write_bytes(noise)
+    source = make_repo(tmp_path / "source")
+    commit(source, tree)
+    path = an_object(source, "filez", smallest=len(noise) // 2)
+    good = (source / path).read_bytes()
+    with serve(source) as server:
+        for body in (good[:-1000], good + b"x", good[:2_000_000] + b"\0\0\0\0" + good[2_000_004:]):
+            server.fault(f"/{path}", Fault(body=body))
+            refused = target.ostree("pull", server.url, BRANCH, status=5)
+            assert f"{server.url}/{path}" in refused.stderr
+            assert target.left_over() == []
+            server.forgive()
+        target.ostree("pull", server.url, BRANCH)
+
+
+def test_a_commit_larger_than_the_summary_says(source: Path, target: Target) -> None:
+    update_summary(source)
+    path = an_object(source, "commit")
+    with serve(source) as server:
+        server.fault(f"/{path}", Fault(body=(source / path).read_bytes() + bytes(1_000_000)))
+        assert "longer than" in refuse(target, server, 8, f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("name", ["/summary", "/refs/heads/test/main", "/config"])
+def test_rubbish_where_a_ref_is_looked_up(source: Path, target: Target, name: str) -> None:
+    if name == "/summary":
+        update_summary(source)
+    with serve(source) as server:
+        server.fault(name, Fault(body=b"<html>welcome</html>"))
+        status = 9 if name == "/config" else 5
+        refuse(target, server, status, server.url + name)
+
+
+def swap(number: int, size: int) -> int:
+    return int.from_bytes(number.to_bytes(size, "big"), "little")
+
+
+class Forge:
+    """Writes objects with right checksums and wrong contents into an archive repository."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = make_repo(path)
+        self.meta = self.put("dirmeta", gvariant.encode("(uuua(ayay))", (0, 0, swap(0o40755, 4), [])))
+
+    def put(self, kind: str, data: bytes, object_id: bytes | None = None) -> bytes:
+        object_id = object_id or hashlib.sha256(data).digest()
+        name = object_id.hex()
+        path = self.path / "objects" / name[:2] / f"{name[2:]}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return object_id
+
+    def file(self, content: bytes = b"hello") -> bytes:
+        numbers = [swap(number, 4) for number in (0, 0, 0o100644, 0)]
+        head = gvariant.encode("(tuuuusa(ayay))", (swap(len(content), 8), *numbers, "", []))
+        plain = gvariant.encode("(uuuusa(ayay))", (*numbers, "", []))
+        packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+        filez = struct.pack(">II", len(head), 0) + head + packer.compress(content) + packer.flush()
+        return self.put("filez", filez, hashlib.sha256(struct.pack(">II", len(plain), 0) + plain + content).digest())
+
+    def tree(self, files: list[tuple[str, bytes]], directories: list[tuple[str, bytes]]) -> bytes:
+        rows = [(name, tree, self.meta) for name, tree in directories]
+        return self.put("dirtree", gvariant.encode("(a(say)a(sayay))", (files, rows)))
+
+    def commit(self, root: bytes) -> bytes:
+        value = ({}, b"", [], "forged", "", swap(1, 8), root, self.meta)
+        commit_id = self.put("commit", gvariant.encode("(a{sv}aya(say)sstayay)", value))
+        ref = self.path / "refs" / "heads" / BRANCH
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit_id.hex() + "\n")
+        return commit_id
+
+
+def dots(forge: Forge) -> bytes:
+    return forge.tree([("..", forge.file())], [])
+
+
+def slash(forge: Forge) -> bytes:
+    return forge.tree([("a/../../x", forge.file())], [])
+
+
+def empty_name(forge: Forge) -> bytes:
+    return forge.tree([], [("", forge.tree([], []))])
+
+
+def twice(forge: Forge) -> bytes:
+    return forge.tree([("a", forge.file()), ("a", forge.file(b"x"))], [])
+
+
+def file_and_directory(forge: Forge) -> bytes:
+    return forge.tree([("a", forge.file())], [("a", forge.tree([], []))])
+
+
+def unsorted(forge: Forge) -> bytes:
+    return forge.tree([("b", forge.file()), ("a", forge.file())], [])
+
+
+@pytest.mark.parametrize("make", [dots, slash, empty_name, twice, file_and_directory, unsorted])
+def test_a_tree_that_no_directory_can_be(tmp_path: Path, target: Target, make: Callable[[Forge], bytes]) -> None:
+    forge = Forge(tmp_path / "source")
+    root = make(forge)
+    forge.commit(forge.tree([], [("usr", root)]))
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=5)
+    name = root.hex()
+    assert f"{forge.path}/objects/{name[:2]}/{name[2:]}.dirtree: malformed dirtree" in refused.stderr
+    assert target.names() == {}
+    forge.commit(forge.tree([("ok", forge.file())], []))
+    target.ostree("pull-local", forge.path, BRANCH)
+    assert "/ok 5 100644" in target.ostree("dump", BRANCH).stdout
+
+
+def test_a_small_commit_of_an_endless_tree(tmp_path: Path, target: Target) -> None:
+    forge = Forge(tmp_path / "source")
+    tree = forge.tree([("x", forge.file())], [])
+    for _ in range(40):
+        tree = forge.tree([], [("a", tree), ("b", tree)])
+    forge.commit(tree)
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=8)
+    assert "more than 10000000 files" in refused.stderr
+    assert target.names() == {}
+
+
+def test_a_tree_that_names_objects_of_the_wrong_type(tmp_path: Path, target: Target) -> None:
+    forge = Forge(tmp_path / "source")
+    name = forge.meta.hex()
+    forge.commit(forge.tree([], [("meta", forge.meta)]))
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=3)
+    assert f"objects/{name[:2]}/{name[2:]}.dirtree" in refused.stderr
+    forge.put("dirtree", (forge.path / "objects" / name[:2] / f"{name[2:]}.dirmeta").read_bytes())
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=5)
+    assert "malformed dirtree" in refused.stderr
+
+
+def test_a_named_pipe_in_the_repository_does_not_stop_the_pull(source: Path, target: Target) -> None:
+    path = source / an_object(source, "dirtree")
+    path.unlink()
+    os.mkfifo(path)
+    refused = target.ostree("pull-local", source, BRANCH, status=5)
+    assert str(path) in refused.stderr

@@ -1,0 +1,263 @@
+"""Pulling ostree commits by the installed command: what is fetched, what is not, and what stands there afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl, run
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.server import Fault, serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An archive repository with one commit."""
+    make_tree(tmp_path / "tree")
+    repo = make_repo(tmp_path / "source")
+    commit(repo, tmp_path / "tree")
+    return repo
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target", "sha512")
+
+
+def second_commit(source: Path, *arguments: str) -> str:
+    tree = source.parent / "tree"
+    (tree / "usr" / "share" / "file 5").write_bytes(b"changed" * 1000)
+    (tree / "usr" / "new").write_bytes(b"new" * 1000)
+    return commit(source, tree, *arguments)
+
+
+def test_a_pull_prints_what_it_did(source: Path, target: Target) -> None:
+    head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
+    with serve(source) as server:
+        lines = target.ostree("pull", server.url, BRANCH).stdout.splitlines()
+        counted = sum(server.count(f"*.{kind}") for kind in ("dirtree", "dirmeta", "commit"))
+        files = server.count("*.filez")
+    facts = [line.split(maxsplit=1) for line in lines]
+    assert [word for word, _ in facts] == ["commit", "verity", "image", "tagged", "objects"]
+    assert facts[0][1] == head
+    assert facts[3][1] == BRANCH
+    assert facts[4][1] == f"{counted} metadata + {files} files fetched"
+    names = target.names()
+    assert names[f"streams/ostree-commit-{head}"].removeprefix("../objects/").replace("/", "") == facts[1][1]
+    assert names[f"images/{facts[2][1]}"].removeprefix("../objects/").replace("/", "") == facts[2][1]
+    assert names["streams/refs/ostree/test%2Fmain"] == f"../../ostree-commit-{head}"
+    assert len(names) == 3
+    assert target.left_over() == []
+
+
+def test_nothing_is_fetched_twice(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        first = target.json("pull", server.url, BRANCH)
+        before = target.names()
+        server.forgive()
+        second = target.json("pull", server.url, BRANCH)
+        assert server.count("/objects/*") == 0
+    assert second == {**first, "metadata_fetched": 0, "files_fetched": 0}
+    assert target.names() == before
+
+
+def test_a_commit_that_is_here_still_gets_its_ref(source: Path, target: Target) -> None:
+    head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
+    lines = target.ostree("pull-local", source, head).stdout
+    assert "tagged" not in lines
+    assert "streams/refs/ostree/test%2Fmain" not in target.names()
+    lines = target.ostree("pull-local", source, BRANCH).stdout
+    assert f"tagged  {BRANCH}\n" in lines
+    assert "objects 0 metadata + 0 files fetched" in lines
+    assert "streams/refs/ostree/test%2Fmain" in target.names()
+
+
+def test_refs_come_from_the_summary_where_there_is_one(source: Path, target: Target) -> None:
+    head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
+    update_summary(source)
+    run("ostree", f"--repo={source}", "refs", "--create=later/ref", BRANCH)
+    with serve(source) as server:
+        assert target.json("pull", server.url, BRANCH)["commit"] == head
+        assert server.count("/refs/*") == 0
+        refused = target.ostree("pull", server.url, "later/ref", status=3)
+        assert refused.stderr.count("\n") == 1
+        assert "has no ref 'later/ref'" in refused.stderr
+        assert server.count("/refs/*") == 0
+        (source / "summary").unlink()
+        assert target.json("pull", server.url, "later/ref")["ref"] == "later/ref"
+        assert server.count("/refs/heads/later/ref") == 1
+
+
+def test_the_image_is_the_same_by_every_way(source: Path, tmp_path: Path) -> None:
+    results = []
+    with serve(source) as server:
+        for number, arguments in enumerate([("pull", server.url), ("pull", server.url + "/"), ("pull-local", source)]):
+            target = Target(tmp_path / f"target-{number}")
+            results.append(target.json(*arguments, BRANCH))
+            assert target.ostree("compute-id", BRANCH).stdout.strip() == results[0]["image"]
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("by", ["parent", "ref", "base-name"])
+def test_unchanged_files_come_from_the_base(source: Path, tmp_path: Path, by: str) -> None:
+    target = Target(tmp_path / "target")
+    whole = Target(tmp_path / "whole")
+    with serve(source) as server:
+        first = target.json("pull", server.url, BRANCH)
+        options = []
+        if by == "base-name":
+            target.ostree("untag", BRANCH)
+            target.ostree("tag", first["commit"], "the/base")
+            options = ["--base-name", "the/base"]
+        elif by == "parent":
+            target.ostree("untag", BRANCH)
+        second_commit(source, *([] if by == "parent" else ["--parent=none"]))
+        server.forgive()
+        second = target.json("pull", server.url, BRANCH, *options)
+        assert (second["files_fetched"], server.count("*.filez")) == (2, 2)
+        assert second["metadata_fetched"] <= 5
+        everything = whole.json("pull", server.url, BRANCH)
+    assert everything["files_fetched"] > 10
+    assert (everything["image"], everything["verity"]) == (second["image"], second["verity"])
+    # The new commit's stream stands alone: nothing of the base is needed any more.
+    target.ostree("untag", "the/base" if by == "base-name" else BRANCH, status=None)
+    assert target.ostree("dump", second["commit"]).stdout == whole.ostree("dump", BRANCH).stdout
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_objects_of_the_base_that_are_gone_are_fetched_again(source: Path, target: Target, damage: str) -> None:
+    target.ostree("pull-local", source, BRANCH)
+    second_commit(source)
+    [largest] = sorted((target.path / "objects").rglob("*"), key=lambda path: path.stat().st_size)[-1:]
+    content = largest.read_bytes()
+    if damage == "missing":
+        largest.unlink()
+    else:
+        largest.chmod(0o644)
+        os.truncate(largest, len(content) // 2)
+    result = target.json("pull-local", source, BRANCH)
+    assert result["files_fetched"] == 3
+    assert largest.read_bytes() == content
+
+
+def test_compat_decides_the_image_and_can_be_changed(source: Path, tmp_path: Path) -> None:
+    os.setxattr(tmp_path / "tree" / "usr" / "bin" / "tool", "user.k", b"v")
+    commit(source, tmp_path / "tree")
+    plain, compat = Target(tmp_path / "plain"), Target(tmp_path / "compat")
+    ours = plain.json("pull-local", source, BRANCH)
+    theirs = compat.json("pull-local", source, BRANCH, "--compat=composefs-rs")
+    assert ours["image"] != theirs["image"]
+    assert "user.k=v" in plain.ostree("dump", BRANCH).stdout
+    assert "user.k\\x00=v" in plain.ostree("dump", BRANCH, "--compat=composefs-rs").stdout
+
+    # Without --compat what is here stays; with it the image is made again, and the stream names it.
+    assert compat.json("pull-local", source, BRANCH) == {**theirs, "metadata_fetched": 0, "files_fetched": 0}
+    again = compat.json("pull-local", source, BRANCH, "--compat=none")
+    assert (again["image"], again["verity"], again["files_fetched"]) == (ours["image"], ours["verity"], 0)
+    assert compat.json("inspect", BRANCH)["image"] == ours["image"]
+    assert compat.json("pull-local", source, BRANCH, "--compat=none")["metadata_fetched"] == 0
+
+
+def test_a_commit_for_other_refs_is_refused(tmp_path: Path, target: Target) -> None:
+    make_tree(tmp_path / "tree")
+    source = make_repo(tmp_path / "source")
+    head = run("ostree", f"--repo={source}", "commit", "--branch=os/stable", "--subject=x", tmp_path / "tree").stdout
+    run("ostree", f"--repo={source}", "refs", "--create=os/evil", "os/stable")
+    refused = target.ostree("pull-local", source, "os/evil", status=5)
+    assert "bound to os/stable, not to 'os/evil'" in refused.stderr
+    assert target.names() == {}
+    assert target.json("pull-local", source, "os/stable")["commit"] == head.strip()
+    target.ostree("pull-local", source, "os/evil", status=5)  # although the commit is here now
+    assert target.json("pull-local", source, "os/evil", "--disable-verify-bindings")["ref"] == "os/evil"
+
+
+def test_an_interrupted_pull_goes_on_where_it_stopped(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        files = [path for path in (source / "objects").rglob("*.filez") if path.stat().st_size > 10_000]
+        server.fault(f"*{files[0].name}", Fault(status=404))
+        target.ostree("pull", server.url, BRANCH, status=3)
+        assert target.names() == {}
+        assert target.left_over() == []
+        server.forgive()
+        resumed = target.json("pull", server.url, BRANCH)
+        total = sum(path.suffix == ".filez" for path in (source / "objects").rglob("*"))
+        assert 1 <= resumed["files_fetched"] < total
+        server.forgive()
+    fresh = Target(target.path.with_name("fresh"), "sha512").json("pull-local", source, BRANCH)
+    assert (fresh["image"], fresh["verity"]) == (resumed["image"], resumed["verity"])
+
+
+def test_what_passes_is_tried_again(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        server.fault("*.filez", Fault(status=503), times=2)
+        server.fault("*.dirtree", Fault(close=True), times=1)
+        server.fault("*.dirmeta", Fault(truncate=True, keep=5), times=1)
+        server.fault("*.filez", Fault(truncate=True, keep=40), times=1)
+        server.fault("/config", Fault(status=429), times=1)
+        over_trouble = target.json("pull", server.url, BRANCH)
+    without = Target(target.path.with_name("fresh"), "sha512").json("pull-local", source, BRANCH)
+    assert over_trouble == without
+
+
+def test_redirects_are_followed_to_http_only(source: Path, target: Target) -> None:
+    with serve(source) as there, serve(source) as here:
+        here.fault("/config", Fault(status=302, headers=(("Location", f"{there.url}/config"),)))
+        target.ostree("pull", here.url, BRANCH)
+        assert there.count("/config") == 1
+        here.forgive()
+        here.fault("/config", Fault(status=302, headers=(("Location", f"file://{source}/config"),)))
+        refused = target.ostree("pull", here.url, BRANCH, status=6)
+        assert f"{here.url}/config" in refused.stderr
+
+
+def test_passwords_are_not_shown(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        url = server.url.replace("http://", "http://user:geheim@")
+        refused = target.ostree("pull", url, "no/ref", status=3)
+        assert "geheim" not in refused.stderr
+        assert "127.0.0.1" in refused.stderr
+
+
+@pytest.mark.parametrize("mode", ["bare", "bare-user", "bare-user-only"])
+def test_other_modes_are_refused_with_the_remedy(tmp_path: Path, target: Target, mode: str) -> None:
+    repo = make_repo(tmp_path / "source", mode)
+    refused = target.ostree("pull-local", repo, BRANCH, status=9)
+    assert f"mode '{mode}'" in refused.stderr
+    assert "ostree init" in refused.stderr
+
+
+def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> None:
+    assert "not an ostree repository" in target.ostree("pull-local", tmp_path, BRANCH, status=3).stderr
+    with serve(tmp_path) as server:
+        assert "not an ostree repository" in target.ostree("pull", server.url, BRANCH, status=3).stderr
+        url = server.url
+    assert f"{url}/config" in target.ostree("pull", url, BRANCH, status=6).stderr
+    assert "pull-local" in target.ostree("pull", f"file://{tmp_path}", BRANCH, status=2).stderr
+
+
+@pytest.mark.parametrize("ref", ["../x", "a//b", "/a", "-x", "a b"])
+def test_names_that_are_no_refs_are_refused(source: Path, target: Target, ref: str) -> None:
+    assert "is not an ostree ref" in target.ostree("pull-local", source, "--", ref, status=2).stderr
+
+
+def test_an_unknown_commit_and_base(source: Path, target: Target) -> None:
+    refused = target.ostree("pull-local", source, "0" * 64, status=3)
+    assert "0" * 64 in refused.stderr
+    refused = target.ostree("pull-local", source, BRANCH, "--base-name", "no/such", status=3)
+    assert "'no/such' is not a known ostree ref" in refused.stderr
+
+
+def test_a_read_only_repository_is_not_pulled_into(source: Path, target: Target) -> None:
+    target.ostree("pull-local", source, BRANCH)
+    copy = target.path.with_name("copy")
+    shutil.copytree(target.path, copy, symlinks=True)
+    before = sorted(copy.rglob("*"))
+    for command in (("inspect", BRANCH), ("dump", BRANCH), ("compute-id", BRANCH), ("images",)):
+        cfsctl("--repo", copy, "ostree", *command)
+    assert sorted(copy.rglob("*")) == before

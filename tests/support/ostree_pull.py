@@ -1,0 +1,54 @@
+"""Pulls by the installed command: repositories to pull into, and what they hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import cfsctl
+
+LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
+
+
+@pytest.fixture
+def extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the checkout's extensions, and let failures come quickly."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRIES", "2")
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.01")
+    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", "1")
+
+
+class Target:
+    """A composefs repository to pull into."""
+
+    def __init__(self, path: Path, algorithm: str = "sha256", erofs: int = 1) -> None:
+        self.path = path
+        options = ("--algorithm", f"fsverity-{algorithm}-12", "--erofs-version", str(erofs))
+        cfsctl("init", "--insecure", *options, path)
+
+    def ostree(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run an ostree command on it."""
+        return cfsctl("--repo", self.path, "ostree", *arguments, **options)
+
+    def json(self, *arguments: str | Path) -> dict[str, Any]:
+        """Run an ostree command and return the object that it prints with --json."""
+        result: dict[str, Any] = json.loads(self.ostree(*arguments, "--json").stdout)
+        return result
+
+    def names(self) -> dict[str, str]:
+        """Everything that has a name: symlinks below streams and images, with their targets."""
+        return {
+            str(link.relative_to(self.path)): str(link.readlink())
+            for top in ("streams", "images")
+            for link in (self.path / top).rglob("*")
+            if link.is_symlink()
+        }
+
+    def left_over(self) -> list[Path]:
+        """What a run has left in staging."""
+        return list((self.path / "staging").rglob("*")) if (self.path / "staging").exists() else []
