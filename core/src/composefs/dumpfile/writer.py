@@ -1,78 +1,169 @@
-"""Writing composefs-dump(5): from a tree to the text.
+"""Writing composefs-dump(5): from a tree to the text, depth first in name order.
 
-The lines are those of composefs-rs 0.9.0 (``cfsctl create-dumpfile``, ``ostree dump``, ``oci dump``): depth first in
-name order; a directory's SIZE is 0 and its NLINK counts its directories; other links are counted in the tree; a hard
-link group is real at its first name; attributes are sorted by name.
+Two programs' texts are known:
+
+==============  ===============================================  =================================================
+                composefs-rs 0.9.0 (``cfsctl`` commands)         libcomposefs 1.0.8 (``composefs-info dump``)
+==============  ===============================================  =================================================
+SIZE of a       0                                                the size of its entries in the image, where the
+directory                                                        tree was read from one
+NLINK           directories in a directory, names in the tree    as the tree's source says
+PAYLOAD of a    made of the digest, where there is one           as the tree's source says
+file
+attributes      sorted by name                                   in the order of the source
+hard link       ``0 @120000 - - - - 0.0 TARGET - -``             all of the target's fields, PAYLOAD names it
+==============  ===============================================  =================================================
+
+In both a hard link group is real at its first name.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
-from typing import BinaryIO
+from collections.abc import Collection, Iterator, Mapping
+from typing import BinaryIO, Literal
 
 from composefs.dumpfile.escape import escape, escape_attribute
-from composefs.tree import TYPE_MASK, Node, Tree, walk
+from composefs.tree import TYPE_MASK, Node, Tree
 
-__all__ = ["write"]
+__all__ = ["write", "write_below"]
+
+Style = Literal["rs", "c"]
 
 _FLUSH_LINES = 4096
+_LONG = 65536
+"""A line or text of attributes of more bytes is not kept: attributes can have megabytes."""
 
 
-def write(tree: Tree, out: BinaryIO) -> None:
-    """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
+def write(tree: Tree, out: BinaryIO, *, style: Style = "rs", only: Collection[bytes] | None = None) -> None:
+    """Write the dump of a tree.  Whole pieces of some thousand lines are written at once.
+
+    ``only`` names what of the root's entries is written, beside the root itself.
+    """
+    links = _count_links(tree.root) if style == "rs" else None
+    _write(b"/", b"/", tree.root, out, _Fields(style, links), only)
+
+
+def write_below(path: bytes, node: Node, out: BinaryIO) -> None:
+    """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
+    escaped = escape(path)
+    _write(escaped, escaped + b"/", node, out, _Fields("rs", None), None)
+
+
+def _count_links(root: Node) -> dict[int, int]:
+    """Count the names of each hard link group, by id of the node."""
     links: dict[int, int] = {}
-    for _, _, _, node in walk(tree):
-        if node.home is not None:
-            links[id(node)] = links.get(id(node), 0) + 1
+    directories = [root]
+    for directory in directories:
+        for node in (directory.children or {}).values():
+            if node.home is not None:
+                links[id(node)] = links.get(id(node), 0) + 1
+            elif node.children is not None:
+                directories.append(node)
+    return links
 
+
+def _write(
+    path: bytes, prefix: bytes, node: Node, out: BinaryIO, fields: _Fields, only: Collection[bytes] | None
+) -> None:
+    # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
+    lines = [path + fields.of(node)]
     first_names: dict[int, bytes] = {}
-    xattr_texts: dict[int, bytes] = {}
-    lines = [_line(b"/", tree.root, 1, xattr_texts)]
-    for path, _, _, node in walk(tree):
-        escaped = escape(path)
-        if node.home is not None and id(node) in first_names:
-            lines.append(b"%b 0 @120000 - - - - 0.0 %b - -\n" % (escaped, first_names[id(node)]))
+    stack: list[tuple[bytes, Iterator[tuple[bytes, Node]]]] = [(prefix, iter((node.children or {}).items()))]
+    shown = True
+    while stack:
+        prefix, names = stack[-1]
+        for name, node in names:
+            path = prefix + escape(name)
+            if only is not None and len(stack) == 1:
+                shown = name in only
+            if node.home is None:
+                line = path + fields.of(node)
+            else:
+                first = first_names.setdefault(id(node), path)
+                line = path + (fields.of(node) if first is path else fields.of_link(node, first))
+            if shown:
+                lines.append(line)
+                if len(lines) >= _FLUSH_LINES or len(line) > _LONG:
+                    out.write(b"".join(lines))
+                    lines.clear()
+            if node.children is not None:
+                stack.append((path + b"/", iter(node.children.items())))
+                break
         else:
-            first_names[id(node)] = escaped
-            lines.append(_line(escaped, node, links.get(id(node), 1), xattr_texts))
-        if len(lines) >= _FLUSH_LINES:
-            out.write(b"".join(lines))
-            lines.clear()
+            stack.pop()
     out.write(b"".join(lines))
 
 
-def _line(path: bytes, node: Node, nlink: int, xattr_texts: dict[int, bytes]) -> bytes:
-    kind = node.mode & TYPE_MASK
-    size = node.size
-    payload = content = digest = b"-"
-    if kind == stat.S_IFDIR:
-        size = 0
-        nlink = 2 + sum([child.children is not None for child in (node.children or {}).values()])
-    elif kind == stat.S_IFLNK:
-        payload = _optional(node.payload)
-    elif kind != stat.S_IFREG:
-        size = 0
-    elif node.content:
-        content = _optional(node.content)
-    elif size and node.digest is not None:
+class _Fields:
+    """Writes all of a line but the path; what is the same in many lines is written once."""
+
+    def __init__(self, style: Style, links: dict[int, int] | None) -> None:
+        self._c = style == "c"
+        self._links = links
+        self._heads: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
+        self._times: dict[tuple[int, int], bytes] = {}
+        self._xattrs: dict[int, bytes] = {}
+
+    def of(self, node: Node) -> bytes:
+        """Return the fields of a node, with the space before them and the newline."""
+        if node.children is None:
+            nlink = node.nlink if self._links is None else self._links.get(id(node), 1)
+            return self._line(node, b"", nlink, *self._contents(node))
+        if self._c:
+            return self._line(node, b"", node.nlink, node.size, b"- - -")
+        directories = sum([child.children is not None for child in node.children.values()])
+        return self._line(node, b"", 2 + directories, 0, b"- - -")
+
+    def of_link(self, node: Node, target: bytes) -> bytes:
+        """Return the fields of a further name of a node, whose first one is ``target``, escaped."""
+        if not self._c:
+            return b" 0 @120000 - - - - 0.0 %b - -\n" % target
+        size, contents = self._contents(node)
+        return self._line(node, b"@", node.nlink, size, target + contents[contents.index(b" ") :])
+
+    def _line(self, node: Node, link: bytes, nlink: int, size: int, contents: bytes) -> bytes:
+        key = (link, node.mode, nlink, node.uid, node.gid, node.rdev)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = b" %b%o %d %d %d %d " % key
+        time = self._times.get(node.mtime)
+        if time is None:
+            time = self._times[node.mtime] = b"%d.%d " % node.mtime
+        xattrs = self._xattrs.get(id(node.xattrs))
+        if xattrs is None:
+            xattrs = self._xattr_text(node.xattrs)
+        return b" %d%b%b%b%b\n" % (size, head, time, contents, xattrs)
+
+    def _contents(self, node: Node) -> tuple[int, bytes]:
+        """Return SIZE, and the fields PAYLOAD, CONTENT and DIGEST, of what is no directory."""
+        kind = node.mode & TYPE_MASK
+        size = node.size
+        if kind == stat.S_IFLNK:
+            return size, _optional(node.payload) + b" - -"
+        if kind != stat.S_IFREG:
+            return 0, b"- - -"
+        if node.content:
+            return size, b"- %b -" % _optional(node.content)
+        if not size:
+            return size, b"- - -"
+        if node.digest is None:
+            return size, _optional(node.payload) + b" - -"
         digest = node.digest.hex().encode()
-        payload = digest[:2] + b"/" + digest[2:]
-    elif size:
-        payload = _optional(node.payload)
-    xattrs = xattr_texts.get(id(node.xattrs))
-    if xattrs is None:
-        xattrs = xattr_texts[id(node.xattrs)] = _xattr_text(node.xattrs)
-    return b"%b %d %o %d %d %d %d %d.%d %b %b %b%b\n" % (
-        path, size, node.mode, nlink, node.uid, node.gid, node.rdev, *node.mtime, payload, content, digest, xattrs,
-    )  # fmt: skip
+        path = b"%b/%b" % (digest[:2], digest[2:])
+        if self._c and node.payload != path:
+            path = _optional(node.payload)
+        return size, b"%b - %b" % (path, digest)
+
+    def _xattr_text(self, xattrs: Mapping[bytes, bytes]) -> bytes:
+        names = xattrs if self._c else sorted(xattrs)
+        text = b"".join([b" %b=%b" % (escape_attribute(name), escape_attribute(xattrs[name])) for name in names])
+        if len(text) <= _LONG:
+            self._xattrs[id(xattrs)] = text
+        return text
 
 
 def _optional(raw: bytes | None) -> bytes:
     if raw is None:
         return b"-"
     return rb"\x2d" if raw == b"-" else escape(raw)
-
-
-def _xattr_text(xattrs: Mapping[bytes, bytes]) -> bytes:
-    return b"".join([b" %b=%b" % (escape_attribute(name), escape_attribute(xattrs[name])) for name in sorted(xattrs)])

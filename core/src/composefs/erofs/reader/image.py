@@ -56,6 +56,7 @@ class Inode(NamedTuple):
     """An inode's fields.  ``layout`` is as in `composefs.erofs.layout`; ``place`` a block, device or chunk format.
 
     ``attributes`` and ``attributes_size`` are where its attributes stand, offset and bytes; the tail is behind them.
+    ``claim`` counts the bytes that belong to this inode alone: itself, its attributes and its data.
     """
 
     offset: int
@@ -69,12 +70,7 @@ class Inode(NamedTuple):
     place: int
     attributes: int
     attributes_size: int
-
-    @property
-    def claim(self) -> int:
-        """The bytes that belong to this inode alone: itself, its attributes and its data."""
-        head = self.attributes + self.attributes_size - self.offset
-        return head if self.layout == CHUNK_BASED else head + self.size
+    claim: int
 
 
 class Entries(NamedTuple):
@@ -184,7 +180,13 @@ class Image:
             malformed("extended attributes beyond the end", offset)
         if mode & TYPE_MASK not in FILE_TYPES:
             malformed(f"an unknown file type, mode {mode:o}", offset)
-        return Inode(offset, layout, mode, nlink, uid, gid, mtime, size, place, attributes, attributes_size)
+        claim = attributes + attributes_size - offset
+        if layout != CHUNK_BASED:
+            claim += size
+        # What Inode() would do through one more function.
+        return tuple.__new__(
+            Inode, (offset, layout, mode, nlink, uid, gid, mtime, size, place, attributes, attributes_size, claim)
+        )
 
     def pieces(self, inode: Inode) -> list[tuple[int, int]]:
         """Return where the data of an inode of flat layout is: (offset, bytes) of whole blocks and of the tail."""

@@ -26,7 +26,7 @@ def read_objects(image: Image, algorithm: Algorithm) -> set[str]:
         for listing in Walk(image).directories(image.root_nid, root):
             for inode in listing.inodes:
                 if inode is not None and inode.mode & TYPE_MASK == stat.S_IFREG:
-                    metacopy = attributes(inode).metacopy
+                    metacopy = attributes(inode)[1]
                     if metacopy:
                         digests.add(decoder.digest(metacopy, inode))
     return {digest.hex() for digest in digests if digest is not None}

@@ -65,32 +65,24 @@ class Decoder:
         self.image = image
         self.c = rules.compat == "c"
         self.algorithm = rules.algorithm
+        self._head, self._metacopy_size = b"", 0
         shared = SharedAttributes(image)
         self.regular = AttributeReader(image, shared, regular=True, c=self.c)
         self._others = AttributeReader(image, shared, regular=False, c=self.c)
 
     def node(self, inode: Inode) -> tuple[Node, int]:
         """Return the node of an inode, a directory without its children, and the bytes of attributes it shares."""
-        _, layout, mode, nlink, uid, gid, mtime, size, place, _, _ = inode
+        _, layout, mode, nlink, uid, gid, mtime, size, place, _, _, _ = inode
         kind = mode & TYPE_MASK
         if kind == stat.S_IFREG:
-            xattrs, metacopy, redirect, whiteout, shared = self.regular.of(inode)
+            (xattrs, whiteout, shared), metacopy, redirect = self.regular.of(inode)
             if whiteout:
                 return Node(mode ^ stat.S_IFREG ^ stat.S_IFCHR, nlink, uid, gid, 0, mtime, xattrs=xattrs), shared
-            return Node(
-                mode,
-                nlink,
-                uid,
-                gid,
-                0,
-                mtime,
-                size,
-                redirect_path(redirect, inode) if redirect else None,
-                self.image.content(inode, MAX_CONTENT) if size and layout != CHUNK_BASED else None,
-                self.digest(metacopy, inode) if metacopy else None,
-                xattrs,
-            ), shared
-        xattrs, _, _, _, shared = self._others.of(inode)
+            path = redirect_path(redirect, inode) if redirect else None
+            content = self.image.content(inode, MAX_CONTENT) if size and layout != CHUNK_BASED else None
+            digest = self.digest(metacopy, inode) if metacopy else None
+            return Node(mode, nlink, uid, gid, 0, mtime, size, path, content, digest, xattrs), shared
+        (xattrs, _, shared), _, _ = self._others.of(inode)
         node = Node(mode, nlink, uid, gid, 0, mtime, xattrs=xattrs)
         if kind == stat.S_IFDIR:
             node.size = size
@@ -106,6 +98,8 @@ class Decoder:
 
     def digest(self, metacopy: bytes, inode: Inode) -> bytes | None:
         """Return the digest in a metacopy attribute, or None where libcomposefs sees none."""
+        if metacopy[:METACOPY_HEAD] == self._head and len(metacopy) == self._metacopy_size:
+            return metacopy[METACOPY_HEAD:]
         algorithm = BY_SIZE.get(len(metacopy))
         if not self.c and HEADS.get(metacopy[:METACOPY_HEAD]) is not algorithm:
             algorithm = None
@@ -117,6 +111,7 @@ class Decoder:
             self.algorithm = algorithm
         if algorithm is not self.algorithm:
             malformed(f"a {algorithm} digest among {self.algorithm} digests", inode.offset)
+        self._head, self._metacopy_size = metacopy[:METACOPY_HEAD], len(metacopy)  # The next ones are surely the same.
         return metacopy[METACOPY_HEAD:]
 
     def dropped(self, inode: Inode, name: bytes, *, in_root: bool) -> bool:
@@ -172,7 +167,7 @@ def _read_below(decoder: Decoder, nid: int, path_length: int) -> Node:
                 if node is None:
                     continue
                 node.home = directory, name  # The right one is found when all are there.
-            elif dropped(child, name, in_root=in_root):
+            elif child.mode & TYPE_MASK == stat.S_IFCHR and dropped(child, name, in_root=in_root):
                 nodes[child_nid] = None
                 continue
             else:

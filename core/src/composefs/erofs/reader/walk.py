@@ -52,7 +52,8 @@ class Walk:
         met[nid] = True
         above = nid if nid == self._image.root_nid else None  # What .. of the first one is, where that is known.
         pending: list[tuple[int, Inode, int | None, int]] = [(nid, inode, above, path_length)]
-        self._claim(inode)
+        self._claim(inode.claim, inode)
+        read = self._image.inode
         while pending:
             nid, inode, parent, path_length = pending.pop()
             names, nids, types = self._image.entries(inode)
@@ -64,25 +65,27 @@ class Walk:
                         malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
                     del names[place], nids[place], types[place]
             inodes: list[Inode | None] = []
+            claims = 0
             for name, child, file_type in zip(names, nids, types, strict=True):
                 if child in met:
                     if met[child]:
                         malformed(f"a directory with two names, {name!a} the second", inode.offset)
                     inodes.append(None)
                     continue
-                found = self._image.inode(child)
+                found = read(child)
                 kind = found.mode & TYPE_MASK
                 if FILE_TYPES[kind] != file_type:
                     malformed(f"{name!a} has another type than its inode", inode.offset)
-                self._claim(found)
+                claims += found.claim
                 met[child] = is_directory = kind == stat.S_IFDIR
                 if is_directory:
                     pending.append((child, found, nid, path_length + len(name) + 1))
                 inodes.append(found)
+            self._claim(claims, inode)
             yield Listing(nid, names, nids, inodes)
 
-    def _claim(self, inode: Inode) -> None:
-        self._left -= inode.claim
+    def _claim(self, length: int, inode: Inode) -> None:
+        self._left -= length
         if self._left < 0:
             malformed("inodes with more attributes and data than there are bytes", inode.offset)
 
