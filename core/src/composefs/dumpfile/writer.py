@@ -20,7 +20,7 @@ In both a hard link group is real at its first name.
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Literal
 
 from composefs.dumpfile.escape import escape, escape_attribute
@@ -35,19 +35,16 @@ _LONG = 65536
 """A line or text of attributes of more bytes is not kept: attributes can have megabytes."""
 
 
-def write(tree: Tree, out: BinaryIO, *, style: Style = "rs", only: Collection[bytes] | None = None) -> None:
-    """Write the dump of a tree.  Whole pieces of some thousand lines are written at once.
-
-    ``only`` names what of the root's entries is written, beside the root itself.
-    """
+def write(tree: Tree, out: BinaryIO, *, style: Style = "rs") -> None:
+    """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
     links = _count_links(tree.root) if style == "rs" else None
-    _write(b"/", b"/", tree.root, out, _Fields(style, links), only)
+    _write(b"/", b"/", tree.root, out, _Fields(style, links))
 
 
 def write_below(path: bytes, node: Node, out: BinaryIO) -> None:
     """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
     escaped = escape(path)
-    _write(escaped, escaped + b"/", node, out, _Fields("rs", None), None)
+    _write(escaped, escaped + b"/", node, out, _Fields("rs", None))
 
 
 def _count_links(root: Node) -> dict[int, int]:
@@ -64,29 +61,25 @@ def _count_links(root: Node) -> dict[int, int]:
 
 
 def _write(
-    path: bytes, prefix: bytes, node: Node, out: BinaryIO, fields: _Fields, only: Collection[bytes] | None
+    path: bytes, prefix: bytes, node: Node, out: BinaryIO, fields: _Fields
 ) -> None:
     # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
     lines = [path + fields.of(node)]
     first_names: dict[int, bytes] = {}
     stack: list[tuple[bytes, Iterator[tuple[bytes, Node]]]] = [(prefix, iter((node.children or {}).items()))]
-    shown = True
     while stack:
         prefix, names = stack[-1]
         for name, node in names:
             path = prefix + escape(name)
-            if only is not None and len(stack) == 1:
-                shown = name in only
             if node.home is None:
                 line = path + fields.of(node)
             else:
                 first = first_names.setdefault(id(node), path)
                 line = path + (fields.of(node) if first is path else fields.of_link(node, first))
-            if shown:
-                lines.append(line)
-                if len(lines) >= _FLUSH_LINES or len(line) > _LONG:
-                    out.write(b"".join(lines))
-                    lines.clear()
+            lines.append(line)
+            if len(lines) >= _FLUSH_LINES or len(line) > _LONG:
+                out.write(b"".join(lines))
+                lines.clear()
             if node.children is not None:
                 stack.append((path + b"/", iter(node.children.items())))
                 break

@@ -1,0 +1,220 @@
+"""``composefs-info``: what is in images, as libcomposefs' tool of this name prints it.
+
+It knows no repository, only image files.  Like ``mkcomposefs`` it starts from scripts, so it uses argparse, and imports
+everything else when it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from composefs.errors import ComposefsError, UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.tree import Node, Tree
+
+__all__ = ["main"]
+
+PROGRAM = "composefs-info"
+FAILED = 1
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_EPILOG = """\
+commands:
+  ls               list the files of IMAGE
+  dump             print IMAGE as composefs-dump(5) text
+  objects          print the paths of all objects that IMAGE refers to, relative to the object directory
+  missing-objects  print those that are not in --basedir
+  measure-file     print the fs-verity digest of any FILE
+
+examples:
+  composefs-info dump rootfs.cfs | grep /etc/passwd
+  composefs-info --basedir=objects missing-objects rootfs.cfs
+"""
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status, 1 for every error."""
+    gc.disable()  # A tree is one large heap without garbage, and the process ends soon.
+    try:
+        arguments = _arguments()
+        _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+    except ComposefsError as error:
+        return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return _fail(FAILED, from_os_error(error, "writing to standard output").message)
+    except MemoryError:
+        return _fail(FAILED, "out of memory")
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted")
+    gc.freeze()
+    return 0
+
+
+def _fail(status: int, message: str) -> int:
+    from composefs.cli.text import one_line
+
+    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {PROGRAM} --help")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="composefs-info [--filter=NAME]... [--basedir=DIR] COMMAND FILE...",
+        description="Print what is in composefs images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("command", metavar="COMMAND", help="one of those below")
+    add("files", metavar="FILE", nargs="*", help="images; for measure-file any files")
+    add("--filter", metavar="NAME", action="append", help="of an image only this entry of its root (repeatable)")
+    add("--basedir", metavar="DIR", help="missing-objects: the object directory")
+    arguments = parser.parse_intermixed_args()
+    if arguments.command not in _COMMANDS:
+        raise UsageError(f"unknown command {arguments.command!r}", hint=f"see {PROGRAM} --help")
+    if not arguments.files:
+        raise UsageError("no image given", hint=f"see {PROGRAM} --help")
+    return arguments
+
+
+def _ls(arguments: argparse.Namespace) -> None:
+    from composefs.dumpfile.escape import escape
+    from composefs.tree import walk
+
+    for tree in _trees(arguments):
+        # Spaces of a path stay as they are, those of what comes behind it do not.
+        lines = [b" ".join(map(escape, path.split(b" "))) + _behind(node) + b"\n" for path, _, _, node in walk(tree)]
+        sys.stdout.buffer.writelines(lines)
+
+
+def _behind(node: Node) -> bytes:
+    """Return what the list shows behind a path."""
+    from composefs.dumpfile.escape import escape
+
+    if node.children is not None:
+        return b"/\t"
+    if node.payload is None:
+        return b""
+    return (b"\t-> " if stat.S_ISLNK(node.mode) else b"\t@ ") + escape(node.payload)
+
+
+def _dump(arguments: argparse.Namespace) -> None:
+    from composefs import dumpfile
+
+    for tree in _trees(arguments):
+        dumpfile.write(tree, sys.stdout.buffer, style="c")
+
+
+def _objects(arguments: argparse.Namespace) -> None:
+    _print_paths(_object_paths(arguments))
+
+
+def _missing_objects(arguments: argparse.Namespace) -> None:
+    if arguments.basedir is None:
+        raise UsageError("missing-objects needs --basedir=DIR")
+    try:
+        directory = os.open(arguments.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, f"opening {arguments.basedir}") from error
+    try:
+        _print_paths([path for path in _object_paths(arguments) if not _exists(path, directory)])
+    finally:
+        os.close(directory)
+
+
+def _exists(path: bytes, directory: int) -> bool:
+    try:
+        os.stat(path.lstrip(b"/"), dir_fd=directory)
+    except OSError:
+        return False
+    return True
+
+
+def _object_paths(arguments: argparse.Namespace) -> list[bytes]:
+    """Return the paths of the objects of all images, sorted."""
+    from composefs.tree import walk
+
+    paths = set()
+    for tree in _trees(arguments):
+        paths |= {node.payload for _, _, _, node in walk(tree) if node.payload and stat.S_ISREG(node.mode)}
+    return sorted(paths)
+
+
+def _print_paths(paths: list[bytes]) -> None:
+    from composefs.dumpfile.escape import escape
+
+    sys.stdout.buffer.writelines([escape(path) + b"\n" for path in paths])
+
+
+def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
+    """Read the images, one after the other; with --filter, no more of the root than these entries."""
+    from composefs.erofs.reader import Image, Rules, read_tree
+
+    only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
+    for path in arguments.files:
+        with _opened(path) as fd:
+            try:
+                image = Image.open(fd)
+                tree = read_tree(image, Rules("c"))
+            except ComposefsError as error:
+                error.message = f"{path}: {error.message}"
+                raise
+        if only is not None:
+            tree.root.children = {name: node for name, node in (tree.root.children or {}).items() if name in only}
+        yield tree
+
+
+def _measure_file(arguments: argparse.Namespace) -> None:
+    """Print what the kernel says, or what it would say if the file had fs-verity."""
+    from composefs.digest import SHA256
+    from composefs.fsverity import digest_fd, measure
+
+    for path in arguments.files:
+        with _opened(path) as fd:
+            try:
+                measured = measure(fd)
+                digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
+            except OSError as error:
+                raise from_os_error(error, f"reading {path}") from error
+        print(digest.hex())
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, f"opening {path}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "ls": _ls,
+    "dump": _dump,
+    "objects": _objects,
+    "missing-objects": _missing_objects,
+    "measure-file": _measure_file,
+}
