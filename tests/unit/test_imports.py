@@ -20,6 +20,8 @@ LAYERS = [
     ["tree", "dumpfile", "zstdframe", "splitstream", "meta", "scan", "transform"],
     ["erofs"],
     ["repository"],
+    ["graph"],
+    ["gc", "fsck", "usage", "transfer"],
     ["mount"],
     ["observe", "protocol", "ext"],
     ["cli"],

@@ -34,9 +34,11 @@ from composefs import zstdframe
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
 from composefs.errors import FormatError, TooLargeError, from_os_error
 
-__all__ = ["MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
+__all__ = ["MAGIC", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
 
-_MAGIC = b"SplitStream"
+MAGIC = b"SplitStream"
+"""How every splitstream begins."""
+
 _HEADER = struct.Struct("<11sBHBBQQ")
 _INFO = struct.Struct("<10Q")
 _NUMBER = struct.Struct("<q")
@@ -87,7 +89,7 @@ def write(
     stream = (start, out.tell())
     stream_refs, objects, named = ranges
     out.seek(0)
-    out.write(_HEADER.pack(_MAGIC, 0, 0, algorithm.number, LOG2_BLOCK_SIZE, _HEADER.size, _HEADER.size + _INFO.size))
+    out.write(_HEADER.pack(MAGIC, 0, 0, algorithm.number, LOG2_BLOCK_SIZE, _HEADER.size, _HEADER.size + _INFO.size))
     out.write(_INFO.pack(*stream_refs, *objects, *stream, *named, content_type, size))
     return size
 
@@ -253,7 +255,7 @@ class Reader:
         if self._length < _HEADER.size:
             raise FormatError("too short for a splitstream", offset=self._length)
         magic, version, flags, number, log2, start, end = _HEADER.unpack(self._read(0, _HEADER.size))
-        if magic != _MAGIC:
+        if magic != MAGIC:
             raise FormatError("not a splitstream", offset=0)
         if version or flags:
             raise FormatError(f"unknown splitstream version {version}, flags {flags}", offset=11)

@@ -42,6 +42,7 @@ COMMANDS = (
     Entry("list-images", f"{_MODULES}.images", "The same as images.", hidden=True),
     Entry("cat", f"{_MODULES}.cat", "Write a stream to standard output."),
     Entry("mount", f"{_MODULES}.mount", "Mount an image."),
+    Entry("gc", f"{_MODULES}.gc", "Remove what no ref keeps."),
     Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
     Entry("ext", f"{_MODULES}.ext", "Show the installed extensions."),
     Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),

@@ -88,7 +88,7 @@ class Settings:
             return SYSTEM_REPOSITORY
         return os.path.expanduser(USER_REPOSITORY)
 
-    def open_repository(self, *, writable: bool = False) -> Repository:
+    def open_repository(self, *, writable: bool = False, exclusive: bool = False) -> Repository:
         """Open the repository, as a context manager; raise what Repository.open raises, UsageError with --no-repo."""
         if self.no_repo:
             raise UsageError("this command needs a repository", hint="leave out --no-repo")
@@ -99,6 +99,7 @@ class Settings:
             algorithm=self.algorithm,
             require_verity=self.require_verity,
             writable=writable,
+            exclusive=exclusive,
             wait=self.wait,
         )
 

@@ -58,19 +58,20 @@ class Repository:
         algorithm: Algorithm | None = None,
         require_verity: bool = False,
         writable: bool = False,
+        exclusive: bool = False,
         wait: float = 0.0,
     ) -> Self:
         """Open a repository.
 
-        ``algorithm`` is what it must have, ``require_verity`` refuses an insecure one, ``wait`` is for how many seconds
-        to wait for garbage collection to end.  Raises NotFoundError, BusyError, FormatError, UnsupportedError and, for
+        ``algorithm`` is what it must have, ``require_verity`` refuses an insecure one.  ``exclusive`` keeps everybody
+        else out, as garbage collection must; ``wait`` is for how many seconds to wait for the lock.  Raises NotFoundError, BusyError, FormatError, UnsupportedError and, for
         ``writable``, ReadOnlyError, before anything is done.
         """
         path = Path(os.path.abspath(path))
         root = _open_root(path)
         store: Store | None = None
         try:
-            lock(root, f"the repository {path}", exclusive=False, wait=wait, hint="wait for it with --wait SECONDS")
+            lock(root, f"the repository {path}", exclusive=exclusive, wait=wait, hint="wait for it with --wait SECONDS")
             meta, secure = _read_meta(root, path)
             if algorithm is not None and meta.algorithm != algorithm:
                 raise FormatError(f"the repository {path} uses {meta.algorithm}, not {algorithm}", subject=str(path))

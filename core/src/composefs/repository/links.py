@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from composefs.errors import CorruptError, ExistsError
 from composefs.linux.files import open_directory, random_name, sync_directory
@@ -89,10 +89,13 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def walk(at: int, where: str) -> Iterator[tuple[list[str], str]]:
+def walk(
+    at: int, where: str, *, odd: Callable[[str], object] | None = None
+) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
-    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks.
+    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks; with ``odd``, that is
+    called with the path instead, and the walk goes on.
     """
     stack: list[list[str]] = [[]]
     while stack:
@@ -114,7 +117,10 @@ def walk(at: int, where: str) -> Iterator[tuple[list[str], str]]:
                         raise
                     if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                         place = "/".join([where, *path])
-                        raise CorruptError(f"{place} is not a symlink", subject=place) from error
+                        if odd is None:
+                            raise CorruptError(f"{place} is not a symlink", subject=place) from error
+                        odd(place)
+                        continue
                     below.append(path)
                     continue
                 yield path, target

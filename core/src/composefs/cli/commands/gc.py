@@ -1,0 +1,65 @@
+"""``cfsctl gc``: remove what no ref keeps."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.complete import RefName
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json, say
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.text import one_line
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl gc --dry-run"),
+        Example("cfsctl --wait 60 gc", "Wait for a pull to end."),
+        Example("cfsctl gc --root ostree-commit-148c366e…", "Keep a stream that no ref names."),
+    ],
+)
+@click.option(
+    "-r",
+    "--root",
+    "roots",
+    metavar="NAME",
+    multiple=True,
+    type=RefName(),
+    help="Keep this stream or image too, and all that it needs; may be repeated.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@pass_settings
+def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Remove the objects, streams and images that no ref keeps.
+
+    Nobody else may use the repository meanwhile.  If anything that a ref names is missing or damaged, it is named and
+    nothing is removed.
+    """
+    from composefs.gc import collect
+
+    with settings.open_repository(writable=not dry_run, exclusive=True) as repository:
+        collected = collect(repository, roots, dry_run=dry_run)
+    if settings.verbosity >= 0:
+        for odd in collected.odd:
+            say(f"cfsctl: left alone: {one_line(odd)}")
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "objects_removed": collected.objects,
+                "bytes_removed": collected.size,
+                "images_pruned": collected.images,
+                "streams_pruned": collected.streams,
+                "odd": collected.odd,
+            }
+        )
+        return
+    if dry_run:
+        line("Dry run (no files deleted):")
+    line(f"Objects: {collected.objects} removed ({collected.size} bytes)")
+    if collected.images or collected.streams:
+        line(f"Pruned symlinks: {collected.images} images, {collected.streams} streams")

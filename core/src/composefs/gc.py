@@ -1,0 +1,119 @@
+"""Garbage collection: removing every object that no ref keeps, and the names of streams and images that are no refs.
+
+A repository keeps what ``streams/refs`` and ``images/refs`` name, and what follows from that (composefs.graph).  Unlike
+composefs-rs 0.9.0, a stream that is kept is followed whether or not its object still has a name in ``streams/``, and an
+image that a stream names keeps its objects.
+
+It is all or nothing: when anything that is kept cannot be followed to its end, nothing is deleted, because what lies
+behind it cannot be told from garbage.  Symlinks go before the objects that they point to, and their directories are
+synced in between: after a power cut no name leads to what is gone.  The caller holds the exclusive lock, which keeps
+out those who have stored objects and not yet named them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from composefs.errors import CorruptError, from_os_error
+from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock
+from composefs.linux.files import open_directory, sync_directory
+from composefs.repository import Repository
+from composefs.repository.names import TEMPORARY_PREFIX
+
+__all__ = ["Collected", "collect"]
+
+_LISTED = 20
+
+
+@dataclass(slots=True)
+class Collected:
+    """What was removed, or would be: numbers, and ``size`` in bytes.  ``odd`` are files in ``objects/``, left alone."""
+
+    objects: int = 0
+    size: int = 0
+    images: int = 0
+    streams: int = 0
+    odd: list[str] = field(default_factory=list)
+
+
+def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool = False) -> Collected:
+    """Collect garbage in a repository that was opened ``exclusive``, and writable unless this is a dry run.
+
+    ``roots`` are names as :meth:`composefs.graph.Names.find` takes them, to be kept besides what refs keep.  Raises
+    NotFoundError for a root that is not there, and CorruptError, which names what could not be followed.
+    """
+    if not dry_run:
+        repository.store.require_writable("collecting garbage")
+    names = read_names(repository)
+    problems = list(names.problems)
+    live = Graph(repository).reach(_starts(names, roots), problems)
+    if problems:
+        raise _refusal(problems)
+    stock = read_stock(repository)
+    collected = Collected(odd=[str(problem) for problem in stock.problems])
+    try:
+        collected.streams = _prune(repository, "streams", names.streams, live, dry_run)
+        collected.images = _prune(repository, "images", names.images, live, dry_run)
+        for prefix, rests in stock.files.items():
+            garbage = [rest for rest in rests if prefix + rest not in live]
+            if garbage:
+                _remove_objects(repository, prefix, garbage, collected, dry_run)
+    except OSError as error:
+        raise from_os_error(error, "collecting garbage") from error
+    return collected
+
+
+def _starts(names: Names, roots: Iterable[str]) -> list[Start]:
+    starts = [Start(names.streams[name], "stream", f"streams/refs/{path}") for path, name in names.stream_refs.items()]
+    starts += [Start(image, "image", f"images/refs/{path}") for path, image in names.image_refs.items()]
+    for root in roots:
+        kind, name = names.find(root)
+        starts.append(Start(names.streams[name] if kind == "stream" else name, kind, root))
+    return starts
+
+
+def _refusal(problems: list[Problem]) -> CorruptError:
+    first = "; ".join(map(str, problems[:_LISTED]))
+    more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    return CorruptError(
+        f"nothing was deleted, because what is kept cannot be told: {first}{more}",
+        subject=problems[0].object or problems[0].where,
+        hint="bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
+        "`cfsctl ref remove NAME`",
+    )
+
+
+def _prune(repository: Repository, directory: str, entries: Mapping[str, str], live: set[str], dry_run: bool) -> int:
+    """Remove the symlinks whose objects are not live, and unfinished ones of publishers that died; count the former."""
+    dead = [name for name, target in entries.items() if target not in live]
+    fd = repository.store.find(directory)
+    if fd is None or dry_run:
+        return len(dead)
+    for name in dead:
+        os.unlink(name, dir_fd=fd)
+    if dead:
+        sync_directory(fd)
+    for _, _, files, at in os.fwalk(".", dir_fd=fd):
+        for name in files:
+            if name.startswith(TEMPORARY_PREFIX):
+                os.unlink(name, dir_fd=at)
+    return len(dead)
+
+
+def _remove_objects(repository: Repository, prefix: str, rests: list[str], collected: Collected, dry_run: bool) -> None:
+    fd = open_directory(prefix, repository.store.objects)
+    try:
+        for rest in rests:
+            status = os.stat(rest, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                collected.odd.append(f"objects/{prefix}/{rest}: it is a directory")
+                continue
+            if not dry_run:
+                os.unlink(rest, dir_fd=fd)
+            collected.objects += 1
+            collected.size += status.st_size
+    finally:
+        os.close(fd)

@@ -1,0 +1,123 @@
+"""What streams and images refer to, and everything that some of them keep.
+
+A stream refers to objects and, by names, to other streams and to images: those whose name begins with
+``composefs.image``.  What a name refers to need not have a name in ``streams/`` or ``images/`` itself, and need not be
+a splitstream: anything else is an object like others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from composefs.erofs.reader import Image, read_objects
+from composefs.errors import ComposefsError, FormatError, MissingObjectError, from_os_error
+from composefs.graph.problem import Kind, Problem
+from composefs.repository import Repository
+from composefs.splitstream import MAGIC, Reader
+
+__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start"]
+
+IMAGE_PREFIX = "composefs.image"
+"""Named references that begin so name images, all others name streams."""
+
+
+@dataclass(slots=True)
+class Links:
+    """What a stream refers to: ids of objects, and (name, id) of streams and of images."""
+
+    objects: list[str]
+    streams: list[tuple[str, str]]
+    images: list[tuple[str, str]]
+
+
+class Start(NamedTuple):
+    """Something to begin with: an id, what it is, and how to call it ("streams/NAME")."""
+
+    id: str
+    kind: Literal["stream", "image", "other"]
+    where: str
+
+
+class Graph:
+    """Reads what streams and images of a repository refer to; the digest of each is checked before it is believed."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def stream(self, object_id: str) -> Links | None:
+        """Return what a stream refers to, or None if the object is no splitstream.
+
+        Raises MissingObjectError, CorruptError and FormatError.
+        """
+        fd = self._repository.objects.open(object_id, verify=True)
+        try:
+            begin = os.pread(fd, len(MAGIC), 0)
+        except OSError as error:
+            os.close(fd)
+            raise from_os_error(error, f"reading object {object_id}") from error
+        if begin != MAGIC:
+            os.close(fd)
+            return None
+        with Reader(fd, self._repository.algorithm) as reader:
+            links = Links(reader.object_refs, [], [])
+            for name, target in reader.named_refs:
+                (links.images if name.startswith(IMAGE_PREFIX) else links.streams).append((name, target))
+        return links
+
+    def image(self, object_id: str) -> set[str]:
+        """Return the ids of an image's objects.  Raises MissingObjectError, CorruptError and FormatError."""
+        fd = self._repository.objects.open(object_id, verify=True)
+        try:
+            with Image.open(fd) as image:
+                return read_objects(image, self._repository.algorithm)
+        finally:
+            os.close(fd)
+
+    def reach(self, starts: Iterable[Start], problems: list[Problem] | None = None) -> set[str]:
+        """Return the ids of all that ``starts`` keep, themselves included, whether or not it is there.
+
+        What cannot be read is added to ``problems``, or raised if that is None; the objects that it refers to are then
+        missing from the answer.
+        """
+        reached: set[str] = set()
+        followed: set[tuple[str, bool]] = set()
+        pending = list(starts)
+        while pending:
+            start = pending.pop()
+            is_image = start.kind == "image"
+            if (start.id, is_image) in followed:
+                continue
+            followed.add((start.id, is_image))
+            reached.add(start.id)
+            try:
+                if is_image:
+                    reached |= self.image(start.id)
+                    continue
+                links = self.stream(start.id)
+                if links is None and start.kind == "stream":
+                    raise FormatError("it is not a splitstream")
+            except ComposefsError as error:
+                if problems is None:
+                    raise
+                problems.append(unreadable(start, error))
+                continue
+            if links:
+                reached.update(links.objects)
+                pending += [Start(each, "image", f"{start.where} → {name}") for name, each in links.images]
+                pending += [Start(each, "other", f"{start.where} → {name}") for name, each in links.streams]
+        return reached
+
+
+def unreadable(start: Start, error: ComposefsError) -> Problem:
+    """Describe why something could not be read."""
+    kind: Kind
+    if start.kind == "image":
+        kind = "image-invalid" if isinstance(error, FormatError) else "image-open-failed"
+    elif start.kind == "other" and isinstance(error, MissingObjectError):
+        kind = "missing-named-ref"
+    else:
+        kind = "stream-open-failed"
+    return Problem(kind, start.where, error.message, start.id)
