@@ -174,23 +174,28 @@ class StoredObjects:
         self._store.require_writable("storing an object")
         try:
             size = os.fstat(fd).st_size
-            if size <= PIECE and (present := self._present_small(fd, size)):
-                return present
+            if size <= PIECE:
+                data = os.pread(fd, PIECE, 0)
+                if len(data) == size:
+                    return self._store_small(data, fd)
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 object_id, size, how = store_copy(fd, new, self._algorithm)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
             raise from_os_error(error, "storing an object") from error
 
-    def _present_small(self, fd: int, size: int) -> Stored | None:
-        """Find out by reading alone that a small file is stored already: most files of a tree stored twice."""
-        data = os.pread(fd, PIECE, 0)
-        if len(data) != size:
-            return None
+    def _store_small(self, data: bytes, fd: int) -> Stored:
+        """Store what was read of a small file, of which most of a tree are: read and hashed once, present or not."""
+        size = len(data)
         object_id = fsverity.digest_bytes(data, self._algorithm).hex()
-        if self.size(object_id) != size or not self._is_intact(object_id, size, fd):
-            return None
-        return Stored(object_id, size, "present")
+        if self.size(object_id) == size and self._is_intact(object_id, size, fd):
+            return Stored(object_id, size, "present")
+        with NewFile(self._store.scratch, OBJECT_MODE) as new:
+            if clone(fd, new.fd):  # the file may have changed since
+                object_id, size = fsverity.digest_fd(new.fd, self._algorithm).hex(), os.fstat(new.fd).st_size
+                return self.finish(new, object_id, size, "reflinked")
+            write_all(new.fd, data)
+            return self.finish(new, object_id, size, "copied")
 
     def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:
         """Give a file written by us its verity and its name.  Raises ``OSError``."""
