@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 
 import pytest
@@ -79,7 +80,7 @@ def chain(levels: int, fanout: int) -> dict[bytes, Dirtree]:
     ids = [ROOT, *(struct.pack(">I", number) * 8 for number in range(1000, 1000 + levels))]
     trees = {
         parent: Dirtree([], [(b"%d" % number, child, META) for number in range(fanout)])
-        for parent, child in zip(ids, ids[1:], strict=False)
+        for parent, child in itertools.pairwise(ids)
     }
     trees[ids[-1]] = Dirtree([], [])
     return trees

@@ -37,8 +37,8 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
     """Pull what the request names from a source; print and return what came of it."""
     name = request.arguments["ref"]
     transport = make_transport(METADATA_REQUESTS)
-    check_mode(transport)
-    found = resolve(transport, name)
+    check_mode(core, transport)
+    found = resolve(core, transport, name)
     ref = None if is_commit_id(name) else name
     current = _current_target(core, ref)
     target = stream_name(found.commit)
@@ -74,7 +74,7 @@ def _pull_commit(
     target = stream_name(found.commit)
     base_name = request.get("base_name")
     bases = [find_stream(core, base_name)] if base_name else []
-    data, commit = fetch_commit(transport, found)
+    data, commit = fetch_commit(core, transport, found)
     if ref is not None and _verifies_bindings(request):
         check_bindings(commit, found.commit, ref)
     if current is not None:

@@ -11,6 +11,7 @@ from composefs_ostree.transport import MAX_METADATA, bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ext import Core
     from composefs_ostree.objects import Commit
     from composefs_ostree.transport import Transport
 
@@ -20,9 +21,9 @@ _MAX_CONFIG = 1 << 20
 _ARCHIVE_MODES = frozenset({"archive", "archive-z2"})
 
 
-def check_mode(transport: Transport) -> None:
+def check_mode(core: Core, transport: Transport) -> None:
     """Raise NotFoundError unless there is an ostree repository, UnsupportedError unless it is an archive."""
-    config = read(transport, "config", _MAX_CONFIG)
+    config = read(core, transport, "config", _MAX_CONFIG)
     where = transport.where("config")
     if config is None:
         raise NotFoundError(
@@ -54,7 +55,7 @@ def _core_settings(config: str) -> dict[str, str]:
     return settings
 
 
-def resolve(transport: Transport, name: str) -> SummaryRef:
+def resolve(core: Core, transport: Transport, name: str) -> SummaryRef:
     """Find the commit that a ref or commit id names.
 
     A repository with a summary lists all its refs there; only without one are refs looked for by name.
@@ -62,7 +63,7 @@ def resolve(transport: Transport, name: str) -> SummaryRef:
     if is_commit_id(name):
         return SummaryRef(bytes.fromhex(name), MAX_METADATA)
     check_ref(name)
-    summary = read(transport, "summary")
+    summary = read(core, transport, "summary")
     if summary is not None:
         where = transport.where("summary")
         try:
@@ -77,19 +78,19 @@ def resolve(transport: Transport, name: str) -> SummaryRef:
             )
         return found
     path = f"refs/heads/{name}"
-    data = read(transport, path, 4096)
+    data = read(core, transport, path, 4096)
     if data is None:
         raise NotFoundError(f"{transport.where(path)}: the repository has no ref {name!r}", subject=name)
     return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)
 
 
-def fetch_commit(transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
+def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
     """Fetch, verify and parse a commit object; return its bytes too."""
     from composefs_ostree.objects import parse_commit
 
     path = object_path(ObjectType.COMMIT, found.commit)
     where = transport.where(path)
-    data = read(transport, path, found.size)
+    data = read(core, transport, path, found.size)
     if data is None:
         raise NotFoundError(
             f"{where}: the repository does not have the commit {found.commit.hex()}",

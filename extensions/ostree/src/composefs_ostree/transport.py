@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
+    from composefs_ext import Core
+
     class Transport(Protocol):
         """Where a repository's files come from."""
 
@@ -146,15 +148,19 @@ def wait(transport: Transport, others: Sequence[int], longest: float | None = No
     return [fd for fd in ready if fd in others]
 
 
-def read(transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
-    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read."""
+def read(core: Core, transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
+    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read.
+
+    The core is listened to meanwhile, because it may cancel.
+    """
     fetch = Fetch(path, limit)
     transport.start(fetch)
     while True:
         ended = transport.step()
         if fetch in ended:
             break
-        wait(transport, ())
+        if wait(transport, [core.fileno()]):
+            core.pump(0)
     if fetch.absent:
         return None
     if fetch.error is not None:

@@ -1,0 +1,59 @@
+"""Interrupting a pull: it ends soon, names nothing, and leaves neither processes nor files."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.server import Fault, serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+def processes_in(directory: Path) -> list[int]:
+    """Processes whose working directory is below this one; an extension's and its workers' is staging."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(directory):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("pattern", ["/config", "*.dirtree", "*.filez"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pull_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, number: int
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", "600")
+    make_tree(tmp_path / "tree")
+    source = make_repo(tmp_path / "source")
+    commit(source, tmp_path / "tree")
+    target = Target(tmp_path / "target")
+    with serve(source) as server:
+        server.fault(pattern, Fault(stall=True, keep=3))
+        argv = [CFSCTL, "--repo", target.path, "ostree", "pull", server.url, BRANCH]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 60
+            while not server.count(pattern):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert processes_in(target.path)
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert out == b""
+        assert processes_in(target.path) == []
+        assert target.left_over() == []
+        assert target.names() == {}
+        server.forgive()
+        target.ostree("pull", server.url, BRANCH)

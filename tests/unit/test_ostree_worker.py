@@ -1,0 +1,132 @@
+"""Worker processes: what goes down comes up, failures are reported, and a worker that dies is noticed."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import zlib
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree import gvariant
+from composefs_ostree.transport import DirectoryTransport
+from composefs_ostree.worker import Worker, available_cores
+
+
+def head_and_file(directory: Path, content: bytes) -> bytes:
+    """Write a .filez into an archive repository and return its id."""
+    numbers = [int.from_bytes(number.to_bytes(4, "big"), "little") for number in (0, 0, 0o100644, 0)]
+    size = int.from_bytes(len(content).to_bytes(8, "big"), "little")
+    z = gvariant.encode("(tuuuusa(ayay))", (size, *numbers, "", []))
+    plain = gvariant.encode("(uuuusa(ayay))", (*numbers, "", []))
+    file_id = sha256(struct.pack(">II", len(plain), 0) + plain + content).digest()
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    path = directory / "objects" / file_id.hex()[:2] / f"{file_id.hex()[2:]}.filez"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(">II", len(z), 0) + z + packer.compress(content) + packer.flush())
+    return file_id
+
+
+def directory_transport(path: Path) -> Callable[[int], DirectoryTransport]:
+    return lambda _requests: DirectoryTransport(str(path))
+
+
+def collect(worker: Worker, count: int) -> list[tuple[bytes, bytes, int, str | None]]:
+    rows: list[tuple[bytes, bytes, int, str | None]] = []
+    while len(rows) < count:
+        ready, _, _ = select.select([worker], [], [], 60)
+        assert ready, "the worker says nothing"
+        rows += worker.rows()
+    return rows
+
+
+def test_files_come_back_staged_or_inline(tmp_path: Path) -> None:
+    source, staging = tmp_path / "source", tmp_path / "staging"
+    staging.mkdir()
+    contents = {head_and_file(source, b"%d " % number * number): b"%d " % number * number for number in range(60)}
+    worker = Worker(3, directory_transport(source), 64, str(staging))
+    try:
+        ids = list(contents)
+        worker.deal(ids[:32])
+        worker.deal(ids[32:])
+        assert worker.outstanding == 60
+        rows = collect(worker, 60)
+        assert worker.outstanding == 0
+    finally:
+        worker.end()
+    assert {row[0] for row in rows} == set(contents)
+    for file_id, data, size, staged in rows:
+        content = contents[file_id]
+        assert size == len(content)
+        if size > 64:
+            assert staged is not None
+            assert staged.startswith("w3-")
+            assert (staging / staged).read_bytes() == content
+        else:
+            assert staged is None
+            assert data.endswith(content)
+
+
+def test_a_failure_is_raised_with_the_name_of_the_object(tmp_path: Path) -> None:
+    good = head_and_file(tmp_path, b"content" * 100)
+    path = tmp_path / "objects" / good.hex()[:2] / f"{good.hex()[2:]}.filez"
+    path.write_bytes(path.read_bytes()[:-4])
+    for file_id, error in ((good, CorruptError), (bytes(32), NotFoundError)):
+        worker = Worker(0, directory_transport(tmp_path), 64, str(tmp_path))
+        try:
+            worker.deal([file_id])
+            with pytest.raises(error, match=file_id.hex()[2:]):
+                collect(worker, 1)
+        finally:
+            worker.end()
+    assert list(tmp_path.glob("w0-*")) == []
+
+
+def test_a_worker_that_dies_is_noticed(tmp_path: Path) -> None:
+    def die(_requests: int) -> DirectoryTransport:
+        os._exit(7)
+
+    worker = Worker(0, die, 64, str(tmp_path))
+    with pytest.raises(ExtError, match="exit status 7"):
+        collect(worker, 1)
+    worker.end()
+
+
+def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
+    worker = Worker(0, directory_transport(tmp_path), 64, str(tmp_path))
+    pid = worker._pid
+    worker._channel.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    worker._pid = 0
+    worker.end()
+
+
+def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+
+    def show(_requests: int) -> DirectoryTransport:
+        open_ones = sorted(map(int, os.listdir("/proc/self/fd")))
+        (tmp_path / "descriptors").write_text(" ".join(map(str, open_ones)))
+        return DirectoryTransport(str(tmp_path))
+
+    worker = Worker(0, show, 64, str(tmp_path))
+    try:
+        worker.deal([bytes(32)])
+        with pytest.raises(NotFoundError):
+            collect(worker, 1)
+    finally:
+        worker.end()
+        os.close(read_end)
+        os.close(write_end)
+    open_ones = set(map(int, (tmp_path / "descriptors").read_text().split()))
+    assert not {read_end, write_end} & open_ones
+    assert len(open_ones - {0, 1, 2}) == 2  # its socket, and the listing of this directory
+
+
+def test_cores() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
