@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from composefs.cli.text import one_line, printable
 from composefs.errors import UsageError, from_os_error
 
-__all__ = ["STDERR", "STDOUT", "line", "print_json", "refuse_terminal", "say", "table", "write"]
+__all__ = ["STDERR", "STDOUT", "Stdout", "line", "print_json", "refuse_terminal", "say", "table", "write"]
 
 STDOUT = 1
 STDERR = 2
@@ -36,6 +36,14 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
         raise
     except OSError as error:
         raise from_os_error(error, "writing to standard output") from error
+
+
+class Stdout:
+    """Standard output as a file for who writes many pieces; in the end, an empty `write` flushes them."""
+
+    def write(self, data: bytes, /) -> None:
+        """Write without flushing."""
+        write(data, flush=False)
 
 
 def line(text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["one_line", "printable"]
+__all__ = ["one_line", "printable", "shown"]
 
 _UNSAFE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
@@ -28,3 +28,16 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Make text printable and join its lines by one space, so that it cannot pass for a line of ours."""
     return " ".join(printable(text.replace("\r", "\n")).split("\n")).strip()
+
+
+def shown(name: bytes) -> str:
+    """Return a file name as it is, or escaped as in composefs-dump(5) where it has what cannot be shown in a line."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text.isprintable() and (text or not name):
+        return text
+    from composefs.dumpfile.escape import escape
+
+    return b" ".join(map(escape, name.split(b" "))).decode("ascii")

@@ -4,6 +4,6 @@ PATH SIZE MODE NLINK UID GID RDEV MTIME PAYLOAD CONTENT DIGEST [KEY=VALUE]...
 """
 
 from composefs.dumpfile.reader import parse
-from composefs.dumpfile.writer import write
+from composefs.dumpfile.writer import write, write_below
 
-__all__ = ["parse", "write"]
+__all__ = ["parse", "write", "write_below"]

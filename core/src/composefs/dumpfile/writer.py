@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO, Literal
+from typing import Literal, Protocol
 
 from composefs.dumpfile.escape import escape, escape_attribute
 from composefs.tree import TYPE_MASK, Node, Tree
@@ -30,18 +30,27 @@ __all__ = ["write", "write_below"]
 
 Style = Literal["rs", "c"]
 
+
+class Output(Protocol):
+    """Where a dump is written: a binary file, or anything with its ``write``."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of the data."""
+
+
+
 _FLUSH_LINES = 4096
 _LONG = 65536
 """A line or text of attributes of more bytes is not kept: attributes can have megabytes."""
 
 
-def write(tree: Tree, out: BinaryIO, *, style: Style = "rs") -> None:
+def write(tree: Tree, out: Output, *, style: Style = "rs") -> None:
     """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
     links = _count_links(tree.root) if style == "rs" else None
     _write(b"/", b"/", tree.root, out, _Fields(style, links))
 
 
-def write_below(path: bytes, node: Node, out: BinaryIO) -> None:
+def write_below(path: bytes, node: Node, out: Output) -> None:
     """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
     escaped = escape(path)
     _write(escaped, escaped + b"/", node, out, _Fields("rs", None))
@@ -61,7 +70,7 @@ def _count_links(root: Node) -> dict[int, int]:
 
 
 def _write(
-    path: bytes, prefix: bytes, node: Node, out: BinaryIO, fields: _Fields
+    path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields
 ) -> None:
     # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
     lines = [path + fields.of(node)]

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
-from composefs.errors import FormatError, NotFoundError, from_os_error
+from composefs.errors import ComposefsError, FormatError, NotFoundError, from_os_error
 from composefs.repository.links import open_directories, read_link, walk
 from composefs.repository.names import parse_object_link, parse_ref_link, ref_parts
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
 
 if TYPE_CHECKING:
+    from composefs.erofs.reader import Image
     from composefs.tree import Tree
 
 __all__ = ["Images", "image_objects"]
@@ -74,6 +75,19 @@ class Images:
     def open(self, image_id: str) -> int:
         """Open an image's file, its digest checked."""
         return self._objects.open(image_id, verify=True)
+
+    def load(self, image_id: str) -> Image:
+        """Open an image to be read, its digest checked, as a context manager."""
+        from composefs.erofs.reader import Image
+
+        fd = self.open(image_id)
+        try:
+            return Image.open(fd)
+        except ComposefsError as error:
+            error.message = f"image {image_id}: {error.message}"
+            raise
+        finally:
+            os.close(fd)
 
     def list_refs(self) -> list[tuple[str, str]]:
         """Return (name, id) of every ref, sorted by path."""

@@ -1,0 +1,75 @@
+"""``cfsctl diff``: what differs between two images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from composefs.cli.complete import ImageName
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.text import shown
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
+    from composefs.tree import Tree
+
+__all__ = ["command"]
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "M"}
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl diff refs/os/41 refs/os/42"),
+        Example("cfsctl diff --json refs/os/41 refs/os/42 | jq .fetch.bytes", "What an update downloads at most."),
+    ],
+)
+@click.argument("old", type=ImageName())
+@click.argument("new", type=ImageName())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@pass_settings
+def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
+    """Show which paths differ from image OLD to image NEW, and how much of NEW is not in OLD.
+
+    A line is + for an added path, - for a removed one, or M for a changed one and what changed: type, mode, owner,
+    device, mtime, links, target, content or xattrs.
+    """
+    from composefs.compare import compare, objects_to_fetch
+
+    with settings.open_repository() as repository:
+        before, after = _tree(repository, old), _tree(repository, new)
+    changes = list(compare(before, after))
+    fetch = objects_to_fetch(before, after)
+    if as_json:
+        paths = {
+            kind: [os.fsdecode(change.path) for change in changes if change.kind == kind]
+            for kind in ("added", "removed")
+        }
+        changed = [
+            {"path": os.fsdecode(change.path), "fields": change.fields}
+            for change in changes
+            if change.kind == "changed"
+        ]
+        print_json({**paths, "changed": changed, "fetch": {"objects": len(fetch), "bytes": sum(fetch.values())}})
+        return
+    for change in changes:
+        fields = f" ({', '.join(change.fields)})" if change.fields else ""
+        line(f"{_SIGNS[change.kind]} {shown(change.path)}{fields}")
+    counts = Counter(change.kind for change in changes)
+    line(
+        f"{counts['added']} added, {counts['removed']} removed, {counts['changed']} changed; "
+        f"{len(fetch)} objects of {sum(fetch.values())} bytes to fetch"
+    )
+
+
+def _tree(repository: Repository, name: str) -> Tree:
+    from composefs.erofs.reader import Rules, read_tree
+
+    with repository.images.load(repository.images.resolve(name)) as image:
+        return read_tree(image, Rules("rs", repository.algorithm))

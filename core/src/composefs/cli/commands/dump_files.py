@@ -1,0 +1,66 @@
+"""``cfsctl dump-files``: some files of an image as composefs-dump(5) text."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import click
+
+from composefs.cli.complete import ImageName
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import Stdout, write
+from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl dump-files refs/os/42 /etc/passwd /usr/bin"),
+        Example(
+            "cfsctl dump-files --backing-path-only refs/os/42 /usr/bin/bash", "Where its bytes are below objects/."
+        ),
+    ],
+)
+@click.argument("name", type=ImageName())
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=bytes))
+@click.option("--backing-path-only", is_flag=True, help="Print only where the bytes are: an object's path, or inline.")
+@pass_settings
+def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool) -> None:
+    """Print FILES of an image, and what is below them, as composefs-dump(5) text.
+
+    NAME is an image's id, or refs/ and its name.
+    """
+    from composefs.dumpfile import write_below
+    from composefs.dumpfile.escape import escape
+    from composefs.erofs.reader import Lookup, Rules
+
+    paths = [b"".join([b"/" + part for part in file.split(b"/") if part]) for file in files]
+    for file, path in zip(files, paths, strict=True):
+        if not path:
+            raise UsageError(f"invalid file name {os.fsdecode(file)!r}", hint="give paths below the root")
+    with settings.open_repository() as repository:
+        image_id = repository.images.resolve(name)
+        with repository.images.load(image_id) as image:
+            lookup = Lookup(image, Rules("rs", repository.algorithm))
+            nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?
+            if not backing_path_only:
+                for path in paths:
+                    write_below(path, lookup.below(path), Stdout())
+                write(b"")
+                return
+    for path, node in zip(paths, nodes, strict=True):
+        if not stat.S_ISREG(node.mode):
+            raise UsageError(f"{os.fsdecode(path)} is not a regular file", hint="only such files have bytes")
+        if node.digest is None and node.external:
+            backing = escape(node.payload or b"-")
+        elif node.digest is None:
+            backing = b"inline"
+        else:
+            digest = node.digest.hex().encode()
+            backing = digest[:2] + b"/" + digest[2:]
+        write(escape(path) + b" " + backing + b"\n", flush=False)
+    write(b"")

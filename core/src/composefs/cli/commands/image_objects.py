@@ -1,0 +1,34 @@
+"""``cfsctl image-objects``: the ids of the objects of an image."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.complete import ImageName
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import print_json, write
+from composefs.cli.settings import Settings, pass_settings
+
+__all__ = ["command"]
+
+
+@click.command(cls=Command, examples=[Example("cfsctl image-objects refs/os/42 | wc -l")])
+@click.argument("name", type=ImageName())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, the ids without the algorithm.")
+@pass_settings
+def command(settings: Settings, name: str, as_json: bool) -> None:
+    """Print the ids of all objects that an image refers to, sorted.
+
+    NAME is an image's id, or refs/ and its name.
+    """
+    from composefs.erofs.reader import read_objects
+
+    with settings.open_repository() as repository:
+        algorithm = repository.algorithm
+        image_id = repository.images.resolve(name)
+        with repository.images.load(image_id) as image:
+            ids = sorted(read_objects(image, algorithm))
+    if as_json:
+        print_json({"image": image_id, "algorithm": algorithm.meta_name, "objects": ids})
+    else:
+        write("".join([f"{algorithm}:{each}\n" for each in ids]).encode())
