@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -236,7 +238,7 @@ def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.Monk
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         objects = host.path / "objects"
         while not any(objects.iterdir()) and process.poll() is None:
-            os.sched_yield()
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -250,12 +252,10 @@ def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.Mo
     argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "patient"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         while not any((host.path / "objects").iterdir()) and process.poll() is None:
-            os.sched_yield()
+            time.sleep(0.01)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         pidfd = os.pidfd_open(int(children[0]))
         process.kill()
         process.wait()
-    import select
-
     assert select.select([pidfd], [], [], 60)[0]
     os.close(pidfd)

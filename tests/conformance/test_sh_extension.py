@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from composefs.errors import CancelledError, ComposefsError, CorruptError
 from composefs.ext.session import RunOptions, Timeouts
 from composefs.repository import Repository
-from support.commands import cfsctl
+from support.commands import CFSCTL, cfsctl, run
 from support.hosting import SAMPLES, Host
 from support.peers import require
 
@@ -125,3 +126,14 @@ def test_transcript_on_the_page_is_what_happens(host: Host) -> None:
     page = PAGE.read_text()
     transcript = page[page.index("## A complete conversation") :]
     assert "".join(lines) == transcript.split("```\n")[1]
+
+
+def test_a_run_does_without_the_slow_imports(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jsonschema and requests take 90 ms each: a run may load neither, nor anything that fetches."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    file = host.path.parent / "hello.txt"
+    command = ["--repo", str(host.path), "shfetch", "put", "greetings", str(file)]
+    done = run(sys.executable, "-X", "importtime", CFSCTL, *command)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "composefs.ext.calls" in imported
+    assert not imported & {"jsonschema", "requests", "http.client", "asyncio", "subprocess"}
