@@ -20,7 +20,7 @@ import click
 
 from composefs import __version__
 from composefs.cli.frame import Entry, LazyGroup
-from composefs.cli.output import STDERR, STDOUT, say
+from composefs.cli.output import STDERR, discard, say
 from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
@@ -47,6 +47,7 @@ COMMANDS = (
     Entry("cat", f"{_MODULES}.cat", "Write a stream to standard output."),
     Entry("mount", f"{_MODULES}.mount", "Mount an image."),
     Entry("gc", f"{_MODULES}.gc", "Remove what no ref keeps."),
+    Entry("fsck", f"{_MODULES}.fsck", "Check the repository, and repair it."),
     Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
     Entry("ext", f"{_MODULES}.ext", "Show the installed extensions."),
     Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),
@@ -181,8 +182,7 @@ def main() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except BrokenPipeError:
-        # Whoever read our output has left, which is no news for anybody; the interpreter must not flush at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+        discard()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
     except Terminated as stop:
         _report(CancelledError("terminated"), context)

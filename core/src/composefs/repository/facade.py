@@ -64,7 +64,8 @@ class Repository:
         """Open a repository.
 
         ``algorithm`` is what it must have, ``require_verity`` refuses an insecure one.  ``exclusive`` keeps everybody
-        else out, as garbage collection must; ``wait`` is for how many seconds to wait for the lock.  Raises NotFoundError, BusyError, FormatError, UnsupportedError and, for
+        else out, as garbage collection must; ``wait`` is for how many seconds to wait for the lock.  Raises
+        NotFoundError, BusyError, FormatError, UnsupportedError and, for
         ``writable``, ReadOnlyError, before anything is done.
         """
         path = Path(os.path.abspath(path))

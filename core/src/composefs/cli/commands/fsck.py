@@ -1,0 +1,67 @@
+"""``cfsctl fsck``: check the repository, say what bad objects take with them, and put good ones back."""
+
+from __future__ import annotations
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.progress import Reporting
+from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import UsageError
+
+__all__ = ["command"]
+
+CORRUPTED = 1
+"""The exit status when something is wrong, unless --json was given."""
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl fsck"),
+        Example("cfsctl fsck --metadata-only --json | jq -r '.errors[]'"),
+        Example("cfsctl fsck --repair --from /mnt/backup/composefs"),
+    ],
+)
+@click.option("--metadata-only", is_flag=True, help="Read streams and images, but not the other objects.")
+@click.option("--repair", is_flag=True, help="Put good objects back in the place of bad and missing ones.")
+@click.option(
+    "--from",
+    "source",
+    metavar="REPO|DIR",
+    type=click.Path(),
+    help="Where --repair takes them from: a repository, or a directory with any files; only digests count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; then the exit status is 0.")
+@pass_settings
+@click.pass_context
+def command(
+    ctx: click.Context, settings: Settings, metadata_only: bool, repair: bool, source: str | None, as_json: bool
+) -> None:
+    """Check every object, name, stream and image, and say which names need what is bad.
+
+    The exit status is 1 when anything is wrong, but for --json: there, look at "ok".
+    """
+    if repair != (source is not None):
+        raise UsageError("--repair and --from need each other", hint="say where good objects are: --from REPO|DIR")
+    if repair and metadata_only:
+        raise UsageError("--metadata-only does not find the objects to repair", hint="leave it out")
+    from composefs.fsck import check, check_and_repair
+
+    with (
+        settings.open_repository(writable=repair) as repository,
+        settings.observers() as observers,
+        Reporting(observers, "fsck", "checking objects") as report,
+    ):
+        if source is not None:
+            found = check_and_repair(repository, source, report=report)
+        else:
+            found = check(repository, metadata_only=metadata_only, report=report)
+    if as_json:
+        print_json(found.as_json())
+        return
+    for text in found.lines():
+        line(text)
+    if not found.ok:
+        ctx.exit(CORRUPTED)

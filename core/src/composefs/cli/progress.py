@@ -1,0 +1,48 @@
+"""Progress of the core's own work, told by callbacks, as events for the observers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from composefs.observe import Kind, Progress
+
+if TYPE_CHECKING:
+    from composefs.observe import Observers
+
+__all__ = ["Reporting"]
+
+REPORT_EVERY = 0.1
+"""Seconds between two progress events."""
+
+
+class Reporting:
+    """A callback (done, total) as a context manager; what it is told becomes not more than ten events a second."""
+
+    def __init__(self, observers: Observers, name: str, label: str) -> None:
+        self._observers = observers
+        self._name = name
+        self._label = label
+        self._last = (0, 0)
+        self._next = 0.0
+        self._started = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that ``done`` of ``total`` items are done."""
+        self._last = (done, total)
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + REPORT_EVERY
+            self._event("progress" if self._started else "started")
+            self._started = True
+
+    def _event(self, kind: Kind) -> None:
+        done, total = self._last
+        self._observers.progress(Progress(self._name, kind, done, total, label=self._label))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started:
+            self._event("done")

@@ -1,0 +1,125 @@
+"""The check itself: objects, then the symlinks, then what each stream and each image refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from composefs.errors import ComposefsError, FormatError
+from composefs.fsck.damage import find_affected
+from composefs.fsck.hashing import check_objects
+from composefs.fsck.report import Report
+from composefs.graph import Graph, Problem, Start, read_names, read_stock
+from composefs.graph.links import unreadable
+from composefs.repository import Repository
+
+__all__ = ["check"]
+
+
+def _silent(_done: int, _total: int) -> None:
+    return None
+
+
+def check(
+    repository: Repository, *, metadata_only: bool = False, report: Callable[[int, int], object] = _silent
+) -> Report:
+    """Check a repository; ``metadata_only`` leaves out the content of objects, but for streams and images.
+
+    ``report`` is told how many objects are done, and of how many.  Whoever changes the repository meanwhile must leave
+    it whole: the lists of names is read before that of the objects, so that what is published in between is not missed.
+    """
+    found = Report()
+    names = read_names(repository)
+    stock = read_stock(repository)
+    for problem in (*stock.problems, *names.problems):
+        found.add(problem)
+    if not metadata_only:
+        for problem in check_objects(repository, stock, report):
+            found.add(problem)
+            found.objects_corrupted += 1
+        found.objects_checked = len(stock)
+    contents = _Contents(repository, stock.ids(), found)
+    for name, object_id in names.streams.items():
+        found.streams_checked += 1
+        found.streams_corrupted += not contents.is_whole(Start(object_id, "stream", f"streams/{name}"))
+    for image in names.images:
+        found.images_checked += 1
+        found.images_corrupted += not contents.is_whole(Start(image, "image", f"images/{image}"))
+    contents.check_unnamed()
+    if found.bad:
+        find_affected(repository, names, found)
+    return found
+
+
+class _Contents:
+    """Checks what is in streams and images, each object once."""
+
+    def __init__(self, repository: Repository, present: set[str], found: Report) -> None:
+        self._repository = repository
+        self._graph = Graph(repository)
+        self._present = present
+        self._found = found
+        self._whole: dict[tuple[str, bool], bool] = {}
+        self._referred: list[Start] = []
+
+    def is_whole(self, start: Start) -> bool:
+        """Check one, unless that was done under another name."""
+        key = (start.id, start.kind == "image")
+        if key not in self._whole:
+            if start.id not in self._present:
+                self._missing(Problem("broken-symlink", start.where, f"object {start.id} is missing", start.id))
+                self._whole[key] = False
+            else:
+                try:
+                    self._whole[key] = self._check_image(start) if start.kind == "image" else self._check_stream(start)
+                except ComposefsError as error:
+                    self._found.add(unreadable(start, error))
+                    self._whole[key] = False
+        return self._whole[key]
+
+    def check_unnamed(self) -> None:
+        """Check the streams and images that others refer to, as far as they have not been checked by names."""
+        while self._referred:
+            start = self._referred.pop()
+            if start.id in self._present:
+                self.is_whole(start)
+
+    def _missing(self, problem: Problem) -> None:
+        self._found.add(problem)
+        self._found.missing.add(problem.object or "")
+
+    def _check_image(self, start: Start) -> bool:
+        absent = sorted(self._graph.image(start.id) - self._present)
+        for each in absent:
+            self._missing(Problem("image-missing-object", start.where, f"object {each} is missing", each))
+        return not absent
+
+    def _check_stream(self, start: Start) -> bool:
+        links = self._graph.stream(start.id)
+        if links is None:
+            if start.kind == "other":
+                return True
+            raise FormatError("it is not a splitstream")
+        absent = [each for each in links.objects if each not in self._present]
+        for each in absent:
+            self._missing(Problem("missing-object-ref", start.where, f"object {each} is missing", each))
+        for name, each in (*links.images, *links.streams):
+            if each not in self._present:
+                self._missing(Problem("missing-named-ref", start.where, f"{name} names {each}, which is missing", each))
+                absent.append(each)
+        self._referred += [Start(each, "image", f"{start.where} → {name}") for name, each in links.images]
+        self._referred += [Start(each, "other", f"{start.where} → {name}") for name, each in links.streams]
+        return not absent and self._has_its_size(start, links.objects)
+
+    def _has_its_size(self, start: Start, objects: list[str]) -> bool:
+        """Read a stream to its end, and add up the sizes of what it is made of."""
+        size = 0
+        try:
+            with self._repository.streams.open(id=start.id) as reader:
+                for number, data in reader.chunks():
+                    size += len(data) if number < 0 else self._repository.objects.size(objects[number]) or 0
+                if size != reader.size:
+                    raise FormatError(f"it has {size} bytes, its size says {reader.size}")
+        except ComposefsError as error:
+            self._found.add(Problem("stream-read-failed", start.where, error.message, start.id))
+            return False
+        return True

@@ -1,0 +1,31 @@
+"""The names of what is lost with bad objects."""
+
+from __future__ import annotations
+
+from composefs.fsck.report import Report
+from composefs.graph import Graph, Names, Problem, Start
+from composefs.repository import Repository
+
+__all__ = ["find_affected"]
+
+
+def find_affected(repository: Repository, names: Names, found: Report) -> None:
+    """Fill ``found.affected`` with the streams, images and refs that need one of the objects ``found.bad``."""
+    graph = Graph(repository)
+    known: dict[tuple[str, str], bool] = {}
+
+    def is_affected(start: Start) -> bool:
+        key = (start.id, start.kind)
+        if key not in known:
+            unread: list[Problem] = []
+            reached = graph.reach([start], unread)
+            known[key] = bool(unread) or not found.bad.isdisjoint(reached)
+        return known[key]
+
+    affected = found.affected
+    streams = {name for name, each in names.streams.items() if is_affected(Start(each, "stream", name))}
+    images = {image for image in names.images if is_affected(Start(image, "image", image))}
+    affected.streams = sorted(streams)
+    affected.images = sorted(images)
+    affected.refs = [f"streams/refs/{path}" for path, name in sorted(names.stream_refs.items()) if name in streams]
+    affected.refs += [f"images/refs/{path}" for path, image in sorted(names.image_refs.items()) if image in images]

@@ -1,0 +1,154 @@
+"""Reading every object and comparing its digest, in one process for each processor.
+
+Threads would not do: hashing a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting for
+the interpreter's lock.  The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and
+write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Self
+
+from composefs import fsverity
+from composefs.errors import ComposefsError, InputOutputError, from_os_error
+from composefs.graph import Problem, Stock
+from composefs.linux.files import open_file
+from composefs.linux.transfer import read_pieces
+from composefs.repository import Repository
+from composefs.repository.names import object_name
+
+__all__ = ["check_object", "check_objects"]
+
+_MAX_MESSAGE = 1000
+_FIELDS = "\t"
+
+
+def check_object(repository: Repository, object_id: str) -> Problem | None:
+    """Read one object and tell what is wrong with it.
+
+    Where the kernel vouches for the digest the content is read all the same: fs-verity finds damage as it is read.
+    """
+    where = f"objects/{object_name(object_id)}"
+    try:
+        fd = open_file(object_name(object_id), repository.store.objects)
+    except OSError as error:
+        return Problem("object-open-failed", where, os.strerror(error.errno or 0), object_id)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Problem("unexpected-file-type", where, "it is not a regular file", object_id)
+        measured = fsverity.measure(fd)
+        if measured is not None:
+            if measured != (repository.algorithm, bytes.fromhex(object_id)):
+                message = f"its fs-verity digest is {measured[0]}:{measured[1].hex()}"
+                return Problem("object-verity-failed", where, message, object_id)
+            for _ in read_pieces(fd):
+                pass
+            return None
+        found = fsverity.digest_fd(fd, repository.algorithm).hex()
+    except (OSError, ComposefsError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error.message
+        return Problem("object-check-failed", where, f"reading it: {reason}", object_id)
+    finally:
+        os.close(fd)
+    if found != object_id:
+        return Problem("object-digest-mismatch", where, f"its content has the digest {found}", object_id)
+    if repository.secure:
+        return Problem("object-verity-missing", where, "it has no fs-verity, which this repository demands", object_id)
+    return None
+
+
+def check_objects(
+    repository: Repository, stock: Stock, report: Callable[[int, int], object], processes: int | None = None
+) -> list[Problem]:
+    """Check all objects in ``stock``; return the problems, sorted by path.
+
+    ``report`` is called with the number of objects done and that of all.  ``processes`` is how many are started, by
+    default as many as there are processors to run on.  Raises InputOutputError when one of them ended early.
+    """
+    total = len(stock)
+    directories = [(prefix, rests) for prefix, rests in stock.files.items() if rests]
+    if processes is None:
+        processes = len(os.sched_getaffinity(0))
+    problems: list[Problem] = []
+    done = 0
+    report(done, total)
+    with _Workers(repository, directories, min(processes, len(directories))) as workers:
+        for line in workers.lines():
+            first, *rest = line.split(_FIELDS)
+            if rest:
+                object_id, message = rest
+                where = f"objects/{object_name(object_id)}"
+                problems.append(Problem(first, where, message, object_id))  # type: ignore[arg-type] # what we wrote
+            else:
+                done += int(first)
+                report(done, total)
+    if done != total:
+        raise InputOutputError(f"checking objects: a process ended after {done} of {total} objects")
+    return sorted(problems, key=lambda problem: problem.where)
+
+
+class _Workers:
+    """Processes that check directories of objects; leaving the context ends them."""
+
+    def __init__(self, repository: Repository, directories: list[tuple[str, list[str]]], count: int) -> None:
+        self._repository = repository
+        self._directories = directories
+        self._pids: list[int] = []
+        repository.store.directory("objects")  # opened here, for all
+        try:
+            tasks, fill = os.pipe()
+            # At most 256 bytes, far less than a pipe takes without a reader.
+            os.write(fill, bytes(range(len(directories))))
+            os.close(fill)
+            self._results, results = os.pipe()
+            try:
+                for _ in range(count):
+                    pid = os.fork()
+                    if not pid:
+                        self._work(tasks, results)
+                    self._pids.append(pid)
+            finally:
+                os.close(tasks)
+                os.close(results)
+        except OSError as error:
+            raise from_os_error(error, "starting a process to check objects") from error
+
+    def _work(self, tasks: int, results: int) -> NoReturn:
+        """Be a worker; never returns, nor raises into the code that was copied with the process."""
+        status = 1
+        try:
+            from composefs.linux.prctl import set_parent_death_signal
+
+            set_parent_death_signal(signal.SIGKILL)
+            while task := os.read(tasks, 1):
+                prefix, rests = self._directories[task[0]]
+                for rest in rests:
+                    problem = check_object(self._repository, prefix + rest)
+                    if problem is not None:
+                        message = problem.message[:_MAX_MESSAGE]
+                        os.write(results, _FIELDS.join((problem.kind, prefix + rest, message)).encode() + b"\n")
+                os.write(results, b"%d\n" % len(rests))
+            status = 0
+        finally:
+            os._exit(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that the workers write, until all have ended."""
+        buffer = b""
+        while data := os.read(self._results, select.PIPE_BUF):
+            *lines, buffer = (buffer + data).split(b"\n")
+            yield from (line.decode() for line in lines)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._results)
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)  # not yet waited for, so nobody else has its number
+            os.waitpid(pid, 0)

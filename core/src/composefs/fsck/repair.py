@@ -1,0 +1,94 @@
+"""Putting good objects back: found elsewhere by their digest, and stored as any object is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from composefs import fsverity
+from composefs.digest import Algorithm
+from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
+from composefs.fsck.check import check
+from composefs.fsck.report import Report
+from composefs.repository import Repository
+from composefs.repository.publish import barrier
+
+__all__ = ["check_and_repair"]
+
+
+def check_and_repair(
+    repository: Repository, source: str | os.PathLike[str], *, report: Callable[[int, int], object]
+) -> Report:
+    """Check a repository opened for writing, put back what ``source`` has of the bad objects, and check again.
+
+    ``source`` is a repository or any directory of files.  What comes back may name more that is missing, so this goes
+    on until nothing more is found.  Raises NotFoundError when there is no such directory.
+    """
+    repository.store.require_writable("repairing")
+    source = Path(source)
+    if not source.is_dir():
+        raise NotFoundError(f"there is no directory {source} to repair from", subject=str(source))
+    repaired: list[str] = []
+    tried: set[str] = set()
+    while True:
+        found = check(repository, report=report)
+        wanted = found.bad - tried
+        back = sorted(_put_back(repository, source, wanted)) if wanted else []
+        if not back:
+            found.repaired = repaired
+            return found
+        barrier(repository.store)
+        repaired += back
+        tried |= wanted
+
+
+def _put_back(repository: Repository, source: Path, wanted: set[str]) -> list[str]:
+    """Store those of the wanted objects that are found; return their ids."""
+    back = []
+    for fd in _candidates(source, repository.algorithm, wanted):
+        # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
+        stored = repository.objects.store_fd(fd)
+        if stored.id in wanted and stored.stored != "present":
+            back.append(stored.id)
+    return back
+
+
+def _candidates(source: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
+    """Yield open files that have had one of the wanted digests a moment ago; each is closed after its turn."""
+    try:
+        other = Repository.open(source, algorithm=algorithm)
+    except (NotFoundError, FormatError, UnsupportedError):
+        # No repository, or one with other digests: its objects are files like others.
+        yield from _search(source, algorithm, wanted)
+        return
+    with other:
+        for object_id in sorted(wanted):
+            with contextlib.suppress(ComposefsError):
+                fd = other.objects.open(object_id, verify=True)
+                try:
+                    yield fd
+                finally:
+                    os.close(fd)
+
+
+def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
+    """Read all files of a directory; what cannot be read is none of those wanted."""
+    left = set(wanted)
+    for directory, _, names in os.walk(top):
+        for name in names:
+            with contextlib.suppress(OSError):
+                fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if not stat.S_ISREG(os.fstat(fd).st_mode):
+                        continue
+                    digest = fsverity.digest_fd(fd, algorithm).hex()
+                    if digest in left:
+                        left.discard(digest)
+                        yield fd
+                finally:
+                    os.close(fd)
+            if not left:
+                return

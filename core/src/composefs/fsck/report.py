@@ -1,0 +1,107 @@
+"""What a check found, as JSON and as text: the keys and lines of ``cfsctl fsck`` of composefs-rs 0.9.0, and more.
+
+What is more, ``affected`` and ``repaired``, appears only where there is something to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from composefs.graph import Problem
+
+__all__ = ["Affected", "Report"]
+
+
+@dataclass(slots=True)
+class Affected:
+    """Names of what needs an object that is missing or damaged; ``refs`` are paths below streams/ and images/."""
+
+    streams: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    refs: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts, and the problems in the order in which they were found.
+
+    ``bad`` are the ids of the objects that are missing or damaged, ``repaired`` those of objects put back.
+    """
+
+    objects_checked: int = 0
+    objects_corrupted: int = 0
+    streams_checked: int = 0
+    streams_corrupted: int = 0
+    images_checked: int = 0
+    images_corrupted: int = 0
+    broken_links: int = 0
+    missing: set[str] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    affected: Affected = field(default_factory=Affected)
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def add(self, problem: Problem) -> None:
+        """Add a problem."""
+        self.problems.append(problem)
+        self.broken_links += problem.kind == "broken-symlink"
+        if problem.object is not None:
+            self.bad.add(problem.object)
+
+    def errors(self) -> list[str]:
+        """Return a line for each problem."""
+        return [f"fsck: {problem.kind}: {problem}" for problem in self.problems]
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``--json`` prints."""
+        document: dict[str, object] = {
+            "ok": self.ok,
+            "has_metadata": True,
+            "objects_checked": self.objects_checked,
+            "objects_corrupted": self.objects_corrupted,
+            "streams_checked": self.streams_checked,
+            "streams_corrupted": self.streams_corrupted,
+            "images_checked": self.images_checked,
+            "images_corrupted": self.images_corrupted,
+            "broken_links": self.broken_links,
+            "missing_objects": len(self.missing),
+            "errors": self.errors(),
+        }
+        if self.bad:
+            affected = self.affected
+            document["affected"] = {"streams": affected.streams, "images": affected.images, "refs": affected.refs}
+        if self.repaired:
+            document["repaired"] = self.repaired
+        return document
+
+    def lines(self) -> Iterator[str]:
+        """Yield what is printed without ``--json``."""
+        yield "meta.json: ok"
+        for name, checked, corrupted in (
+            ("objects", self.objects_checked, self.objects_corrupted),
+            ("streams", self.streams_checked, self.streams_corrupted),
+            ("images", self.images_checked, self.images_corrupted),
+        ):
+            yield f"{name}: {checked - corrupted}/{checked} ok"
+        if self.broken_links:
+            yield f"broken links: {self.broken_links}"
+        if self.missing:
+            yield f"missing objects: {len(self.missing)}"
+        if self.repaired:
+            yield f"repaired objects: {len(self.repaired)}"
+        yield from self.errors()
+        for name, affected in (
+            ("streams", self.affected.streams),
+            ("images", self.affected.images),
+            ("refs", self.affected.refs),
+        ):
+            if affected:
+                yield f"affected {name}: {len(affected)}"
+                yield from (f"  {each}" for each in affected)
+        yield f"status: {'ok' if self.ok else 'corrupted'}"
