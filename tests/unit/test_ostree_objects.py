@@ -207,6 +207,7 @@ def test_a_head_is_read() -> None:
         head() + b"\0",
         head()[:-1],
         b"\0\0\0\0\0\0\0\0",
+        b"\0\0\0",
         b"\0\xff\xff\xff\0\0\0\0",
         head()[:4] + b"\0\0\0\x01" + head()[8:],
         head(xattrs=[(b"user.k", b"")]),

@@ -60,6 +60,8 @@ class FileHead(NamedTuple):
 
 def head_size(start: bytes) -> int:
     """Return how long the head is, from the first 8 bytes of a ``.filez``; raise FormatError if that is impossible."""
+    if len(start) < PREFIX_SIZE:
+        raise FormatError(f"malformed file header: {len(start)} bytes")
     size, padding = struct.unpack_from(">II", start)
     if padding or not _SMALLEST_Z <= size <= MAX_HEAD - PREFIX_SIZE:
         raise FormatError(f"malformed file header: {size} bytes, padding {padding}")
@@ -82,7 +84,7 @@ def checksum_header(head: bytes) -> bytes:
 
 def parse_head(head: bytes) -> FileHead:
     """Read a head; raise FormatError unless it is in normal form and describes a regular file or a symlink."""
-    if len(head) < PREFIX_SIZE or len(head) != head_size(head):
+    if len(head) != head_size(head):
         raise FormatError("malformed file header: its length is not that of its object")
     z_size = len(head) - PREFIX_SIZE
     width = offset_size(z_size)

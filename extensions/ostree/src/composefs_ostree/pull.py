@@ -67,9 +67,9 @@ class MetadataFetch(Fetch):
 
 
 class Pull:
-    """One commit on its way in.  ``run`` fetches everything; then ``entries`` and ``tree`` are complete.
+    """One commit on its way in; ``run`` fetches everything.
 
-    ``entries`` has every object of the commit by id, as its stream will.  ``fetched_metadata`` and ``fetched_files``
+    Then ``entries`` has every object of the commit by id, as its stream will.  ``fetched_metadata`` and ``fetched_files``
     count what came from the source.
     """
 
@@ -107,21 +107,23 @@ class Pull:
         self._to_put: deque[Row] = deque()
         self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
         self._staged_bytes = 0
+        self._cores = available_cores()
+        self._metadata_progress = core.progress("metadata")
+        self._files_progress = core.progress("files", unit="bytes")
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit) -> Tree:
         """Fetch all that a commit needs and hand its files to the core; return the whole tree."""
         self._keep(commit_id, data)
-        with self._core.progress("metadata") as self._metadata_progress:
-            self._files_progress = self._core.progress("files", unit="bytes")
-            try:
-                self._want(ObjectType.DIRMETA, commit.root_meta)
-                self._want(ObjectType.DIRTREE, commit.root_tree)
-                while not self._is_done():
-                    self._turn()
-            finally:
-                for worker in self._workers:
-                    worker.end()
-            self._files_progress.finish()
+        try:
+            self._want(ObjectType.DIRMETA, commit.root_meta)
+            self._want(ObjectType.DIRTREE, commit.root_tree)
+            while not self._is_done():
+                self._turn()
+        finally:
+            for worker in self._workers:
+                worker.end()
+        self._metadata_progress.finish()
+        self._files_progress.finish()
         self.entries.update(self._files)
         return Tree(commit, self._trees, self._metas, self._files)
 
@@ -252,7 +254,7 @@ class Pull:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
         while self._to_fetch and self._staged_bytes < STAGED_BYTES:
             worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
-            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < available_cores()):
+            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
                 number = len(self._workers)
                 worker = Worker(number, self._make_transport, self._inline_limit, self._core.staging.path)
                 self._workers.append(worker)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["pull", "wants_nul"]
 
 METADATA_REQUESTS = 32
-"""Requests for metadata under way at a time; a worker has as many again as it says, for content."""
+"""Requests for metadata under way at a time; workers have their own for content."""
 
 
 def wants_nul(request: Request) -> bool:
@@ -148,13 +148,15 @@ def _publish(
     try:
         published = core.publish(streams=names, images=images, refs=refs).result()
     except ConflictError as error:
-        if refs and _current_target(core, ref) not in (current, target):
+        if not refs or (now := _current_target(core, ref)) == current:
+            raise
+        if now != target:
             raise ConflictError(
                 f"ref {ref!r} was changed by somebody else during the pull",
                 hint="run the command again to set it to what the source has now",
                 subject=ref,
             ) from error
-        raise
+        published = core.publish(streams=names, images=images).result()  # another pull did the same with the ref
     for row in published["streams"]:
         outcome["verity"] = row["id"]  # a pull that was faster than this one keeps its name
 

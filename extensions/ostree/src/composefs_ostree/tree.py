@@ -1,7 +1,7 @@
 """A commit's tree as composefs-dump(5) lines.
 
 The tree is a graph: equal directories are one dirtree, so that a few objects can stand for more inodes than there are
-atoms. The size of the tree is therefore counted on the graph before anything is written.  Equal files, which are one
+atoms.  The size of the tree is therefore counted on the graph before anything is written.  Equal files, which are one
 object, become hard links.  The times of everything are 0, because ostree keeps none.
 
 ostree's names of extended attributes end with a NUL, which is not a part of the name.  composefs-rs 0.9.0 keeps it in

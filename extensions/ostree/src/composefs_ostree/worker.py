@@ -38,6 +38,7 @@ REQUESTS = 8
 """Transfers that a worker has under way."""
 
 _ROWS_BYTES = 4 << 20
+_RECEIVE_SIZE = 256 << 10
 _LENGTH = 4
 
 
@@ -62,7 +63,10 @@ class _Channel:
 
     def receive(self) -> list[Any] | None:
         """Read what is there; return the messages that are complete, None at the end of the conversation."""
-        data = self._end.recv(1 << 18)
+        try:
+            data = self._end.recv(_RECEIVE_SIZE)
+        except ConnectionResetError:  # it died without reading everything
+            return None
         if not data:
             return None
         self._rest += data
@@ -104,18 +108,16 @@ class Worker:
     def deal(self, ids: list[bytes]) -> None:
         """Hand over files to fetch, at most HANDOVER of them."""
         self.outstanding += len(ids)
-        self._channel.send(b"".join(ids))
+        try:
+            self._channel.send(b"".join(ids))
+        except BrokenPipeError:
+            raise self._died() from None
 
     def rows(self) -> list[Row]:
         """Return the rows that have come; raise the error of a file that failed."""
         messages = self._channel.receive()
         if messages is None:
-            _, status = os.waitpid(self._pid, 0)
-            self._pid = 0
-            raise ExtError(
-                f"a worker process of the pull ended early (exit status {os.waitstatus_to_exitcode(status)})",
-                hint="see whether the system ran out of memory; the same command goes on where this one stopped",
-            )
+            raise self._died()
         rows: list[Row] = []
         for message in messages:
             for row in message:
@@ -124,6 +126,14 @@ class Worker:
                 rows.append(row)
         self.outstanding -= len(rows)
         return rows
+
+    def _died(self) -> ExtError:
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        return ExtError(
+            f"a worker process of the pull ended early (exit status {os.waitstatus_to_exitcode(status)})",
+            hint="see whether the system ran out of memory; the same command goes on where this one stopped",
+        )
 
     def end(self) -> None:
         """End the process: it has nothing that anybody needs."""
