@@ -35,7 +35,7 @@ _InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # 
 
 
 class Unpacker:
-    """One ``.filez``, fed in pieces.  Raises FormatError or CorruptError as early as it can, without the file's name."""
+    """One ``.filez`` fed in pieces; raises FormatError or CorruptError, without the file's name, as early as it can."""
 
     def __init__(self, file_id: bytes, staged: str, inline_limit: int) -> None:
         """Content of up to ``inline_limit`` bytes is kept in memory, other content goes to the new file ``staged``."""

@@ -69,8 +69,8 @@ class MetadataFetch(Fetch):
 class Pull:
     """One commit on its way in; ``run`` fetches everything.
 
-    Then ``entries`` has every object of the commit by id, as its stream will.  ``fetched_metadata`` and ``fetched_files``
-    count what came from the source.
+    Then ``entries`` has every object of the commit by id, as its stream will.  ``fetched_metadata`` and
+    ``fetched_files`` count what came from the source.
     """
 
     def __init__(

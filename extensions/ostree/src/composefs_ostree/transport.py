@@ -1,8 +1,8 @@
 """Reading the files of an ostree repository: what to read, and how when the repository is a directory.
 
 A :class:`Fetch` is one file wanted; it receives the bytes as they come and knows how many are too many.  A transport
-(:class:`DirectoryTransport` here, :class:`composefs_ostree.http.HttpTransport`) works on many at a time, so that one loop
-serves both: ``start`` queues a fetch, ``step`` does what can be done without waiting and returns those that ended,
+(:class:`DirectoryTransport` here, :class:`composefs_ostree.http.HttpTransport`) works on many at a time, so that one
+loop serves both: ``start`` queues a fetch, ``step`` does what can be done without waiting and returns those that ended,
 ``descriptors`` and ``timeout`` say what to wait for.
 """
 
