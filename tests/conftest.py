@@ -44,6 +44,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setenv("TMPDIR", str(home / "tmp"))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("COLUMNS", "200")
-    for name in (*_XDG, *_UNSET, *(name.upper() for name in _UNSET)):
+    # PYTHONUNBUFFERED and its kin would hide what users meet.
+    python = [name for name in os.environ if name.startswith("PYTHON")]
+    for name in (*_XDG, *_UNSET, *(name.upper() for name in _UNSET), *python):
         monkeypatch.delenv(name, raising=False)
     return home

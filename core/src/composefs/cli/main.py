@@ -20,7 +20,7 @@ import click
 
 from composefs import __version__
 from composefs.cli.frame import Entry, LazyGroup
-from composefs.cli.output import STDERR, discard, say
+from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
@@ -182,7 +182,7 @@ def main() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except BrokenPipeError:
-        discard()  # whoever read our output has left, which is no news for anybody
+        settle()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
     except Terminated as stop:
         _report(CancelledError("terminated"), context)
@@ -190,6 +190,7 @@ def main() -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
         failure = _failure(error)
         _report(failure, context)
+        settle()
         return failure.exit_status
     return 0
 

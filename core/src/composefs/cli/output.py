@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from composefs.cli.text import one_line, printable
 from composefs.errors import UsageError, from_os_error
 
-__all__ = ["STDERR", "STDOUT", "Stdout", "line", "print_json", "refuse_terminal", "say", "table", "write"]
+__all__ = ["STDERR", "STDOUT", "Stdout", "line", "print_json", "refuse_terminal", "say", "settle", "table", "write"]
 
 STDOUT = 1
 STDERR = 2
@@ -36,6 +36,15 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
         raise
     except OSError as error:
         raise from_os_error(error, "writing to standard output") from error
+
+
+def settle() -> None:
+    """Write out what is buffered, or let it go nowhere: the interpreter's own flush at exit must not fail."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
 
 
 class Stdout:
