@@ -11,7 +11,7 @@ from composefs.errors import CorruptError, NotFoundError, from_os_error
 from composefs.graph.problem import Problem
 from composefs.repository import Repository
 from composefs.repository.links import open_directories, walk
-from composefs.repository.names import TEMPORARY_PREFIX, parse_object_link, parse_ref_link
+from composefs.repository.names import TEMPORARY_PREFIX, encode_flat, parse_object_link, parse_ref_link
 
 __all__ = ["Names", "read_names"]
 
@@ -36,16 +36,18 @@ class Names:
     def find(self, text: str) -> tuple[Literal["stream", "image"], str]:
         """Return ("stream", name) or ("image", id) of what a user means; raise NotFoundError.
 
-        That is the name of a stream, else the id of an image, else the path of a stream's ref, else that of an image's,
-        both with or without ``refs/``.
+        That is the name of a stream, else the id of an image, else a stream's ref, encoded or not, else an image's ref;
+        refs with or without ``refs/``.
         """
         if text in self.streams:
             return "stream", text
         if text in self.images:
             return "image", text
         path = text.removeprefix("refs/")
-        if path in self.stream_refs:
-            return "stream", self.stream_refs[path]
+        directory, slash, rest = path.partition("/")
+        for spelling in (path, directory + slash + encode_flat(rest)):
+            if spelling in self.stream_refs:
+                return "stream", self.stream_refs[spelling]
         if path in self.image_refs:
             return "image", self.image_refs[path]
         raise NotFoundError(

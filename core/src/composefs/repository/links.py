@@ -89,9 +89,7 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def walk(
-    at: int, where: str, *, odd: Callable[[str], object] | None = None
-) -> Iterator[tuple[list[str], str]]:
+def walk(at: int, where: str, *, odd: Callable[[str], object] | None = None) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
     CorruptError, naming ``where`` the directory is, for anything but directories and symlinks; with ``odd``, that is
