@@ -1,0 +1,311 @@
+"""Images that lie: each is one FormatError with the offset, soon, whoever reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from composefs import dumpfile, erofs
+from composefs.digest import SHA256
+from composefs.erofs.layout import BLOCK, DIRENT, SLOT, SUPERBLOCK_START
+from composefs.erofs.reader import MAX_IMAGE, Image, Lookup, Rules, read_objects, read_tree
+from composefs.errors import FormatError, NotFoundError, TooLargeError
+from composefs.tree import Node, Tree
+from support.images import DIGEST, Patch, make_image
+
+LINES = (
+    "/d 0 40755 2 0 0 0 0.0 - - - user.d=e",
+    "/d/e 0 40755 2 0 0 0 0.0 - - -",
+    f"/d/f 99 100644 2 0 0 0 0.0 - - {DIGEST} user.only=here",
+    "/g 0 @100644 - - - - - /d/f - -",
+    "/h 4 100644 1 0 0 0 0.0 - text - user.s=shared",
+    "/l 6 120777 1 0 0 0 0.0 target - - user.s=shared",
+    "/n 0 20644 1 0 0 259 0.0 - - -",
+)
+
+
+def patched(change: Callable[[Patch], object]) -> bytes:
+    patch = Patch(make_image(*LINES))
+    change(patch)
+    return bytes(patch.image)
+
+
+def entry(path: str) -> Callable[[Patch], int]:
+    """Finds the directory entry of a path."""
+    directory, _, name = path.rpartition("/")
+    return lambda patch: patch.dirent(patch.inode(directory), name)
+
+
+def set_nid(path: str, target: str) -> Callable[[Patch], object]:
+    return lambda patch: patch.put(entry(path)(patch), "<Q", patch.inode(target) // SLOT)
+
+
+def set_inode(path: str, field: int, form: str, value: int) -> Callable[[Patch], object]:
+    return lambda patch: patch.put(patch.inode(path) + field, form, value)
+
+
+def set_name(path: str, name: bytes) -> Callable[[Patch], object]:
+    def change(patch: Patch) -> None:
+        directory, _, old = path.rpartition("/")
+        start, _ = patch.tail(patch.inode(directory))
+        (offset,) = struct.unpack_from("<H", patch.image, entry(path)(patch) + 8)
+        assert len(name) == len(old)
+        patch.image[start + offset : start + offset + len(name)] = name
+
+    return change
+
+
+def superblock(offset: int, form: str, value: int) -> Callable[[Patch], object]:
+    return lambda patch: patch.put(SUPERBLOCK_START + offset, form, value)
+
+
+FORMAT, COUNT, MODE, SIZE, PLACE, NANOSECONDS, LINKS = 0, 2, 4, 8, 16, 40, 44
+"""Offsets in an extended inode."""
+
+FAULTS: dict[str, tuple[str, Callable[[Patch], object]]] = {
+    "no superblock": ("no EROFS superblock", superblock(0, "<I", 0)),
+    "other block size": ("blocks of", superblock(12, "<B", 9)),
+    "larger directory blocks": ("blocks of", superblock(90, "<B", 1)),
+    "unknown feature": ("unknown features", superblock(80, "<I", 0x80)),
+    "cut off": ("blocks, but the file has", superblock(36, "<I", 1000)),
+    "time of the superblock": ("nanoseconds", superblock(32, "<I", 10**9)),
+    "header of another kind": ("header", lambda patch: patch.put(4, "<I", 2)),
+    "unknown format": ("unknown", lambda patch: patch.put(12, "<I", 3)),
+    "root beyond the end": ("there is no inode", superblock(14, "<H", 65535)),
+    "root that is no directory": (
+        "not a directory",
+        lambda patch: patch.put(SUPERBLOCK_START + 14, "<H", patch.inode("/h") // SLOT),
+    ),
+    "metadata beyond the end": ("there is no inode", superblock(40, "<I", 0xFFFFFFFF)),
+    "inode beyond the end": ("there is no inode", lambda patch: patch.put(entry("/h")(patch), "<Q", 2**63)),
+    "directory in itself": ("directory with two names", set_nid("/d/e", "/d")),
+    "root in a directory": ("directory with two names", set_nid("/d/e", "/")),
+    "wrong dot": (". is not", set_nid("/d/.", "/")),
+    "wrong dots": (r"\.\. is not", set_nid("/d/..", "/d")),
+    "wrong dots of the root": (r"\.\. is not", set_nid("/..", "/d")),
+    "type of an entry": ("another type", lambda patch: patch.put(entry("/h")(patch) + 10, "<B", 2)),
+    "names not in order": ("not in order", set_name("/g", b"i")),
+    "name twice": ("not in order", set_name("/h", b"g")),
+    "name with a slash": ("slash or NUL", set_name("/d/e", b"/")),
+    "name with a NUL": ("slash or NUL", set_name("/d/e", b"\0")),
+    "empty last name": ("empty", set_name("/n", b"\0")),
+    "names that overlap": ("overlap", lambda patch: patch.put(entry("/h")(patch) + 8, "<H", 12)),
+    "name behind the block": ("overlap", lambda patch: patch.put(entry("/h")(patch) + 8, "<H", 65535)),
+    "block without entries": ("without entries", lambda patch: patch.put(entry("/.")(patch) + 8, "<H", 0)),
+    "entries that are cut": ("without entries", lambda patch: patch.put(entry("/.")(patch) + 8, "<H", 13)),
+    "more entries than a block": ("without entries", lambda patch: patch.put(entry("/.")(patch) + 8, "<H", 4092)),
+    "compressed": ("layout", set_inode("/h", FORMAT, "<H", 3)),
+    "unknown layout": ("layout", set_inode("/h", FORMAT, "<H", 0x15)),
+    "no type": ("unknown file type", set_inode("/h", MODE, "<H", 0o000644)),
+    "time of an inode": ("nanoseconds", set_inode("/h", NANOSECONDS, "<I", 10**9)),
+    "size of a file": ("a size of", set_inode("/h", SIZE, "<Q", 2**63)),
+    "petabytes inside": ("more attributes and data", set_inode("/h", SIZE, "<Q", 2**50)),
+    "petabytes of the root": ("more attributes and data", set_inode("/", SIZE, "<Q", 2**50)),
+    "petabytes of a directory below": ("more attributes and data", set_inode("/d", SIZE, "<Q", 2**50)),
+    "petabytes of a symlink": ("more attributes and data", set_inode("/l", SIZE, "<Q", 2**50)),
+    "symlink of 4096 bytes": ("more attributes and data|more than 4095", set_inode("/l", SIZE, "<Q", 4096)),
+    "empty symlink": ("is empty", set_inode("/l", SIZE, "<Q", 0)),
+    "symlink with a NUL": ("NUL", lambda patch: patch.put(patch.tail(patch.inode("/l"))[0], "<B", 0)),
+    "symlink in chunks": ("chunks", set_inode("/l", FORMAT, "<H", 9)),
+    "directory in chunks": ("chunks", set_inode("/d", FORMAT, "<H", 9)),
+    "data beyond the end": (
+        "beyond the end",
+        lambda patch: (set_inode("/h", FORMAT, "<H", 1)(patch), set_inode("/h", PLACE, "<I", 0xFFFFFFFF)(patch)),
+    ),
+    "attributes beyond the end": ("beyond the end", set_inode("/n", COUNT, "<H", 65535)),
+    "links": ("2 names has 1 links", set_inode("/d/f", LINKS, "<I", 1)),
+    "links of a single file": ("1 names has 7 links", set_inode("/h", LINKS, "<I", 7)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_error_with_its_offset(fault: str) -> None:
+    message, change = FAULTS[fault]
+    data = patched(change)
+    with pytest.raises(FormatError, match=message) as caught:
+        read_tree(Image(data), Rules("rs", SHA256))
+    assert caught.value.offset is not None
+    assert 0 <= caught.value.offset <= len(data)
+    assert f"at byte {caught.value.offset}" in str(caught.value)
+
+
+def test_without_a_fault_there_is_none() -> None:
+    tree = read_tree(Image(patched(lambda _: None)))
+    assert b"".join(erofs.write(tree, version=2)) == patched(lambda _: None)
+
+
+ATTRIBUTES: dict[str, tuple[str, bytes, int, bytes]] = {
+    # What is searched, where behind it something is written, and what.
+    "longer than the area": ("cut off", b"\x01\x01\x01\x00de", 2, b"\xff\xff"),
+    "name longer than the area": ("cut off", b"\x01\x01\x01\x00de", 0, b"\xff"),
+    "unknown prefix": ("unknown prefix 9", b"\x01\x01\x01\x00de", 1, b"\x09"),
+    "long prefix": ("unknown prefix 129", b"\x01\x01\x01\x00de", 1, b"\x81"),
+    "without name": ("name of an extended attribute has 0 bytes", b"\x01\x01\x01\x00de", 0, b"\0\0\2\0"),
+    "metacopy of another algorithm": ("sha512 digest|holds no digest", b"\x00\x24\x00\x01" + b"\xab" * 32, 3, b"\2"),
+    "metacopy with flags": ("holds no digest", b"\x00\x24\x00\x01" + b"\xab" * 32, 2, b"\1"),
+    "redirect with a NUL": ("redirect", b"/ab/abab", 0, b"/a\0/abab"),
+    "metacopy twice": ("twice", b"\x04\x01\x04\x00onlyhere", 0, b"\x04\x04\x04\x00"),
+}
+
+
+@pytest.mark.parametrize("fault", [name for name in ATTRIBUTES if name != "metacopy twice"])
+def test_faults_of_attributes(fault: str) -> None:
+    message, searched, behind, written = ATTRIBUTES[fault]
+    data = make_image(*LINES)
+    assert data.count(searched) == 1
+    start = data.index(searched) + behind
+    data[start : start + len(written)] = written
+    with pytest.raises(FormatError, match=message) as caught:
+        read_tree(Image(bytes(data)), Rules("rs", SHA256))
+    assert caught.value.offset is not None
+
+
+def test_attributes_that_occur_twice() -> None:
+    data = bytes(make_image("/f 0 100644 1 0 0 0 0.0 - - - user.a=1 user.b=2"))
+    with pytest.raises(FormatError, match="twice"):
+        read_tree(Image(data.replace(b"\x01\x01\x01\x00b2", b"\x01\x01\x01\x00a2")))
+    data = bytes(make_image(f"/f 9 100644 1 0 0 0 0.0 - - {DIGEST} trusted.overlay.bexbcopy=12"))
+    # The last attribute becomes a second metacopy.
+    escaped = b"\x18\x04\x02\x00overlay.overlay.bexbcopy12"
+    assert escaped in data
+    again = b"\x10\x04\x0a\x00overlay.metacopy" + b"0123456789"
+    with pytest.raises(FormatError, match="twice"):
+        read_tree(Image(data.replace(escaped, again)))
+
+
+def test_references_to_shared_attributes_beyond_the_end() -> None:
+    patch = Patch(make_image(*LINES))
+    area = patch.inode("/h") + 64
+    assert patch.image[area + 4] == 1
+    image = bytes(patch.put(area + 12, "<I", 0x3FFFFFFF))
+    with pytest.raises(FormatError, match="reference"):
+        read_tree(Image(image))
+    with pytest.raises(FormatError, match="more references"):
+        read_tree(Image(bytes(patch.put(area + 4, "<B", 200))))
+
+
+def test_a_shape_is_no_way_around_the_checks() -> None:
+    # Two files whose attributes have the same shape; then the redirect of one is made to go beyond its area.
+    other = "cd" * 32
+    lines = (f"/a 9 100644 1 0 0 0 0.0 - - {DIGEST}", f"/b 9 100644 1 0 0 0 0.0 - - {other}")
+    patch = Patch(make_image(*lines))
+    tree = read_tree(Image(bytes(patch.image)))
+    assert [node.digest for node in (tree.root.children or {}).values()] == [
+        bytes.fromhex(DIGEST),
+        bytes.fromhex(other),
+    ]
+    inode = patch.inode("/b")
+    (count,) = struct.unpack_from("<H", patch.image, inode + COUNT)
+    with pytest.raises(FormatError, match="cut off"):
+        read_tree(Image(bytes(patch.put(inode + COUNT, "<H", count - 2))))
+
+
+def test_inodes_that_overlap_end_soon() -> None:
+    """Every 32 bytes an inode whose attributes are those of all behind it: quadratic for who believes it."""
+    count = 4000
+    head = bytes(make_image())[: SUPERBLOCK_START + 128]
+    nids = range(64, 64 + count)
+    names = [b"%04d" % number for number in range(count)]
+    blocks = []
+    for start in range(0, count, 200):
+        group = names[start : start + 200]
+        offset = DIRENT.size * len(group)
+        rows = [DIRENT.pack(nids[start + at], offset + 4 * at, 1, 0) for at in range(len(group))]
+        blocks.append((b"".join(rows) + b"".join(group)).ljust(BLOCK, b"\0"))
+    first_block = (64 + count) * SLOT // BLOCK + 70
+    size = (first_block + len(blocks)) * BLOCK
+    root = struct.pack("<HHHHQIIIIqII16x", 1, 0, 0o40755, 0, len(blocks) * BLOCK, first_block, 0, 0, 0, 0, 0, 2)
+    file = struct.pack("<HHHHIIIIHHI", 0, 60000, 0o100644, 1, 0, 0, 0, 0, 0, 0, 0)
+    image = bytearray(size)
+    image[: len(head)] = head
+    image[36 * SLOT : 36 * SLOT + 64] = root
+    image[64 * SLOT : (64 + count) * SLOT] = file * count
+    image[first_block * BLOCK :] = b"".join(blocks)
+    struct.pack_into("<H", image, SUPERBLOCK_START + 14, 36)
+    struct.pack_into("<I", image, SUPERBLOCK_START + 36, size // BLOCK)
+    with pytest.raises(FormatError, match="more attributes and data than there are bytes"):
+        read_tree(Image(bytes(image)))
+    with pytest.raises(FormatError, match="more attributes and data than there are bytes"):
+        read_objects(Image(bytes(image)), SHA256)
+
+
+def test_a_text_without_end_is_refused_before_it_is_written() -> None:
+    """Attributes that are stored once and belong to thousands of files."""
+    xattrs = {b"user.k%d" % number: bytes(30_000) for number in range(50)}
+    files = {b"%04d" % number: Node(0o100644, xattrs=xattrs) for number in range(3000)}
+    data = b"".join(erofs.write(Tree(Node(0o40755, children=files), SHA256), version=2))
+    assert len(data) < 2_500_000
+    with pytest.raises(FormatError, match="endless"):
+        read_tree(Image(data))
+
+
+def deep(levels: int, name: bytes = b"d") -> Tree:
+    root = node = Node(0o40755, children={})
+    for _ in range(levels):
+        below = Node(0o40755, children={})
+        node.children = {name: below}
+        node = below
+    return Tree(root, SHA256)
+
+
+def test_depth_costs_no_recursion() -> None:
+    data = b"".join(erofs.write(deep(20_000), version=2))
+    tree = read_tree(Image(data))
+    assert b"".join(erofs.write(tree, version=2)) == data
+    assert read_objects(Image(data), SHA256) == set()
+    path = b"/d" * 20_000
+    assert Lookup(Image(data)).node(path).children == {}
+    text = io.BytesIO()
+    dumpfile.write_below(b"/d", Lookup(Image(data)).below(b"/d" * 19_990), text)
+    assert text.getvalue().count(b"\n") == 11
+
+
+def test_endless_paths_are_refused() -> None:
+    data = b"".join(erofs.write(deep(20_000, b"d" * 255), version=2))
+    with pytest.raises(FormatError, match="endless"):
+        read_tree(Image(data))
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"", b"x", bytes(1151), bytes(4096), b"text" * 2000):
+        path.write_bytes(content)
+        with path.open("rb") as file, pytest.raises(FormatError, match="malformed image"):
+            Image.open(file.fileno())
+    with path.open("r+b") as file:
+        file.truncate(MAX_IMAGE + 1)
+        with pytest.raises(TooLargeError):
+            Image.open(file.fileno())
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(FormatError, match="regular file"):
+            Image.open(fd)
+    finally:
+        os.close(fd)
+
+
+def test_looking_up_what_is_not_there() -> None:
+    lookup = Lookup(Image(bytes(make_image(*LINES))))
+    for path in (
+        b"/x",
+        b"/d/x",
+        b"/h/x",
+        b"/.",
+        b"/d/..",
+        b"/a",
+        b"/z",
+        b"/\xff",
+        b"/d/e/"[:-1] + b"/0",
+        b"/" + b"n" * 300,
+    ):
+        with pytest.raises(NotFoundError, match="not found"):
+            lookup.node(path)
+    assert lookup.node(b"//d///f/").digest == bytes.fromhex(DIGEST)
+    assert lookup.node(b"").children == {}
+    assert lookup.children(b"/h") == {}
+    assert list(lookup.children(b"/d")) == [b"e", b"f"]
