@@ -1,10 +1,10 @@
 """Checking a repository: every object's content, every symlink, and all that streams and images refer to.
 
-`check` makes the Report, `hashing` reads the objects in several processes, `damage` finds the names that bad objects
+`checking` makes the Report, `hashing` reads the objects in several processes, `damage` finds the names that bad objects
 take with them, `repair` puts good objects back.
 """
 
-from composefs.fsck.check import check
+from composefs.fsck.checking import check
 from composefs.fsck.repair import check_and_repair
 from composefs.fsck.report import Report
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from composefs import fsverity
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
-from composefs.fsck.check import check
+from composefs.fsck.checking import check, silent
 from composefs.fsck.report import Report
 from composefs.repository import Repository
 from composefs.repository.publish import barrier
@@ -20,7 +20,7 @@ __all__ = ["check_and_repair"]
 
 
 def check_and_repair(
-    repository: Repository, source: str | os.PathLike[str], *, report: Callable[[int, int], object]
+    repository: Repository, source: str | os.PathLike[str], *, report: Callable[[int, int], object] = silent
 ) -> Report:
     """Check a repository opened for writing, put back what ``source`` has of the bad objects, and check again.
 

@@ -12,15 +12,15 @@ from composefs.graph import Graph, Problem, Start, read_names, read_stock
 from composefs.graph.links import unreadable
 from composefs.repository import Repository
 
-__all__ = ["check"]
+__all__ = ["check", "silent"]
 
 
-def _silent(_done: int, _total: int) -> None:
-    return None
+def silent(_done: int, _total: int) -> None:
+    """Tell nobody how far the work is."""
 
 
 def check(
-    repository: Repository, *, metadata_only: bool = False, report: Callable[[int, int], object] = _silent
+    repository: Repository, *, metadata_only: bool = False, report: Callable[[int, int], object] = silent
 ) -> Report:
     """Check a repository; ``metadata_only`` leaves out the content of objects, but for streams and images.
 

@@ -1,0 +1,113 @@
+"""cfsctl gc and fsck: what they print, their exit statuses, and who waits for whom."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from composefs.repository import Repository
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions
+from support.populated import Populated, populate
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Populated:
+    return populate(tmp_path / "repo")
+
+
+def test_gc(made: Populated) -> None:
+    size = made.object(made.garbage).stat().st_size + made.object(made.old).stat().st_size
+    removed = f"Objects: 2 removed ({size} bytes)\n"
+    dry = cfsctl("--repo", made.path, "gc", "--dry-run")
+    assert (dry.stdout, dry.stderr) == ("Dry run (no files deleted):\n" + removed, "")
+    assert json.loads(cfsctl("--repo", made.path, "gc", "-n", "--json").stdout) == {
+        "dry_run": True,
+        "objects_removed": 2,
+        "bytes_removed": size,
+        "images_pruned": 0,
+        "streams_pruned": 1,
+        "odd": [],
+    }
+    assert cfsctl("--repo", made.path, "gc").stdout == removed + "Pruned symlinks: 0 images, 1 streams\n"
+    assert cfsctl("--repo", made.path, "gc").stdout == "Objects: 0 removed (0 bytes)\n"
+
+
+def test_gc_keeps_roots(made: Populated) -> None:
+    assert "Objects: 1 removed" in cfsctl("--repo", made.path, "gc", "-r", "old", "--root", "os/1").stdout
+    failed = cfsctl("--repo", made.path, "gc", "-r", "none", status=3)
+    assert "'none'" in failed.stderr
+
+
+def test_gc_says_which_ref_stops_it(made: Populated) -> None:
+    (made.path / "streams/top").unlink()
+    failed = cfsctl("--repo", made.path, "gc", status=5)
+    assert failed.stdout == ""
+    assert failed.stderr.startswith("cfsctl: nothing was deleted, ")
+    assert "streams/refs/oci/team%2Fapp:1: there is no streams/top" in failed.stderr
+    assert "fsck --repair" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_gc_tells_of_odd_files_and_quiet_does_not(made: Populated) -> None:
+    (made.path / "objects/od\x1bd").write_text("")
+    told = cfsctl("--repo", made.path, "gc")
+    assert told.stderr == "cfsctl: left alone: objects/od: it is not named as an object is\n"
+    assert cfsctl("--repo", made.path, "-q", "gc").stderr == ""
+
+
+def test_gc_waits_only_when_told(made: Populated) -> None:
+    with Repository.open(made.path):
+        failed = cfsctl("--repo", made.path, "gc", status=4)
+        assert "--wait SECONDS" in failed.stderr
+        waiting = subprocess.Popen(
+            [CFSCTL, "--repo", str(made.path), "--wait", str(TIMEOUT), "gc"], stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+    assert "Objects: 2 removed" in waiting.communicate(timeout=TIMEOUT)[0]
+    assert waiting.returncode == 0
+
+
+def test_gc_completes_roots(made: Populated) -> None:
+    assert completions("--repo", str(made.path), "gc", "--root", "o") == ["oci/team/app:1", "os/1"]
+
+
+def test_fsck(made: Populated) -> None:
+    count = len(made.ids())
+    done = cfsctl("--repo", made.path, "fsck")
+    assert done.stdout == (f"meta.json: ok\nobjects: {count}/{count} ok\nstreams: 2/2 ok\nimages: 2/2 ok\nstatus: ok\n")
+    assert done.stderr == ""
+    report = json.loads(cfsctl("--repo", made.path, "fsck", "--json", "--metadata-only").stdout)
+    assert (report["ok"], report["objects_checked"]) == (True, 0)
+
+
+def test_fsck_of_a_damaged_repository_and_its_repair(made: Populated, tmp_path: Path) -> None:
+    path = made.object(made.files["one"])
+    path.chmod(0o644)
+    path.write_bytes(b"x")
+    told = cfsctl("--repo", made.path, "fsck", status=1).stdout
+    assert f"fsck: object-digest-mismatch: objects/{path.parent.name}/{path.name}: " in told
+    assert f"affected images: 1\n  {made.alone}\naffected refs: 1\n  images/refs/os/1\nstatus: corrupted\n" in told
+    report = json.loads(cfsctl("--repo", made.path, "fsck", "--json").stdout)
+    assert (report["ok"], report["objects_corrupted"]) == (False, 1)
+    good = populate(tmp_path / "good")
+    done = cfsctl("--repo", made.path, "fsck", "--repair", "--from", good.path)
+    assert "repaired objects: 1\nstatus: ok\n" in done.stdout
+    cfsctl("--repo", made.path, "fsck")
+
+
+def test_fsck_shows_progress(made: Populated) -> None:
+    events = cfsctl("--progress", "json", "--repo", made.path, "fsck").stderr.splitlines()
+    assert json.loads(events[0])["kind"] == "started"
+    last = json.loads(events[-1])
+    assert (last["kind"], last["done"]) == ("done", len(made.ids()))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--repair"], ["--from", "x"], ["--repair", "--from", "x", "--metadata-only"]], ids=" ".join
+)
+def test_options_of_fsck_that_do_not_go_together(made: Populated, arguments: list[str]) -> None:
+    cfsctl("--repo", made.path, "fsck", *arguments, status=2)
