@@ -17,7 +17,7 @@ CORE = ROOT / "core" / "src"
 LAYERS = [
     ["errors", "digest"],
     ["linux", "fsverity"],
-    ["tree", "compare", "dumpfile", "zstdframe", "splitstream", "meta", "scan", "transform"],
+    ["tree", "compare", "dumpfile", "zstdframe", "splitstream", "meta", "scan", "transform", "boot"],
     ["erofs"],
     ["repository"],
     ["graph"],

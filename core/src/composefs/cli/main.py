@@ -37,6 +37,7 @@ COMMANDS = (
     Entry("init", f"{_MODULES}.init", "Create a repository."),
     Entry("create-image", f"{_MODULES}.create_image", "Store a tree and make the image of it."),
     Entry("compute-id", f"{_MODULES}.compute_id", "Print the id that the image of a tree has."),
+    Entry("compute-karg", f"{_MODULES}.compute_karg", "Print the kernel argument that boots a tree."),
     Entry("create-dumpfile", f"{_MODULES}.create_dumpfile", "Print a directory as composefs-dump(5) text."),
     Entry("images", f"{_MODULES}.images", "List the named images."),
     Entry("list-images", f"{_MODULES}.images", "The same as images.", hidden=True),
@@ -123,7 +124,7 @@ class Root(LazyGroup):
 )
 @click.option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")
 @click.option("--no-upgrade", is_flag=True, help="Leave an old repository as it is (accepted; it always is).")
-@click.option("--no-repo", is_flag=True, help="Use no repository (compute-id and create-dumpfile).")
+@click.option("--no-repo", is_flag=True, help="Use no repository (compute-id, compute-karg, create-dumpfile).")
 @click.option("--insecure", is_flag=True, hidden=True)
 @click.option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")

@@ -1,7 +1,8 @@
 """Where the tree of an image comes from: a directory or a dump, by the options that three commands share.
 
 A directory becomes a tree as composefs-rs 0.9.0 makes it: the root's metadata taken from /usr and xattrs filtered, as
-for a container image, unless ``--no-propagate-usr-to-root`` asks for the tree as it is.  A dump is taken as it is.
+for a container image, unless ``--no-propagate-usr-to-root`` asks for the tree as it is; and then made ready to be
+booted, if ``--bootable`` asks for that.  A dump is taken as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,9 +25,9 @@ from composefs.observe import Progress
 if TYPE_CHECKING:
     from composefs.observe import Observers
     from composefs.scan import HasId
-    from composefs.tree import Tree
+    from composefs.tree import Node, Tree
 
-__all__ = ["Source", "directory_options", "dump_option"]
+__all__ = ["Source", "directory_options", "dump_option", "propagate_option"]
 
 STDIN = 0
 XATTR_MODES = ("allowlist-only", "keep-user-xattrs")
@@ -38,10 +40,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 def directory_options(function: F) -> F:
     """Add the options that say how a directory becomes a tree."""
     function = click.option(
+        "--bootable",
+        is_flag=True,
+        help="Make it an image to boot: empty /boot and /sysroot, and SELinux labels by the tree's own policy.",
+    )(function)
+    function = click.option(
         "--xattrs",
         type=click.Choice(XATTR_MODES),
         help="Which extended attributes stay: security.capability alone (default), or user.* as well.",
     )(function)
+    return propagate_option(function)
+
+
+def propagate_option(function: F) -> F:
+    """Add ``--no-propagate-usr-to-root``."""
     return click.option(
         "--no-propagate-usr-to-root",
         is_flag=True,
@@ -67,12 +79,15 @@ class Source:
     dump: str | None = None
     no_propagate_usr_to_root: bool = False
     xattrs: str | None = None
+    bootable: bool = False
 
     def __post_init__(self) -> None:
         if (self.directory is None) == (self.dump is None):
             raise UsageError("give either a directory or --from-dump FILE")
-        if self.dump is not None and (self.no_propagate_usr_to_root or self.xattrs):
-            raise UsageError("a dump is taken as it is", hint="leave out --no-propagate-usr-to-root and --xattrs")
+        if self.dump is not None and (self.no_propagate_usr_to_root or self.xattrs or self.bootable):
+            raise UsageError(
+                "a dump is taken as it is", hint="leave out --no-propagate-usr-to-root, --xattrs and --bootable"
+            )
 
     def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], HasId] | None = None) -> Tree:
         """Read the tree; ``store`` gets each file of a directory, positioned at 0, and else files are only digested."""
@@ -91,7 +106,21 @@ class Source:
         reporting.finish()
         if not self.no_propagate_usr_to_root:
             container(tree, self.xattrs or XATTR_MODES[0])
+        if self.bootable:
+            from composefs.boot import make_bootable
+
+            make_bootable(tree, partial(_read_file, self.directory), stored=store is not None)
         return tree
+
+    def image_id(self, algorithm: Algorithm, version: int, observers: Observers) -> str:
+        """Compute the id that the image of the tree has in an EROFS format."""
+        from composefs import erofs
+        from composefs.fsverity import Hasher
+
+        hasher = Hasher(algorithm)
+        for part in erofs.write(self.tree(algorithm, observers), version=version):
+            hasher.update(part)
+        return hasher.digest().hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +159,24 @@ class _Reporting:
     def finish(self) -> None:
         """Say that all files were seen."""
         self._observers.progress(Progress("files", "done", self._files, self._files, label=self._label))
+
+
+def _read_file(directory: str, path: bytes, node: Node) -> bytes:
+    """Read a file below a directory; nothing on the way may have become a symlink meanwhile."""
+    *above, name = path.split(b"/")[1:]
+    at = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in above:
+            below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=at)
+    except OSError as error:
+        raise from_os_error(error, f"reading {os.path.join(directory, os.fsdecode(path[1:]))}") from error
+    finally:
+        os.close(at)
+    with open(fd, "rb") as file:
+        return file.read(node.size + 1)
 
 
 def _read_dump(path: str, algorithm: Algorithm) -> Tree:

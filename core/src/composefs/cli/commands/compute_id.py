@@ -30,23 +30,23 @@ def command(
     from_dump: str | None,
     no_propagate_usr_to_root: bool,
     xattrs: str | None,
+    bootable: bool,
     as_json: bool,
 ) -> None:
     """Print the id that the image of a tree has.
 
     The tree is the directory PATH or a dump.  Nothing is written, and the objects need not be in the repository.
     """
-    source = Source(directory=path, dump=from_dump, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    source = Source(
+        directory=path,
+        dump=from_dump,
+        no_propagate_usr_to_root=no_propagate_usr_to_root,
+        xattrs=xattrs,
+        bootable=bootable,
+    )
     algorithm, version = settings.image_format()
-    from composefs import erofs
-    from composefs.fsverity import Hasher
-
     with settings.observers() as observers:
-        tree = source.tree(algorithm, observers)
-    hasher = Hasher(algorithm)
-    for part in erofs.write(tree, version=version):
-        hasher.update(part)
-    image = hasher.digest().hex()
+        image = source.image_id(algorithm, version, observers)
     if as_json:
         print_json({"id": image, "algorithm": algorithm.meta_name, "erofs_version": version})
     else:

@@ -18,14 +18,14 @@ __all__ = ["command"]
 @click.argument("path", type=click.Path())
 @directory_options
 @pass_settings
-def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattrs: str | None) -> None:
+def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattrs: str | None, bootable: bool) -> None:
     """Print the directory PATH as composefs-dump(5) text.
 
     Nothing is written; the digests are those that the files would have as objects.
     """
     from composefs import dumpfile
 
-    source = Source(directory=path, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    source = Source(directory=path, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs, bootable=bootable)
     algorithm, _ = settings.image_format()
     with settings.observers() as observers:
         tree = source.tree(algorithm, observers)

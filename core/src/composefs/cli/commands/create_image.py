@@ -33,6 +33,7 @@ def command(
     from_dump: str | None,
     no_propagate_usr_to_root: bool,
     xattrs: str | None,
+    bootable: bool,
     as_json: bool,
 ) -> None:
     """Store a tree and make the image of it.
@@ -44,7 +45,13 @@ def command(
         if name is not None:
             raise UsageError("give either a directory or --from-dump FILE")
         path, name = None, path  # with a dump, the only operand is the name
-    source = Source(directory=path, dump=from_dump, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs)
+    source = Source(
+        directory=path,
+        dump=from_dump,
+        no_propagate_usr_to_root=no_propagate_usr_to_root,
+        xattrs=xattrs,
+        bootable=bootable,
+    )
     from composefs import erofs
     from composefs.repository import ImageName, Publication
     from composefs.repository.images import image_objects

@@ -1,0 +1,411 @@
+"""The regular expressions of SELinux' file_contexts, read into a syntax tree.
+
+Policies are written for PCRE (selabel_file(5), pcre2syntax(3)).  composefs-rs 0.9.0, whose labels we give, runs a rule
+on a linear-time automaton if it can, where ``.`` matches a newline, and otherwise on PCRE, where it does not; what
+needs PCRE is remembered as ``Pattern.pcre``.  The two read some expressions differently, and some are rare, dangerous
+or both: those are refused by name, so that no file ever gets a label by a guess.
+
+A pattern comes from the image, so everything is bounded here: its length, its nesting, its counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from composefs.errors import FormatError, TooLargeError
+
+__all__ = [
+    "ALL_BYTES",
+    "MAX_PATTERN",
+    "Alternatives",
+    "Assertion",
+    "BackReference",
+    "Dot",
+    "Group",
+    "Literal",
+    "Look",
+    "Pattern",
+    "Repeat",
+    "Sequence",
+    "Set",
+    "Syntax",
+    "parse",
+]
+
+MAX_PATTERN = 4096
+"""Characters of a pattern; the longest of Fedora's policy has some 200."""
+MAX_DEPTH = 60
+"""Groups and quantifiers inside one another; the parser and the compiler recurse so deep."""
+MAX_COUNT = 1000
+"""The largest number in ``{m,n}``."""
+
+ALL_BYTES = frozenset(range(256))
+_DIGIT = frozenset(b"0123456789")
+_LOWER = frozenset(range(ord("a"), ord("z") + 1))
+_UPPER = frozenset(range(ord("A"), ord("Z") + 1))
+_ALPHA = _LOWER | _UPPER
+_WORD = _ALPHA | _DIGIT | {ord("_")}
+_SPACE = frozenset(b"\t\n\v\f\r ")
+_PRINT = frozenset(range(0x20, 0x7F))
+
+_POSIX = {
+    "alnum": _ALPHA | _DIGIT,
+    "alpha": _ALPHA,
+    "ascii": frozenset(range(0x80)),
+    "blank": frozenset(b" \t"),
+    "cntrl": frozenset(range(0x20)) | {0x7F},
+    "digit": _DIGIT,
+    "graph": _PRINT - {0x20},
+    "lower": _LOWER,
+    "print": _PRINT,
+    "punct": _PRINT - {0x20} - _ALPHA - _DIGIT,
+    "space": _SPACE,
+    "upper": _UPPER,
+    "word": _WORD,
+    "xdigit": _DIGIT | frozenset(b"abcdefABCDEF"),
+}
+_CLASSES = {"d": _DIGIT, "s": _SPACE, "w": _WORD}
+_CLASSES |= {name.upper(): ALL_BYTES - members for name, members in _CLASSES.items()}
+_CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "a": 0x07}
+_ASSERTIONS = {"b": "word boundary", "B": "no word boundary", "A": "start", "z": "end"}
+_LOOKS = {"(?=": (True, False), "(?!": (True, True), "(?<=": (False, False), "(?<!": (False, True)}
+
+# Escaped ASCII punctuation stands for itself, but \< and \> are word edges in one of the two engines.
+_ESCAPED = r"\\[!-/:;=?@\[-`{-~]"
+_RUN = re.compile(rf"(?:[^\\.^$|()\[\]{{}}*+?]|{_ESCAPED})+")
+_LAST = re.compile(rf"(?:{_ESCAPED}|[^\\])\Z")
+_ONE_ESCAPED = re.compile(_ESCAPED)
+_QUANTIFIER = re.compile(r"[*+?]|\{([0-9]+)(,)?([0-9]*)\}")
+_HEX = re.compile(r"\\x(?:\{([0-9A-Fa-f]{1,8})\}|([0-9A-Fa-f]{2}))")
+_POSIX_CLASS = re.compile(r"\[:(\^?)([a-z]+):\]")
+
+
+class Literal(NamedTuple):
+    """These bytes."""
+
+    data: bytes
+
+
+class Set(NamedTuple):
+    """One byte of a set."""
+
+    members: frozenset[int]
+
+
+class Dot(NamedTuple):
+    """Any byte, or any but a newline for PCRE."""
+
+
+class Sequence(NamedTuple):
+    """One after the other."""
+
+    items: tuple[Syntax, ...]
+
+
+class Alternatives(NamedTuple):
+    """The first that leads to a match."""
+
+    items: tuple[Syntax, ...]
+
+
+class Repeat(NamedTuple):
+    """``low`` to ``high`` times (None: without end), as often as possible or, if lazy, as seldom as possible."""
+
+    item: Syntax
+    low: int
+    high: int | None
+    lazy: bool
+
+
+class Group(NamedTuple):
+    """A capturing group.  ``number`` counts from 2: group 1 is the whole rule."""
+
+    number: int
+    item: Syntax
+
+
+class Look(NamedTuple):
+    """A condition on what follows (``ahead``) or precedes."""
+
+    item: Syntax
+    ahead: bool
+    negative: bool
+
+
+class Assertion(NamedTuple):
+    """``start``, ``end``, ``word boundary`` or ``no word boundary``."""
+
+    kind: str
+
+
+class BackReference(NamedTuple):
+    """The bytes that a group matched."""
+
+    number: int
+
+
+Syntax = Literal | Set | Dot | Sequence | Alternatives | Repeat | Group | Look | Assertion | BackReference
+
+
+class Pattern(NamedTuple):
+    """A pattern: ``stem`` are the bytes that each match begins with, ``rest`` is what comes after them.
+
+    ``pcre``: it is for PCRE, where a dot is no newline.  ``plain``: it has no conditions and no back references, so
+    that an automaton can run it.
+    """
+
+    stem: bytes
+    rest: Syntax
+    pcre: bool
+    plain: bool
+
+
+EMPTY = Sequence(())
+
+
+def parse(text: str) -> Pattern:
+    """Parse a rule's expression.  Raises FormatError, whose offset is the character, and TooLargeError."""
+    if len(text) > MAX_PATTERN:
+        raise TooLargeError(f"a regular expression of {len(text)} characters is longer than {MAX_PATTERN}")
+    return _Parser(text).pattern()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.depth = 0
+        self.groups = 1
+        self.references: list[int] = []
+        self.pcre = False
+        self.plain = True
+        self.stacked = False
+
+    def refuse(self, reason: str, at: int | None = None) -> FormatError:
+        offset = self.at if at is None else at
+        return FormatError(f"regular expression {self.text[:200]!r}, character {offset}: {reason}", offset=offset)
+
+    def pattern(self) -> Pattern:
+        syntax = self.alternatives()
+        if self.at < len(self.text):
+            raise self.refuse("a parenthesis is closed that was not opened")
+        if self.references and max(self.references) > self.groups:
+            raise self.refuse("a back reference to a group that is not there")
+        if self.pcre and self.stacked:
+            raise self.refuse("possessive quantifiers are not supported")
+        match syntax:
+            case Literal(data):
+                stem, rest = data, EMPTY
+            case Sequence((Literal(data), *items)):
+                stem, rest = data, Sequence(tuple(items))
+            case _:
+                return Pattern(b"", syntax, self.pcre, self.plain)
+        return Pattern(stem, rest, self.pcre, self.plain)
+
+    def enter(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooLargeError(f"a regular expression is nested deeper than {MAX_DEPTH}: {self.text[:200]!r}")
+
+    def alternatives(self) -> Syntax:
+        items = [self.sequence()]
+        while self.text.startswith("|", self.at):
+            self.at += 1
+            items.append(self.sequence())
+        return items[0] if len(items) == 1 else Alternatives(tuple(items))
+
+    def sequence(self) -> Syntax:
+        items: list[Syntax] = []
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            for item in self.atoms():
+                match item, items:
+                    case Literal(data), [*_, Literal(before)]:
+                        items[-1] = Literal(before + data)
+                    case _:
+                        items.append(item)
+        return items[0] if len(items) == 1 else Sequence(tuple(items))
+
+    def atoms(self) -> Iterator[Syntax]:
+        """Read a run of literal characters, or one atom with its quantifiers."""
+        run = _RUN.match(self.text, self.at)
+        if run is None:
+            atom = self.atom()
+        else:
+            # A quantifier belongs to the last character of the run.
+            last = _LAST.search(run[0])
+            cut = (
+                run.end() if _QUANTIFIER.match(self.text, run.end()) is None or last is None else last.start() + self.at
+            )
+            if cut > self.at:
+                yield Literal(_bytes_of(self.text[self.at : cut]))
+            atom = Literal(_bytes_of(self.text[cut : run.end()]))
+            self.at = run.end()
+            if cut == run.end():
+                return
+        yield self.quantified(atom)
+
+    def quantified(self, atom: Syntax) -> Syntax:
+        count = 0
+        while found := _QUANTIFIER.match(self.text, self.at):
+            if count:
+                self.stacked = True
+            count += 1
+            self.enter()
+            low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(found[0]) or self.counts(found)
+            self.at = found.end()
+            lazy = self.text.startswith("?", self.at)
+            self.at += lazy
+            if isinstance(atom, Assertion | Look):
+                raise self.refuse("a condition cannot be repeated")
+            atom = Repeat(atom, low, high, lazy)
+        self.depth -= count
+        return atom
+
+    def counts(self, found: re.Match[str]) -> tuple[int, int | None]:
+        low = int(found[1])
+        high = int(found[3]) if found[3] else None if found[2] else low
+        if max(low, high or 0) > MAX_COUNT:
+            raise TooLargeError(f"a regular expression counts to more than {MAX_COUNT}: {self.text[:200]!r}")
+        if high is not None and high < low:
+            raise self.refuse("a range of repetitions is the wrong way round")
+        return low, high
+
+    def atom(self) -> Syntax:
+        char = self.text[self.at]
+        match char:
+            case "(":
+                return self.group()
+            case "[":
+                return Set(self.bracket())
+            case "\\":
+                return self.escape()
+            case "*" | "+" | "?":
+                raise self.refuse("there is nothing to repeat")
+        self.at += 1
+        match char:
+            case ".":
+                return Dot()
+            case "^" | "$":
+                self.plain = False
+                return Assertion("start" if char == "^" else "end")
+            case "{":
+                if _QUANTIFIER.match(self.text, self.at - 1):
+                    raise self.refuse("there is nothing to repeat", self.at - 1)
+                self.pcre = True  # A lone brace is one for PCRE only.
+        return Literal(char.encode())
+
+    def group(self) -> Syntax:
+        start = self.at
+        self.enter()
+        look = next((kind for kind in _LOOKS if self.text.startswith(kind, start)), None)
+        number = 0
+        if look is not None:
+            self.at += len(look)
+            self.pcre, self.plain = True, False
+        elif self.text.startswith("(?:", start):
+            self.at += 3
+        elif self.text.startswith(("(?", "(*"), start):
+            raise self.refuse("groups that begin so are not supported")
+        else:
+            self.at += 1
+            self.groups += 1
+            number = self.groups
+        item = self.alternatives()
+        if self.at >= len(self.text):
+            raise self.refuse("a parenthesis is not closed", start)
+        self.at += 1
+        self.depth -= 1
+        if look is not None:
+            return Look(item, *_LOOKS[look])
+        return Group(number, item) if number else item
+
+    def escape(self) -> Syntax:
+        value = self.byte()
+        if value is not None:
+            return Literal(bytes([value]))
+        name = self.text[self.at + 1 : self.at + 2]
+        self.at += 2
+        if name in _CLASSES:
+            return Set(_CLASSES[name])
+        if name in _ASSERTIONS:
+            self.plain = False
+            return Assertion(_ASSERTIONS[name])
+        if name in tuple("123456789") and not self.text[self.at : self.at + 1].isdigit():
+            self.pcre, self.plain = True, False
+            self.references.append(int(name))
+            return BackReference(int(name))
+        raise self.refuse("this escape is not supported", self.at - 2)
+
+    def byte(self) -> int | None:
+        """Read an escape that stands for one byte; None, and nothing is read, if it is another one."""
+        if code := _HEX.match(self.text, self.at):
+            value = int(code[1] or code[2], 16)
+            if value > 0xFF:
+                raise self.refuse("a code beyond \\xff")
+            self.at = code.end()
+            return value
+        if _ONE_ESCAPED.match(self.text, self.at):
+            self.at += 2
+            return ord(self.text[self.at - 1])
+        value = _CONTROLS.get(self.text[self.at + 1 : self.at + 2], -1)
+        if value < 0:
+            return None
+        self.at += 2
+        return value
+
+    def bracket(self) -> frozenset[int]:
+        start = self.at
+        negated = self.text.startswith("[^", start)
+        self.at += 1 + negated
+        members: set[int] = set()
+        first = True
+        while first or not self.text.startswith("]", self.at):
+            if self.at >= len(self.text):
+                raise self.refuse("a bracket is not closed", start)
+            if self.text.startswith(("&&", "--", "~~"), self.at):
+                raise self.refuse("set operations are not supported")
+            members |= self.bracket_item()
+            first = False
+        self.at += 1
+        return ALL_BYTES - members if negated else frozenset(members)
+
+    def bracket_item(self) -> frozenset[int]:
+        """Read a class, a character, or a range of characters."""
+        if posix := _POSIX_CLASS.match(self.text, self.at):
+            if posix[2] not in _POSIX:
+                raise self.refuse("there is no such class")
+            self.at = posix.end()
+            return ALL_BYTES - _POSIX[posix[2]] if posix[1] else _POSIX[posix[2]]
+        name = self.text[self.at + 1 : self.at + 2]
+        if self.text.startswith("\\", self.at) and name in _CLASSES:
+            self.at += 2
+            if self.text.startswith("-", self.at) and not self.text.startswith("-]", self.at):
+                raise self.refuse("a class is no end of a range")
+            return _CLASSES[name]
+        low = self.bracket_byte()
+        if not self.text.startswith("-", self.at) or self.text.startswith(("-]", "--"), self.at):
+            return frozenset((low,))
+        self.at += 1
+        high = self.bracket_byte()
+        if high < low:
+            raise self.refuse("a range is the wrong way round")
+        return frozenset(range(low, high + 1))
+
+    def bracket_byte(self) -> int:
+        char = self.text[self.at : self.at + 1]
+        if char == "\\":
+            value = self.byte()
+            if value is None:
+                raise self.refuse("this escape is not supported in a bracket")
+            return value
+        if char in ("", "[") or not char.isascii():
+            raise self.refuse("write this in a bracket as an escape" if char else "a bracket is not closed")
+        self.at += 1
+        return ord(char)
+
+
+def _bytes_of(text: str) -> bytes:
+    """The bytes of literal characters, some of them escaped."""
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode()

@@ -1,0 +1,288 @@
+"""A pattern as a small program for two machines: the automaton, and the backtracker for what an automaton cannot do.
+
+The instructions are the classical ones of R. Cox, "Regular Expression Matching: the Virtual Machine Approach" (2009):
+consume a byte, go on in several places, remember where a group begins and ends, check a condition, match.
+
+The backtracker tries the alternatives in the order that PCRE does, which matters for what groups hold.  It keeps the
+states that have failed, so each is looked at once; with back references a state includes the groups, and there may be
+exponentially many.  `Work` bounds that: a policy that takes too long is refused, not waited for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from composefs.boot.pattern import (
+    ALL_BYTES,
+    Alternatives,
+    Assertion,
+    BackReference,
+    Dot,
+    Group,
+    Literal,
+    Look,
+    Repeat,
+    Sequence,
+    Set,
+    Syntax,
+)
+from composefs.errors import FormatError, TooLargeError
+
+__all__ = ["MATCH", "Branch", "Check", "Consume", "Instruction", "Program", "Work", "compile_syntax", "matches"]
+
+MAX_PROGRAM = 20_000
+"""Instructions of one pattern; counted repetitions are written out."""
+MAX_STATES = 500_000
+"""States that the backtracker keeps for one path, some 100 bytes each."""
+
+_NO_NEWLINE = ALL_BYTES - {0x0A}
+_WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+
+Captures = tuple[tuple[int, int], ...]
+"""For each remembered place, in the order of numbers: (number, position)."""
+
+
+class Consume(NamedTuple):
+    """One byte of a set."""
+
+    members: frozenset[int]
+
+
+class Branch(NamedTuple):
+    """Go on at each of these places, the first being the preferred one."""
+
+    targets: tuple[int, ...]
+
+
+class Remember(NamedTuple):
+    """Note the position: the begin of group n as 2 n, its end as 2 n + 1."""
+
+    slot: int
+
+
+class Check(NamedTuple):
+    """An assertion."""
+
+    kind: str
+
+
+class LookAround(NamedTuple):
+    """Run another program here, or so many bytes before here, without consuming anything."""
+
+    programs: tuple[tuple[int, Program], ...]
+    negative: bool
+
+
+class Again(NamedTuple):
+    """Consume what a group has matched."""
+
+    number: int
+
+
+class Match(NamedTuple):
+    """The end."""
+
+
+MATCH = Match()
+Instruction = Consume | Branch | Remember | Check | LookAround | Again | Match
+Program = list[Instruction]
+
+
+class Work:
+    """A number of steps that may be made, for all patterns and paths together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def spend(self, steps: int) -> None:
+        """Take steps away; TooLargeError if there are not so many."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooLargeError(
+                "the SELinux policy takes too long to apply", hint="simplify the expressions of its file_contexts"
+            )
+
+
+def compile_syntax(syntax: Syntax, *, dot_newline: bool, groups: bool = False) -> Program:
+    """Write the program of a pattern, without Match at the end; ``groups`` are remembered only if asked for.
+
+    Raises FormatError for what PCRE would not compile either, and TooLargeError.
+    """
+    program: Program = []
+    _Compiler(program, ALL_BYTES if dot_newline else _NO_NEWLINE, groups).emit(syntax)
+    return program
+
+
+class _Compiler:
+    def __init__(self, program: Program, dot: frozenset[int], groups: bool) -> None:
+        self.program = program
+        self.dot = dot
+        self.groups = groups
+
+    def add(self, instruction: Instruction) -> int:
+        if len(self.program) >= MAX_PROGRAM:
+            raise TooLargeError(f"a regular expression of the SELinux policy has more than {MAX_PROGRAM} steps")
+        self.program.append(instruction)
+        return len(self.program) - 1
+
+    def emit(self, syntax: Syntax) -> None:
+        match syntax:
+            case Literal(data):
+                for byte in data:
+                    self.add(Consume(frozenset((byte,))))
+            case Set(members):
+                self.add(Consume(members))
+            case Dot():
+                self.add(Consume(self.dot))
+            case Sequence(items):
+                for item in items:
+                    self.emit(item)
+            case Alternatives(items):
+                self.alternatives(items)
+            case Repeat():
+                self.repeat(syntax)
+            case Group(number, item) if self.groups:
+                self.add(Remember(2 * number))
+                self.emit(item)
+                self.add(Remember(2 * number + 1))
+            case Group(_, item):
+                self.emit(item)
+            case Look():
+                self.look(syntax)
+            case Assertion(kind):
+                self.add(Check(kind))
+            case BackReference(number):
+                self.add(Again(number))
+
+    def alternatives(self, items: tuple[Syntax, ...]) -> None:
+        fork = self.add(Branch(()))
+        starts, ends = [], []
+        for item in items:
+            starts.append(len(self.program))
+            self.emit(item)
+            ends.append(self.add(Branch(())))
+        self.program[fork] = Branch(tuple(starts))
+        for end in ends:
+            self.program[end] = Branch((len(self.program),))
+
+    def repeat(self, repeat: Repeat) -> None:
+        item, low, high, lazy = repeat
+        for _ in range(low):
+            self.emit(item)
+        skips = []
+        for _ in range(1 if high is None else high - low):
+            fork = self.add(Branch(()))
+            self.emit(item)
+            if high is None:
+                self.add(Branch((fork,)))
+            skips.append(fork)
+        for fork in skips:
+            ways = (fork + 1, len(self.program))
+            self.program[fork] = Branch(ways[::-1] if lazy else ways)
+
+    def look(self, look: Look) -> None:
+        item, ahead, negative = look
+        branches = item.items if isinstance(item, Alternatives) and not ahead else (item,)
+        programs = []
+        for branch in branches:
+            inner = _Compiler([], self.dot, self.groups)
+            inner.emit(branch)
+            inner.add(MATCH)
+            programs.append((0 if ahead else _width(branch), inner.program))
+        self.add(LookAround(tuple(programs), negative))
+
+
+def _width(syntax: Syntax) -> int:
+    """The number of bytes that a pattern matches, where that is one number."""
+    match syntax:
+        case Literal(data):
+            return len(data)
+        case Set() | Dot():
+            return 1
+        case Sequence(items):
+            return sum(map(_width, items))
+        case Alternatives(items) if len(widths := {_width(item) for item in items}) == 1:
+            return widths.pop()
+        case Repeat(item, low, high, _) if low == high:
+            return low * _width(item)
+        case Group(_, item):
+            return _width(item)
+        case Look() | Assertion():
+            return 0
+    raise FormatError("a lookbehind of a regular expression has no fixed length")
+
+
+def matches(program: Program, text: bytes, start: int, work: Work) -> bool:
+    """Tell whether a program that ends with Match matches text from ``start`` on."""
+    return _run(program, text, start, (), work) is not None
+
+
+def _run(program: Program, text: bytes, start: int, captures: Captures, work: Work) -> Captures | None:
+    """Return the groups of the first match in order of preference, or None."""
+    pending = [(0, start, captures)]
+    seen: set[tuple[int, int, Captures]] = set()
+    steps = 0
+    while pending:
+        state = pending.pop()
+        if state in seen:
+            continue
+        if len(seen) >= MAX_STATES:
+            raise TooLargeError("a regular expression of the SELinux policy does not get done with a path")
+        seen.add(state)
+        at, position, captures = state
+        while True:
+            steps += 1
+            if not steps & 0xFFF:
+                work.spend(0x1000)
+            instruction = program[at]
+            if isinstance(instruction, Consume):
+                if position >= len(text) or text[position] not in instruction.members:
+                    break
+                at, position = at + 1, position + 1
+                continue
+            if isinstance(instruction, Branch):
+                pending += [(target, position, captures) for target in reversed(instruction.targets)]
+                break
+            if isinstance(instruction, Match):
+                work.spend(steps & 0xFFF)
+                return captures
+            if isinstance(instruction, Remember):
+                captures = tuple(sorted({**dict(captures), instruction.slot: position}.items()))
+            elif isinstance(instruction, Check):
+                if not _holds(instruction.kind, text, position):
+                    break
+            elif isinstance(instruction, Again):
+                held = dict(captures)
+                begin, end = held.get(2 * instruction.number), held.get(2 * instruction.number + 1)
+                if begin is None or end is None or not text.startswith(text[begin:end], position):
+                    break
+                position += end - begin
+            else:
+                found = _look(instruction, text, position, captures, work)
+                if (found is None) != instruction.negative:
+                    break
+                captures = captures if found is None else found
+            at += 1
+    work.spend(steps & 0xFFF)
+    return None
+
+
+def _look(look: LookAround, text: bytes, position: int, captures: Captures, work: Work) -> Captures | None:
+    for back, program in look.programs:
+        if back <= position:
+            found = _run(program, text, position - back, captures, work)
+            if found is not None:
+                return found
+    return None
+
+
+def _holds(kind: str, text: bytes, position: int) -> bool:
+    if kind == "start":
+        return position == 0
+    if kind == "end":
+        return position == len(text)
+    before = position > 0 and text[position - 1] in _WORD
+    after = position < len(text) and text[position] in _WORD
+    return (before != after) == (kind == "word boundary")
