@@ -55,15 +55,50 @@ CONFIRM_FILES = 1000
 _MAX_TOTAL_METADATA = 256 << 20
 
 
+class Budget:
+    """The bytes of metadata that a commit may still have.
+
+    They are counted as they arrive: many objects are on their way at once, each of which may be large.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self._size = size
+
+    def spend(self, size: int) -> None:
+        """Count bytes; raise TooLargeError when there are too many."""
+        self.left -= size
+        if self.left < 0:
+            raise TooLargeError(
+                f"the metadata of the commit has more than {self._size} bytes",
+                hint="a commit of this size cannot be kept as one stream",
+            )
+
+
 class MetadataFetch(Fetch):
-    """The fetch of a dirtree or dirmeta."""
+    """The fetch of a dirtree or dirmeta, whose bytes count against a budget."""
 
-    __slots__ = ("kind", "object_id")
+    __slots__ = ("_budget", "kind", "object_id")
 
-    def __init__(self, kind: ObjectType, object_id: bytes) -> None:
+    def __init__(self, kind: ObjectType, object_id: bytes, budget: Budget) -> None:
         super().__init__(object_path(kind, object_id))
         self.kind = kind
         self.object_id = object_id
+        self._budget = budget
+
+    def begin(self) -> None:
+        """Start again; what an earlier attempt has brought does not count."""
+        self._budget.left += self._received
+        super().begin()
+
+    def take(self, data: bytes) -> int | None:
+        """Take the next bytes."""
+        try:
+            self._budget.spend(len(data))
+        except TooLargeError as error:
+            self.error = error
+            return -1
+        return super().take(data)
 
 
 class Pull:
@@ -98,7 +133,7 @@ class Pull:
         self._files: dict[bytes, Entry] = {}
         self._wanted: set[tuple[ObjectType, bytes]] = set()
         self._metadata_left = 0
-        self._metadata_bytes = 0
+        self._budget = Budget(core.limits.get("inline_bytes", _MAX_TOTAL_METADATA))
         self._to_fetch: deque[bytes] = deque()
         self._requested: set[bytes] = set()
         self._workers: list[Worker] = []
@@ -113,7 +148,8 @@ class Pull:
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit) -> Tree:
         """Fetch all that a commit needs and hand its files to the core; return the whole tree."""
-        self._keep(commit_id, data)
+        self._budget.spend(len(data))
+        self.entries[commit_id] = Entry(data, None)
         try:
             self._want(ObjectType.DIRMETA, commit.root_meta)
             self._want(ObjectType.DIRTREE, commit.root_tree)
@@ -171,8 +207,9 @@ class Pull:
             data = self._held_metadata(object_id)
             if data is None:
                 self._metadata_left += 1
-                self._transport.start(MetadataFetch(kind, object_id))
+                self._transport.start(MetadataFetch(kind, object_id, self._budget))
             else:
+                self._budget.spend(len(data))
                 wanted += self._accept(kind, object_id, data)
 
     def _held_metadata(self, object_id: bytes) -> bytes | None:
@@ -200,7 +237,7 @@ class Pull:
 
     def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[tuple[ObjectType, bytes]]:
         """Take in an object that has its id; return the metadata that it names."""
-        self._keep(object_id, data)
+        self.entries[object_id] = Entry(data, None)
         if kind is ObjectType.DIRMETA:
             self._metas[object_id] = parse_dirmeta(data)
             return []
@@ -215,18 +252,6 @@ class Pull:
             below.append((ObjectType.DIRMETA, meta_id))
         return below
 
-    def _keep(self, object_id: bytes, data: bytes) -> None:
-        self._count(len(data))
-        self.entries[object_id] = Entry(data, None)
-
-    def _count(self, size: int) -> None:
-        self._metadata_bytes += size
-        if self._metadata_bytes > self._core.limits.get("inline_bytes", _MAX_TOTAL_METADATA):
-            raise TooLargeError(
-                f"the metadata of the commit has more than {self._metadata_bytes - size} bytes",
-                hint="a commit of this size cannot be kept as one stream",
-            )
-
     # Files
 
     def _want_file(self, file_id: bytes) -> None:
@@ -234,7 +259,7 @@ class Pull:
             entry = source.get(file_id)
             if entry is None:
                 continue
-            self._count(len(entry.data))
+            self._budget.spend(len(entry.data))
             if entry.content is None:
                 self._files[file_id] = entry
             else:
@@ -266,7 +291,7 @@ class Pull:
         for row in rows:
             file_id, data, size, staged = row
             self.fetched_files += 1
-            self._count(len(data))
+            self._budget.spend(len(data))
             if staged is None:
                 self._stored(file_id, Entry(data, None))
             else:

@@ -1,0 +1,56 @@
+"""The coordinator's bound on metadata that is on its way, and the choice of what an error tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NetworkError, NotFoundError, TooLargeError
+from composefs_ostree.names import ObjectType
+from composefs_ostree.pull import Budget, MetadataFetch
+from composefs_ostree.transport import Fetch, bad_object
+
+
+def test_large_objects_on_their_way_together_are_too_much() -> None:
+    budget = Budget(1000)
+    fetches = [MetadataFetch(ObjectType.DIRTREE, bytes(32), budget) for _ in range(4)]
+    for fetch in fetches:
+        fetch.begin()
+    assert [fetch.take(bytes(300)) for fetch in fetches] == [None, None, None, -1]
+    assert isinstance(fetches[3].error, TooLargeError)
+
+
+def test_a_repeated_transfer_counts_once() -> None:
+    budget = Budget(1000)
+    fetch = MetadataFetch(ObjectType.DIRTREE, bytes(32), budget)
+    for _ in range(10):
+        fetch.begin()
+        assert fetch.take(bytes(600)) is None
+    assert budget.left == 400
+    assert fetch.data == bytes(600)
+
+
+def test_a_fetch_is_bounded_and_starts_anew() -> None:
+    fetch = Fetch("summary", limit=10)
+    fetch.begin()
+    assert fetch.take(b"12345") is None
+    assert fetch.take(b"678901") == -1
+    assert "longer than 10" in str(fetch.error)
+    fetch.begin()
+    assert fetch.error is None
+    assert fetch.take(b"1234567890") is None
+    assert fetch.data == b"1234567890"
+
+
+@pytest.mark.parametrize("error", [CorruptError("bad"), FormatError("bad"), TooLargeError("bad"), NotFoundError("bad")])
+def test_what_is_wrong_with_an_object_is_told_with_its_name_and_a_remedy(error: ExtError) -> None:
+    told = bad_object("http://example/objects/x", error)
+    assert type(told) is type(error)
+    assert told.message.startswith("http://example/objects/x: ")
+    assert told.subject == "http://example/objects/x"
+    assert told.hint is not None
+    assert "mirror" in told.hint
+
+
+def test_other_errors_speak_for_themselves() -> None:
+    error = NetworkError("no route")
+    assert bad_object("http://example/objects/x", error) is error
