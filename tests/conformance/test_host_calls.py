@@ -288,7 +288,8 @@ def test_stream_round_trip(host: Host) -> None:
         ({"chunks": [-1], "named_refs": [["x", NOWHERE]]}, "missing_object"),
         ({"chunks": [-1], "named_refs": [["x"]]}, "usage"),
         ({"chunks": [-1], "named_refs": {"x": HELLO}}, "usage"),
-        ({"chunks": [-1], "named_refs": [["composefs.image", HELLO]]}, "unsupported"),
+        ({"chunks": [-1], "named_refs": [["composefs.image", HELLO]]}, "invalid"),
+        ({"chunks": [-1], "named_refs": [["composefs.image", NOWHERE]]}, "missing_object"),
         ({"chunks": [-1], "content_type": "12"}, "usage"),
         ({"chunks": [-1], "content_type": 12}, "usage"),
         ({"chunks": [-1], "inline": "missing"}, "usage"),
@@ -387,6 +388,95 @@ def test_stream_that_names_an_image_must_hold_its_objects(host: Host) -> None:
     assert set(itself) == set(through) == {"id", "size"}
     got = host.do(call("stream.get", id=through["id"]))[0]
     assert got["named_refs"] == [["composefs.image", image], ["base", base]]
+
+
+def test_stream_may_name_an_image_of_an_earlier_run(host: Host) -> None:
+    """P-22."""
+    image = host.do(
+        ["write", "dump", dump_of(BIG_ID, len(BIG))],
+        ["write", "a", BIG.decode()],
+        put("a"),
+        call("image.put", dump="dump"),
+    )[-1]["id"]
+    named = [["composefs.image", image]]
+    without, itself = host.do(
+        call("stream.put", content_type=KIND, named_refs=named),
+        call("stream.put", content_type=KIND, named_refs=named, object_refs=[BIG_ID]),
+    )
+    assert kind_of(without) == "usage"
+    assert BIG_ID in without["message"]
+    assert set(itself) == {"id", "size"}
+
+
+PARTS = f"""\
+/d 0 40755 3 0 0 0 0.0 - - -
+/d/e 0 40755 2 0 0 0 0.0 - - -
+/d/e/big {len(BIG)} 100644 1 0 0 0 0.0 {BIG_ID[:2]}/{BIG_ID[2:]} - {BIG_ID}
+/d/e/sp\\x20ace 0 100644 1 0 0 0 0.0 - - -
+/z 2 100644 1 0 0 0 0.0 - ab -
+"""
+
+
+@pytest.mark.parametrize("erofs_format", [0, 1, 2])
+def test_images_are_read_back(host: Host, erofs_format: int) -> None:
+    """P-19."""
+    [image] = host.do(
+        ["write", "dump", ROOT + PARTS],
+        ["write", "a", BIG.decode()],
+        put("a"),
+        call("image.put", dump="dump", format=erofs_format),
+    )[-1:]
+    text = (ROOT.replace("4096 40755 2", "0 40755 3") + PARTS).replace("/d 0 40755 3", "/d 0 40755 3")
+    answers = host.do(
+        ["write", "dump", text],
+        call("publish", images=[{"id": image["id"], "ref": "bad/1"}]),
+        call("image.dump", id=image["id"], into="all"),
+        ["read", "all"],
+        call("image.dump", name="bad/1", into="some", paths=["/z", "/d/e", "/d/e/sp\\x20ace", "//z/"]),
+        ["read", "some"],
+        call("image.dump", dump="dump", into="same", paths=["/z", "/d/e", "/d/e/sp\\x20ace", "//z/"]),
+        ["read", "same"],
+        call("image.dump", id=image["id"], into="root", paths=["/"]),
+        ["read", "root"],
+        call("image.objects", id=image["id"]),
+        call("image.objects", name="bad/1", ids_into="ids"),
+        ["read", "ids"],
+    )
+    _, whole, all_text, part, some, _, same, _, root, listed, filed, ids = answers
+    assert all_text == root == text
+    assert whole == {"size": len(text)}
+    lines = text.splitlines(keepends=True)
+    assert some == same == lines[5] + "".join(lines[2:5]) + lines[4] + lines[5]
+    assert part == {"size": len(some)}
+    assert listed == {"ids": [BIG_ID]}
+    assert filed == {}
+    assert json.loads(ids) == BIG_ID
+
+
+def test_reading_images_refuses(host: Host) -> None:
+    """P-19."""
+    [image] = host.do(["write", "dump", ROOT], call("image.put", dump="dump"), *HELLO_WORLD[:1], put("a"))[:1]
+    answers = host.do(
+        call("image.dump", id=image["id"], into="a", paths=["/missing"]),
+        call("image.dump", id=image["id"], into="b", paths=["missing"]),
+        call("image.dump", id=image["id"], into="c", paths=["/a b\\"]),
+        call("image.dump", id=image["id"], into="d", paths=[7]),
+        call("image.dump", id=image["id"], name="bad/1", into="e"),
+        call("image.dump", id=HELLO, into="f"),
+        call("image.dump", name="bad/none", into="g"),
+        call("image.objects", id=HELLO),
+        call("image.objects", id=NOWHERE),
+        call("image.objects", name=7),
+        call("image.objects"),
+        strict=False,
+    )
+    assert [kind_of(answer) for answer in answers] == [
+        "not_found", "usage", "usage", "usage", "usage", "invalid", "not_found", "invalid", "missing_object", "usage",
+        "usage",
+    ]  # fmt: skip
+    answers = host.do(call("image.dump", id=image["id"], into="a"), call("image.objects", id=HELLO), command="none")
+    assert [kind_of(answer) for answer in answers] == ["permission"] * 2
+    host.assert_clean()
 
 
 def publish_steps(host: Host) -> str:

@@ -45,6 +45,9 @@ def handler(request, core):
     image = core.image_put(dump).result()["id"]
     assert core.image_digest(dump).result()["id"] == image
     assert core.image_dump(dump, "canonical").result() > 0
+    assert core.image_dump(None, "of-image", id=image).result() == core.image_dump(dump, "again").result()
+    assert core.image_dump(None, "part", id=image, paths=[b"/f00000"] * (count + 1)).result() > 0
+    assert core.image_objects(id=image).result() == sorted(ids)
     inline = core.staging.write(b"abc", "inline")
     stream = core.stream_put(
         KIND,

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from composefs.digest import Algorithm
+from composefs.errors import NotFoundError
 
 __all__ = [
     "MAX_CONTENT",
@@ -30,6 +31,7 @@ __all__ = [
     "Node",
     "Tree",
     "collection_paused",
+    "find",
     "sort_children",
     "walk",
 ]
@@ -139,6 +141,16 @@ def sort_children(directory: Node, children: dict[bytes, Node]) -> None:
     names = sorted(children)
     # Most sources are sorted already; then the dictionary can stay.
     directory.children = children if names == list(children) else {name: children[name] for name in names}
+
+
+def find(tree: Tree, path: bytes) -> Node:
+    """Return the node at a path; raise NotFoundError."""
+    node: Node | None = tree.root
+    for name in filter(None, path.split(b"/")):
+        node = ((node and node.children) or {}).get(name)
+    if node is None:
+        raise NotFoundError(f"{path.decode(errors='backslashreplace')} not found")
+    return node
 
 
 def walk(tree: Tree) -> Iterator[tuple[bytes, Node, bytes, Node]]:

@@ -53,7 +53,7 @@ def write(tree: Tree, out: Output, *, style: Style = "rs") -> None:
 def write_below(path: bytes, node: Node, out: Output) -> None:
     """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
     escaped = escape(path)
-    _write(escaped, escaped + b"/", node, out, _Fields("rs", None))
+    _write(escaped, escaped if path == b"/" else escaped + b"/", node, out, _Fields("rs", None))
 
 
 def _count_links(root: Node) -> dict[int, int]:

@@ -137,6 +137,20 @@ class Context:
                 f"{what} names {len(missing)} objects that are not in the repository: {listed}", subject=missing[0]
             )
 
+    def objects_of(self, image_id: str) -> set[str]:
+        """Return the ids of an image's objects: as it was put in this run, or else read from it.
+
+        Raises MissingObjectError without the image, FormatError if the object is no image.
+        """
+        found = self.image_objects.get(image_id)
+        if found is None:
+            self.require([image_id], "the call")
+            from composefs.erofs.reader import read_objects
+
+            with self.repo.images.load(image_id) as image:
+                found = self.image_objects[image_id] = read_objects(image, self.algorithm)
+        return found
+
     def own_stream(self, name: str) -> str:
         """Check that the manifest lets this extension name a stream so."""
         if not name.startswith(self.manifest.streams):

@@ -233,9 +233,29 @@ class Core(Connection):
         """Tell what ``image_put`` would return, and store nothing."""
         return self.send("image.digest", _without_none({"dump": dump, "format": erofs_format}), decode=_stored)
 
-    def image_dump(self, dump: str, into: str) -> Pending[int]:
-        """Write the staged dumpfile in canonical order and spelling to the new staged file ``into``."""
-        return self.send("image.dump", {"dump": dump, "into": into}, decode=lambda answer: answer["size"])
+    def image_dump(
+        self,
+        dump: str | None,
+        into: str,
+        *,
+        name: str | None = None,
+        id: str | None = None,
+        paths: Sequence[bytes] = (),
+    ) -> Pending[int]:
+        """Write the canonical text of a staged dumpfile, or else of an image, to the new staged file ``into``.
+
+        ``paths``, raw and absolute, are what to write, each with all that is below it; none: everything.
+        """
+        from composefs_ext.dump import escape
+
+        params, staged = self._lists(paths=[escape(path).decode("ascii") for path in paths])
+        params |= _without_none({"dump": dump, "name": name, "id": id, "into": into})
+        return self.send("image.dump", params, decode=lambda answer: answer["size"], staged=staged)
+
+    def image_objects(self, *, name: str | None = None, id: str | None = None) -> Pending[list[str]]:
+        """List the ids of the objects that an image refers to, sorted."""
+        params = _without_none({"name": name, "id": id})
+        return self.send("image.objects", params, decode=self._listed("ids", params))
 
     def image_mount(
         self,

@@ -44,6 +44,7 @@ CALLS: dict[str, Call] = {
     "image.put": Call(images.put, "write", stores=True),
     "image.digest": Call(images.digest),
     "image.dump": Call(images.dump),
+    "image.objects": Call(images.objects, "read"),
     "image.mount": Call(images.mount, "read", permission="mount"),
     "publish": Call(publish.publish, "write", stores=True),
     "ref.get": Call(refs.get, "source"),

@@ -1,40 +1,43 @@
-"""image.put, image.digest, image.dump, image.mount: EROFS images made from dumps."""
+"""image.put, image.digest, image.dump, image.objects, image.mount: EROFS images, made from dumps and read back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from composefs import dumpfile, erofs
+from composefs.dumpfile.escape import find_bad_escape, unescape
 from composefs.errors import CorruptError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
 from composefs.ext.context import Context
 from composefs.fsverity import Hasher
-from composefs.protocol.params import boolean, mapping, one_of, optional_id, staged_name, string
-from composefs.protocol.wire import Message
+from composefs.protocol.lists import give_list, take_list
+from composefs.protocol.params import boolean, check_id, mapping, one_of, optional_id, staged_name, string
+from composefs.protocol.wire import JSONValue, Message
+from composefs.repository import Repository
 from composefs.repository.images import image_objects
-from composefs.tree import Tree
+from composefs.tree import Tree, find
 
-__all__ = ["digest", "dump", "mount", "put"]
+__all__ = ["digest", "dump", "mount", "objects", "put"]
 
 
 def put(context: Context, params: Message) -> Message:
     """Make an image from a dump and store it without a name; all of its objects must be in the repository."""
     tree = _parse(context, params)
-    objects = image_objects(tree)
-    context.require(objects, "the dump")
+    refers_to = image_objects(tree)
+    context.require(refers_to, "the dump")
     parts = erofs.write(tree, version=context.format_of(params))
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
     context.remember([stored.id])
-    context.image_objects[stored.id] = objects
+    context.image_objects[stored.id] = refers_to
     return {"id": stored.id, "size": stored.size}
 
 
 def digest(context: Context, params: Message) -> Message:
     """Compute what image.put would answer, and store nothing."""
     tree = _parse(context, params)
-    objects = image_objects(tree)
+    refers_to = image_objects(tree)
     if context.repository is not None:
-        context.require(objects, "the dump")
+        context.require(refers_to, "the dump")
     hasher = Hasher(context.algorithm)
     for part in erofs.write(tree, version=context.format_of(params)):
         hasher.update(part)
@@ -61,16 +64,67 @@ def _check_expected(params: Message, found: str, context: Context) -> None:
 
 
 def dump(context: Context, params: Message) -> Message:
-    """Write the canonical text of a dump into a staged file."""
+    """Write the canonical text of a dump or an image, or of some paths in it, into a staged file."""
     key, _ = one_of(params, "dump", "name", "id")
-    if key != "dump":
-        raise UnsupportedError("image.dump of an image is not supported yet; of a dump it is")
-    tree = _parse(context, params)
+    paths = [_path(each) for each in take_list(params, "paths", _check_paths, context.staged, context.limits)]
     into = staged_name(string(params, "into"))
-    with context.staged.create(into) as fd, open(fd, "wb", closefd=False) as out:
-        dumpfile.write(tree, out)
-        size = out.tell()
-    return {"size": size}
+    if key == "dump":
+        tree = _parse(context, params)
+        with context.staged.create(into) as fd, open(fd, "wb", closefd=False) as out:
+            if not paths:
+                dumpfile.write(tree, out)
+            for path in paths:
+                dumpfile.write_below(path, find(tree, path), out)
+            return {"size": out.tell()}
+    from composefs.erofs.reader import Lookup, Rules, read_tree
+
+    repository = context.source({})
+    rules = Rules("rs", repository.algorithm)
+    with (
+        repository.images.load(_image(repository, params)) as image,
+        context.staged.create(into) as fd,
+        open(fd, "wb", closefd=False) as out,
+    ):
+        if not paths:
+            dumpfile.write(read_tree(image, rules), out)
+        lookup = Lookup(image, rules)
+        for path in paths:
+            dumpfile.write_below(path, lookup.below(path), out)
+        return {"size": out.tell()}
+
+
+def objects(context: Context, params: Message) -> Message:
+    """List the objects that an image refers to."""
+    repository = context.source({})
+    answer: Message = {}
+    ids = sorted(context.objects_of(_image(repository, params)))
+    give_list(params, "ids", iter(ids), answer, context.staged, context.limits)
+    return answer
+
+
+def _image(repository: Repository, params: Message) -> str:
+    """Return the id of the image that name or id means; an id need not be named."""
+    key, value = one_of(params, "name", "id")
+    if key == "id":
+        return check_id(value, repository.algorithm.hex_size)
+    return repository.images.resolve(string(params, key))
+
+
+def _check_paths(block: list[JSONValue]) -> None:
+    for each in block:
+        if (
+            type(each) is not str
+            or not each.startswith("/")
+            or not each.isascii()
+            or find_bad_escape(each.encode()) is not None
+        ):
+            raise UsageError("an element of paths is not an absolute path, escaped as in a dump")
+
+
+def _path(text: JSONValue) -> bytes:
+    """Return a path without the slashes that say nothing."""
+    assert type(text) is str
+    return b"".join([b"/" + name for name in unescape(text.encode()).split(b"/") if name]) or b"/"
 
 
 def mount(context: Context, params: Message) -> Message:

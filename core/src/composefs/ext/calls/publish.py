@@ -6,10 +6,9 @@ rest, and writes the names behind one durability barrier.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
-from composefs.errors import FormatError, PermissionDeniedError, UsageError
+from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.context import Context
 from composefs.protocol.lists import take_list
 from composefs.protocol.params import check_id, string
@@ -17,10 +16,6 @@ from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
 
 __all__ = ["publish"]
-
-# The magic number of an EROFS superblock, little-endian at 1024 (Documentation/filesystems/erofs.rst).
-_EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
-_EROFS_MAGIC_OFFSET = 1024
 
 
 def publish(context: Context, params: Message) -> Message:
@@ -69,13 +64,8 @@ def _stream(context: Context, row: Message) -> StreamName:
 
 def _image(context: Context, row: Message) -> ImageName:
     image_id = check_id(row.get("id"), context.algorithm.hex_size)
-    if image_id not in context.image_objects:
-        fd = context.repo.images.open(image_id)
-        try:
-            if os.pread(fd, len(_EROFS_MAGIC), _EROFS_MAGIC_OFFSET) != _EROFS_MAGIC:
-                raise FormatError(f"object {image_id} is not an EROFS image", subject=image_id)
-        finally:
-            os.close(fd)
+    if image_id not in context.image_objects:  # Whoever mounts it lets the kernel read it, so it is read here first.
+        context.require(context.objects_of(image_id), f"image {image_id}")
     if row.get("ref") is None:
         return ImageName(image_id)
     ref = string(row, "ref")

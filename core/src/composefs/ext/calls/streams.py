@@ -17,7 +17,6 @@ from composefs.errors import (
     CancelledError,
     NotFoundError,
     PermissionDeniedError,
-    UnsupportedError,
     UsageError,
     from_os_error,
 )
@@ -67,11 +66,7 @@ def _check_images(context: Context, named_refs: list[tuple[str, str]], object_re
     for name, image in named_refs:
         if not name.startswith(_IMAGE_PREFIX):
             continue
-        if image not in context.image_objects:
-            raise UnsupportedError(
-                f"the stream names image {image}, which was not put in this run", hint="call image.put first"
-            )
-        needed |= context.image_objects[image]
+        needed |= context.objects_of(image)
     needed.difference_update(object_refs)
     seen: set[str] = set()
     level = [each for name, each in named_refs if not name.startswith(_IMAGE_PREFIX)]
