@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, serve
@@ -203,6 +204,17 @@ def test_what_passes_is_tried_again(source: Path, target: Target) -> None:
         over_trouble = target.json("pull", server.url, BRANCH)
     without = Target(target.path.with_name("fresh"), "sha512").json("pull-local", source, BRANCH)
     assert over_trouble == without
+
+
+def test_two_pulls_at_once_both_succeed(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        argv = [CFSCTL, "--repo", target.path, "ostree", "pull", server.url, BRANCH]
+        both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        outcomes = [(process.communicate(timeout=TIMEOUT), process.returncode) for process in both]
+    assert [status for _, status in outcomes] == [0, 0], outcomes
+    assert len({out.rpartition("objects")[0] for (out, _), _ in outcomes}) == 1
+    assert len(target.names()) == 3
+    assert target.left_over() == []
 
 
 def test_redirects_are_followed_to_http_only(source: Path, target: Target) -> None:
