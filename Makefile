@@ -12,11 +12,12 @@ COPIED := $(WHEELS:%=%/pyproject.toml) $(wildcard extensions/*/libexec/composefs
 # Further arguments: make test ARGS="tests/unit -k dump", make bench ARGS=--json, make bench SCALE=0.1
 ARGS ?=
 SCALE ?= 1
+FUZZ ?= 10000
 # Measured on two cores: with one process the tests take nearly twice as long.
 PARALLEL ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format bench clean
+.PHONY: help setup demo test faults fuzz lint format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +40,9 @@ test: setup ## run all tests
 faults: setup ## run only the tests of broken input, dying processes and full disks
 	@tests/install-packages
 	@$(BIN)/pytest $(PARALLEL) tests/faults $(ARGS)
+
+fuzz: setup ## read 10,000 damaged images (FUZZ=N for another number)
+	@COMPOSEFS_FUZZ=$(FUZZ) $(BIN)/pytest tests/fuzz $(ARGS)
 
 lint: setup ## check style and types
 	@$(BIN)/ruff check

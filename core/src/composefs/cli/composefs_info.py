@@ -43,6 +43,8 @@ examples:
 
 def main() -> int:
     """Run the command line of this process and return its exit status, 1 for every error."""
+    if sys.stdout is None:  # What Python makes of a closed descriptor.
+        return _fail(FAILED, "standard output is closed")
     gc.disable()  # A tree is one large heap without garbage, and the process ends soon.
     try:
         arguments = _arguments()
@@ -50,11 +52,11 @@ def main() -> int:
         sys.stdout.flush()
     except ComposefsError as error:
         return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
-    except BrokenPipeError:
-        with suppress(OSError):
+    except OSError as error:  # Of standard output: others have become errors of ours.
+        with suppress(OSError):  # What is still to be written would fail again at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
         return _fail(FAILED, from_os_error(error, "writing to standard output").message)
     except MemoryError:
         return _fail(FAILED, "out of memory")
