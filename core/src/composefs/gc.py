@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from composefs.errors import CorruptError, from_os_error
-from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock
+from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock, refs_of
 from composefs.linux.files import open_directory, sync_directory
 from composefs.repository import Repository
 from composefs.repository.names import TEMPORARY_PREFIX
@@ -67,11 +67,10 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
 
 
 def _starts(names: Names, roots: Iterable[str]) -> list[Start]:
-    starts = [Start(names.streams[name], "stream", f"streams/refs/{path}") for path, name in names.stream_refs.items()]
-    starts += [Start(image, "image", f"images/refs/{path}") for path, image in names.image_refs.items()]
+    starts = refs_of(names)
     for root in roots:
-        kind, name = names.find(root)
-        starts.append(Start(names.streams[name] if kind == "stream" else name, kind, root))
+        found = names.find(root)
+        starts.append(Start(found.id, found.kind, root))
     return starts
 
 

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from composefs.cli.output import STDERR, STDOUT, say, write
-from composefs.cli.text import one_line, printable
+from composefs.cli.text import one_line, printable, size_text
 from composefs.observe import Level, Progress, sink
 
 if TYPE_CHECKING:
@@ -77,16 +77,7 @@ def _is_shown(level: Level, verbosity: int) -> bool:
 def _counts(event: Progress) -> str:
     """Return ``3/7`` or ``1.2 MiB/3.0 GiB``, or as much of it as is known."""
     known = [value for value in (event.done, event.total) if value is not None]
-    return "/".join(_size(value) if event.unit == "bytes" else str(value) for value in known)
-
-
-def _size(count: float) -> str:
-    """Return bytes in the unit of which there are fewer than 1024, ``12.3 MiB``."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    return "/".join(size_text(value) if event.unit == "bytes" else str(value) for value in known)
 
 
 class Messages:

@@ -41,3 +41,12 @@ def shown(name: bytes) -> str:
     from composefs.dumpfile.escape import escape
 
     return b" ".join(map(escape, name.split(b" "))).decode("ascii")
+
+
+def size_text(count: float) -> str:
+    """Return bytes in the unit of which there are fewer than 1024, ``12.3 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

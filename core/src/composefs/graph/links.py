@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 
 from composefs.erofs.reader import Image, read_objects
 from composefs.errors import ComposefsError, FormatError, MissingObjectError, from_os_error
+from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
 from composefs.repository import Repository
 from composefs.splitstream import MAGIC, Reader
 
-__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start"]
+__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start", "refs_of", "unreadable"]
 
 IMAGE_PREFIX = "composefs.image"
 """Named references that begin so name images, all others name streams."""
@@ -41,11 +42,22 @@ class Start(NamedTuple):
     where: str
 
 
+def refs_of(names: Names) -> list[Start]:
+    """Return what all refs name, those of streams first."""
+    streams = [Start(names.streams[name], "stream", f"streams/refs/{path}") for path, name in names.stream_refs.items()]
+    return streams + [Start(image, "image", f"images/refs/{path}") for path, image in names.image_refs.items()]
+
+
 class Graph:
-    """Reads what streams and images of a repository refer to; the digest of each is checked before it is believed."""
+    """Reads what streams and images of a repository refer to; the digest of each is checked before it is believed.
+
+    ``streams`` and ``images`` are the ids of those that have been read.
+    """
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+        self.streams: set[str] = set()
+        self.images: set[str] = set()
 
     def stream(self, object_id: str) -> Links | None:
         """Return what a stream refers to, or None if the object is no splitstream.
@@ -65,6 +77,7 @@ class Graph:
             links = Links(reader.object_refs, [], [])
             for name, target in reader.named_refs:
                 (links.images if name.startswith(IMAGE_PREFIX) else links.streams).append((name, target))
+        self.streams.add(object_id)
         return links
 
     def image(self, object_id: str) -> set[str]:
@@ -72,9 +85,11 @@ class Graph:
         fd = self._repository.objects.open(object_id, verify=True)
         try:
             with Image.open(fd) as image:
-                return read_objects(image, self._repository.algorithm)
+                objects = read_objects(image, self._repository.algorithm)
         finally:
             os.close(fd)
+        self.images.add(object_id)
+        return objects
 
     def reach(self, starts: Iterable[Start], problems: list[Problem] | None = None) -> set[str]:
         """Return the ids of all that ``starts`` keep, themselves included, whether or not it is there.

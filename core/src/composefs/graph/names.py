@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from composefs.errors import CorruptError, NotFoundError, from_os_error
 from composefs.graph.problem import Problem
@@ -13,9 +13,21 @@ from composefs.repository import Repository
 from composefs.repository.links import open_directories, walk
 from composefs.repository.names import TEMPORARY_PREFIX, encode_flat, parse_object_link, parse_ref_link
 
-__all__ = ["Names", "read_names"]
+__all__ = ["Found", "Names", "read_names"]
 
 _REFS = "refs"
+
+
+class Found(NamedTuple):
+    """What a name means: a stream, with its name, or an image, whose name is its id.
+
+    ``ref`` is the path below ``streams/refs`` or ``images/refs``, if it was found by that.
+    """
+
+    kind: Literal["stream", "image"]
+    name: str
+    id: str
+    ref: str | None
 
 
 @dataclass(slots=True)
@@ -33,23 +45,24 @@ class Names:
     image_refs: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def find(self, text: str) -> tuple[Literal["stream", "image"], str]:
-        """Return ("stream", name) or ("image", id) of what a user means; raise NotFoundError.
+    def find(self, text: str) -> Found:
+        """Find what a user means; raise NotFoundError.
 
         That is the name of a stream, else the id of an image, else a stream's ref, encoded or not, else an image's ref;
         refs with or without ``refs/``.
         """
         if text in self.streams:
-            return "stream", text
+            return Found("stream", text, self.streams[text], None)
         if text in self.images:
-            return "image", text
+            return Found("image", text, text, None)
         path = text.removeprefix("refs/")
         directory, slash, rest = path.partition("/")
         for spelling in (path, directory + slash + encode_flat(rest)):
             if spelling in self.stream_refs:
-                return "stream", self.stream_refs[spelling]
+                name = self.stream_refs[spelling]
+                return Found("stream", name, self.streams[name], spelling)
         if path in self.image_refs:
-            return "image", self.image_refs[path]
+            return Found("image", self.image_refs[path], self.image_refs[path], path)
         raise NotFoundError(
             f"there is no stream, image or ref {text!r}", subject=text, hint="`cfsctl ref list` lists the refs"
         )

@@ -1,0 +1,89 @@
+"""``cfsctl copy``: bring streams and images over from another repository."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.progress import Reporting
+from composefs.cli.settings import Settings, pass_settings
+
+if TYPE_CHECKING:
+    from composefs.graph import Found
+    from composefs.repository import Publication
+    from composefs.transfer import Copied
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl --repo /mnt/new copy --from /sysroot/composefs refs/ostree/fedora%2F41%2Fx86_64"),
+        Example("cfsctl --user copy --from /srv/composefs os/42", "An image by its ref, which is copied too."),
+    ],
+)
+@click.option(
+    "--from", "source_path", metavar="REPO", required=True, type=click.Path(), help="The repository to copy from."
+)
+@click.argument("names", metavar="IMAGE|REF|STREAM...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print what was copied as JSON.")
+@pass_settings
+def command(settings: Settings, source_path: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Copy streams and images of another repository, with all that they name and all objects, into this one.
+
+    What is named by a ref gets the same ref here, which is replaced if it exists.  Every copy's digest is computed
+    anew, and nothing is visible before everything is there.
+    """
+    from composefs.graph import Start, read_names
+    from composefs.repository import Repository
+    from composefs.transfer import copy
+
+    with (
+        Repository.open(source_path, wait=settings.wait) as source,
+        settings.open_repository(writable=True) as target,
+        settings.observers() as observers,
+        Reporting(observers, "copy", "copying objects") as report,
+    ):
+        known = read_names(source)
+        found = [known.find(name) for name in dict.fromkeys(names)]
+        copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], known, report=report)
+        target.publish(_publication(copied, found))
+    if as_json:
+        print_json(
+            {
+                "streams": [each._asdict() for each in copied.streams],
+                "images": [each.id for each in copied.images],
+                "refs": [f"{each.kind}s/refs/{each.ref}" for each in found if each.ref],
+                "objects_copied": copied.objects,
+                "bytes_copied": copied.size,
+                "objects_present": copied.present,
+            }
+        )
+        return
+    for stream in copied.streams:
+        line(f"stream  {stream.name or stream.id}")
+    for image in copied.images:
+        line(f"image   {image.id}")
+    line(f"objects {copied.objects} copied, {copied.present} present")
+
+
+def _publication(copied: Copied, found: list[Found]) -> Publication:
+    """Give everything the names that it has where it comes from; what was asked for replaces, the rest does not."""
+    from composefs.repository import ImageName, Publication, RefUpdate, StreamName
+
+    wanted = {each.name for each in found}
+    return Publication(
+        streams=[
+            StreamName(stream.name, stream.id, if_exists="replace" if stream.name in wanted else "keep")
+            for stream in copied.streams
+            if stream.name is not None
+        ],
+        images=[ImageName(image.id) for image in copied.images]
+        + [ImageName(each.id, each.ref) for each in found if each.kind == "image" and each.ref],
+        # The path is that of the file, whichever way it is encoded.
+        refs=[RefUpdate(each.ref, each.name, "path") for each in found if each.kind == "stream" and each.ref],
+    )

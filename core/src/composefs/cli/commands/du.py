@@ -1,0 +1,53 @@
+"""``cfsctl du``: what each ref holds, alone and together with others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from composefs.cli.complete import RefName
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json, table
+from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.text import size_text
+
+__all__ = ["command"]
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        Example("cfsctl du", "Every ref."),
+        Example("cfsctl du ostree/fedora/41/x86_64 --json | jq '.holdings[0].alone_size'"),
+    ],
+)
+@click.argument("names", metavar="[IMAGE|REF|STREAM]...", nargs=-1, type=RefName())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, sizes in bytes.")
+@pass_settings
+def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """Show how much each ref holds: in all, alone, and shared with other refs.
+
+    What a ref holds alone is what garbage collection frees once it is removed.  Sizes are those of the objects' files.
+    """
+    from composefs.usage import measure
+
+    with settings.open_repository() as repository:
+        usage = measure(repository, names)
+    if as_json:
+        print_json(asdict(usage))
+        return
+    rows = [
+        (
+            holding.name,
+            str(holding.objects),
+            size_text(holding.size),
+            size_text(holding.alone_size),
+            size_text(holding.size - holding.alone_size),
+        )
+        for holding in usage.holdings
+    ]
+    if rows:
+        table(("NAME", "OBJECTS", "SIZE", "ALONE", "SHARED"), rows)
+    line(f"all refs: {usage.objects} objects, {size_text(usage.size)}")
+    line(f"garbage: {usage.garbage_objects} objects, {size_text(usage.garbage_size)}")

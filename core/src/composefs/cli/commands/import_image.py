@@ -1,0 +1,78 @@
+"""``cfsctl import-image``: take an EROFS image as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import click
+
+from composefs.cli.frame import Command, Example
+from composefs.cli.output import line, print_json
+from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import TooLargeError, UsageError, from_os_error
+
+__all__ = ["command"]
+
+STDIN = 0
+PIECE = 1 << 18
+
+
+@click.command(cls=Command, examples=[Example("cfsctl import-image os/42 < image.erofs")])
+@click.argument("ref")
+@click.option("--allow-missing", is_flag=True, help="Accept an image whose objects are not all in the repository.")
+@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")
+@pass_settings
+def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) -> None:
+    """Store the EROFS image on standard input and name it REF.
+
+    It is read and checked first, but the kernel will trust it: take images only from where you would take a program.
+    The id is printed.
+    """
+    if os.isatty(STDIN):
+        raise UsageError("an image is not read from a terminal", hint="give it on standard input")
+    from composefs.erofs.reader import Image, Rules, read_tree
+    from composefs.repository import ImageName, Publication
+    from composefs.repository.images import image_objects
+    from composefs.repository.names import ref_parts
+
+    ref_parts(ref, "path")  # refuses a bad name before the work, not after it
+    with settings.open_repository(writable=True) as repository:
+        stored = repository.images.put(_pieces())
+        fd = repository.images.open(stored.id)
+        try:
+            with Image.open(fd) as image:
+                version = image.version
+                objects = image_objects(read_tree(image, Rules("rs", repository.algorithm)))
+        finally:
+            os.close(fd)
+        if not allow_missing:
+            repository.objects.require(sorted(objects), "the image on standard input")
+        repository.publish(Publication(images=[ImageName(stored.id, ref)]))
+    algorithm = repository.algorithm
+    if as_json:
+        print_json(
+            {
+                "id": stored.id,
+                "algorithm": algorithm.meta_name,
+                "erofs_version": version,
+                "size": stored.size,
+                "name": ref,
+            }
+        )
+    else:
+        line(f"{algorithm}:{stored.id}")
+
+
+def _pieces() -> Iterator[bytes]:
+    from composefs.erofs.reader import MAX_IMAGE
+
+    size = 0
+    try:
+        while data := os.read(STDIN, PIECE):
+            size += len(data)
+            if size > MAX_IMAGE:
+                raise TooLargeError(f"the image on standard input is larger than {MAX_IMAGE} bytes")
+            yield data
+    except OSError as error:
+        raise from_os_error(error, "reading standard input") from error

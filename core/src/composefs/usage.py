@@ -1,0 +1,84 @@
+"""How much each ref of a repository holds, alone and together with others.
+
+A ref holds an object when garbage collection would keep the object for that ref's sake.  Sizes are those of the files,
+in bytes, without what the file system adds or shares.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from composefs.graph import Graph, Names, Start, read_names, read_stock, refs_of
+from composefs.repository import Repository
+
+__all__ = ["Holding", "Usage", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """``name`` is ``streams/refs/…``, ``images/refs/…`` or as the user gave it, ``id`` that of its stream or image.
+
+    ``objects`` and ``size`` are all that it holds, ``alone_…`` what would be garbage without it.
+    """
+
+    kind: str
+    name: str
+    id: str
+    objects: int
+    size: int
+    alone_objects: int
+    alone_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The holdings asked for; all that refs hold, each object once; and what no ref holds."""
+
+    holdings: list[Holding]
+    objects: int
+    size: int
+    garbage_objects: int
+    garbage_size: int
+
+
+def measure(repository: Repository, wanted: Iterable[str] = ()) -> Usage:
+    """Measure what the ``wanted`` hold, by default every ref.
+
+    ``wanted`` are names as :meth:`composefs.graph.Names.find` takes them; one that is no ref is measured beside the
+    refs.  Raises NotFoundError for an unknown one, and what reading a stream or image raises.
+    """
+    names = read_names(repository)
+    holders = refs_of(names)
+    shown = list(range(len(holders)))
+    if chosen := dict.fromkeys(wanted):
+        shown = [_choose(names, text, holders) for text in chosen]
+    graph = Graph(repository)
+    # 4 bytes for an object that a ref holds: a hundred refs to trees of 20,000 files take 8 MB.
+    numbers: dict[str, int] = {}
+    held = [array("I", (numbers.setdefault(each, len(numbers)) for each in graph.reach([start]))) for start in holders]
+    sizes = array("Q", (repository.objects.size(each) or 0 for each in numbers))
+    count = array("I", bytes(4 * len(numbers)))
+    for holding in held:
+        for number in holding:
+            count[number] += 1
+    holdings = []
+    for index in shown:
+        alone = [number for number in held[index] if count[number] == 1]
+        start = holders[index]
+        size, alone_size = sum(sizes[number] for number in held[index]), sum(sizes[number] for number in alone)
+        holdings.append(Holding(start.kind, start.where, start.id, len(held[index]), size, len(alone), alone_size))
+    garbage = read_stock(repository).ids() - numbers.keys()
+    garbage_size = sum(repository.objects.size(each) or 0 for each in garbage)
+    return Usage(holdings, len(numbers), sum(sizes), len(garbage), garbage_size)
+
+
+def _choose(names: Names, text: str, holders: list[Start]) -> int:
+    """Return the place among the holders of what a name means, which is added if it is no ref."""
+    found = names.find(text)
+    if found.ref is None:
+        holders.append(Start(found.id, found.kind, text))
+        return len(holders) - 1
+    where = f"{found.kind}s/refs/{found.ref}"
+    return next(index for index, start in enumerate(holders) if start.where == where)

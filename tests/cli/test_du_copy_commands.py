@@ -1,0 +1,133 @@
+"""cfsctl du, copy, import-image and transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.populated import Populated, populate
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Populated:
+    return populate(tmp_path / "repo")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", tmp_path / "target")
+    return tmp_path / "target"
+
+
+def test_du(made: Populated) -> None:
+    lines = cfsctl("--repo", made.path, "du").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "OBJECTS", "SIZE", "ALONE", "SHARED"]
+    assert [line.split()[:2] for line in lines[1:3]] == [
+        ["streams/refs/oci/team%2Fapp:1", "6"],
+        ["images/refs/os/1", "3"],
+    ]
+    assert lines[3].startswith("all refs: 9 objects, ")
+    assert lines[4].startswith("garbage: 2 objects, ")
+    usage = json.loads(cfsctl("--repo", made.path, "du", "--json", "os/1").stdout)
+    assert [holding["name"] for holding in usage["holdings"]] == ["images/refs/os/1"]
+    assert cfsctl("--repo", made.path, "du", "none", status=3).stdout == ""
+
+
+def test_copy(made: Populated, target: Path) -> None:
+    done = cfsctl("--repo", target, "copy", "--from", made.path, "oci/team/app:1", "os/1")
+    assert done.stdout.splitlines()[-1] == "objects 9 copied, 0 present"
+    assert "stream  top\n" in done.stdout
+    refs = json.loads(cfsctl("--repo", target, "ref", "list", "--json").stdout)["refs"]
+    assert refs == json.loads(cfsctl("--repo", made.path, "ref", "list", "--json").stdout)["refs"]
+    assert json.loads(cfsctl("--repo", target, "fsck", "--json").stdout)["streams_checked"] == 1
+    assert "Objects: 0 removed" in cfsctl("--repo", target, "gc").stdout
+    again = json.loads(cfsctl("--repo", target, "copy", "--from", made.path, "--json", "refs/oci/team%2Fapp:1").stdout)
+    assert (again["objects_copied"], again["objects_present"]) == (0, 6)
+    assert again["refs"] == ["streams/refs/oci/team%2Fapp:1"]
+    assert again["images"] == [made.inner]
+
+
+def test_copy_of_nothing_known(made: Populated, target: Path) -> None:
+    cfsctl("--repo", target, "copy", "--from", made.path, "os/1", "none", status=3)
+    assert os.listdir(target / "images") == []
+    cfsctl("--repo", target, "copy", "--from", target / "none", "os/1", status=3)
+
+
+def test_copying_twice_at_once(made: Populated, target: Path) -> None:
+    command = [CFSCTL, "--repo", str(target), "copy", "--from", str(made.path), "oci/team/app:1", "os/1"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    for each in both:
+        each.communicate(timeout=TIMEOUT)
+        assert each.returncode == 0
+    cfsctl("--repo", target, "fsck")
+
+
+def test_import_image(made: Populated) -> None:
+    with made.object(made.inner).open("rb") as image:
+        assert cfsctl("--repo", made.path, "import-image", "os/2", stdin=image).stdout == f"sha256:{made.inner}\n"
+    with made.object(made.inner).open("rb") as image:
+        told = json.loads(cfsctl("--repo", made.path, "import-image", "--json", "os/2", stdin=image).stdout)
+    assert (told["id"], told["erofs_version"], told["name"]) == (made.inner, 1, "os/2")
+    images = json.loads(cfsctl("--repo", made.path, "images", "--json").stdout)["images"]
+    assert {"name": "os/2", "digest": made.inner} in images
+
+
+def test_import_image_refuses_what_is_none(made: Populated) -> None:
+    data = bytearray(made.object(made.inner).read_bytes())
+    data[1024:1028] = b"none"  # the superblock's magic
+    file = made.path.parent / "image"
+    for content in (b"", b"no image", bytes(data), bytes(data[:4096])):
+        file.write_bytes(content)
+        with file.open("rb") as image:
+            failed = cfsctl("--repo", made.path, "import-image", "os/2", stdin=image, status=5)
+        assert "malformed image" in failed.stderr
+    assert not os.path.lexists(made.path / "images/refs/os/2")
+
+
+def test_import_image_wants_the_objects(made: Populated, target: Path) -> None:
+    with made.object(made.inner).open("rb") as image:
+        failed = cfsctl("--repo", target, "import-image", "os/2", stdin=image, status=5)
+    assert made.files["three"] in failed.stderr or made.files["four"] in failed.stderr
+    with made.object(made.inner).open("rb") as image:
+        cfsctl("--repo", target, "import-image", "--allow-missing", "os/2", stdin=image)
+    assert json.loads(cfsctl("--repo", target, "fsck", "--json").stdout)["missing_objects"] == 2
+
+
+@contextlib.contextmanager
+def transaction(path: Path):
+    """A transaction that has its lock."""
+    process = subprocess.Popen(
+        [CFSCTL, "--repo", str(path), "transaction"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while cfsctl("--repo", path, "gc", "--dry-run", status=None).returncode != 4:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_transaction_keeps_gc_away_and_nobody_else(made: Populated) -> None:
+    with transaction(made.path) as process:
+        assert "in use" in cfsctl("--repo", made.path, "gc", status=4).stderr
+        cfsctl("--repo", made.path, "fsck")
+        cfsctl("--repo", made.path, "ref", "remove", "--image", "os/1")
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=TIMEOUT)
+        assert (out, process.returncode) == (b"", 128 + signal.SIGTERM)
+    cfsctl("--repo", made.path, "gc")
