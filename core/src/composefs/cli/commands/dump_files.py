@@ -12,6 +12,7 @@ from composefs.cli.frame import Command, Example
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
+from composefs.tree import Node
 
 __all__ = ["command"]
 
@@ -35,7 +36,6 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
     NAME is an image's id, or refs/ and its name.
     """
     from composefs.dumpfile import write_below
-    from composefs.dumpfile.escape import escape
     from composefs.erofs.reader import Lookup, Rules
 
     paths = [b"".join([b"/" + part for part in file.split(b"/") if part]) for file in files]
@@ -52,15 +52,20 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                     write_below(path, lookup.below(path), Stdout())
                 write(b"")
                 return
-    for path, node in zip(paths, nodes, strict=True):
-        if not stat.S_ISREG(node.mode):
-            raise UsageError(f"{os.fsdecode(path)} is not a regular file", hint="only such files have bytes")
-        if node.digest is None and node.external:
-            backing = escape(node.payload or b"-")
-        elif node.digest is None:
-            backing = b"inline"
-        else:
-            digest = node.digest.hex().encode()
-            backing = digest[:2] + b"/" + digest[2:]
-        write(escape(path) + b" " + backing + b"\n", flush=False)
-    write(b"")
+    write(b"".join([_backing(path, node) for path, node in zip(paths, nodes, strict=True)]))
+
+
+def _backing(path: bytes, node: Node) -> bytes:
+    """Return the line that says where a file's bytes are."""
+    from composefs.dumpfile.escape import escape
+
+    if not stat.S_ISREG(node.mode):
+        raise UsageError(f"{os.fsdecode(path)} is not a regular file", hint="only such files have bytes")
+    if not node.external:
+        backing = b"inline"
+    elif node.digest is None:
+        backing = escape(node.payload or b"-")
+    else:
+        digest = node.digest.hex().encode()
+        backing = digest[:2] + b"/" + digest[2:]
+    return b"%b %b\n" % (escape(path), backing)

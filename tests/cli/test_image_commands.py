@@ -1,0 +1,143 @@
+"""ls, dump-files and diff on images with every kind of file, names that cannot be shown, and damage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from composefs.digest import SHA256
+from composefs.fsverity import digest_bytes
+from support.commands import CFSCTL, cfsctl
+
+BIG, OTHER = b"b" * 100, b"o" * 300
+A, B = (digest_bytes(each, SHA256).hex() for each in (BIG, OTHER))
+OLD = f"""\
+/ 0 40755 3 0 0 0 0.0 - - -
+/dev 0 20666 1 0 0 259 1700000000.5 - - -
+/dir 0 41777 2 0 0 0 0.0 - - -
+/dir/big 100 104755 2 5 6 0 0.0 {A[:2]}/{A[2:]} - {A} user.k=v
+/dir/e\\xccvil\\x1b[31m 3 100644 1 0 0 0 -5.0 - abc -
+/dir/gr\\xc3\\xbcn\\x20e 0 10644 1 0 0 0 0.0 - - -
+/hard 0 @100644 - - - - - /dir/big - -
+/sym 3 120777 1 0 0 0 0.0 dir - -
+"""
+NEW = (
+    OLD.replace("/dev 0 20666 1 0 0 259", "/dev 0 20600 1 0 7 260")
+    .replace("/hard 0 @100644 - - - - - /dir/big - -\n", f"/hard 300 100644 1 0 0 0 0.0 {B[:2]}/{B[2:]} - {B}\n")
+    .replace("/dir/big 100 104755 2", "/dir/big 100 104755 1")
+    .replace("user.k=v", "user.k=w")
+    .replace("/sym 3 120777 1 0 0 0 0.0 dir", "/new 0 40755 2 0 0 0 0.0 - - -\n/new/x 4 120777 1 0 0 0 0.0 dirx")
+)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    path = tmp_path / "repo"
+    cfsctl("--repo", path, "--hash", "sha256", "init", "--algorithm", "fsverity-sha256-12", "--insecure")
+    tree = tmp_path / "tree"
+    (tree / "usr").mkdir(parents=True)
+    (tree / "usr" / "a").write_bytes(BIG)
+    (tree / "usr" / "b").write_bytes(OTHER)
+    cfsctl("--repo", path, "create-image", tree)  # Stores the objects.
+    for name, text in (("old", OLD), ("new", NEW)):
+        (tmp_path / name).write_text(text)
+        cfsctl("--repo", path, "create-image", "--from-dump", tmp_path / name, name)
+    return path
+
+
+def test_ls(repo: Path) -> None:
+    assert cfsctl("--repo", repo, "ls", "refs/old").stdout == "dev\ndir\nhard\nsym\n"
+    assert cfsctl("--repo", repo, "ls", "old", "//dir/").stdout == "big\ne\\xccvil\\x1b[31m\ngrün e\n"
+    assert cfsctl("--repo", repo, "ls", "old", "dir/big").stdout == "big\n"
+    lines = cfsctl("--repo", repo, "ls", "-l", "old").stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME"],
+        ["crw-rw-rw-", "1", "0", "0", "1,3", "2023-11-14", "22:13", "dev"],
+        ["drwxrwxrwt", "2", "0", "0", lines[2].split()[4], "1970-01-01", "00:00", "dir"],
+        ["-rwsr-xr-x", "2", "5", "6", "100", "1970-01-01", "00:00", "hard"],
+        ["lrwxrwxrwx", "1", "0", "0", "3", "1970-01-01", "00:00", "sym", "->", "dir"],
+    ]
+    [big, evil, _] = json.loads(cfsctl("--repo", repo, "ls", "--json", "old", "dir").stdout)["entries"]
+    assert big == {
+        "name": "big",
+        "type": "file",
+        "mode": "4755",
+        "links": 2,
+        "uid": 5,
+        "gid": 6,
+        "size": 100,
+        "mtime": {"seconds": 0, "nanoseconds": 0},
+        "xattrs": ["user.k"],
+        "object": A,
+    }
+    assert evil["object"] is None
+    assert evil["mtime"]["seconds"] == -5
+    assert cfsctl("--repo", repo, "ls", "old", "none", status=3).stderr == "cfsctl: none not found\n"
+
+
+def test_dump_files(repo: Path) -> None:
+    lines = OLD.splitlines(keepends=True)
+    dumped = cfsctl("--repo", repo, "dump-files", "old", "/dir", "/sym", "hard", "/dir").stdout
+    subtree = "".join(lines[2:6])
+    assert dumped == subtree + lines[7] + lines[3].replace("/dir/big", "/hard") + subtree
+    paths = cfsctl(
+        "--repo",
+        repo,
+        "dump-files",
+        "--backing-path-only",
+        "old",
+        "/hard",
+        b"/dir/e\xccvil\x1b[31m".decode("utf-8", "surrogateescape"),
+    )
+    assert paths.stdout == f"/hard {A[:2]}/{A[2:]}\n/dir/e\\xccvil\\x1b[31m inline\n"
+    failed = cfsctl("--repo", repo, "dump-files", "--backing-path-only", "old", "/hard", "/dir", status=2)
+    assert "/dir is not a regular file" in failed.stderr
+    assert failed.stdout == ""
+
+
+def test_diff(repo: Path) -> None:
+    assert cfsctl("--repo", repo, "diff", "old", "new").stdout.splitlines() == [
+        "M /dev (mode, owner, device)",
+        "M /dir/big (links, xattrs)",
+        "M /hard (mode, owner, links, content, xattrs)",
+        "+ /new",
+        "+ /new/x",
+        "- /sym",
+        "2 added, 1 removed, 3 changed; 1 objects of 300 bytes to fetch",
+    ]
+    document = json.loads(cfsctl("--repo", repo, "diff", "--json", "old", "new").stdout)
+    assert document["added"] == ["/new", "/new/x"]
+    assert document["removed"] == ["/sym"]
+    assert document["changed"][0] == {"path": "/dev", "fields": ["mode", "owner", "device"]}
+    assert document["fetch"] == {"objects": 1, "bytes": 300}
+
+
+def test_the_dump_of_a_damaged_image_is_refused(repo: Path) -> None:
+    [path] = [
+        path
+        for path in (repo / "objects").rglob("*")
+        if path.is_file() and path.resolve() == (repo / "images" / "refs" / "old").resolve()
+    ]
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[2000] ^= 1
+    path.write_bytes(data)
+    for command in (["ls", "old"], ["image-objects", "old"], ["dump-files", "old", "/sym"], ["diff", "new", "old"]):
+        done = cfsctl("--repo", repo, *command, status=5)
+        assert "is damaged" in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_closed_pipe_is_no_error(repo: Path) -> None:
+    with subprocess.Popen(
+        [CFSCTL, "--repo", repo, "dump-files", "old", *["/dir"] * 5000], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
