@@ -44,7 +44,7 @@ __all__ = ["MAX_METADATA", "DirectoryTransport", "Fetch", "bad_object", "read", 
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
 
-_READ_SIZE = 256 << 10
+_READ_SIZE = 64 << 10  # above 128 KiB, malloc maps the buffer of every read anew: 40 µs instead of 6 for a small file
 
 
 class Fetch:

@@ -38,7 +38,7 @@ REQUESTS = 8
 """Transfers that a worker has under way."""
 
 _ROWS_BYTES = 4 << 20
-_RECEIVE_SIZE = 256 << 10
+_RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
 
 
