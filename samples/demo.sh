@@ -45,6 +45,7 @@ show cfsctl --repo "$work/repo" ostree pull "$url" demo/main
 say "What is in it"
 show cfsctl --repo "$work/repo" ostree images
 show cfsctl --repo "$work/repo" ostree inspect demo/main
+echo "(of the dump, the root, usr/bin and one odd name, cut at 150 characters)"
 show cfsctl --repo "$work/repo" ostree dump demo/main >"$work/dump"
 sed -n '1,2p; /^\/usr\/bin/p; /^\/usr\/share\/gr/p' "$work/dump" | cut -c 1-150
 
