@@ -35,9 +35,11 @@ __all__ = [
 ]
 
 MAX_PATTERN = 4096
-"""Characters of a pattern; the longest of Fedora's policy has some 200."""
-MAX_DEPTH = 60
-"""Groups and quantifiers inside one another; the parser and the compiler recurse so deep."""
+"""Characters of a pattern; real ones have up to some hundred."""
+MAX_DEPTH = 30
+"""Groups inside one another; the parser and the compiler recurse so deep."""
+MAX_STACKED = 3
+"""Quantifiers of one atom."""
 MAX_COUNT = 1000
 """The largest number in ``{m,n}``."""
 
@@ -75,8 +77,9 @@ _LOOKS = {"(?=": (True, False), "(?!": (True, True), "(?<=": (False, False), "(?
 # Escaped ASCII punctuation stands for itself, but \< and \> are word edges in one of the two engines.
 _ESCAPED = r"\\[!-/:;=?@\[-`{-~]"
 _RUN = re.compile(rf"(?:[^\\.^$|()\[\]{{}}*+?]|{_ESCAPED})+")
-_LAST = re.compile(rf"(?:{_ESCAPED}|[^\\])\Z")
+_CHARACTERS = re.compile(rf"{_ESCAPED}|[^\\]")
 _ONE_ESCAPED = re.compile(_ESCAPED)
+_BACKSLASHED = re.compile(r"\\(.)", re.DOTALL)
 _QUANTIFIER = re.compile(r"[*+?]|\{([0-9]+)(,)?([0-9]*)\}")
 _HEX = re.compile(r"\\x(?:\{([0-9A-Fa-f]{1,8})\}|([0-9A-Fa-f]{2}))")
 _POSIX_CLASS = re.compile(r"\[:(\^?)([a-z]+):\]")
@@ -160,6 +163,7 @@ class Pattern(NamedTuple):
     rest: Syntax
     pcre: bool
     plain: bool
+    references: bool
 
 
 EMPTY = Sequence(())
@@ -194,15 +198,14 @@ class _Parser:
         if self.references and max(self.references) > self.groups:
             raise self.refuse("a back reference to a group that is not there")
         if self.pcre and self.stacked:
-            raise self.refuse("possessive quantifiers are not supported")
+            raise self.refuse("possessive quantifiers are not supported here")
+        stem, rest = b"", syntax
         match syntax:
             case Literal(data):
                 stem, rest = data, EMPTY
             case Sequence((Literal(data), *items)):
                 stem, rest = data, Sequence(tuple(items))
-            case _:
-                return Pattern(b"", syntax, self.pcre, self.plain)
-        return Pattern(stem, rest, self.pcre, self.plain)
+        return Pattern(stem, rest, self.pcre, self.plain, bool(self.references))
 
     def enter(self) -> None:
         self.depth += 1
@@ -233,11 +236,9 @@ class _Parser:
         if run is None:
             atom = self.atom()
         else:
-            # A quantifier belongs to the last character of the run.
-            last = _LAST.search(run[0])
-            cut = (
-                run.end() if _QUANTIFIER.match(self.text, run.end()) is None or last is None else last.start() + self.at
-            )
+            cut = run.end()
+            if _QUANTIFIER.match(self.text, cut):  # It belongs to the last character of the run.
+                cut -= len(_CHARACTERS.findall(run[0])[-1])
             if cut > self.at:
                 yield Literal(_bytes_of(self.text[self.at : cut]))
             atom = Literal(_bytes_of(self.text[cut : run.end()]))
@@ -249,10 +250,10 @@ class _Parser:
     def quantified(self, atom: Syntax) -> Syntax:
         count = 0
         while found := _QUANTIFIER.match(self.text, self.at):
-            if count:
-                self.stacked = True
+            self.stacked = self.stacked or count > 0
             count += 1
-            self.enter()
+            if count > MAX_STACKED:
+                raise self.refuse("too many quantifiers of one thing")
             low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(found[0]) or self.counts(found)
             self.at = found.end()
             lazy = self.text.startswith("?", self.at)
@@ -260,7 +261,6 @@ class _Parser:
             if isinstance(atom, Assertion | Look):
                 raise self.refuse("a condition cannot be repeated")
             atom = Repeat(atom, low, high, lazy)
-        self.depth -= count
         return atom
 
     def counts(self, found: re.Match[str]) -> tuple[int, int | None]:
@@ -291,8 +291,8 @@ class _Parser:
                 self.plain = False
                 return Assertion("start" if char == "^" else "end")
             case "{":
-                if _QUANTIFIER.match(self.text, self.at - 1):
-                    raise self.refuse("there is nothing to repeat", self.at - 1)
+                if _QUANTIFIER.match(self.text, self.at - 1) or self.text.startswith(",", self.at):
+                    raise self.refuse("there is nothing to repeat, or no smallest number", self.at - 1)
                 self.pcre = True  # A lone brace is one for PCRE only.
         return Literal(char.encode())
 
@@ -408,4 +408,4 @@ class _Parser:
 
 def _bytes_of(text: str) -> bytes:
     """The bytes of literal characters, some of them escaped."""
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL).encode()
+    return _BACKSLASHED.sub(r"\1", text).encode()

@@ -27,8 +27,11 @@ SUBSTITUTION_SUFFIXES = (b".subs", b".subs_dist")
 
 MAX_CONFIG = 64 << 10
 MAX_FILE = 8 << 20
-"""Bytes of one file of a policy; Fedora's file_contexts has half a MiB."""
-MAX_RULES = 100_000
+"""Bytes of one file of a policy; a distribution's file_contexts has half a MiB."""
+MAX_LINE = 8192
+"""Characters of a line; so labels and paths are no longer either."""
+MAX_LINES = 100_000
+"""Lines of a file."""
 
 NO_LABEL = "<<none>>"
 _TYPES = {f"-{letter}": ord(letter) for letter in "bcdpls-"}
@@ -92,8 +95,6 @@ def load(files: Files) -> Policy | None:
                     parsed[expression] = parse(expression)
             rules.append(Rule(parsed[expression], type_))
             labels.append(label)
-        if len(rules) > MAX_RULES:
-            raise TooLargeError(f"the SELinux policy has more than {MAX_RULES} rules")
     substitutes: dict[bytes, bytes] = {}
     for suffix in SUBSTITUTION_SUFFIXES:
         for number, words in _lines(files.read(base + suffix, MAX_FILE), base + suffix):
@@ -134,6 +135,8 @@ def _policy_name(config: str) -> str | None:
 def _lines(data: bytes | None, path: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield number, from 1, and words of the lines that are neither empty nor comments."""
     for number, line in enumerate(_text(data or b"", path).split("\n"), 1):
+        if len(line) > MAX_LINE or number > MAX_LINES:
+            raise TooLargeError(f"{shown(path)}, line {number}: more than {MAX_LINES} lines or {MAX_LINE} characters")
         words = [word for word in _SPACES.split(line) if word]
         if words and not words[0].startswith("#"):
             yield number, words

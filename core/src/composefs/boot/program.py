@@ -21,6 +21,7 @@ from composefs.boot.pattern import (
     Group,
     Literal,
     Look,
+    Pattern,
     Repeat,
     Sequence,
     Set,
@@ -28,10 +29,8 @@ from composefs.boot.pattern import (
 )
 from composefs.errors import FormatError, TooLargeError
 
-__all__ = ["MATCH", "Branch", "Check", "Consume", "Instruction", "Program", "Work", "compile_syntax", "matches"]
+__all__ = ["MATCH", "Branch", "Check", "Consume", "Instruction", "Program", "Work", "compile_pattern", "matches"]
 
-MAX_PROGRAM = 20_000
-"""Instructions of one pattern; counted repetitions are written out."""
 MAX_STATES = 500_000
 """States that the backtracker keeps for one path, some 100 bytes each."""
 
@@ -46,6 +45,9 @@ class Consume(NamedTuple):
     """One byte of a set."""
 
     members: frozenset[int]
+
+
+_BYTES = tuple([Consume(frozenset((byte,))) for byte in range(256)])
 
 
 class Branch(NamedTuple):
@@ -105,33 +107,35 @@ class Work:
             )
 
 
-def compile_syntax(syntax: Syntax, *, dot_newline: bool, groups: bool = False) -> Program:
-    """Write the program of a pattern, without Match at the end; ``groups`` are remembered only if asked for.
+def compile_pattern(pattern: Pattern, work: Work) -> Program:
+    """Write the program of what comes after a pattern's stem, without Match at the end.
 
-    Raises FormatError for what PCRE would not compile either, and TooLargeError.
+    Counted repetitions are written out, so ``work`` bounds the instructions.  Raises FormatError for a lookbehind that
+    has not one length (PCRE would not compile it either), and TooLargeError.
     """
     program: Program = []
-    _Compiler(program, ALL_BYTES if dot_newline else _NO_NEWLINE, groups).emit(syntax)
+    _Compiler(program, _NO_NEWLINE if pattern.pcre else ALL_BYTES, pattern.references, work).emit(pattern.rest)
     return program
 
 
 class _Compiler:
-    def __init__(self, program: Program, dot: frozenset[int], groups: bool) -> None:
+    def __init__(self, program: Program, dot: frozenset[int], groups: bool, work: Work) -> None:
         self.program = program
         self.dot = dot
         self.groups = groups
+        self.work = work
 
     def add(self, instruction: Instruction) -> int:
-        if len(self.program) >= MAX_PROGRAM:
-            raise TooLargeError(f"a regular expression of the SELinux policy has more than {MAX_PROGRAM} steps")
+        self.work.spend(1)
         self.program.append(instruction)
         return len(self.program) - 1
 
     def emit(self, syntax: Syntax) -> None:
+        self.work.spend(1)  # Also for nothing, a million times.
         match syntax:
             case Literal(data):
                 for byte in data:
-                    self.add(Consume(frozenset((byte,))))
+                    self.add(_BYTES[byte])
             case Set(members):
                 self.add(Consume(members))
             case Dot():
@@ -187,7 +191,7 @@ class _Compiler:
         branches = item.items if isinstance(item, Alternatives) and not ahead else (item,)
         programs = []
         for branch in branches:
-            inner = _Compiler([], self.dot, self.groups)
+            inner = _Compiler([], self.dot, self.groups, self.work)
             inner.emit(branch)
             inner.add(MATCH)
             programs.append((0 if ahead else _width(branch), inner.program))
@@ -221,17 +225,12 @@ def matches(program: Program, text: bytes, start: int, work: Work) -> bool:
 
 def _run(program: Program, text: bytes, start: int, captures: Captures, work: Work) -> Captures | None:
     """Return the groups of the first match in order of preference, or None."""
+    work.spend(10)
     pending = [(0, start, captures)]
     seen: set[tuple[int, int, Captures]] = set()
     steps = 0
     while pending:
-        state = pending.pop()
-        if state in seen:
-            continue
-        if len(seen) >= MAX_STATES:
-            raise TooLargeError("a regular expression of the SELinux policy does not get done with a path")
-        seen.add(state)
-        at, position, captures = state
+        at, position, captures = pending.pop()
         while True:
             steps += 1
             if not steps & 0xFFF:
@@ -240,11 +239,20 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
             if isinstance(instruction, Consume):
                 if position >= len(text) or text[position] not in instruction.members:
                     break
-                at, position = at + 1, position + 1
+                at += 1
+                position += 1
                 continue
             if isinstance(instruction, Branch):
-                pending += [(target, position, captures) for target in reversed(instruction.targets)]
-                break
+                # Every loop goes through a branch, so it is enough to know these states again.
+                state = at, position, captures
+                if state in seen:
+                    break
+                if len(seen) >= MAX_STATES:
+                    raise TooLargeError("a regular expression of the SELinux policy does not get done with a path")
+                seen.add(state)
+                at, *others = instruction.targets
+                pending += [(target, position, captures) for target in reversed(others)]
+                continue
             if isinstance(instruction, Match):
                 work.spend(steps & 0xFFF)
                 return captures
