@@ -212,6 +212,8 @@ class _Rewriter:
             if child.home is not None:
                 self.real[id(child)] = inode
                 inode.nlink = self.links.get(id(child), child.nlink)
+                if not self.rules.c and kind == stat.S_IFCHR and not child.rdev and inode.nlink > 1:
+                    raise FormatError(f"the whiteout {name!r} has {inode.nlink} names; a whiteout has one")
             elif not self.rules.c:
                 inode.nlink = 1
             targets.append(inode)
