@@ -1,9 +1,9 @@
 """What every test gets: an environment of its own, and the rules for tests that need something from outside.
 
 A test that needs a program of the distribution calls ``support.peers.require`` and fails when it is absent.  Tests
-marked ``vectors`` read repositories recorded from composefs-rs, those marked ``vm`` boot a kernel with fs-verity; where
-these are absent the tests are deselected, and counted as such, unless COMPOSEFS_REQUIRE_VECTORS, COMPOSEFS_REQUIRE_VM
-or CI is set: then they fail.
+marked ``vectors`` read repositories recorded from composefs-rs; where those are absent the tests are deselected, and
+counted as such, unless COMPOSEFS_REQUIRE_VECTORS or CI is set: then they fail.  The tests in vm/ boot a virtual machine
+with fs-verity; COMPOSEFS_NO_VM, and nothing else, leaves them out.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from support import vm
 from support.vectors import VECTORS
 
 _XDG = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
+_VM = Path(__file__).with_name("vm")
 _UNSET = ("COMPOSEFS_EXT_PATH", "CFS_PARSE_STRICT", "NO_COLOR", "FORCE_COLOR", "http_proxy", "https_proxy", "all_proxy")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests whose recorded repositories or kernel are not here, when nobody insists."""
-    for marker, present in (("vectors", VECTORS.is_dir()), ("vm", vm.kernel() is not None)):
-        if present or os.environ.get(f"COMPOSEFS_REQUIRE_{marker.upper()}") or os.environ.get("CI"):
-            continue
-        absent = [item for item in items if item.get_closest_marker(marker)]
-        if absent:
-            config.hook.pytest_deselected(items=absent)
-            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+    """Deselect what nobody insists on: recorded repositories where there are none, and what the user leaves out."""
+    insisted = VECTORS.is_dir() or os.environ.get("COMPOSEFS_REQUIRE_VECTORS") or os.environ.get("CI")
+    machine = not os.environ.get("COMPOSEFS_NO_VM")
+    absent = [
+        item
+        for item in items
+        if (item.get_closest_marker("vectors") and not insisted) or (item.path.parent == _VM and not machine)
+    ]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ _PACKAGES = {
     "mkfs.erofs": "erofs-utils",
     "mkfs.ext4": "e2fsprogs",
     "nginx": "nginx-light",
+    "qemu-system-x86_64": "qemu-system-x86",
 }
 
 

@@ -36,22 +36,18 @@ _LEFT_OUT |= {"dist-packages", "pydoc_data", "__pycache__"}
 
 
 def write(out: BinaryIO, kernel_modules: Iterable[Path]) -> None:
-    """Write the archives for one run, with ``kernel_modules`` in the directory /modules."""
+    """Write the archives for one run; ``kernel_modules`` come to /modules, numbered in their order."""
     foreign = sorted(_foreign_files())
     directory = cached("python", _key(foreign), lambda new: _write_foreign(new, foreign))
     with (directory / "initramfs").open("rb") as base:
         shutil.copyfileobj(base, out)
     archive = Archive(out)
     _add_all(archive, sorted(_own_files()))
-    for module in kernel_modules:
-        archive.file(f"/modules/{module.name}", module.read_bytes())
-    archive.link("/sbin/mount.composefs" if not Path("/sbin").is_symlink() else "/usr/sbin/mount.composefs", _helper())
+    for number, module in enumerate(kernel_modules):
+        archive.file(f"/modules/{number}-{module.name}", module.read_bytes())
+    # mount(8) finds its helpers in /sbin and nowhere else.
+    archive.link(f"{os.path.realpath('/sbin')}/mount.composefs", f"{sys.prefix}/bin/mount.composefs")
     archive.close()
-
-
-def _helper() -> str:
-    """The command that mount(8) is to find in /sbin."""
-    return str(Path(sys.executable).parent / "mount.composefs")
 
 
 def _key(files: Iterable[str]) -> str:
@@ -86,8 +82,9 @@ def _add_all(archive: Archive, files: Iterable[str]) -> None:
 
 def _foreign_files() -> set[str]:
     """The interpreter, its library, other people's packages, a few programs, and the libraries of all of them."""
-    files = {sys.executable, f"{sys.prefix}/pyvenv.cfg", *map(peers.require, _PROGRAMS)}
-    for name in {"stdlib", "platstdlib"}:
+    # /sbin as well, as it is a link to another directory on many machines.
+    files = {sys.executable, f"{sys.prefix}/pyvenv.cfg", "/bin/sh", "/sbin", *map(peers.require, _PROGRAMS)}
+    for name in ("stdlib", "platstdlib"):
         library = sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
         files.update(_below(library))
     for name in _closure(_WHEELS) - set(_WHEELS):
@@ -104,7 +101,8 @@ def _own_files() -> Iterator[str]:
         yield from _distribution(name)
     for part in ("core/src", "extensions/sdk/src", "extensions/ostree/src"):
         yield from _below(str(_ROOT / part))
-    yield from _below(str(Path(__file__).parent))
+    for part in ("tests/vm", "tests/support"):
+        yield from _below(str(_ROOT / part))
 
 
 def _below(directory: str) -> Iterator[str]:

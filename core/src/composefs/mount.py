@@ -92,7 +92,10 @@ def mount_image(
 def _mounted_erofs(image: int, image_id: str) -> Iterator[str]:
     """Have the image mounted at a temporary directory; the overlay keeps it in use afterwards."""
     what = f"mounting image {image_id}"
-    header = os.pread(image, HEADER.size, 0)
+    try:
+        header = os.pread(image, HEADER.size, 0)
+    except OSError as error:  # fs-verity found another content
+        raise from_os_error(error, f"reading object {image_id}") from error
     if len(header) < HEADER.size:
         raise FormatError(f"object {image_id} is too short for an image", offset=len(header), subject=image_id)
     magic, version, flags, _ = HEADER.unpack(header)

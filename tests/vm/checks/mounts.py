@@ -1,0 +1,76 @@
+"""Mounts that demand fs-verity of the kernel, and those that cannot."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from composefs.digest import SHA512
+from vm import lab
+from vm.checks.common import BIG, SOME, error_of, objects_of, replace, repository_with_image
+from vm.lab import cfsctl
+
+
+def _mountpoint(directory: Path) -> Path:
+    path = directory / "mnt"
+    path.mkdir()
+    return path
+
+
+def check_good_files_are_read_and_tampered_ones_refused(directory: Path) -> None:
+    repository, _ = repository_with_image(directory)
+    (directory / "tree/usr/share/other").write_bytes(SOME[::-1])
+    (directory / "tree/usr/share/gone").write_bytes(SOME * 2)
+    cfsctl("--repo", repository, "create-image", directory / "tree", "it")
+    by_content = {path.read_bytes(): path for path in objects_of(repository).values()}
+    replace(by_content[SOME], SOME)
+    replace(by_content[SOME[::-1]], SOME[::-1].upper(), SHA512)
+    by_content[SOME * 2].unlink()
+    mountpoint = _mountpoint(directory)
+    cfsctl("--repo", repository, "mount", "refs/it", mountpoint)
+    with lab.unmounted(mountpoint):
+        assert "verity=require" in Path("/proc/self/mountinfo").read_text()
+        share = mountpoint / "usr/share"
+        assert (share / "big").read_bytes() == BIG
+        assert (share / "tiny").read_bytes() == b"tiny"
+        assert error_of((share / "some").read_bytes) == errno.EIO
+        assert error_of((share / "other").read_bytes) == errno.EIO
+        assert error_of((share / "gone").read_bytes) == errno.ENOENT
+
+
+def check_a_tampered_image_is_not_mounted(directory: Path) -> None:
+    repository, image = repository_with_image(directory)
+    path = objects_of(repository)[image]
+    content = path.read_bytes()
+    mountpoint = _mountpoint(directory)
+    for changed, algorithm in ((content, None), (content[:-1] + b"x", SHA512)):
+        replace(path, changed, algorithm)
+        refused = cfsctl("--repo", repository, "mount", "refs/it", mountpoint, status=5)
+        assert image in refused.stderr
+        assert "verity" in refused.stderr
+    cfsctl("--repo", repository, "create-image", directory / "tree", "it")
+    lab.flip(path, 100)
+    refused = cfsctl("--repo", repository, "mount", "refs/it", mountpoint, status=1)
+    assert image in refused.stderr
+    assert "Input/output error" in refused.stderr
+
+
+def check_an_insecure_repository_is_mounted_without_verity(directory: Path) -> None:
+    repository, _ = repository_with_image(directory, "--insecure")
+    mountpoint = _mountpoint(directory)
+    cfsctl("--repo", repository, "mount", "refs/it", mountpoint)
+    with lab.unmounted(mountpoint):
+        assert "verity=" not in Path("/proc/self/mountinfo").read_text()
+        assert (mountpoint / "usr/share/big").read_bytes() == BIG
+
+
+def check_an_image_on_tmpfs_is_mounted_by_a_loop_device(directory: Path) -> None:
+    """This kernel mounts no EROFS image out of a file on tmpfs."""
+    base = Path("/tmp/by-loop")
+    base.mkdir()
+    repository, _ = repository_with_image(base, "--insecure")
+    cfsctl("--repo", repository, "mount", "refs/it", directory)
+    with lab.unmounted(directory):
+        assert (directory / "usr/share/big").read_bytes() == BIG
+        assert list(Path("/sys/block").glob("loop*/loop/backing_file"))
+    assert not list(Path("/sys/block").glob("loop*/loop/backing_file"))

@@ -1,0 +1,38 @@
+"""Real fs-verity: the checks of checks.py, each a test here, run in one virtual machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vm import machine
+from vm.checks import CHECKS
+
+_SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+
+
+@pytest.fixture(scope="session")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> machine.Outcome:
+    """What came of the checks in the machine, which has the sample ostree repository on its disk."""
+    directory = tmp_path_factory.mktemp("vm")
+    content = directory / "content"
+    content.mkdir()
+    maker = [sys.executable, _SAMPLES / "make_ostree_repo.py", content / "ostree", "demo/main"]
+    subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
+    return machine.run(directory, content)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_in_the_machine(outcome: machine.Outcome, name: str) -> None:
+    if name not in outcome.results:
+        pytest.fail(f"the machine did not come to this check:\n{outcome.console[-10000:]}", pytrace=False)
+    if error := outcome.results[name]["error"]:
+        pytest.fail(error, pytrace=False)
+
+
+def test_the_machine_came_to_its_end(outcome: machine.Outcome) -> None:
+    assert outcome.finished, outcome.console
+    assert outcome.results.keys() == CHECKS.keys()
