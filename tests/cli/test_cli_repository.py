@@ -97,6 +97,7 @@ class TestInit:
         expected = {
             "path": str(tmp_path / "repo"),
             "created": True,
+            "upgraded": False,
             "algorithm": "fsverity-sha512-12",
             "verity_required": False,
             "erofs_version": 1,

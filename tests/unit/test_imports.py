@@ -21,7 +21,7 @@ LAYERS = [
     ["erofs"],
     ["repository"],
     ["graph"],
-    ["gc", "fsck", "usage", "transfer"],
+    ["gc", "fsck", "usage", "transfer", "securing"],
     ["mount"],
     ["observe", "protocol", "ext"],
     ["cli"],

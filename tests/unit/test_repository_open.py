@@ -105,14 +105,6 @@ def test_no_repository_says_how_to_make_one(tmp_path: Path, there: str) -> None:
     assert caught.value.hint == f"make one with `cfsctl init {path}`"
 
 
-def test_a_repository_from_before_meta_json(tmp_path: Path) -> None:
-    (tmp_path / "objects").mkdir()
-    for refused in (lambda: Repository.open(tmp_path), lambda: Repository.init(tmp_path, algorithm=SHA256)):
-        with pytest.raises(UnsupportedError, match=r"no meta\.json"):
-            refused()
-    assert os.listdir(tmp_path) == ["objects"]
-
-
 def test_what_the_caller_insists_on(path: Path) -> None:
     with pytest.raises(FormatError, match="uses sha256, not sha512"):
         Repository.open(path, algorithm=SHA512)

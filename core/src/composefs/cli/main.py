@@ -53,6 +53,7 @@ COMMANDS = (
     Entry("transaction", f"{_MODULES}.transaction", "Keep garbage collection away until killed."),
     Entry("du", f"{_MODULES}.du", "Show how much each ref holds."),
     Entry("fsck", f"{_MODULES}.fsck", "Check the repository, and repair it."),
+    Entry("verity", f"{_MODULES}.verity", "Make the repository demand fs-verity."),
     Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
     Entry("ext", f"{_MODULES}.ext", "Show the installed extensions."),
     Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),
@@ -127,7 +128,7 @@ class Root(LazyGroup):
     help="Make images in this EROFS format, whatever the repository's default.",
 )
 @click.option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")
-@click.option("--no-upgrade", is_flag=True, help="Leave an old repository as it is (accepted; it always is).")
+@click.option("--no-upgrade", is_flag=True, help="Write no meta.json where there is none (only init --ensure does).")
 @click.option("--no-repo", is_flag=True, help="Use no repository (compute-id, compute-karg, create-dumpfile).")
 @click.option("--insecure", is_flag=True, hidden=True)
 @click.option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")

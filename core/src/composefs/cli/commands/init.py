@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import click
@@ -10,7 +11,7 @@ from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION, EROFS_VERSIONS, Settings, pass_settings
 from composefs.digest import algorithm_named
-from composefs.errors import UsageError
+from composefs.errors import NotFoundError, UsageError
 
 __all__ = ["command"]
 
@@ -32,6 +33,12 @@ __all__ = ["command"]
     type=click.Choice([str(version) for version in EROFS_VERSIONS]),
     help=f"EROFS format of the repository's images.  [default: {DEFAULT_EROFS_VERSION}]",
 )
+@click.option(
+    "--ensure", is_flag=True, help="Write the meta.json that a repository from before composefs-rs 0.7 lacks."
+)
+@click.option(
+    "--reset-metadata", is_flag=True, help="Remove the names of all streams and images, and write a new meta.json."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @pass_settings
 def command(
@@ -40,13 +47,17 @@ def command(
     algorithm: str | None,
     insecure: bool,
     erofs_version: str | None,
+    ensure: bool,
+    reset_metadata: bool,
     as_json: bool,
 ) -> None:
     """Create a repository at PATH, or where the global options say.
 
-    Doing it again changes nothing; a repository with other properties than those asked for is an error.
+    Doing it again changes nothing; a repository with other properties than those asked for is an error.  After
+    --reset-metadata, which keeps the objects, garbage collection removes what is not named again.
     """
     from composefs.repository import Repository
+    from composefs.repository.setup import reset
 
     if settings.no_repo:
         raise UsageError("init makes a repository", hint="leave out --no-repo")
@@ -59,18 +70,24 @@ def command(
         )
     where = path or settings.repository_path()
     version = settings.erofs_version if erofs_version is None else int(erofs_version)
-    done = Repository.init(
-        where,
-        algorithm=chosen,
-        erofs_default=DEFAULT_EROFS_VERSION if version is None else version,
-        insecure=insecure or settings.insecure,
-    )
+    insecure = insecure or settings.insecure
+    if ensure and reset_metadata:
+        raise UsageError("--ensure and --reset-metadata exclude each other", hint="give one of them")
+    # --ensure takes the format that is there; without it, the default is as good as asked for.
+    wanted = version if version is not None or ensure else DEFAULT_EROFS_VERSION
+    if reset_metadata:
+        with contextlib.suppress(NotFoundError):
+            reset(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, wait=settings.wait)
+    done = Repository.init(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, upgrade=ensure)
+    if reset_metadata:
+        done = "initialized"
     if as_json:
         with Repository.open(where) as repository:
             print_json(
                 {
                     "path": os.path.abspath(where),
                     "created": done == "initialized",
+                    "upgraded": done == "upgraded",
                     "algorithm": repository.algorithm.meta_name,
                     "verity_required": repository.secure,
                     "erofs_version": repository.meta.erofs_default,
@@ -78,7 +95,9 @@ def command(
             )
     elif done == "already":
         line(f"Repository already initialized at {where}")
+    elif done == "upgraded":
+        line(f"Upgraded legacy repository at {where}")
     else:
         line(f"Initialized composefs repository at {where}")
         line(f"  algorithm: {chosen.meta_name}")
-        line(f"  verity:    {'not required (insecure)' if insecure or settings.insecure else 'required'}")
+        line(f"  verity:    {'not required (insecure)' if insecure else 'required'}")

@@ -1,0 +1,148 @@
+"""meta.json in its place: read, written, and made up for a repository from before there was one.
+
+fs-verity on meta.json is what makes a repository secure, so it is enabled before the file gets its name.  Repositories
+made by composefs-rs before 0.7 have no meta.json: the length of their objects' names tells the algorithm, and their
+images have EROFS format 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from composefs import fsverity
+from composefs.digest import ALGORITHMS, Algorithm, parse_id
+from composefs.errors import FormatError, NotFoundError, from_os_error
+from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
+from composefs.meta import MAX_META_SIZE, Meta
+
+__all__ = ["META", "State", "no_repository", "open_root", "read", "read_legacy", "write"]
+
+META = "meta.json"
+LEGACY_EROFS_FORMAT = 2
+
+_PREFIXES = frozenset(f"{number:02x}" for number in range(256))
+
+
+class State(NamedTuple):
+    """What a repository is: its meta.json or what stands for it, whether it is secure, and whether it has none."""
+
+    meta: Meta
+    secure: bool
+    legacy: bool
+
+
+def open_root(path: Path) -> int:
+    """Open the directory of a repository."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise no_repository(path) from error
+        raise from_os_error(error, f"opening the repository {path}") from error
+
+
+def no_repository(path: Path) -> NotFoundError:
+    """Make the error for a directory that is no repository."""
+    return NotFoundError(
+        f"there is no repository at {path}", subject=str(path), hint=f"make one with `cfsctl init {path}`"
+    )
+
+
+def read(root: int, path: Path) -> State:
+    """Read the repository's state from its directory ``root``; ``path`` is for messages.
+
+    Raises NotFoundError for a directory that is no repository, FormatError and UnsupportedError.
+    """
+    try:
+        fd = open_file(META, root)
+    except FileNotFoundError as error:
+        legacy = read_legacy(root, path)
+        if legacy is None:
+            raise no_repository(path) from error
+        return legacy
+    except OSError as error:
+        raise from_os_error(error, f"opening {path / META}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_META_SIZE:
+            raise FormatError(f"{path / META} is no file of a plausible size", subject=str(path / META))
+        return State(Meta.parse(os.pread(fd, MAX_META_SIZE, 0)), fsverity.measure(fd) is not None, legacy=False)
+    except OSError as error:
+        raise from_os_error(error, f"reading {path / META}") from error
+    finally:
+        os.close(fd)
+
+
+def read_legacy(root: int, path: Path) -> State | None:
+    """Describe what is in ``objects/`` where there is no meta.json; None if that holds no object.
+
+    The first object speaks for all: for the algorithm, and whether they have fs-verity.
+    """
+    try:
+        for prefix, rest in _objects(root):
+            for algorithm in ALGORITHMS.values():
+                if _is_id(prefix + rest, algorithm):
+                    fd = open_file(f"objects/{prefix}/{rest}", root)
+                    try:
+                        secure = fsverity.measure(fd) is not None
+                    finally:
+                        os.close(fd)
+                    return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
+    except OSError as error:
+        raise from_os_error(error, f"looking at the objects of {path}") from error
+    return None
+
+
+def _objects(root: int) -> Iterator[tuple[str, str]]:
+    """Yield (XX, REST) of files in ``objects/``."""
+    try:
+        objects = open_directory("objects", root)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        for prefix in sorted(_PREFIXES.intersection(os.listdir(objects))):
+            fd = open_directory(prefix, objects)
+            try:
+                names = sorted(os.listdir(fd))
+            finally:
+                os.close(fd)
+            yield from ((prefix, name) for name in names)
+    finally:
+        os.close(objects)
+
+
+def _is_id(text: str, algorithm: Algorithm) -> bool:
+    try:
+        parse_id(text, algorithm)
+    except FormatError:
+        return False
+    return True
+
+
+def write(root: int, meta: Meta, *, secure: bool, replace: bool = False) -> bool:
+    """Make the directories and, as the last thing, meta.json; False if there is one and it is not to be replaced.
+
+    Where fs-verity is wanted and cannot be had, nothing is made.  Raises ``OSError`` and UnsupportedError.
+    """
+    with NewFile(root, 0o644) as new:
+        write_all(new.fd, meta.serialize())
+        if secure:
+            new.reopen_read_only()
+            fsverity.enable(new.fd, meta.algorithm)
+        for name in ("objects", "streams", "images"):
+            os.close(open_or_make_directory(name, root))
+        os.fsync(new.fd)
+        if replace:
+            new.replace(root, META)
+        else:
+            try:
+                new.link(root, META)
+            except FileExistsError:
+                return False
+    sync_directory(root)
+    return True

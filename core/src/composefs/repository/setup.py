@@ -1,0 +1,113 @@
+"""Making repositories, bringing old ones up to date, and starting anew with the objects that are there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from composefs.digest import Algorithm
+from composefs.errors import ExistsError, from_os_error
+from composefs.linux.files import remove_tree, sync_directory
+from composefs.linux.locks import lock
+from composefs.meta import Meta
+from composefs.repository import metafile
+
+__all__ = ["init", "reset"]
+
+
+def init(
+    path: str | os.PathLike[str],
+    *,
+    algorithm: Algorithm,
+    erofs_default: int | None = None,
+    erofs_extra: tuple[int, ...] = (),
+    insecure: bool = False,
+    upgrade: bool = False,
+) -> Literal["initialized", "already", "upgraded"]:
+    """Make a repository, with the directories above it, or find that there is one like it already.
+
+    A secure one fails where the file system has no fs-verity (UnsupportedError).  A repository with another algorithm
+    or another default EROFS format (None takes any, and makes 1), or an insecure one where a secure one is asked for,
+    raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        os.makedirs(path, exist_ok=True)
+        root = metafile.open_root(path)
+        try:
+            lock(root, f"the directory {path}", exclusive=False)
+            legacy = None
+            if not os.access(metafile.META, os.F_OK, dir_fd=root):
+                legacy = metafile.read_legacy(root, path)
+                default, secure = (1, not insecure) if legacy is None else (legacy.meta.erofs_default, legacy.secure)
+                if legacy is not None:
+                    _require_upgrade(path, upgrade)
+                    _require_like(path, legacy, algorithm, None, insecure)
+                meta = Meta.new(algorithm, default if erofs_default is None else erofs_default, erofs_extra)
+                if metafile.write(root, meta, secure=secure):
+                    return "initialized" if legacy is None else "upgraded"
+            existing = metafile.read(root, path)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise from_os_error(error, f"making the repository {path}") from error
+    _require_like(path, existing, algorithm, erofs_default, insecure)
+    return "already"
+
+
+def reset(
+    path: str | os.PathLike[str],
+    *,
+    algorithm: Algorithm,
+    erofs_default: int | None = None,
+    insecure: bool = False,
+    wait: float = 0.0,
+) -> None:
+    """Remove all names of streams and images and write a new meta.json; the objects stay.
+
+    meta.json may be damaged.  Raises NotFoundError for a directory that is no repository, ExistsError when the objects
+    have another algorithm, BusyError, and what :func:`init` raises.
+    """
+    path = Path(os.path.abspath(path))
+    root = metafile.open_root(path)
+    try:
+        lock(root, f"the repository {path}", exclusive=True, wait=wait, hint="wait for it with --wait SECONDS")
+        objects = metafile.read_legacy(root, path)
+        if objects is None and not os.access(metafile.META, os.F_OK, dir_fd=root):
+            raise metafile.no_repository(path)
+        if objects is not None and objects.meta.algorithm != algorithm:
+            raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=str(path))
+        # Names first: the old meta.json without any of them is a repository too.
+        for name in ("streams", "images"):
+            with contextlib.suppress(FileNotFoundError):
+                remove_tree(name, root)
+        sync_directory(root)
+        meta = Meta.new(algorithm, 1 if erofs_default is None else erofs_default)
+        metafile.write(root, meta, secure=not insecure, replace=True)
+    except OSError as error:
+        raise from_os_error(error, f"resetting the repository {path}") from error
+    finally:
+        os.close(root)
+
+
+def _require_upgrade(path: Path, upgrade: bool) -> None:
+    if not upgrade:
+        raise ExistsError(
+            f"{path} is a repository without {metafile.META}, from before composefs-rs 0.7",
+            subject=str(path),
+            hint="upgrade it with --ensure",
+        )
+
+
+def _require_like(
+    path: Path, existing: metafile.State, algorithm: Algorithm, erofs_default: int | None, insecure: bool
+) -> None:
+    """Raise ExistsError unless what exists is what was asked for."""
+    if existing.meta.algorithm != algorithm:
+        raise ExistsError(f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=str(path))
+    if erofs_default not in (None, existing.meta.erofs_default):
+        raise ExistsError(f"{path} is a repository with EROFS format {existing.meta.erofs_default}", subject=str(path))
+    if not existing.secure and not insecure:
+        raise ExistsError(f"{path} is an insecure repository", subject=str(path), hint="say --insecure to accept it")

@@ -1,0 +1,83 @@
+"""Turning an insecure repository into a secure one, in place: fs-verity on every object, and last on meta.json.
+
+Until the last step the repository stays what it was, and doing it again goes on where it stopped.  Enabling is the
+check as well: the kernel computes the digest, which must be the object's id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from composefs import fsverity
+from composefs.errors import BusyError, CorruptError, from_os_error
+from composefs.graph import read_stock
+from composefs.linux.files import open_file
+from composefs.repository import Repository
+from composefs.repository.metafile import META
+from composefs.repository.names import object_name
+from composefs.repository.objects import seal
+from composefs.repository.publish import barrier
+
+__all__ = ["enable_verity"]
+
+_LISTED = 20
+
+
+def enable_verity(repository: Repository, report: Callable[[int, int], object] = lambda _done, _total: None) -> int:
+    """Make a repository secure that was opened ``exclusive`` and writable; return how many objects have fs-verity now.
+
+    Raises UnsupportedError where the file system cannot do it, and CorruptError, after all objects were tried, when
+    some are damaged: then the repository stays insecure.
+    """
+    repository.store.require_writable("enabling fs-verity")
+    stock = read_stock(repository)
+    total = len(stock)
+    done = 0
+    damaged: list[str] = []
+    for prefix, rests in stock.files.items():
+        report(done, total)
+        damaged += [prefix + rest for rest in rests if not _enable(repository, prefix + rest)]
+        done += len(rests)
+    report(done, total)
+    if damaged:
+        more = f" and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
+        raise CorruptError(
+            f"the repository stays insecure: damaged are the objects {', '.join(damaged[:_LISTED])}{more}",
+            subject=damaged[0],
+            hint="bring good ones back with `cfsctl fsck --repair --from REPO`",
+        )
+    barrier(repository.store)
+    _secure_meta(repository)
+    return total
+
+
+def _enable(repository: Repository, object_id: str) -> bool:
+    """Enable fs-verity on one object; False if it has another digest than its name says."""
+    try:
+        fd = open_file(object_name(object_id), repository.store.objects)
+    except OSError as error:
+        raise from_os_error(error, f"opening object {object_id}") from error
+    try:
+        measured = fsverity.measure(fd)
+        if measured is None:
+            seal(fd, repository.store)
+            measured = fsverity.measure(fd)
+        if measured is None:
+            raise BusyError(f"object {object_id}: another process has it open for writing", subject=object_id)
+        return measured == (repository.algorithm, bytes.fromhex(object_id))
+    finally:
+        os.close(fd)
+
+
+def _secure_meta(repository: Repository) -> None:
+    try:
+        fd = open_file(META, repository.store.root)
+        try:
+            fsverity.enable(fd, repository.algorithm)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise from_os_error(error, f"enabling fs-verity on {repository.path / META}") from error
+    repository.store.secure = True

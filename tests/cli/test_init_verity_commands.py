@@ -1,0 +1,51 @@
+"""cfsctl init --ensure and --reset-metadata, and verity enable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl
+from support.populated import Populated, populate
+
+SHA256 = ("--algorithm", "fsverity-sha256-12", "--insecure")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Populated:
+    return populate(tmp_path / "repo")
+
+
+def test_ensure(made: Populated, tmp_path: Path) -> None:
+    assert "already initialized" in cfsctl("init", "--ensure", *SHA256, made.path).stdout
+    (made.path / "meta.json").unlink()
+    cfsctl("--repo", made.path, "--no-upgrade", "fsck")
+    assert not (made.path / "meta.json").exists()
+    assert "--ensure" in cfsctl("init", *SHA256, made.path, status=4).stderr
+    assert cfsctl("init", "--ensure", *SHA256, made.path).stdout == f"Upgraded legacy repository at {made.path}\n"
+    assert json.loads((made.path / "meta.json").read_text())["erofs_formats"] == {"default": 2}
+    cfsctl("--repo", made.path, "gc")
+    told = json.loads(cfsctl("init", "--ensure", *SHA256, "--json", tmp_path / "new").stdout)
+    assert (told["created"], told["upgraded"]) == (True, False)
+
+
+def test_reset_metadata(made: Populated, tmp_path: Path) -> None:
+    objects = made.ids()
+    done = cfsctl("init", "--reset-metadata", *SHA256, "--erofs-version", "2", made.path)
+    assert done.stdout.startswith(f"Initialized composefs repository at {made.path}\n")
+    assert cfsctl("--repo", made.path, "images").stdout == "No images found\n"
+    assert made.ids() == objects
+    (tmp_path / "other/images").mkdir(parents=True)
+    (tmp_path / "other/images/cat.jpeg").touch()
+    cfsctl("init", "--reset-metadata", *SHA256, tmp_path / "other")
+    assert (tmp_path / "other/images/cat.jpeg").exists(), "it was no repository"
+    cfsctl("init", "--reset-metadata", "--ensure", *SHA256, made.path, status=2)
+
+
+def test_verity_enable_where_there_is_none(made: Populated) -> None:
+    """In the virtual machine it is done for real."""
+    failed = cfsctl("--repo", made.path, "verity", "enable", status=9)
+    assert "fs-verity" in failed.stderr
+    assert cfsctl("--repo", made.path, "--require-verity", "images", status=9).stdout == ""
