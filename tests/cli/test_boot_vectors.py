@@ -1,0 +1,146 @@
+"""Bootable trees, by the installed cfsctl: the ids that composefs-rs 0.9.0 gave, and its refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import cfsctl, run
+from support.vectors import DATA
+
+TREES: list[dict[str, Any]] = json.loads((DATA / "tree-options.json").read_text())["trees"]
+BOOT: dict[str, Any] = json.loads((DATA / "boot.json").read_text())
+CASES = [row for kind in ("errors", "quirks") for row in BOOT[kind] if "tree" in row.get("sha256-v1", ())]
+LAYOUTS: dict[int, dict[str, Any]] = {row["seed"]: row for row in BOOT["oci"]}
+MODES = {
+    "plain": (),
+    "plain keep-user-xattrs": ("--xattrs", "keep-user-xattrs"),
+    "bootable": ("--bootable",),
+    "bootable keep-user-xattrs": ("--bootable", "--xattrs", "keep-user-xattrs"),
+}
+
+# composefs-rs refuses these when it stores an image, but compute-id accepts them: only an image that will be stored has
+# its boot entries checked, and its policy is not sought through symlinks.
+ONLY_STORED = {
+    "entry-kernel-missing",
+    "entry-kernel-relative-to-boot",
+    "entry-directory",
+    "entry-not-utf8",
+    "uki-symlink",
+    "kernel-name-not-utf8",
+    "policy-config-symlink",
+    "policy-directory-symlink",
+}
+# These are refused as layers; the tree that the layers stand for is fine.
+ONLY_LAYERS = {"whiteout-missing-parent", "opaque-missing-directory"}
+
+pytestmark = pytest.mark.root
+
+
+def make(dest: Path, seed: int, *options: str) -> Path:
+    subprocess.run([sys.executable, DATA / "make_boot_layout.py", str(seed), dest, "--tree", *options], check=True)
+    return dest
+
+
+def formats(row: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], dict[str, str]]]:
+    for key, recorded in row.items():
+        if key.startswith("sha") and "extra" not in key:
+            algorithm, version = key.split("-v")
+            yield key, ("--no-repo", "--hash", algorithm, "--erofs-version", version), recorded
+
+
+@pytest.mark.parametrize("row", TREES, ids=lambda row: str(row["seed"]))
+def test_every_option(tmp_path: Path, row: dict[str, Any]) -> None:
+    tree = make(tmp_path / "tree", row["seed"])
+    rows = 0
+    for key, options, recorded in formats(row):
+        for command, answer in recorded.items():
+            words = command.split()
+            insecure = [word for word in words if word == "--insecure"]
+            done = cfsctl(*options, *insecure, *[word for word in words if word != "--insecure"], tree)
+            assert done.stdout == answer + "\n", (key, command)
+            rows += 1
+    assert rows >= 30
+
+
+@pytest.mark.parametrize("seed", LAYOUTS)
+def test_ids_and_dumps_of_all_seeds(tmp_path: Path, seed: int) -> None:
+    tree = make(tmp_path / "tree", seed)
+    for key, options, recorded in formats(LAYOUTS[seed]):
+        for mode, flags in MODES.items():
+            assert cfsctl(*options, "compute-id", *flags, tree).stdout == recorded[mode] + "\n", (key, mode)
+    for key in ("sha256-v1", "sha512-v1"):
+        for mode, digest in LAYOUTS[seed].get(key, {}).get("dump sha256", {}).items():
+            options = ("--no-repo", "--hash", key.split("-")[0])
+            text = run_bytes(*options, "create-dumpfile", *MODES[mode], tree)
+            assert hashlib.sha256(text).hexdigest() == digest, (key, mode)
+
+
+def run_bytes(*arguments: str | Path) -> bytes:
+    return cfsctl(*arguments).stdout.encode("utf-8", "surrogateescape")
+
+
+def test_the_recorded_dump(tmp_path: Path) -> None:
+    tree = make(tmp_path / "tree", 3)
+    options = ("--no-repo", "--hash", "sha256")
+    done = cfsctl(*options, "create-dumpfile", "--bootable", "--xattrs", "keep-user-xattrs", tree)
+    assert done.stdout.splitlines() == BOOT["dump of seed 3, sha256, bootable keep-user-xattrs"]
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_create_image_gives_the_same_ids(tmp_path: Path, seed: int) -> None:
+    tree = make(tmp_path / "tree", seed)
+    repository = tmp_path / "repository"
+    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", repository)
+    for mode, flags in MODES.items():
+        for _ in range(2):
+            done = cfsctl("--repo", repository, "create-image", *flags, tree, "boot/image")
+            assert done.stdout == f"sha256:{LAYOUTS[seed]['sha256-v1'][mode]}\n", mode
+
+
+@pytest.mark.parametrize("row", CASES, ids=lambda row: row["case"])
+def test_odd_trees(tmp_path: Path, row: dict[str, Any]) -> None:
+    case = row["case"]
+    tree = make(tmp_path / "tree", 0, f"--case={case}")
+    for _, options, recorded in formats(row):
+        for name in ("tree", "tree --bootable"):
+            answer = recorded[name]
+            done = cfsctl(*options, "compute-id", *name.split()[1:], tree, status=None)
+            if answer.startswith("refused"):
+                assert (done.returncode, done.stdout) == (5, ""), done
+                assert done.stderr.startswith("cfsctl: ")
+            else:
+                assert (done.returncode, done.stdout) == (0, answer + "\n"), done
+
+    repository = tmp_path / "repository"
+    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", repository)
+    done = cfsctl("--repo", repository, "create-image", "--bootable", tree, "name", status=None)
+    tree_refused = row["sha256-v1"]["tree --bootable"].startswith("refused")
+    assert (row["rs"] != "accepted") == (tree_refused or case in ONLY_STORED | ONLY_LAYERS)
+    if tree_refused or case in ONLY_STORED:
+        assert done.returncode in (3, 5)
+        assert "internal" not in done.stderr
+        assert not (repository / "images").exists() or not list((repository / "images").rglob("*"))
+    else:
+        assert done.stdout == f"sha256:{row['sha256-v1']['tree --bootable']}\n"
+
+
+def test_the_compared_ids_are_those_of_different_trees(tmp_path: Path) -> None:
+    """The test of tests: the rows above would notice a label."""
+    tree = make(tmp_path / "tree", 1)
+    options = ("--no-repo", "--hash", "sha256")
+    before = cfsctl(*options, "compute-id", "--bootable", tree).stdout
+    contexts = tree / "etc/selinux/targeted/contexts/files/file_contexts.local"
+    mtime = contexts.stat().st_mtime_ns
+    contexts.write_text(contexts.read_text() + "/usr/bin/tool0 -- a:b:c\n")
+    run("touch", "-d", f"@{mtime // 10**9}.{mtime % 10**9:09}", contexts)
+    assert cfsctl(*options, "compute-id", "--bootable", tree).stdout != before
+    dump = cfsctl(*options, "create-dumpfile", "--bootable", tree).stdout
+    assert "security.selinux=a:b:c" in dump
