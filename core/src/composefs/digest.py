@@ -8,7 +8,7 @@ hash and the base-2 logarithm of the block size; composefs uses 4 KiB blocks onl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from composefs.errors import FormatError
 
@@ -18,8 +18,7 @@ LOG2_BLOCK_SIZE = 12
 BLOCK_SIZE = 1 << LOG2_BLOCK_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """A hash that fs-verity supports.  ``number`` is the kernel's FS_VERITY_HASH_ALG_*, ``size`` in bytes."""
 
     name: str

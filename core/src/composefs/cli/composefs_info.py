@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
-    from composefs.tree import Node, Tree
+    from composefs.tree import Tree
 
 __all__ = ["main"]
 
@@ -104,20 +104,16 @@ def _ls(arguments: argparse.Namespace) -> None:
     from composefs.tree import walk
 
     for tree in _trees(arguments):
-        # Spaces of a path stay as they are, those of what comes behind it do not.
-        lines = [b" ".join(map(escape, path.split(b" "))) + _behind(node) + b"\n" for path, _, _, node in walk(tree)]
+        lines = []
+        for path, _, _, node in walk(tree):
+            # The spaces of a path stay as they are, those of what comes behind it do not.
+            line = escape(path) if b" " not in path else b" ".join(map(escape, path.split(b" ")))
+            if node.children is not None:
+                line += b"/\t"
+            elif node.payload is not None:
+                line += (b"\t-> " if stat.S_ISLNK(node.mode) else b"\t@ ") + escape(node.payload)
+            lines.append(line + b"\n")
         sys.stdout.buffer.writelines(lines)
-
-
-def _behind(node: Node) -> bytes:
-    """Return what the list shows behind a path."""
-    from composefs.dumpfile.escape import escape
-
-    if node.children is not None:
-        return b"/\t"
-    if node.payload is None:
-        return b""
-    return (b"\t-> " if stat.S_ISLNK(node.mode) else b"\t@ ") + escape(node.payload)
 
 
 def _dump(arguments: argparse.Namespace) -> None:

@@ -208,6 +208,11 @@ class Image:
         """Return the data of an inode, of at most ``limit`` bytes."""
         if inode.size > limit:
             malformed(f"{inode.size} bytes inside of the image, more than {limit}", inode.offset)
+        if inode.layout == FLAT_INLINE and inode.size < BLOCK:  # Nearly all of them: a fifth of the time of `pieces`.
+            start = inode.attributes + inode.attributes_size
+            content = self.data[start : start + inode.size]
+            if len(content) == inode.size:
+                return content
         return b"".join([self.data[start : start + length] for start, length in self.pieces(inode)])
 
     def blocks(self, inode: Inode) -> list[tuple[int, int]]:
