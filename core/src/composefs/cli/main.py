@@ -9,12 +9,11 @@ composefs.errors; -v adds the causes, -vv the traceback.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -47,6 +46,7 @@ COMMANDS = (
     Entry("diff", f"{_MODULES}.diff", "Show what differs between two images."),
     Entry("cat", f"{_MODULES}.cat", "Write a stream to standard output."),
     Entry("mount", f"{_MODULES}.mount", "Mount an image."),
+    Entry("umount", f"{_MODULES}.umount", "Unmount an image."),
     Entry("gc", f"{_MODULES}.gc", "Remove what no ref keeps."),
     Entry("import-image", f"{_MODULES}.import_image", "Store an EROFS image as it is."),
     Entry("copy", f"{_MODULES}.copy", "Bring streams and images over from another repository."),
@@ -169,7 +169,15 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
-def main() -> int:
+def main() -> NoReturn:
+    """Run cfsctl with the process's arguments and exit."""
+    status = run()
+    settle()
+    # Taking the interpreter down in order costs 8 ms of the 60 that `cfsctl --help` takes, and nothing is left to do.
+    os._exit(status)
+
+
+def run() -> int:
     """Run cfsctl with the process's arguments and return the exit status."""
     if COMPLETE_VARIABLE in os.environ:
         from click.shell_completion import shell_complete
@@ -183,8 +191,6 @@ def main() -> int:
     try:
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
             root.invoke(context)
-        # The interpreter's last act would be to search a whole tree for garbage: 50 ms for 40,000 files.
-        gc.freeze()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except BrokenPipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from composefs.digest import SHA512, Algorithm
 from composefs.errors import MissingObjectError, PermissionDeniedError, UsageError
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
-from composefs.ext.manifest import Command, Encoding, Manifest
+from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
+from composefs.ext.options import RunOptions
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import check_id, string
@@ -21,7 +22,7 @@ from composefs.protocol.wire import JSONValue, Message
 if TYPE_CHECKING:
     from composefs.repository import Repository
 
-__all__ = ["Context", "RunOptions", "typed_values"]
+__all__ = ["Context"]
 
 _LISTED = 20
 """How many missing objects an error names."""
@@ -30,23 +31,6 @@ _REMEMBERED = 1_000_000
 """Ids put in this run that are remembered; beyond it they are looked up again, so that memory stays bounded."""
 
 _DEFAULT_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
-
-    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
-    extension from writing anywhere but to staging, its cache and typed paths, where the kernel can (Landlock).
-    """
-
-    verbosity: int = 0
-    json: bool = False
-    color: bool = False
-    strict: bool = False
-    erofs_default: int | None = None
-    erofs_extra: tuple[int, ...] | None = None
-    confine: bool = True
 
 
 @dataclass(slots=True)
@@ -187,13 +171,3 @@ class Context:
         if type(value) is not int or value not in (0, 1, 2):
             raise UsageError("format is not 0, 1 or 2")
         return value
-
-
-def typed_values(command: Command, arguments: Mapping[str, JSONValue], *kinds: str) -> set[str]:
-    """The values that the user gave a command for its arguments of these kinds."""
-    values: set[str] = set()
-    for argument in command.arguments:
-        if argument.kind in kinds:
-            value = arguments.get(argument.name)
-            values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
-    return values

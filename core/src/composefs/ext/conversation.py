@@ -11,7 +11,6 @@ import select
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from composefs.errors import (
@@ -26,6 +25,7 @@ from composefs.errors import (
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
 from composefs.ext.interrupts import Interrupts
+from composefs.ext.options import Timeouts
 from composefs.ext.process import Process
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
@@ -34,20 +34,11 @@ from composefs.protocol.wire import JSONValue, Message
 if TYPE_CHECKING:
     from composefs.ext.calls import Call
 
-__all__ = ["Conversation", "Gone", "Timeouts"]
+__all__ = ["Conversation", "Gone"]
 
 _INITIALIZE = 1
 _RUN = 2
 _STAGING_CHECK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: to answer ``initialize``; from cancel or end of input to SIGTERM; from there to SIGKILL."""
-
-    initialize: float = 10.0
-    terminate: float = 5.0
-    kill: float = 2.0
 
 
 class Gone(Exception):  # noqa: N818  # no error by itself: what it means depends on how the process ended

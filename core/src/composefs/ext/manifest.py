@@ -9,7 +9,7 @@ dataclass takes 0.8 ms, and this module is on the way of every ``cfsctl --help``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from composefs.errors import FormatError, NotFoundError
@@ -26,6 +26,7 @@ __all__ = [
     "Manifest",
     "RefDirectory",
     "parse_manifest",
+    "typed_values",
 ]
 
 MAX_MANIFEST = 1 << 20
@@ -209,6 +210,16 @@ class _Reader:
     def objects(self, key: str, parse: Callable[[_Reader], T]) -> tuple[T, ...]:
         place = f"{self._where}.{key}" if self._where else key
         return tuple(parse(_Reader(item, f"{place}[{i}]")) for i, item in enumerate(self.items(key, dict)))
+
+
+def typed_values(command: Command, arguments: Mapping[str, JSONValue], *kinds: str) -> set[str]:
+    """The values that the user gave a command for its arguments of these kinds."""
+    values: set[str] = set()
+    for argument in command.arguments:
+        if argument.kind in kinds:
+            value = arguments.get(argument.name)
+            values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+    return values
 
 
 def parse_manifest(data: bytes, name: str) -> Manifest:

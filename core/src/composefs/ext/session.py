@@ -26,22 +26,21 @@ from composefs.errors import (
     ProtocolError,
     UsageError,
 )
-from composefs.ext.channel import Channel
-from composefs.ext.context import Context, RunOptions, typed_values
-from composefs.ext.conversation import Conversation, Gone, Timeouts
 from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
 from composefs.ext.interrupts import Interrupts
-from composefs.ext.manifest import Command
+from composefs.ext.manifest import Command, typed_values
+from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.limits import Limits
-from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository.staging import Staging
 
 if TYPE_CHECKING:
+    from composefs.ext.channel import Channel
+    from composefs.ext.context import Context
     from composefs.repository import Repository
 
 __all__ = ["RunOptions", "RunResult", "Timeouts", "run_extension"]
@@ -91,7 +90,8 @@ def run_extension(
     with Interrupts() as interrupts, Staging.create(repository) as staging:
         work = str(staging.work)
         cache = _cache(extension, repository, cache_dir)
-        # The extension starts before anything slow is done: its interpreter and ours load in parallel.
+        # The extension starts before anything slow is done: its interpreter and ours load in parallel, for which what
+        # the conversation needs is imported only then.
         process = spawn(
             extension.executable,
             directory=work,
@@ -103,6 +103,11 @@ def run_extension(
         outcome: Message | ComposefsError | None = None
         ended: Ended | None = None
         try:
+            from composefs.ext.channel import Channel
+            from composefs.ext.context import Context
+            from composefs.ext.conversation import Conversation, Gone
+            from composefs.protocol.staged import StagedFiles
+
             context = Context(
                 manifest=extension.manifest,
                 command=described,

@@ -1,0 +1,33 @@
+"""How a command of an extension is to be run: what the user asked for, and how long the host is patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RunOptions", "Timeouts"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
+
+    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
+    extension from writing anywhere but to staging, its cache and typed paths, where the kernel can (Landlock).
+    """
+
+    verbosity: int = 0
+    json: bool = False
+    color: bool = False
+    strict: bool = False
+    erofs_default: int | None = None
+    erofs_extra: tuple[int, ...] | None = None
+    confine: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to answer ``initialize``; from cancel or end of input to SIGTERM; from there to SIGKILL."""
+
+    initialize: float = 10.0
+    terminate: float = 5.0
+    kill: float = 2.0
