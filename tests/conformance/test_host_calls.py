@@ -18,6 +18,7 @@ from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from composefs.repository import Repository
 from support.hosting import Host
+from support.populated import populate
 
 KIND = "0123456789abcdef"
 HELLO = digest_bytes(b"hello", SHA256).hex()
@@ -630,18 +631,75 @@ def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch
     assert kind_of(refused) == "permission"
 
 
+def test_checking_the_repository(host: Host) -> None:
+    """P-15."""
+    _, stream = host.do(["write", "data", "x" * 100], put("data"), call("stream.put", content_type=KIND))
+    host.do(
+        call("publish", streams=[{"name": "bad-1", "id": stream["id"]}], refs=[{"name": "bad/x", "target": "bad-1"}])
+    )
+    whole, some, light = host.do(
+        call("repo.fsck"), call("repo.fsck", streams=["bad-1"]), call("repo.fsck", metadata_only=True)
+    )
+    assert (whole["ok"], whole["objects_checked"], whole["streams_checked"]) == (True, 2, 1)
+    assert (some["ok"], some["objects_checked"], some["errors"]) == (True, 1, [])
+    assert light["objects_checked"] == 0
+    damaged = host.path / "objects" / stream["id"][:2] / stream["id"][2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+    damaged_answer, into, lines, unknown, wrong = host.do(
+        call("repo.fsck"),
+        call("repo.fsck", errors_into="errors"),
+        ["read", "errors"],
+        call("repo.fsck", streams=["bad-2"]),
+        call("repo.fsck", streams=[7]),
+        strict=False,
+    )
+    assert not damaged_answer["ok"]
+    assert damaged_answer["affected"] == {"streams": ["bad-1"], "images": [], "refs": ["streams/refs/bad/x"]}
+    assert "errors" not in into
+    assert lines.count("\n") == len(damaged_answer["errors"]) == 2
+    assert (kind_of(unknown), kind_of(wrong)) == ("not_found", "usage")
+
+
+def test_copying_from_another_repository(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-24, P-27."""
+    other = populate(tmp_path / "other")
+    path = str(other.path)
+    steps = [
+        call("repo.copy", streams=["top"], images=["os/1"], **{"from": path}),
+        call("repo.copy", streams=["none"], **{"from": path}),
+        call("repo.copy", streams=["os/1"], **{"from": path}),
+        call("repo.copy", streams=["top"], **{"from": "/srv/other"}),
+        call("repo.copy", streams=["top"]),
+        call("object.has", ids=sorted(other.live)),
+        call("publish", streams=[{"name": "bad-1", "id": other.top}], images=[{"id": other.inner}]),
+    ]
+    copied, none, no_stream, untyped, missing, has, published = host.do(*steps, arguments={"path": path}, strict=False)
+    ids = {"from_id": other.top, "id": other.top}
+    assert {"name": "top", **ids} in copied["streams"]
+    assert {"from_id": other.layer, "id": other.layer} in copied["streams"]
+    assert {row["id"] for row in copied["images"]} == {other.inner, other.alone}
+    assert (copied["objects"], copied["present"]) == (9, 0)
+    assert [kind_of(each) for each in (none, no_stream, untyped, missing)] == [
+        "not_found",
+        "not_found",
+        "permission",
+        "usage",
+    ]
+    assert has == {"present": [True] * 9}
+    assert published["streams"][0]["id"] == other.top
+
+
 def test_unknown_calls_and_fields(host: Host) -> None:
     """P-9."""
-    unknown, stray, fsck, wrong = host.do(
+    unknown, stray, wrong = host.do(
         call("telepathy", mind="open"),
         call("object.has", ids=[], stray={"deep": [1]}),
-        call("repo.fsck"),
         ["call", "object.has", [1]],
         strict=False,
     )
     assert (unknown["code"], kind_of(unknown)) == (-32601, "unsupported")
     assert stray == {"present": []}
-    assert kind_of(fsck) == "unsupported"
     assert (wrong["code"], kind_of(wrong)) == (-32602, "usage")
 
 

@@ -14,11 +14,12 @@ from composefs.ext.calls import CALLS
 from composefs.ext.session import RunOptions
 from composefs.repository import Repository
 from support.hosting import Host
+from support.populated import populate
 
 ROOT = Path(__file__).parents[2]
 
 EXTENSION = '''#!PYTHON
-"""An extension that makes every call of the SDK that needs no terminal, mount or second repository."""
+"""An extension that makes every call of the SDK that needs no terminal or mount."""
 from composefs_ext import main
 from composefs_ext.errors import ExistsError
 
@@ -71,6 +72,14 @@ def handler(request, core):
     assert [row["name"] for row in core.stream_list("every-").result()] == ["every-1"]
     assert core.ref_get("every/latest").result()["id"] == stream
     assert len(core.ref_list("every/").result()) == 1
+    assert core.repo_fsck(["every-1"]).result()["ok"]
+    assert core.repo_fsck(metadata_only=True).result()["errors"] == []
+    assert core.repo_fsck([]).result()["streams_checked"] == 0
+    source = request.arguments.get("source")
+    if source is not None:
+        copied = core.repo_copy(source, streams=["top"], images=["os/1"]).result()
+        assert {"top"} == {row["name"] for row in copied["streams"] if "name" in row}
+        assert len(copied["images"]) == 2
     core.log("info", "done")
     core.output("every-1\\n")
     return {"stream": stream}
@@ -85,14 +94,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     source = tmp_path / "source"
     source.mkdir()
     (source / "every").write_text(EXTENSION.replace("PYTHON", sys.executable))
-    count = {"name": "count", "kind": "int", "default": 3}
+    arguments = [{"name": "count", "kind": "int", "default": 3}, {"name": "source", "kind": "path-read"}]
     manifest = {
         "name": "every",
         "summary": "Every call",
         "version": "1",
         "protocol": [1],
         "commands": [
-            {"name": [name], "summary": name, "repository": "write", "arguments": [count]}
+            {"name": [name], "summary": name, "repository": "write", "arguments": arguments}
             for name in ("all", "missing", "conflict")
         ],
     }
@@ -101,8 +110,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.mark.parametrize("count", [3, 1500])
-def test_every_call_of_the_sdk(host: Host, count: int) -> None:
-    result = host.run("all", {"count": count}, options=RunOptions(strict=True))
+def test_every_call_of_the_sdk(host: Host, tmp_path: Path, count: int) -> None:
+    source = str(populate(tmp_path / "other").path)
+    result = host.run("all", {"count": count, "source": source}, options=RunOptions(strict=True))
     assert b"".join(host.recorder.outputs) == b"every-1\n"
     assert host.recorder.events
     with Repository.open(host.path) as repository:

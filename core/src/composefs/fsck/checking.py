@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from composefs.errors import ComposefsError, FormatError
+from composefs.errors import ComposefsError, FormatError, NotFoundError
 from composefs.fsck.damage import find_affected
 from composefs.fsck.hashing import check_objects
 from composefs.fsck.report import Report
-from composefs.graph import Graph, Problem, Start, read_names, read_stock
+from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
 from composefs.graph.links import unreadable
 from composefs.repository import Repository
 
@@ -20,16 +20,23 @@ def silent(_done: int, _total: int) -> None:
 
 
 def check(
-    repository: Repository, *, metadata_only: bool = False, report: Callable[[int, int], object] = silent
+    repository: Repository,
+    *,
+    metadata_only: bool = False,
+    streams: Collection[str] | None = None,
+    report: Callable[[int, int], object] = silent,
 ) -> Report:
     """Check a repository; ``metadata_only`` leaves out the content of objects, but for streams and images.
 
+    With ``streams``, names of some, only these are checked and what they need; NotFoundError when one is not there.
     ``report`` is told how many objects are done, and of how many.  Whoever changes the repository meanwhile must leave
     it whole: the lists of names is read before that of the objects, so that what is published in between is not missed.
     """
     found = Report()
     names = read_names(repository)
     stock = read_stock(repository)
+    if streams is not None:
+        _restrict(repository, names, stock, streams)
     for problem in (*stock.problems, *names.problems):
         found.add(problem)
     if not metadata_only:
@@ -48,6 +55,24 @@ def check(
     if found.bad:
         find_affected(repository, names, found)
     return found
+
+
+def _restrict(repository: Repository, names: Names, stock: Stock, streams: Collection[str]) -> None:
+    """Leave in names and stock only the streams, and what can be seen to be needed by them."""
+    for name in streams:
+        if name not in names.streams:
+            raise NotFoundError(f"there is no stream {name!r}", subject=name)
+    names.problems.clear()
+    names.images.clear()
+    names.image_refs.clear()
+    names.streams = {name: names.streams[name] for name in dict.fromkeys(streams)}
+    names.stream_refs = {path: name for path, name in names.stream_refs.items() if name in names.streams}
+    starts = [Start(each, "stream", name) for name, each in names.streams.items()]
+    reached = Graph(repository).reach(starts, [])
+    stock.problems.clear()
+    stock.files = {
+        prefix: [rest for rest in rests if prefix + rest in reached] for prefix, rests in stock.files.items()
+    }
 
 
 class _Contents:

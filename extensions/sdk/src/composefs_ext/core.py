@@ -309,6 +309,35 @@ class Core(Connection):
         try:
             self.notify("output", {"text": text})
         except TooLargeError:
+    # The repository
+
+    def repo_fsck(
+        self, streams: Sequence[str] | None = None, *, metadata_only: bool = False
+    ) -> Pending[dict[str, Any]]:
+        """Check these streams with all that they need, or everything; returns what ``cfsctl fsck --json`` prints."""
+        params, staged = self._lists(streams=streams or ())
+        if streams is not None and not streams:
+            params["streams"] = []  # none, which is not all
+        params["metadata_only"] = metadata_only
+        errors = self._listed("errors", params)
+        return self.send("repo.fsck", params, decode=lambda answer: {**answer, "errors": errors(answer)}, staged=staged)
+
+    def repo_copy(
+        self, source: str, *, streams: Sequence[str] = (), images: Sequence[str] = ()
+    ) -> Pending[dict[str, Any]]:
+        """Copy streams and images of the repository ``source``, with all that they name; publish names them.
+
+        ``streams`` and ``images`` of the result are rows with the ids there and here, and a stream's name there.
+        """
+        params, staged = self._lists(streams=streams, images=images)
+        params["from"] = source
+        lists = {key: self._listed(key, params) for key in ("streams", "images")}
+
+        def decode(answer: dict[str, Any]) -> dict[str, Any]:
+            return {**answer, **{key: read(answer) for key, read in lists.items()}}
+
+        return self.send("repo.copy", params, decode=decode, staged=staged)
+
             self.output_file(self.staging.write(text.encode("utf-8", "surrogateescape"), "output"))
 
     def output_file(self, name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError
-from composefs.ext.calls import events, images, objects, publish, refs, streams
+from composefs.ext.calls import events, images, objects, publish, refs, repo, streams
 from composefs.ext.context import Context
 from composefs.protocol.wire import Message
 
@@ -49,6 +49,8 @@ CALLS: dict[str, Call] = {
     "publish": Call(publish.publish, "write", stores=True),
     "ref.get": Call(refs.get, "source"),
     "ref.list": Call(refs.list_refs, "source"),
+    "repo.fsck": Call(repo.fsck, "read"),
+    "repo.copy": Call(repo.copy, "write", stores=True),
     "progress": Call(events.progress, notification=True),
     "log": Call(events.log, notification=True),
     "output": Call(events.output, notification=True),

@@ -1,0 +1,83 @@
+"""repo.fsck and repo.copy: checking streams with all that they need, and bringing them over from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from composefs.errors import CancelledError, NotFoundError, UsageError
+from composefs.ext.context import Context
+from composefs.protocol.lists import give_list, take_list
+from composefs.protocol.params import boolean
+from composefs.protocol.wire import JSONValue, Message
+
+if TYPE_CHECKING:
+    from composefs.graph import Names, Start
+
+__all__ = ["copy", "fsck"]
+
+
+def fsck(context: Context, params: Message) -> Message:
+    """Check the repository, or some of its streams."""
+    from composefs.fsck import check
+
+    streams = None
+    if "streams" in params or "streams_file" in params:
+        streams = _names(context, params, "streams")
+    metadata_only = boolean(params, "metadata_only")
+    found = check(context.repo, metadata_only=metadata_only, streams=streams, report=_watch(context))
+    answer = cast("Message", found.as_json())
+    give_list(
+        params, "errors", iter(cast("list[JSONValue]", answer.pop("errors"))), answer, context.staged, context.limits
+    )
+    return answer
+
+
+def copy(context: Context, params: Message) -> Message:
+    """Copy streams and images of another repository, with all that they name; nothing gets a name."""
+    from composefs.graph import read_names
+    from composefs.transfer import copy as copy_all
+
+    if params.get("from") is None:
+        raise UsageError("from is missing")
+    source = context.source(params)
+    known = read_names(source)
+    starts = [_start(known, name, kind) for kind in ("stream", "image") for name in _names(context, params, f"{kind}s")]
+    copied = copy_all(source, context.repo, starts, known, report=_watch(context))
+    streams: list[JSONValue] = [
+        {"from_id": each.id, "id": each.id} | ({} if each.name is None else {"name": each.name})
+        for each in copied.streams
+    ]
+    images: list[JSONValue] = [{"from_id": each.id, "id": each.id} for each in copied.images]
+    answer: Message = {"objects": copied.objects, "size": copied.size, "present": copied.present}
+    give_list(params, "streams", iter(streams), answer, context.staged, context.limits)
+    give_list(params, "images", iter(images), answer, context.staged, context.limits)
+    return answer
+
+
+def _start(known: Names, name: str, kind: str) -> Start:
+    found = known.find(name)
+    if found.kind != kind:
+        raise NotFoundError(f"there is no {kind} {name!r}", subject=name)
+    from composefs.graph import Start
+
+    return Start(found.id, found.kind, name)
+
+
+def _names(context: Context, params: Message, key: str) -> list[str]:
+    def check(block: list[JSONValue]) -> None:
+        for value in block:
+            if type(value) is not str:
+                raise UsageError(f"{key} has an element that is not a string")
+
+    return cast("list[str]", take_list(params, key, check, context.staged, context.limits))
+
+
+def _watch(context: Context) -> Callable[[int, int], None]:
+    """Return a callback that ends the work when the user interrupts it."""
+
+    def watch(_done: int, _total: int) -> None:
+        if context.interrupted():
+            raise CancelledError("interrupted")
+
+    return watch
