@@ -45,6 +45,10 @@ def handler(request, core):
     dump = core.staging.write(("\\n".join(lines) + "\\n").encode(), "dump")
     image = core.image_put(dump).result()["id"]
     assert core.image_digest(dump).result()["id"] == image
+    keep = {"xattrs": "keep-user-xattrs"}  # there are none
+    assert core.image_put(dump, transforms=keep).result() == core.image_digest(dump, transforms=keep).result()
+    assert core.image_put(dump, transforms=keep, expect=image).result()["id"] == image
+    assert core.image_dump(dump, "transformed", transforms=keep).result() == core.image_dump(dump, "whole").result()
     assert core.image_dump(dump, "canonical").result() > 0
     assert core.image_dump(None, "of-image", id=image).result() == core.image_dump(dump, "again").result()
     assert core.image_dump(None, "part", id=image, paths=[b"/f00000"] * (count + 1)).result() > 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Stored,
         StoredRow,
         StreamName,
+        Transforms,
     )
 
 __all__ = ["PROTOCOL_VERSION", "Core", "Repository", "Stream"]
@@ -224,14 +225,27 @@ class Core(Connection):
 
     # Images
 
-    def image_put(self, dump: str, *, erofs_format: int | None = None, expect: str | None = None) -> Pending[Stored]:
-        """Make an image of the staged dumpfile and store it, without a name; its objects must be in the repository."""
-        params = _without_none({"dump": dump, "format": erofs_format, "expect": expect})
+    def image_put(
+        self,
+        dump: str,
+        *,
+        erofs_format: int | None = None,
+        expect: str | None = None,
+        transforms: Transforms | None = None,
+    ) -> Pending[Stored]:
+        """Make an image of the staged dumpfile and store it, without a name; its objects must be in the repository.
+
+        ``transforms`` are done to the tree first.
+        """
+        params = _without_none({"dump": dump, "format": erofs_format, "expect": expect, "transforms": transforms})
         return self.send("image.put", params, decode=_stored)
 
-    def image_digest(self, dump: str, *, erofs_format: int | None = None) -> Pending[Stored]:
+    def image_digest(
+        self, dump: str, *, erofs_format: int | None = None, transforms: Transforms | None = None
+    ) -> Pending[Stored]:
         """Tell what ``image_put`` would return, and store nothing."""
-        return self.send("image.digest", _without_none({"dump": dump, "format": erofs_format}), decode=_stored)
+        params = _without_none({"dump": dump, "format": erofs_format, "transforms": transforms})
+        return self.send("image.digest", params, decode=_stored)
 
     def image_dump(
         self,
@@ -241,15 +255,18 @@ class Core(Connection):
         name: str | None = None,
         id: str | None = None,
         paths: Sequence[bytes] = (),
+        transforms: Transforms | None = None,
     ) -> Pending[int]:
         """Write the canonical text of a staged dumpfile, or else of an image, to the new staged file ``into``.
+
+        ``transforms`` are done to a dumpfile's tree first.
 
         ``paths``, raw and absolute, are what to write, each with all that is below it; none: everything.
         """
         from composefs_ext.dump import escape
 
         params, staged = self._lists(paths=[escape(path).decode("ascii") for path in paths])
-        params |= _without_none({"dump": dump, "name": name, "id": id, "into": into})
+        params |= _without_none({"dump": dump, "name": name, "id": id, "into": into, "transforms": transforms})
         return self.send("image.dump", params, decode=lambda answer: answer["size"], staged=staged)
 
     def image_objects(self, *, name: str | None = None, id: str | None = None) -> Pending[list[str]]:
@@ -292,23 +309,6 @@ class Core(Connection):
         params = _without_none({"prefix": prefix, "from": source})
         return self.send("ref.list", params, decode=self._listed("refs", params))
 
-    # What the user sees
-
-    def progress(self, label: str, *, total: int | None = None, unit: str = "items") -> Progress:
-        """Start a line of progress; ``unit`` is ``bytes`` or ``items``."""
-        interval = 1 / self.limits.get("progress_per_second", _PROGRESS_PER_SECOND)
-        return Progress(self.notify, label, total=total, unit=unit, interval=interval)
-
-    def log(self, level: str, message: str) -> None:
-        """Tell the user something: level ``debug`` (sent only where wanted), ``info``, ``warning`` or ``error``."""
-        if level != "debug" or self.debug:
-            self.notify("log", {"level": level, "message": message[: LINE_LIMIT // 16]})
-
-    def output(self, text: str) -> None:
-        """Print to the user's standard output.  With --json the core drops it and prints the run's result instead."""
-        try:
-            self.notify("output", {"text": text})
-        except TooLargeError:
     # The repository
 
     def repo_fsck(
@@ -338,6 +338,23 @@ class Core(Connection):
 
         return self.send("repo.copy", params, decode=decode, staged=staged)
 
+    # What the user sees
+
+    def progress(self, label: str, *, total: int | None = None, unit: str = "items") -> Progress:
+        """Start a line of progress; ``unit`` is ``bytes`` or ``items``."""
+        interval = 1 / self.limits.get("progress_per_second", _PROGRESS_PER_SECOND)
+        return Progress(self.notify, label, total=total, unit=unit, interval=interval)
+
+    def log(self, level: str, message: str) -> None:
+        """Tell the user something: level ``debug`` (sent only where wanted), ``info``, ``warning`` or ``error``."""
+        if level != "debug" or self.debug:
+            self.notify("log", {"level": level, "message": message[: LINE_LIMIT // 16]})
+
+    def output(self, text: str) -> None:
+        """Print to the user's standard output.  With --json the core drops it and prints the run's result instead."""
+        try:
+            self.notify("output", {"text": text})
+        except TooLargeError:
             self.output_file(self.staging.write(text.encode("utf-8", "surrogateescape"), "output"))
 
     def output_file(self, name: str) -> None:

@@ -168,7 +168,9 @@ class MemoryRepository:
         dump = self._read(params["dump"])
         digests = (line.split(b" ")[10] for line in dump.splitlines())
         self._need([digest.decode() for digest in digests if digest != b"-"])
-        return {"id": fsverity_digest(dump, self.algorithm), "size": len(dump)}
+        # An image here is no more than its dump; other transforms make another one.
+        image = dump + repr(sorted(params.get("transforms", {}).items())).encode() * ("transforms" in params)
+        return {"id": fsverity_digest(image, self.algorithm), "size": len(image)}
 
     def _publish(self, params: dict[str, Any]) -> dict[str, Any]:
         names, refs = dict(self.stream_names), dict(self.refs)

@@ -18,6 +18,7 @@ __all__ = [
     "Stored",
     "StoredRow",
     "StreamName",
+    "Transforms",
 ]
 
 Conflict = Literal["keep", "replace", "fail"]
@@ -37,6 +38,18 @@ class Stored(TypedDict):
     id: str
     size: int
     stored: NotRequired[Literal["moved", "reflinked", "copied", "present"]]
+
+
+class Transforms(TypedDict, total=False):
+    """What the core does to a dump's tree first, in this order; what is not named is not done.
+
+    ``usr_to_root``: the root takes its metadata from /usr, and /run is emptied.  ``xattrs``: which attributes stay.
+    ``bootable``: /boot and /sysroot are emptied, and SELinux labels set by the tree's own policy.
+    """
+
+    usr_to_root: bool
+    xattrs: Literal["keep-all", "allowlist-only", "keep-user-xattrs"]
+    bootable: bool
 
 
 class StoredRow(TypedDict, total=False):

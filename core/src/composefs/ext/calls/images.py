@@ -6,7 +6,8 @@ from pathlib import Path
 
 from composefs import dumpfile, erofs
 from composefs.dumpfile.escape import find_bad_escape, unescape
-from composefs.errors import CorruptError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
+from composefs.errors import CorruptError, FormatError, PermissionDeniedError, UsageError
+from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
 from composefs.fsverity import Hasher
 from composefs.protocol.lists import give_list, take_list
@@ -47,14 +48,16 @@ def digest(context: Context, params: Message) -> Message:
 
 
 def _parse(context: Context, params: Message) -> Tree:
+    """Return the tree of a dump, transformed."""
     name = staged_name(string(params, "dump"))
-    if params.get("transforms"):
-        raise UnsupportedError("transforms of dumps are not supported yet")
+    transforms = Transforms.of(params)
     try:
-        return dumpfile.parse(context.staged.read(name, context.limits.inline_bytes), context.algorithm)
+        tree = dumpfile.parse(context.staged.read(name, context.limits.inline_bytes), context.algorithm)
     except FormatError as error:
         error.subject = name
         raise
+    transforms.apply(context, tree)
+    return tree
 
 
 def _check_expected(params: Message, found: str, context: Context) -> None:
