@@ -23,13 +23,9 @@ MARKS = (b"user.overlay.", b"trusted.overlay.")
 
 
 def is_plain(tree: Tree) -> bool:
-    """Whether no file has what readers take for a mark of the writer, and no whiteout two names, which it refuses."""
+    """Whether no file has what readers take for a mark of the writer."""
     nodes = [tree.root, *(node for _, _, _, node in walk(tree))]
-    return not any(
-        any(name.startswith(MARKS) for name in node.xattrs)
-        or (stat.S_ISCHR(node.mode) and not node.rdev and node.home is not None)
-        for node in nodes
-    )
+    return not any(name.startswith(MARKS) for node in nodes for name in node.xattrs)
 
 
 def write(tree: Tree, version: int, compat: Literal["rs", "c"] = "rs") -> bytes:

@@ -309,3 +309,25 @@ def test_looking_up_what_is_not_there() -> None:
     assert lookup.node(b"").children == {}
     assert lookup.children(b"/h") == {}
     assert list(lookup.children(b"/d")) == [b"e", b"f"]
+
+
+def test_shared_attributes_that_overlap_end_soon() -> None:
+    """Thousands of references, each to a value of 60,000 bytes that begins four bytes behind the one before."""
+    value = b"\x01\x01\x60\xea" * 15_100
+    line = "/{} 0 100644 1 0 0 0 0.0 - - - user.v=" + "".join(f"\\x{byte:02x}" for byte in value)
+    image = make_image(line.format("a"), line.format("b"))
+    table = image.index(value)
+    # A hundred references in an inode of its own, behind everything.
+    end = len(image)
+    references = [(table + 4 * number) // 4 for number in range(100)]
+    image += struct.pack("<HHHHQIIIIqII16x", 1, 1 + 100, 0o100644, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+    image += struct.pack("<IB7x", 0, 100) + struct.pack("<100I", *references)
+    patch = Patch(image)
+    patch.put(entry("/b")(patch), "<Q", end // SLOT)
+    assert struct.unpack_from("<I", image, SUPERBLOCK_START + 44) == (0,)
+    with pytest.raises(FormatError, match="shared attributes overlap"):
+        read_tree(Image(bytes(image)))
+    with pytest.raises(FormatError, match="shared attributes overlap"):
+        read_objects(Image(bytes(image)), SHA256)
+    with pytest.raises(FormatError, match="shared attributes overlap"):
+        Lookup(Image(bytes(image))).children(b"/")

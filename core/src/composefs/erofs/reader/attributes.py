@@ -69,10 +69,11 @@ POINTER_HEAD = XATTR_ENTRY.size + len(METACOPY.removeprefix(b"trusted."))
 
 
 class SharedAttributes:
-    """The table of shared attributes, whose entries are read once."""
+    """The table of shared attributes.  Entries are read once, and may not overlap, or memory would have no bound."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
+        self._left = len(image.data)
         self._entries: dict[int, tuple[bytes, bytes]] = {}
         self._names: dict[tuple[int, bytes], bytes] = {}
 
@@ -87,6 +88,9 @@ class SharedAttributes:
                     malformed("a reference to shared attributes beyond the end", offset)
                 name_size, _, value_size = XATTR_ENTRY.unpack_from(self._image.data, start)
                 end = start + XATTR_ENTRY.size + name_size + value_size
+                self._left -= end - start
+                if self._left < 0:
+                    malformed("shared attributes overlap", start)
                 name, value, _ = self.entry(self._image.data, start, end, start)
                 pair = self._entries[reference] = name, value
             pairs.append(pair)

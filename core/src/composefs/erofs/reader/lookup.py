@@ -7,6 +7,7 @@ from bisect import bisect_left
 
 from composefs.erofs.reader.image import Entries, Image, Inode
 from composefs.erofs.reader.tree import Decoder, Rules, read_below
+from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
 from composefs.tree import Node
 
@@ -38,13 +39,16 @@ class Lookup:
         """Return the nodes in a directory by name, directories without their children; of a file, nothing."""
         nid = self._find(path)
         inode = self._image.inode(nid)
-        children = {}
-        if stat.S_ISDIR(inode.mode):
-            names, nids, _ = self._image.entries(inode)
-            for name, child_nid in zip(names, nids, strict=True):
-                child = self._image.inode(child_nid)
-                if name not in DOTS and not self._dropped(child, name, nid):
-                    children[name] = self._decoder.node(child)[0]
+        children: dict[bytes, Node] = {}
+        if not stat.S_ISDIR(inode.mode):
+            return children
+        listing = next(Walk(self._image).directories(nid, inode))
+        nodes: dict[int, Node] = {}
+        for name, child_nid, child in zip(listing.names, listing.nids, listing.inodes, strict=True):
+            if child is not None and not self._dropped(child, name, nid):
+                nodes[child_nid] = self._decoder.node(child)[0]
+            if child_nid in nodes:
+                children[name] = nodes[child_nid]
         return children
 
     def _find(self, path: bytes) -> int:
