@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from composefs import mount as mount_module
 from composefs.digest import SHA256
 from composefs.dumpfile import parse
 from composefs.erofs import write
@@ -23,6 +22,7 @@ from composefs.errors import (
     UsageError,
 )
 from composefs.linux import mountapi
+from composefs.mount import erofs as erofs_step
 from composefs.mount import mount_image
 from composefs.repository import ImageName, Publication, Repository
 from support.verity import kernel_verity
@@ -159,14 +159,14 @@ def test_a_kernel_without_file_backed_erofs(
 
     loops: list[str] = []
     monkeypatch.setattr(mountapi.Context, "create", create)
-    real_loop = mount_module.loop_device
+    real_loop = erofs_step.loop_device
 
     def loop(fd: int) -> tuple[int, str]:
         device, path = real_loop(fd)
         loops.append(path)
         return device, path
 
-    monkeypatch.setattr(mount_module, "loop_device", loop)
+    monkeypatch.setattr(erofs_step, "loop_device", loop)
     mount_image(repository, image(repository), mountpoint)
     check_tree(mountpoint)
     assert Path(f"/sys/block/{Path(loops[1]).name}/loop/backing_file").exists()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from composefs.digest import SHA512
+from composefs.digest import SHA256, SHA512
+from support.commands import run
 from vm import lab
 from vm.checks.common import BIG, SOME, error_of, objects_of, replace, repository_with_image
 from vm.lab import cfsctl
@@ -74,3 +75,47 @@ def check_an_image_on_tmpfs_is_mounted_by_a_loop_device(directory: Path) -> None
         assert (directory / "usr/share/big").read_bytes() == BIG
         assert list(Path("/sys/block").glob("loop*/loop/backing_file"))
     assert not list(Path("/sys/block").glob("loop*/loop/backing_file"))
+
+
+def check_mount_8_mounts_an_image_of_a_known_digest_only(directory: Path) -> None:
+    """mount(8) starts the installed mount.composefs, which is in /sbin here."""
+    repository, image = repository_with_image(directory, "--algorithm", SHA256.meta_name)
+    path = objects_of(repository)[image]
+    mountpoint = _mountpoint(directory)
+
+    def mount(options: str, status: int) -> str:
+        options = f"basedir={repository}/objects,{options}"
+        return run("mount", "-t", "composefs", "-o", options, path, mountpoint, status=status).stderr
+
+    mount(f"digest={image}", 0)
+    with lab.unmounted(mountpoint):
+        assert "verity=require" in Path("/proc/self/mountinfo").read_text()
+        assert (mountpoint / "usr/share/big").read_bytes() == BIG
+    assert "Image has wrong fs-verity" in mount(f"digest={'0' * 64}", 1)
+    replace(path, path.read_bytes())
+    assert "Image has no fs-verity" in mount(f"digest={image}", 1)
+    replace(next(path for path in objects_of(repository).values() if path.read_bytes() == SOME), SOME)
+    mount("verity", 0)
+    with lab.unmounted(mountpoint):
+        assert error_of((mountpoint / "usr/share/some").read_bytes) == errno.EIO
+    mount("ro", 0)
+    with lab.unmounted(mountpoint):
+        assert (mountpoint / "usr/share/some").read_bytes() == SOME
+
+
+def check_changes_to_a_secure_image_go_to_the_upper_directory(directory: Path) -> None:
+    repository, _ = repository_with_image(directory)
+    mountpoint = _mountpoint(directory)
+    upper, work = directory / "upper", directory / "work"
+    upper.mkdir()
+    work.mkdir()
+    paths = ("--upperdir", upper, "--workdir", work)
+    cfsctl("--repo", repository, "mount", *paths, "--read-write", "refs/it", mountpoint)
+    with (mountpoint / "usr/share/big").open("ab") as file:
+        file.write(b"more")
+    cfsctl("umount", mountpoint)
+    assert (upper / "usr/share/big").read_bytes() == BIG + b"more"
+    cfsctl("--repo", repository, "mount", *paths, "refs/it", mountpoint)
+    assert (mountpoint / "usr/share/big").read_bytes() == BIG + b"more"
+    assert error_of((mountpoint / "new").touch) == errno.EROFS
+    cfsctl("umount", mountpoint)

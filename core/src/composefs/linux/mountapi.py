@@ -1,8 +1,8 @@
 """The mount API of Linux 5.2, which the standard library lacks, and mount(2) and umount2(2) for older kernels.
 
 fsopen(2) makes a file system context, fsconfig(2) sets its parameters and creates it, fsmount(2) makes a mount of it
-that is nowhere yet, and move_mount(2) attaches that.  Every function raises ``OSError``.  The numbers of these system
-calls are the same on all architectures but alpha.
+that is nowhere yet, mount_setattr(2) maps its ids, and move_mount(2) attaches it.  Every function raises ``OSError``.
+The numbers of these system calls are the same on all architectures but alpha.
 """
 
 from __future__ import annotations
@@ -11,23 +11,30 @@ import contextlib
 import ctypes
 import functools
 import os
+import struct
 from typing import Self
 
-__all__ = ["MS_RDONLY", "Context", "attach", "detach", "mount"]
+__all__ = ["MS_RDONLY", "Context", "attach_new", "mount", "unmount"]
 
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
+_SYS_MOUNT_SETATTR = 442
 
 _CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_RDONLY = 1
+_MOUNT_ATTR_IDMAP = 0x100000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+# struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+_MOUNT_ATTR = struct.Struct("=QQQQ")
 _MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
 _MESSAGE_SIZE = 1024
 
 MS_RDONLY = 1
@@ -88,9 +95,19 @@ class Context:
         return lines
 
 
-def attach(mount: int, path: str) -> None:
-    """Attach a mount made by :meth:`Context.mount` at a directory."""
-    _syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+def attach_new(context: Context, path: str, *, read_only: bool, idmap: int | None = None) -> None:
+    """Make a mount of a created context and attach it at a directory.
+
+    ``idmap`` is a descriptor of the user namespace to whose ids the owners in the file system are mapped.
+    """
+    mount = context.mount(read_only=read_only)
+    try:
+        if idmap is not None:
+            attributes = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
+            _syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        _syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(mount)
 
 
 def mount(source: str, path: str, kind: str, flags: int, options: str) -> None:
@@ -102,6 +119,6 @@ def mount(source: str, path: str, kind: str, flags: int, options: str) -> None:
     )
 
 
-def detach(path: str) -> None:
-    """Unmount what is mounted at ``path`` for everybody who has not got it open."""
-    _checked(_libc().umount2(os.fsencode(path), _MNT_DETACH))
+def unmount(path: str, *, lazy: bool) -> None:
+    """Unmount what is mounted at ``path``; with ``lazy``, for everybody who has not got it open."""
+    _checked(_libc().umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))

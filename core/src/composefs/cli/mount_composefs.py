@@ -1,0 +1,220 @@
+"""mount.composefs: mount an image file, by hand or as the helper by which mount(8) mounts the type composefs.
+
+It takes what the tool of the same name in the C project composefs takes, and what mount(8) gives its helpers (mount(8),
+"EXTERNAL HELPERS").  In the options a backslash takes the meaning from a comma, from a colon in a list of directories,
+and from a backslash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from composefs.errors import ComposefsError, UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.mount import Options
+
+__all__ = ["main"]
+
+PROGRAM = "mount.composefs"
+FAILED = 1
+INTERRUPTED = 130
+
+# What a line of fstab may say to mount(8) and systemd, and mount(8) hands on (mount(8), "FILESYSTEM-INDEPENDENT MOUNT
+# OPTIONS").
+_NOT_FOR_US = frozenset(
+    ("_netdev", "auto", "defaults", "group", "noauto", "nofail", "nouser", "owner", "user", "users")
+)
+
+_EPILOG = """\
+options of -o, separated by commas:
+  basedir=DIR[:DIR…]     where the contents of files are, as DIR/XX/REST
+  digest=HEX             the fs-verity digest that IMAGE must have; implies verity
+  verity                 refuse files whose objects lack the right fs-verity digest
+  tryverity              the same, if the kernel can
+  idmap=FILE             show owners as in this user namespace, /proc/PID/ns/user
+  upperdir=DIR           where changes go
+  workdir=DIR            overlayfs' own, on the file system of upperdir
+  ro, rw                 whether changes are allowed; without upperdir never
+
+A backslash before a comma, colon or backslash makes it part of the value.
+
+example:
+  mount.composefs -o basedir=/srv/objects,digest=5d41… os.cfs /mnt
+"""
+
+
+@dataclass(slots=True)
+class Request:
+    """What the options ask for."""
+
+    basedir: tuple[str, ...] = ()
+    digest: str | None = None
+    verity: Literal["off", "try", "require"] = "off"
+    idmap: str | None = None
+    upperdir: str | None = None
+    workdir: str | None = None
+    read_only: bool = False
+
+    def options(self, idmap: int | None) -> Options:
+        """Return the options of the mount, with the user namespace opened."""
+        from composefs.mount import Options
+
+        return Options(
+            objects=self.basedir,
+            verity=self.verity,
+            upperdir=self.upperdir,
+            workdir=self.workdir,
+            read_only=self.read_only or self.upperdir is None,
+            idmap=idmap,
+        )
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status."""
+    try:
+        _run(_parser().parse_args())
+    except UsageError as error:
+        return _fail(FAILED, f"{error.message} (see {PROGRAM} --help)")
+    except ComposefsError as error:
+        return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted")
+    return 0
+
+
+def _fail(status: int, message: str) -> int:
+    from composefs.cli.text import one_line
+
+    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="mount.composefs [-t composefs] [-o OPTIONS] IMAGE DIR",
+        description="Mount a composefs image at a directory.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("image", metavar="IMAGE", help="the image file")
+    add("mountpoint", metavar="DIR", help="where to mount it")
+    add("-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below; may be repeated")
+    add("-t", dest="kind", metavar="TYPE", default="composefs", help="as mount(8) gives it; composefs")
+    add("-f", dest="fake", action="store_true", help="check the options and do nothing")
+    add("-s", dest="sloppy", action="store_true", help="ignore unknown options")
+    add("-n", dest="ignored", action="store_true", help="ignored, as there is no /etc/mtab")
+    add("-v", dest="ignored", action="store_true", help="ignored")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.kind != "composefs":
+        raise UsageError(f"-t {arguments.kind} is not composefs")
+    request = parse(arguments.options, sloppy=arguments.sloppy)
+    if arguments.fake:
+        return
+    from composefs.mount import mount_file
+    from composefs.mount.idmap import user_namespace
+
+    try:
+        image = os.open(arguments.image, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, f"opening {arguments.image}") from error
+    try:
+        if request.digest is not None:
+            _check_digest(image, request.digest)
+        with user_namespace(request.idmap) as namespace:
+            mount_file(image, arguments.mountpoint, request.options(namespace), arguments.image)
+    finally:
+        os.close(image)
+
+
+def _check_digest(image: int, digest: str) -> None:
+    """Raise ComposefsError, in the words that scripts know, unless the kernel vouches for a digest, in hex."""
+    from composefs.fsverity import measure
+
+    found = measure(image)
+    if found is None:
+        raise ComposefsError("Image has no fs-verity")
+    if found[1].hex() != digest:
+        raise ComposefsError("Image has wrong fs-verity")
+
+
+def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
+    """Parse the values of -o; with ``sloppy``, unknown options do no harm.  Raises UsageError."""
+    request = Request()
+    for word in (word for text in texts for word in _split(text, ",")):
+        name, assigned, value = word.partition("=")
+        match name, bool(assigned):
+            case "", False:
+                pass  # as in "a,,b", which mount(8) takes too
+            case _ if name in _NOT_FOR_US or name.startswith(("x-", "X-", "comment")):
+                pass
+            case "basedir", True:
+                request.basedir = tuple(_unescape(part) for part in _split(value, ":") if part)
+            case "digest", True:
+                request.digest = _digest(value)
+            case (("idmap" | "upperdir" | "workdir"), True):
+                setattr(request, name, _unescape(value))
+            case "verity", False:
+                request.verity = "require"
+            case "tryverity", False:
+                request.verity = "try" if request.verity == "off" else request.verity
+            case (("ro" | "rw"), False):
+                request.read_only = name == "ro"
+            case _ if not sloppy:
+                raise UsageError(f"unknown option {word!r}")
+    if not request.basedir:
+        raise UsageError("the option basedir= is missing")
+    if (request.upperdir is None) != (request.workdir is None):
+        raise UsageError("upperdir= and workdir= need each other")
+    if request.digest is not None:
+        request.verity = "require"
+    return request
+
+
+def _digest(value: str) -> str:
+    """Return a digest in lower case; sha256 and sha512 have the lengths that are allowed."""
+    digest = value.lower()
+    if len(digest) not in (64, 128) or set(digest) - set("0123456789abcdef"):
+        raise UsageError(f"digest={value} is not an fs-verity digest in hex")
+    return digest
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at separators that no backslash precedes; escapes stay for whoever splits the parts."""
+    parts = [""]
+    escaped = False
+    for character in text:
+        if character == separator and not escaped:
+            parts.append("")
+        else:
+            parts[-1] += character
+        escaped = character == "\\" and not escaped
+    return parts
+
+
+def _unescape(value: str) -> str:
+    """Undo the escapes; a backslash before anything else is a backslash."""
+    found, escaped = [], False
+    for character in value:
+        if escaped and character not in ",:\\":
+            found.append("\\")
+        escaped = character == "\\" and not escaped
+        if not escaped:
+            found.append(character)
+    return "".join(found) + ("\\" if escaped else "")

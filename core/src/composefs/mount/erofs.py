@@ -1,0 +1,84 @@
+"""The first step: the EROFS image, mounted at a temporary directory for as long as the overlay is being made."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_HEADER_VERSION, COMPOSEFS_MAGIC, HEADER
+from composefs.errors import FormatError, UnsupportedError, from_os_error
+from composefs.linux import mountapi
+from composefs.linux.loop import loop_device
+from composefs.mount.failure import failure
+
+__all__ = ["mounted_erofs"]
+
+
+@contextlib.contextmanager
+def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
+    """Have an image mounted, and yield where; what was built on it keeps it in use afterwards.
+
+    It is attached, although a detached mount would do: only Linux 6.13 and later take one as an overlay's layer.
+    """
+    what = f"mounting {name}"
+    options = ["noacl"] if _has_no_acls(image, name) else []
+    with tempfile.TemporaryDirectory(prefix="composefs-") as directory:
+        try:
+            _mount(f"/proc/self/fd/{image}", directory, options, idmap)
+        except OSError as error:
+            if error.errno != errno.ENOTBLK:
+                raise failure(error, what, "the EROFS image", "erofs") from error
+            _mount_by_loop(image, directory, options, idmap, what)
+        try:
+            yield directory
+        finally:
+            mountapi.unmount(directory, lazy=True)
+
+
+def _has_no_acls(image: int, name: str) -> bool:
+    """Tell whether the kernel need not look for ACLs; the header of format 2 has another version and never tells."""
+    try:
+        header = os.pread(image, HEADER.size, 0)
+    except OSError as error:  # fs-verity found another content
+        raise from_os_error(error, f"reading {name}") from error
+    if len(header) < HEADER.size:
+        raise FormatError(f"{name} is too short for an image", offset=len(header), subject=name)
+    magic, version, flags, _ = HEADER.unpack(header)
+    if magic != COMPOSEFS_MAGIC:
+        raise FormatError(f"{name} is not a composefs image", offset=0, subject=name)
+    return bool(version == COMPOSEFS_HEADER_VERSION and not flags & COMPOSEFS_HAS_ACL)
+
+
+def _mount(source: str, directory: str, options: Sequence[str], idmap: int | None) -> None:
+    """Mount an EROFS image read-only.  Raises ``OSError``."""
+    try:
+        context = mountapi.Context("erofs")
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        if idmap is not None:
+            raise UnsupportedError("a mount with mapped ids needs Linux 5.19 or later") from error
+        mountapi.mount(source, directory, "erofs", mountapi.MS_RDONLY, ",".join(options))
+        return
+    with context:
+        context.string("source", source)
+        for option in ["ro", *options]:
+            context.flag(option)
+        context.create()
+        mountapi.attach_new(context, directory, read_only=True, idmap=idmap)
+
+
+def _mount_by_loop(image: int, directory: str, options: Sequence[str], idmap: int | None, what: str) -> None:
+    try:
+        device, path = loop_device(image)
+    except OSError as error:
+        raise failure(error, what, "a loop device for the EROFS image", "loop") from error
+    try:
+        _mount(path, directory, options, idmap)
+    except OSError as error:
+        raise failure(error, what, "the EROFS image on a loop device", "erofs") from error
+    finally:
+        os.close(device)

@@ -1,0 +1,33 @@
+"""What a failed step of mounting tells the user: which step it was, and what the kernel lacks or says."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedError, from_os_error
+
+__all__ = ["failure"]
+
+
+def failure(error: OSError, what: str, step: str, module: str, messages: Sequence[str] = ()) -> ComposefsError:
+    """Return the error of ours for a failed ``step`` of ``what``.
+
+    ``module`` is the kernel module that the step needs, ``messages`` what the kernel said about it.
+    """
+    message = f"{what}: {step}: {os.strerror(error.errno or 0)}"
+    causes = tuple(messages)
+    match error.errno:
+        case errno.ENODEV:
+            return UnsupportedError(message, causes=causes, hint=f"the kernel has no {module}; try `modprobe {module}`")
+        case errno.EPERM | errno.EACCES:
+            return PermissionDeniedError(message, causes=causes, hint="mounting needs CAP_SYS_ADMIN: run as root")
+        case errno.EINVAL if "verity=" in step:
+            return UnsupportedError(message, causes=causes, hint="overlayfs checks fs-verity since Linux 6.6")
+        case errno.EINVAL | errno.EOPNOTSUPP | errno.ENOSYS:
+            hint = None if causes else "the kernel's log, dmesg, says why"
+            return UnsupportedError(message, causes=causes, hint=hint)
+    made = from_os_error(error, f"{what}: {step}")
+    made.causes = causes
+    return made

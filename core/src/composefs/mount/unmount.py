@@ -1,0 +1,59 @@
+"""Unmounting what was mounted here, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from composefs.errors import BusyError, NotFoundError, PermissionDeniedError, from_os_error
+from composefs.linux import mountapi
+
+__all__ = ["unmount"]
+
+SOURCE = "composefs"
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
+def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
+    """Unmount the image mounted last at ``path``; with ``lazy``, out of sight now, and gone once nobody uses it.
+
+    Raises NotFoundError if no image is mounted there, BusyError if it is in use, PermissionDeniedError.
+    """
+    where = os.path.realpath(path)
+    if _source(where) != SOURCE:
+        raise NotFoundError(
+            f"no image is mounted at {os.fspath(path)}", subject=os.fspath(path), hint="umount(8) unmounts the rest"
+        )
+    try:
+        mountapi.unmount(where, lazy=lazy)
+    except OSError as error:
+        match error.errno:
+            case errno.EBUSY:
+                raise BusyError(
+                    f"unmounting {os.fspath(path)}: it is in use",
+                    subject=os.fspath(path),
+                    hint="`fuser -vm` shows by whom; --lazy does not wait for them",
+                    retryable=True,
+                ) from error
+            case errno.EPERM:
+                raise PermissionDeniedError(
+                    f"unmounting {os.fspath(path)}: not permitted", hint="it needs CAP_SYS_ADMIN: run as root"
+                ) from error
+        raise from_os_error(error, f"unmounting {os.fspath(path)}") from error
+
+
+def _source(where: str) -> str | None:
+    """Return the source of the mount that is uppermost at a mountpoint, or None (proc_pid_mountinfo(5))."""
+    source = None
+    with open(_MOUNTINFO, "rb") as file:
+        for line in file:
+            left, _, right = line.partition(b" - ")
+            if _unescape(left.split(b" ")[4]) == where:
+                source = _unescape(right.split(b" ")[1])
+    return source
+
+
+def _unescape(field: bytes) -> str:
+    """Undo the octal escapes of blanks and backslashes."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field))

@@ -1,0 +1,152 @@
+"""The installed mount.composefs: called by hand and by mount(8), with real mounts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import peers
+from support.commands import BIN, cfsctl, mkcomposefs, run
+
+pytestmark = pytest.mark.root
+
+HELPER = BIN / "mount.composefs"
+CONTENT = b"content that is too long to be inline, as it has more than sixty-four bytes\n"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image of a tree with two objects, which are in two directories: a, and one with an odd name."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "one").write_bytes(CONTENT * 10)
+    (tree / "two").write_bytes(CONTENT * 20)
+    (tree / "small").write_bytes(b"small")
+    os.chown(tree / "small", 5, 6)
+    mkcomposefs("--digest-store", tmp_path / "a", tree, tmp_path / "image, 1")
+    (second,) = [path for path in (tmp_path / "a").glob("*/*") if path.stat().st_size == len(CONTENT) * 20]
+    other = tmp_path / "b, c:d"
+    (other / second.parent.name).mkdir(parents=True)
+    second.rename(other / second.parent.name / second.name)
+    return tmp_path / "image, 1"
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path):
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    subprocess.run(["umount", path], check=False, capture_output=True)
+
+
+def both(directory: Path) -> str:
+    return f"basedir={directory}/a:{directory}" + r"/b\, c\:d"
+
+
+def test_several_directories_of_objects(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    run(HELPER, "-o", both(tmp_path), image, mountpoint)
+    assert (mountpoint / "one").read_bytes() == CONTENT * 10
+    assert (mountpoint / "two").read_bytes() == CONTENT * 20
+    with pytest.raises(OSError, match="Read-only"):
+        (mountpoint / "new").touch()
+    cfsctl("umount", mountpoint)
+    run(HELPER, image, mountpoint, "-o", f"basedir={tmp_path}/a", "-o", "ro")
+    with pytest.raises(FileNotFoundError):
+        (mountpoint / "two").read_bytes()
+
+
+def test_changes_go_to_the_upper_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    for name in ("up, per", "work"):
+        (tmp_path / name).mkdir()
+    options = rf"{both(tmp_path)},upperdir={tmp_path}/up\, per,workdir={tmp_path}/work"
+    run(HELPER, "-t", "composefs", "-o", options, image, mountpoint)
+    with (mountpoint / "two").open("ab") as file:
+        file.write(b"more")
+    cfsctl("umount", mountpoint)
+    assert (tmp_path / "up, per/two").read_bytes() == CONTENT * 20 + b"more"
+    run(HELPER, "-o", f"{options},ro", image, mountpoint)
+    assert (mountpoint / "two").read_bytes().endswith(b"more")
+    with pytest.raises(OSError, match="Read-only"):
+        (mountpoint / "new").touch()
+
+
+def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    sleeper = subprocess.Popen(["unshare", "--user", "sleep", "60"])
+    try:
+        mine = Path("/proc/self/ns/user").readlink()
+        while Path(f"/proc/{sleeper.pid}/ns/user").readlink() == mine:
+            assert sleeper.poll() is None
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{sleeper.pid}/{name}").write_text("0 100000 1000")
+        run(HELPER, "-o", f"{both(tmp_path)},idmap=/proc/{sleeper.pid}/ns/user", image, mountpoint)
+        status = (mountpoint / "small").stat()
+        assert (status.st_uid, status.st_gid) == (100005, 100006)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("basedir=a,digest=" + "ab" * 32, "Image has no fs-verity"),
+        ("digest=12,basedir=a", "not an fs-verity digest"),
+        ("ro", "basedir= is missing"),
+        ("basedir=a,unknown", "unknown option 'unknown'"),
+        ("basedir=missing", "datadir+"),
+        ("basedir=a,idmap=missing", "opening the user namespace missing: No such file"),
+        ("basedir=a,idmap=/dev/null", "mounting"),
+    ],
+)
+def test_what_is_refused(image: Path, mountpoint: Path, tmp_path: Path, options: str, message: str) -> None:
+    refused = run(HELPER, "-o", options, image, mountpoint, status=1, cwd=tmp_path)
+    assert refused.stderr.startswith("mount.composefs: ")
+    assert message in refused.stderr
+    assert not os.path.ismount(mountpoint)
+
+
+def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(CONTENT)
+    for source, target, message in (
+        (tmp_path / "text", mountpoint, "is not a composefs image"),
+        (tmp_path / "missing", mountpoint, "No such file"),
+        (tmp_path, mountpoint, "Is a directory"),
+        (image, image, "is not a directory"),
+    ):
+        refused = run(HELPER, "-o", f"basedir={tmp_path}/a", source, target, status=1)
+        assert message in refused.stderr
+    assert not os.path.ismount(mountpoint)
+
+
+def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    """mount(8) looks for helpers in /sbin only, so this one shows there in a mount namespace of the test."""
+    peers.require("unshare")
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "upper/mount.composefs").symlink_to(HELPER)
+    sbin = os.path.realpath("/sbin")
+    script = f"""set -e
+        mount -t overlay overlay -o lowerdir={sbin},upperdir={tmp_path}/upper,workdir={tmp_path}/work {sbin}
+        mount -t composefs -o ro,nofail,basedir={tmp_path}/a "{image}" {mountpoint}
+        cat {mountpoint}/one
+        umount {mountpoint}
+        ! mount -t composefs -o nonsense "{image}" {mountpoint}
+    """
+    done = run("unshare", "--mount", "sh", "-c", script)
+    assert done.stdout.encode() == CONTENT * 10
+    assert "unknown option 'nonsense'" in done.stderr
+    assert not Path(sbin, "mount.composefs").exists()
+
+
+def test_umount_leaves_other_mounts_alone(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    assert "no image is mounted" in cfsctl("umount", mountpoint, status=3).stderr
+    assert "no image is mounted" in cfsctl("umount", "/proc", status=3).stderr
+    run(HELPER, "-o", f"basedir={tmp_path}/a", image, mountpoint)
+    with (mountpoint / "one").open("rb"):
+        refused = cfsctl("umount", mountpoint, status=4)
+        assert "in use" in refused.stderr
+        cfsctl("umount", "--lazy", mountpoint)
+    assert not os.path.ismount(mountpoint)
