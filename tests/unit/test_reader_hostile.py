@@ -311,6 +311,37 @@ def test_looking_up_what_is_not_there() -> None:
     assert list(lookup.children(b"/d")) == [b"e", b"f"]
 
 
+def test_looking_up_in_directories_of_many_blocks() -> None:
+    names = [b"%05d" % number for number in range(0, 6000, 2)]
+    files = {name: Node(0o100600, uid=int(name)) for name in names}
+    image = Image(b"".join(erofs.write(Tree(Node(0o40755, children=files), SHA256), version=2)))
+    lookup = Lookup(image)
+    assert len(image.blocks(image.inode(image.root_nid))) > 10
+    assert list(lookup.children(b"")) == names
+    for number in range(0, 6000, 7):
+        path = b"/%05d" % number
+        if number % 2:
+            with pytest.raises(NotFoundError):
+                lookup.node(path)
+        else:
+            assert lookup.node(path).uid == number
+
+
+def test_an_inode_that_is_cut_off() -> None:
+    patch = Patch(make_image(*LINES))
+    end = len(patch.image) // SLOT - 1
+    patch.put(end * SLOT, "<H", 1)
+    patch.put(entry("/h")(patch), "<Q", end)
+    with pytest.raises(FormatError, match="cut off"):
+        read_tree(Image(bytes(patch.image)))
+
+
+def test_one_file_with_two_names_in_a_listing() -> None:
+    lookup = Lookup(Image(bytes(make_image("/a 0 100644 2 0 0 0 0.0 - - -", "/b 0 @100644 - - - - - /a - -"))))
+    found = lookup.children(b"/")
+    assert found[b"a"] is found[b"b"]
+
+
 def test_shared_attributes_that_overlap_end_soon() -> None:
     """Thousands of references, each to a value of 60,000 bytes that begins four bytes behind the one before."""
     value = b"\x01\x01\x60\xea" * 15_100
