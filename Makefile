@@ -39,7 +39,7 @@ test: setup ## run all tests
 
 faults: setup ## run only the tests of broken input, dying processes and full disks
 	@tests/install-packages
-	@$(BIN)/pytest $(PARALLEL) tests/faults $(ARGS)
+	@COMPOSEFS_FAULTS=all $(BIN)/pytest $(PARALLEL) tests/faults $(ARGS)
 
 fuzz: setup ## read 10,000 damaged images (FUZZ=N for another number)
 	@COMPOSEFS_FUZZ=$(FUZZ) $(BIN)/pytest tests/fuzz $(ARGS)

@@ -144,7 +144,7 @@ def case_no_image(made: Populated) -> tuple[set[str], dict[str, int]]:
 
 def case_no_stream(made: Populated) -> tuple[set[str], dict[str, int]]:
     (made.path / "streams/blob").symlink_to(f"../objects/{made.blob[:2]}/{made.blob[2:]}")
-    return {"stream-open-failed"}, {"streams_corrupted": 1}
+    return {"stream-read-failed"}, {"streams_corrupted": 1}
 
 
 def case_wrong_size(made: Populated) -> tuple[set[str], dict[str, int]]:
@@ -208,6 +208,17 @@ def test_damage(made: Populated, case: Callable[[Populated], tuple[set[str], dic
     document = report.as_json()
     zero = ("objects_corrupted", "streams_corrupted", "images_corrupted", "broken_links", "missing_objects")
     assert {name: document[name] for name in zero} == {**dict.fromkeys(zero, 0), **counts}
+
+
+def test_what_has_its_digest_is_useless_and_not_bad(made: Populated, tmp_path: Path) -> None:
+    """Another object of the same id would be no better."""
+    case_wrong_size(made)
+    case_no_image(made)
+    report = run(made)
+    assert report.bad == set()
+    assert report.useless == {made.blob, report.problems[0].object}
+    assert report.affected.streams == ["liar", "top"], "the stream names the blob, which is no image"
+    assert report.affected.images == [made.blob]
 
 
 def test_nobody_else_is_shut_out(made: Populated) -> None:

@@ -52,7 +52,7 @@ def check(
         found.images_checked += 1
         found.images_corrupted += not contents.is_whole(Start(image, "image", f"images/{image}"))
     contents.check_unnamed()
-    if found.bad:
+    if not found.ok:
         find_affected(repository, names, found)
     return found
 

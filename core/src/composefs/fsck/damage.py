@@ -10,8 +10,9 @@ __all__ = ["find_affected"]
 
 
 def find_affected(repository: Repository, names: Names, found: Report) -> None:
-    """Fill ``found.affected`` with the streams, images and refs that need one of the objects ``found.bad``."""
+    """Fill ``found.affected`` with the streams, images and refs that need what is bad or useless."""
     graph = Graph(repository)
+    lost = found.bad | found.useless
     known: dict[tuple[str, str], bool] = {}
 
     def is_affected(start: Start) -> bool:
@@ -19,7 +20,7 @@ def find_affected(repository: Repository, names: Names, found: Report) -> None:
         if key not in known:
             unread: list[Problem] = []
             reached = graph.reach([start], unread)
-            known[key] = bool(unread) or not found.bad.isdisjoint(reached)
+            known[key] = bool(unread) or not lost.isdisjoint(reached)
         return known[key]
 
     affected = found.affected

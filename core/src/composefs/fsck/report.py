@@ -1,6 +1,6 @@
 """What a check found, as JSON and as text: the keys and lines of ``cfsctl fsck`` of composefs-rs 0.9.0, and more.
 
-What is more, ``affected`` and ``repaired``, appears only where there is something to say.
+What is more appears only where there is something to say: ``affected`` when anything is wrong, and ``repaired``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from composefs.graph import Problem
 
 __all__ = ["Affected", "Report"]
 
+_WRONG_CONTENT = frozenset({"image-invalid", "stream-read-failed"})
+
 
 @dataclass(slots=True)
 class Affected:
-    """Names of what needs an object that is missing or damaged; ``refs`` are paths below streams/ and images/."""
+    """Names of what needs something missing, damaged or useless; ``refs`` are paths from the repository's top."""
 
     streams: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
@@ -26,7 +28,8 @@ class Affected:
 class Report:
     """Counts, and the problems in the order in which they were found.
 
-    ``bad`` are the ids of the objects that are missing or damaged, ``repaired`` those of objects put back.
+    ``bad`` are the ids of the objects that are missing or damaged, ``useless`` those of streams and images that have
+    their digest and wrong content all the same, ``repaired`` those of objects put back.
     """
 
     objects_checked: int = 0
@@ -38,6 +41,7 @@ class Report:
     broken_links: int = 0
     missing: set[str] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
+    useless: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     affected: Affected = field(default_factory=Affected)
     repaired: list[str] = field(default_factory=list)
@@ -52,7 +56,7 @@ class Report:
         self.problems.append(problem)
         self.broken_links += problem.kind == "broken-symlink"
         if problem.object is not None:
-            self.bad.add(problem.object)
+            (self.useless if problem.kind in _WRONG_CONTENT else self.bad).add(problem.object)
 
     def errors(self) -> list[str]:
         """Return a line for each problem."""
@@ -73,7 +77,7 @@ class Report:
             "missing_objects": len(self.missing),
             "errors": self.errors(),
         }
-        if self.bad:
+        if not self.ok:
             affected = self.affected
             document["affected"] = {"streams": affected.streams, "images": affected.images, "refs": affected.refs}
         if self.repaired:

@@ -127,10 +127,12 @@ class Graph:
 
 
 def unreadable(start: Start, error: ComposefsError) -> Problem:
-    """Describe why something could not be read."""
+    """Describe why something could not be read; a FormatError comes from an object that has its digest."""
     kind: Kind
     if start.kind == "image":
         kind = "image-invalid" if isinstance(error, FormatError) else "image-open-failed"
+    elif isinstance(error, FormatError):
+        kind = "stream-read-failed"
     elif start.kind == "other" and isinstance(error, MissingObjectError):
         kind = "missing-named-ref"
     else:
