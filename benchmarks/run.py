@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def main() -> None:
                 rows.append(job(options.rounds))
                 print(f"  {rows[-1].job} …", file=told, flush=True)
         rows.append(_alternate("cfsctl --help", [("cfsctl", lambda: measure([CFSCTL, "--help"]))], 3 * options.rounds))
-        rows.append(_images(work, options.rounds))
+        rows += _images(work, options.rounds)
     if options.json:
         print(json.dumps({"machine": _machine(), "scale": options.scale, "rows": [row._asdict() for row in rows]}))
     else:
@@ -96,19 +97,21 @@ def _pulls(work: Path, url: str, made: Workload) -> Iterator[Callable[[int], Row
     yield from (first, nothing_new, changed)
 
 
-def _images(work: Path, rounds: int) -> Row:
-    """Compare making an image of a dump, with C's mkcomposefs where it is installed."""
+def _images(work: Path, rounds: int) -> Iterator[Row]:
+    """Compare making an image of a dump and a dump of the image, with C's tools where they are installed."""
     dump, image = work / "dump", work / "image"
     dump.write_text(os_tree_dump(DUMP_ENTRIES))
-    programs = {"cfsctl": str(BIN / "mkcomposefs")}
-    if other := shutil.which("mkcomposefs", path="/usr/local/bin:/usr/bin"):
-        programs["C mkcomposefs"] = other
-
-    def make(program: str) -> Callable[[], Sample]:
-        return lambda: measure([program, "--from-file", dump, image])
-
-    jobs = [(name, make(program)) for name, program in programs.items()]
-    return _alternate(f"image of {DUMP_ENTRIES} entries", jobs, rounds)
+    tools: tuple[tuple[str, str, list[str | Path]], ...] = (
+        (f"image of {DUMP_ENTRIES} entries", "mkcomposefs", ["--from-file", dump, image]),
+        (f"dump of {DUMP_ENTRIES} entries", "composefs-info", ["dump", image]),
+    )
+    for title, command, arguments in tools:
+        programs = {"cfsctl": str(BIN / command)}
+        if other := shutil.which(command, path="/usr/local/bin:/usr/bin"):
+            programs[f"C {command}"] = other
+        yield _alternate(
+            title, [(name, partial(measure, [program, *arguments])) for name, program in programs.items()], rounds
+        )
 
 
 def _alternate(name: str, jobs: Sequence[Job], rounds: int) -> Row:
