@@ -38,7 +38,6 @@ class Output(Protocol):
         """Write all of the data."""
 
 
-
 _FLUSH_LINES = 4096
 _LONG = 65536
 """A line or text of attributes of more bytes is not kept: attributes can have megabytes."""
@@ -69,9 +68,7 @@ def _count_links(root: Node) -> dict[int, int]:
     return links
 
 
-def _write(
-    path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields
-) -> None:
+def _write(path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields) -> None:
     # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
     lines = [path + fields.of(node)]
     first_names: dict[int, bytes] = {}
