@@ -1,0 +1,106 @@
+"""Pulls, checks and garbage collection in one repository at the same time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from composefs.repository import Repository
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.server import Fault, Server, serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    repo = make_repo(tmp_path / "source")
+    commit(repo, make_tree(tmp_path / "tree", files=30))
+    return repo
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+@contextmanager
+def pulling(target: Target, *options: str, url: str) -> Iterator[subprocess.Popen[str]]:
+    argv = [CFSCTL, "--repo", str(target.path), *options, "ostree", "pull", url, BRANCH]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=TIMEOUT)
+
+
+def until_files_are_wanted(server: Server, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not server.count("*.filez"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_pull_keeps_collection_away_and_lets_others_work(
+    source: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", str(TIMEOUT))
+    with serve(source) as server:
+        server.fault("*.filez", Fault(stall=True))
+        with pulling(target, url=server.url) as process:
+            until_files_are_wanted(server, process)
+            failed = cfsctl("--repo", target.path, "gc", status=4)
+            assert "in use" in failed.stderr
+            assert "--wait" in failed.stderr
+            assert json.loads(cfsctl("--repo", target.path, "fsck", "--json").stdout)["ok"]
+            assert cfsctl("--repo", target.path, "images").stdout == "No images found\n"
+    # Killed in the middle: nothing has a name, and what was stored is garbage.
+    assert target.names() == {}
+    cfsctl("--repo", target.path, "gc")
+    assert list(target.path.glob("objects/*/*")) == []
+
+
+def test_collection_waits_for_the_pull_and_takes_nothing_of_it(source: Path, target: Target) -> None:
+    with serve(source) as server, pulling(target, url=server.url) as process:
+        until_files_are_wanted(server, process)
+        collector = cfsctl("--repo", target.path, "--wait", str(TIMEOUT), "gc")
+        assert process.wait(TIMEOUT) == 0
+    assert "removed" in collector.stdout
+    report = json.loads(cfsctl("--repo", target.path, "fsck", "--json").stdout)
+    assert report["ok"]
+    assert report["images_checked"] == report["streams_checked"] == 1
+
+
+def test_a_pull_waits_for_collection_when_told(source: Path, target: Target) -> None:
+    with serve(source) as server, Repository.open(target.path, writable=True, exclusive=True) as collecting:
+        refused = cfsctl("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=4)
+        assert "--wait" in refused.stderr
+        with pulling(target, "--wait", str(TIMEOUT), url=server.url) as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            assert server.requests == [], "who cannot store has no business on the network"
+            collecting.close()
+            assert process.wait(TIMEOUT) == 0
+    assert len(target.names()) == 3
+
+
+def test_checks_beside_a_pull_find_nothing_wrong(source: Path, target: Target) -> None:
+    """Whatever moment they meet: names are listed before the objects that they need."""
+    checks = 0
+    with serve(source) as server, pulling(target, url=server.url) as process:
+        while process.poll() is None or not checks:
+            report = json.loads(cfsctl("--repo", target.path, "fsck", "--json").stdout)
+            assert report["ok"], report["errors"]
+            checks += 1
+        assert process.returncode == 0
+    cfsctl("--repo", target.path, "fsck")
