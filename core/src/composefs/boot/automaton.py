@@ -29,8 +29,8 @@ MAX_STEMS = 1_000_000
 """Nodes of the trie, some 300 bytes each; 6,500 rules have 50,000."""
 MAX_INSTRUCTIONS = 2_000_000
 """Instructions of all patterns together."""
-MAX_STEPS = 50_000_000
-"""Steps for a whole tree, something like twenty seconds; 6,500 rules on 70,000 paths take 2 million."""
+MAX_STEPS = 30_000_000
+"""Steps for a whole tree, half a minute at worst; 6,500 rules on 70,000 paths take 2 million, in a second."""
 
 
 class Rule(NamedTuple):

@@ -233,8 +233,9 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
         at, position, captures = pending.pop()
         while True:
             steps += 1
-            if not steps & 0xFFF:
-                work.spend(0x1000)
+            if steps > 0xFFF:
+                work.spend(steps)
+                steps = 0
             instruction = program[at]
             if isinstance(instruction, Consume):
                 if position >= len(text) or text[position] not in instruction.members:
@@ -254,9 +255,10 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
                 pending += [(target, position, captures) for target in reversed(others)]
                 continue
             if isinstance(instruction, Match):
-                work.spend(steps & 0xFFF)
+                work.spend(steps)
                 return captures
             if isinstance(instruction, Remember):
+                steps += 5  # as it takes that long
                 captures = tuple(sorted({**dict(captures), instruction.slot: position}.items()))
             elif isinstance(instruction, Check):
                 if not _holds(instruction.kind, text, position):
@@ -273,7 +275,7 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
                     break
                 captures = captures if found is None else found
             at += 1
-    work.spend(steps & 0xFFF)
+    work.spend(steps)
     return None
 
 
