@@ -22,8 +22,8 @@ from composefs.errors import (
     UsageError,
 )
 from composefs.linux import mountapi
+from composefs.mount import Options, mount_file, mount_image, unmount
 from composefs.mount import erofs as erofs_step
-from composefs.mount import mount_image
 from composefs.repository import ImageName, Publication, Repository
 from support.verity import kernel_verity
 
@@ -189,6 +189,48 @@ def test_a_kernel_without_the_mount_api(
     )
     (mountpoint / "new").write_bytes(b"new")
     assert (tmp_path / "upper/new").read_bytes() == b"new"
+
+
+def test_a_kernel_older_than_the_mount_api_for_any_file_system(
+    repository: Repository, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, mountapi, "Context", errno.ENOSYS)
+    image_id = image(repository)
+    mount_image(repository, image_id, mountpoint)
+    check_tree(mountpoint)
+    unmount(mountpoint)
+    with Path("/proc/self/ns/user").open("rb") as namespace, pytest.raises(UnsupportedError, match=r"Linux 5\.12"):
+        mount_image(repository, image_id, mountpoint, idmap=namespace.fileno())
+    assert mounted(mountpoint) == ""
+
+
+def test_verity_is_tried_where_the_kernel_may_not_know_it(
+    repository: Repository, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = repository.images.open(image(repository))
+    options = Options(objects=[str(repository.path / "objects")], verity="try")
+    try:
+        mount_file(fd, mountpoint, options, "it")
+        assert "verity=require" in mounted(mountpoint)
+        unmount(mountpoint)
+        with monkeypatch.context() as patch:
+            refuse(patch, mountapi.Context, "string", errno.EINVAL, only="verity")
+            mount_file(fd, mountpoint, options, "it")
+        check_tree(mountpoint)
+        unmount(mountpoint)
+        refuse(monkeypatch, mountapi, "Context", errno.ENOSYS, only="overlay")
+        real = mountapi.mount
+
+        def mount(source: str, path: str, kind: str, flags: int, text: str) -> None:
+            if "verity" in text:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            real(source, path, kind, flags, text)
+
+        monkeypatch.setattr(mountapi, "mount", mount)
+        mount_file(fd, mountpoint, options, "it")
+        check_tree(mountpoint)
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("name", ["lowerdir+", "datadir+"])

@@ -60,7 +60,7 @@ def _mount(source: str, directory: str, options: Sequence[str], idmap: int | Non
         if error.errno != errno.ENOSYS:
             raise
         if idmap is not None:
-            raise UnsupportedError("a mount with mapped ids needs Linux 5.19 or later") from error
+            raise UnsupportedError("mapping ids needs a kernel with mount_setattr(2), Linux 5.12 or later") from error
         mountapi.mount(source, directory, "erofs", mountapi.MS_RDONLY, ",".join(options))
         return
     with context:
