@@ -343,6 +343,12 @@ def test_labels_are_replaced_and_removed_and_other_attributes_stay_shared() -> N
     assert only.root.xattrs is NO_XATTRS
 
 
+def test_a_file_of_no_known_type_has_no_label() -> None:
+    tree = tree_of({"a": Node(0o000644)})
+    with pytest.raises(FormatError, match="/a has an unknown file type"):
+        relabel(tree, policy_of("/.* A\n") or pytest.fail("no policy"))
+
+
 def test_a_deep_tree_costs_no_recursion() -> None:
     tree = tree_of({})
     node = tree.root

@@ -12,7 +12,7 @@ from composefs.boot.lookup import Contents, Files
 from composefs.boot.policy import load
 from composefs.boot.relabel import relabel, remove_labels
 from composefs.errors import FormatError
-from composefs.tree import Node, Tree
+from composefs.tree import Node, Tree, collection_paused
 
 __all__ = ["make_bootable"]
 
@@ -34,14 +34,15 @@ def make_bootable(tree: Tree, contents: Contents, *, stored: bool = True) -> Non
     emptied = [_directory(tree, name) for name in EMPTIED]
     if stored:
         find_entries(root)
-    policy = load(root if stored else Files(tree, contents, follow=True))
-    for directory in emptied:
-        directory.children = {}
-        directory.mtime = usr.mtime[0], directory.mtime[1]  # The nanoseconds stay, as composefs-rs leaves them.
-    if policy is None:
-        remove_labels(tree)
-    else:
-        relabel(tree, policy)
+    with collection_paused():
+        policy = load(root if stored else Files(tree, contents, follow=True))
+        for directory in emptied:
+            directory.children = {}
+            directory.mtime = usr.mtime[0], directory.mtime[1]  # The nanoseconds stay, as composefs-rs leaves them.
+        if policy is None:
+            remove_labels(tree)
+        else:
+            relabel(tree, policy)
 
 
 def _directory(tree: Tree, name: bytes) -> Node:

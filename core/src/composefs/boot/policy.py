@@ -64,7 +64,10 @@ class Policy:
         return (state, path) if path.endswith(b"/") else (self._automaton.read(state, b"/"), path + b"/")
 
     def label(self, state: State, path: bytes, type_: int) -> bytes | None:
-        """Return the label of a path, whose state is given, for a type (one of ``bcdpls-``); None for no label."""
+        """Return the label of a path, whose state is given, for a type (one of ``bcdpls-``); None for no label.
+
+        Raises TooLargeError for a policy that takes too long, FormatError for an expression first compiled here.
+        """
         number = self._automaton.winner(state, path, type_)
         return None if number is None else self._labels[number]
 

@@ -11,7 +11,9 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from composefs.boot.automaton import State
+from composefs.boot.lookup import shown
 from composefs.boot.policy import Policy
+from composefs.errors import FormatError
 from composefs.tree import NO_XATTRS, TYPE_MASK, Node, Tree
 
 __all__ = ["SELINUX_XATTR", "relabel", "remove_labels"]
@@ -30,7 +32,7 @@ _TYPES = {
 
 
 def relabel(tree: Tree, policy: Policy) -> None:
-    """Set and remove the labels of all nodes, in place."""
+    """Set and remove the labels of all nodes, in place.  Raises what `Policy.label` does, and FormatError."""
     _Walk(tree, policy).run()
 
 
@@ -91,8 +93,10 @@ class _Walk:
             for name in names:
                 child = directory.children[name]
                 state, path = go(above, prefix, name)
-                kind = child.mode & TYPE_MASK
-                label = label_of(state, path, _TYPES[kind])
+                type_ = _TYPES.get(child.mode & TYPE_MASK)
+                if type_ is None:
+                    raise FormatError(f"{shown(path)} has an unknown file type, mode {child.mode:o}")
+                label = label_of(state, path, type_)
                 if child.home is not None:
                     child = self.own_inode(directory, name, child, label)
                 child.xattrs = self.labeled.xattrs(child.xattrs, label)
