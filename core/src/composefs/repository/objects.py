@@ -156,6 +156,7 @@ class StoredObjects:
     def store_parts(self, parts: Iterable[bytes | bytearray | memoryview]) -> Stored:
         """Store an object that comes in pieces."""
         self._store.require_writable("storing an object")
+        self._store.require_space(0, "storing an object")
         hasher = fsverity.Hasher(self._algorithm)
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
@@ -178,6 +179,7 @@ class StoredObjects:
                 data = os.pread(fd, PIECE, 0)
                 if len(data) == size:
                     return self._store_small(data, fd)
+            self._store.require_space(size, "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 object_id, size, how = store_copy(fd, new, self._algorithm)
                 return self.finish(new, object_id, size, how)

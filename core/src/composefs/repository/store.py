@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 from composefs.digest import Algorithm
-from composefs.errors import NotFoundError, ReadOnlyError, from_os_error
+from composefs.errors import NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
 from composefs.linux.files import open_directory, open_or_make_directory
 
-__all__ = ["Store"]
+__all__ = ["RESERVE", "RESERVED_PART", "Store"]
+
+RESERVE = 1 << 30
+RESERVED_PART = 100
+"""New objects leave one part in a hundred of the file system free, at most RESERVE bytes."""
 
 
 class Store:
@@ -59,6 +63,21 @@ class Store:
         """Raise ReadOnlyError, which says ``what`` was wanted, if the repository was opened for reading."""
         if not self.writable:
             raise ReadOnlyError(f"{what}: the repository {self.path} is open for reading only", subject=str(self.path))
+
+    def require_space(self, size: int, what: str) -> None:
+        """Raise NoSpaceError if the disk would be as good as full with ``size`` more bytes.
+
+        A part of it, at most RESERVE bytes, stays free for what must still work then: names, removals, other programs.
+        """
+        status = os.fstatvfs(self.root)
+        free = status.f_bavail * status.f_frsize - size
+        reserve = min(status.f_blocks * status.f_frsize // RESERVED_PART, RESERVE)
+        if status.f_blocks and free < reserve:  # some network file systems do not tell
+            raise NoSpaceError(
+                f"{what}: only {max(free + size, 0)} bytes are free for {self.path}, and {reserve} of them stay so",
+                subject=str(self.path),
+                hint="free some space, perhaps with `cfsctl gc`, and run the command again",
+            )
 
     def close(self) -> None:
         """Close everything, which gives up the lock on the repository."""

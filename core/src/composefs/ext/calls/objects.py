@@ -28,6 +28,7 @@ def _check_sizes(block: list[JSONValue]) -> None:
 def put(context: Context, params: Message) -> Message:
     """Take staged files into the repository; each row answers for itself."""
     files = take_list(params, "files", _check_rows, context.staged, context.limits)
+    context.repo.store.require_space(0, "object.put")
     # The hot path of every pull, 16,000 times for a runtime: locals, one try a row, and nothing built twice.
     adopt = context.repo.objects.adopt
     staging, private = context.staged.fd, context.private_fd

@@ -1,0 +1,69 @@
+"""Objects are refused before the disk is full; what frees space, or needs next to none, is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from composefs.errors import NoSpaceError
+from composefs.gc import collect
+from composefs.repository import Publication, RefRemoval, Repository
+from composefs.repository.store import RESERVE
+from support.populated import populate
+
+BLOCK = 4096
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, *, blocks: int, free: int) -> None:
+    real = os.fstatvfs
+
+    def told(fd: int) -> SimpleNamespace:
+        return SimpleNamespace(f_blocks=blocks, f_bavail=free, f_frsize=BLOCK, f_flag=real(fd).f_flag)
+
+    monkeypatch.setattr(os, "fstatvfs", told)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "free", "fits"),
+    [
+        (1000, 10, True),
+        (1000, 9, False),
+        (10 * RESERVE, RESERVE // BLOCK, True),
+        (10 * RESERVE, RESERVE // BLOCK - 1, False),
+        (0, 0, True),
+    ],
+    ids=["one hundredth", "less", "a large disk", "less of it", "a file system that does not tell"],
+)
+def test_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, fits: bool) -> None:
+    made = populate(tmp_path / "repo")
+    disk(monkeypatch, blocks=blocks, free=free)
+    with Repository.open(made.path, writable=True) as repository:
+        if fits:
+            repository.objects.store_bytes(b"new")
+        else:
+            with pytest.raises(NoSpaceError, match=f"only {free * BLOCK} bytes are free") as caught:
+                repository.objects.store_bytes(b"new")
+            assert "gc" in (caught.value.hint or "")
+
+
+def test_a_large_file_counts_before_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = populate(tmp_path / "repo")
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    disk(monkeypatch, blocks=1000, free=100)
+    with Repository.open(made.path, writable=True) as repository, (tmp_path / "large").open("rb") as large:
+        before = made.ids()
+        with pytest.raises(NoSpaceError):
+            repository.objects.store_fd(large.fileno())
+        assert made.ids() == before
+
+
+def test_a_full_disk_can_be_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = populate(tmp_path / "repo")
+    disk(monkeypatch, blocks=1000, free=0)
+    with Repository.open(made.path, writable=True, exclusive=True) as repository:
+        repository.publish(Publication(remove_refs=[RefRemoval("oci/team/app:1", "flat")], remove_image_refs=["os/1"]))
+        collect(repository)
+    assert made.ids() == set()
