@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
+import subprocess
 
 from composefs.errors import BusyError, NotFoundError, PermissionDeniedError, from_os_error
 from composefs.linux import mountapi
@@ -21,12 +23,13 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
     Raises NotFoundError if no image is mounted there, BusyError if it is in use, PermissionDeniedError.
     """
     where = os.path.realpath(path)
-    if _source(where) != SOURCE:
+    kind, source = _mounted(where)
+    if source != SOURCE:
         raise NotFoundError(
             f"no image is mounted at {os.fspath(path)}", subject=os.fspath(path), hint="umount(8) unmounts the rest"
         )
     try:
-        mountapi.unmount(where, lazy=lazy)
+        _unmount(where, kind, lazy=lazy)
     except OSError as error:
         match error.errno:
             case errno.EBUSY:
@@ -43,15 +46,29 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
         raise from_os_error(error, f"unmounting {os.fspath(path)}") from error
 
 
-def _source(where: str) -> str | None:
-    """Return the source of the mount that is uppermost at a mountpoint, or None (proc_pid_mountinfo(5))."""
-    source = None
+def _unmount(where: str, kind: str, *, lazy: bool) -> None:
+    """Unmount; what a user has mounted by FUSE, that user unmounts with a program of libfuse.  Raises ``OSError``."""
+    try:
+        mountapi.unmount(where, lazy=lazy)
+    except OSError as error:
+        helper = shutil.which("fusermount3") or shutil.which("fusermount")
+        if error.errno != errno.EPERM or helper is None or not kind.startswith("fuse"):
+            raise
+        done = subprocess.run([helper, "-u", *(["-z"] if lazy else []), where], capture_output=True, check=False)
+        if done.returncode:
+            raise OSError(errno.EBUSY if b"busy" in done.stderr else errno.EPERM, "") from error
+
+
+def _mounted(where: str) -> tuple[str, str]:
+    """Return type and source of the mount that is uppermost at a mountpoint, or blanks (proc_pid_mountinfo(5))."""
+    found = "", ""
     with open(_MOUNTINFO, "rb") as file:
         for line in file:
             left, _, right = line.partition(b" - ")
             if _unescape(left.split(b" ")[4]) == where:
-                source = _unescape(right.split(b" ")[1])
-    return source
+                kind, source, _ = right.split(b" ", 2)
+                found = _unescape(kind), _unescape(source)
+    return found
 
 
 def _unescape(field: bytes) -> str:

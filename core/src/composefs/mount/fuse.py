@@ -1,0 +1,189 @@
+"""Mounting an image without the kernel's EROFS: a FUSE server, for users who may not mount anything else.
+
+The image is read as paths are asked for, contents come out of the objects by pread(2), and the kernel caches both for
+good, as nothing ever changes.  It needs mfusepy, which is installed by ``pip install composefs[fuse]``, and libfuse.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from composefs import fsverity
+from composefs.digest import Algorithm
+from composefs.erofs.reader import Image, Lookup, Rules
+from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
+from composefs.linux.files import open_file
+from composefs.repository import Repository
+from composefs.repository.names import object_name
+from composefs.tree import Node
+
+__all__ = ["FuseImage", "serve"]
+
+_FOREVER = 86400
+"""Seconds for which the kernel need not ask again."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _errno_of(call: Callable[P, R]) -> Callable[P, R]:
+    """Let an operation fail with the errno that says most; the image's damage is EIO, as the kernel has it."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except NotFoundError as error:
+            raise OSError(errno.ENOENT, error.message) from error
+        except ComposefsError as error:
+            raise OSError(errno.EIO, error.message) from error
+
+    return wrapped
+
+
+class FuseImage:
+    """The operations of FUSE's high-level interface on one image; paths come as str with surrogate escapes.
+
+    It holds what it needs of the repository, not its lock.  In a secure repository a file can be opened only if the
+    kernel vouches for its object's digest, and then checks each page that is read.
+    """
+
+    use_ns = True
+    """Times are integers, in nanoseconds."""
+
+    def __init__(self, repository: Repository, image_id: str) -> None:
+        if not repository.images.is_named(image_id):
+            raise NotFoundError(f"there is no image {image_id}", subject=image_id, hint="`cfsctl images` lists them")
+        self._algorithm: Algorithm = repository.algorithm
+        self._secure = repository.secure
+        self._image: Image = repository.images.load(image_id)
+        self._lookup = Lookup(self._image, Rules("rs", repository.algorithm))
+        self._objects = os.dup(repository.store.objects)
+
+    def close(self) -> None:
+        """Let go of image and objects."""
+        self._image.__exit__(None, None, None)
+        os.close(self._objects)
+
+    def _node(self, path: str) -> Node:
+        return self._lookup.node(os.fsencode(path))
+
+    @_errno_of
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:  # noqa: ARG002 - FUSE's signature
+        """Return what stat(2) shows."""
+        node = self._node(path)
+        time = node.mtime[0] * 1_000_000_000 + node.mtime[1]
+        return {
+            "st_mode": node.mode,
+            "st_nlink": node.nlink,
+            "st_uid": node.uid,
+            "st_gid": node.gid,
+            "st_rdev": node.rdev,
+            "st_size": len(node.payload or b"") if stat.S_ISLNK(node.mode) else node.size,
+            "st_blocks": -(-node.size // 512),
+            "st_atime": time,
+            "st_mtime": time,
+            "st_ctime": time,
+        }
+
+    @_errno_of
+    def readdir(self, path: str, fh: int) -> list[str]:  # noqa: ARG002 - FUSE's signature
+        """Return the names in a directory."""
+        return [".", "..", *map(os.fsdecode, self._lookup.children(os.fsencode(path)))]
+
+    @_errno_of
+    def readlink(self, path: str) -> str:
+        """Return a symbolic link's target."""
+        return os.fsdecode(self._node(path).payload or b"")
+
+    @_errno_of
+    def listxattr(self, path: str) -> list[str]:
+        """Return the names of the extended attributes."""
+        return [os.fsdecode(name) for name in self._node(path).xattrs]
+
+    @_errno_of
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:  # noqa: ARG002 - FUSE's signature
+        """Return the value of an extended attribute."""
+        value = self._node(path).xattrs.get(os.fsencode(name))
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return bytes(value)
+
+    @_errno_of
+    def open(self, path: str, flags: int) -> int:
+        """Open a file: return the descriptor of its object, 0 where the image itself has the content."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        node = self._node(path)
+        if node.content is not None or not node.size:
+            return 0
+        if node.digest is None:
+            raise FormatError(f"{path} does not say which object it is")
+        fd = open_file(object_name(node.digest.hex()), self._objects)
+        if self._secure and fsverity.measure(fd) != (self._algorithm, node.digest):
+            os.close(fd)
+            raise OSError(errno.EIO, "the object has not got the right fs-verity digest")
+        return fd
+
+    @_errno_of
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        """Return a piece of a file."""
+        if fh:
+            return os.pread(fh, size, offset)
+        return (self._node(path).content or b"")[offset : offset + size]
+
+    def release(self, path: str, fh: int) -> int:  # noqa: ARG002 - FUSE's signature
+        """Close a file."""
+        if fh:
+            os.close(fh)
+        return 0
+
+
+def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
+    """Mount at a directory and serve until it is unmounted.
+
+    Without ``foreground`` the process ends here, with status 0, once it is mounted, and a daemon goes on.  Raises
+    NotFoundError, and UnsupportedError where mfusepy or libfuse is not installed or the mount fails.
+    """
+    if not os.path.isdir(mountpoint):
+        raise NotFoundError(f"{mountpoint} is not a directory", subject=mountpoint)
+    mfusepy = _load()
+    options: dict[str, Any] = {
+        "fsname": "composefs",
+        "subtype": "composefs",
+        "ro": True,
+        "default_permissions": True,  # the kernel checks modes and owners
+        "attr_timeout": _FOREVER,
+        "entry_timeout": _FOREVER,
+        "negative_timeout": _FOREVER,
+        "kernel_cache": True,
+        # One thread: the reader is Python, which runs in one at a time anyway.
+        "nothreads": True,
+    }
+    if os.geteuid() == 0:
+        options["allow_other"] = True  # as with any mount; others need user_allow_other in fuse.conf
+    try:
+        mfusepy.FUSE(image, os.path.abspath(mountpoint), foreground=foreground, **options)
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"mounting at {mountpoint} with FUSE failed", hint="users but root need fusermount3 (package fuse3)"
+        ) from error
+    finally:
+        image.close()
+
+
+def _load() -> Any:
+    try:
+        import mfusepy
+    except ImportError as error:
+        raise UnsupportedError(
+            "FUSE needs the Python package mfusepy", hint="pip install 'composefs[fuse]', or mount as root"
+        ) from error
+    except OSError as error:  # it found no libfuse
+        raise UnsupportedError(f"FUSE needs libfuse: {error}", hint="install the package libfuse3") from error
+    return mfusepy

@@ -1,0 +1,185 @@
+"""Images shown by FUSE: the same tree as the kernel shows, to those who may not mount EROFS too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from composefs.digest import SHA512
+from composefs.dumpfile import parse
+from composefs.erofs import write
+from composefs.mount.fuse import FuseImage
+from composefs.repository import ImageName, Publication, Repository
+from support.commands import CFSCTL, cfsctl, run
+from support.verity import kernel_verity
+
+pytestmark = pytest.mark.root
+
+CONTENT = bytes(range(256)) * 5000
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "usr/sub").mkdir(parents=True)
+    (tree / "usr/big").write_bytes(CONTENT)
+    (tree / "usr/small").write_bytes(b"small")
+    (tree / "usr/empty").touch()
+    (tree / "usr/link").symlink_to("big")
+    (tree / os.fsdecode(b"usr/\xff \n")).write_bytes(b"odd")
+    os.link(tree / "usr/small", tree / "usr/twin")
+    os.mkfifo(tree / "usr/fifo")
+    os.setxattr(tree / "usr/big", "user.mine", b"\0yes")
+    os.chown(tree / "usr/small", 7, 8)
+    os.chmod(tree / "usr/small", 0o4640)
+    os.utime(tree / "usr/big", ns=(1, 1_700_000_000_123_456_789))
+    os.utime(tree / "usr/sub", ns=(1, 12_000_000_000))
+    cfsctl("init", "--insecure", tmp_path / "repo")
+    cfsctl("--repo", tmp_path / "repo", "create-image", "--xattrs", "keep-user-xattrs", tree, "it")
+    return tmp_path / "repo"
+
+
+@pytest.fixture
+def mountpoints(tmp_path: Path):
+    paths = [tmp_path / "mnt, 1", tmp_path / "mnt2"]
+    for path in paths:
+        path.mkdir()
+    yield paths
+    for path in paths:
+        subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
+
+
+def shown(root: Path) -> dict[str, tuple[object, ...]]:
+    """All that can be seen of a tree but sizes of directories."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [root, *root.rglob("*")]:
+        status = path.lstat()
+        size = 0 if path.is_dir() else status.st_size
+        content: object = None
+        if path.is_symlink():
+            content = path.readlink()
+        elif path.is_file():
+            content = path.read_bytes()
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+        xattrs = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in names]
+        key = str(path.relative_to(root))
+        found[key] = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, size, content, xattrs)
+    return found
+
+
+def test_the_same_as_the_kernel_shows(repository: Path, mountpoints: list[Path]) -> None:
+    kernel, fuse = mountpoints
+    cfsctl("--repo", repository, "mount", "--fuse", "no", "refs/it", kernel)
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", fuse)
+    assert shown(fuse) == shown(kernel)
+    with (fuse / "usr/big").open("rb") as file:
+        file.seek(700_001)
+        assert file.read(3) == CONTENT[700_001:700_004]
+    with pytest.raises(OSError, match="Read-only"):
+        (fuse / "new").touch()
+    with pytest.raises(FileNotFoundError):
+        (fuse / "usr/missing").stat()
+    cfsctl("umount", fuse)
+    assert not os.path.ismount(fuse)
+
+
+def test_the_lock_is_not_kept_and_the_daemon_ends(repository: Path, mountpoints: list[Path]) -> None:
+    server = subprocess.Popen(
+        [CFSCTL, "--repo", repository, "mount", "--fuse=yes", "--foreground", "refs/it", mountpoints[0]],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not os.path.ismount(mountpoints[0]):
+            assert server.poll() is None, server.stderr
+            time.sleep(0.02)
+        cfsctl("--repo", repository, "gc")
+        assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
+        cfsctl("umount", mountpoints[0])
+        assert server.wait(timeout=60) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.mark.parametrize("signal", ["TERM", "HUP", "INT"])
+def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: str) -> None:
+    server = subprocess.Popen(
+        [CFSCTL, "--repo", repository, "mount", "--fuse=yes", "--foreground", "refs/it", mountpoints[0]]
+    )
+    try:
+        while not os.path.ismount(mountpoints[0]):
+            assert server.poll() is None
+            time.sleep(0.02)
+        subprocess.run(["kill", f"-{signal}", str(server.pid)], check=True)
+        server.wait(timeout=60)
+        assert not os.path.ismount(mountpoints[0])
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[Path]) -> None:
+    """As root of a user namespace; the daemon ends with the mount namespace."""
+    command = f'{CFSCTL} --repo {repository} mount refs/it "$1" && wc -c <"$1/usr/big" && {CFSCTL} umount "$1"'
+    done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command, "sh", mountpoints[0])
+    assert int(done.stdout) == len(CONTENT)
+    assert "trying FUSE" in done.stderr
+    refused = f'{CFSCTL} --repo {repository} mount --fuse no refs/it "$1"'
+    done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", refused, "sh", mountpoints[0], status=7)
+    assert "run as root" in done.stderr
+
+
+def test_objects_that_are_gone_or_not_objects(repository: Path, mountpoints: list[Path]) -> None:
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
+    (big,) = [path for path in repository.glob("objects/*/*") if path.stat().st_size == len(CONTENT)]
+    moved = big.with_name("moved")
+    big.rename(moved)
+    with pytest.raises(FileNotFoundError):
+        (mountpoints[0] / "usr/big").read_bytes()
+    big.symlink_to(moved)
+    with pytest.raises(OSError, match=r"Input/output|symbolic links"):
+        (mountpoints[0] / "usr/big").read_bytes()
+    assert (mountpoints[0] / "usr/small").read_bytes() == b"small"
+
+
+def test_what_does_not_go_together(repository: Path, mountpoints: list[Path], tmp_path: Path) -> None:
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", tmp_path / "none", status=3)
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/missing", mountpoints[0], status=3)
+    paths = ("--upperdir", tmp_path, "--workdir", tmp_path)
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", *paths, "refs/it", mountpoints[0], status=2)
+    refused = cfsctl("--repo", repository, "mount", *paths, "--read-write", "refs/it", tmp_path / "none", status=3)
+    assert "FUSE" not in refused.stderr
+
+
+def test_a_secure_repository_demands_verity_at_every_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kernel_verity(monkeypatch) as kernel:
+        Repository.init(tmp_path, algorithm=SHA512)
+        with Repository.open(tmp_path, writable=True) as repository:
+            name = repository.objects.store_bytes(CONTENT).id
+            text = (
+                "/ 0 40755 2 0 0 0 0.0 - - -\n"
+                f"/big {len(CONTENT)} 100644 1 0 0 0 0.0 {name[:2]}/{name[2:]} - {name}\n"
+                "/small 5 100644 1 0 0 0 0.0 - small -\n"
+            )
+            stored = repository.images.put(write(parse(text.encode(), SHA512), version=1))
+            repository.publish(Publication(images=[ImageName(stored.id)]))
+            path = repository.objects.path(name)
+            image = FuseImage(repository, stored.id)
+        fd = image.open("/big", os.O_RDONLY)
+        assert image.read("/big", 10, 256, fd) == CONTENT[256:266]
+        image.release("/big", fd)
+        assert image.read("/small", 3, 1, image.open("/small", os.O_RDONLY)) == b"mal"
+        status = path.stat()
+        number, digest = kernel.digests.pop((status.st_dev, status.st_ino))
+        with pytest.raises(OSError, match="fs-verity"):
+            image.open("/big", os.O_RDONLY)
+        kernel.digests[status.st_dev, status.st_ino] = number, digest[::-1]
+        with pytest.raises(OSError, match="fs-verity"):
+            image.open("/big", os.O_RDONLY)
+        with pytest.raises(OSError, match="Read-only"):
+            image.open("/small", os.O_RDWR)
+        image.close()
