@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from composefs_ostree import gvariant
+from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, Server, serve
@@ -158,46 +156,6 @@ def test_rubbish_where_a_ref_is_looked_up(source: Path, target: Target, name: st
         server.fault(name, Fault(body=b"<html>welcome</html>"))
         status = 9 if name == "/config" else 5
         refuse(target, server, status, server.url + name)
-
-
-def swap(number: int, size: int) -> int:
-    return int.from_bytes(number.to_bytes(size, "big"), "little")
-
-
-class Forge:
-    """Writes objects with right checksums and wrong contents into an archive repository."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = make_repo(path)
-        self.meta = self.put("dirmeta", gvariant.encode("(uuua(ayay))", (0, 0, swap(0o40755, 4), [])))
-
-    def put(self, kind: str, data: bytes, object_id: bytes | None = None) -> bytes:
-        object_id = object_id or hashlib.sha256(data).digest()
-        name = object_id.hex()
-        path = self.path / "objects" / name[:2] / f"{name[2:]}.{kind}"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        return object_id
-
-    def file(self, content: bytes = b"hello") -> bytes:
-        numbers = [swap(number, 4) for number in (0, 0, 0o100644, 0)]
-        head = gvariant.encode("(tuuuusa(ayay))", (swap(len(content), 8), *numbers, "", []))
-        plain = gvariant.encode("(uuuusa(ayay))", (*numbers, "", []))
-        packer = zlib.compressobj(6, zlib.DEFLATED, -15)
-        filez = struct.pack(">II", len(head), 0) + head + packer.compress(content) + packer.flush()
-        return self.put("filez", filez, hashlib.sha256(struct.pack(">II", len(plain), 0) + plain + content).digest())
-
-    def tree(self, files: list[tuple[str, bytes]], directories: list[tuple[str, bytes]]) -> bytes:
-        rows = [(name, tree, self.meta) for name, tree in directories]
-        return self.put("dirtree", gvariant.encode("(a(say)a(sayay))", (files, rows)))
-
-    def commit(self, root: bytes) -> bytes:
-        value = ({}, b"", [], "forged", "", swap(1, 8), root, self.meta)
-        commit_id = self.put("commit", gvariant.encode("(a{sv}aya(say)sstayay)", value))
-        ref = self.path / "refs" / "heads" / BRANCH
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(commit_id.hex() + "\n")
-        return commit_id
 
 
 def dots(forge: Forge) -> bytes:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NetworkError, NotFoundError, TooLargeError
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    NetworkError,
+    NoSpaceError,
+    NotFoundError,
+    TooLargeError,
+)
 from composefs_ostree.names import ObjectType
 from composefs_ostree.pull import Budget, MetadataFetch
 from composefs_ostree.transport import Fetch, bad_object
@@ -52,5 +60,11 @@ def test_what_is_wrong_with_an_object_is_told_with_its_name_and_a_remedy(error: 
 
 
 def test_other_errors_speak_for_themselves() -> None:
-    error = NetworkError("no route")
+    error = NetworkError("http://example/objects/x: no route", subject="http://example/objects/x")
     assert bad_object("http://example/objects/x", error) is error
+
+
+def test_an_error_that_does_not_say_what_it_is_about_gets_the_name() -> None:
+    told = bad_object("http://example/objects/x", NoSpaceError("disk full", hint="free some"))
+    assert type(told) is NoSpaceError
+    assert (told.message, told.hint) == ("http://example/objects/x: disk full", "free some")

@@ -53,7 +53,9 @@ class Matching(Word):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the word."""
         if not isinstance(value, str) or not re.fullmatch(self._form, value):
-            self.fail(f"{value!r} is not {self._what}", param, ctx)
+            from composefs.ext.trace import without_secrets
+
+            self.fail(f"{without_secrets(str(value))!r} is not {self._what}", param, ctx)
         return value
 
 

@@ -13,7 +13,7 @@ from composefs_ostree.cache import Cache
 from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, inline_limit, write
 from composefs_ostree.held import open_commit
 from composefs_ostree.pull import Pull
-from composefs_ostree.tree import write_dump
+from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def _open_bases(core: Core, names: Iterable[str]) -> list[CommitStream]:
 def _store(core: Core, commit_id: bytes, pull: Pull, tree: Tree, keep_nul: bool) -> tuple[str, str]:
     """Have the image and the stream stored; return their ids, the stream's first."""
     with core.progress("image"):
-        dump = core.staging.new_name("dump")
-        with core.staging.create(dump) as file:
-            write_dump(file, tree, keep_nul=keep_nul)
-        image = core.image_put(dump)
+        image = core.image_put(stage_dump(core, tree, keep_nul=keep_nul))
         # The core makes the image while we lay out the stream.
         inline = core.staging.new_name("commit")
         with core.staging.create(inline) as file:

@@ -58,13 +58,10 @@ def _pull_local(request: Request, core: Core) -> dict[str, Any]:
 def _stage_dump(request: Request, core: Core) -> str:
     """Write the dump of the commit that the request names to a staged file; return the file's name."""
     from composefs_ostree.pulling import wants_nul
-    from composefs_ostree.tree import load, write_dump
+    from composefs_ostree.tree import load, stage_dump
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]))
-    name = core.staging.new_name("dump")
-    with core.staging.create(name) as file:
-        write_dump(file, load(commit), keep_nul=wants_nul(request))
-    return name
+    return stage_dump(core, load(commit), keep_nul=wants_nul(request))
 
 
 def _dump(request: Request, core: Core) -> dict[str, Any]:
@@ -87,6 +84,8 @@ def _inspect(request: Request, core: Core) -> dict[str, Any]:
     held, stream = open_commit(core, find_stream(core, request.arguments["ref"]))
     commit = load_commit(held)
     core.output(metadata_text(commit) if request.get("metadata") else commit_text(held.commit, commit))
+    if not request.json:
+        return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
     return commit_facts(held.commit, commit) | {"verity": stream.id, "image": image_of(stream)}
 
 

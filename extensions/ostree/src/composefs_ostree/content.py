@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from isal import isal_zlib
 
-from composefs_ext.errors import CorruptError, ExtError, from_exception
+from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
 from composefs_ostree.fileheader import MAX_HEAD, PREFIX_SIZE, checksum_header, head_size, parse_head
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.transport import Fetch
@@ -69,6 +69,7 @@ class Unpacker:
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
             self._fd = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            _check_space(self._fd, head.size)
 
     def _inflate(self, data: bytes) -> None:
         head = self._head
@@ -120,6 +121,17 @@ class Unpacker:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _check_space(fd: int, size: int) -> None:
+    """Raise NoSpaceError for content that cannot fit: a little deflate would fill the disk before it shows."""
+    file_system = os.fstatvfs(fd)
+    free = file_system.f_bfree * file_system.f_frsize
+    if size > free and file_system.f_blocks:  # a file system that counts no blocks has no limit that we know
+        raise NoSpaceError(
+            f"its content has {size} bytes, and only {free} are free",
+            hint="free some space on the repository's disk and run the command again",
+        )
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -19,6 +19,10 @@ from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 __all__ = [
     "MAX_DEPTH",
     "MAX_VALUES",
@@ -179,6 +183,7 @@ class _Decoder:
     def _decode_array(self, element: Type, view: memoryview, depth: int) -> Any:
         if element.kind == "y":
             return bytes(view)
+        spans: Iterable[tuple[int, int]]
         if element.size is not None:
             if len(view) % element.size:
                 raise FormatError(f"a GVariant array of {element.signature} has {len(view)} bytes")
@@ -220,10 +225,10 @@ def _decode_string(view: memoryview) -> str:
         raise FormatError("a GVariant string is not UTF-8") from error
 
 
-def _element_spans(view: memoryview, alignment: int, most: int) -> list[tuple[int, int]]:
-    """Return start and end of each element of an array whose elements vary in size."""
+def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each element of an array whose elements vary in size."""
     if not view:
-        return []
+        return
     size = len(view)
     width = offset_size(size)
     table = int.from_bytes(view[size - width :], "little")
@@ -231,20 +236,22 @@ def _element_spans(view: memoryview, alignment: int, most: int) -> list[tuple[in
         raise FormatError("a GVariant array has a malformed offset table")
     if (size - table) // width > most:
         raise _too_many()
-    spans = []
     start = 0
     for position in range(table, size, width):
         end = int.from_bytes(view[position : position + width], "little")
         if not start <= end <= table:
             raise FormatError("a GVariant array has elements out of order")
-        spans.append((start, end))
+        yield start, end
         start = _align(end, alignment)
-    return spans
 
 
-def array_elements(view: memoryview, alignment: int) -> list[memoryview]:
-    """Split an array into its elements without decoding them; raise FormatError if the offsets are not in order."""
-    return [view[start:end] for start, end in _element_spans(view, alignment, MAX_VALUES)]
+def array_elements(view: memoryview, alignment: int) -> Iterator[memoryview]:
+    """Yield an array's elements without decoding them; raise FormatError if the offsets are not in order.
+
+    One at a time: a few bytes of the array can be an element, and would be an object of 200 bytes.
+    """
+    for start, end in _element_spans(view, alignment, MAX_VALUES):
+        yield view[start:end]
 
 
 def _too_many() -> FormatError:

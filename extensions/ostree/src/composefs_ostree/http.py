@@ -9,6 +9,7 @@ that), and every other status is an error at once.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from heapq import heappop, heappush
 from time import monotonic
@@ -52,14 +53,31 @@ _PASSING_FAILURE = frozenset(
         92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
     }
 )
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^:\[\]]+)(?::[0-9]+)?")
 _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 def check_url(url: str) -> str:
-    """Return a repository's URL without a slash at its end; raise UsageError unless it is http or https."""
+    """Return a repository's URL without a slash at its end; raise UsageError for one that cannot be a repository's.
+
+    The messages show nothing that may be a part of a password or a token.
+    """
     scheme, separator, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is not an http or https URL", hint="for a directory use: cfsctl ostree pull-local")
+        raise UsageError(
+            f"{_without_password(url)!r} is not an http or https URL",
+            hint="for a directory use: cfsctl ostree pull-local",
+        )
+    if not _HOST_AND_PORT.fullmatch(rest.partition("/")[0].rpartition("@")[2]):
+        raise UsageError(
+            f"the {scheme} URL has a malformed host or port",
+            hint="in a user name or password write / as %2F, @ as %40 and ? as %3F; around an IPv6 address put [ and ]",
+        )
+    if (mark := min((mark for mark in "?#" if mark in rest), key=rest.index, default=None)) is not None:
+        raise UsageError(
+            f"the URL {_without_password(url).partition(mark)[0]!r} goes on with {mark!r}",
+            hint="give it without query and fragment: the names of the repository's files are appended to it",
+        )
     return url.rstrip("/")
 
 
@@ -130,7 +148,7 @@ class HttpTransport:
             handle = self._idle.pop() if self._idle else self._make()
             fetch = self._queue.popleft()
             fetch.begin()
-            handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}")
+            handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
             handle.setopt(pycurl.WRITEFUNCTION, fetch.take)
             self._active[handle] = fetch
             self._multi.add_handle(handle)

@@ -48,7 +48,7 @@ def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:
     return {
         "commit": commit_id.hex(),
         "parent": commit.parent.hex() if commit.parent is not None else None,
-        "timestamp": commit.timestamp,
+        "timestamp": plain(commit.timestamp),
         "date": date(commit.timestamp),
         "tree": commit.root_tree.hex(),
         "dirmeta": commit.root_meta.hex(),

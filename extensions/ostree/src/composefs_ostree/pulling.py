@@ -122,12 +122,10 @@ def _held_stream(core: Core, name: str) -> Stream | None:
 
 def _has_wanted_image(request: Request, core: Core, name: str, stream: Stream) -> bool:
     """Tell whether a held commit's image is of the kind that the user has asked for by --compat."""
-    from composefs_ostree.tree import load, write_dump
+    from composefs_ostree.tree import load, stage_dump
 
     commit, _ = open_commit(core, name)
-    dump = core.staging.new_name("dump")
-    with core.staging.create(dump) as file:
-        write_dump(file, load(commit), keep_nul=wants_nul(request))
+    dump = stage_dump(core, load(commit), keep_nul=wants_nul(request))
     return core.image_digest(dump).result()["id"] == image_of(stream)
 
 

@@ -32,10 +32,11 @@ def check_mode(core: Core, transport: Transport) -> None:
     settings = _core_settings(config.decode("utf-8", "replace"))
     mode = settings.get("mode", "bare")
     if settings.get("repo_version", "1") != "1":
-        raise UnsupportedError(f"{where}: repository version {settings['repo_version']!r} is unknown", subject=where)
+        version = settings["repo_version"][:40]
+        raise UnsupportedError(f"{where}: repository version {version!r} is unknown", subject=where)
     if mode not in _ARCHIVE_MODES:
         raise UnsupportedError(
-            f"{where}: the repository has the mode {mode!r}; only archive repositories can be pulled from",
+            f"{where}: the repository has the mode {mode[:40]!r}; only archive repositories can be pulled from",
             hint="copy it: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
             subject=where,
         )
@@ -116,7 +117,7 @@ def check_bindings(commit: Commit, commit_id: bytes, ref: str) -> None:
     refs = binding.value if binding.signature == "as" else []
     if ref not in refs:
         raise CorruptError(
-            f"commit {commit_id.hex()} is bound to {', '.join(refs) or 'no ref'}, not to {ref!r}",
+            f"commit {commit_id.hex()} is bound to {', '.join(refs)[:300] or 'no ref'}, not to {ref!r}",
             hint="pull it by the ref it is bound to or by its id, or give --disable-verify-bindings",
             subject=ref,
         )

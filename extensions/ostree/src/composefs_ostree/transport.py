@@ -171,7 +171,7 @@ def read(core: Core, transport: Transport, path: str, limit: int = MAX_METADATA)
 def bad_object(where: str, error: ExtError) -> ExtError:
     """Return the error to report for a file of the repository, given by its URL or path, that is not what it should be.
 
-    Errors of transfers and of the system already say what to do and are returned as they are.
+    Errors of transfers and of the system already say what to do; they get the name if they have none.
     """
     match error:
         case NotFoundError():
@@ -186,5 +186,7 @@ def bad_object(where: str, error: ExtError) -> ExtError:
                 hint="the source is damaged or altered on its way; try again later, or from another mirror",
                 subject=where,
             )
+        case ExtError(subject=None):
+            return type(error)(f"{where}: {error.message}", hint=error.hint, subject=where, causes=error.causes)
         case _:
             return error

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
+    from composefs_ext import Core
     from composefs_ostree.commit_stream import CommitStream, Entry
     from composefs_ostree.objects import Commit
 
-__all__ = ["Tree", "load", "load_commit", "write_dump"]
+__all__ = ["Tree", "load", "load_commit", "stage_dump", "write_dump"]
 
 MAX_INODES = 10_000_000
 MAX_DEPTH = 2000
-MAX_DUMP = 4 << 30
-"""Inodes, nested directories and bytes of text of one tree."""
+MAX_DUMP = 256 << 20
+"""Inodes, nested directories and, unless the core says otherwise, bytes of text of one tree."""
 
 _WRITE_SIZE = 1 << 20
 _REMEDY = "the repository is damaged: run cfsctl fsck, remove the stream's refs, run cfsctl gc and pull again"
@@ -90,10 +91,19 @@ def _where(stream: CommitStream) -> str:
     return f"the stream of commit {stream.commit.hex()}"
 
 
-def write_dump(out: BinaryIO, tree: Tree, *, keep_nul: bool) -> None:
+def stage_dump(core: Core, tree: Tree, *, keep_nul: bool) -> str:
+    """Write a tree to a new staged file and return its name; see :func:`write_dump`."""
+    name = core.staging.new_name("dump")
+    with core.staging.create(name) as file:
+        write_dump(file, tree, keep_nul=keep_nul, limit=core.limits.get("inline_bytes", MAX_DUMP))
+    return name
+
+
+def write_dump(out: BinaryIO, tree: Tree, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
     """Write the lines of a tree, each directory before what is in it; raise TooLargeError or FormatError.
 
-    Every file that is not in its entry's data must have the id of its content there.
+    Every file that is not in its entry's data must have the id of its content there.  ``limit`` is how many bytes the
+    core takes; it bounds our memory too, as each file's first path is kept, and deep directories make long paths.
     """
     links = _count_links(tree)
     written = 0
@@ -103,12 +113,15 @@ def write_dump(out: BinaryIO, tree: Tree, *, keep_nul: bool) -> None:
         lines.append(line)
         size += len(line)
         if size >= _WRITE_SIZE:
-            out.writelines(lines)
             written += size
+            if written > limit:
+                raise TooLargeError(
+                    f"the description of the commit's tree, a line for each file, is larger than {limit} bytes",
+                    hint="it has too many files, too long paths or too many attributes for one image",
+                )
+            out.writelines(lines)
             lines = []
             size = 0
-            if written > MAX_DUMP:
-                raise TooLargeError(f"the description of the tree is larger than {MAX_DUMP} bytes")
     out.writelines(lines)
 
 

@@ -242,15 +242,18 @@ def from_wire(error: object) -> ExtError:
     )
 
 
-def from_exception(error: BaseException) -> ExtError:
-    """Return the error to report for whatever a handler raised; one that nobody expected becomes one line."""
+def from_exception(error: BaseException, written: str | None = None) -> ExtError:
+    """Return the error to report for whatever a handler raised; one that nobody expected becomes one line.
+
+    ``written`` is the directory to blame for a full disk when the system's error does not say which file it was.
+    """
     match error:
         case ExtError():
             return error
         case KeyboardInterrupt():
             return CancelledError("interrupted")
         case OSError():
-            return _from_os_error(error)
+            return _from_os_error(error, written)
         case MemoryError():
             return ExtError("out of memory")
         case _:
@@ -261,9 +264,11 @@ def from_exception(error: BaseException) -> ExtError:
             )
 
 
-def _from_os_error(error: OSError) -> ExtError:
+def _from_os_error(error: OSError, written: str | None) -> ExtError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+    if subject is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        subject = written
     message = f"{subject}: {reason}" if subject else reason
     match error.errno:
         case errno.ENOENT:

@@ -16,7 +16,15 @@ import signal
 import sys
 
 from composefs_ext.core import Core
-from composefs_ext.errors import CancelledError, CoreGoneError, ExtError, ProtocolError, from_exception, to_wire
+from composefs_ext.errors import (
+    CancelledError,
+    CoreGoneError,
+    ExtError,
+    ProtocolError,
+    TooLargeError,
+    from_exception,
+    to_wire,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +103,7 @@ def serve(core: Core, handler: Handler, *, features: Sequence[str] = ()) -> int:
         if isinstance(outcome, ExtError):
             core.answer_error(request, to_wire(outcome))
         else:
-            core.answer(request, outcome)
+            _answer(core, request, outcome)
         return _wait_for_end(core)
     except CoreGoneError:
         return 0
@@ -116,13 +124,21 @@ def _run(core: Core, message: dict[str, Any], handler: Handler) -> dict[str, Any
     except (CoreGoneError, ProtocolError):
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  whatever a handler raises is reported as one line
-        report = from_exception(error)
+        report = from_exception(error, core.staging.path)
         if report is not error and core.debug and not core.closed:
             import traceback
 
             core.log("debug", "".join(traceback.format_exception(error)))
         return report
     return result or {}
+
+
+def _answer(core: Core, request: dict[str, Any], result: dict[str, Any]) -> None:
+    """Answer with a handler's result, or with an error where it is too long for a message or nothing that JSON has."""
+    try:
+        core.answer(request, result)
+    except (TooLargeError, TypeError, ValueError, RecursionError) as error:
+        core.answer_error(request, to_wire(from_exception(error)))
 
 
 def _next(core: Core, method: str) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""Hostile sources and addresses: what a pull may cost and what it may tell, by the installed command."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from composefs_ostree.gvariant import Variant
+from support.commands import run
+from support.ostree_forge import Forge
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH
+from support.server import Fault, serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Forge:
+    return Forge(tmp_path / "source")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+def limit_memory() -> None:
+    """Bound the address space of each process of a run."""
+    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line of an error; it is of a length that somebody reads."""
+    assert done.stdout == ""
+    assert done.stderr.startswith("cfsctl: ")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 1000
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2@127.0.0.1:1/repo",
+        "http://user:hunter2@b@127.0.0.1:1/repo",
+        "http://user:hun/ter2@127.0.0.1:1/repo",
+        "http://user:hunter2@[::1/repo",
+        "http://user:hunter2@/repo",
+        "ftp://user:hunter2@127.0.0.1/repo",
+        "http://user:hunter2@127.0.0.1:1/re po",
+        "http://127.0.0.1:1/repo?token=hunter2",
+        "http://127.0.0.1:1/repo#hunter2",
+    ],
+)
+def test_a_password_in_a_url_is_never_told(target: Target, url: str) -> None:
+    refused = target.ostree("pull", url, BRANCH, status=None)
+    assert refused.returncode in (2, 6)
+    assert not {"hunter2", "ter2"} & set(one_line(refused).replace("@", " ").replace("/", " ").split())
+    assert "hunter2" not in refused.stderr
+
+
+def test_a_url_that_is_no_ascii_is_like_any_other(target: Target) -> None:
+    refused = target.ostree("pull", "http://127.0.0.1:1/bücher", BRANCH, status=6)
+    assert "cfsctl: http://127.0.0.1:1/bücher/config: " in one_line(refused)
+
+
+@pytest.mark.parametrize("setting", ["mode", "repo_version"])
+def test_settings_of_any_length_are_told_in_a_few_words(forge: Forge, target: Target, setting: str) -> None:
+    with serve(forge.path) as server:
+        server.fault("/config", Fault(body=f"[core]\n{setting}={'x' * 100_000}\n".encode()))
+        assert server.url in one_line(target.ostree("pull", server.url, BRANCH, status=9))
+
+
+def test_bindings_of_any_number_are_told_in_a_few_words(forge: Forge, target: Target) -> None:
+    forge.commit(forge.tree([], []), {"ostree.ref-binding": Variant("as", ["another/ref"] * 10_000)})
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=5)
+    assert "is bound to another/ref, another/ref" in one_line(refused)
+
+
+def test_a_summary_of_two_million_empty_refs_costs_no_memory(forge: Forge, target: Target) -> None:
+    refs = bytes(4) * 1_999_999
+    with serve(forge.path) as server:
+        (forge.path / "summary").write_bytes(refs + len(refs).to_bytes(4, "little"))
+        refused = target.ostree("pull", server.url, BRANCH, status=3, preexec_fn=limit_memory)
+    assert f"the repository has no ref '{BRANCH}'" in one_line(refused)
+
+
+def test_long_paths_cost_neither_memory_nor_disk(forge: Forge, target: Target) -> None:
+    tree = forge.tree([(f"{number:03}", forge.file(b"%d" % number)) for number in range(900)], [])
+    for _ in range(1900):
+        tree = forge.tree([], [("d" * 255, tree)])
+    forge.commit(tree)
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=8, preexec_fn=limit_memory)
+    assert "is larger than 268435456 bytes (it has too many files, too long paths" in one_line(refused)
+    assert target.left_over() == []
+
+
+def test_content_that_claims_more_than_is_free_is_not_begun(forge: Forge, target: Target) -> None:
+    bomb = forge.bomb(1 << 61, bytes(300_000))
+    forge.commit(forge.tree([("bomb", bomb)], []))
+    refused = one_line(target.ostree("pull-local", forge.path, BRANCH, status=8))
+    name = bomb.hex()
+    assert f"{name[:2]}/{name[2:]}.filez: its content has {1 << 61} bytes, and only" in refused
+    assert target.left_over() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 600 KB."""
+    mountpoint = tmp_path / "small"
+    mountpoint.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", mountpoint)
+    yield mountpoint
+    run("umount", mountpoint)
+
+
+def test_a_full_disk_is_told_with_the_object(forge: Forge, small_disk: Path) -> None:
+    target = Target(small_disk / "target")
+    content = [b"%05d" % number * 3000 for number in range(100)]
+    forge.commit(forge.tree([(f"{number:03}", forge.file(each)) for number, each in enumerate(content)], []))
+    refused = target.ostree("pull-local", forge.path, BRANCH, status=8)
+    assert f"cfsctl: {forge.path}/objects/" in one_line(refused)
+    assert "free some space" in refused.stderr
+    assert (target.left_over(), target.names()) == ([], {})
+    run("mount", "-o", "remount,size=8M", small_disk)
+    target.ostree("pull-local", forge.path, BRANCH)
+
+
+def test_a_commit_of_any_time_and_metadata_can_be_inspected(forge: Forge, target: Target) -> None:
+    forge.commit(forge.tree([], []), {"large": Variant("ay", bytes(1_000_000))}, time=(1 << 64) - 1)
+    target.ostree("pull-local", forge.path, BRANCH)
+    assert "date    18446744073709551615 s after 1970-01-01" in target.ostree("inspect", BRANCH).stdout
+    assert len(target.ostree("inspect", "--metadata", BRANCH).stdout) > 2_000_000
+    assert "over the limit" in one_line(target.ostree("inspect", "--json", BRANCH, status=8))
+    forge.commit(forge.tree([], []), time=(1 << 64) - 1)
+    target.ostree("pull-local", forge.path, BRANCH)
+    assert json.loads(target.ostree("inspect", "--json", BRANCH).stdout)["timestamp"] == str((1 << 64) - 1)
