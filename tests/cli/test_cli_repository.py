@@ -402,8 +402,10 @@ class TestRefs:
         assert cfsctl("--repo", repo, "ref", "list", "oth").stdout.splitlines()[1:] == [
             "stream  other/team/x  ostree-commit-1"
         ]
-        for name in ("ostree-commit-1", "refs/ostree/team%2F50%25off", "refs/other/team/x"):
+        for name in ("ostree-commit-1", *names, "refs/ostree/team%2F50%25off", "refs/other/team/x"):
             assert cfsctl("--repo", repo, "cat", name).stdout == "inline"
+        for name in ("ostree/team", "refs/other/team/y", "ostree-commit-2"):
+            assert "cfsctl ref list" in the_error("--repo", repo, "cat", name, status=3)
         the_error("--repo", repo, "ref", "remove", *names, "other/missing", status=3)
         assert json.loads(cfsctl("--repo", repo, "ref", "list", "--json").stdout) == expected, "all or none"
         cfsctl("--repo", repo, "ref", "remove", *names)

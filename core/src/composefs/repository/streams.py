@@ -97,11 +97,13 @@ class Streams:
         if name.startswith("refs/"):
             target = self._refs.read_path(name.removeprefix("refs/"))
             if target is None:
-                raise NotFoundError(f"there is no ref {name!r}", subject=name)
+                raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
             name = target
         object_id = self.lookup(name)
         if object_id is None:
-            raise NotFoundError(f"there is no stream {name!r}", subject=name)
+            raise NotFoundError(
+                f"there is no stream {name!r}", subject=name, hint="`cfsctl ref list` lists the refs and their streams"
+            )
         return object_id
 
     def open(self, *, name: str | None = None, id: str | None = None) -> Reader:  # noqa: A002 - the protocol's word

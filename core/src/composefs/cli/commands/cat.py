@@ -9,7 +9,9 @@ import click
 from composefs.cli.complete import StreamName
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import refuse_terminal, write
+from composefs.cli.refs import encoding_of
 from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import NotFoundError
 
 __all__ = ["command"]
 
@@ -18,7 +20,7 @@ __all__ = ["command"]
     cls=Command,
     examples=[
         Example("cfsctl cat oci-layer-sha256:09727b3f… > layer.tar"),
-        Example("cfsctl cat refs/ostree/vector%2F1 | sha256sum", "By a ref, spelt as its file below streams/refs is."),
+        Example("cfsctl cat ostree/os/stable | sha256sum", "By a ref."),
     ],
 )
 @click.argument("name", type=StreamName())
@@ -26,9 +28,17 @@ __all__ = ["command"]
 def command(settings: Settings, name: str) -> None:
     """Write the stream NAME to standard output.
 
-    Every object is checked; after an error, what was written is not to be used.
+    NAME is a stream's, or a ref as `cfsctl ref list` shows it, or refs/ and the path of the ref's file below
+    streams/refs.  Every object is checked; after an error, what was written is not to be used.
     """
-    with settings.open_repository() as repository, repository.streams.open(name=name) as reader:
-        refuse_terminal(f"the stream {name}")
-        repository.streams.cat(reader, partial(write, flush=False))
-        write(b"")
+    with settings.open_repository() as repository:
+        stream = name
+        if "/" in name and not name.startswith("refs/"):
+            target = repository.refs.read(name, encoding_of(name))
+            if target is None:
+                raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
+            stream = target
+        with repository.streams.open(name=stream) as reader:
+            refuse_terminal(f"the stream {name}")
+            repository.streams.cat(reader, partial(write, flush=False))
+            write(b"")
