@@ -75,7 +75,9 @@ def _is_shown(level: Level, verbosity: int) -> bool:
 
 
 def _counts(event: Progress) -> str:
-    """Return ``3/7`` or ``1.2 MiB/3.0 GiB``, or as much of it as is known."""
+    """Return ``3/7`` or ``1.2 MiB/3.0 GiB``, or as much of it as is known: nothing for what counts nothing."""
+    if not event.done and not event.total:
+        return ""
     known = [value for value in (event.done, event.total) if value is not None]
     return "/".join(size_text(value) if event.unit == "bytes" else str(value) for value in known)
 
