@@ -215,17 +215,24 @@ def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
 @pytest.mark.parametrize(
     ("how", "status", "line"),
     [
-        ("rubbish", 10, "cfsctl: a line on standard output is not a JSON message"),
+        ("rubbish", 10, "cfsctl: extension bad broke the protocol: a line on standard output is not a JSON message"),
+        ("long-line", 10, "cfsctl: extension bad broke the protocol: a message is longer than 1048576 bytes"),
+        ("too-many-calls", 10, "cfsctl: extension bad broke the protocol: more than 64 calls are unanswered"),
+        ("never-initializes", 10, "cfsctl: extension bad did not answer initialize in 10 seconds"),
         ("killed", 10, "cfsctl: extension bad was killed by SIGKILL without a result"),
         ("answers-an-error", 3, "cfsctl: no such thing"),
         ("deaf", 130, "cfsctl: extension bad was interrupted"),
+        ("leaves-a-daemon", 0, "warning: extension bad left processes behind, which were killed (1)"),
     ],
 )
 def test_installed_command_says_one_line_and_the_right_status(
     host: Host, monkeypatch: pytest.MonkeyPatch, how: str, status: int, line: str
 ) -> None:
+    """What the user sees of each way to break a run; the silent one takes the ten seconds that it is given."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
-    done = cfsctl("--repo", host.path, "bad", "misbehave", how, status=status)
+    if how == "never-initializes":
+        monkeypatch.setenv("BAD_BEFORE", "silent")
+    done = cfsctl("--repo", host.path, "bad", "misbehave", how, "--pids", host.pids, status=status)
     assert done.stdout == ""
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1

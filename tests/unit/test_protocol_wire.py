@@ -33,7 +33,7 @@ def test_lines_do_not_depend_on_how_they_are_cut(lines: list[bytes], data: st.Da
         found += reader.feed(stream[:size])
         stream = stream[size:]
     assert found == lines
-    assert reader.pending == b"rest"
+    assert reader.feed(b"\n") == [b"rest"]
 
 
 @pytest.mark.parametrize("chunks", [[b"x" * 10], [b"x" * 5, b"x" * 5], [b"x" * 10 + b"\n"], [b"a\n" + b"x" * 10]])

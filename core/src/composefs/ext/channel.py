@@ -63,11 +63,6 @@ class Channel:
         """Whether a message waits and there is room for its answer."""
         return bool(self._inbox) and self._outbox_bytes < _OUTBOX_BYTES
 
-    @property
-    def unfinished(self) -> bytes:
-        """What came after the last whole line."""
-        return self._reader.pending
-
     def read(self) -> bool:
         """Read once; say whether anything came.  Sets ``ended`` at the end of the stream.  Raises ProtocolError."""
         try:

@@ -126,6 +126,9 @@ def run_extension(
             with context.resources, suppress(Gone):
                 outcome = conversation.serve(_welcome(context, work, cache))
             ended = _end(process, channel, interrupts, timeouts)
+        except ProtocolError as error:
+            error.message = f"extension {extension.name} broke the protocol: {error.message}"
+            raise
         finally:
             if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
                 process.kill_group()

@@ -32,11 +32,6 @@ class LineReader:
         self._limit = limit
         self._pending = bytearray()
 
-    @property
-    def pending(self) -> bytes:
-        """What has arrived of a line that has not ended."""
-        return bytes(self._pending)
-
     def feed(self, data: bytes) -> list[bytes]:
         """Take a chunk and return the lines, without newline, that end in it."""
         lines = data.split(b"\n")
@@ -107,7 +102,10 @@ def decode(line: bytes) -> Message:
     try:
         message = parse_json(line)
     except ValueError as error:
-        raise ProtocolError(f"a line on standard output is not a JSON message ({error}): {_shown(line)}") from None
+        raise ProtocolError(
+            f"a line on standard output is not a JSON message ({error}): {_shown(line)}",
+            hint="text for people goes to standard error",
+        ) from None
     if type(message) is not dict:
         raise ProtocolError(f"a message is not a JSON object: {_shown(line)}")
     return message
