@@ -14,23 +14,26 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from composefs.boot.syntax import (
+    ALL_BYTES,
+    Alternatives,
+    Assertion,
+    BackReference,
+    Dot,
+    Group,
+    Literal,
+    Look,
+    Repeat,
+    Sequence,
+    Set,
+    Syntax,
+    width,
+)
 from composefs.errors import FormatError, TooLargeError
 
 __all__ = [
-    "ALL_BYTES",
     "MAX_PATTERN",
-    "Alternatives",
-    "Assertion",
-    "BackReference",
-    "Dot",
-    "Group",
-    "Literal",
-    "Look",
     "Pattern",
-    "Repeat",
-    "Sequence",
-    "Set",
-    "Syntax",
     "parse",
 ]
 
@@ -43,7 +46,6 @@ MAX_STACKED = 3
 MAX_COUNT = 1000
 """The largest number in ``{m,n}``."""
 
-ALL_BYTES = frozenset(range(256))
 _DIGIT = frozenset(b"0123456789")
 _LOWER = frozenset(range(ord("a"), ord("z") + 1))
 _UPPER = frozenset(range(ord("A"), ord("Z") + 1))
@@ -83,73 +85,6 @@ _BACKSLASHED = re.compile(r"\\(.)", re.DOTALL)
 _QUANTIFIER = re.compile(r"[*+?]|\{([0-9]+)(,)?([0-9]*)\}")
 _HEX = re.compile(r"\\x(?:\{([0-9A-Fa-f]{1,8})\}|([0-9A-Fa-f]{2}))")
 _POSIX_CLASS = re.compile(r"\[:(\^?)([a-z]+):\]")
-
-
-class Literal(NamedTuple):
-    """These bytes."""
-
-    data: bytes
-
-
-class Set(NamedTuple):
-    """One byte of a set."""
-
-    members: frozenset[int]
-
-
-class Dot(NamedTuple):
-    """Any byte, or any but a newline for PCRE."""
-
-
-class Sequence(NamedTuple):
-    """One after the other."""
-
-    items: tuple[Syntax, ...]
-
-
-class Alternatives(NamedTuple):
-    """The first that leads to a match."""
-
-    items: tuple[Syntax, ...]
-
-
-class Repeat(NamedTuple):
-    """``low`` to ``high`` times (None: without end), as often as possible or, if lazy, as seldom as possible."""
-
-    item: Syntax
-    low: int
-    high: int | None
-    lazy: bool
-
-
-class Group(NamedTuple):
-    """A capturing group.  ``number`` counts from 2: group 1 is the whole rule."""
-
-    number: int
-    item: Syntax
-
-
-class Look(NamedTuple):
-    """A condition on what follows (``ahead``) or precedes."""
-
-    item: Syntax
-    ahead: bool
-    negative: bool
-
-
-class Assertion(NamedTuple):
-    """``start``, ``end``, ``word boundary`` or ``no word boundary``."""
-
-    kind: str
-
-
-class BackReference(NamedTuple):
-    """The bytes that a group matched."""
-
-    number: int
-
-
-Syntax = Literal | Set | Dot | Sequence | Alternatives | Repeat | Group | Look | Assertion | BackReference
 
 
 class Pattern(NamedTuple):
@@ -318,7 +253,11 @@ class _Parser:
         self.at += 1
         self.depth -= 1
         if look is not None:
-            return Look(item, *_LOOKS[look])
+            ahead, negative = _LOOKS[look]
+            branches = item.items if isinstance(item, Alternatives) and not ahead else (item,)
+            if not ahead and None in map(width, branches):
+                raise self.refuse("what is looked for behind has no fixed length", start)
+            return Look(branches, ahead, negative)
         return Group(number, item) if number else item
 
     def escape(self) -> Syntax:

@@ -66,7 +66,7 @@ class Policy:
     def label(self, state: State, path: bytes, type_: int) -> bytes | None:
         """Return the label of a path, whose state is given, for a type (one of ``bcdpls-``); None for no label.
 
-        Raises TooLargeError for a policy that takes too long, FormatError for an expression first compiled here.
+        Raises TooLargeError when the policy takes too long, or an expression that is compiled now too much.
         """
         number = self._automaton.winner(state, path, type_)
         return None if number is None else self._labels[number]

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from composefs.boot.pattern import (
+from composefs.boot.pattern import Pattern
+from composefs.boot.syntax import (
     ALL_BYTES,
     Alternatives,
     Assertion,
@@ -21,13 +22,13 @@ from composefs.boot.pattern import (
     Group,
     Literal,
     Look,
-    Pattern,
     Repeat,
     Sequence,
     Set,
     Syntax,
+    width,
 )
-from composefs.errors import FormatError, TooLargeError
+from composefs.errors import TooLargeError
 
 __all__ = ["MATCH", "Branch", "Check", "Consume", "Instruction", "Program", "Work", "compile_pattern", "matches"]
 
@@ -110,8 +111,7 @@ class Work:
 def compile_pattern(pattern: Pattern, work: Work) -> Program:
     """Write the program of what comes after a pattern's stem, without Match at the end.
 
-    Counted repetitions are written out, so ``work`` bounds the instructions.  Raises FormatError for a lookbehind that
-    has not one length (PCRE would not compile it either), and TooLargeError.
+    Counted repetitions are written out, so ``work`` bounds the instructions.  Raises TooLargeError.
     """
     program: Program = []
     _Compiler(program, _NO_NEWLINE if pattern.pcre else ALL_BYTES, pattern.references, work).emit(pattern.rest)
@@ -187,35 +187,15 @@ class _Compiler:
             self.program[fork] = Branch(ways[::-1] if lazy else ways)
 
     def look(self, look: Look) -> None:
-        item, ahead, negative = look
-        branches = item.items if isinstance(item, Alternatives) and not ahead else (item,)
         programs = []
-        for branch in branches:
+        for branch in look.branches:
             inner = _Compiler([], self.dot, self.groups, self.work)
             inner.emit(branch)
             inner.add(MATCH)
-            programs.append((0 if ahead else _width(branch), inner.program))
-        self.add(LookAround(tuple(programs), negative))
-
-
-def _width(syntax: Syntax) -> int:
-    """The number of bytes that a pattern matches, where that is one number."""
-    match syntax:
-        case Literal(data):
-            return len(data)
-        case Set() | Dot():
-            return 1
-        case Sequence(items):
-            return sum(map(_width, items))
-        case Alternatives(items) if len(widths := {_width(item) for item in items}) == 1:
-            return widths.pop()
-        case Repeat(item, low, high, _) if low == high:
-            return low * _width(item)
-        case Group(_, item):
-            return _width(item)
-        case Look() | Assertion():
-            return 0
-    raise FormatError("a lookbehind of a regular expression has no fixed length")
+            back = 0 if look.ahead else width(branch)
+            assert back is not None  # the parser has looked
+            programs.append((back, inner.program))
+        self.add(LookAround(tuple(programs), look.negative))
 
 
 def matches(program: Program, text: bytes, start: int, work: Work) -> bool:
