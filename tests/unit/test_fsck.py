@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -65,8 +66,26 @@ def test_a_whole_repository(tmp_path: Path, algorithm) -> None:
 
 def test_an_empty_repository(tmp_path: Path) -> None:
     Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
+    for name in ("objects", "streams", "images"):
+        (tmp_path / "repo" / name).rmdir()
     with Repository.open(tmp_path / "repo") as repository:
         assert check(repository).ok
+
+
+def test_processes_that_cannot_be_started(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = iter([os.fork])
+
+    def fork() -> int:
+        for real in forks:
+            return real()
+        raise BlockingIOError(errno.EAGAIN, "too many processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    with pytest.raises(InputOutputError, match="starting a process"):
+        run(made)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_progress_is_told(made: Populated) -> None:

@@ -24,7 +24,7 @@ from composefs.repository.names import object_name
 
 __all__ = ["check_object", "check_objects"]
 
-_MAX_MESSAGE = 1000
+_MAX_MESSAGE = 900  # characters, of at most 4 bytes
 _FIELDS = "\t"
 
 
@@ -76,8 +76,10 @@ def check_objects(
         processes = len(os.sched_getaffinity(0))
     problems: list[Problem] = []
     done = 0
-    report(done, total)
+    if not directories:
+        return problems
     with _Workers(repository, directories, min(processes, len(directories))) as workers:
+        report(done, total)  # not before: what shows it may start a thread, and forks should not have any
         for line in workers.lines():
             first, *rest = line.split(_FIELDS)
             if rest:
@@ -112,6 +114,9 @@ class _Workers:
                     if not pid:
                         self._work(tasks, results)
                     self._pids.append(pid)
+            except BaseException:
+                self.__exit__()
+                raise
             finally:
                 os.close(tasks)
                 os.close(results)
