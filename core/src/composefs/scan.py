@@ -3,6 +3,9 @@
 The walk is depth first in name order and goes by file descriptors, never by paths, so what is below the root cannot be
 exchanged for something elsewhere while we look: nothing is followed, and going back up is checked.  Two descriptors are
 enough for any depth.  A file that vanishes or changes while it is read is an error that names it.
+
+Reading and hashing is most of the work.  Once there is enough of it, other processes do it (composefs.linux.filepool)
+while the walk goes on; each file's digest arrives later than its node.
 """
 
 from __future__ import annotations
@@ -10,18 +13,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Literal, NamedTuple, Protocol
 
 from composefs.digest import Algorithm
-from composefs.errors import ConflictError, FormatError, from_os_error
+from composefs.errors import ComposefsError, ConflictError, FormatError, from_os_error
 from composefs.fsverity import digest_fd
+from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused
 
 __all__ = ["HasId", "ScanOptions", "scan_directory"]
 
 MAX_INLINE = 64
 """Bytes of a file that is kept in the image itself; libcomposefs and composefs-rs agree on it."""
+
+_ALONE_BYTES = 8 << 20
+"""What is hashed before other processes are started, which takes some 3 ms each."""
+
+_TIMES = struct.Struct("<qq")
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -61,15 +72,21 @@ def scan_directory(
     *,
     store: Callable[[int], HasId] | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
+    processes: int | None = None,
+    report: Callable[[int], object] | None = None,
 ) -> Tree:
     """Make a tree of a directory and all below it.
 
     Files of up to 64 bytes become content.  ``store`` is called once for every other file, with a descriptor at its
-    start, and answers the id; without it, files are digested.  Raises ConflictError for a file that changes meanwhile,
-    and the usual errors of the system, with the path.
+    start, and answers the id; without it, files are digested.  It may be called in one of ``processes`` copies of this
+    process (by default as many as there are processors; 1: never).  ``report`` is told the number of files done.
+
+    Raises ConflictError for a file that changes meanwhile, and the usual errors of the system, with the path.
     """
-    scanner = _Scanner(os.fsencode(path), algorithm, store, options)
-    with collection_paused():
+    if processes is None:
+        processes = len(os.sched_getaffinity(0))
+    scanner = _Scanner(os.fsencode(path), algorithm, store, options, processes, report)
+    with collection_paused(), scanner.resources:
         return Tree(scanner.scan(), algorithm)
 
 
@@ -82,14 +99,38 @@ class _Level(NamedTuple):
     name: bytes
 
 
+class _Reading(NamedTuple):
+    """A file whose digest is on its way: its node, its size and mtime in ns when it was opened, and where it is."""
+
+    node: Node
+    size: int
+    mtime: int
+    directory: str
+    name: bytes
+
+
 class _Scanner:
     def __init__(
-        self, path: bytes, algorithm: Algorithm, store: Callable[[int], HasId] | None, options: ScanOptions
+        self,
+        path: bytes,
+        algorithm: Algorithm,
+        store: Callable[[int], HasId] | None,
+        options: ScanOptions,
+        processes: int,
+        report: Callable[[int], object] | None,
     ) -> None:
         self.path = path
         self.algorithm = algorithm
         self.store = store
         self.options = options
+        self.processes = processes
+        self.report = report
+        self.resources = ExitStack()
+        self.pool: FilePool | None = None
+        self.reading: dict[int, _Reading] = {}
+        self.bytes_read = 0
+        self.files_done = 0
+        self.directory = ""
         self.fd = -1
         self.levels: list[_Level] = []
         self.linked: dict[tuple[int, int], tuple[Node, Node, bytes]] = {}  # (device, inode) -> node, directory, name.
@@ -110,6 +151,8 @@ class _Scanner:
                 else:
                     name = b""
                     self.leave()
+            if self.pool is not None:
+                self.collect(self.pool.answers(0))
             return root
         except OSError as error:
             raise from_os_error(error, f"scanning {self.where(name)}") from error
@@ -128,6 +171,7 @@ class _Scanner:
         node.children = {}
         names = iter(sorted(map(os.fsencode, os.listdir(self.fd))))
         self.levels.append(_Level(node, (status.st_dev, status.st_ino), names, name))
+        self.directory = self.where(b"")
         return node
 
     def leave(self) -> None:
@@ -141,6 +185,7 @@ class _Scanner:
         status = os.fstat(above)
         if (status.st_dev, status.st_ino) != self.levels[-1].identity:
             raise ConflictError(f"{self.where(b'')} was moved while it was read")
+        self.directory = self.where(b"")
 
     def visit(self, directory: Node, name: bytes) -> bool:
         """Add one name; return True if it is a directory, which is entered then."""
@@ -188,28 +233,65 @@ class _Scanner:
             node = self.node(before, self.xattrs(fd))
             node.size = size = before.st_size
             if size > MAX_INLINE:
-                node.digest = digest_fd(fd, self.algorithm) if self.store is None else self.stored(fd, name)
-                hexadecimal = node.digest.hex().encode()
-                node.payload = hexadecimal[:2] + b"/" + hexadecimal[2:]
+                self.hand_over(fd, _Reading(node, size, before.st_mtime_ns, self.directory, name))
             elif size:
                 node.content = os.pread(fd, MAX_INLINE + 1, 0)
-            after = os.fstat(fd)
-            if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns) or len(node.content or b"") not in (
-                0,
-                size,
-            ):
-                raise ConflictError(f"{self.where(name)} changed while it was read")
+                after = os.fstat(fd)
+                if (after.st_size, after.st_mtime_ns, len(node.content)) != (size, before.st_mtime_ns, size):
+                    raise ConflictError(f"{self.where(name)} changed while it was read")
             return node
         finally:
             os.close(fd)
 
-    def stored(self, fd: int, name: bytes) -> bytes:
-        """Store a file and return its digest."""
-        assert self.store is not None
-        digest = bytes.fromhex(self.store(fd).id)
-        if len(digest) != self.algorithm.size:
-            raise FormatError(f"the object of {self.where(name)} has not a {self.algorithm} id")
-        return digest
+    def hand_over(self, fd: int, reading: _Reading) -> None:
+        """Have a file read and hashed, here or by another process."""
+        self.bytes_read += reading.size
+        if self.pool is None:
+            if self.processes < 2 or self.bytes_read <= _ALONE_BYTES:
+                try:
+                    self.finish(reading, self.read(fd))
+                except ComposefsError as error:
+                    self.finish(reading, error)
+                return
+            self.pool = self.resources.enter_context(FilePool(self.read, self.processes))
+        self.collect(self.pool.answers(IN_FLIGHT - 1))
+        self.reading[self.pool.submit(fd)] = reading
+
+    def read(self, fd: int) -> bytes:
+        """Read a whole file; return its size and mtime afterwards, and its digest."""
+        digest = digest_fd(fd, self.algorithm) if self.store is None else bytes.fromhex(self.store(fd).id)
+        after = os.fstat(fd)
+        return _TIMES.pack(after.st_size, after.st_mtime_ns) + digest
+
+    def collect(self, answers: Iterable[tuple[int, bytes | Exception]]) -> None:
+        """Take in what other processes have found out."""
+        for number, answer in answers:
+            self.finish(self.reading.pop(number), answer)
+
+    def finish(self, reading: _Reading, answer: bytes | Exception) -> None:
+        """Complete a node with what reading its file gave."""
+        node, size, mtime, directory, name = reading
+        if isinstance(answer, bytes) and _TIMES.unpack_from(answer) == (size, mtime):
+            node.digest = answer[_TIMES.size :]
+            hexadecimal = node.digest.hex().encode()
+            node.payload = hexadecimal[:2] + b"/" + hexadecimal[2:]
+            self.files_done += 1
+            if self.report is not None:
+                self.report(self.files_done)
+            if len(node.digest) == self.algorithm.size:
+                return
+        path = os.path.join(directory, os.fsdecode(name))
+        match answer:
+            case bytes() if node.digest is None:
+                raise ConflictError(f"{path} changed while it was read")
+            case bytes():
+                raise FormatError(f"the object of {path} has not a {self.algorithm} id")
+            case OSError():
+                raise from_os_error(answer, f"reading {path}") from answer
+            case ComposefsError():
+                raise type(answer)(f"{path}: {answer.message}", hint=answer.hint, subject=answer.subject) from answer
+            case _:
+                raise answer
 
     def node(self, status: os.stat_result, xattrs: Mapping[bytes, bytes]) -> Node:
         """Make a node with what every type of file has."""

@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     add("--hardlinks", action="store_true", help="keep hard links; else each name becomes a file of its own")
     add("--min-version", metavar="N", type=int, help="lowest image format to use, 0 or 1")
     add("--max-version", metavar="N", type=int, help="highest image format to use, 0 or 1")
-    add("--threads", metavar="N", type=int, help="for compatibility; one thread is the fastest here")
+    add("--threads", metavar="N", type=int, help="read files in so many processes (default: one for each processor)")
     return parser.parse_args()
 
 
@@ -180,7 +180,7 @@ def _directory(arguments: argparse.Namespace) -> Tree:
         follow_root=False,
     )
     store = None if arguments.digest_store is None else _flat_store(arguments.digest_store)
-    return scan_directory(arguments.source, SHA256, store=store, options=options)
+    return scan_directory(arguments.source, SHA256, store=store, options=options, processes=arguments.threads)
 
 
 def _flat_store(path: str) -> Callable[[int], HasId]:

@@ -90,16 +90,16 @@ class Source:
             )
 
     def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], HasId] | None = None) -> Tree:
-        """Read the tree; ``store`` gets each file of a directory, positioned at 0, and else files are only digested."""
+        """Read the tree; ``store`` gets each file of a directory, as scan_directory says; else none is stored."""
         if self.dump is not None:
             return _read_dump(self.dump, algorithm)
         assert self.directory is not None
         from composefs.scan import scan_directory
         from composefs.transform import container
 
-        reporting = _Reporting(store or _digester(algorithm), observers, self.directory)
+        reporting = _Reporting(observers, self.directory)
         try:
-            tree = scan_directory(self.directory, algorithm, store=reporting)
+            tree = scan_directory(self.directory, algorithm, store=store, report=reporting)
         except OSError as error:
             path = os.fsdecode(error.filename) if error.filename else self.directory
             raise from_os_error(error, f"reading {path}") from error
@@ -123,41 +123,25 @@ class Source:
         return hasher.digest().hex()
 
 
-@dataclass(frozen=True, slots=True)
-class _Digested:
-    """A file that was only looked at."""
-
-    id: str
-
-
-def _digester(algorithm: Algorithm) -> Callable[[int], HasId]:
-    from composefs.fsverity import digest_fd
-
-    return lambda fd: _Digested(digest_fd(fd, algorithm).hex())
-
-
 class _Reporting:
-    """A ``store`` that says how many files it has seen."""
+    """Says how many files of a directory were read."""
 
-    def __init__(self, store: Callable[[int], HasId], observers: Observers, label: str) -> None:
-        self._store = store
+    def __init__(self, observers: Observers, label: str) -> None:
         self._observers = observers
         self._label = label
         self._files = 0
         self._next = time.monotonic() + REPORT_EVERY
         observers.progress(Progress("files", "started", label=label))
 
-    def __call__(self, fd: int) -> HasId:
-        stored = self._store(fd)
-        self._files += 1
+    def __call__(self, files: int) -> None:
+        self._files = files
         now = time.monotonic()
         if now >= self._next:
             self._next = now + REPORT_EVERY
-            self._observers.progress(Progress("files", "progress", self._files, label=self._label))
-        return stored
+            self._observers.progress(Progress("files", "progress", files, label=self._label))
 
     def finish(self) -> None:
-        """Say that all files were seen."""
+        """Say that all files were read."""
         self._observers.progress(Progress("files", "done", self._files, self._files, label=self._label))
 
 

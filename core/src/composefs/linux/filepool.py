@@ -1,0 +1,135 @@
+"""Open files, worked on in other processes.
+
+Threads would not do: hashing a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting for
+the interpreter's lock.  A file is handed over as an open descriptor (unix(7), SCM_RIGHTS), so what was checked when it
+was opened still holds in the process that reads it.
+
+All processes take from one socket, whose messages are whole and go to whoever is free, and answer into another one:
+
+    task     u64 number, with the descriptor
+    answer   u64 number, then "+" and the result, or "-" and the error as JSON
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Self
+
+from composefs.errors import ComposefsError, InputOutputError, error_of_kind, from_os_error
+from composefs.linux.prctl import set_parent_death_signal
+
+__all__ = ["IN_FLIGHT", "FilePool"]
+
+IN_FLIGHT = 128
+"""Files handed over and not answered; fewer than either socket holds, so that neither side waits for the other."""
+
+_NUMBER = 8
+_MAX_ANSWER = 1 << 16
+
+
+class FilePool:
+    """``count`` processes that call ``work`` with an open file and send back the bytes it returns.
+
+    The processes are copies of this one, made at once; leaving the context ends them.  What ``work`` raises,
+    :meth:`answers` raises here if it is a ComposefsError or an OSError.
+    """
+
+    def __init__(self, work: Callable[[int], bytes], count: int) -> None:
+        self._work = work
+        self._pids: list[int] = []
+        self._last = 0
+        self.unanswered = 0
+        try:
+            self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._answers, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with tasks, answers:
+                for _ in range(count):
+                    pid = os.fork()
+                    if not pid:
+                        self._serve(tasks, answers)
+                    self._pids.append(pid)
+        except OSError as error:
+            self.close()
+            raise from_os_error(error, "starting a process to read files") from error
+
+    def submit(self, fd: int) -> int:
+        """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out."""
+        self._last += 1
+        socket.send_fds(self._tasks, [self._last.to_bytes(_NUMBER, "little")], [fd])
+        self.unanswered += 1
+        return self._last
+
+    def answers(self, at_most: int) -> Iterator[tuple[int, bytes | Exception]]:
+        """Yield (number, result or error) of what is finished, and wait until ``at_most`` are unanswered."""
+        while self.unanswered:
+            flags = 0 if self.unanswered > at_most else socket.MSG_DONTWAIT
+            try:
+                answer = self._answers.recv(_MAX_ANSWER, flags)
+            except BlockingIOError:
+                return
+            if not answer:
+                raise InputOutputError("a process that reads files ended early", hint="is there enough memory?")
+            self.unanswered -= 1
+            number, kind, result = (
+                int.from_bytes(answer[:_NUMBER], "little"),
+                answer[_NUMBER:][:1],
+                answer[_NUMBER + 1 :],
+            )
+            yield number, result if kind == b"+" else _error(result)
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)  # not yet waited for, so nobody else has its number
+            os.waitpid(pid, 0)
+        self._pids.clear()
+        self._tasks.close()
+        self._answers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _serve(self, tasks: socket.socket, answers: socket.socket) -> NoReturn:
+        """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
+        try:
+            set_parent_death_signal(signal.SIGKILL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._tasks.close()
+            self._answers.close()
+            while True:
+                number, fds, _, _ = socket.recv_fds(tasks, _NUMBER, 1)
+                if not number:
+                    break
+                try:
+                    answer = b"+" + self._work(fds[0])
+                except (ComposefsError, OSError) as error:
+                    answer = b"-" + _described(error)
+                os.close(fds[0])
+                answers.send(number + answer)
+        finally:
+            os._exit(0)
+
+
+def _described(error: ComposefsError | OSError) -> bytes:
+    import json
+
+    if isinstance(error, OSError):
+        return json.dumps({"errno": error.errno}).encode()
+    described = {"kind": error.kind, "message": error.message, "hint": error.hint, "subject": error.subject}
+    return json.dumps(described).encode()[: _MAX_ANSWER // 2]
+
+
+def _error(described: bytes) -> Exception:
+    import json
+
+    fields = json.loads(described)
+    if "errno" in fields:
+        return OSError(fields["errno"], os.strerror(fields["errno"] or 0))
+    return error_of_kind(fields["kind"])(fields["message"], hint=fields["hint"], subject=fields["subject"])

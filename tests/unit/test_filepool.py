@@ -1,0 +1,151 @@
+"""Open files worked on in other processes: results, errors, and processes that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from composefs import scan
+from composefs.digest import SHA256
+from composefs.errors import ComposefsError, ConflictError, InputOutputError, NoSpaceError
+from composefs.fsverity import digest_bytes
+from composefs.linux.filepool import IN_FLIGHT, FilePool
+from composefs.scan import scan_directory
+from composefs.tree import walk
+from support.commands import cfsctl
+
+
+def _read(fd: int) -> bytes:
+    return os.pread(fd, 100, 0) + b" by %d" % os.getpid()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[list[int]]:
+    fds = []
+    for number in range(3 * IN_FLIGHT):
+        path = tmp_path / str(number)
+        path.write_bytes(b"%d" % number)
+        fds.append(os.open(path, os.O_RDONLY))
+    yield fds
+    for fd in fds:
+        os.close(fd)
+
+
+def test_every_file_is_answered_once_by_another_process(files: list[int]) -> None:
+    found: dict[int, bytes | Exception] = {}
+    with FilePool(_read, 2) as pool:
+        for fd in files:
+            found.update(pool.answers(IN_FLIGHT - 1))
+            found[pool.submit(fd)] = b"unanswered"
+        found.update(pool.answers(0))
+        assert pool.unanswered == 0
+    assert len(found) == len(files)
+    for number, answer in found.items():
+        assert isinstance(answer, bytes)
+        content, _, pid = answer.partition(b" by ")
+        assert content == b"%d" % (number - 1)
+        assert int(pid) != os.getpid()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), NoSpaceError("storing an object: full", hint="make room", subject="it")],
+)
+def test_an_error_comes_back_with_its_kind(files: list[int], error: Exception) -> None:
+    def fail(_fd: int) -> bytes:
+        raise error
+
+    with FilePool(fail, 1) as pool:
+        pool.submit(files[0])
+        [(_, answer)] = pool.answers(0)
+    assert type(answer) is type(error)
+    if isinstance(error, OSError):
+        assert isinstance(answer, OSError)
+        assert answer.errno == error.errno
+    else:
+        assert isinstance(answer, ComposefsError)
+        assert (answer.message, answer.hint, answer.subject) == ("storing an object: full", "make room", "it")
+
+
+def test_a_process_that_is_killed_is_an_error_and_no_hang(files: list[int]) -> None:
+    def die(_fd: int) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    with FilePool(die, 1) as pool:
+        pool.submit(files[0])
+        with pytest.raises(InputOutputError, match="ended early"):
+            list(pool.answers(0))
+
+
+def _tree(path: Path) -> None:
+    for number in range(300):
+        directory = path / f"d{number % 7}"
+        directory.mkdir(exist_ok=True)
+        (directory / f"f{number}").write_bytes(b"%d" % number * (number * 40))
+    os.link(path / "d0" / "f294", path / "linked")
+
+
+def test_many_processes_make_the_tree_that_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path)
+    alone = scan_directory(tmp_path, SHA256, processes=1)
+    monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
+    counts: list[int] = []
+    together = scan_directory(tmp_path, SHA256, processes=3, report=counts.append)
+    assert [(path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(together)] == [
+        (path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(alone)
+    ]
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) > 200
+
+
+class Stored:
+    def __init__(self, object_id: str) -> None:
+        self.id = object_id
+
+
+def test_a_file_that_changes_while_another_process_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path)
+
+    def store(fd: int) -> Stored:
+        data = os.pread(fd, 1 << 20, 0)
+        if data.startswith(b"250"):
+            with (tmp_path / "d5" / "f250").open("ab") as other:
+                other.write(b"more")
+        return Stored(digest_bytes(data, SHA256).hex())
+
+    monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
+    with pytest.raises(ConflictError, match=r"/d5/f250 changed while it was read"):
+        scan_directory(tmp_path, SHA256, store=store, processes=2)
+
+
+def test_an_error_in_another_process_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _tree(tmp_path)
+
+    def store(fd: int) -> Stored:
+        if os.pread(fd, 3, 0) == b"251":
+            raise NoSpaceError("storing an object: no space left", hint="make room")
+        return Stored("00" * 32)
+
+    monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
+    with pytest.raises(NoSpaceError, match=r"/d6/f251: storing an object: no space left") as caught:
+        scan_directory(tmp_path, SHA256, store=store, processes=2)
+    assert caught.value.hint == "make room"
+
+
+def test_the_installed_command_stores_a_large_tree(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(40):
+        (tree / f"f{number}").write_bytes(bytes([number]) * (1 << 20))
+    repo = str(tmp_path / "repo")
+    cfsctl("init", "--insecure", repo)
+    created = cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", str(tree), "large").stdout
+    computed = cfsctl("--repo", repo, "compute-id", "--no-propagate-usr-to-root", str(tree)).stdout
+    assert created.strip().rpartition(":")[2] == computed.strip()
+    assert len(list((tmp_path / "repo" / "objects").glob("*/*"))) == 41
+    cfsctl("--repo", repo, "fsck")
