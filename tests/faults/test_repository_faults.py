@@ -16,15 +16,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import NoSpaceError, PermissionDeniedError, ReadOnlyError
 from composefs.repository import Publication, Repository, Staging, StreamName
-
-
-@contextlib.contextmanager
-def mounted(path: Path, *arguments: str) -> Iterator[None]:
-    subprocess.run(["mount", *arguments, str(path)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
+from support.mounts import mounted
 
 
 @pytest.fixture
