@@ -51,6 +51,33 @@ def check_fsck_finds_what_the_kernel_refuses(directory: Path) -> None:
         assert measured(path) == digest
 
 
+def check_an_insecure_repository_becomes_secure(directory: Path) -> None:
+    repository, image = repository_with_image(directory, "--insecure")
+    objects = objects_of(repository)
+    assert all(measured(path) is None for path in objects.values())
+    damaged = objects[image]
+    content = damaged.read_bytes()
+    replace(damaged, b"damaged")
+    assert image in cfsctl("--repo", repository, "verity", "enable", status=5).stderr
+    assert measured(repository / "meta.json") is None
+    replace(damaged, content)
+    assert "3 objects" in cfsctl("--repo", repository, "verity", "enable").stdout
+    for digest, path in objects.items():
+        assert measured(path) == digest
+    cfsctl("--require-verity", "--repo", repository, "fsck")
+    assert "already" in cfsctl("--repo", repository, "verity", "enable").stdout
+
+
+def check_copying_into_a_secure_repository(directory: Path) -> None:
+    source, _ = repository_with_image(directory, "--insecure")
+    target = directory / "target"
+    cfsctl("init", target)
+    assert "objects 3 copied" in cfsctl("--repo", target, "copy", "--from", source, "it").stdout
+    for digest, path in objects_of(target).items():
+        assert measured(path) == digest
+    cfsctl("--require-verity", "--repo", target, "fsck")
+
+
 def check_gc_removes_objects_that_have_verity(directory: Path) -> None:
     repository, _ = repository_with_image(directory)
     cfsctl("--repo", repository, "gc")
