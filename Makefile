@@ -17,7 +17,7 @@ FUZZ ?= 10000
 PARALLEL ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults fuzz lint format bench clean
+.PHONY: help setup demo test faults fuzz lint format docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ lint: setup ## check style and types
 format: setup ## put the source into the form that lint wants
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+docs: setup ## write docs/commands.md anew
+	@$(BIN)/python docs/make_commands.py
 
 bench: setup ## compare with ostree side by side (SCALE=0.1 for a tenth of the files)
 	@tests/install-packages

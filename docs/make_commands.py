@@ -1,0 +1,103 @@
+"""Write docs/commands.md from the command line itself, so that the page cannot say what the commands do not.
+
+    python docs/make_commands.py [--check]
+
+The built-in commands come from click, those of the ostree extension from its manifest in this checkout, both by way of
+what ``cfsctl COMMAND --help`` shows.  With ``--check`` nothing is written, and the exit status is 1 if the page is old.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).parent
+PAGE = HERE / "commands.md"
+INTRODUCTION = """# Commands
+
+Written by `make docs` from the commands themselves; `cfsctl COMMAND --help` shows the same. Global options come before
+the command, and exit statuses are listed in [protocol.md](protocol.md#errors). The drop-in tools `mkcomposefs`,
+`composefs-info` and `mount.composefs` describe themselves with `--help`.
+"""
+
+
+def spelling(parameter: click.Parameter) -> str:
+    """How a parameter is written on the command line."""
+    if isinstance(parameter, click.Argument):
+        name = parameter.metavar or (parameter.name or "").upper()
+        name = name if parameter.nargs == 1 or name.endswith("…") else f"{name}…"
+        return name if parameter.required or name.startswith("[") else f"[{name}]"
+    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+    if isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count):
+        return names
+    if isinstance(parameter.type, click.Choice):
+        return f"{names} {'|'.join(str(choice) for choice in parameter.type.choices)}"
+    return f"{names} {parameter.metavar or parameter.type.name.upper()}"
+
+
+def section(command: click.Command, path: list[str]) -> Iterator[str]:
+    """Describe a command and those below it."""
+    arguments = [spelling(each) for each in command.params if isinstance(each, click.Argument)]
+    yield f"\n## {' '.join(path)}\n"
+    words = [*path, "[OPTIONS]", *(["COMMAND", "…"] if isinstance(command, click.Group) else arguments)]
+    yield f"    {' '.join(words)}\n"
+    if command.help:
+        yield inspect.cleandoc(command.help).replace("\b\n", "") + "\n"
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+    if options:
+        yield "| option | |\n|---|---|"
+        for option in options:
+            text = " ".join((option.help or "").split()).replace("|", "\\|")
+            written = spelling(option).replace("|", "\\|")
+            yield f"| `{written}` | {text} |"
+        yield ""
+    examples = getattr(command, "examples", ())
+    if examples:
+        yield "```sh"
+        for example in examples:
+            if example.description:
+                yield f"# {example.description}"
+            yield example.command
+        yield "```"
+
+
+def commands(group: click.Group, context: click.Context, path: list[str]) -> Iterator[str]:
+    """Describe all commands of a group, in the order in which --help lists them."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        yield from section(command, [*path, name])
+        if isinstance(command, click.Group):
+            yield from commands(command, click.Context(command, info_name=name, parent=context), [*path, name])
+
+
+def page() -> str:
+    """Return the text of the page."""
+    os.environ["COMPOSEFS_EXT_PATH"] = str(HERE.parent / "libexec")
+    from composefs.cli.main import root
+
+    context = click.Context(root, info_name="cfsctl")
+    lines = [INTRODUCTION, *section(root, ["cfsctl"]), *commands(root, context, ["cfsctl"])]
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def main() -> int:
+    """Write or check the page."""
+    text = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(text)
+        return 0
+    if PAGE.exists() and PAGE.read_text() == text:
+        return 0
+    print(f"{PAGE} is not what the commands say; run: make docs", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
