@@ -92,6 +92,7 @@ def test_help_comes_from_the_manifest(echo: Path) -> None:
     text = cfsctl("echo", "get", "--help").stdout
     for part in (
         "At length.",
+        "Where.",
         "--base-name",
         "[default: 3;",
         "[fast|safe]",

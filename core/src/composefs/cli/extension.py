@@ -119,6 +119,11 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
         short_help=one_line(manifest.summary),
         help=printable("\n\n".join(filter(None, [manifest.summary, manifest.description]))),
         examples=[Example(one_line(each.command), one_line(each.description or "")) for each in manifest.examples],
+        arguments=[
+            (one_line(each.metavar or each.name.upper()), one_line(each.help))
+            for each in manifest.arguments
+            if each.positional and each.help
+        ],
     )
 
 
