@@ -110,6 +110,11 @@ class TestInit:
         assert (environment / ".var/lib/composefs/meta.json").is_file()
         assert cfsctl("--user", "images").stdout == "No images found\n"
 
+    def test_the_default_is_the_system_s_for_root_and_the_user_s_for_others(self, environment: Path) -> None:
+        assert "no repository at /sysroot/composefs " in the_error("--system", "images", status=3)
+        own = "/sysroot/composefs" if os.geteuid() == 0 else environment / ".var/lib/composefs"
+        assert f"no repository at {own} " in the_error("images", status=3)
+
     def test_two_places_are_refused(self, tmp_path: Path) -> None:
         the_error("--repo", tmp_path / "a", "init", tmp_path / "b", status=2)
         the_error("--repo", tmp_path / "a", "--user", "images", status=2)
