@@ -1,7 +1,6 @@
 """``composefs-info``: what is in images, as libcomposefs' tool of this name prints it.
 
-It knows no repository, only image files.  Like ``mkcomposefs`` it starts from scripts, so it uses argparse, and imports
-everything else when it is needed.
+It knows no repository, only image files.  Everything is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from composefs.cli.standalone import Parser, fail, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "composefs-info"
-FAILED = 1
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 _EPILOG = """\
@@ -44,42 +42,28 @@ examples:
 def main() -> int:
     """Run the command line of this process and return its exit status, 1 for every error."""
     if sys.stdout is None:  # What Python makes of a closed descriptor.
-        return _fail(FAILED, "standard output is closed")
+        return fail(PROGRAM, "standard output is closed")
     gc.disable()  # A tree is one large heap without garbage, and the process ends soon.
     try:
-        arguments = _arguments()
-        _COMMANDS[arguments.command](arguments)
-        sys.stdout.flush()
-    except ComposefsError as error:
-        return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
+        status = run(PROGRAM, _run)
     except OSError as error:  # Of standard output: others have become errors of ours.
         with suppress(OSError):  # What is still to be written would fail again at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return BROKEN_PIPE
-        return _fail(FAILED, from_os_error(error, "writing to standard output").message)
-    except MemoryError:
-        return _fail(FAILED, "out of memory")
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
+        return fail(PROGRAM, from_os_error(error, "writing to standard output").message)
     gc.freeze()
-    return 0
-
-
-def _fail(status: int, message: str) -> int:
-    from composefs.cli.text import one_line
-
-    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see {PROGRAM} --help")
+def _run() -> None:
+    arguments = _arguments()
+    _COMMANDS[arguments.command](arguments)
+    sys.stdout.flush()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         usage="composefs-info [--filter=NAME]... [--basedir=DIR] COMMAND FILE...",
         description="Print what is in composefs images.",
@@ -93,9 +77,9 @@ def _arguments() -> argparse.Namespace:
     add("--basedir", metavar="DIR", help="missing-objects: the object directory")
     arguments = parser.parse_intermixed_args()
     if arguments.command not in _COMMANDS:
-        raise UsageError(f"unknown command {arguments.command!r}", hint=f"see {PROGRAM} --help")
+        raise UsageError(f"unknown command {arguments.command!r}")
     if not arguments.files:
-        raise UsageError("no image given", hint=f"see {PROGRAM} --help")
+        raise UsageError("no image given")
     return arguments
 
 

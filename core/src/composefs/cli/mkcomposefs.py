@@ -1,8 +1,7 @@
 """``mkcomposefs``: an image from a directory or a dump, as libcomposefs' tool of this name makes it, byte for byte.
 
 It knows no repository: files go, if anywhere, to a flat store of objects named XX/REST by their fs-verity digest.
-It starts from scripts and build systems, so it uses argparse, which loads in a fifth of click's time, and imports
-everything else when it is needed.
+Everything is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.cli.standalone import Parser, run
+from composefs.errors import UsageError, from_os_error
 
 if TYPE_CHECKING:
     from composefs.scan import HasId
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "mkcomposefs"
-FAILED = 1
 WRONG_USAGE = 2
-INTERRUPTED = 130
 
 DEFAULT_VERSIONS = (0, 1)
 _EPILOG = """\
@@ -41,37 +39,15 @@ The dump format is described in composefs-dump(5).
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    try:
-        _run(_arguments())
-        # The interpreter's last act would be to search the whole tree for garbage: 50 ms of half a second for 40,000
-        # files.  The process ends anyway.
-        gc.freeze()
-    except UsageError as error:
-        return _fail(WRONG_USAGE, f"{error.message} (see {PROGRAM} --help)")
-    except ComposefsError as error:
-        return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
-    except MemoryError:
-        return _fail(FAILED, "out of memory")
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    return 0
-
-
-def _fail(status: int, message: str) -> int:
-    from composefs.cli.text import one_line
-
-    if sys.stderr is not None:  # Closed; and then print() would take standard output.
-        print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
+    status = run(PROGRAM, lambda: _run(_arguments()), wrong_usage=WRONG_USAGE)
+    # The interpreter's last act would be to search the whole tree for garbage: 50 ms of half a second for 40,000 files.
+    # The process ends anyway.
+    gc.freeze()
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def _arguments() -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         usage="mkcomposefs [OPTIONS] SOURCE [IMAGE]",
         description="Make a composefs image of the directory SOURCE.",

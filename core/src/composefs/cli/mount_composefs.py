@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
+from composefs.cli.standalone import Parser, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "mount.composefs"
-FAILED = 1
-INTERRUPTED = 130
 
 # What a line of fstab may say to mount(8) and systemd, and mount(8) hands on (mount(8), "FILESYSTEM-INDEPENDENT MOUNT
 # OPTIONS").
@@ -77,31 +75,11 @@ class Request:
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    try:
-        _run(_parser().parse_args())
-    except UsageError as error:
-        return _fail(FAILED, f"{error.message} (see {PROGRAM} --help)")
-    except ComposefsError as error:
-        return _fail(FAILED, f"{error.message} ({error.hint})" if error.hint else error.message)
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    return 0
-
-
-def _fail(status: int, message: str) -> int:
-    from composefs.cli.text import one_line
-
-    print(f"{PROGRAM}: {one_line(message)}", file=sys.stderr)
-    return status
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+    return run(PROGRAM, lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         usage="mount.composefs [-t composefs] [-o OPTIONS] IMAGE DIR",
         description="Mount a composefs image at a directory.",

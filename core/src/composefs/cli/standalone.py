@@ -1,0 +1,50 @@
+"""What the tools beside cfsctl share: an argparse parser, and errors as one line with an exit status.
+
+They start from scripts and build systems, so they do without click, which takes five times as long to load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from composefs.errors import ComposefsError, UsageError
+
+__all__ = ["FAILED", "Parser", "fail", "run"]
+
+FAILED = 1
+_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError, so that wrong usage is told as every other error is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise UsageError(message)
+
+
+def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:
+    """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, and 130 when interrupted."""
+    try:
+        work()
+    except UsageError as error:
+        return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
+    except ComposefsError as error:
+        return fail(program, f"{error.message} ({error.hint})" if error.hint else error.message)
+    except MemoryError:
+        return fail(program, "out of memory")
+    except KeyboardInterrupt:
+        return fail(program, "interrupted", _INTERRUPTED)
+    return 0
+
+
+def fail(program: str, message: str, status: int = FAILED) -> int:
+    """Say in one line on standard error what went wrong, and return the status."""
+    from composefs.cli.text import one_line
+
+    if sys.stderr is not None:  # Closed; and then print() would take standard output.
+        print(f"{program}: {one_line(message)}", file=sys.stderr)
+    return status
