@@ -17,12 +17,6 @@ from composefs.protocol.limits import Limits
 from support.commands import CFSCTL, cfsctl
 from support.hosting import Host
 
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
-
-
 FATAL = [
     ("P-30", "killed", ExtensionError, "extension bad was killed by SIGKILL without a result"),
     ("P-30", "exits", ExtensionError, "extension bad exited with status 0 without a result"),

@@ -49,11 +49,6 @@ DUMP = "".join(
 )
 
 
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
-
-
 def call(method: str, **params: Any) -> list[Any]:
     return ["call", method, params]
 

@@ -1,0 +1,190 @@
+"""Taking objects in and giving them out: staged files, rows, lists in files, and their limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs.protocol.limits import Limits
+from support.calls import HELLO, HELLO_WORLD, KIND, NOWHERE, ROOT, WORLD, call, kind_of, put
+from support.hosting import Host
+
+
+def test_object_put_answers_each_row_by_itself(host: Host) -> None:
+    """P-32, P-16, P-18."""
+    [answer, left] = host.do(
+        ["write", "a", "hello"],
+        ["write", "b", "world"],
+        ["write", "c", "again"],
+        ["write", "d", "again"],
+        call(
+            "object.put",
+            files=[
+                {"name": "a", "size": 5, "expect": HELLO},
+                {"name": "b", "size": 6},
+                {"name": "c", "expect": HELLO},
+                {"name": "missing"},
+                {"name": "d"},
+            ],
+        ),
+        ["list"],
+    )
+    first, wrong_size, wrong_id, missing, last = answer["objects"]
+    assert first == {"id": HELLO, "size": 5, "stored": "moved"}
+    assert wrong_size["error"]["kind"] == wrong_id["error"]["kind"] == "corrupt"
+    assert missing["error"]["kind"] == "not_found"
+    assert last["stored"] == "moved"
+    assert left == ["b", "c"]  # what was refused stays the extension's
+    host.assert_clean()
+
+
+def test_object_that_is_there_already_is_present(host: Host) -> None:
+    host.do(["write", "a", "hello"], put("a"))
+    [answer, left] = host.do(["write", "a", "hello"], put("a"), ["list"])
+    assert answer["objects"] == [{"id": HELLO, "size": 5, "stored": "present"}]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "/etc/passwd", ".hidden", "core-secret", "", "a" * 129, "a\nb", "a\0b", "é", 7, None, ["a"], {}]
+)
+def test_names_that_are_no_staged_names(host: Host, name: Any) -> None:
+    """P-12."""
+    answer, dump = host.do(
+        ["symlink", "/etc/passwd", "core-secret"],
+        call("object.put", files=[{"name": name}]),
+        call("image.put", dump=name),
+        strict=False,
+    )
+    assert answer["objects"][0]["error"]["kind"] == "usage"
+    assert kind_of(dump) == "usage"
+    host.assert_clean()
+
+
+@pytest.mark.parametrize("name", ["soft", "hard", "also-hard", "fifo", "dir"])
+def test_only_regular_files_with_one_link_are_taken(host: Host, name: str) -> None:
+    """P-12."""
+    [row, dump, inline] = host.do(
+        ["symlink", "/etc/passwd", "soft"],
+        ["write", "hard", "x"],
+        ["link", "hard", "also-hard"],
+        ["fifo", "fifo"],
+        ["mkdir", "dir"],
+        put(name),
+        call("image.put", dump=name),
+        call("stream.put", content_type=KIND, inline=name, chunks=[-1]),
+    )
+    assert row["objects"][0]["error"]["kind"] == "usage"
+    assert kind_of(dump) == kind_of(inline) == "usage"
+    host.assert_clean()
+
+
+def test_file_kept_open_for_writing_is_copied(host: Host) -> None:
+    [answer] = host.do(["write", "a", "hello"], ["keep-open", "a"], put("a"), ["overwrite", "EVIL!"])
+    assert answer["objects"][0]["id"] == HELLO
+    assert answer["objects"][0]["stored"] in ("copied", "reflinked")
+    assert (host.path / "objects" / HELLO[:2] / HELLO[2:]).read_text() == "hello"
+
+
+def test_object_has_and_get(host: Host) -> None:
+    """P-13."""
+    has, size, content, exists, missing, reserved = host.do(
+        *HELLO_WORLD[:2],
+        put("a"),
+        call("object.has", ids=[WORLD, HELLO, NOWHERE]),
+        call("object.get", id=HELLO, into="copy"),
+        ["read", "copy"],
+        call("object.get", id=HELLO, into="b"),
+        call("object.get", id=WORLD, into="c"),
+        call("object.get", id=HELLO, into="core-x"),
+        strict=False,
+    )[1:]
+    assert has == {"present": [False, True, False]}
+    assert (size, content) == ({"size": 5}, "hello")
+    assert kind_of(exists) == "exists"
+    assert kind_of(missing) == "missing_object"
+    assert kind_of(reserved) == "usage"
+
+
+def test_object_has_of_a_size(host: Host) -> None:
+    stored, right, wrong, any_size, mismatch, in_a_file = host.do(
+        *HELLO_WORLD,
+        call("object.has", ids=[HELLO, WORLD], sizes=[5, 5]),
+        call("object.has", ids=[HELLO, WORLD, NOWHERE], sizes=[5, 6, 5]),
+        call("object.has", ids=[HELLO, NOWHERE], sizes=[None, None]),
+        call("object.has", ids=[HELLO, WORLD], sizes=[5]),
+        ["write", "sizes", "4\n5\n"],
+        call("object.has", ids=[HELLO, WORLD], sizes_file="sizes"),
+    )
+    assert [row["size"] for row in stored["objects"]] == [5, 5]
+    assert right == {"present": [True, True]}
+    assert wrong == {"present": [True, False, False]}
+    assert any_size == {"present": [True, False]}
+    assert kind_of(mismatch) == "usage"
+    assert in_a_file == {"present": [False, True]}
+
+
+def test_into_does_not_write_through_a_planted_link(host: Host, tmp_path: Path) -> None:
+    """P-13."""
+    victim = tmp_path / "victim"
+    [_, answer] = host.do(
+        ["write", "a", "hello"],
+        put("a"),
+        ["symlink", str(victim), "trap"],
+        call("object.get", id=HELLO, into="trap"),
+    )
+    assert kind_of(answer) == "exists"
+    assert not victim.exists()
+
+
+def test_lists_in_files(host: Host) -> None:
+    """P-14, P-15."""
+    ids = "".join(json.dumps(each) + "\n" for each in [HELLO, NOWHERE] * 600)
+    answers = host.do(
+        ["write", "a", "hello"],
+        put("a"),
+        ["write", "ids", ids],
+        call("object.has", ids_file="ids", present_into="present"),
+        ["read", "present"],
+        call("object.has", ids_file="ids"),
+        call("object.has", ids=[], ids_file="ids"),
+        ["write", "torn", f'"{HELLO}",\n"{HELLO}" "{HELLO}"\n'],
+        call("object.has", ids_file="torn"),
+        ["write", "two", f'"{HELLO}","{HELLO}"\n'],
+        call("object.has", ids_file="two"),
+        ["write", "number", "7\n"],
+        call("object.has", ids_file="number"),
+        ["write", "unended", f'"{HELLO}"'],
+        call("object.has", ids_file="unended"),
+        strict=False,
+    )[1:]
+    into, present, too_large, both, torn, two, number, unended = answers
+    assert into == {}
+    assert present == "true\nfalse\n" * 600
+    assert kind_of(too_large) == "too_large"
+    assert kind_of(both) == "usage"
+    assert kind_of(torn) == kind_of(two) == "invalid"
+    assert kind_of(number) == "usage"
+    assert unended == {"present": [True]}
+
+
+def test_too_many_rows_for_a_message(host: Host) -> None:
+    """P-14."""
+    [has, files] = host.do(
+        call("object.has", ids=[HELLO] * 1001), call("object.put", files=[{"name": "a"}] * 1001), strict=False
+    )
+    assert kind_of(has) == kind_of(files) == "too_large"
+
+
+def test_files_and_rows_above_the_limits(host: Host) -> None:
+    rows, size = host.do(
+        ["write", "ids", f'"{HELLO}"\n' * 11],
+        call("object.has", ids_file="ids"),
+        ["write", "dump", ROOT * 100],
+        call("image.put", dump="dump"),
+        limits=Limits(file_rows=10, inline_bytes=1000),
+    )
+    assert kind_of(rows) == kind_of(size) == "too_large"

@@ -1,0 +1,166 @@
+"""A run: messages and their order, what the user sees, and the process that the extension is."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from composefs.errors import PermissionDeniedError
+from composefs.ext.session import RunOptions
+from composefs.linux import landlock
+from support.calls import HELLO, call, kind_of, stored_stream
+from support.hosting import Host
+
+
+def test_unknown_calls_and_fields(host: Host) -> None:
+    """P-9."""
+    unknown, stray, wrong = host.do(
+        call("telepathy", mind="open"),
+        call("object.has", ids=[], stray={"deep": [1]}),
+        ["call", "object.has", [1]],
+        strict=False,
+    )
+    assert (unknown["code"], kind_of(unknown)) == (-32601, "unsupported")
+    assert stray == {"present": []}
+    assert (wrong["code"], kind_of(wrong)) == (-32602, "usage")
+
+
+def test_strict_mode_checks_calls_with_the_schemas(host: Host) -> None:
+    [answer] = host.do(call("stream.list", prefix=7))
+    assert kind_of(answer) == "usage"
+    assert "$.params.prefix" in answer["message"]
+
+
+def test_answers_come_in_the_order_of_the_calls(host: Host) -> None:
+    """P-7."""
+    [order] = host.do(["pipeline", "object.has", [{"ids": [HELLO] * (number % 7)} for number in range(64)]])
+    assert order == [1000 + number for number in range(64)]
+
+
+def test_output_log_and_progress(host: Host) -> None:
+    """P-33."""
+    steps = [
+        ["notify", "output", {"text": "héllo\n"}],
+        ["write", "report", "from a file\n"],
+        ["notify", "output", {"file": "report"}],
+        call("output", text="and a call\n"),
+        ["list"],
+        ["notify", "log", {"level": "warning", "message": "a\x1b[2Jb"}],
+        [
+            "notify",
+            "progress",
+            {"id": "x", "kind": "progress", "done": 1, "total": 2, "unit": "bytes", "label": "L\x07"},
+        ],
+        ["notify", "progress", {"id": "x", "kind": "nonsense"}],
+        ["notify", "future", {"anything": 1}],
+        call("log", level="info", message="end"),
+    ]
+    answers = host.do(*steps, strict=False)
+    assert answers == [{}, [], {}]
+    assert b"".join(host.recorder.outputs) == "héllo\nfrom a file\nand a call\n".encode()
+    assert ("warning", "a\ufffd[2Jb") in host.recorder.logs
+    assert [level for level, _ in host.recorder.logs] == ["warning", "debug", "info"]
+    [event] = host.recorder.events
+    assert (event.id, event.done, event.total, event.unit, event.label) == ("x", 1, 2, "bytes", "L\ufffd")
+
+
+def test_json_drops_output_and_removes_its_files(host: Host) -> None:
+    """P-34, P-16."""
+    steps = [["write", "report", "text"], call("output", file="report"), call("output", text="text"), ["list"]]
+    result = host.run("write", {"steps": json.dumps(steps)}, options=RunOptions(json=True))
+    assert result.result["answers"] == [{}, {}, []]
+    assert host.recorder.outputs == []
+
+
+def test_the_process_is_as_promised(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """P-36, P-37, P-38."""
+    monkeypatch.setenv("BAD_WANTED", "yes")
+    monkeypatch.setenv("OTHER", "no")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("PYTHONPATH", "/nonexistent")
+    monkeypatch.setenv("https_proxy", "http://proxy/")
+    inherited = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(inherited, True)
+    environment, descriptors, (no_new_privileges, leads_session, directory), welcome = host.do(
+        ["environment"], ["descriptors"], ["status"], ["welcome"]
+    )
+    os.close(inherited)
+    assert environment["BAD_WANTED"] == "yes"
+    assert environment["https_proxy"] == "http://proxy/"
+    assert not {"OTHER", "LD_PRELOAD", "PYTHONPATH"} & set(environment)
+    assert descriptors == [0, 1, 2]
+    assert (no_new_privileges, leads_session) == ("1", True)
+    assert directory == welcome["staging"]
+    assert Path(directory).parents[2] == host.path
+    assert welcome["repository"]["algorithm"] == "sha256"
+    assert Path(welcome["cache"]).stat().st_mode & 0o777 == 0o700
+    assert "x-stray" in welcome
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_confinement(host: Host, tmp_path: Path, confine: bool) -> None:
+    """P-36: where the kernel has Landlock, only staging and the cache can be written, and TCP needs a permission."""
+    version = landlock.abi()
+    output = tmp_path / "typed" / "output"
+    output.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        steps = [
+            ["welcome"],
+            ["try-to-write", "in-staging"],
+            ["try-to-write", "/dev/null"],
+            ["try-to-write", str(output)],
+            ["try-to-write", str(host.path / "objects/intruder")],
+            ["try-to-write", str(tmp_path / "elsewhere")],
+            ["try-to-connect", server.getsockname()[1]],
+        ]
+        result = host.run(
+            "write", {"steps": json.dumps(steps), "output": str(output)}, options=RunOptions(confine=confine)
+        )
+    _, *written, objects, elsewhere, connected = result.result["answers"]
+    assert written == ["written"] * 3
+    assert objects == elsewhere == ("Permission denied" if confine and version else "written")
+    assert connected == ("Permission denied" if confine and version >= 4 else "Success")
+
+
+def test_staging_of_a_reading_command_is_in_tmpdir(host: Host, environment: Path) -> None:
+    [welcome] = host.do(["welcome"], command="read")
+    assert welcome["staging"].startswith(str(environment / "tmp"))
+    assert welcome["repository"]["writable"] is False
+    host.assert_nothing_left()
+
+
+def test_user_pipes_are_descriptors_3_and_4(host: Host) -> None:
+    """P-37."""
+    (their_in, our_in), (our_out, their_out) = os.pipe(), os.pipe()
+    os.write(our_in, b"question")
+    os.close(our_in)
+    answers = host.do(
+        ["copy-stdin"],
+        ["write-stdout", "answer"],
+        ["descriptors"],
+        command="stdio",
+        stdin_fd=their_in,
+        stdout_fd=their_out,
+    )
+    assert answers == ["question", [0, 1, 2, 3, 4]]
+    assert os.read(our_out, 100) == b"answer"
+    for fd in (their_in, our_out, their_out):
+        os.close(fd)
+
+
+def test_terminals_are_refused(host: Host) -> None:
+    """P-37."""
+    controller, terminal = os.openpty()
+    try:
+        with pytest.raises(PermissionDeniedError, match="standard input is a terminal"):
+            host.do(command="stdio", stdin_fd=terminal, stdout_fd=1)
+        stream = stored_stream(host)
+        [answer] = host.do(call("stream.cat", id=stream, stdout=True), stdout_fd=terminal)
+        assert kind_of(answer) == "permission"
+    finally:
+        os.close(controller)
+        os.close(terminal)

@@ -1,0 +1,148 @@
+"""Streams: stored, read back, and what they may name."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from support.calls import BIG, BIG_ID, HELLO, HELLO_WORLD, KIND, NOWHERE, WORLD, call, dump_of, kind_of, put
+from support.hosting import Host
+
+
+def test_stream_round_trip(host: Host) -> None:
+    answers = host.do(
+        *HELLO_WORLD,
+        ["write", "inline", "<>"],
+        call("stream.put", content_type=KIND, inline="inline", chunks=[-1, 1, 0, -1], object_refs=[HELLO, WORLD]),
+    )
+    stream = answers[-1]["id"]
+    published, got, *files = host.do(
+        call(
+            "publish",
+            streams=[{"name": "bad-1", "id": stream}],
+            refs=[{"name": "bad/a/b%", "target": "bad-1", "expect": None}],
+        ),
+        call("stream.get", ref="bad/a/b%", inline_into="i", chunks_into="c", object_refs_into="o", named_refs_into="n"),
+        ["read", "i"],
+        ["read", "c"],
+        ["read", "o"],
+        ["read", "n"],
+        call("stream.get", id=stream),
+        call("stream.cat", name="bad-1", into="whole"),
+        ["read", "whole"],
+        call("stream.list", prefix="bad-"),
+        call("stream.list", content_type="0" * 16),
+        call("ref.get", name="bad/a/b%"),
+        call("ref.list"),
+        call("ref.list", prefix="bad/b"),
+        call("stream.list", streams_into="list"),
+        ["read", "list"],
+    )
+    assert published["streams"] == [{"name": "bad-1", "id": stream, "previous": None}]
+    assert published["refs"] == [{"name": "bad/a/b%", "previous": None}]
+    assert got == {"id": stream, "content_type": KIND, "size": 12, "name": "bad-1"}
+    assert files[:4] == ["<>", "-1\n1\n0\n-1\n", f'"{HELLO}"\n"{WORLD}"\n', ""]
+    assert files[4] == {"id": stream, "content_type": KIND, "size": 12, "named_refs": []}
+    assert files[5:7] == [{"size": 12}, "<worldhello>"]
+    assert files[7:9] == [{"streams": [{"name": "bad-1", "id": stream}]}, {"streams": []}]
+    ref = {"name": "bad/a/b%", "target": "bad-1", "id": stream}
+    assert files[9:12] == [ref, {"refs": [ref]}, {"refs": []}]
+    assert files[12:] == [{}, json.dumps({"name": "bad-1", "id": stream}, separators=(",", ":")) + "\n"]
+    assert os.readlink(host.path / "streams/refs/bad/a%2Fb%25") == "../../bad-1"
+
+
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({"chunks": [0]}, "invalid"),
+        ({"chunks": [-2]}, "invalid"),
+        ({"chunks": []}, "invalid"),
+        ({"chunks": ["-1"]}, "usage"),
+        ({"chunks": [True]}, "usage"),
+        ({"chunks": [-1], "object_refs": [HELLO, HELLO]}, "invalid"),
+        ({"chunks": [-1], "object_refs": [NOWHERE]}, "missing_object"),
+        ({"chunks": [-1], "object_refs": ["AB" * 32]}, "usage"),
+        ({"chunks": [-1], "object_refs": ["ab" * 64]}, "usage"),
+        ({"chunks": [-1], "named_refs": [["x", NOWHERE]]}, "missing_object"),
+        ({"chunks": [-1], "named_refs": [["x"]]}, "usage"),
+        ({"chunks": [-1], "named_refs": {"x": HELLO}}, "usage"),
+        ({"chunks": [-1], "named_refs": [["composefs.image", HELLO]]}, "invalid"),
+        ({"chunks": [-1], "named_refs": [["composefs.image", NOWHERE]]}, "missing_object"),
+        ({"chunks": [-1], "content_type": "12"}, "usage"),
+        ({"chunks": [-1], "content_type": 12}, "usage"),
+        ({"chunks": [-1], "inline": "missing"}, "usage"),
+    ],
+)
+def test_stream_put_refuses(host: Host, params: dict[str, Any], kind: str) -> None:
+    """P-21."""
+    params = {"content_type": KIND, "inline": "inline", **params}
+    answer = host.do(
+        ["write", "a", "hello"], put("a"), ["write", "inline", "1"], call("stream.put", **params), strict=False
+    )
+    assert kind_of(answer[-1]) == kind
+    host.assert_clean()
+
+
+def test_stream_that_names_an_image_must_hold_its_objects(host: Host) -> None:
+    """P-22."""
+    image = host.do(
+        ["write", "dump", dump_of(BIG_ID, len(BIG))],
+        ["write", "a", BIG.decode()],
+        put("a"),
+        call("image.put", dump="dump"),
+    )[-1]["id"]
+    base = host.do(call("stream.put", content_type=KIND, object_refs=[BIG_ID], chunks=[0]))[0]["id"]
+    steps = [["write", "dump", dump_of(BIG_ID, len(BIG))], call("image.put", dump="dump")]
+    named = [["composefs.image", image]]
+    without, itself, through = host.do(
+        *steps,
+        call("stream.put", content_type=KIND, named_refs=named),
+        call("stream.put", content_type=KIND, named_refs=named, object_refs=[BIG_ID]),
+        call("stream.put", content_type=KIND, named_refs=[*named, ["base", base]]),
+    )[1:]
+    assert kind_of(without) == "usage"
+    assert BIG_ID in without["message"]
+    assert set(itself) == set(through) == {"id", "size"}
+    got = host.do(call("stream.get", id=through["id"]))[0]
+    assert got["named_refs"] == [["composefs.image", image], ["base", base]]
+
+
+def test_stream_may_name_an_image_of_an_earlier_run(host: Host) -> None:
+    """P-22."""
+    image = host.do(
+        ["write", "dump", dump_of(BIG_ID, len(BIG))],
+        ["write", "a", BIG.decode()],
+        put("a"),
+        call("image.put", dump="dump"),
+    )[-1]["id"]
+    named = [["composefs.image", image]]
+    without, itself = host.do(
+        call("stream.put", content_type=KIND, named_refs=named),
+        call("stream.put", content_type=KIND, named_refs=named, object_refs=[BIG_ID]),
+    )
+    assert kind_of(without) == "usage"
+    assert BIG_ID in without["message"]
+    assert set(itself) == {"id", "size"}
+
+
+def test_stream_cat_to_standard_output(host: Host) -> None:
+    reading, writing = os.pipe()
+    [*_, stored, answer, neither] = host.do(
+        *HELLO_WORLD,
+        call("stream.put", content_type=KIND, object_refs=[HELLO], chunks=[0]),
+        call("stream.cat", id=NOWHERE, stdout=True),
+        call("stream.cat", id=NOWHERE),
+        stdout_fd=writing,
+    )
+    assert kind_of(answer) == "missing_object"
+    assert kind_of(neither) == "usage"
+    [answer] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdout_fd=writing)
+    assert answer == {"size": 5}
+    assert os.read(reading, 100) == b"hello"
+    os.close(reading)
+    [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdout_fd=writing)
+    assert kind_of(broken) == "io"
+    os.close(writing)
