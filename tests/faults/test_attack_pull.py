@@ -106,7 +106,7 @@ def test_content_that_claims_more_than_is_free_is_not_begun(forge: Forge, target
     forge.commit(forge.tree([("bomb", bomb)], []))
     refused = one_line(target.ostree("pull-local", forge.path, BRANCH, status=8))
     name = bomb.hex()
-    assert f"{name[:2]}/{name[2:]}.filez: its content has {1 << 61} bytes, and only" in refused
+    assert f"{name[:2]}/{name[2:]}.filez: No space left on device: its content has {1 << 61} bytes, and" in refused
     assert target.left_over() == []
 
 

@@ -97,5 +97,5 @@ def test_unknown_members_are_ignored_and_features_may_be_absent() -> None:
     ],
 )
 def test_what_is_refused(data: bytes, error: type[ComposefsError]) -> None:
-    with pytest.raises(error, match=r"meta\.json|digest algorithm"):
+    with pytest.raises(error):
         Meta.parse(data)

@@ -139,7 +139,7 @@ def test_a_symlink_in_an_objects_place_is_not_followed(repository: Repository, t
     path.unlink()
     path.symlink_to(tmp_path / "outside")
     assert not repository.objects.has(ID)
-    with pytest.raises(InputOutputError):
+    with pytest.raises(CorruptError, match="is damaged: it is a symlink"):
         repository.objects.open(ID)
     assert repository.objects.store_bytes(CONTENT).repaired
     assert not path.is_symlink()

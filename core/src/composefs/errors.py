@@ -253,5 +253,9 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
             return PermissionDeniedError(message, subject=subject, hint="check the owner and mode, or run as root")
         case errno.ENOSPC | errno.EDQUOT:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
+        case errno.ENOTDIR:
+            return InputOutputError(message, subject=subject, hint="there must be a directory, and no symlink to one")
+        case errno.ELOOP:
+            return InputOutputError(message, subject=subject, hint="a symlink is not followed here")
         case _:
             return InputOutputError(message, subject=subject)

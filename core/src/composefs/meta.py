@@ -68,14 +68,14 @@ class Meta:
         try:
             document = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise FormatError(f"meta.json is not JSON: {error}") from error
+            raise FormatError(f"it is not JSON: {error}") from error
         version = _member(document, "version", int)
         if version > VERSION:
             raise UnsupportedError(
                 f"meta.json has version {version}; this program knows {VERSION}", hint="use a newer composefs"
             )
         if version < 1:
-            raise FormatError(f"meta.json has version {version}")
+            raise FormatError(f"it has version {version}")
         algorithm = algorithm_named(_member(document, "algorithm", str))
         lists = _member(document, "features", dict) if "features" in document else {}
         features = Features(
@@ -115,14 +115,14 @@ def _member(document: object, name: str, kind: type) -> Any:
     value = document.get(name) if isinstance(document, dict) else None
     # A JSON true is an int to Python.
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise FormatError(f"meta.json: {name!r} is missing or no {kind.__name__}")
+        raise FormatError(f"{name!r} is missing or no {kind.__name__}")
     return value
 
 
 def _names(lists: dict[str, Any], name: str) -> tuple[str, ...]:
     values = lists.get(name, [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise FormatError(f"meta.json: features {name!r} is not a list of strings")
+        raise FormatError(f"features {name!r} is not a list of strings")
     return tuple(values)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from composefs.errors import CorruptError, NotFoundError, from_os_error
 from composefs.graph.problem import Problem
 from composefs.repository import Repository
-from composefs.repository.links import open_directories, walk
+from composefs.repository.links import open_refs, walk
 from composefs.repository.names import TEMPORARY_PREFIX, encode_flat, parse_object_link, parse_ref_link
 
 __all__ = ["Found", "Names", "read_names"]
@@ -115,7 +115,11 @@ def _read_refs(
     """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: {path: one of ``targets``}."""
     found: dict[str, str] = {}
     above = f"{directory}/{_REFS}"
-    fd = open_directories([_REFS], repository.store.find(directory))
+    try:
+        fd = open_refs([], repository.store.find(directory), above)
+    except CorruptError:
+        problems.append(Problem("unexpected-file-type", above, "it is not a directory"))
+        return found
     if fd is None:
         return found
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from composefs.digest import Algorithm
-from composefs.errors import FormatError, ReadOnlyError, UnsupportedError
+from composefs.errors import CorruptError, FormatError, ReadOnlyError, UnsupportedError
 from composefs.linux.locks import lock
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -138,9 +139,13 @@ def _require_write_access(root: int, path: Path, meta: Meta) -> None:
         raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=str(path))
     for name in (".", "objects", "streams", "images"):
         try:
-            os.stat(name, dir_fd=root)
+            mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
         except FileNotFoundError:
             continue
+        if not stat.S_ISDIR(mode):
+            raise CorruptError(
+                f"{path / name} is not a directory", subject=str(path / name), hint="it must be one, and no symlink"
+            )
         if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
             raise ReadOnlyError(
                 f"no permission to write to {os.path.normpath(path / name)}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
 from composefs.errors import ComposefsError, FormatError, NotFoundError, from_os_error
-from composefs.repository.links import open_directories, read_link, walk
+from composefs.repository.links import open_refs, read_link, walk
 from composefs.repository.names import parse_object_link, parse_ref_link, ref_parts
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
@@ -46,7 +46,7 @@ class Images:
         parts = ref_parts(name, "path")
         where = f"images/refs/{name}"
         try:
-            fd = open_directories(["refs", *parts[:-1]], self._store.find("images"))
+            fd = open_refs(parts[:-1], self._store.find("images"), "images/refs")
             if fd is None:
                 return None
             try:
@@ -93,7 +93,7 @@ class Images:
         """Return (name, id) of every ref, sorted by path."""
         found = []
         try:
-            fd = open_directories(["refs"], self._store.find("images"))
+            fd = open_refs([], self._store.find("images"), "images/refs")
             if fd is None:
                 return []
             try:

@@ -11,7 +11,7 @@ from composefs.errors import CorruptError, ExistsError
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX
 
-__all__ = ["make_directories", "open_directories", "point", "read_link", "walk"]
+__all__ = ["make_directories", "open_directories", "open_refs", "point", "read_link", "walk"]
 
 _MAX_DEPTH = 64
 
@@ -63,6 +63,32 @@ def open_directories(parts: Sequence[str], at: int | None) -> int | None:
             os.close(fd)
         fd = below
     return fd
+
+
+def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
+    """Open ``refs`` in ``streams`` or ``images``, or a directory below it; None if either is missing.
+
+    CorruptError, naming ``where``, if ``refs`` itself is anything else: to take that for a repository without refs
+    would have its garbage collected, which is everything.
+    """
+    if at is None:
+        return None
+    try:
+        refs = open_directory("refs", at)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise CorruptError(
+            f"{where} is not a directory",
+            subject=where,
+            hint="it must be one, and no symlink; move what is there away, and the refs to their place",
+        ) from error
+    try:
+        return open_directories(parts, refs)
+    finally:
+        os.close(refs)
 
 
 def make_directories(parts: Sequence[str], at: int, where: str) -> int:

@@ -66,16 +66,30 @@ def read(root: int, path: Path) -> State:
             raise no_repository(path) from error
         return legacy
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _malformed(path, "it is a symlink") from error
         raise from_os_error(error, f"opening {path / META}") from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_META_SIZE:
-            raise FormatError(f"{path / META} is no file of a plausible size", subject=str(path / META))
-        return State(Meta.parse(os.pread(fd, MAX_META_SIZE, 0)), fsverity.measure(fd) is not None, legacy=False)
+            raise _malformed(path, "it is no file of a plausible size")
+        try:
+            meta = Meta.parse(os.pread(fd, MAX_META_SIZE, 0))
+        except FormatError as error:
+            raise _malformed(path, error.message) from error
+        return State(meta, fsverity.measure(fd) is not None, legacy=False)
     except OSError as error:
         raise from_os_error(error, f"reading {path / META}") from error
     finally:
         os.close(fd)
+
+
+def _malformed(path: Path, reason: str) -> FormatError:
+    return FormatError(
+        f"{path / META}: {reason}",
+        subject=str(path / META),
+        hint="put its meta.json back, or that of a repository made by `cfsctl init` with the same options",
+    )
 
 
 def read_legacy(root: int, path: Path) -> State | None:

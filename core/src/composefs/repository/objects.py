@@ -63,13 +63,17 @@ class Unnamed(Protocol):
 
 
 class StoredObjects:
-    """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption."""
+    """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption.
+
+    ``unsynced`` tells that some were stored for which no barrier has waited yet.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._algorithm = store.algorithm
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
         self._fanout: set[str] = set()
+        self.unsynced = False
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
@@ -116,13 +120,17 @@ class StoredObjects:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise missing_objects([object_id], "opening an object") from error
+            if error.errno == errno.ELOOP:
+                raise _damaged(object_id, "it is a symlink") from error
             raise from_os_error(error, f"opening object {object_id}") from error
-        if verify:
-            try:
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _damaged(object_id, "it is not a regular file")
+            if verify:
                 self.verify(fd, object_id)
-            except BaseException:
-                os.close(fd)
-                raise
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def verify(self, fd: int, object_id: str) -> None:
@@ -134,7 +142,7 @@ class StoredObjects:
         except OSError as error:
             raise from_os_error(error, f"reading object {object_id}") from error
         if actual != object_id:
-            raise CorruptError(f"object {object_id} is damaged: its content has the digest {actual}", subject=object_id)
+            raise _damaged(object_id, f"its content has the digest {actual}")
 
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
@@ -142,9 +150,7 @@ class StoredObjects:
         if measured == (self._algorithm, bytes.fromhex(object_id)):
             return True
         if measured is not None:
-            raise CorruptError(
-                f"object {object_id} is damaged: its fs-verity digest is {measured[1].hex()}", subject=object_id
-            )
+            raise _damaged(object_id, f"its fs-verity digest is {measured[1].hex()}")
         if self._store.secure:
             raise CorruptError(f"object {object_id} has no fs-verity, which this repository demands", subject=object_id)
         return False
@@ -220,9 +226,11 @@ class StoredObjects:
                 if self._is_intact(object_id, size, new.fd):
                     return Stored(object_id, size, "present")
                 new.replace(objects, name)
+                self.unsynced = True
                 return Stored(object_id, size, how, repaired=True)
         except OSError as error:
             raise from_os_error(error, f"storing object {object_id}") from error
+        self.unsynced = True
         return Stored(object_id, size, how)
 
     def _make_fanout(self, prefix: str) -> None:
@@ -279,6 +287,14 @@ def missing_objects(ids: list[str], what: str) -> MissingObjectError:
         f"{what}: the repository lacks {noun} {', '.join(ids[:MISSING_LISTED])}{more}",
         subject=ids[0],
         hint="pull what names it again",
+    )
+
+
+def _damaged(object_id: str, reason: str) -> CorruptError:
+    return CorruptError(
+        f"object {object_id} is damaged: {reason}",
+        subject=object_id,
+        hint="put it back with `cfsctl fsck --repair --from REPO`, or pull what names it again",
     )
 
 

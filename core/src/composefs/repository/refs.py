@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from composefs.errors import from_os_error
-from composefs.repository.links import open_directories, read_link, walk
+from composefs.repository.links import open_refs, read_link, walk
 from composefs.repository.names import Encoding, decode_flat, parse_ref_link, ref_parts
 from composefs.repository.store import Store
 
@@ -32,7 +32,7 @@ class Refs:
     def _read(self, parts: list[str]) -> str | None:
         where = "/".join(["streams/refs", *parts])
         try:
-            fd = open_directories(["refs", *parts[:-1]], self._store.find("streams"))
+            fd = open_refs(parts[:-1], self._store.find("streams"), "streams/refs")
             if fd is None:
                 return None
             try:
@@ -51,7 +51,7 @@ class Refs:
         above = directory.split("/") if directory else []
         found = []
         try:
-            fd = open_directories(["refs", *above], self._store.find("streams"))
+            fd = open_refs(above, self._store.find("streams"), "streams/refs")
             if fd is None:
                 return []
             try:

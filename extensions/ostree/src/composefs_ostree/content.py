@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Row = tuple[bytes, bytes, int, str | None]
 
-__all__ = ["FileFetch", "Unpacker"]
+__all__ = ["FileFetch", "Unpacker", "check_space"]
 
 _WHOLE_COMPRESSED = 256 << 10
 _WHOLE_PLAIN = 1 << 20
@@ -69,7 +69,7 @@ class Unpacker:
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
             self._fd = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            _check_space(self._fd, head.size)
+            check_space(self._fd, head.size)
 
     def _inflate(self, data: bytes) -> None:
         head = self._head
@@ -123,13 +123,13 @@ class Unpacker:
             self._fd = None
 
 
-def _check_space(fd: int, size: int) -> None:
+def check_space(fd: int, size: int) -> None:
     """Raise NoSpaceError for content that cannot fit: a little deflate would fill the disk before it shows."""
     file_system = os.fstatvfs(fd)
     free = file_system.f_bfree * file_system.f_frsize
     if size > free and file_system.f_blocks:  # a file system that counts no blocks has no limit that we know
         raise NoSpaceError(
-            f"its content has {size} bytes, and only {free} are free",
+            f"No space left on device: its content has {size} bytes, and {free} are free",
             hint="free some space on the repository's disk and run the command again",
         )
 

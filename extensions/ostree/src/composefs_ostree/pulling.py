@@ -6,7 +6,7 @@ commit's stream in place, only the ref is written.
 
 from __future__ import annotations
 
-from composefs_ext.errors import ConflictError, NotFoundError
+from composefs_ext.errors import ConflictError, CorruptError, FormatError, MissingObjectError, NotFoundError
 from composefs_ostree.commit_stream import stream_name
 from composefs_ostree.held import find_stream, image_of, open_commit, ref_name
 from composefs_ostree.names import is_commit_id
@@ -43,9 +43,11 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
     current = _current_target(core, ref)
     target = stream_name(found.commit)
     outcome = {"commit": found.commit.hex(), "ref": ref, "metadata_fetched": 0, "files_fetched": 0}
-    stream = _held_stream(core, target)
+    stream, is_damaged = _held_stream(core, target)
     if stream is None or (request.get("compat") and not _has_wanted_image(request, core, target, stream)):
-        _pull_commit(request, core, transport, make_transport, found, outcome, ref, current, stream)
+        _pull_commit(
+            request, core, transport, make_transport, found, outcome, ref, current, stream, is_damaged=is_damaged
+        )
     else:
         if ref is not None and current != target and _verifies_bindings(request):
             from composefs_ostree.tree import load_commit
@@ -67,8 +69,14 @@ def _pull_commit(
     ref: str | None,
     current: str | None,
     held: Stream | None,
+    *,
+    is_damaged: bool,
 ) -> None:
-    """Pull and publish a commit.  ``held`` is its stream if it is here, with another image than the wanted one."""
+    """Pull and publish a commit.
+
+    ``held`` is its stream if it is here, with another image than the wanted one; ``is_damaged`` tells that it is here
+    and cannot be read.
+    """
     from composefs_ostree.arrival import receive
 
     target = stream_name(found.commit)
@@ -77,7 +85,7 @@ def _pull_commit(
     data, commit = fetch_commit(core, transport, found)
     if ref is not None and _verifies_bindings(request):
         check_bindings(commit, found.commit, ref)
-    if current is not None:
+    if current is not None and not (is_damaged and current == target):
         bases.append(current)
     if commit.parent is not None:
         bases.append(stream_name(commit.parent))
@@ -92,7 +100,7 @@ def _pull_commit(
         "metadata_fetched": arrived.metadata,
         "files_fetched": arrived.files,
     }
-    row: StreamName = {"name": target, "id": arrived.stream, "if_exists": "keep"}
+    row: StreamName = {"name": target, "id": arrived.stream, "if_exists": "replace" if is_damaged else "keep"}
     if held is not None:
         row |= {"if_exists": "replace", "expect": held.id}
     try:
@@ -113,11 +121,15 @@ def _current_target(core: Core, ref: str | None) -> str | None:
         return None
 
 
-def _held_stream(core: Core, name: str) -> Stream | None:
+def _held_stream(core: Core, name: str) -> tuple[Stream | None, bool]:
+    """Return the commit's stream if it is here and whole, and whether it is here and damaged."""
     try:
-        return core.stream_get(name=name).result()
+        return core.stream_get(name=name).result(), False
     except NotFoundError:
-        return None
+        return None, False
+    except (CorruptError, FormatError, MissingObjectError) as error:
+        core.log("warning", f"{name} is pulled again: {error.message}")
+        return None, True
 
 
 def _has_wanted_image(request: Request, core: Core, name: str, stream: Stream) -> bool:

@@ -1,0 +1,120 @@
+"""Repositories that somebody has tampered with: refused in one line, without waiting, and never emptied by mistake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.populated import Populated, populate
+
+
+@pytest.fixture
+def populated(tmp_path: Path) -> Populated:
+    return populate(tmp_path / "repo")
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line of an error."""
+    assert done.stdout == ""
+    assert done.stderr.startswith("cfsctl: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def as_symlink(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def as_fifo(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [as_symlink, as_fifo])
+@pytest.mark.parametrize("top", ["streams", "images"])
+def test_refs_that_are_no_directory_are_no_empty_repository(
+    populated: Populated, top: str, change: Callable[[Path], None]
+) -> None:
+    change(populated.path / top / "refs")
+    objects = populated.ids()
+    assert f"{top}/refs: it is not a directory" in one_line(cfsctl("--repo", populated.path, "gc", status=5))
+    assert populated.ids() == objects
+    assert f"{top}/refs: it is not a directory" in cfsctl("--repo", populated.path, "fsck", status=1).stdout
+    assert f"{top}/refs is not a directory" in one_line(cfsctl("--repo", populated.path, "ref", "list", status=5))
+
+
+@pytest.mark.parametrize("change", [as_symlink, as_fifo])
+@pytest.mark.parametrize("top", ["objects", "streams", "images", "staging"])
+def test_a_top_directory_that_is_none(populated: Populated, top: str, change: Callable[[Path], None]) -> None:
+    (populated.path / "staging").mkdir(exist_ok=True)
+    change(populated.path / top)
+    refused = cfsctl("--repo", populated.path, "gc", status=None)
+    assert refused.returncode in (1, 5)
+    assert str(populated.path / top) in one_line(refused)
+    assert "no symlink" in refused.stderr
+
+
+@pytest.mark.parametrize("content", [b"\0\x1b[2J", b"[" * 50_000, b'{"version": 1}', bytes(1 << 21)])
+def test_a_malformed_meta_json_is_named_with_a_remedy(populated: Populated, content: bytes) -> None:
+    (populated.path / "meta.json").unlink()
+    (populated.path / "meta.json").write_bytes(content)
+    refused = one_line(cfsctl("--repo", populated.path, "images", status=5))
+    assert f"cfsctl: {populated.path}/meta.json: " in refused
+    assert "put its meta.json back" in refused
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_device, Path.mkdir])
+def test_an_object_or_meta_json_that_is_no_file(populated: Populated, make: Callable[[Path], None]) -> None:
+    image = populated.object(populated.alone)
+    image.unlink()
+    make(image)
+    for command in (("image-objects", "refs/os/1"), ("du",), ("ls", "os/1")):
+        refused = one_line(cfsctl("--repo", populated.path, *command, status=5))
+        assert f"object {populated.alone} is damaged: it is" in refused
+        assert "cfsctl fsck --repair" in refused
+    meta = populated.path / "meta.json"
+    meta.unlink()
+    make(meta)
+    assert f"{meta}: it is" in one_line(cfsctl("--repo", populated.path, "images", status=5))
+
+
+@pytest.mark.parametrize("damage", [lambda size: b"", bytes, lambda size: b"\xff" * size], ids=["empty", "zero", "set"])
+@pytest.mark.usefixtures("extensions")
+def test_the_stream_of_a_held_commit_is_pulled_again_when_it_is_damaged(
+    tmp_path: Path, damage: Callable[[int], bytes]
+) -> None:
+    make_tree(tmp_path / "tree")
+    source = make_repo(tmp_path / "source")
+    commit(source, tmp_path / "tree")
+    target = Target(tmp_path / "target")
+    stream = target.json("pull-local", source, BRANCH)["verity"]
+    names = target.names()
+    path = target.path / "objects" / stream[:2] / stream[2:]
+    good = path.read_bytes()
+    path.unlink()
+    path.write_bytes(damage(len(good)))
+    done = target.ostree("pull-local", source, BRANCH)
+    assert f"is pulled again: object {stream} is damaged" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert path.read_bytes() == good
+    path.unlink()
+    target.ostree("pull-local", source, BRANCH)
+    assert path.read_bytes() == good
+    assert target.names() == names
+    cfsctl("--repo", target.path, "fsck")
