@@ -15,8 +15,9 @@ r"""Write an extension for cfsctl in Python (standard library only).
 to test against.
 """
 
-from composefs_ext.core import Core, Repository, Stream
+from composefs_ext.core import Core
 from composefs_ext.extension import Request, main
+from composefs_ext.records import Repository, Stream
 
 __all__ = ["Core", "Repository", "Request", "Stream", "__version__", "main"]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from composefs_ext.connection import UNANSWERED, Connection, Pending
 from composefs_ext.errors import TooLargeError, UnsupportedError, from_wire
 from composefs_ext.progress import Progress
+from composefs_ext.records import Repository, Stream
 from composefs_ext.staging import Staging
 from composefs_ext.wire import LINE_LIMIT
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["PROTOCOL_VERSION", "Core", "Repository", "Stream"]
+__all__ = ["PROTOCOL_VERSION", "Core"]
 
 PROTOCOL_VERSION = 1
 
@@ -41,48 +42,6 @@ _ROWS = 1000
 _PROGRESS_PER_SECOND = 10
 _INLINE_CHARACTERS = LINE_LIMIT // 4
 """A list of strings longer than this in sum is staged although it has few rows."""
-
-
-class Repository:
-    """What an extension may know of the open repository: all strings and flags as ``initialize`` gave them.
-
-    ``algorithm`` is ``sha256`` or ``sha512``; ``objects`` is the directory of the objects, XX/YYYY…, where they may be
-    read directly, or None; ``erofs_default`` is the EROFS format of images unless a call names another one, and
-    ``erofs_extra`` the further ones that the repository wants of every image.
-    """
-
-    __slots__ = ("algorithm", "block_size", "erofs_default", "erofs_extra", "objects", "path", "secure", "writable")
-
-    def __init__(self, members: dict[str, Any]) -> None:
-        formats = members.get("erofs_formats") or {}
-        self.algorithm: str = members["algorithm"]
-        self.block_size: int = members.get("block_size", 4096)
-        self.erofs_default: int = formats.get("default", 1)
-        self.erofs_extra: tuple[int, ...] = tuple(formats.get("extra", ()))
-        self.secure: bool = members.get("secure", False)
-        self.writable: bool = members.get("writable", False)
-        self.path: str | None = members.get("path")
-        self.objects: str | None = members.get("objects")
-
-
-class Stream:
-    """A stream's parts, as far as ``stream_get`` asked for them.
-
-    ``chunks`` are the splitstream's numbers: ``-n`` for the next n bytes of the inline data, ``i`` ≥ 0 for the object
-    ``object_refs[i]``.  ``inline`` is the name of a staged file, which is yours to remove.
-    """
-
-    __slots__ = ("chunks", "content_type", "id", "inline", "name", "named_refs", "object_refs", "size")
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.id: str = answer["id"]
-        self.content_type: str = answer["content_type"]
-        self.size: int = answer["size"]
-        self.name: str | None = answer.get("name")
-        self.named_refs: list[tuple[str, str]] = [(name, ref) for name, ref in answer.get("named_refs", ())]
-        self.inline: str | None = None
-        self.chunks: list[int] = []
-        self.object_refs: list[str] = []
 
 
 class Core(Connection):
