@@ -239,7 +239,7 @@ def test_neighbouring_inline_chunks_are_joined_and_names_sorted() -> None:
 )
 def test_parts_that_do_not_fit_together(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        write_bytes(SHA256, content_type=1, **arguments)  # type: ignore[arg-type]
+        write_bytes(SHA256, content_type=1, **arguments)  # type: ignore[arg-type]  # each row has other ones
 
 
 def test_a_size_beyond_any_disk() -> None:
