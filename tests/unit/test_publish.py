@@ -75,25 +75,53 @@ def test_everything_at_once(repository: Repository) -> None:
     }
 
 
-def test_the_second_time_nothing_is_written_or_waited_for(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_time_nothing_is_written(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     one, image = stream(repository), repository.images.put([b"image"]).id
     publication = Publication(
         streams=[StreamName("a-1", one)], images=[ImageName(image, "t")], refs=[RefUpdate("a/x", "a-1", "flat")]
     )
     repository.publish(publication)
-    inode = os.lstat(repository.path / "streams/a-1").st_ino
 
     def unexpected(*_arguments: object) -> None:
         raise AssertionError("nothing is new")
 
-    for name in ("barrier", "point", "sync_directory"):
+    for name in ("barrier", "point"):
         monkeypatch.setattr(publish, name, unexpected)
+    synced: list[str] = []
+    monkeypatch.setattr(publish, "sync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     done = repository.publish(publication)
     assert done.streams == [("a-1", one, one)]
     assert done.refs == [("a/x", "a-1")]
-    assert os.lstat(repository.path / "streams/a-1").st_ino == inode
+    # Who wrote the names may have been killed before they were durable.
+    directories = ("images", "streams", "images/refs", "streams/refs/a")
+    assert synced == [str(repository.path / directory) for directory in directories]
+
+
+def test_an_object_that_came_back_is_waited_for(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = stream(repository)
+    repository.publish(Publication(streams=[StreamName("a-1", one)]))
+    repository.objects.path(one).unlink()
+    assert stream(repository) == one
+    waits: list[object] = []
+    monkeypatch.setattr(publish, "barrier", waits.append)
+    repository.publish(Publication(streams=[StreamName("a-1", one)]))
+    repository.publish(Publication(streams=[StreamName("a-1", one)]))
+    assert len(waits) == 1
+
+
+def test_a_stream_has_no_name_before_its_images(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, image = stream(repository), repository.images.put([b"image"]).id
+
+    written: list[str] = []
+
+    def full(name: str, _at: int, _target: str) -> None:
+        written.append(name)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(publish, "point", full)
+    with pytest.raises(NoSpaceError, match=f"publishing in {repository.path}: "):
+        repository.publish(Publication(streams=[StreamName("a-1", one)], images=[ImageName(image)]))
+    assert written == [image]
 
 
 def test_what_happens_to_another_id(repository: Repository) -> None:

@@ -5,8 +5,8 @@ composefs-rs 0.9.0, a stream that is kept is followed whether or not its object 
 image that a stream names keeps its objects.
 
 It is all or nothing: when anything that is kept cannot be followed to its end, nothing is deleted, because what lies
-behind it cannot be told from garbage.  Symlinks go before the objects that they point to, and their directories are
-synced in between: after a power cut no name leads to what is gone.  The caller holds the exclusive lock, which keeps
+behind it cannot be told from garbage.  Symlinks go before the objects that they point to, with a barrier in between:
+after a power cut no name leads to what is gone.  The caller holds the exclusive lock, which keeps
 out those who have stored objects and not yet named them.
 """
 
@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 
 from composefs.errors import CorruptError, from_os_error
 from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock, refs_of
-from composefs.linux.files import open_directory, sync_directory
+from composefs.linux.files import open_directory
 from composefs.repository import Repository
 from composefs.repository.names import TEMPORARY_PREFIX
+from composefs.repository.publish import barrier
 
 __all__ = ["Collected", "collect"]
 
@@ -57,10 +58,16 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
     try:
         collected.streams = _prune(repository, "streams", names.streams, live, dry_run)
         collected.images = _prune(repository, "images", names.images, live, dry_run)
-        for prefix, rests in stock.files.items():
-            garbage = [rest for rest in rests if prefix + rest not in live]
-            if garbage:
-                _remove_objects(repository, prefix, garbage, collected, dry_run)
+        garbage = {
+            prefix: dead
+            for prefix, rests in stock.files.items()
+            if (dead := [rest for rest in rests if prefix + rest not in live])
+        }
+        if garbage and not dry_run:
+            # Also for the names that were gone before: who removed them may have been killed before waiting for that.
+            barrier(repository.store)
+        for prefix, dead in garbage.items():
+            _remove_objects(repository, prefix, dead, collected, dry_run)
     except OSError as error:
         raise from_os_error(error, "collecting garbage") from error
     return collected
@@ -93,8 +100,6 @@ def _prune(repository: Repository, directory: str, entries: Mapping[str, str], l
         return len(dead)
     for name in dead:
         os.unlink(name, dir_fd=fd)
-    if dead:
-        sync_directory(fd)
     for _, _, files, at in os.fwalk(".", dir_fd=fd):
         for name in files:
             if name.startswith(TEMPORARY_PREFIX):

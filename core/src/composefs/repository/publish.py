@@ -1,9 +1,9 @@
 """Publishing: making stored objects visible under names, the only way in which a repository changes for its readers.
 
-The order is what a power cut cannot break: everything stored so far is made durable by one syncfs(2), then
-``streams/NAME`` and ``images/ID`` are written and their directories synced, then the refs that point to them and
-theirs, then refs are removed.  Whatever is found afterwards names only what is there.  Expectations are checked and
-names written under a lock on ``streams/``; a check that fails leaves everything as it was.
+The order is what neither a power cut nor a kill can break: everything stored so far is made durable by one syncfs(2),
+then ``images/ID`` is written and synced, then ``streams/NAME``, then the refs to them, then refs are removed.
+Whatever is found afterwards names only what is there, and a stream that has a name has named images.  Expectations are
+checked and names written under a lock on ``streams/``; a check that fails leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -123,21 +123,29 @@ class Published:
 
 @dataclass(slots=True)
 class _Plan:
-    """What has to be written.  ``streams`` or ``images`` comes first in all keys and rows.
+    """What has to be written, by directory.  A directory in which all is in place already has an empty list.
 
-    ``names`` are (…, name, symlink's content); ``refs`` maps (…, directories below refs) to (last part, target).
+    ``names`` maps "images" and "streams" to (name, symlink's content), ``refs`` ("images" or "streams", directories
+    below refs) to (last part, target); ``removals`` are (the same, parts below refs).
     """
 
     published: Published = field(default_factory=Published)
-    names: list[tuple[str, str, str]] = field(default_factory=list)
+    names: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     refs: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = field(default_factory=dict)
     removals: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.names or self.refs or self.removals)
+        return any(self.names.values()) or any(self.refs.values()) or bool(self.removals)
 
-    def add_ref(self, directory: str, parts: list[str], target: str) -> None:
-        self.refs.setdefault((directory, tuple(parts[:-1])), []).append((parts[-1], target))
+    def add_name(self, directory: str, name: str, object_id: str, *, there: bool) -> None:
+        names = self.names.setdefault(directory, [])
+        if not there:
+            names.append((name, object_link(object_id)))
+
+    def add_ref(self, directory: str, parts: list[str], target: str, *, there: bool) -> None:
+        refs = self.refs.setdefault((directory, tuple(parts[:-1])), [])
+        if not there:
+            refs.append((parts[-1], target))
 
 
 def barrier(store: Store) -> None:
@@ -156,7 +164,7 @@ class Publisher:
         self._refs = refs
 
     def publish(self, publication: Publication) -> Published:
-        """Publish; see the module.  When everything is there already nothing is written or waited for.
+        """Publish; see the module.  What is there already is not written again, only waited for.
 
         Raises MissingObjectError for an id that is not stored, NotFoundError for a ref's target or a ref to remove that
         does not exist, ConflictError for a broken expectation, ExistsError, FormatError for names, and ReadOnlyError.
@@ -167,13 +175,17 @@ class Publisher:
         self._objects.require(dict.fromkeys(parse_id(name, self._store.algorithm) for name in ids), "publishing")
         try:
             plan = self._plan(publication)
-            if plan:
+            if plan or self._objects.unsynced:
                 barrier(self._store)
+                self._objects.unsynced = False
+            if plan:
                 with self._lock():
                     plan = self._plan(publication)  # the first was a look without the lock
                     self._carry_out(plan)
+            else:
+                self._carry_out(plan)
         except OSError as error:
-            raise from_os_error(error, "publishing") from error
+            raise from_os_error(error, f"publishing in {self._store.path}") from error
         return plan.published
 
     @contextlib.contextmanager
@@ -189,10 +201,10 @@ class Publisher:
 
     def _plan(self, publication: Publication) -> _Plan:
         plan = _Plan()
-        for stream in publication.streams:
-            self._plan_stream(stream, plan)
         for image in publication.images:
             self._plan_image(image, plan)
+        for stream in publication.streams:
+            self._plan_stream(stream, plan)
         new = {stream.name for stream in publication.streams}
         for ref in publication.refs:
             parts = ref_parts(ref.name, ref.encoding)
@@ -203,8 +215,8 @@ class Publisher:
                 if target_id is None:
                     raise NotFoundError(f"the ref {ref.name!r} cannot name {ref.target!r}: there is no such stream")
                 self._objects.require([target_id], f"naming the stream {ref.target!r}")
-            if current != ref.target:
-                plan.add_ref("streams", parts, ref.target)
+                plan.add_name("streams", ref.target, target_id, there=True)
+            plan.add_ref("streams", parts, ref.target, there=current == ref.target)
             plan.published.refs.append((ref.name, current))
         for removal in publication.remove_refs:
             current = self._refs.read(removal.name, removal.encoding)
@@ -230,25 +242,25 @@ class Publisher:
                 raise ExistsError(f"the stream {stream.name!r} exists with another id, {current}", subject=stream.name)
             if stream.if_exists == "keep" and self._objects.has(str(current)):
                 now = str(current)
-        if now != current:
-            plan.names.append(("streams", stream.name, object_link(now)))
+        plan.add_name("streams", stream.name, now, there=now == current)
         plan.published.streams.append((stream.name, now, current))
 
     def _plan_image(self, image: ImageName, plan: _Plan) -> None:
-        if not self._images.is_named(image.id):
-            plan.names.append(("images", image.id, object_link(image.id)))
-        if image.ref is not None and self._images.read_ref(image.ref) != image.id:
-            plan.add_ref("images", ref_parts(image.ref, "path"), image.id)
+        plan.add_name("images", image.id, image.id, there=self._images.is_named(image.id))
+        if image.ref is not None:
+            there = self._images.read_ref(image.ref) == image.id
+            plan.add_ref("images", ref_parts(image.ref, "path"), image.id, there=there)
         plan.published.images.append(image.id)
 
     def _carry_out(self, plan: _Plan) -> None:
+        """Write what the plan lacks, and wait for all of it: who wrote the rest may have been killed before waiting."""
         # All directories first: what is in the way of one is found before anything is visible.
         for directory, parents in plan.refs:
             where = "/".join([directory, "refs", *parents])
             os.close(make_directories(["refs", *parents], self._store.directory(directory), where))
-        for directory, name, target in plan.names:
-            point(name, self._store.directory(directory), target)
-        for directory in dict.fromkeys(directory for directory, _, _ in plan.names):
+        for directory in sorted(plan.names):
+            for name, target in plan.names[directory]:
+                point(name, self._store.directory(directory), target)
             sync_directory(self._store.directory(directory))
         for (directory, parents), refs in plan.refs.items():
             fd = make_directories(["refs", *parents], self._store.directory(directory), directory)

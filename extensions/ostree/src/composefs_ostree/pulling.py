@@ -44,7 +44,7 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
     target = stream_name(found.commit)
     outcome = {"commit": found.commit.hex(), "ref": ref, "metadata_fetched": 0, "files_fetched": 0}
     stream, is_damaged = _held_stream(core, target)
-    if stream is None or (request.get("compat") and not _has_wanted_image(request, core, target, stream)):
+    if stream is None or not _has_wanted_image(request, core, target, stream):
         _pull_commit(
             request, core, transport, make_transport, found, outcome, ref, current, stream, is_damaged=is_damaged
         )
@@ -54,7 +54,8 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
 
             check_bindings(load_commit(open_commit(core, target)[0]), found.commit, ref)
         outcome |= {"verity": stream.id, "image": image_of(stream)}
-        _publish(core, [], outcome, ref, target, current)
+        # Who pulled it may have been killed before its names were durable.
+        _publish(core, {"name": target, "id": stream.id, "if_exists": "keep"}, outcome, ref, target, current)
     _report(core, outcome)
     return outcome
 
@@ -104,7 +105,7 @@ def _pull_commit(
     if held is not None:
         row |= {"if_exists": "replace", "expect": held.id}
     try:
-        _publish(core, [row], outcome, ref, target, current)
+        _publish(core, row, outcome, ref, target, current)
         if arrived.cache is not None:
             arrived.cache.clear()
     finally:
@@ -133,12 +134,17 @@ def _held_stream(core: Core, name: str) -> tuple[Stream | None, bool]:
 
 
 def _has_wanted_image(request: Request, core: Core, name: str, stream: Stream) -> bool:
-    """Tell whether a held commit's image is of the kind that the user has asked for by --compat."""
+    """Tell whether a held commit's image is there, and of the kind that the user may have asked for by --compat."""
+    image = image_of(stream)
+    if image is not None and core.object_has([image]).result() != [True]:
+        return False
+    if not request.get("compat"):
+        return True
     from composefs_ostree.tree import load, stage_dump
 
     commit, _ = open_commit(core, name)
     dump = stage_dump(core, load(commit), keep_nul=wants_nul(request))
-    return core.image_digest(dump).result()["id"] == image_of(stream)
+    return core.image_digest(dump).result()["id"] == image
 
 
 def _verifies_bindings(request: Request) -> bool:
@@ -146,17 +152,13 @@ def _verifies_bindings(request: Request) -> bool:
 
 
 def _publish(
-    core: Core, names: list[StreamName], outcome: dict[str, Any], ref: str | None, target: str, current: str | None
+    core: Core, name: StreamName, outcome: dict[str, Any], ref: str | None, target: str, current: str | None
 ) -> None:
-    """Make the new names visible in one call; nothing is written that is there already."""
-    images: list[ImageName] = [{"id": outcome["image"]}] if names else []
-    refs: list[RefUpdate] = (
-        [] if ref is None or current == target else [{"name": ref_name(ref), "target": target, "expect": current}]
-    )
-    if not names and not refs:
-        return
+    """Make the names visible in one call; nothing is written that is there already."""
+    images: list[ImageName] = [] if outcome["image"] is None else [{"id": outcome["image"]}]
+    refs: list[RefUpdate] = [] if ref is None else [{"name": ref_name(ref), "target": target, "expect": current}]
     try:
-        published = core.publish(streams=names, images=images, refs=refs).result()
+        published = core.publish(streams=[name], images=images, refs=refs).result()
     except ConflictError as error:
         if not refs or (now := _current_target(core, ref)) == current:
             raise
@@ -166,7 +168,7 @@ def _publish(
                 hint="run the command again to set it to what the source has now",
                 subject=ref,
             ) from error
-        published = core.publish(streams=names, images=images).result()  # another pull did the same with the ref
+        published = core.publish(streams=[name], images=images).result()  # another pull did the same with the ref
     for row in published["streams"]:
         outcome["verity"] = row["id"]  # a pull that was faster than this one keeps its name
 

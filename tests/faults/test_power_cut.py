@@ -1,0 +1,153 @@
+"""What a power cut leaves, whenever it comes: the system calls of the installed commands, followed on a model disk.
+
+The disk of the model forgets all that is not synced, in any combination, as file systems may.  So before a call that
+makes something depend on something else, that other thing must be durable, and at the end everything that has a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from composefs.repository.names import TEMPORARY_PREFIX
+from support import strace
+from support.faulted import OPERATIONS, Operation, Run, State, Workshop
+from support.strace import Call
+
+
+class Disk:
+    """Follows calls; ``unsynced`` are the changes that a power cut may undo: paths that appeared or vanished.
+
+    ``log`` describes what concerns names, objects and their durability, for tests of the order itself.
+    """
+
+    def __init__(self, root: Path, unsynced: Iterable[str] = ()) -> None:
+        self._root = root
+        self._targets: dict[str, str] = {}
+        self.unsynced = set(unsynced)
+        self.log: list[str] = []
+
+    def apply(self, call: Call) -> None:
+        """Follow one call, and check that nothing can come to depend on what a power cut may undo."""
+        places = strace.paths(call, self._root)
+        if not places or not call.result.startswith("0"):
+            return
+        place = places[-1]
+        if place.startswith("staging") or not call.changes([self._root]):
+            return
+        match call.name.removesuffix("2"):
+            case "syncfs":
+                self.unsynced.clear()
+            case "fsync":
+                self.unsynced = {path for path in self.unsynced if path.rpartition("/")[0] != place}
+            case "symlinkat":
+                assert place.rpartition("/")[2].startswith(TEMPORARY_PREFIX), "a name is made aside"
+                self._targets[place] = call.arguments.split('"')[1]
+                return
+            case "renameat" if not place.startswith("objects/"):
+                self._name(place, self._targets.pop(places[0]))
+            case "linkat" | "mkdirat" | "renameat":
+                assert place.rpartition("/")[0] not in self.unsynced or place.startswith("objects/"), place
+                self.unsynced.add(place)
+            case "unlinkat":
+                self._remove(place, is_directory="AT_REMOVEDIR" in call.arguments)
+        self.log.append(f"{call.name} {place}")
+
+    def _name(self, place: str, target: str) -> None:
+        directory = place.rpartition("/")[0]
+        leads_to = [part for part in target.split("/") if part != ".."]
+        # ../objects/XX/REST, or a ref's ../../NAME
+        if leads_to[0] != "objects":
+            leads_to.insert(0, place.partition("/")[0])
+        assert "/".join(leads_to) not in self.unsynced, f"{place} may be there without {target}"
+        assert directory not in self.unsynced, f"{place} is in a directory that may vanish"
+        self.unsynced.add(place)
+
+    def _remove(self, place: str, *, is_directory: bool) -> None:
+        if place.startswith("objects/"):
+            gone = [path for path in self.unsynced if not path.startswith("objects/")]
+            assert not gone, f"{place} may be gone before {gone}"
+        if TEMPORARY_PREFIX not in place and not is_directory:  # an empty directory that comes back is no harm
+            self.unsynced.add(place)
+
+    @property
+    def unsynced_names(self) -> set[str]:
+        """Names that a power cut may undo."""
+        return {path for path in self.unsynced if re.match("streams/|images/", path)}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop")).make()
+
+
+def follow(run: Run, operation: Operation, unsynced: Iterable[str] = ()) -> Disk:
+    """Run an operation and follow its calls."""
+    done = run.do(operation, prefix=strace.recorder)
+    assert done.returncode == 0, done.stderr
+    disk = Disk(run.repository, unsynced)
+    for call in run.calls():
+        disk.apply(call)
+    return disk
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_a_power_cut_at_any_time(workshop: Workshop, operation: Operation) -> None:
+    with workshop.run(operation.repository) as run:
+        disk = follow(run, operation)
+        assert disk.log
+        if operation.name != "gc":  # what it removes may come back as the garbage that it was
+            assert not disk.unsynced_names
+
+
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if not each.once and each.name != "gc"], ids=lambda each: each.name
+)
+def test_what_a_killed_run_did_not_sync_is_synced_by_the_next(workshop: Workshop, operation: Operation) -> None:
+    with workshop.run(operation.repository) as run:
+        before = State.read(run.repository).names
+        follow(run, operation)
+        new = State.read(run.repository).names.keys() - before.keys()
+        assert new or operation.name == "repair"
+        assert not follow(run, operation, new).unsynced_names
+
+
+def test_collection_after_a_name_was_removed_and_not_synced(workshop: Workshop) -> None:
+    [operation] = [each for each in OPERATIONS if each.name == "gc"]
+    with workshop.run(operation.repository) as run:
+        (run.repository / "streams/old").unlink()
+        assert follow(run, operation, ["streams/old"]).log
+
+
+def test_the_order_of_a_pull(workshop: Workshop) -> None:
+    [operation] = [each for each in OPERATIONS if each.name == "pull"]
+    with workshop.run("empty") as run:
+        log = [re.sub("[0-9a-f]{62,}", "ID", line) for line in follow(run, operation).log]
+    assert [line for line in log if "objects" not in line] == [
+        "syncfs ",
+        "mkdirat streams/refs",
+        "fsync streams",
+        "mkdirat streams/refs/ostree",
+        "fsync streams/refs",
+        "renameat images/ID",
+        "fsync images",
+        "renameat streams/ostree-commit-ID",
+        "fsync streams",
+        "renameat streams/refs/ostree/new",
+        "fsync streams/refs/ostree",
+    ]
+    assert log.index("syncfs ") == max(number for number, line in enumerate(log) if "objects" in line) + 1
+    assert not [line for line in log if line.startswith(("fsync objects", "fdatasync"))], (
+        "one barrier, not one an object"
+    )
+
+
+def test_the_order_of_collection(workshop: Workshop) -> None:
+    [operation] = [each for each in OPERATIONS if each.name == "gc"]
+    with workshop.run(operation.repository) as run:
+        steps = [re.sub("/.*", "", line) for line in follow(run, operation).log]
+    assert list(dict.fromkeys(steps)) == ["unlinkat streams", "unlinkat images", "syncfs ", "unlinkat objects"]
+    assert steps == sorted(steps, key=list(dict.fromkeys(steps)).index)

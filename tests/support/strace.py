@@ -1,0 +1,107 @@
+"""System calls of a command: recorded, and made to fail, with strace(1).
+
+A call is addressed by its process, its name and how many calls of that name the process has made with it, which is how
+``strace -e inject=NAME:…:when=N`` counts.  A command is deterministic enough for that: the same one does the same calls
+on an equal repository.  Whether a fault hit what it was meant for is read from strace's own log all the same.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from support.peers import require
+
+CHANGING = (
+    "openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,copy_file_range,sendfile,truncate,ftruncate,fallocate,"
+    "mkdir,mkdirat,rmdir,link,linkat,symlink,symlinkat,unlink,unlinkat,rename,renameat,renameat2,"
+    "chmod,fchmod,fchmodat,chown,fchown,fchownat,setxattr,fsetxattr,removexattr,fremovexattr,utimensat,"
+    "fsync,fdatasync,syncfs,sync,sync_file_range"
+)
+"""Every call with which these programs could change a file system or wait for it; io_uring and mmap they do not use."""
+
+_LINE = re.compile(r"(?P<process>\d+) +(?P<call>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)")
+_RESUMED = re.compile(r"(?P<process>\d+) +<\.\.\. \w+ resumed>(?P<arguments>.*)\) += (?P<result>.*)")
+_ADDS = ("O_CREAT", "O_TMPFILE", "O_TRUNC")
+
+
+class Fault(enum.Enum):
+    """What happens instead of the call."""
+
+    KILL = "signal=KILL"
+    ENOSPC = "error=ENOSPC"
+    EIO = "error=EIO"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call: the ``nth`` of its ``name`` in the process that was the ``process``-th to make one, from 1 and 0.
+
+    ``result`` is "?" when the process was killed in it.
+    """
+
+    process: int
+    name: str
+    nth: int
+    arguments: str
+    result: str
+
+    def changes(self, roots: Iterable[Path]) -> bool:
+        """Tell whether it writes, makes, removes, renames, modifies or syncs something at or below one of ``roots``."""
+        if self.name in ("openat", "open") and not any(flag in self.arguments for flag in _ADDS):
+            return False
+        # The directory that a relative name does not start from stands in the arguments all the same.
+        arguments = re.sub(r'AT_FDCWD<[^>]*>, (?=")', "", self.arguments) if '"/' in self.arguments else self.arguments
+        return any(re.search(rf'[<"]{re.escape(str(root))}[/>"]', arguments) for root in roots)
+
+    @property
+    def injected(self) -> bool:
+        """Whether a fault hit it."""
+        return self.result == "?" or "(INJECTED)" in self.result
+
+
+def recorder(log: Path, *, children: bool) -> list[str]:
+    """Return the beginning of a command line that records the calls of the rest; ``children`` are followed too."""
+    return [*_strace(log, children), "-e", f"trace={CHANGING}"]
+
+
+def injector(log: Path, name: str, nth: int, fault: Fault, *, children: bool) -> list[str]:
+    """Return the beginning of a command line in which the ``nth`` call ``name`` of every process has a fault."""
+    return [*_strace(log, children), "-e", f"trace={name}", "-e", f"inject={name}:{fault.value}:when={nth}"]
+
+
+def _strace(log: Path, children: bool) -> list[str]:
+    # -y shows the path of each descriptor.  Signals are no calls.
+    options = ["-qqq", "-y", "-s", "512", "-e", "signal=none", "-o", str(log)]
+    return [require("strace"), *(["-f", "--seccomp-bpf"] if children else []), *options]
+
+
+def read(log: Path) -> list[Call]:
+    """Read a log of strace."""
+    processes: dict[str, int] = {}
+    counts: dict[tuple[int, str], int] = {}
+    calls: list[Call] = []
+    unfinished: dict[str, int] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        line = line if line[:1].isdigit() else "0 " + line
+        if match := _LINE.match(line):
+            process = processes.setdefault(match["process"], len(processes))
+            key = process, match["call"]
+            counts[key] = counts.get(key, 0) + 1
+            if match["result"] is None:
+                unfinished[match["process"]] = len(calls)
+            calls.append(Call(process, match["call"], counts[key], match["arguments"], match["result"] or "?"))
+        elif match := _RESUMED.match(line):
+            number = unfinished.pop(match["process"])
+            call = calls[number]
+            calls[number] = replace(call, arguments=call.arguments + match["arguments"], result=match["result"])
+    return calls
+
+
+def paths(call: Call, root: Path) -> list[str]:
+    """Return the places below ``root`` that a call names by descriptors, relative to it ("" is ``root`` itself)."""
+    found = re.findall(rf'<{re.escape(str(root))}((?:/[^>]*)?)>(?:\(deleted\))?(?:, "([^"]*)")?', call.arguments)
+    return ["/".join(part for part in (at.strip("/"), name) if part) for at, name in found]
