@@ -237,9 +237,9 @@ def test_passwords_are_not_shown(source: Path, target: Target) -> None:
 
 
 @pytest.mark.parametrize("mode", ["bare", "bare-user", "bare-user-only"])
-def test_other_modes_are_refused_with_the_remedy(tmp_path: Path, target: Target, mode: str) -> None:
-    repo = make_repo(tmp_path / "source", mode)
-    refused = target.ostree("pull-local", repo, BRANCH, status=9)
+def test_over_http_other_modes_are_refused_with_the_remedy(tmp_path: Path, target: Target, mode: str) -> None:
+    with serve(make_repo(tmp_path / "source", mode)) as server:
+        refused = target.ostree("pull", server.url, BRANCH, status=9)
     assert f"mode '{mode}'" in refused.stderr
     assert "ostree init" in refused.stderr
 
@@ -265,7 +265,7 @@ def test_an_unknown_commit_and_base(source: Path, target: Target) -> None:
     assert "'no/such' is not a known ostree ref" in refused.stderr
 
 
-def test_a_read_only_repository_is_not_pulled_into(source: Path, target: Target) -> None:
+def test_commands_that_read_change_nothing(source: Path, target: Target) -> None:
     target.ostree("pull-local", source, BRANCH)
     copy = target.path.with_name("copy")
     shutil.copytree(target.path, copy, symlinks=True)

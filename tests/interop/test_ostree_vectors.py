@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from support.commands import CFSCTL, cfsctl, run
+from support.ostree_modes import copy_repo
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import commit, make_repo
 from support.peers import require
 from support.recorded import RECORDED, answers, unpack
 from support.server import serve
@@ -51,6 +53,27 @@ def test_images_have_the_recorded_ids(tmp_path: Path, row: dict[str, Any]) -> No
                 for compat, image in recorded.items():
                     assert target.ostree("compute-id", "vector/main", f"--compat={compat}").stdout == image + "\n"
                 assert target.ostree("compute-id", row["commit"]).stdout == row[key] + "\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("row", [row for row in ROWS if row["entries"] <= 400], ids=lambda row: f"seed{row['seed']}")
+def test_other_modes_give_the_recorded_ids_too(tmp_path: Path, row: dict[str, Any]) -> None:
+    archive = tmp_path / "archive"
+    commit_vector(archive, row["seed"], row["entries"])
+    for mode in ("bare", "bare-user", "bare-split-xattrs"):
+        source = copy_repo(archive, tmp_path / mode, mode, "vector/main")
+        target = Target(tmp_path / f"from-{mode}", "sha256", 1)
+        pulled = target.json("pull-local", source, "vector/main")
+        assert (pulled["commit"], pulled["image"]) == (row["commit"], row["sha256-v1"])
+    # What bare-user-only cannot keep is not in a canonical commit, so that both repositories have the same.
+    canonical = make_repo(tmp_path / "canonical")
+    commit(canonical, archive.with_suffix(".tree"), "--canonical-permissions", "--no-xattrs", branch="vector/main")
+    only = copy_repo(canonical, tmp_path / "only", "bare-user-only", "vector/main")
+    pulls = [
+        Target(tmp_path / f"canonical-{source.name}", "sha512").json("pull-local", source, "vector/main")
+        for source in (canonical, only)
+    ]
+    assert pulls[0] == pulls[1]
 
 
 @pytest.mark.root

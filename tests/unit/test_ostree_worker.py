@@ -14,7 +14,9 @@ import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree import gvariant
-from composefs_ostree.transport import DirectoryTransport
+from composefs_ostree.config import Config
+from composefs_ostree.local import LocalFiles
+from composefs_ostree.places import Place
 from composefs_ostree.worker import Worker, available_cores
 
 
@@ -32,30 +34,32 @@ def head_and_file(directory: Path, content: bytes) -> bytes:
     return file_id
 
 
-def directory_transport(path: Path) -> Callable[[int], DirectoryTransport]:
-    return lambda _requests: DirectoryTransport(str(path))
+def archive(path: Path) -> Callable[[], LocalFiles]:
+    return lambda: LocalFiles([Place(str(path), Config("archive", None))], 64)
 
 
-def collect(worker: Worker, count: int) -> list[tuple[bytes, bytes, int, str | None]]:
+def collect(worker: Worker) -> list[tuple[bytes, bytes, int, str | None]]:
+    """Take what comes until the worker has nothing left to do; at least one message."""
     rows: list[tuple[bytes, bytes, int, str | None]] = []
-    while len(rows) < count:
+    while True:
         ready, _, _ = select.select([worker], [], [], 60)
         assert ready, "the worker says nothing"
         rows += worker.rows()
-    return rows
+        if not worker.outstanding:
+            return rows
 
 
 def test_files_come_back_staged_or_inline(tmp_path: Path) -> None:
     source, staging = tmp_path / "source", tmp_path / "staging"
     staging.mkdir()
     contents = {head_and_file(source, b"%d " % number * number): b"%d " % number * number for number in range(60)}
-    worker = Worker(3, directory_transport(source), 64, str(staging))
+    worker = Worker(3, archive(source), str(staging))
     try:
         ids = list(contents)
         worker.deal(ids[:32])
         worker.deal(ids[32:])
         assert worker.outstanding == 60
-        rows = collect(worker, 60)
+        rows = collect(worker)
         assert worker.outstanding == 0
     finally:
         worker.end()
@@ -72,33 +76,36 @@ def test_files_come_back_staged_or_inline(tmp_path: Path) -> None:
             assert data.endswith(content)
 
 
-def test_a_failure_is_raised_with_the_name_of_the_object(tmp_path: Path) -> None:
+def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(tmp_path: Path) -> None:
+    other = head_and_file(tmp_path, b"other" * 100)
     good = head_and_file(tmp_path, b"content" * 100)
     path = tmp_path / "objects" / good.hex()[:2] / f"{good.hex()[2:]}.filez"
     path.write_bytes(path.read_bytes()[:-4])
     for file_id, error in ((good, CorruptError), (bytes(32), NotFoundError)):
-        worker = Worker(0, directory_transport(tmp_path), 64, str(tmp_path))
+        worker = Worker(0, archive(tmp_path), str(tmp_path))
         try:
-            worker.deal([file_id])
-            with pytest.raises(error, match=file_id.hex()[2:]):
-                collect(worker, 1)
+            worker.deal([file_id, other])
+            assert [row[0] for row in collect(worker)] == [other]
+            assert isinstance(worker.failure, error)
+            assert file_id.hex()[2:] in worker.failure.message
         finally:
             worker.end()
+        (tmp_path / "w0-2").unlink()
     assert list(tmp_path.glob("w0-*")) == []
 
 
 def test_a_worker_that_dies_is_noticed(tmp_path: Path) -> None:
-    def die(_requests: int) -> DirectoryTransport:
+    def die() -> LocalFiles:
         os._exit(7)
 
-    worker = Worker(0, die, 64, str(tmp_path))
+    worker = Worker(0, die, str(tmp_path))
     with pytest.raises(ExtError, match="exit status 7"):
-        collect(worker, 1)
+        collect(worker)
     worker.end()
 
 
 def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
-    worker = Worker(0, directory_transport(tmp_path), 64, str(tmp_path))
+    worker = Worker(0, archive(tmp_path), str(tmp_path))
     pid = worker._pid
     worker._channel.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -109,16 +116,15 @@ def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
 def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
 
-    def show(_requests: int) -> DirectoryTransport:
+    def show() -> LocalFiles:
         open_ones = sorted(map(int, os.listdir("/proc/self/fd")))
         (tmp_path / "descriptors").write_text(" ".join(map(str, open_ones)))
-        return DirectoryTransport(str(tmp_path))
+        return archive(tmp_path)()
 
-    worker = Worker(0, show, 64, str(tmp_path))
+    worker = Worker(0, show, str(tmp_path))
     try:
         worker.deal([bytes(32)])
-        with pytest.raises(NotFoundError):
-            collect(worker, 1)
+        assert collect(worker) == []
     finally:
         worker.end()
         os.close(read_end)

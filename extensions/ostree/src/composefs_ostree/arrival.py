@@ -17,11 +17,12 @@ from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from composefs_ext import Core
     from composefs_ostree.commit_stream import CommitStream
     from composefs_ostree.objects import Commit
+    from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
     from composefs_ostree.tree import Tree
 
@@ -43,8 +44,8 @@ class Arrived(NamedTuple):
 
 def receive(
     core: Core,
+    source: Source,
     transport: Transport,
-    make_transport: Callable[[int], Transport],
     commit_id: bytes,
     data: bytes,
     commit: Commit,
@@ -58,14 +59,14 @@ def receive(
     :func:`composefs_ostree.tree.write_dump`.
     """
     assert core.repository is not None
+    limit = inline_limit(_DIGEST_SIZES[core.repository.algorithm])
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
     cache = Cache.open(core.cache)
     try:
         pull = Pull(
             core,
             transport,
-            make_transport,
-            inline_limit=inline_limit(_DIGEST_SIZES[core.repository.algorithm]),
+            lambda: source.files(limit),
             held=[*_open_bases(core, bases), *([] if cache is None else [cache])],
             store=None if cache is None else cache.add,
         )

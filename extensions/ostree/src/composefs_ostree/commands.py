@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ostree.transport import Transport
 
 __all__ = ["run"]
 
@@ -32,27 +31,37 @@ def run(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _pull(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.http import HttpTransport, check_url
     from composefs_ostree.pulling import pull
+    from composefs_ostree.source import UrlSource
 
-    url = check_url(request.arguments["url"])
-
-    def transport(requests: int) -> Transport:
-        return HttpTransport(url, requests)
-
-    return pull(request, core, transport)
+    return pull(request, core, UrlSource(request.arguments["url"]))
 
 
 def _pull_local(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.pulling import pull
-    from composefs_ostree.transport import DirectoryTransport
+    from composefs_ostree.source import DirectorySource
 
-    path = request.arguments["path"]
+    return pull(request, core, DirectorySource(request.arguments["path"]))
 
-    def transport(_requests: int) -> Transport:
-        return DirectoryTransport(path)
 
-    return pull(request, core, transport)
+def _list_refs(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.refs import refs_of
+    from composefs_ostree.source import DirectorySource, UrlSource
+
+    url, path = request.get("url"), request.get("path")
+    if (url is None) == (path is None):
+        raise UsageError("give either a URL or --path", hint="cfsctl ostree list-refs --path DIRECTORY")
+    refs = refs_of(core, DirectorySource(path) if url is None else UrlSource(url))
+    rows = [{"name": name, "commit": commit.hex()} for name, commit in refs.items()]
+    core.output(_table("REF", rows) if rows else "No refs found\n")
+    return {"refs": rows}
+
+
+def _table(title: str, rows: list[dict[str, str]]) -> str:
+    """Lay out names and commits."""
+    width = max(len(title), *(len(row["name"]) for row in rows))
+    table = [(title, "COMMIT"), *((row["name"], row["commit"]) for row in rows)]
+    return "".join(f"{name:<{width}}  {commit}\n" for name, commit in table)
 
 
 def _stage_dump(request: Request, core: Core) -> str:
@@ -95,12 +104,7 @@ def _images(_request: Request, core: Core) -> dict[str, Any]:
         name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
         rows.append({"name": name, "commit": commit_of_stream(row["target"]).hex()})
     rows.sort(key=lambda row: row["name"])
-    if rows:
-        width = max(len("NAME"), *(len(row["name"]) for row in rows))
-        table = [("NAME", "COMMIT"), *((row["name"], row["commit"]) for row in rows)]
-        core.output("".join(f"{name:<{width}}  {commit}\n" for name, commit in table))
-    else:
-        core.output("No ostree commits found\n")
+    core.output(_table("NAME", rows) if rows else "No ostree commits found\n")
     return {"images": rows}
 
 
@@ -144,6 +148,7 @@ def _mount(request: Request, core: Core) -> dict[str, Any]:
 _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("pull",): _pull,
     ("pull-local",): _pull_local,
+    ("list-refs",): _list_refs,
     ("dump",): _dump,
     ("compute-id",): _compute_id,
     ("inspect",): _inspect,

@@ -23,7 +23,16 @@ from composefs_ext.errors import FormatError
 from composefs_ostree.gvariant import offset_size
 from composefs_ostree.objects import Xattrs, parse_xattrs
 
-__all__ = ["MAX_HEAD", "PREFIX_SIZE", "FileHead", "checksum_header", "content_size", "head_size", "parse_head"]
+__all__ = [
+    "MAX_HEAD",
+    "PREFIX_SIZE",
+    "FileHead",
+    "checksum_header",
+    "content_size",
+    "head_size",
+    "make_head",
+    "parse_head",
+]
 
 PREFIX_SIZE = 8
 MAX_HEAD = 1 << 20
@@ -66,6 +75,14 @@ def head_size(start: bytes) -> int:
     if padding or not _SMALLEST_Z <= size <= MAX_HEAD - PREFIX_SIZE:
         raise FormatError(f"malformed file header: {size} bytes, padding {padding}")
     return PREFIX_SIZE + int(size)
+
+
+def make_head(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
+    """Serialise a head; ``xattrs`` are serialised already.  Whether it makes sense is for ``parse_head`` to tell."""
+    body = struct.pack(">QIIII", size, uid, gid, mode, 0) + target + b"\0"
+    width = next(width for width in (1, 2, 4) if len(body) + len(xattrs) + width < 1 << (8 * width))
+    z_size = len(body) + len(xattrs) + width
+    return b"%b\0\0\0\0%b%b%b" % (z_size.to_bytes(4, "big"), body, xattrs, len(body).to_bytes(width, "little"))
 
 
 def checksum_header(head: bytes) -> bytes:

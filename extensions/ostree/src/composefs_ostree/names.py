@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from composefs_ext.errors import FormatError, UsageError
 
-__all__ = ["ID_SIZE", "ObjectType", "check_ref", "is_commit_id", "object_path", "parse_checksum_line"]
+__all__ = ["ID_SIZE", "ObjectType", "check_ref", "is_commit_id", "is_ref", "object_path", "parse_checksum_line"]
 
 ID_SIZE = 32
 
@@ -54,9 +54,14 @@ def is_commit_id(text: str) -> bool:
     return _HEX_ID.fullmatch(text) is not None
 
 
+def is_ref(name: str) -> bool:
+    """Tell whether a name follows ostree's grammar of refs, which has no ``..``."""
+    return len(name) <= _MAX_REF and _REF.fullmatch(name) is not None
+
+
 def check_ref(name: str) -> str:
-    """Return a ref's name; raise UsageError unless it follows ostree's grammar, which has no ``..``."""
-    if len(name) > _MAX_REF or not _REF.fullmatch(name):
+    """Return a ref's name; raise UsageError unless it is one."""
+    if not is_ref(name):
         raise UsageError(
             f"{name[:200]!r} is not an ostree ref",
             hint="refs are letters, digits, '.', '_', '-' in parts joined by '/'; no part starts with '.' or '-'",

@@ -13,9 +13,10 @@ an object.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, TooLargeError
+from composefs_ext.errors import CancelledError, CorruptError, ExtError, TooLargeError
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.fileheader import content_size
 from composefs_ostree.names import ObjectType, object_path
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ostree.content import Row
+    from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
     from composefs_ostree.transport import Transport
 
-    class Source(Protocol):
+    class Holder(Protocol):
         """Something that may hold an object already."""
 
         def get(self, object_id: bytes) -> Entry | None:
@@ -112,17 +114,18 @@ class Pull:
         self,
         core: Core,
         transport: Transport,
-        make_transport: Callable[[int], Transport],
+        make_files: Callable[[], Files],
         *,
-        inline_limit: int,
-        held: Sequence[Source] = (),
+        held: Sequence[Holder] = (),
         store: Callable[[bytes, Entry], None] | None = None,
     ) -> None:
-        """``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in."""
+        """``make_files`` is called in each worker process.
+
+        ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.
+        """
         self._core = core
         self._transport = transport
-        self._make_transport = make_transport
-        self._inline_limit = inline_limit
+        self._make_files = make_files
         self._held = held
         self._store = store
         self.entries: dict[bytes, Entry] = {}
@@ -155,6 +158,10 @@ class Pull:
             self._want(ObjectType.DIRTREE, commit.root_tree)
             while not self._is_done():
                 self._turn()
+        except ExtError as error:
+            if not isinstance(error, CancelledError):
+                self._settle()
+            raise
         finally:
             for worker in self._workers:
                 worker.end()
@@ -162,6 +169,15 @@ class Pull:
         self._files_progress.finish()
         self.entries.update(self._files)
         return Tree(commit, self._trees, self._metas, self._files)
+
+    def _settle(self) -> None:
+        """Have stored what has come in before something failed, so that it need not come again."""
+        with suppress(ExtError):
+            while self._to_put or self._puts:
+                self._put()
+                if not self._has_answers():
+                    self._core.pump(None)
+                self._take_answers()
 
     def _is_done(self) -> bool:
         return not (
@@ -189,7 +205,10 @@ class Pull:
         ready = wait(self._transport, [self._core.fileno(), *by_fd])
         for fd in ready:
             if fd in by_fd:
-                self._take_rows(by_fd[fd].rows())
+                worker = by_fd[fd]
+                self._take_rows(worker.rows())
+                if worker.failure is not None:
+                    raise worker.failure
         if self._core.fileno() in ready:
             self._core.pump(0)
 
@@ -280,8 +299,7 @@ class Pull:
         while self._to_fetch and self._staged_bytes < STAGED_BYTES:
             worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
             if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
-                number = len(self._workers)
-                worker = Worker(number, self._make_transport, self._inline_limit, self._core.staging.path)
+                worker = Worker(len(self._workers), self._make_files, self._core.staging.path)
                 self._workers.append(worker)
             if worker.outstanding > HANDOVER:
                 return

@@ -10,22 +10,19 @@ from composefs_ext.errors import ConflictError, CorruptError, FormatError, Missi
 from composefs_ostree.commit_stream import stream_name
 from composefs_ostree.held import find_stream, image_of, open_commit, ref_name
 from composefs_ostree.names import is_commit_id
-from composefs_ostree.remote import check_bindings, check_mode, fetch_commit, resolve
+from composefs_ostree.remote import check_bindings, fetch_commit, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.rows import ImageName, RefUpdate, StreamName
+    from composefs_ostree.source import Source
     from composefs_ostree.summary import SummaryRef
     from composefs_ostree.transport import Transport
 
 __all__ = ["pull", "wants_nul"]
-
-METADATA_REQUESTS = 32
-"""Requests for metadata under way at a time; workers have their own for content."""
 
 
 def wants_nul(request: Request) -> bool:
@@ -33,11 +30,10 @@ def wants_nul(request: Request) -> bool:
     return bool(request.get("compat") == "composefs-rs")
 
 
-def pull(request: Request, core: Core, make_transport: Callable[[int], Transport]) -> dict[str, Any]:
+def pull(request: Request, core: Core, source: Source) -> dict[str, Any]:
     """Pull what the request names from a source; print and return what came of it."""
     name = request.arguments["ref"]
-    transport = make_transport(METADATA_REQUESTS)
-    check_mode(core, transport)
+    transport = source.open(core)
     found = resolve(core, transport, name)
     ref = None if is_commit_id(name) else name
     current = _current_target(core, ref)
@@ -45,9 +41,7 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
     outcome = {"commit": found.commit.hex(), "ref": ref, "metadata_fetched": 0, "files_fetched": 0}
     stream, is_damaged = _held_stream(core, target)
     if stream is None or not _has_wanted_image(request, core, target, stream):
-        _pull_commit(
-            request, core, transport, make_transport, found, outcome, ref, current, stream, is_damaged=is_damaged
-        )
+        _pull_commit(request, core, source, transport, found, outcome, ref, current, stream, is_damaged=is_damaged)
     else:
         if ref is not None and current != target and _verifies_bindings(request):
             from composefs_ostree.tree import load_commit
@@ -63,8 +57,8 @@ def pull(request: Request, core: Core, make_transport: Callable[[int], Transport
 def _pull_commit(
     request: Request,
     core: Core,
+    source: Source,
     transport: Transport,
-    make_transport: Callable[[int], Transport],
     found: SummaryRef,
     outcome: dict[str, Any],
     ref: str | None,
@@ -92,9 +86,7 @@ def _pull_commit(
         bases.append(stream_name(commit.parent))
     if held is not None:
         bases.append(target)
-    arrived = receive(
-        core, transport, make_transport, found.commit, data, commit, bases=bases, keep_nul=wants_nul(request)
-    )
+    arrived = receive(core, source, transport, found.commit, data, commit, bases=bases, keep_nul=wants_nul(request))
     outcome |= {
         "verity": arrived.stream,
         "image": arrived.image,

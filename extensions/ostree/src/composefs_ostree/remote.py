@@ -1,10 +1,10 @@
-"""Finding a commit in an archive repository, over HTTP or in a directory: mode, ref, commit object, bindings."""
+"""Finding a commit in the repository to pull from: ref, commit object, bindings."""
 
 from __future__ import annotations
 
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
 from composefs_ostree.summary import SummaryRef, find_ref
 from composefs_ostree.transport import MAX_METADATA, bad_object, read
@@ -15,45 +15,7 @@ if TYPE_CHECKING:
     from composefs_ostree.objects import Commit
     from composefs_ostree.transport import Transport
 
-__all__ = ["check_bindings", "check_mode", "fetch_commit", "resolve"]
-
-_MAX_CONFIG = 1 << 20
-_ARCHIVE_MODES = frozenset({"archive", "archive-z2"})
-
-
-def check_mode(core: Core, transport: Transport) -> None:
-    """Raise NotFoundError unless there is an ostree repository, UnsupportedError unless it is an archive."""
-    config = read(core, transport, "config", _MAX_CONFIG)
-    where = transport.where("config")
-    if config is None:
-        raise NotFoundError(
-            f"{where}: not found, so this is not an ostree repository", hint="check the URL or path", subject=where
-        )
-    settings = _core_settings(config.decode("utf-8", "replace"))
-    mode = settings.get("mode", "bare")
-    if settings.get("repo_version", "1") != "1":
-        version = settings["repo_version"][:40]
-        raise UnsupportedError(f"{where}: repository version {version!r} is unknown", subject=where)
-    if mode not in _ARCHIVE_MODES:
-        raise UnsupportedError(
-            f"{where}: the repository has the mode {mode[:40]!r}; only archive repositories can be pulled from",
-            hint="copy it: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
-            subject=where,
-        )
-
-
-def _core_settings(config: str) -> dict[str, str]:
-    """Return the keys of the section ``[core]`` of a key file."""
-    settings = {}
-    section = ""
-    for line in config.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[core]" and "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            settings[key.strip()] = value.strip()
-    return settings
+__all__ = ["check_bindings", "fetch_commit", "resolve"]
 
 
 def resolve(core: Core, transport: Transport, name: str) -> SummaryRef:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.names import ID_SIZE
+from composefs_ostree.names import ID_SIZE, is_ref
 from composefs_ostree.transport import MAX_METADATA
 
-__all__ = ["SummaryRef", "find_ref"]
+__all__ = ["SummaryRef", "find_ref", "list_refs"]
 
 _REF_TYPE = "(s(taya{sv}))"
 
@@ -38,12 +38,31 @@ def find_ref(summary: bytes, name: str) -> SummaryRef | None:
         raise FormatError(f"malformed summary: the ref {name} occurs twice")
     if not found:
         return None
-    _, (size, commit, _) = gvariant.decode(_REF_TYPE, found[0])
+    return _parse_ref(found[0])[1]
+
+
+def list_refs(summary: bytes) -> dict[str, bytes]:
+    """Return the commits of all refs, by name; raise FormatError for a malformed summary."""
+    from composefs_ostree import gvariant
+
+    refs: dict[str, bytes] = {}
+    for data in gvariant.array_elements(_refs(summary), 8):
+        name, ref = _parse_ref(data)
+        if name in refs or not is_ref(name):
+            raise FormatError(f"malformed summary: {name[:80]!a} occurs twice or is not a ref")
+        refs[name] = ref.commit
+    return refs
+
+
+def _parse_ref(data: memoryview) -> tuple[str, SummaryRef]:
+    from composefs_ostree import gvariant
+
+    name, (size, commit, _) = gvariant.decode(_REF_TYPE, data)
     if len(commit) != ID_SIZE:
-        raise FormatError(f"malformed summary: the commit of {name} has an id of {len(commit)} bytes")
+        raise FormatError(f"malformed summary: the commit of {name[:80]!a} has an id of {len(commit)} bytes")
     # The size is in the byte order of the server, which nothing tells; the smaller reading is the possible one.
     swapped = int.from_bytes(size.to_bytes(8, "little"), "big")
-    return SummaryRef(commit, min(size, swapped, MAX_METADATA))
+    return name, SummaryRef(commit, min(size, swapped, MAX_METADATA))
 
 
 def _refs(summary: bytes) -> memoryview:

@@ -8,7 +8,9 @@ loop serves both: ``start`` queues a fetch, ``step`` does what can be done witho
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections import deque
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, from_exception
@@ -20,7 +22,16 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
 
-    class Transport(Protocol):
+    class Waitable(Protocol):
+        """Something that goes on when descriptors are ready or time has passed."""
+
+        def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
+            """Return the descriptors to watch for reading and for writing."""
+
+        def timeout(self) -> float | None:
+            """Return after how many seconds ``step`` is due even if no descriptor is ready; None: never."""
+
+    class Transport(Waitable, Protocol):
         """Where a repository's files come from."""
 
         def start(self, fetch: Fetch) -> None:
@@ -29,22 +40,16 @@ if TYPE_CHECKING:
         def step(self) -> Sequence[Fetch]:
             """Go on with what was started and return the fetches that have ended, well or not (``fetch.error``)."""
 
-        def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
-            """Return the descriptors to watch for reading and for writing."""
-
-        def timeout(self) -> float | None:
-            """Return after how many seconds ``step`` is due even if no descriptor is ready; None: never."""
-
         def where(self, path: str) -> str:
             """Return the URL or path of a file, for messages."""
 
 
-__all__ = ["MAX_METADATA", "DirectoryTransport", "Fetch", "bad_object", "read", "wait"]
+__all__ = ["MAX_METADATA", "DirectoryTransport", "Fetch", "bad_object", "open_regular", "read", "wait"]
 
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
 
-_READ_SIZE = 64 << 10  # above 128 KiB, malloc maps the buffer of every read anew: 40 µs instead of 6 for a small file
+READ_SIZE = 64 << 10  # above 128 KiB, malloc maps the buffer of every read anew: 40 µs instead of 6 for a small file
 
 
 class Fetch:
@@ -87,13 +92,30 @@ class Fetch:
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
 
+def open_regular(path: str, *, follow: bool = True) -> int:
+    """Open a file for reading, through a symlink only if ``follow``; raise CorruptError unless it is a regular file."""
+    # O_NONBLOCK, so that a named pipe in the repository is not the end of the pull.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        fd = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CorruptError("it is a symlink") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CorruptError("it is not a regular file")
+    return fd
+
+
 class DirectoryTransport:
     """A repository in a directory.  A fetch is read when ``step`` comes to it, a few at a time."""
 
     _AT_ONCE = 16
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, *parents: str) -> None:
+        """Objects and refs that the repository lacks are looked for in its parents."""
+        self._directories = (directory, *parents)
         self._queue: deque[Fetch] = deque()
 
     def start(self, fetch: Fetch) -> None:
@@ -107,20 +129,32 @@ class DirectoryTransport:
             fetch.begin()
             try:
                 self._read(fetch)
-            except OSError as error:
-                fetch.absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-                fetch.error = NotFoundError("not found") if fetch.absent else from_exception(error)
+            except (FileNotFoundError, NotADirectoryError):
+                fetch.absent = True
+                fetch.error = NotFoundError("not found")
+            except (ExtError, OSError) as error:
+                fetch.error = from_exception(error)
         return ended
 
     def _read(self, fetch: Fetch) -> None:
-        # O_NONBLOCK, so that a named pipe in the repository is an empty file and not the end of the pull.
-        fd = os.open(self.where(fetch.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        fd = self._open(fetch.path)
         try:
-            while data := os.read(fd, _READ_SIZE):
-                if fetch.take(data) is not None or len(data) < _READ_SIZE:
+            while data := os.read(fd, READ_SIZE):
+                if fetch.take(data) is not None or len(data) < READ_SIZE:
                     return
         finally:
             os.close(fd)
+
+    def _open(self, path: str) -> int:
+        is_object = path.startswith("objects/")
+        if is_object or path.startswith("refs/"):
+            for directory in self._directories[:-1]:
+                try:
+                    return open_regular(f"{directory}/{path}", follow=not is_object)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+            return open_regular(f"{self._directories[-1]}/{path}", follow=not is_object)
+        return open_regular(self.where(path))
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Files are always ready."""
@@ -131,19 +165,19 @@ class DirectoryTransport:
         return 0.0 if self._queue else None
 
     def where(self, path: str) -> str:
-        """Return the absolute path of a file."""
-        return f"{self._directory}/{path}"
+        """Return the absolute path of a file, in the repository itself."""
+        return f"{self._directories[0]}/{path}"
 
 
-def wait(transport: Transport, others: Sequence[int], longest: float | None = None) -> list[int]:
-    """Sleep until the transport or one of the other descriptors is ready; return the latter.
+def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None) -> list[int]:
+    """Sleep until the first or one of the other descriptors is ready; return the latter.
 
     ``longest`` bounds the sleep in seconds.
     """
     import select
 
-    readers, writers = transport.descriptors()
-    timeouts = [seconds for seconds in (transport.timeout(), longest) if seconds is not None]
+    readers, writers = waitable.descriptors()
+    timeouts = [seconds for seconds in (waitable.timeout(), longest) if seconds is not None]
     ready, _, _ = select.select([*others, *readers], writers, [], min(timeouts, default=None))
     return [fd for fd in ready if fd in others]
 
@@ -183,7 +217,8 @@ def bad_object(where: str, error: ExtError) -> ExtError:
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
                 f"{where}: {error.message}",
-                hint="the source is damaged or altered on its way; try again later, or from another mirror",
+                hint=error.hint
+                or "the source is damaged or altered on its way; try again later, or from another mirror",
                 subject=where,
             )
         case ExtError(subject=None):

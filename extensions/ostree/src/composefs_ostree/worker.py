@@ -1,7 +1,7 @@
 """Worker processes: fetching, inflating, hashing and staging of content, one process a core.
 
 Nothing but ids goes down to a worker and nothing but rows comes up; bodies never cross between processes, which is what
-makes two of them twice as fast as one.  A worker has a transport of its own.
+makes two of them twice as fast as one.  What is done with an id is up to :class:`composefs_ostree.files.Files`.
 
 Messages both ways are marshalled objects behind a 4-byte length: down, a string of 32-byte file ids; up, a list of
 rows as :mod:`composefs_ostree.content` makes them, or a pair (file id, error as on the wire) for a file that failed.
@@ -16,10 +16,9 @@ import signal
 import socket
 import sys
 
-from composefs_ext.errors import ExtError, from_exception, from_wire, to_wire
-from composefs_ostree.content import FileFetch
+from composefs_ext.errors import ExtError, from_wire
 from composefs_ostree.names import ID_SIZE
-from composefs_ostree.transport import bad_object, wait
+from composefs_ostree.transport import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,17 +26,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ostree.content import Row
-    from composefs_ostree.transport import Transport
+    from composefs_ostree.files import Files
 
-__all__ = ["HANDOVER", "REQUESTS", "Worker", "available_cores"]
+__all__ = ["HANDOVER", "Worker", "available_cores"]
 
 HANDOVER = 32
 """Ids in one message.  A worker has at most two of these, so that the next one is there when it comes to it."""
 
-REQUESTS = 8
-"""Transfers that a worker has under way."""
-
 _ROWS_BYTES = 4 << 20
+_LAST_FEW = 8
 _RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
 
@@ -86,18 +83,18 @@ class _Channel:
 class Worker:
     """The coordinator's view of one worker process, which it forks.
 
-    ``outstanding`` counts the ids that it has and whose rows have not come back.
+    ``outstanding`` counts the ids that it has and whose rows have not come back, ``failure`` is the error of the first
+    file that failed.
     """
 
-    def __init__(
-        self, number: int, make_transport: Callable[[int], Transport], inline_limit: int, staging: str
-    ) -> None:
+    def __init__(self, number: int, make_files: Callable[[], Files], staging: str) -> None:
         ours, theirs = socket.socketpair()
         self.outstanding = 0
+        self.failure: ExtError | None = None
         sys.stderr.flush()
         self._pid = os.fork()
         if self._pid == 0:
-            _become_worker(theirs, staging, lambda channel: _serve(channel, make_transport, inline_limit, f"w{number}"))
+            _become_worker(theirs, staging, lambda channel: _serve(channel, make_files(), f"w{number}"))
         theirs.close()
         self._channel = _Channel(ours)
 
@@ -114,17 +111,17 @@ class Worker:
             raise self._died() from None
 
     def rows(self) -> list[Row]:
-        """Return the rows that have come; raise the error of a file that failed."""
+        """Return the rows that have come; those of failed files only count, and set ``failure``."""
         messages = self._channel.receive()
         if messages is None:
             raise self._died()
         rows: list[Row] = []
-        for message in messages:
-            for row in message:
-                if len(row) == 2:
-                    raise from_wire(row[1])
+        for row in (row for message in messages for row in message):
+            self.outstanding -= 1
+            if len(row) != 2:
                 rows.append(row)
-        self.outstanding -= len(rows)
+            elif self.failure is None:
+                self.failure = from_wire(row[1])
         return rows
 
     def _died(self) -> ExtError:
@@ -162,34 +159,26 @@ def _become_worker(end: socket.socket, staging: str, serve: Callable[[_Channel],
         os._exit(status)
 
 
-def _serve(channel: _Channel, make_transport: Callable[[int], Transport], inline_limit: int, prefix: str) -> None:
+def _serve(channel: _Channel, files: Files, prefix: str) -> None:
     """Work until the coordinator closes the channel."""
-    transport = make_transport(REQUESTS)
     started = ended = 0
     rows: list[Any] = []
     size = 0
     while True:
-        for _ in wait(transport, [channel.fileno()]):
+        for _ in wait(files, [channel.fileno()]):
             messages = channel.receive()
             if messages is None:
                 return
             for ids in messages:
                 for start in range(0, len(ids), ID_SIZE):
                     started += 1
-                    transport.start(FileFetch(ids[start : start + ID_SIZE], f"{prefix}-{started}", inline_limit))
-        for fetch in transport.step():
-            assert isinstance(fetch, FileFetch)
+                    files.start(ids[start : start + ID_SIZE], f"{prefix}-{started}")
+        for row in files.step():
             ended += 1
-            try:
-                row = fetch.finish()
-                rows.append(row)
-                size += len(row[1])
-            except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
-                fetch.discard()
-                report = bad_object(transport.where(fetch.path), from_exception(error))
-                rows.append((fetch.file_id, to_wire(report)))
-        # Rows go up in lots while there is more to do, and at once when only transfers under way are left.
-        if rows and (len(rows) >= HANDOVER or size >= _ROWS_BYTES or started - ended <= REQUESTS):
+            rows.append(row)
+            size += len(row[1])
+        # Rows go up in lots while there is more to do, and at once when only the last few are under way.
+        if rows and (len(rows) >= HANDOVER or size >= _ROWS_BYTES or started - ended <= _LAST_FEW):
             channel.send(rows)
             rows = []
             size = 0

@@ -1,0 +1,115 @@
+"""Objects of bare repositories: what is staged is what was hashed, by a copy or by a reflink."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree import gvariant
+from composefs_ostree.bare import BareReader
+from composefs_ostree.fileheader import checksum_header, make_head, parse_head
+
+LIMIT = 64
+
+
+def an_object(directory: Path, content: bytes) -> bytes:
+    """Write an object of a bare-user-only repository; return its id."""
+    head = make_head(len(content), 0, 0, 0o100644, b"", b"")
+    file_id = sha256(checksum_header(head) + content).digest()
+    path = Path(BareReader(str(directory), "bare-user-only", LIMIT).path(file_id))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+    return file_id
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, 131_071, 131_072, 131_073, 1_000_000])
+def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
+    content = (bytes(range(251)) * (size // 251 + 1))[:size]
+    file_id = an_object(tmp_path, content)
+    staged = tmp_path / "staged"
+    row = BareReader(str(tmp_path), "bare-user-only", LIMIT).read(file_id, str(staged))
+    head = make_head(size, 0, 0, 0o100644, b"", b"")
+    if size <= LIMIT:
+        assert row == (file_id, head + content, size, None)
+        assert not staged.exists()
+    else:
+        assert row == (file_id, head, size, str(staged))
+        assert staged.read_bytes() == content
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    assert BareReader(str(tmp_path), "bare", LIMIT).read(bytes(32), "staged") is None
+
+
+def reflink(change: Callable[[bytes], bytes]) -> Callable[[int, int, int], int]:
+    """Stand in for a file system that reflinks; ``change`` is what somebody does to the source just before."""
+
+    def ioctl(fd: int, request: int, source: int) -> int:
+        assert request == 0x40049409
+        os.write(fd, change(os.pread(source, 1 << 20, 0)))
+        os.lseek(fd, 0, os.SEEK_SET)
+        return 0
+
+    return ioctl
+
+
+def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"content" * 50_000
+    file_id = an_object(tmp_path, content)
+    staged = tmp_path / "staged"
+    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT)
+    monkeypatch.setattr(fcntl, "ioctl", reflink(lambda data: data))
+    assert reader.read(file_id, str(staged)) == (
+        file_id,
+        make_head(350_000, 0, 0, 0o100644, b"", b""),
+        350_000,
+        str(staged),
+    )
+    assert staged.read_bytes() == content
+    staged.unlink()
+    for change in (lambda data: data[:-1] + b"x", lambda data: data[:-1], lambda data: data + b"x", lambda data: b""):
+        monkeypatch.setattr(fcntl, "ioctl", reflink(change))
+        with pytest.raises(CorruptError):
+            reader.read(file_id, str(staged))
+        assert not staged.exists()
+
+
+def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_id = an_object(tmp_path, b"x" * 1000)
+
+    def full(*_arguments: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fcntl, "ioctl", full)
+    with pytest.raises(OSError, match="No space"):
+        BareReader(str(tmp_path), "bare-user-only", LIMIT).read(file_id, str(tmp_path / "staged"))
+    assert not (tmp_path / "staged").exists()
+
+
+@pytest.mark.parametrize("target_size", [1, 200, 255, 256, 4095])
+@pytest.mark.parametrize("value_size", [0, 100, 200, 215, 216, 217, 60_000, 65_000, 65_536])
+def test_heads_are_those_of_the_general_codec(target_size: int, value_size: int) -> None:
+    pairs = [(b"user.k\0", b"v" * value_size)] if value_size else []
+    xattrs = gvariant.encode("a(ayay)", pairs)
+    head = make_head(0, 5, 6, 0o120777, b"t" * target_size, xattrs)
+    numbers = [int.from_bytes(number.to_bytes(4, "big"), "little") for number in (5, 6, 0o120777, 0)]
+    z = gvariant.encode("(tuuuusa(ayay))", (0, *numbers, "t" * target_size, pairs))
+    assert head == len(z).to_bytes(4, "big") + bytes(4) + z
+    parsed = parse_head(head)
+    assert (parsed.uid, parsed.gid, parsed.target) == (5, 6, b"t" * target_size)
+
+
+@pytest.mark.parametrize(
+    ("target", "mode"), [(b"", 0o120777), (b"x" * 4096, 0o120777), (b"x", 0o100644), (b"", 0o20644)]
+)
+def test_heads_that_make_no_sense_are_refused(target: bytes, mode: int) -> None:
+    with pytest.raises(FormatError):
+        parse_head(make_head(0, 0, 0, mode, target, b""))
