@@ -14,34 +14,19 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+from core import core_jobs
 from measure import Sample, measure, medians
-from os_tree_dump import os_tree_dump
+from rows import CFSCTL, Row, alternate, quietly
 from webserver import nginx
 from workload import BRANCH, Workload, workload
 
-BIN = Path(sys.executable).parent
-CFSCTL = BIN / "cfsctl"
-DUMP_ENTRIES = 40_000
 ROOM = 4.5e9
 """Bytes that the repositories take at scale 1, with some to spare."""
-
-
-class Row(NamedTuple):
-    """A job as several programs did it; the first one is ours."""
-
-    job: str
-    samples: dict[str, list[Sample]]
-
-
-Job = tuple[str, Callable[[], Sample]]
 
 
 def main() -> None:
@@ -65,8 +50,10 @@ def main() -> None:
             for job in _pulls(work, url, made):
                 rows.append(job(options.rounds))
                 print(f"  {rows[-1].job} …", file=told, flush=True)
-        rows.append(_alternate("cfsctl --help", [("cfsctl", lambda: measure([CFSCTL, "--help"]))], 3 * options.rounds))
-        rows += _images(work, options.rounds)
+        rows.append(alternate("cfsctl --help", [("cfsctl", lambda: measure([CFSCTL, "--help"]))], 3 * options.rounds))
+        for row in core_jobs(work, made, options.rounds):
+            rows.append(row)
+            print(f"  {row.job} …", file=told, flush=True)
     if options.json:
         print(json.dumps({"machine": _machine(), "scale": options.scale, "rows": [row._asdict() for row in rows]}))
     else:
@@ -83,44 +70,18 @@ def _pulls(work: Path, url: str, made: Workload) -> Iterator[Callable[[int], Row
 
     def first(rounds: int) -> Row:
         made.publish(made.first)
-        return _alternate("first pull", [(side.name, side.first_pull) for side in (ours, theirs)], rounds)
+        return alternate("first pull", [(side.name, side.first_pull) for side in (ours, theirs)], rounds)
 
     def nothing_new(rounds: int) -> Row:
-        return _alternate("nothing new", [(side.name, side.pull) for side in (ours, theirs)], 3 * rounds)
+        return alternate("nothing new", [(side.name, side.pull) for side in (ours, theirs)], 3 * rounds)
 
     def changed(rounds: int) -> Row:
         ours.save()
         theirs.save()
         made.publish(made.second)
-        return _alternate("3 % changed", [(side.name, side.pull_from_saved) for side in (ours, theirs)], rounds)
+        return alternate("3 % changed", [(side.name, side.pull_from_saved) for side in (ours, theirs)], rounds)
 
     yield from (first, nothing_new, changed)
-
-
-def _images(work: Path, rounds: int) -> Iterator[Row]:
-    """Compare making an image of a dump and a dump of the image, with C's tools where they are installed."""
-    dump, image = work / "dump", work / "image"
-    dump.write_text(os_tree_dump(DUMP_ENTRIES))
-    tools: tuple[tuple[str, str, list[str | Path]], ...] = (
-        (f"image of {DUMP_ENTRIES} entries", "mkcomposefs", ["--from-file", dump, image]),
-        (f"dump of {DUMP_ENTRIES} entries", "composefs-info", ["dump", image]),
-    )
-    for title, command, arguments in tools:
-        programs = {"cfsctl": str(BIN / command)}
-        if other := shutil.which(command, path="/usr/local/bin:/usr/bin"):
-            programs[f"C {command}"] = other
-        yield _alternate(
-            title, [(name, partial(measure, [program, *arguments])) for name, program in programs.items()], rounds
-        )
-
-
-def _alternate(name: str, jobs: Sequence[Job], rounds: int) -> Row:
-    """Run the programs in turn, so that a slow moment of the machine hits all alike."""
-    samples: dict[str, list[Sample]] = {program: [] for program, _ in jobs}
-    for _ in range(rounds):
-        for program, run in jobs:
-            samples[program].append(run())
-    return Row(name, samples)
 
 
 class _Composefs:
@@ -135,7 +96,7 @@ class _Composefs:
     def first_pull(self) -> Sample:
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir()
-        _quietly([CFSCTL, "init", "--insecure", self.home / "repo"])
+        quietly([CFSCTL, "init", "--insecure", self.home / "repo"])
         return self.pull()
 
     def pull(self) -> Sample:
@@ -157,8 +118,8 @@ class _Ostree(_Composefs):
     def first_pull(self) -> Sample:
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir()
-        _quietly(["ostree", "init", f"--repo={self.home}/repo", "--mode=bare-user"])
-        _quietly(["ostree", "remote", "add", f"--repo={self.home}/repo", "--no-gpg-verify", "bench", self.url])
+        quietly(["ostree", "init", f"--repo={self.home}/repo", "--mode=bare-user"])
+        quietly(["ostree", "remote", "add", f"--repo={self.home}/repo", "--no-gpg-verify", "bench", self.url])
         return self.pull()
 
     def pull(self) -> Sample:
@@ -168,11 +129,7 @@ class _Ostree(_Composefs):
 def _restore(saved: Path, home: Path) -> None:
     """Bring back a repository as it was.  Hard links do: both programs replace files and never write into them."""
     shutil.rmtree(home, ignore_errors=True)
-    _quietly(["cp", "-al", saved, home])
-
-
-def _quietly(argv: Sequence[str | Path]) -> None:
-    subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.DEVNULL)
+    quietly(["cp", "-al", saved, home])
 
 
 # Where, and on what
