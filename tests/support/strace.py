@@ -76,7 +76,7 @@ def injector(log: Path, name: str, nth: int, fault: Fault, *, children: bool) ->
 def _strace(log: Path, children: bool) -> list[str]:
     # -y shows the path of each descriptor.  Signals are no calls.
     options = ["-qqq", "-y", "-s", "512", "-e", "signal=none", "-o", str(log)]
-    return [require("strace"), *(["-f", "--seccomp-bpf"] if children else []), *options]
+    return [require("strace"), *(["-f"] if children else []), *options]
 
 
 def read(log: Path) -> list[Call]:

@@ -1,0 +1,42 @@
+"""Commands that change a repository, disturbed at a sample of the system calls that do; `make faults` takes all.
+
+What is judged is told in tests/support/faulted.py, and docs/reliability.md has the numbers of all.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from support.faulted import OPERATIONS, Clean, Operation, Workshop, attempt, record
+from support.strace import Fault
+
+SAMPLE = 4
+"""How many calls of an operation each fault is tried at; another fault takes others."""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop")).make()
+
+
+@functools.cache
+def recorded(workshop: Workshop, operation: Operation) -> Clean:
+    return record(workshop, operation)
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: Fault) -> None:
+    clean = recorded(workshop, operation)
+    shift = list(Fault).index(fault)
+    count = len(clean.targets)
+    verdicts = []
+    for number in range(SAMPLE):
+        target = clean.targets[(number * len(Fault) + shift) * count // (SAMPLE * len(Fault))]
+        verdict = attempt(workshop, operation, clean, target, fault)
+        assert not verdict.wrong, (target, verdict.hit)
+        verdicts.append(verdict)
+    assert any(verdict.hit for verdict in verdicts)
+    assert any(verdict.failed for verdict in verdicts), "no fault that was injected mattered"
