@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def test_refs_of_parents_and_of_other_modes(tmp_path: Path, source: Path) -> Non
         config.write(f"parent={source}\n")
     (child / "refs" / "heads" / ".tmp").write_text("rubbish")
     assert json.loads(list_refs("--path", child, "--json").stdout)["refs"] == expected(source)
+
+
+def test_aliases_are_refs_and_what_is_no_file_is_named(source: Path) -> None:
+    run(require("ostree"), f"--repo={source}", "refs", "--alias", "--create=alias", "z")
+    heads = source / "refs" / "heads"
+    assert (heads / "alias").is_symlink()
+    refs = expected(source)
+    (heads / "endless").symlink_to(heads, target_is_directory=True)
+    assert json.loads(list_refs("--path", source, "--json").stdout)["refs"] == refs
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("loop")):
+        make(heads / "loop")
+        refused = list_refs("--path", source, status=5)
+        assert str(heads / "loop") in refused.stderr
+        (heads / "loop").unlink()
 
 
 def test_no_refs(tmp_path: Path) -> None:
