@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from composefs_ostree.gvariant import Variant
-from support.commands import run
+from support.commands import limit_memory, run
 from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH
@@ -28,11 +27,6 @@ def forge(tmp_path: Path) -> Forge:
 @pytest.fixture
 def target(tmp_path: Path) -> Target:
     return Target(tmp_path / "target")
-
-
-def limit_memory() -> None:
-    """Bound the address space of each process of a run."""
-    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -101,12 +95,19 @@ def test_long_paths_cost_neither_memory_nor_disk(forge: Forge, target: Target) -
     assert target.left_over() == []
 
 
-def test_content_that_claims_more_than_is_free_is_not_begun(forge: Forge, target: Target) -> None:
-    bomb = forge.bomb(1 << 61, bytes(300_000))
+def test_content_that_claims_more_than_is_free_does_not_fill_the_disk(forge: Forge, target: Target) -> None:
+    bomb = forge.bomb(1 << 61, bytes(80 << 20))
     forge.commit(forge.tree([("bomb", bomb)], []))
     refused = one_line(target.ostree("pull-local", forge.path, BRANCH, status=8))
     name = bomb.hex()
     assert f"{name[:2]}/{name[2:]}.filez: No space left on device: its content has {1 << 61} bytes, and" in refused
+    assert target.left_over() == []
+
+
+def test_little_content_that_claims_more_than_is_free_is_damaged(forge: Forge, target: Target) -> None:
+    forge.commit(forge.tree([("bomb", forge.bomb(1 << 61, bytes(300_000)))], []))
+    refused = one_line(target.ostree("pull-local", forge.path, BRANCH, status=5))
+    assert f"it ends after 300000 of {1 << 61} bytes of content" in refused
     assert target.left_over() == []
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl
+from composefs import splitstream, zstdframe
+from composefs.digest import SHA256
+from composefs.repository import Publication, Repository, StreamName
+from support.commands import cfsctl, limit_memory
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.populated import Populated, populate
@@ -118,3 +122,39 @@ def test_the_stream_of_a_held_commit_is_pulled_again_when_it_is_damaged(
     assert path.read_bytes() == good
     assert target.names() == names
     cfsctl("--repo", target.path, "fsck")
+
+
+def compressed(data: bytes) -> bytes:
+    compressor = zstdframe.compressor()
+    return compressor.compress(data) + compressor.flush()
+
+
+def put_stream(path: Path, *, named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:
+    """Store a splitstream of these parts, before they are compressed, and name it."""
+    good = splitstream.write_bytes(SHA256, content_type=1)
+    fixed = 32 + 80
+    parts = [bytes(32), b"", compressed(named), compressed(chunks)]
+    ranges, start = [], fixed
+    for part in parts:
+        ranges.append((start, start + len(part)))
+        start += len(part)
+    references, objects, names, stream = ranges
+    info = struct.pack("<10Q", *references, *objects, *stream, *names, 1, size)
+    with Repository.open(path, writable=True) as repository:
+        stored = repository.objects.store_bytes(good[:32] + info + b"".join(parts))
+        repository.publish(Publication(streams=[StreamName("bad", stored.id, if_exists="replace")]))
+
+
+def test_streams_are_named_with_what_is_wrong_in_them(populated: Populated) -> None:
+    put_stream(populated.path, chunks=struct.pack("<q", -5) + b"hello", size=6)
+    refused = cfsctl("--repo", populated.path, "cat", "bad", status=5)
+    assert refused.stderr == "cfsctl: stream bad: the stream has 5 bytes, its size says 6\n"
+    put_stream(populated.path, chunks=struct.pack("<q", -(1 << 63)) + b"hello", size=(1 << 63) - 1)
+    assert "cfsctl: stream bad: the stream" in cfsctl("--repo", populated.path, "cat", "bad", status=5).stderr
+
+
+def test_millions_of_compressed_names_cost_no_memory(populated: Populated) -> None:
+    named = b"".join([b"0:%d\0" % number for number in range(4_000_000)])
+    put_stream(populated.path, named=named)
+    done = cfsctl("--repo", populated.path, "fsck", status=1, preexec_fn=limit_memory)
+    assert "more than 100000 named references" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,11 @@ def run(*argv: str | Path, status: int | None = 0, **options: Any) -> subprocess
 def cfsctl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed cfsctl; see ``run``."""
     return run(CFSCTL, *arguments, **options)
+
+
+def limit_memory() -> None:
+    """As ``preexec_fn``: give each process of a run 400 MiB of address space, plenty for all that is honest."""
+    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
 
 
 def completions(*line: str) -> list[str]:

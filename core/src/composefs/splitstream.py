@@ -28,13 +28,14 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import BinaryIO, Self
 
 from composefs import zstdframe
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import FormatError, TooLargeError, from_os_error
+from composefs.errors import CorruptError, FormatError, TooLargeError, from_os_error
 
-__all__ = ["MAGIC", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
+__all__ = ["MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
 
 MAGIC = b"SplitStream"
 """How every splitstream begins."""
@@ -45,6 +46,9 @@ _NUMBER = struct.Struct("<q")
 
 MAX_REFERENCES = 4_000_000
 """The most object references, and the most stream references, of a stream."""
+
+MAX_NAMED_REFS = 100_000
+"""The most names of references: they are compressed, so that those of a small file could fill the memory."""
 
 PIECE = 1 << 18
 """The most inline bytes that a reader hands out, and a writer takes in, at once."""
@@ -73,8 +77,10 @@ def write(
     size of an object of the repository.  Raises FormatError when the parts do not fit together.
     """
     names = _index_names(named_refs)
-    if len(object_refs) > MAX_REFERENCES or len(names) > MAX_REFERENCES:
+    if len(object_refs) > MAX_REFERENCES:
         raise TooLargeError(f"a stream has at most {MAX_REFERENCES} references")
+    if len(names) > MAX_NAMED_REFS:
+        raise TooLargeError(f"a stream has at most {MAX_NAMED_REFS} named references")
     if len(set(object_refs)) != len(object_refs):
         raise FormatError("an object reference is listed twice")
     stream_ids = list(dict.fromkeys(object_id for _, object_id in named_refs))
@@ -213,21 +219,35 @@ class Reader:
     it as a context manager.  Raises FormatError, with the offset in the file.
     """
 
-    def __init__(self, source: int | bytes | bytearray | memoryview, algorithm: Algorithm) -> None:
+    def __init__(
+        self, source: int | bytes | bytearray | memoryview, algorithm: Algorithm, label: str | None = None
+    ) -> None:
+        """``label`` is what to call the stream in errors that are met within ``with``."""
         self._algorithm = algorithm
+        self._label = label
         self._source = source
         try:
             self._length = os.fstat(source).st_size if isinstance(source, int) else len(source)
             self._read_header()
-        except BaseException:
+        except BaseException as error:
+            self._tell(error)
             self.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell(value)
         self.close()
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Put the stream's label into an error about it that says only what is wrong."""
+        if self._label is not None and isinstance(error, FormatError | CorruptError) and error.subject is None:
+            error.message = f"{self._label}: {error.message}"
+            error.subject = self._label
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -314,6 +334,8 @@ class Reader:
             records = frame.read(_MAX_NAMED_REFS_SIZE + 1)
         if len(records) > _MAX_NAMED_REFS_SIZE:
             raise FormatError("the named references are too long", offset=start)
+        if records.count(b"\0") > MAX_NAMED_REFS:
+            raise FormatError(f"the splitstream has more than {MAX_NAMED_REFS} named references", offset=start)
         if records and not records.endswith(b"\0"):
             raise FormatError("the last named reference has no end", offset=start)
         names: dict[str, int] = {}

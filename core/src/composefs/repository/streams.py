@@ -111,7 +111,8 @@ class Streams:
         if (name is None) == (id is None):
             raise UsageError("a stream is opened by its name or by its id")
         object_id = self.resolve(name) if name is not None else parse_id(id or "", self._store.algorithm)
-        return Reader(self._objects.open(object_id, verify=True), self._store.algorithm)
+        label = f"stream {object_id}" if name is None else f"stream {name}"
+        return Reader(self._objects.open(object_id, verify=True), self._store.algorithm, label)
 
     def list(self, prefix: str = "", content_type: int | None = None) -> list[tuple[str, str]]:
         """Return (name, id) of the streams whose name begins with ``prefix``, sorted by name."""
@@ -128,7 +129,7 @@ class Streams:
             if object_id is None:
                 continue  # removed meanwhile
             if content_type is not None:
-                with Reader(self._objects.open(object_id), self._store.algorithm) as reader:
+                with Reader(self._objects.open(object_id), self._store.algorithm, f"stream {name}") as reader:
                     if reader.content_type != content_type:
                         continue
             found.append((name, object_id))
