@@ -89,7 +89,7 @@ def follow(run: Run, operation: Operation, unsynced: Iterable[str] = ()) -> Disk
     done = run.do(operation, prefix=strace.recorder)
     assert done.returncode == 0, done.stderr
     disk = Disk(run.repository, unsynced)
-    for call in run.calls():
+    for call in run.calls("core"):
         disk.apply(call)
     return disk
 

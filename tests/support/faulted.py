@@ -180,9 +180,9 @@ class Run:
         """Tell whether a call changes the repository, or the extension's cache, which may be damaged as well."""
         return call.changes([self.repository, self._directory / "cache"])
 
-    def calls(self) -> list[Call]:
+    def calls(self, where: str) -> list[Call]:
         """Return the calls of the last command that had a prefix."""
-        return strace.read(self._log)
+        return strace.read(self._log, by_file=where == "extension")
 
     def fsck(self) -> Iterator[str]:
         """Yield what fsck finds, if anything."""
@@ -191,18 +191,25 @@ class Run:
             yield f"fsck: {done.stdout}{done.stderr}"
 
     def do(
-        self, operation: Operation, where: str = "core", prefix: Callable[..., list[str]] | None = None
+        self,
+        operation: Operation,
+        where: str = "core",
+        prefix: Callable[..., list[str]] | None = None,
+        file: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the operation, with ``prefix``, a recorder or injector of strace, before the core or the extension."""
+        """Run the operation, with ``prefix``, a recorder or injector of strace, before the core or the extension.
+
+        In the extension, ``file`` is the one whose calls count.
+        """
         command = self._workshop.command(operation, self.repository)
         environment = self._environment
         if prefix and where == "core":
             command = [*prefix(self._log, children=False), *command]
         elif prefix:
-            environment = {**environment, "COMPOSEFS_EXT_PATH": str(self._launcher(prefix))}
+            environment = {**environment, "COMPOSEFS_EXT_PATH": str(self._launcher(prefix, file))}
         return run_command(*command, status=None, env=environment)
 
-    def _launcher(self, prefix: Callable[..., list[str]]) -> Path:
+    def _launcher(self, prefix: Callable[..., list[str]], file: str | None) -> Path:
         """Make a directory where the ostree extension has strace before it."""
         # Any command lets the core make the cache: it is where an extension, confined as it is, can write a log.
         run_command(CFSCTL, "--repo", self.repository, "ostree", "images", env=self._environment)
@@ -214,8 +221,10 @@ class Run:
         # On one processor there is one worker, and the calls of each process are the same every time.
         processors = sorted(os.sched_getaffinity(0))
         pinned = ["taskset", "-c", str(processors[os.getpid() % len(processors)])]
-        words = shlex.join([*pinned, *prefix(self._log, children=True), str(BIN / "composefs-ext-ostree")])
-        (directory / "ostree").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        words = shlex.join([*pinned, *prefix(self._log, children=True)])
+        # It starts in its directory in staging, whose name is random.
+        only = f'-P {file} -P "$PWD/{file}" -P {cache}/{file}' if file else ""
+        (directory / "ostree").write_text(f'#!/bin/sh\nexec {words} {only} {BIN}/composefs-ext-ostree "$@"\n')
         (directory / "ostree").chmod(0o755)
         return directory
 
@@ -239,10 +248,8 @@ def record(workshop: Workshop, operation: Operation) -> Clean:
             done = run.do(operation, where, strace.recorder)
             if done.returncode:
                 raise AssertionError(f"{operation.name} fails without a fault: {done.stderr}")
-            calls = [call for call in run.calls() if run.changes(call)]
+            targets += [Target(where, call) for call in run.calls(where) if run.changes(call)]
             after = State.read(run.repository)
-        # A fault hits the n-th call of every process, so one is enough for those that are the n-th of several.
-        targets += [Target(where, call) for call in {(call.name, call.nth): call for call in calls}.values()]
     return Clean(before, after, done.stdout, tuple(targets))
 
 
@@ -261,8 +268,8 @@ def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, 
             return strace.injector(log, call.name, call.nth, fault, children=children)
 
         with reaper() as left:
-            done = run.do(operation, target.where, prefix)
-        hits = [each for each in run.calls() if each.injected and run.changes(each)]
+            done = run.do(operation, target.where, prefix, call.file)
+        hits = [each for each in run.calls(target.where) if each.injected and run.changes(each)]
         if not hits and target.where == "extension" and fault is Fault.KILL and done.returncode:
             hits = [call]  # the core has ended strace, too, before it could write the last line
         if not hits:

@@ -1,8 +1,9 @@
 """System calls of a command: recorded, and made to fail, with strace(1).
 
-A call is addressed by its process, its name and how many calls of that name the process has made with it, which is how
-``strace -e inject=NAME:…:when=N`` counts.  A command is deterministic enough for that: the same one does the same calls
-on an equal repository.  Whether a fault hit what it was meant for is read from strace's own log all the same.
+A call is addressed by its name and how many calls of that name its process has made with it, which is how ``strace -e
+inject=NAME:…:when=N`` counts.  A command is deterministic enough for that: the same one does the same calls on an equal
+repository.  Where several processes are followed each has a count of its own, so there only the calls that concern one
+file (``-P``) are counted.  Whether a fault hit what it was meant for is read from strace's own log all the same.
 """
 
 from __future__ import annotations
@@ -38,12 +39,11 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """A system call: the ``nth`` of its ``name`` in the process that was the ``process``-th to make one, from 1 and 0.
+    """A system call: the ``nth`` of its ``name`` in its process (on its ``file``, where that is counted), from 1.
 
     ``result`` is "?" when the process was killed in it.
     """
 
-    process: int
     name: str
     nth: int
     arguments: str
@@ -56,6 +56,13 @@ class Call:
         # The directory that a relative name does not start from stands in the arguments all the same.
         arguments = re.sub(r'AT_FDCWD<[^>]*>, (?=")', "", self.arguments) if '"/' in self.arguments else self.arguments
         return any(re.search(rf'[<"]{re.escape(str(root))}[/>"]', arguments) for root in roots)
+
+    @property
+    def file(self) -> str:
+        """The name, without directories, of the file that the call opens, names or has open."""
+        by_name = self.name.endswith("at") or not self.arguments[0].isdigit()
+        match = re.match(r'(?:\w+<[^>]*>, )?"([^"]*)"' if by_name else r"\d+<([^>]*)>", self.arguments)
+        return "" if match is None else match[1].rpartition("/")[2]
 
     @property
     def injected(self) -> bool:
@@ -79,21 +86,20 @@ def _strace(log: Path, children: bool) -> list[str]:
     return [require("strace"), *(["-f"] if children else []), *options]
 
 
-def read(log: Path) -> list[Call]:
-    """Read a log of strace."""
-    processes: dict[str, int] = {}
-    counts: dict[tuple[int, str], int] = {}
+def read(log: Path, *, by_file: bool = False) -> list[Call]:
+    """Read a log of strace; ``by_file`` counts the calls on each file by themselves."""
+    counts: dict[tuple[str, ...], int] = {}
     calls: list[Call] = []
     unfinished: dict[str, int] = {}
     for line in log.read_text(errors="replace").splitlines():
         line = line if line[:1].isdigit() else "0 " + line
         if match := _LINE.match(line):
-            process = processes.setdefault(match["process"], len(processes))
-            key = process, match["call"]
+            call = Call(match["call"], 0, match["arguments"], match["result"] or "?")
+            key = match["process"], call.name, call.file if by_file else ""
             counts[key] = counts.get(key, 0) + 1
             if match["result"] is None:
                 unfinished[match["process"]] = len(calls)
-            calls.append(Call(process, match["call"], counts[key], match["arguments"], match["result"] or "?"))
+            calls.append(replace(call, nth=counts[key]))
         elif match := _RESUMED.match(line):
             number = unfinished.pop(match["process"])
             call = calls[number]
