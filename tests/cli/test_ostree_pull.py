@@ -194,6 +194,20 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(source: Path, target: Targ
     assert (fresh["image"], fresh["verity"]) == (resumed["image"], resumed["verity"])
 
 
+def test_what_came_in_together_with_a_failure_is_kept(source: Path, target: Target) -> None:
+    # The files of one directory are handed to one worker at once, which answers for sixteen of them in one message.
+    line = run("ostree", f"--repo={source}", "ls", "-C", BRANCH, "/usr/share/file 6").stdout
+    file_id = next(word for word in line.split() if len(word) == 64)
+    path = source / "objects" / file_id[:2] / f"{file_id[2:]}.filez"
+    total = sum(path.suffix == ".filez" for path in (source / "objects").rglob("*"))
+    path.rename(source / "aside")
+    refused = target.ostree("pull-local", source, BRANCH, status=3)
+    assert str(path) in refused.stderr
+    assert target.left_over() == []
+    (source / "aside").rename(path)
+    assert 1 <= target.json("pull-local", source, BRANCH)["files_fetched"] <= total - 5
+
+
 def test_what_passes_is_tried_again(source: Path, target: Target) -> None:
     with serve(source) as server:
         server.fault("*.filez", Fault(status=503), times=2)
