@@ -98,8 +98,8 @@ def test_nesting_is_bounded() -> None:
 
 
 def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MAX_DUMP", 10_000)
     monkeypatch.setattr(tree, "_WRITE_SIZE", 1000)
     names = [(b"%0200d" % number, FILE) for number in range(100)]
+    of = make({ROOT: Dirtree(names, [])}, {FILE: Entry(head(0o100644), None)})
     with pytest.raises(TooLargeError, match="description"):
-        dump(make({ROOT: Dirtree(names, [])}, {FILE: Entry(head(0o100644), None)}))
+        tree.write_dump(io.BytesIO(), of, keep_nul=False, limit=10_000)

@@ -29,6 +29,9 @@ _WHOLE_COMPRESSED = 256 << 10
 _WHOLE_PLAIN = 1 << 20
 """Up to both, a file is inflated in one call; larger ones pass in pieces, so that memory does not follow them."""
 
+_TRIED = 64 << 20
+"""Bytes that are written of content which claims to be larger than the disk: most likely its header is damaged."""
+
 _PIECE = 256 << 10
 _RAW_DEFLATE = -15
 _InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub makes the class an instance
@@ -48,6 +51,7 @@ class Unpacker:
         self._produced = 0
         self._compressed = 0
         self._inline = b""
+        self._no_space: NoSpaceError | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the ``.filez``."""
@@ -69,7 +73,10 @@ class Unpacker:
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
             self._fd = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            check_space(self._fd, head.size)
+            try:
+                check_space(self._fd, head.size)
+            except NoSpaceError as error:
+                self._no_space = error
 
     def _inflate(self, data: bytes) -> None:
         head = self._head
@@ -88,6 +95,8 @@ class Unpacker:
             self._produced += len(piece)
             if self._produced > head.size:
                 raise CorruptError(f"its content is longer than the {head.size} bytes that its header tells")
+            if self._no_space is not None and self._produced > _TRIED:
+                raise self._no_space
             self._hash.update(piece)
             if self._fd is None:
                 self._inline += piece
