@@ -224,3 +224,11 @@ def test_a_named_pipe_in_the_repository_does_not_stop_the_pull(source: Path, tar
     os.mkfifo(path)
     refused = target.ostree("pull-local", source, BRANCH, status=5)
     assert str(path) in refused.stderr
+
+
+def test_a_long_wait_for_the_server_is_told(source: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "1")
+    with serve(source) as server:
+        server.fault("/config", Fault(status=503), times=1)
+        done = target.ostree("pull", server.url, BRANCH)
+    assert done.stderr == f"warning: {server.url}/config: HTTP status 503; trying again in 1 s\n"

@@ -21,6 +21,8 @@ from composefs_ostree import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from composefs_ostree.transport import Fetch
 
 __all__ = ["ENVIRONMENT", "HttpTransport", "check_url"]
@@ -29,6 +31,8 @@ CONNECTIONS = 8
 _CONNECT_SECONDS = 30
 _LOW_SPEED_BYTES = 1000
 _MAX_REDIRECTS = 10
+_LONG_WAIT = 1.0
+"""Seconds from which on the user is told that something is waited for."""
 
 LOW_SPEED_SECONDS = "COMPOSEFS_OSTREE_LOW_SPEED_TIME"
 RETRIES = "COMPOSEFS_OSTREE_RETRIES"
@@ -82,9 +86,12 @@ def check_url(url: str) -> str:
 
 
 class HttpTransport:
-    """A repository at a URL; ``requests`` is how many are on their way at a time."""
+    """A repository at a URL; ``requests`` is how many are on their way at a time.
 
-    def __init__(self, url: str, requests: int) -> None:
+    ``tell``, if given, is called with a line for the user before a wait that somebody would wonder about.
+    """
+
+    def __init__(self, url: str, requests: int, tell: Callable[[str], object] | None = None) -> None:
         self._url = url
         self._shown = _without_password(url)
         self._multi = pycurl.CurlMulti()
@@ -95,6 +102,8 @@ class HttpTransport:
         self._active: dict[pycurl.Curl, Fetch] = {}
         self._queue: deque[Fetch] = deque()
         self._later: list[tuple[float, int, Fetch]] = []
+        self._tell = tell
+        self._told_until = 0.0
         self._sequence = 0
         setting = {name: _number(name, default) for name, default in ENVIRONMENT.items()}
         self._low_speed_seconds = max(1, round(setting[LOW_SPEED_SECONDS]))
@@ -189,7 +198,7 @@ class HttpTransport:
                 ended.append(fetch)
                 return
             if self._is_passing(code, status) and fetch.attempts <= self._retries:
-                self._repeat(fetch)
+                self._repeat(fetch, self._error(fetch, code, status, reason))
                 return
             fetch.absent = status in _ABSENT
             fetch.error = self._error(fetch, code, status, reason)
@@ -201,11 +210,16 @@ class HttpTransport:
             return status in _PASSING_STATUS or status >= 500
         return code in _PASSING_FAILURE
 
-    def _repeat(self, fetch: Fetch) -> None:
+    def _repeat(self, fetch: Fetch, error: ExtError) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
         delay = self._retry_seconds * 2 ** (fetch.attempts - 1) * (1 + os.urandom(1)[0] / 1024)
+        now = monotonic()
         self._sequence += 1
-        heappush(self._later, (monotonic() + delay, self._sequence, fetch))
+        heappush(self._later, (now + delay, self._sequence, fetch))
+        # Where many requests fail together, the first speaks for those that wait no longer.
+        if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
+            self._told_until = now + delay
+            self._tell(f"{error.message}; trying again in {delay:.0f} s")
 
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
         url = self.where(fetch.path)

@@ -47,7 +47,7 @@ class UrlSource:
         from composefs_ostree.http import HttpTransport
         from composefs_ostree.transport import read
 
-        transport = HttpTransport(self._url, METADATA_REQUESTS)
+        transport = HttpTransport(self._url, METADATA_REQUESTS, lambda line: core.log("warning", line))
         data = read(core, transport, "config", MAX_CONFIG)
         where = transport.where("config")
         if data is None:
