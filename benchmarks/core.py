@@ -39,13 +39,13 @@ def core_jobs(work: Path, made: Workload, rounds: int) -> Iterator[Row]:
         quietly([CFSCTL, "init", "--insecure", repo])
         return measure([CFSCTL, "--repo", repo, "create-image", "--no-propagate-usr-to-root", tree, "bench"])
 
-    compute = partial(measure, [CFSCTL, "--no-repo", "compute-id", "--no-propagate-usr-to-root", tree])
+    compute: partial[Sample] = partial(measure, [CFSCTL, "--no-repo", "compute-id", "--no-propagate-usr-to-root", tree])
     yield alternate("create-image", [("cfsctl", create), fsverity], rounds)
     yield alternate("compute-id", [("cfsctl", compute), fsverity], rounds)
     theirs = work / "bare-user"
     quietly(["ostree", "init", f"--repo={theirs}", "--mode=bare-user"])
     quietly(["ostree", "pull-local", f"--repo={theirs}", made.repo, made.first])
-    checks = [
+    checks: list[tuple[str, list[str | Path]]] = [
         ("cfsctl", [CFSCTL, "--repo", repo, "fsck"]),
         ("ostree", ["ostree", "fsck", f"--repo={theirs}", "--quiet"]),
     ]
