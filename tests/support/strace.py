@@ -53,8 +53,12 @@ class Call:
         """Tell whether it writes, makes, removes, renames, modifies or syncs something at or below one of ``roots``."""
         if self.name in ("openat", "open") and not any(flag in self.arguments for flag in _ADDS):
             return False
-        # The directory that a relative name does not start from stands in the arguments all the same.
-        arguments = re.sub(r'AT_FDCWD<[^>]*>, (?=")', "", self.arguments) if '"/' in self.arguments else self.arguments
+        arguments = self.arguments
+        if "write" in self.name:
+            arguments = arguments.partition(",")[0]  # the file, not what is written
+        elif '"/' in arguments:
+            # The directory that an absolute name does not start from stands in the arguments all the same.
+            arguments = re.sub(r'AT_FDCWD<[^>]*>, (?=")', "", arguments)
         return any(re.search(rf'[<"]{re.escape(str(root))}[/>"]', arguments) for root in roots)
 
     @property
