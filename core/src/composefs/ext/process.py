@@ -77,8 +77,12 @@ class Process:
         """Send a signal to the whole process group, which exists until :meth:`reap`."""
         if self._reaped:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        with suppress(PermissionError):
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                # Just forked, it has no group of its own yet, nor anybody else in it.
+                signal.pidfd_send_signal(self.pidfd, number)
 
     def kill_group(self) -> None:
         """Kill the whole process group."""
