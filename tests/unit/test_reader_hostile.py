@@ -15,7 +15,7 @@ from composefs.digest import SHA256
 from composefs.erofs.layout import BLOCK, DIRENT, SLOT, SUPERBLOCK_START
 from composefs.erofs.reader import MAX_IMAGE, Image, Lookup, Rules, read_objects, read_tree
 from composefs.errors import FormatError, NotFoundError, TooLargeError
-from composefs.tree import Node, Tree
+from composefs.tree import Node, Tree, walk
 from support.images import DIGEST, Patch, make_image
 
 LINES = (
@@ -269,6 +269,12 @@ def test_endless_paths_are_refused() -> None:
     data = b"".join(erofs.write(deep(20_000, b"d" * 255), version=2))
     with pytest.raises(FormatError, match="endless"):
         read_tree(Image(data))
+    assert read_objects(Image(data), SHA256) == set()  # what can be made must not keep others' garbage
+
+
+def test_the_deepest_tree_that_a_pull_brings_can_be_read() -> None:
+    data = b"".join(erofs.write(deep(2000, b"d" * 255), version=1))
+    assert sum(1 for _ in walk(read_tree(Image(data)))) == 2000
 
 
 def test_files_that_are_no_images(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
         case errno.ENOSPC | errno.EDQUOT:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
         case errno.ENOTDIR:
-            return InputOutputError(message, subject=subject, hint="there must be a directory, and no symlink to one")
+            return InputOutputError(message, subject=subject, hint="it must be a directory, and no symlink")
         case errno.ELOOP:
             return InputOutputError(message, subject=subject, hint="a symlink is not followed here")
         case _:

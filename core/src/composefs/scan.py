@@ -162,7 +162,9 @@ class _Scanner:
 
     def where(self, name: bytes) -> str:
         """The path of a name in the directory at hand, for messages."""
-        return os.fsdecode(os.path.join(self.path, *[level.name for level in self.levels[1:]], name)).rstrip("/") or "/"
+        # Not os.path.join, which copies what it has for every part: in deep trees that is most of the time.
+        parts = [self.path.rstrip(b"/"), *[level.name for level in self.levels[1:]], name]
+        return os.fsdecode(b"/".join(parts)).rstrip("/") or "/"
 
     def enter(self, name: bytes) -> Node:
         """Start on the directory that is open as ``self.fd``."""
@@ -184,7 +186,7 @@ class _Scanner:
         self.fd = above
         status = os.fstat(above)
         if (status.st_dev, status.st_ino) != self.levels[-1].identity:
-            raise ConflictError(f"{self.where(b'')} was moved while it was read")
+            raise _changed(f"{self.where(b'')} was moved while it was read")
         self.directory = self.where(b"")
 
     def visit(self, directory: Node, name: bytes) -> bool:
@@ -229,7 +231,7 @@ class _Scanner:
         try:
             before = os.fstat(fd)
             if (before.st_dev, before.st_ino, before.st_mode) != (seen.st_dev, seen.st_ino, seen.st_mode):
-                raise ConflictError(f"{self.where(name)} was replaced while it was read")
+                raise _changed(f"{self.where(name)} was replaced while it was read")
             node = self.node(before, self.xattrs(fd))
             node.size = size = before.st_size
             if size > MAX_INLINE:
@@ -238,7 +240,7 @@ class _Scanner:
                 node.content = os.pread(fd, MAX_INLINE + 1, 0)
                 after = os.fstat(fd)
                 if (after.st_size, after.st_mtime_ns, len(node.content)) != (size, before.st_mtime_ns, size):
-                    raise ConflictError(f"{self.where(name)} changed while it was read")
+                    raise _changed(f"{self.where(name)} changed while it was read")
             return node
         finally:
             os.close(fd)
@@ -248,10 +250,12 @@ class _Scanner:
         self.bytes_read += reading.size
         if self.pool is None:
             if self.processes < 2 or self.bytes_read <= _ALONE_BYTES:
+                answer: bytes | ComposefsError
                 try:
-                    self.finish(reading, self.read(fd))
+                    answer = self.read(fd)
                 except ComposefsError as error:
-                    self.finish(reading, error)
+                    answer = error
+                self.finish(reading, answer)
                 return
             self.pool = self.resources.enter_context(FilePool(self.read, self.processes))
         self.collect(self.pool.answers(IN_FLIGHT - 1))
@@ -283,7 +287,7 @@ class _Scanner:
         path = os.path.join(directory, os.fsdecode(name))
         match answer:
             case bytes() if node.digest is None:
-                raise ConflictError(f"{path} changed while it was read")
+                raise _changed(f"{path} changed while it was read")
             case bytes():
                 raise FormatError(f"the object of {path} has not a {self.algorithm} id")
             case OSError():
@@ -316,3 +320,7 @@ class _Scanner:
         if found is None:
             found = self.xattr_maps[pairs] = dict(pairs)
         return found
+
+
+def _changed(message: str) -> ConflictError:
+    return ConflictError(message, hint="run the command again when nobody writes there", retryable=True)

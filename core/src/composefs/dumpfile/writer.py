@@ -70,11 +70,13 @@ def _count_links(root: Node) -> dict[int, int]:
 
 def _write(path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields) -> None:
     # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
+    # One prefix is kept, and of those above its length: in deep trees all together are long.
     lines = [path + fields.of(node)]
     first_names: dict[int, bytes] = {}
-    stack: list[tuple[bytes, Iterator[tuple[bytes, Node]]]] = [(prefix, iter((node.children or {}).items()))]
+    stack: list[tuple[int, Iterator[tuple[bytes, Node]]]] = [(len(prefix), iter((node.children or {}).items()))]
     while stack:
-        prefix, names = stack[-1]
+        length, names = stack[-1]
+        prefix = prefix[:length]
         for name, node in names:
             path = prefix + escape(name)
             if node.home is None:
@@ -87,7 +89,8 @@ def _write(path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields)
                 out.write(b"".join(lines))
                 lines.clear()
             if node.children is not None:
-                stack.append((path + b"/", iter(node.children.items())))
+                prefix = path + b"/"
+                stack.append((len(prefix), iter(node.children.items())))
                 break
         else:
             stack.pop()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import click
 
 from composefs.cli.frame import Command, Example
-from composefs.cli.output import write
+from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, directory_options
 
@@ -29,6 +27,5 @@ def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattr
     algorithm, _ = settings.image_format()
     with settings.observers() as observers:
         tree = source.tree(algorithm, observers)
-    text = io.BytesIO()
-    dumpfile.write(tree, text)
-    write(text.getbuffer())
+    dumpfile.write(tree, Stdout())
+    write(b"")

@@ -46,24 +46,30 @@ class Walk:
         self._expansion = EXPANSION_FREE + EXPANSION * len(image.data)
         self._directories: dict[int, bool] = {}  # By nid of all that was met.
 
-    def directories(self, nid: int, inode: Inode, path_length: int = 0) -> Iterator[Listing]:
-        """Yield the directory and all below it, each after its parent."""
+    def directories(self, nid: int, inode: Inode, path_length: int | None = None) -> Iterator[Listing]:
+        """Yield the directory and all below it, each after its parent.
+
+        ``path_length`` is that of the directory's path if paths will be written out, which is counted then.  Who only
+        collects must be able to read whatever the writer makes, or a deep tree would keep garbage from collection.
+        """
+        counts_paths = path_length is not None
         met = self._directories
         met[nid] = True
         above = nid if nid == self._image.root_nid else None  # What .. of the first one is, where that is known.
-        pending: list[tuple[int, Inode, int | None, int]] = [(nid, inode, above, path_length)]
+        pending: list[tuple[int, Inode, int | None, int]] = [(nid, inode, above, path_length or 0)]
         self._claim(inode.claim, inode)
         read = self._image.inode
         while pending:
             nid, inode, parent, path_length = pending.pop()
             names, nids, types = self._image.entries(inode)
-            self.expand(path_length * len(names), inode.offset)
             for dots, expected in ((b".", nid), (b"..", parent)):
                 place = bisect_left(names, dots)
                 if place < len(names) and names[place] == dots:
                     if expected not in (None, nids[place]):
                         malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
                     del names[place], nids[place], types[place]
+            if counts_paths:
+                self.expand(path_length * len(names), inode.offset)
             inodes: list[Inode | None] = []
             claims = 0
             for name, child, file_type in zip(names, nids, types, strict=True):
