@@ -128,20 +128,13 @@ def _versions(arguments: argparse.Namespace) -> tuple[int, int]:
 def _dump(arguments: argparse.Namespace) -> Tree:
     if arguments.digest_store is not None:
         raise UsageError("--digest-store wants a directory as SOURCE: a dump has no files to copy")
+    if arguments.source == "-" and sys.stdin is None:
+        raise UsageError("standard input is closed")
     from composefs import dumpfile
+    from composefs.cli.dumps import read_dump
     from composefs.digest import SHA256
 
-    try:
-        if arguments.source == "-":
-            if sys.stdin is None:
-                raise UsageError("standard input is closed")
-            text = sys.stdin.buffer.read()
-        else:
-            with open(arguments.source, "rb") as file:
-                text = file.read()
-    except OSError as error:
-        raise from_os_error(error, f"reading {arguments.source}") from error
-    return dumpfile.parse(text, SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
+    return dumpfile.parse(read_dump(arguments.source), SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
 
 
 def _directory(arguments: argparse.Namespace) -> Tree:

@@ -7,9 +7,7 @@ booted, if ``--bootable`` asks for that.  A dump is taken as it is.
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "directory_options", "dump_option", "propagate_option"]
 
-STDIN = 0
 XATTR_MODES = ("allowlist-only", "keep-user-xattrs")
 REPORT_EVERY = 0.1
 """Seconds between two progress events."""
@@ -164,18 +161,11 @@ def _read_file(directory: str, path: bytes, node: Node) -> bytes:
 
 
 def _read_dump(path: str, algorithm: Algorithm) -> Tree:
-    """Parse a dump; a regular file is mapped, not read, for dumps are large."""
     from composefs import dumpfile
+    from composefs.cli.dumps import read_dump
 
-    what = "standard input" if path == "-" else path
     try:
-        with open(STDIN if path == "-" else path, "rb", closefd=path != "-") as file:
-            info = os.fstat(file.fileno())
-            if stat.S_ISREG(info.st_mode) and info.st_size and not file.tell():
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                    return dumpfile.parse(text, algorithm)
-            return dumpfile.parse(file.read(), algorithm)
-    except OSError as error:
-        raise from_os_error(error, f"reading {what}") from error
+        return dumpfile.parse(read_dump(path), algorithm)
     except FormatError as error:
+        what = "standard input" if path == "-" else path
         raise FormatError(f"{what}: {error.message}", offset=error.offset, hint=error.hint) from error

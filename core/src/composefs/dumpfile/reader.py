@@ -14,7 +14,6 @@ import binascii
 import re
 import stat
 from collections.abc import Mapping
-from mmap import mmap
 
 from composefs.digest import Algorithm
 from composefs.dumpfile.escape import find_bad_escape, unescape
@@ -49,14 +48,13 @@ _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
 
-def parse(text: bytes | mmap, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
+def parse(text: bytes, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
     """Parse a whole dump.
 
     ``algorithm`` says how long digests are.  ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL
     in names, 65,535 bytes of text, 32,767 bytes in all), which no image format needs; ``strict`` the four checks of
     ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is the number of the line, counted from 1.
     """
-    text = bytes(text)
     bad = find_bad_escape(text)
     if bad is not None:
         what = "NUL byte" if text[bad] == 0 else f"illegal escape {text[bad : bad + 4]!r}"
