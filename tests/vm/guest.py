@@ -29,15 +29,15 @@ def _set_up() -> None:
         ("proc", "/proc"),
         ("sysfs", "/sys"),
         ("devtmpfs", "/dev"),
-        ("tmpfs", "/run"),
-        ("tmpfs", "/tmp"),
+        ("tmpfs", str(lab.MEMORY)),  # not /tmp: this checkout may be below it
     ):
         os.makedirs(path, exist_ok=True)
-        lab.mount(kind, path, kind, "mode=1777" if path == "/tmp" else "")
+        lab.mount(kind, path, kind)
+    os.makedirs("/run", exist_ok=True)
     console = os.open("/dev/ttyS0", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(console, fd)
-    os.environ.update(HOME="/root", PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", TMPDIR="/tmp")
+    os.environ.update(HOME="/root", PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", TMPDIR=str(lab.MEMORY))
     os.makedirs("/root", exist_ok=True)
     for module in sorted(Path("/modules").iterdir()):
         lab.load_module(module)

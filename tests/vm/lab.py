@@ -16,10 +16,13 @@ from typing import NoReturn
 
 from composefs.cli import main as cfsctl_main
 
-__all__ = ["DISK", "cfsctl", "flip", "load_module", "mount", "mount_disk", "power_off", "unmounted"]
+__all__ = ["DISK", "MEMORY", "cfsctl", "flip", "load_module", "mount", "mount_disk", "power_off", "unmounted"]
 
 DISK = Path("/disk")
 """Where the disk is mounted: ext4 with fs-verity."""
+
+MEMORY = Path("/memory")
+"""A tmpfs."""
 
 _DEVICE = "/dev/nvme0n1"
 _BLOCK_SIZE = 4096

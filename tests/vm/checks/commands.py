@@ -20,7 +20,7 @@ def check_a_new_repository_is_secure(directory: Path) -> None:
 
 
 def check_no_secure_repository_without_verity(directory: Path) -> None:
-    assert "--insecure" in cfsctl("init", "/tmp/repo", status=9).stderr
+    assert "--insecure" in cfsctl("init", lab.MEMORY / "repo", status=9).stderr
     cfsctl("init", "--insecure", directory / "repo")
     assert measured(directory / "repo/meta.json") is None
     assert "verity" in cfsctl("--require-verity", "--repo", directory / "repo", "images", status=9).stderr

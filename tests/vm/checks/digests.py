@@ -9,6 +9,7 @@ from pathlib import Path
 from composefs import fsverity
 from composefs.digest import ALGORITHMS, SHA256
 from composefs.errors import BusyError, UnsupportedError
+from vm import lab
 from vm.checks.common import BIG, SOME, error_of, fails, measured
 
 
@@ -32,7 +33,7 @@ def check_enabling_says_what_is_in_its_way(directory: Path) -> None:
         with path.open("ab"):
             assert fails(BusyError, lambda: fsverity.enable(file.fileno(), SHA256)).retryable
         assert fsverity.enable(file.fileno(), SHA256)
-    path = Path("/tmp/file")
+    path = lab.MEMORY / "file"
     path.write_bytes(SOME)
     with path.open("rb") as file:
         assert "ext4" in str(fails(UnsupportedError, lambda: fsverity.enable(file.fileno(), SHA256)).hint)

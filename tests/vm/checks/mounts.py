@@ -67,7 +67,7 @@ def check_an_insecure_repository_is_mounted_without_verity(directory: Path) -> N
 
 def check_an_image_on_tmpfs_is_mounted_by_a_loop_device(directory: Path) -> None:
     """This kernel mounts no EROFS image out of a file on tmpfs."""
-    base = Path("/tmp/by-loop")
+    base = lab.MEMORY / "by-loop"
     base.mkdir()
     repository, _ = repository_with_image(base, "--insecure")
     cfsctl("--repo", repository, "mount", "refs/it", directory)
