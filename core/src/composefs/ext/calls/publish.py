@@ -64,7 +64,9 @@ def _stream(context: Context, row: Message) -> StreamName:
 
 def _image(context: Context, row: Message) -> ImageName:
     image_id = check_id(row.get("id"), context.algorithm.hex_size)
-    if image_id not in context.image_objects:  # Whoever mounts it lets the kernel read it, so it is read here first.
+    # Whoever mounts it lets the kernel read it, so it is read here first; with a name already, it is as visible as it
+    # can be, and a pull that finds nothing new would spend most of its time on it.
+    if image_id not in context.image_objects and not context.repo.images.is_named(image_id):
         context.require(context.objects_of(image_id), f"image {image_id}")
     if row.get("ref") is None:
         return ImageName(image_id)
