@@ -1,9 +1,10 @@
-"""Dumps without end, that change, or that come slowly; by the installed commands."""
+"""Dumps without end or that come slowly, and Ctrl-C at the wrong moment; by the installed commands."""
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from pathlib import Path
 
@@ -44,3 +45,10 @@ def test_a_dump_may_come_in_any_pieces_from_a_pipe(command: tuple[str, ...], tmp
             for byte in DUMP:
                 pipe.write(bytes([byte]))
         assert process.communicate(timeout=60)[0] == expected
+
+
+@pytest.mark.parametrize("arguments", [("images",), ()])
+def test_ctrl_c_while_cfsctl_loads_has_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = run(CFSCTL, *arguments, status=-signal.SIGINT, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.stdout, done.stderr) == ("", "")

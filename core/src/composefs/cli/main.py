@@ -1,4 +1,4 @@
-"""The entry point of cfsctl: the global options, the table of commands, and what becomes of errors.
+"""cfsctl: the global options, the table of commands, and what becomes of errors.
 
 Everything imported here is paid by ``cfsctl --help`` and by every press of the tab key: click, the error table and the
 standard library; commands load what they need (frame.py).
@@ -189,6 +189,8 @@ def run() -> int:
             signal.signal(number, _terminate)
     context: click.Context | None = None
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see start.py
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
             root.invoke(context)
     except click.exceptions.Exit as stop:
