@@ -32,6 +32,7 @@ from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command, typed_values
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
+from composefs.ext.trust import distrust
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.limits import Limits
@@ -151,16 +152,29 @@ def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[i
 def _cache(extension: Extension, repository: Repository | None, base: Path | None) -> str | None:
     """Make the directory private to extension and repository; None where there is no place for one."""
     if base is None:
-        base = Path(
-            os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/nonexistent"), ".cache"), "composefs"
-        )
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
+            home = os.path.join(os.environ.get("HOME", "/nonexistent"), ".cache")
+        base = Path(home, "composefs")
     key = "none" if repository is None else hashlib.sha256(os.fsencode(repository.path.resolve())).hexdigest()[:32]
     directory = base / "ext" / extension.name / key
+    if os.geteuid() == 0 and not _is_out_of_reach(directory):
+        return None
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return None
     return str(directory) if os.access(directory, os.W_OK) else None
+
+
+def _is_out_of_reach(directory: Path) -> bool:
+    """Whether nobody but root can decide, by a symlink on the way, where root makes directories and files."""
+    try:
+        return distrust(os.path.abspath(directory)) is None
+    except FileNotFoundError:
+        return True  # the way to what is missing is trusted, and the rest will be ours
+    except OSError:
+        return False
 
 
 def _confinement(command: Command, arguments: Mapping[str, JSONValue], staging: str, cache: str | None) -> Confinement:
