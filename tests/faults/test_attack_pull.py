@@ -124,6 +124,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     run("umount", mountpoint)
 
 
+@pytest.mark.root
 def test_a_full_disk_is_told_with_the_object_or_the_repository(forge: Forge, small_disk: Path) -> None:
     target = Target(small_disk / "target")
     content = [b"%05d" % number * 3000 for number in range(100)]
