@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
 from composefs.errors import ComposefsError, FormatError, NotFoundError, from_os_error
-from composefs.repository.links import open_refs, read_link, walk
+from composefs.repository.links import open_refs, read_link, read_ref, walk
 from composefs.repository.names import parse_object_link, parse_ref_link, ref_parts
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
@@ -43,21 +43,8 @@ class Images:
 
     def read_ref(self, name: str) -> str | None:
         """Return the id of the image that ``images/refs/NAME`` names, or None."""
-        parts = ref_parts(name, "path")
-        where = f"images/refs/{name}"
-        try:
-            fd = open_refs(parts[:-1], self._store.find("images"), "images/refs")
-            if fd is None:
-                return None
-            try:
-                link = read_link(parts[-1], fd, where)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise from_os_error(error, f"reading {where}") from error
-        if link is None:
-            return None
-        return parse_id(parse_ref_link(link, len(parts) - 1, where), self._store.algorithm)
+        target = read_ref(ref_parts(name, "path"), self._store.find("images"), "images")
+        return None if target is None else parse_id(target, self._store.algorithm)
 
     def resolve(self, name: str) -> str:
         """Return the id of an image given as its id, ``refs/NAME`` or NAME.  Raises NotFoundError.

@@ -7,11 +7,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
-from composefs.errors import CorruptError, ExistsError
+from composefs.errors import CorruptError, ExistsError, from_os_error
 from composefs.linux.files import open_directory, random_name, sync_directory
-from composefs.repository.names import TEMPORARY_PREFIX
+from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
 
-__all__ = ["make_directories", "open_directories", "open_refs", "point", "read_link", "walk"]
+__all__ = ["make_directories", "open_directories", "open_refs", "point", "read_link", "read_ref", "walk"]
 
 _MAX_DEPTH = 64
 
@@ -89,6 +89,25 @@ def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
         return open_directories(parts, refs)
     finally:
         os.close(refs)
+
+
+def read_ref(parts: Sequence[str], at: int | None, directory: str) -> str | None:
+    """Return what the ref of this path below ``refs`` names, or None; ``directory`` is ``streams`` or ``images``.
+
+    ``at`` is that directory, or None if it is not there.  Raises CorruptError and the errors of the system.
+    """
+    where = "/".join([directory, "refs", *parts])
+    try:
+        fd = open_refs(parts[:-1], at, f"{directory}/refs")
+        if fd is None:
+            return None
+        try:
+            link = read_link(parts[-1], fd, where)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise from_os_error(error, f"reading {where}") from error
+    return None if link is None else parse_ref_link(link, len(parts) - 1, where)
 
 
 def make_directories(parts: Sequence[str], at: int, where: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from composefs.errors import from_os_error
-from composefs.repository.links import open_refs, read_link, walk
+from composefs.repository.links import open_refs, read_ref, walk
 from composefs.repository.names import Encoding, decode_flat, parse_ref_link, ref_parts
 from composefs.repository.store import Store
 
@@ -30,18 +30,7 @@ class Refs:
         return self._read(ref_parts(path, "path"))
 
     def _read(self, parts: list[str]) -> str | None:
-        where = "/".join(["streams/refs", *parts])
-        try:
-            fd = open_refs(parts[:-1], self._store.find("streams"), "streams/refs")
-            if fd is None:
-                return None
-            try:
-                link = read_link(parts[-1], fd, where)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise from_os_error(error, f"reading {where}") from error
-        return None if link is None else parse_ref_link(link, len(parts) - 1, where)
+        return read_ref(parts, self._store.find("streams"), "streams")
 
     def list(self, directory: str = "", encoding: Encoding = "path") -> list[tuple[str, str]]:
         """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
