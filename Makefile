@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WHEELS := core extensions/sdk extensions/ostree
+WHEELS := core extensions/sdk extensions/ostree extensions/oci
 # What an editable install copies rather than links: metadata, launchers, manifests.
 COPIED := $(WHEELS:%=%/pyproject.toml) $(wildcard extensions/*/libexec/composefs/ext/*)
 # Further arguments: make test ARGS="tests/unit -k dump", make bench ARGS=--json, make bench SCALE=0.1

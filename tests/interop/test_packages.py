@@ -17,13 +17,20 @@ import pytest
 from support.commands import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FOLDERS = {"composefs": "core", "composefs_ext": "extensions/sdk", "composefs_ostree": "extensions/ostree"}
-LAUNCHER = "libexec/composefs/ext/ostree"
+FOLDERS = {
+    "composefs": "core",
+    "composefs_ext": "extensions/sdk",
+    "composefs_oci": "extensions/oci",
+    "composefs_ostree": "extensions/ostree",
+}
+EXTENSIONS = ("oci", "ostree")
+LIBEXEC = "libexec/composefs/ext/"
+LAUNCHER = LIBEXEC + "ostree"
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Build the three wheels from their source archives; return them by the name of their package."""
+    """Build the wheels from their source archives; return them by the name of their package."""
     built = {}
     for name, folder in FOLDERS.items():
         home = tmp_path_factory.mktemp(name)
@@ -70,26 +77,29 @@ def test_the_core_ships_the_schemas(wheels: dict[str, Path]) -> None:
     assert all(entry.startswith("composefs/protocol/v1/") for entry in schemas)
 
 
-def test_the_extension_ships_an_executable_launcher_and_its_manifest(wheels: dict[str, Path]) -> None:
-    with zipfile.ZipFile(wheels["composefs_ostree"]) as wheel:
-        [launcher] = [entry for entry in wheel.infolist() if entry.filename.endswith(".data/data/" + LAUNCHER)]
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_an_extension_ships_an_executable_launcher_and_its_manifest(wheels: dict[str, Path], name: str) -> None:
+    with zipfile.ZipFile(wheels[f"composefs_{name}"]) as wheel:
+        [launcher] = [entry for entry in wheel.infolist() if entry.filename.endswith(".data/data/" + LIBEXEC + name)]
         assert (launcher.external_attr >> 16) & 0o111 == 0o111
         assert wheel.read(launcher).startswith(b"#!/bin/sh\n")
         manifest = wheel.read(launcher.filename + ".json")
-    assert manifest == (ROOT / "extensions" / "ostree" / (LAUNCHER + ".json")).read_bytes()
+    assert manifest == (ROOT / "extensions" / name / (LIBEXEC + name + ".json")).read_bytes()
 
 
 def test_the_core_alone_says_how_to_install_a_format(wheels: dict[str, Path], tmp_path: Path) -> None:
     prefix = environment_with(tmp_path / "venv", wheels["composefs"])
-    assert "ostree" not in run(prefix / "bin" / "cfsctl", "ext", "list").stdout
-    done = run(prefix / "bin" / "cfsctl", "ostree", "images", status=3)
-    assert "composefs-ostree" in done.stderr
+    for name in EXTENSIONS:
+        assert name not in run(prefix / "bin" / "cfsctl", "ext", "list").stdout
+        done = run(prefix / "bin" / "cfsctl", name, "images", status=3)
+        assert f"composefs-{name}" in done.stderr
 
 
 def test_installing_the_extension_is_enough_to_add_it(wheels: dict[str, Path], tmp_path: Path) -> None:
     prefix = environment_with(tmp_path / "venv", *wheels.values())
     cfsctl = prefix / "bin" / "cfsctl"
-    assert str(prefix / LAUNCHER) in run(cfsctl, "ext", "list").stdout
+    listed = run(cfsctl, "ext", "list").stdout
+    assert all(str(prefix / LIBEXEC / name) in listed for name in EXTENSIONS)
     run(cfsctl, "init", "--insecure", tmp_path / "repo")
     assert run(cfsctl, "--repo", tmp_path / "repo", "ostree", "images").stdout == "No ostree commits found\n"
 

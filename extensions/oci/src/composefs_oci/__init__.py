@@ -1,0 +1,3 @@
+"""The OCI extension of cfsctl."""
+
+__version__ = "0.1.0"

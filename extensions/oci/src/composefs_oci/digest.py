@@ -1,0 +1,52 @@
+"""OCI digests: ``ALGORITHM:HEX``, how content is named (OCI image specification, descriptor.md, "Digests").
+
+Only the algorithms that the specification registers are read, as any other could not be verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from composefs_ext.errors import FormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["digest_of", "is_digest", "new_hash", "parse_digest", "shorten"]
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_SHORT = 12
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is a whole digest, algorithm included."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def parse_digest(text: object) -> str:
+    """Return a digest as it is; raise FormatError for anything else, whatever its type."""
+    if isinstance(text, str) and is_digest(text):
+        return text
+    shown = repr(text) if not isinstance(text, str) or len(text) <= 160 else repr(text[:160]) + "…"
+    raise FormatError(
+        f"{shown[:180]} is not a digest",
+        hint="a digest is sha256:, sha384: or sha512: and 64, 96 or 128 lower-case hexadecimal digits",
+    )
+
+
+def new_hash(digest: str) -> _Hash:
+    """Return an empty hash of the algorithm of a digest that :func:`parse_digest` took."""
+    return hashlib.new(digest.partition(":")[0], usedforsecurity=False)
+
+
+def digest_of(data: bytes, like: str = "sha256:") -> str:
+    """Return the digest of some bytes, by the algorithm of ``like``."""
+    algorithm = like.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def shorten(digest: str) -> str:
+    """Return the first digits, which people tell digests by."""
+    return digest.partition(":")[2][:_SHORT]
