@@ -89,13 +89,16 @@ def _ls(arguments: argparse.Namespace) -> None:
 
     for tree in _trees(arguments):
         lines = []
+        shown = set()
         for path, _, _, node in walk(tree):
             # The spaces of a path stay as they are, those of what comes behind it do not.
             line = escape(path) if b" " not in path else b" ".join(map(escape, path.split(b" ")))
             if node.children is not None:
                 line += b"/\t"
-            elif node.payload is not None:
+            elif node.payload is not None and node not in shown:
                 line += (b"\t-> " if stat.S_ISLNK(node.mode) else b"\t@ ") + escape(node.payload)
+                if node.nlink > 1:
+                    shown.add(node)  # C tells of a file once, at the first of its names.
             lines.append(line + b"\n")
         sys.stdout.buffer.writelines(lines)
 

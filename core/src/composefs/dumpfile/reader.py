@@ -44,6 +44,7 @@ _DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
 _MTIME = re.compile(rb"(-?)([0-9]{1,19})\.([0-9]{1,19})")
 _OCTAL = re.compile(rb"[0-7]{1,22}")
 _DOTS = (b".", b"..")
+_NO_DIGEST = (b"-", b"")  # C takes lines that end early.
 _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
@@ -180,7 +181,7 @@ class _Parser:
             node.content = content = unescape(content)
             if len(content) != size:
                 raise _BadLineError(f"SIZE is {size}, but CONTENT has {len(content)} bytes")
-        if digest != b"-":
+        if digest not in _NO_DIGEST:
             node.digest = self.digest(digest)
         kind = mode & TYPE_MASK
         if rdev and kind not in _DEVICES:
