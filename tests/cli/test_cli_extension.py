@@ -41,6 +41,7 @@ ARGUMENTS: list[dict[str, Any]] = [
     {"name": "into", "kind": "path-write", "help": "Where to."},
     {"name": "source", "kind": "path-read", "repeatable": True, "help": "From."},
     {"name": "expect", "kind": "digest", "help": "What it should be."},
+    {"name": "tree", "kind": "path-read", "prefixes": ["dir=", "tar="], "short": "t", "help": "What is in it."},
 ]
 
 MANIFEST: dict[str, Any] = {
@@ -107,7 +108,7 @@ def test_arguments_arrive_typed_and_paths_absolute(tmp_path: Path) -> None:
     got = answer(
         "get", "http://host/a", "one", "two", "--base-name", "b", "--depth", "-7", "--force", "--no-check",
         "--mode", "fast", "--key", "secret", "--into", "new/file", "--source", ".", "--source", "secret",
-        "--expect", "ab" * 32,
+        "--expect", "ab" * 32, "-t", "tar=secret",
     )  # fmt: skip
     assert got["command"] == ["get"]
     assert got["arguments"] == {
@@ -122,7 +123,15 @@ def test_arguments_arrive_typed_and_paths_absolute(tmp_path: Path) -> None:
         "into": str(tmp_path / "new/file"),
         "source": [str(tmp_path), str(tmp_path / "secret")],
         "expect": "ab" * 32,
+        "tree": f"tar={tmp_path / 'secret'}",
     }
+
+
+def test_a_path_behind_a_word_needs_the_word_and_exists_and_is_completed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    assert "is none of dir=PATH, tar=PATH" in cfsctl("echo", "get", "x:y", "--tree", "secret", status=2).stderr
+    assert "does not exist" in cfsctl("echo", "get", "x:y", "--tree", "dir=absent", status=2).stderr
+    assert completions("echo", "get", "x:y", "--tree", "d") == ["dir="]
 
 
 def test_what_is_not_given_is_left_out_or_has_its_default() -> None:

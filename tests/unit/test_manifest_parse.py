@@ -61,7 +61,8 @@ def test_everything() -> None:
                     "stdio": ["in"],
                     "arguments": [
                         {"name": "base_name", "kind": "choice", "choices": ["x", "y"], "default": "x", "help": "h"},
-                        {"name": "depth", "kind": "int", "default": 3},
+                        {"name": "depth", "kind": "int", "default": 3, "short": "d"},
+                        {"name": "tree", "kind": "path-read", "prefixes": ["dir=", "tar="]},
                         {
                             "name": "files",
                             "kind": "path-read",
@@ -80,6 +81,7 @@ def test_everything() -> None:
     assert add.permissions == ("network",)
     assert parsed.command(("remote", "list")).permissions == ("network", "mount")
     assert add.arguments[0].option == "--base-name"
+    assert (add.arguments[1].short, add.arguments[2].prefixes) == ("d", ("dir=", "tar="))
     assert add.examples[0].offline
     with pytest.raises(NotFoundError, match="no command remote remove"):
         parsed.command(["remote", "remove"])
@@ -144,6 +146,12 @@ BAD = [
     (argument(kind="bool", positional=True), "bool is a flag"),
     (argument(kind="int", default="3"), "default does not fit the kind int"),
     (argument(kind="int", default=True), "default does not fit the kind int"),
+    (argument(short="ab"), "short 'ab' does not fit"),
+    (argument(short="-"), "short '-' does not fit"),
+    (argument(short="a", positional=True), "short is for options"),
+    (command(arguments=[{"name": n, "kind": "string", "short": "a"} for n in "xy"]), "holds a short name twice"),
+    (argument(prefixes=["dir="]), "prefixes belongs to the kind path-read"),
+    (argument(kind="path-read", prefixes=["dir"]), "prefixes holds 'dir', not a word and ="),
     (argument(repeatable=True, default="x"), "default does not fit"),
     (argument(required="yes"), "required is not true or false"),
     ([], "the manifest is not an object"),

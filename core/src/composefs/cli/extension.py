@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from composefs.cli.complete import ImageName, StreamRef, Word
 from composefs.cli.frame import Command, Example, Group
@@ -40,6 +41,27 @@ class AbsolutePath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path and make it absolute."""
         return os.path.abspath(super().convert(value, param, ctx))
+
+
+class PrefixedPath(AbsolutePath):
+    """A path behind a word that says what it is, such as ``dir=PATH``; both arrive as one string."""
+
+    def __init__(self, prefixes: tuple[str, ...]) -> None:
+        super().__init__(exists=True)
+        self._prefixes = prefixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check word and path and make the path absolute."""
+        prefix = next(filter(value.startswith, self._prefixes), None)
+        if prefix is None:
+            self.fail(f"{value!r} is none of {', '.join(f'{each}PATH' for each in self._prefixes)}", param, ctx)
+        return prefix + super().convert(value.removeprefix(prefix), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer the words, then the shell's own completion of files."""
+        if any(incomplete.startswith(prefix) for prefix in self._prefixes):
+            return super().shell_complete(ctx, param, incomplete)
+        return [CompletionItem(prefix) for prefix in self._prefixes if prefix.startswith(incomplete)]
 
 
 class Matching(Word):
@@ -131,6 +153,8 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
     """Turn an argument of the manifest into click's; positional in the manifest's order, else ``--base-name``."""
     if argument.kind == "choice":
         type_: Any = click.Choice(list(argument.choices))
+    elif argument.prefixes:
+        type_ = PrefixedPath(argument.prefixes)
     else:
         type_ = refs if argument.kind == "ref" else _TYPES[argument.kind]()
     common: dict[str, Any] = {"type": type_, "required": argument.required, "metavar": argument.metavar}
@@ -138,12 +162,15 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
         common["default"] = argument.default
     if argument.positional:
         return click.Argument([argument.name], nargs=-1 if argument.repeatable else 1, **common)
+    short = [f"-{argument.short}"] if argument.short else []
     if argument.kind == "bool":
         default = argument.default is True
         spelling = f"{argument.option}/--no-{argument.option[2:]}" if default else argument.option
-        return click.Option([spelling, argument.name], is_flag=True, default=default, help=printable(argument.help))
+        return click.Option(
+            [*short, spelling, argument.name], is_flag=True, default=default, help=printable(argument.help)
+        )
     return click.Option(
-        [argument.option, argument.name],
+        [*short, argument.option, argument.name],
         multiple=argument.repeatable,
         help=printable(argument.help),
         show_default=argument.default is not None,

@@ -58,6 +58,8 @@ _ARGUMENT_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _PREFIX = re.compile(r"[a-z][a-z0-9._-]*\Z")
 _DIRECTORY = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LETTER = re.compile(r"[A-Za-z]\Z")
+_PATH_PREFIX = re.compile(r"[a-z]+=\Z")
 
 _TAKEN = ("help", "json")
 
@@ -67,8 +69,9 @@ T = TypeVar("T")
 class Argument(NamedTuple):
     """One option, or one operand if ``positional``.
 
-    ``name`` is the key in ``run.arguments`` (``base_name``; the option is ``--base-name``).  ``default`` has the
-    argument's type, or is None; ``choices`` belong to the kind ``choice``.
+    ``name`` is the key in ``run.arguments`` (``base_name``; the option is ``--base-name``, and ``-b`` too with the
+    ``short`` ``b``).  ``default`` has the argument's type, or is None; ``choices`` belong to the kind ``choice``.
+    One of ``prefixes`` (``dir=``), where there are some, stands before a path and says what it is.
     """
 
     name: str
@@ -80,6 +83,8 @@ class Argument(NamedTuple):
     choices: tuple[str, ...] = ()
     help: str = ""
     metavar: str | None = None
+    short: str | None = None
+    prefixes: tuple[str, ...] = ()
 
     @property
     def option(self) -> str:
@@ -277,6 +282,9 @@ def _command(reader: _Reader, granted: tuple[str, ...]) -> Command:
     arguments = reader.objects("arguments", _argument)
     if len({argument.name for argument in arguments}) != len(arguments):
         raise reader.fail("arguments", "holds a name twice")
+    letters = [argument.short for argument in arguments if argument.short]
+    if len(set(letters)) != len(letters):
+        raise reader.fail("arguments", "holds a short name twice")
     if any(argument.repeatable for argument in [a for a in arguments if a.positional][:-1]):
         raise reader.fail("arguments", "has a repeatable operand that is not the last one")
     return Command(
@@ -307,9 +315,15 @@ def _argument(reader: _Reader) -> Argument:
         choices=choices,
         help=reader.text("help", ""),
         metavar=reader.optional_text("metavar"),
+        short=None if reader.raw("short") is None else reader.word("short", _LETTER),
+        prefixes=reader.words("prefixes", _PATH_PREFIX.match, "a word and ="),
     )
     if (kind == "choice") != bool(choices):
         raise reader.fail("choices", "belongs to the kind choice, and is needed there")
+    if argument.prefixes and kind != "path-read":
+        raise reader.fail("prefixes", "belongs to the kind path-read")
+    if argument.short and argument.positional:
+        raise reader.fail("short", "is for options, not for operands")
     if argument.name in _TAKEN and not argument.positional:
         raise reader.fail("name", f"{argument.name!r} is an option that every command has")
     if kind == "bool" and (argument.positional or argument.repeatable):
