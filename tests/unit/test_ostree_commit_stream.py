@@ -64,7 +64,7 @@ def test_the_layout_byte_for_byte() -> None:
     ("position", "value"),
     [
         (0, 301),  # the commit is outside of the table
-        (4, 1),  # unknown flags
+        (4, 2),  # unknown flags
         (8, 0xFFFFFFFF),  # buckets out of order
         (8 + 4 * 255, 0xFFFFFF),  # more ids than bytes
         (8 + 4 * 255, 0),

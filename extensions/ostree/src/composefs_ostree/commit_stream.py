@@ -16,12 +16,16 @@ content unless that is an object of its own.  The table does not say what an id 
 External content is numbered in table order, equal content of two files once.
 
 Format: composefs-rs 0.9.0, which reads these streams and whose streams this module reads.
+
+A commit that is here in part only (``pull --subpath``, ``--commit-metadata-only``) has a stream of another name and
+content type, which is ours: the same with flags 1, without the objects that are not here, and at the end the paths that
+are, as GVariant ``as``, and the size of that (u32).  No path means: the commit object alone.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from mmap import mmap
 from typing import BinaryIO, NamedTuple
@@ -32,10 +36,13 @@ from composefs_ostree.names import ID_SIZE
 __all__ = [
     "CONTENT_TYPE",
     "IMAGE_REF",
+    "PARTIAL_CONTENT_TYPE",
+    "PARTIAL_PREFIX",
     "STREAM_PREFIX",
     "CommitStream",
     "Entry",
     "inline_limit",
+    "partial_name",
     "stream_name",
     "write",
 ]
@@ -43,10 +50,13 @@ __all__ = [
 CONTENT_TYPE = "afe138c18c463ef1"
 IMAGE_REF = "composefs.image"
 STREAM_PREFIX = "ostree-commit-"
+PARTIAL_CONTENT_TYPE = "6f73747061727431"
+PARTIAL_PREFIX = "ostree-partial-"
 
 _FIXED = 8 + 256 * 4
 _ROW = 12
 _INLINE = 0xFFFFFFFF
+_PARTIAL = 1
 _PADDING = [bytes(-size & 7) for size in range(8)]
 
 
@@ -62,13 +72,23 @@ def stream_name(commit: bytes) -> str:
     return STREAM_PREFIX + commit.hex()
 
 
+def partial_name(commit: bytes) -> str:
+    """Return the name of the stream of a commit that is here in part."""
+    return PARTIAL_PREFIX + commit.hex()
+
+
 def inline_limit(digest_size: int) -> int:
     """Return up to how many bytes a file's content stays in the stream (and in the image)."""
     return 2 * digest_size
 
 
-def write(out: BinaryIO, commit: bytes, entries: Mapping[bytes, Entry]) -> tuple[int, list[str]]:
-    """Write a commit's objects, by id, as a stream's inline bytes; return their number and the object references."""
+def write(
+    out: BinaryIO, commit: bytes, entries: Mapping[bytes, Entry], subpaths: Sequence[str] | None = None
+) -> tuple[int, list[str]]:
+    """Write a commit's objects, by id, as a stream's inline bytes; return their number and the object references.
+
+    ``subpaths`` are what is here of a commit in part, None for a whole one.
+    """
     ids = sorted(entries)
     buckets = [0] * 256
     references: dict[str, int] = {}
@@ -84,11 +104,21 @@ def write(out: BinaryIO, commit: bytes, entries: Mapping[bytes, Entry]) -> tuple
         position += (size + 7) & ~7
     if position >> 3 > 0xFFFFFFFF:
         raise FormatError(f"commit {commit.hex()} has more metadata than a commit's stream can hold (32 GiB)")
-    out.write(struct.pack("<II256I", ids.index(commit), 0, *accumulate(buckets)))
+    flags = 0 if subpaths is None else _PARTIAL
+    out.write(struct.pack("<II256I", ids.index(commit), flags, *accumulate(buckets)))
     out.writelines(ids)
     out.write(struct.pack(f"<{len(rows)}I", *rows))
     out.writelines(data)
-    return _FIXED + (ID_SIZE + _ROW) * len(ids) + position, list(references)
+    tail = b"" if subpaths is None else _subpaths_tail(subpaths)
+    out.write(tail)
+    return _FIXED + (ID_SIZE + _ROW) * len(ids) + position + len(tail), list(references)
+
+
+def _subpaths_tail(subpaths: Sequence[str]) -> bytes:
+    from composefs_ostree import gvariant
+
+    paths = gvariant.encode("as", list(subpaths))
+    return paths + struct.pack("<I", len(paths))
 
 
 class CommitStream:
@@ -108,8 +138,11 @@ class CommitStream:
         count = buckets[255]
         self._rows = _FIXED + ID_SIZE * count
         self._data = self._rows + _ROW * count
-        if flags or buckets != sorted(buckets) or self._data > len(inline) or commit >= count:
+        if flags & ~_PARTIAL or buckets != sorted(buckets) or self._data > len(inline) or commit >= count:
             raise FormatError("a commit's stream has an inconsistent table")
+        self._end = len(inline)
+        self.subpaths: list[str] | None = self._read_subpaths() if flags else None
+        """The paths that are here, None if all of the commit is."""
         ids = [inline[start : start + ID_SIZE] for start in range(_FIXED, self._rows, ID_SIZE)]
         # The buckets are for programs that look up a few ids; for all of them a dictionary costs a quarter.
         self._index = {object_id: index for index, object_id in enumerate(ids)}
@@ -123,6 +156,17 @@ class CommitStream:
             return None
         offset, length, number = struct.unpack_from("<III", self._inline, self._rows + _ROW * index)
         start = self._data + 8 * offset
-        if start + length > len(self._inline) or (number != _INLINE and number >= len(self._references)):
+        if start + length > self._end or (number != _INLINE and number >= len(self._references)):
             raise FormatError(f"object {object_id.hex()} lies outside of its commit's stream")
         return Entry(self._inline[start : start + length], None if number == _INLINE else self._references[number])
+
+    def _read_subpaths(self) -> list[str]:
+        from composefs_ostree import gvariant
+
+        tail = self._end - 4
+        size = int.from_bytes(self._inline[tail:], "little") if tail >= self._data else self._end
+        if self._data + size > tail:
+            raise FormatError("the stream of a commit in part does not tell which part")
+        self._end = tail - size
+        paths: list[str] = gvariant.decode("as", self._inline[self._end : tail])
+        return paths

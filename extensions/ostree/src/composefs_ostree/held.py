@@ -1,21 +1,50 @@
-"""Commits that the composefs repository holds: finding and reading them."""
+"""Commits that the composefs repository holds: finding and reading them, and what their streams name.
+
+A whole commit is the stream ``ostree-commit-ID``, one that is here in part ``ostree-partial-ID``.  A commit's stream
+names what belongs to it: its image (none if only the commit object is here), its detached metadata, and, if it was
+pulled with ``--depth``, its parent's stream.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
 
-from composefs_ext.errors import CorruptError, NotFoundError, UsageError
-from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, STREAM_PREFIX, CommitStream, stream_name
+from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
+from composefs_ostree.commit_stream import (
+    CONTENT_TYPE,
+    IMAGE_REF,
+    PARTIAL_CONTENT_TYPE,
+    PARTIAL_PREFIX,
+    STREAM_PREFIX,
+    CommitStream,
+)
 from composefs_ostree.names import ID_SIZE, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Stream
 
-__all__ = ["REF_DIRECTORY", "commit_of_stream", "find_stream", "image_of", "open_commit", "ref_name"]
+__all__ = [
+    "DETACHED_REF",
+    "PARENT_REF",
+    "REF_DIRECTORY",
+    "commit_of_stream",
+    "detached_metadata",
+    "find_stream",
+    "image_of",
+    "is_partial",
+    "named",
+    "open_commit",
+    "partly",
+    "ref_name",
+]
 
 REF_DIRECTORY = "ostree"
+DETACHED_REF = "ostree.commitmeta"
+PARENT_REF = "ostree.parent"
+"""What a commit's stream names besides its image: streams with the detached metadata and of the parent commit."""
+
 _SHORTEST_PREFIX = 4
 _LONGEST_FILE_NAME = 255
 
@@ -30,14 +59,16 @@ def find_stream(core: Core, name: str) -> str:
 
     Raises NotFoundError if there is none, UsageError if the digits fit several.
     """
-    found: list[str] = []
     if _may_be_ref(name) and not is_commit_id(name):
         try:
             return core.ref_get(ref_name(name)).result()["target"]
         except NotFoundError:
             pass
+    found: dict[str, str] = {}
     if len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0")):
-        found = [row["name"] for row in core.stream_list(STREAM_PREFIX + name).result()]
+        for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):
+            for row in core.stream_list(prefix + name).result():
+                found.setdefault(row["name"].removeprefix(prefix), row["name"])  # the whole commit, where it is here
     if len(found) > 1:
         raise UsageError(f"{len(found)} commits begin with {name}", hint="give more digits", subject=name)
     if not found:
@@ -46,7 +77,7 @@ def find_stream(core: Core, name: str) -> str:
             hint="cfsctl ostree images lists the refs",
             subject=name,
         )
-    return found[0]
+    return next(iter(found.values()))
 
 
 def _may_be_ref(name: str) -> bool:
@@ -55,20 +86,32 @@ def _may_be_ref(name: str) -> bool:
     return not {"", ".", ".."}.intersection(name.split("/")) and len(file_name.encode()) <= _LONGEST_FILE_NAME
 
 
+def is_partial(name: str) -> bool:
+    """Tell from the name of a stream whether its commit is here in part only."""
+    return name.startswith(PARTIAL_PREFIX)
+
+
 def commit_of_stream(name: str) -> bytes:
     """Return the commit id in the name of a stream; raise CorruptError if it is not the stream of an ostree commit."""
-    commit = name.removeprefix(STREAM_PREFIX)
-    if not name.startswith(STREAM_PREFIX) or not is_commit_id(commit):
-        raise CorruptError(
-            f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it"
-        )
-    return bytes.fromhex(commit)
+    for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):
+        if name.startswith(prefix) and is_commit_id(name.removeprefix(prefix)):
+            return bytes.fromhex(name.removeprefix(prefix))
+    raise CorruptError(f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it")
 
 
-def open_commit(core: Core, name: str) -> tuple[CommitStream, Stream]:
-    """Read a commit's stream by name; NotFoundError if there is none, CorruptError if it is not that commit."""
-    stream = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
-    if stream.content_type != CONTENT_TYPE:
+def open_commit(
+    core: Core, name: str, *, partial: bool = False, stream_id: str | None = None
+) -> tuple[CommitStream, Stream]:
+    """Read a commit's stream by name, or by id if it has no name yet.
+
+    Raises NotFoundError if there is none, CorruptError if it is not that commit, and UnsupportedError for a commit that
+    is here in part unless ``partial`` says that this will do.
+    """
+    commit_id = commit_of_stream(name)
+    by_name = name if stream_id is None else None
+    stream = core.stream_get(name=by_name, id=stream_id, inline=True, chunks=True, object_refs=True).result()
+    wanted = PARTIAL_CONTENT_TYPE if is_partial(name) else CONTENT_TYPE
+    if stream.content_type != wanted:
         raise CorruptError(f"stream {name} has the content type {stream.content_type}, not that of an ostree commit")
     if len(stream.chunks) != 1 or stream.inline is None or -stream.chunks[0] != stream.size:
         raise CorruptError(f"stream {name} is not laid out as an ostree commit")
@@ -77,11 +120,41 @@ def open_commit(core: Core, name: str) -> tuple[CommitStream, Stream]:
         inline = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     os.unlink(path)
     commit = CommitStream(inline, stream.object_refs)
-    if stream_name(commit.commit) != name:
+    if commit.commit != commit_id or (commit.subpaths is not None) != is_partial(name):
         raise CorruptError(f"stream {name} holds the commit {commit.commit.hex()}", hint="run cfsctl fsck")
+    if commit.subpaths is not None and not partial:
+        raise UnsupportedError(
+            f"commit {commit_id.hex()} is here in part only ({partly(commit.subpaths)})",
+            hint="pull it again without --subpath and --commit-metadata-only to complete it",
+            subject=commit_id.hex(),
+        )
     return commit, stream
+
+
+def partly(subpaths: list[str]) -> str:
+    """Say what is here of a commit in part."""
+    return " ".join(subpaths) if subpaths else "the commit object alone"
+
+
+def named(stream: Stream, name: str) -> str | None:
+    """Return the id under a name in a stream's named references, None if there is no such name."""
+    return next((ref for each, ref in stream.named_refs if each == name), None)
 
 
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
-    return next((ref for name, ref in stream.named_refs if name == IMAGE_REF), None)
+    return named(stream, IMAGE_REF)
+
+
+def detached_metadata(core: Core, stream: Stream) -> bytes:
+    """Return the serialised detached metadata (signatures) that is kept with a commit; empty if there is none."""
+    stream_id = named(stream, DETACHED_REF)
+    if stream_id is None:
+        return b""
+    into = core.staging.new_name("commitmeta")
+    core.stream_cat(id=stream_id, into=into).result()
+    path = core.staging.path_of(into)
+    with open(path, "rb") as file:
+        data = file.read()
+    os.unlink(path)
+    return data

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from composefs_ostree.content import Row
     from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
+    from composefs_ostree.part import Part
     from composefs_ostree.transport import Transport
 
     class Holder(Protocol):
@@ -149,13 +150,19 @@ class Pull:
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
 
-    def run(self, commit_id: bytes, data: bytes, commit: Commit) -> Tree:
-        """Fetch all that a commit needs and hand its files to the core; return the whole tree."""
-        self._budget.spend(len(data))
+    def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Tree:
+        """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree."""
         self.entries[commit_id] = Entry(data, None)
+        if part is not None:
+            self.entries.update(part.entries)
+        for entry in self.entries.values():
+            self._budget.spend(len(entry.data))
         try:
-            self._want(ObjectType.DIRMETA, commit.root_meta)
-            self._want(ObjectType.DIRTREE, commit.root_tree)
+            if part is None:
+                self._want(ObjectType.DIRMETA, commit.root_meta)
+                self._want(ObjectType.DIRTREE, commit.root_tree)
+            else:
+                self._want_part(part)
             while not self._is_done():
                 self._turn()
         except ExtError as error:
@@ -168,7 +175,16 @@ class Pull:
         self._metadata_progress.finish()
         self._files_progress.finish()
         self.entries.update(self._files)
-        return Tree(commit, self._trees, self._metas, self._files)
+        tree = Tree(commit, self._trees, self._metas, self._files)
+        return tree if part is None else part.graft(tree)
+
+    def _want_part(self, part: Part) -> None:
+        for kind, object_id in part.roots:
+            self._want(kind, object_id)
+        for file_id in part.files:
+            if file_id not in self._requested:
+                self._requested.add(file_id)
+                self._want_file(file_id)
 
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""

@@ -15,20 +15,21 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext import dump
-from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.fileheader import FileHead, content_size, head_size, parse_head
+from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Dirmeta, Dirtree, Xattrs, parse_commit, parse_dirmeta, parse_dirtree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from composefs_ext import Core
     from composefs_ostree.commit_stream import CommitStream, Entry
     from composefs_ostree.objects import Commit
 
-__all__ = ["Tree", "load", "load_commit", "stage_dump", "write_dump"]
+__all__ = ["Tree", "commit_bytes", "load", "load_commit", "stage_dump", "write_dump"]
 
 MAX_INODES = 10_000_000
 MAX_DEPTH = 2000
@@ -50,40 +51,74 @@ class Tree(NamedTuple):
 
 def load_commit(stream: CommitStream) -> Commit:
     """Take the commit object out of its stream; raise CorruptError or FormatError."""
-    return parse_commit(_metadata(stream, stream.commit, "commit"))
+    return parse_commit(commit_bytes(stream))
+
+
+def commit_bytes(stream: CommitStream) -> bytes:
+    """Take the commit object's bytes out of its stream, checked against its id."""
+    return _metadata(stream, ObjectType.COMMIT, stream.commit)
 
 
 def load(stream: CommitStream) -> Tree:
-    """Take a commit with its whole tree out of its stream; raise CorruptError or FormatError."""
+    """Take a commit with its tree, or what is here of it, out of its stream.
+
+    Raises CorruptError or FormatError, and NotFoundError if only the commit object is here.
+    """
     commit = load_commit(stream)
-    tree = Tree(commit, {}, {commit.root_meta: parse_dirmeta(_metadata(stream, commit.root_meta, "dirmeta"))}, {})
-    wanted = [commit.root_tree]
+    if stream.subpaths is None:
+        return _load_below(
+            stream, commit, [(ObjectType.DIRMETA, commit.root_meta), (ObjectType.DIRTREE, commit.root_tree)]
+        )
+    if not stream.subpaths:
+        raise NotFoundError(
+            f"of commit {stream.commit.hex()} only the commit object is here",
+            hint="pull it again without --commit-metadata-only",
+            subject=stream.commit.hex(),
+        )
+    from composefs_ostree.part import find_part
+
+    part = find_part(commit, stream.subpaths, lambda kind, object_id: _metadata(stream, kind, object_id))
+    return part.graft(_load_below(stream, commit, part.roots, part.files))
+
+
+def _load_below(
+    stream: CommitStream, commit: Commit, roots: Iterable[tuple[ObjectType, bytes]], files: Iterable[bytes] = ()
+) -> Tree:
+    tree = Tree(commit, {}, {}, {file_id: _object(stream, ObjectType.FILE, file_id) for file_id in files})
+    wanted = []
+    for kind, object_id in roots:
+        if kind is ObjectType.DIRTREE:
+            wanted.append(object_id)
+        else:
+            tree.metas[object_id] = parse_dirmeta(_metadata(stream, kind, object_id))
     while wanted:
         tree_id = wanted.pop()
         if tree_id in tree.trees:
             continue
-        listing = tree.trees[tree_id] = parse_dirtree(_metadata(stream, tree_id, "dirtree"))
+        listing = tree.trees[tree_id] = parse_dirtree(_metadata(stream, ObjectType.DIRTREE, tree_id))
         for _, file_id in listing.files:
             if file_id not in tree.files:
-                tree.files[file_id] = _object(stream, file_id, "file")
+                tree.files[file_id] = _object(stream, ObjectType.FILE, file_id)
         for _, subtree_id, meta_id in listing.directories:
             wanted.append(subtree_id)
             if meta_id not in tree.metas:
-                tree.metas[meta_id] = parse_dirmeta(_metadata(stream, meta_id, "dirmeta"))
+                tree.metas[meta_id] = parse_dirmeta(_metadata(stream, ObjectType.DIRMETA, meta_id))
     return tree
 
 
-def _metadata(stream: CommitStream, object_id: bytes, what: str) -> bytes:
-    entry = _object(stream, object_id, what)
+def _metadata(stream: CommitStream, kind: ObjectType, object_id: bytes) -> bytes:
+    entry = _object(stream, kind, object_id)
     if entry.content is not None or sha256(entry.data).digest() != object_id:
-        raise CorruptError(f"{_where(stream)}: {what} {object_id.hex()} has another checksum", hint=_REMEDY)
+        raise CorruptError(
+            f"{_where(stream)}: {kind.name.lower()} {object_id.hex()} has another checksum", hint=_REMEDY
+        )
     return entry.data
 
 
-def _object(stream: CommitStream, object_id: bytes, what: str) -> Entry:
+def _object(stream: CommitStream, kind: ObjectType, object_id: bytes) -> Entry:
     entry = stream.get(object_id)
     if entry is None:
-        raise CorruptError(f"{_where(stream)} lacks {what} {object_id.hex()}", hint=_REMEDY)
+        raise CorruptError(f"{_where(stream)} lacks {kind.name.lower()} {object_id.hex()}", hint=_REMEDY)
     return entry
 
 

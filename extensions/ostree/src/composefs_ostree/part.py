@@ -1,0 +1,128 @@
+"""A commit in part: the directories and files that some paths name, and the directories that lead there.
+
+On the way to a path, directories are taken without what else is in them.  So the objects that are needed are those on
+the way, which are looked up one after the other, and all that is below (``roots``), which an ordinary pull fetches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.commit_stream import Entry
+from composefs_ostree.names import ObjectType
+from composefs_ostree.objects import MAX_NAME, Commit, Dirtree, parse_dirtree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.tree import Tree
+
+__all__ = ["Part", "find_part", "joined_subpaths", "parse_subpaths"]
+
+_MAX_DEPTH = 2000
+_NODE = bytes(33)
+"""Begins the keys under which directories on the way stand in a tree; no object id is that long."""
+
+
+class Part(NamedTuple):
+    """What some paths of a commit lead to: objects by type and id, file ids, and the objects on the way themselves.
+
+    ``trees`` are the directories on the way, each with only what is wanted of it.
+    """
+
+    root: bytes
+    roots: list[tuple[ObjectType, bytes]]
+    files: list[bytes]
+    entries: dict[bytes, Entry]
+    trees: dict[bytes, Dirtree]
+
+    def graft(self, tree: Tree) -> Tree:
+        """Return the tree of what was wanted, from one with all that is below the paths."""
+        return tree._replace(
+            commit=tree.commit._replace(root_tree=self.root), trees=_reachable(self.root, {**tree.trees, **self.trees})
+        )
+
+
+def parse_subpaths(texts: Iterable[str]) -> list[str] | None:
+    """Check and sort the paths a user gave, without those that lie in others; None if they mean the whole commit.
+
+    Raises UsageError.
+    """
+    paths = set()
+    for text in texts:
+        parts = [part for part in text.split("/") if part]
+        if not text.startswith("/") or {".", ".."}.intersection(parts) or "\0" in text or len(parts) > _MAX_DEPTH:
+            raise UsageError(
+                f"{text[:200]!r} is not the path of something in a commit",
+                hint="give it from the root on, as /usr/share",
+                subject=text[:200],
+            )
+        if any(len(part.encode()) > MAX_NAME for part in parts):
+            raise UsageError(f"the path {text[:200]!r} has a name of more than {MAX_NAME} bytes")
+        paths.add("/" + "/".join(parts))
+    return joined_subpaths(paths)
+
+
+def joined_subpaths(paths: Iterable[str]) -> list[str] | None:
+    """Sort paths and leave out those that lie in others; None if that is everything."""
+    kept: list[str] = []
+    for path in sorted(set(paths), key=lambda path: path.split("/")):
+        if path == "/":
+            return None
+        if not kept or (path != kept[-1] and not path.startswith(kept[-1] + "/")):
+            kept.append(path)
+    return kept
+
+
+def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> Part:
+    """Walk to what the paths name; ``load`` returns the bytes of a dirtree or dirmeta, or raises.
+
+    Raises NotFoundError when the commit does not have one of them.
+    """
+    part = Part(_NODE + b"/", [(ObjectType.DIRMETA, commit.root_meta)], [], {}, {})
+    pending = [("", commit.root_tree, [path.split("/")[1:] for path in subpaths])]
+    while pending:
+        path, tree_id, wanted = pending.pop()
+        data = load(ObjectType.DIRTREE, tree_id)
+        part.entries[tree_id] = Entry(data, None)
+        listing = parse_dirtree(data)
+        rests: dict[bytes, list[list[str]]] = {}
+        for first, *rest in wanted:
+            rests.setdefault(first.encode(), []).append(rest)
+        files = [row for row in listing.files if rests.get(row[0]) == [[]]]
+        part.files.extend(file_id for _, file_id in files)
+        directories = []
+        for name, subtree_id, meta_id in listing.directories:
+            below = rests.get(name)
+            if below is None:
+                continue
+            part.roots.append((ObjectType.DIRMETA, meta_id))
+            if [] in below:
+                part.roots.append((ObjectType.DIRTREE, subtree_id))
+                directories.append((name, subtree_id, meta_id))
+            else:
+                subpath = f"{path}/{name.decode()}"
+                directories.append((name, _NODE + subpath.encode(), meta_id))
+                pending.append((subpath, subtree_id, below))
+        found = {row[0] for row in files} | {row[0] for row in directories}
+        for name, below in rests.items():
+            if name not in found:
+                missing = "/".join([path, name.decode(), *below[0]])
+                raise NotFoundError(
+                    f"the commit has no {missing!r}", hint="check the paths given as --subpath", subject=missing
+                )
+        part.trees[_NODE + (path or "/").encode()] = Dirtree(files, directories)
+    return part
+
+
+def _reachable(root: bytes, trees: dict[bytes, Dirtree]) -> dict[bytes, Dirtree]:
+    """Leave out what a tree had for another reason, such as a directory on the way that is also below."""
+    found: dict[bytes, Dirtree] = {}
+    pending = [root]
+    while pending:
+        tree_id = pending.pop()
+        if tree_id not in found:
+            found[tree_id] = trees[tree_id]
+            pending += [subtree_id for _, subtree_id, _ in trees[tree_id].directories]
+    return found
