@@ -14,8 +14,7 @@ reads, and the bytes that it writes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from composefs.digest import Algorithm, algorithm_named
 from composefs.errors import FormatError, UnsupportedError
@@ -30,8 +29,7 @@ _V1_EROFS = "v1_erofs"
 _KNOWN_FEATURES = frozenset({_V1_EROFS})
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(NamedTuple):
     """The three lists of feature names."""
 
     compatible: tuple[str, ...] = ()
@@ -39,8 +37,7 @@ class Features:
     incompatible: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """The content of meta.json.
 
     ``erofs_default`` is the format of new images, ``erofs_extra`` the formats that are to be made beside it.
@@ -49,7 +46,7 @@ class Meta:
     algorithm: Algorithm
     erofs_default: int = 1
     erofs_extra: tuple[int, ...] = ()
-    features: Features = field(default_factory=Features)
+    features: Features = Features()
     version: int = VERSION
 
     @classmethod

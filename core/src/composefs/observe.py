@@ -8,8 +8,7 @@ input: a sink that writes to a terminal makes it harmless first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import pluggy
 
@@ -25,8 +24,7 @@ Unit = Literal["bytes", "items"]
 Level = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """One step of something that takes time.
 
     ``id`` tells concurrent things apart and stays the same from ``started`` to ``done``; either may be missing, as

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -38,8 +37,7 @@ DEFAULT_ALGORITHM = SHA512
 DEFAULT_EROFS_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """The global options; None means that the option was not given.
 
     ``algorithm`` is what --hash asserts, ``wait`` seconds, ``verbosity`` the number of -v minus the number of -q.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["RunOptions", "Timeouts"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
 
     ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
@@ -24,8 +23,7 @@ class RunOptions:
     confine: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """Seconds: to answer ``initialize``; from cancel or end of input to SIGTERM; from there to SIGKILL."""
 
     initialize: float = 10.0

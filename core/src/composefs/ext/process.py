@@ -14,7 +14,7 @@ import signal
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from composefs.errors import ExtensionError, from_os_error
 from composefs.linux.landlock import restrict
@@ -29,8 +29,7 @@ _EXEC_FAILED = 127
 _MAX_REAP_ROUNDS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a process ended: its wait status, how many live processes it left, why it could not be executed if so."""
 
     status: int
@@ -47,8 +46,7 @@ class Ended:
         return f"exited with status {os.WEXITSTATUS(self.status)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Confinement:
+class Confinement(NamedTuple):
     """What a confined process may change: files beneath ``writable``; and whether it may use the network."""
 
     writable: tuple[str, ...]

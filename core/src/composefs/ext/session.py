@@ -12,9 +12,8 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from composefs import __version__
 from composefs.digest import BLOCK_SIZE
@@ -47,8 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "RunResult", "Timeouts", "run_extension"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """What the extension answered: its ``status``, 0 or 1, which is the exit status unless --json, and the object."""
 
     status: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_NAME", "Limits"]
 
@@ -16,8 +16,7 @@ MAX_NAME = 128
 """Bytes of a staged file's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What an extension may ask of the core.  Sizes in bytes; ``line`` includes the newline.
 
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
@@ -39,4 +38,4 @@ class Limits:
 
     def as_message(self) -> dict[str, int]:
         """Return the ``limits`` object of ``initialize``."""
-        return asdict(self)
+        return self._asdict()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from composefs.repository.facade import Repository
 from composefs.repository.names import Encoding, decode_flat, encode_flat
 from composefs.repository.objects import Stored
-from composefs.repository.publish import (
+from composefs.repository.publication import (
     ANY,
     ImageName,
     Publication,

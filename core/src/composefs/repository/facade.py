@@ -15,7 +15,7 @@ from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.adoption import Objects
 from composefs.repository.images import Images
-from composefs.repository.publish import Publication, Published, Publisher
+from composefs.repository.publication import Publication, Published
 from composefs.repository.refs import Refs
 from composefs.repository.setup import init
 from composefs.repository.staging import sweep
@@ -112,6 +112,8 @@ class Repository:
 
     def publish(self, publication: Publication) -> Published:
         """Make stored things visible; see :mod:`composefs.repository.publish`."""
+        from composefs.repository.publish import Publisher  # an extension starts before this is needed
+
         return Publisher(self.store, self.objects, self.streams, self.images, self.refs).publish(publication)
 
     def __enter__(self) -> Self:

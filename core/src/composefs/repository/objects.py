@@ -12,9 +12,8 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from composefs import fsverity
 from composefs.digest import Algorithm, parse_id
@@ -37,8 +36,7 @@ OBJECT_MODE = 0o444
 _VERITY_DELAYS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An object that is now in the repository.
 
     ``stored`` tells how it came in; ``repaired`` that a damaged file of this name was replaced.

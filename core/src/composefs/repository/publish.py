@@ -9,12 +9,10 @@ checked and names written under a lock on ``streams/``; a check that fails leave
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from composefs.digest import parse_id
 from composefs.errors import ConflictError, ExistsError, NotFoundError, UsageError, from_os_error
@@ -22,103 +20,24 @@ from composefs.linux.files import open_directory, sync_directory, sync_file_syst
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
 from composefs.repository.links import make_directories, point
-from composefs.repository.names import Encoding, check_stream_name, object_link, ref_link, ref_parts
+from composefs.repository.names import check_stream_name, object_link, ref_link, ref_parts
 from composefs.repository.objects import StoredObjects
+from composefs.repository.publication import (
+    ANY,
+    Expectation,
+    ImageName,
+    Publication,
+    Published,
+    StreamName,
+)
 from composefs.repository.refs import Refs
 from composefs.repository.store import Store
 from composefs.repository.streams import Streams
 
-__all__ = [
-    "ANY",
-    "Expectation",
-    "ImageName",
-    "Publication",
-    "Published",
-    "Publisher",
-    "RefRemoval",
-    "RefUpdate",
-    "StreamName",
-    "barrier",
-]
+__all__ = ["Publisher", "barrier"]
 
 # Others hold the lock for a few symlinks and syncs, so waiting is no news to a user until something hangs.
 _LOCK_SECONDS = 60.0
-
-
-class _Any(enum.Enum):
-    ANY = "any"
-
-
-ANY = _Any.ANY
-"""No expectation; None expects that there is nothing."""
-
-Expectation = str | None | _Any
-
-
-@dataclass(frozen=True, slots=True)
-class StreamName:
-    """Name a stored splitstream ``name``.
-
-    When the name has another id: ``keep`` lets it stay (unless that object is gone), ``replace`` replaces it, ``fail``
-    raises ExistsError.  ``expect`` is the id it must have now.
-    """
-
-    name: str
-    id: str
-    if_exists: Literal["keep", "replace", "fail"] = "fail"
-    expect: Expectation = ANY
-
-
-@dataclass(frozen=True, slots=True)
-class ImageName:
-    """Make a stored image mountable, and name it ``images/refs/REF`` if a ref is given."""
-
-    id: str
-    ref: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RefUpdate:
-    """Let the ref ``name``, DIR/NAME not encoded, name the stream ``target``.  ``expect`` is its target now."""
-
-    name: str
-    target: str
-    encoding: Encoding
-    expect: Expectation = ANY
-
-
-@dataclass(frozen=True, slots=True)
-class RefRemoval:
-    """Remove the ref ``name``, DIR/NAME not encoded.  ``expect`` is its target now."""
-
-    name: str
-    encoding: Encoding
-    expect: Expectation = ANY
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """All that one call makes visible, or removes.  ``remove_image_refs`` are names below ``images/refs``."""
-
-    streams: Sequence[StreamName] = ()
-    images: Sequence[ImageName] = ()
-    refs: Sequence[RefUpdate] = ()
-    remove_refs: Sequence[RefRemoval] = ()
-    remove_image_refs: Sequence[str] = ()
-
-
-@dataclass(slots=True)
-class Published:
-    """What is there now and was there before, in the order of the publication.
-
-    ``streams`` are (name, id now, id before), ``images`` ids, ``refs`` and the removed ones (name, target before).
-    """
-
-    streams: list[tuple[str, str, str | None]] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    refs: list[tuple[str, str | None]] = field(default_factory=list)
-    removed_refs: list[tuple[str, str]] = field(default_factory=list)
-    removed_image_refs: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -129,7 +48,7 @@ class _Plan:
     below refs) to (last part, target); ``removals`` are (the same, parts below refs).
     """
 
-    published: Published = field(default_factory=Published)
+    published: Published = field(default_factory=lambda: Published([], [], [], [], []))
     names: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     refs: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = field(default_factory=dict)
     removals: list[tuple[str, list[str]]] = field(default_factory=list)
