@@ -141,6 +141,21 @@ def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     assert not Path(sbin, "mount.composefs").exists()
 
 
+def test_attributes_of_the_mount(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    def attributes() -> set[str]:
+        (line,) = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mountpoint} " in line]
+        return set(line.split()[5].split(","))
+
+    for options, expected in (
+        ("defaults", {"ro", "relatime"}),
+        ("nosuid,nodev,noexec,noatime,nodiratime", {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"}),
+        ("rw,users,exec", {"ro", "nosuid", "nodev", "relatime"}),
+    ):
+        run(HELPER, "-o", f"{options},basedir={tmp_path}/a", image, mountpoint)
+        assert attributes() == expected
+        cfsctl("umount", mountpoint)
+
+
 def test_umount_leaves_other_mounts_alone(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     assert "no image is mounted" in cfsctl("umount", mountpoint, status=3).stderr
     assert "no image is mounted" in cfsctl("umount", "/proc", status=3).stderr

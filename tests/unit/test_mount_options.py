@@ -47,6 +47,25 @@ def test_all_options() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
+    [
+        ("nosuid,nodev,noexec", "nosuid nodev noexec"),
+        ("nosuid,suid,dev", ""),
+        ("user", "nosuid nodev noexec"),
+        ("user=somebody,exec", "nosuid nodev"),
+        ("exec,users", "nosuid nodev noexec"),
+        ("group", "nosuid nodev"),
+        ("noatime,strictatime,nodiratime", "strictatime nodiratime"),
+        ("strictatime,relatime", ""),
+        ("defaults,async,silent,noauto,x-systemd.requires=a", ""),
+        ("nosymfollow", "nosymfollow"),
+    ],
+)
+def test_attributes_of_the_mount(text: str, expected: str) -> None:
+    assert parse([f"{text},basedir=a"]).attributes == set(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
     [("verity", "require"), ("tryverity", "try"), ("tryverity,verity", "require"), ("verity,tryverity", "require")],
 )
 def test_verity(text: str, expected: str) -> None:
@@ -63,6 +82,10 @@ def test_verity(text: str, expected: str) -> None:
         "basedir=a,unknown",
         "basedir=a,verity=yes",
         "basedir=a,ro=1",
+        "basedir=a,nosuid=1",
+        "basedir=a,sync",
+        "basedir=a,remount",
+        "basedir=a,context=x",
         "basedir=a,digest=12",
         f"basedir=a,digest={'x' * 64}",
         "basedir=a,upperdir=u",

@@ -24,10 +24,34 @@ __all__ = ["main"]
 PROGRAM = "mount.composefs"
 
 # What a line of fstab may say to mount(8) and systemd, and mount(8) hands on (mount(8), "FILESYSTEM-INDEPENDENT MOUNT
-# OPTIONS").
+# OPTIONS"); and what is so anyhow.
 _NOT_FOR_US = frozenset(
-    ("_netdev", "auto", "defaults", "group", "noauto", "nofail", "nouser", "owner", "user", "users")
+    ("_netdev", "async", "auto", "defaults", "loud", "noauto", "nofail", "nolazytime", "nomand", "nouser", "silent")
 )
+
+# Attributes of the mount: what each option adds, and what it takes away.
+_ATTRIBUTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "nosuid": (("nosuid",), ()),
+    "suid": ((), ("nosuid",)),
+    "nodev": (("nodev",), ()),
+    "dev": ((), ("nodev",)),
+    "noexec": (("noexec",), ()),
+    "exec": ((), ("noexec",)),
+    "nosymfollow": (("nosymfollow",), ()),
+    "symfollow": ((), ("nosymfollow",)),
+    "noatime": (("noatime",), ("strictatime",)),
+    "strictatime": (("strictatime",), ("noatime",)),
+    "relatime": ((), ("noatime", "strictatime")),
+    "atime": ((), ("noatime",)),
+    "norelatime": ((), ()),
+    "nostrictatime": ((), ("strictatime",)),
+    "nodiratime": (("nodiratime",), ()),
+    "diratime": ((), ("nodiratime",)),
+    "user": (("noexec", "nosuid", "nodev"), ()),
+    "users": (("noexec", "nosuid", "nodev"), ()),
+    "owner": (("nosuid", "nodev"), ()),
+    "group": (("nosuid", "nodev"), ()),
+}
 
 _EPILOG = """\
 options of -o, separated by commas:
@@ -39,6 +63,11 @@ options of -o, separated by commas:
   upperdir=DIR           where changes go
   workdir=DIR            overlayfs' own, on the file system of upperdir
   ro, rw                 whether changes are allowed; without upperdir never
+  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, strictatime, and their opposites
+                         as mount(8) explains them; user and users mean the first three, owner
+                         and group the first two
+
+What else fstab may say to mount(8) and systemd (defaults, nofail, noauto, x-…) does nothing.
 
 A backslash before a comma, colon or backslash makes it part of the value.
 
@@ -58,6 +87,7 @@ class Request:
     upperdir: str | None = None
     workdir: str | None = None
     read_only: bool = False
+    attributes: frozenset[str] = frozenset()
 
     def options(self, idmap: int | None) -> Options:
         """Return the options of the mount, with the user namespace opened."""
@@ -69,6 +99,7 @@ class Request:
             upperdir=self.upperdir,
             workdir=self.workdir,
             read_only=self.read_only or self.upperdir is None,
+            attributes=self.attributes,
             idmap=idmap,
         )
 
@@ -154,6 +185,9 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
                 request.verity = "try" if request.verity == "off" else request.verity
             case (("ro" | "rw"), False):
                 request.read_only = name == "ro"
+            case _ if name in _ATTRIBUTES and (not assigned or name == "user"):  # user=NAME is whose it is
+                added, removed = _ATTRIBUTES[name]
+                request.attributes = request.attributes.difference(removed).union(added)
             case _ if not sloppy:
                 raise UsageError(f"unknown option {word!r}")
     if not request.basedir:

@@ -12,9 +12,10 @@ import ctypes
 import functools
 import os
 import struct
+from collections.abc import Collection
 from typing import Self
 
-__all__ = ["MS_RDONLY", "Context", "attach_new", "mount", "unmount"]
+__all__ = ["ATTRIBUTES", "Context", "attach_new", "mount", "unmount"]
 
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
@@ -26,7 +27,6 @@ _CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
-_MOUNT_ATTR_RDONLY = 1
 _MOUNT_ATTR_IDMAP = 0x100000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
@@ -37,7 +37,17 @@ _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _MESSAGE_SIZE = 1024
 
-MS_RDONLY = 1
+ATTRIBUTES = {
+    "ro": (0x1, 0x1),
+    "nosuid": (0x2, 0x2),
+    "nodev": (0x4, 0x4),
+    "noexec": (0x8, 0x8),
+    "noatime": (0x10, 0x400),
+    "strictatime": (0x20, 0x1000000),
+    "nodiratime": (0x80, 0x800),
+    "nosymfollow": (0x200000, 0x100),
+}
+"""What mount(8) calls the attributes of a mount: {name: (MOUNT_ATTR_… of fsmount(2), MS_… of mount(2))}."""
 
 
 @functools.cache
@@ -82,9 +92,9 @@ class Context:
         """Create the file system from the parameters set."""
         _syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_CMD_CREATE, None, None, 0)
 
-    def mount(self, *, read_only: bool) -> int:
+    def mount(self, attributes: Collection[str]) -> int:
         """Return the descriptor of a new mount, attached nowhere; it goes when that is closed."""
-        return _syscall(_SYS_FSMOUNT, self.fd, _CLOEXEC, _MOUNT_ATTR_RDONLY if read_only else 0)
+        return _syscall(_SYS_FSMOUNT, self.fd, _CLOEXEC, sum(ATTRIBUTES[name][0] for name in attributes))
 
     def messages(self) -> list[str]:
         """Return what the kernel has to say about the last failure; often nothing."""
@@ -95,28 +105,26 @@ class Context:
         return lines
 
 
-def attach_new(context: Context, path: str, *, read_only: bool, idmap: int | None = None) -> None:
+def attach_new(context: Context, path: str, attributes: Collection[str], *, idmap: int | None = None) -> None:
     """Make a mount of a created context and attach it at a directory.
 
-    ``idmap`` is a descriptor of the user namespace to whose ids the owners in the file system are mapped.
+    ``attributes`` are names of ATTRIBUTES.  ``idmap`` is a descriptor of the user namespace to whose ids the owners
+    in the file system are mapped.
     """
-    mount = context.mount(read_only=read_only)
+    mount = context.mount(attributes)
     try:
         if idmap is not None:
-            attributes = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
-            _syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+            mapping = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
+            _syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, mapping, len(mapping))
         _syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         os.close(mount)
 
 
-def mount(source: str, path: str, kind: str, flags: int, options: str) -> None:
+def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:
     """Mount in the old way."""
-    _checked(
-        _libc().mount(
-            os.fsencode(source), os.fsencode(path), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options) or None
-        )
-    )
+    flags = ctypes.c_ulong(sum(ATTRIBUTES[name][1] for name in attributes))
+    _checked(_libc().mount(os.fsencode(source), os.fsencode(path), kind.encode(), flags, os.fsencode(options) or None))
 
 
 def unmount(path: str, *, lazy: bool) -> None:

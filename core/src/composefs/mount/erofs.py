@@ -61,14 +61,14 @@ def _mount(source: str, directory: str, options: Sequence[str], idmap: int | Non
             raise
         if idmap is not None:
             raise UnsupportedError("mapping ids needs a kernel with mount_setattr(2), Linux 5.12 or later") from error
-        mountapi.mount(source, directory, "erofs", mountapi.MS_RDONLY, ",".join(options))
+        mountapi.mount(source, directory, "erofs", ["ro"], ",".join(options))
         return
     with context:
         context.string("source", source)
         for option in ["ro", *options]:
             context.flag(option)
         context.create()
-        mountapi.attach_new(context, directory, read_only=True, idmap=idmap)
+        mountapi.attach_new(context, directory, ["ro"], idmap=idmap)
 
 
 def _mount_by_loop(image: int, directory: str, options: Sequence[str], idmap: int | None, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +20,9 @@ class Options:
 
     ``objects`` are the directories where contents are looked for, in order.  ``verity``: "require" lets the kernel
     refuse contents without the right fs-verity digest, "try" does so where the kernel knows how to.  Nothing can be
-    written without ``upperdir`` and ``workdir``, whatever ``read_only`` says.  ``idmap`` is a descriptor of a user
-    namespace.
+    written without ``upperdir`` and ``workdir``, whatever ``read_only`` says.  ``attributes`` are others of the
+    mount, as mount(8) calls them ("nosuid"; composefs.linux.mountapi.ATTRIBUTES has all).  ``idmap`` is a descriptor of
+    a user namespace.
     """
 
     objects: Sequence[str]
@@ -29,6 +30,7 @@ class Options:
     upperdir: str | os.PathLike[str] | None = None
     workdir: str | os.PathLike[str] | None = None
     read_only: bool = True
+    attributes: Collection[str] = ()
     idmap: int | None = None
 
 
@@ -49,6 +51,6 @@ def mount_file(image: int, mountpoint: str | os.PathLike[str], options: Options,
             upper=None if options.upperdir is None else os.path.abspath(options.upperdir),
             work=None if options.workdir is None else os.path.abspath(options.workdir),
             verity=options.verity,
-            read_only=options.read_only,
+            attributes=frozenset([*options.attributes, *(["ro"] if options.read_only else [])]),
         )
         mount_overlay(overlay, os.path.abspath(mountpoint), f"mounting {name}")

@@ -16,14 +16,14 @@ __all__ = ["Overlay", "mount_overlay"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlay:
-    """The parameters of an overlay; absolute paths."""
+    """The parameters of an overlay; absolute paths, and the mount's attributes as mountapi names them."""
 
     lower: str
     objects: tuple[str, ...]
     upper: str | None
     work: str | None
     verity: Literal["off", "try", "require"]
-    read_only: bool
+    attributes: frozenset[str]
 
 
 def mount_overlay(overlay: Overlay, mountpoint: str, what: str) -> None:
@@ -41,7 +41,7 @@ def mount_overlay(overlay: Overlay, mountpoint: str, what: str) -> None:
             return
         try:
             context.create()
-            mountapi.attach_new(context, mountpoint, read_only=overlay.read_only)
+            mountapi.attach_new(context, mountpoint, overlay.attributes)
         except OSError as error:
             raise failure(error, what, f"overlayfs at {mountpoint}", "overlay", context.messages()) from error
 
@@ -90,7 +90,6 @@ def _mount_legacy(overlay: Overlay, mountpoint: str, what: str) -> None:
         if overlay.upper is not None and overlay.work is not None:
             options += [f"upperdir={path_of(overlay.upper)}", f"workdir={path_of(overlay.work)}"]
         lower, objects = path_of(overlay.lower), [path_of(directory) for directory in overlay.objects]
-        flags = mountapi.MS_RDONLY if overlay.read_only else 0
         with_verity = [*options, "verity=require"]
         choices = {"off": [options], "try": [with_verity, options], "require": [with_verity]}[overlay.verity]
         # Data-only layers are known since Linux 6.5; before, the objects are lower layers like any other.
@@ -98,7 +97,7 @@ def _mount_legacy(overlay: Overlay, mountpoint: str, what: str) -> None:
         for chosen, separator in tries:
             text = ",".join([*chosen, f"lowerdir={separator.join([lower, *objects])}"])
             try:
-                mountapi.mount("composefs", mountpoint, "overlay", flags, text)
+                mountapi.mount("composefs", mountpoint, "overlay", overlay.attributes, text)
             except OSError as error:
                 if error.errno == errno.EINVAL and (chosen, separator) != tries[-1]:
                     continue
