@@ -20,7 +20,18 @@ from composefs_ostree.commit_stream import CommitStream, Entry, write
 from composefs_ostree.content import FileFetch
 from composefs_ostree.fileheader import checksum_header, parse_head
 from composefs_ostree.gvariant import Variant
-from composefs_ostree.objects import parse_commit, parse_dirmeta, parse_dirtree
+from composefs_ostree.objects import (
+    Commit,
+    Dirmeta,
+    make_commit,
+    make_dirmeta,
+    make_dirtree,
+    make_xattrs,
+    parse_commit,
+    parse_dirmeta,
+    parse_dirtree,
+    parse_xattrs,
+)
 from composefs_ostree.summary import find_ref
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=300)
@@ -118,6 +129,36 @@ def test_every_dirtree_is_read(
     read = parse_dirtree(serialised(files, directories))
     assert read.files == [(name.encode(), file_id) for name, file_id in files]
     assert read.directories == [(name.encode(), tree, meta) for name, tree, meta in directories]
+    assert make_dirtree(read) == serialised(files, directories)
+
+
+@given(
+    st.dictionaries(st.binary(min_size=1, max_size=255).filter(lambda n: b"\0" not in n), st.binary(max_size=70_000)),
+    st.integers(0, 0xFFFFFFFF),
+    st.integers(0, 0o7777),
+)
+def test_attributes_and_dirmetas_are_written_as_they_are_read(xattrs: dict[bytes, bytes], uid: int, mode: int) -> None:
+    pairs = tuple(sorted((name, value[:65536]) for name, value in xattrs.items()))
+    data = make_xattrs(pairs)
+    assert data == gvariant.encode("a(ayay)", [(name + b"\0", value) for name, value in pairs])
+    assert parse_xattrs(data, "test") == pairs
+    meta = Dirmeta(uid, 7, 0o40000 | mode, pairs)
+    assert parse_dirmeta(make_dirmeta(meta)) == meta
+
+
+@given(
+    st.dictionaries(TEXT.filter(bool), TEXT.map(lambda text: Variant("s", text)), max_size=5),
+    st.none() | IDS,
+    TEXT,
+    st.integers(0, 2**63),
+)
+def test_commits_are_written_as_they_are_read(
+    metadata: dict[str, Variant], parent: bytes | None, subject: str, timestamp: int
+) -> None:
+    commit = Commit(metadata, parent, subject, "body", timestamp, bytes(32), bytes(range(32)))
+    read = parse_commit(make_commit(commit))
+    assert read == commit
+    assert list(read.metadata) == list(metadata)
 
 
 @given(dirtrees(), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3))

@@ -11,10 +11,7 @@ bare-user-only        its own mode, uid 0, gid 0, no attributes       a symlink;
 bare-split-xattrs     its own, attributes in ``….file-xattrs-link``   a symlink; the same
 ====================  ==============================================  ===============================================
 
-The head that an archive would have in front of the content is made of these, and with it the object is hashed.  The
-staged file is a reflink where the file system makes them; else content is copied while it is hashed, with one read of
-it, which no copying inside the kernel would spare.  In both cases the bytes that are hashed are those in staging, so
-that nobody can change them in between.
+The head that an archive would have in front of the content is made of these, and with it the object is hashed.
 
 Source: ostree-repo.c of libostree (``_ostree_repo_load_file_bare``) and ostree.repo(5).
 """
@@ -22,7 +19,6 @@ Source: ostree-repo.c of libostree (``_ostree_repo_load_file_bare``) and ostree.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import struct
@@ -30,28 +26,21 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError
 from composefs_ostree import gvariant
-from composefs_ostree.content import check_space
 from composefs_ostree.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.objects import MAX_XATTRS
+from composefs_ostree.stage import Stager
 from composefs_ostree.transport import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
-
     from composefs_ostree.content import Row
 
 __all__ = ["BareReader"]
 
 _USER_META = "user.ostreemeta"
-_FICLONE = 0x40049409
-_BUFFER = 128 << 10
 _MAX_TARGET = 4096
 _CACHED_HEADS = 1024
 _CACHED_HEAD = 4096
-_CANNOT_CLONE = frozenset(
-    {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
-)
 
 
 class BareReader:
@@ -62,8 +51,7 @@ class BareReader:
         self._directory = directory
         self._mode = mode
         self._inline_limit = inline_limit
-        self._can_clone = True
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._stager = Stager()
         # By owner, mode and attributes: a head without its size, and what a file id hashes before the content.
         self._heads: dict[tuple[int, int, int, bytes], tuple[bytes, bytes]] = {}
 
@@ -137,8 +125,7 @@ class BareReader:
             self._check(file_id, digest.digest())
             return file_id, head + content, size, None
         try:
-            copied = self._stage(fd, staged, size, digest)
-            if copied != size:
+            if self._stager.stage(fd, staged, size, digest) != size:
                 raise CorruptError("it was changed while it was read")
             self._check(file_id, digest.digest())
         except BaseException:
@@ -157,35 +144,6 @@ class BareReader:
             if len(self._heads) < _CACHED_HEADS and len(xattrs) < _CACHED_HEAD:
                 self._heads[key] = found
         return found
-
-    def _stage(self, source: int, staged: str, size: int, digest: Hash) -> int:
-        """Bring content into the new file ``staged`` and hash it there; return how many bytes that were."""
-        fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            is_clone = self._can_clone and self._clone(source, fd)
-            if not is_clone:
-                check_space(fd, size)
-            buffer = self._buffer
-            done = 0
-            while done < size and (count := os.readv(fd if is_clone else source, [buffer])):
-                piece = buffer[:count]
-                digest.update(piece)
-                done += count
-                while not is_clone and piece:
-                    piece = piece[os.write(fd, piece) :]
-            return os.fstat(fd).st_size if is_clone else done
-        finally:
-            os.close(fd)
-
-    def _clone(self, source: int, fd: int) -> bool:
-        """Let ``fd`` share the content of ``source``; False where that is impossible, now and for all that follow."""
-        try:
-            fcntl.ioctl(fd, _FICLONE, source)
-        except OSError as error:
-            if error.errno not in _CANNOT_CLONE:
-                raise
-            self._can_clone = False
-        return self._can_clone
 
     def _check(self, file_id: bytes, digest: bytes) -> None:
         if digest == file_id:

@@ -1,4 +1,4 @@
-"""The metadata objects of ostree: dirtrees, dirmetas and commits, read and checked.
+"""The metadata objects of ostree: dirtrees, dirmetas and commits, read and checked, and written.
 
 ====================  =================================================================================
 dirtree               ``(a(say)a(sayay))``: files (name, file id), directories (name, dirtree id, dirmeta id)
@@ -18,7 +18,8 @@ Source: ostree-core.h and ostree-repo-commit.c of libostree describe the types; 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree import gvariant
@@ -31,6 +32,10 @@ __all__ = [
     "Dirmeta",
     "Dirtree",
     "Xattrs",
+    "make_commit",
+    "make_dirmeta",
+    "make_dirtree",
+    "make_xattrs",
     "parse_commit",
     "parse_dirmeta",
     "parse_dirtree",
@@ -231,3 +236,55 @@ def parse_commit(data: bytes) -> Commit:
     # ostree stores the seconds big-endian whatever the byte order of the rest.
     seconds = int.from_bytes(timestamp.to_bytes(8, "little"), "big")
     return Commit(metadata, parent or None, subject, body, seconds, root_tree, root_meta)
+
+
+def _pack(elements: list[bytes]) -> bytes:
+    """Serialise an array of elements of alignment 1 that vary in size."""
+    if not elements:
+        return b""
+    ends = list(accumulate(map(len, elements)))
+    width = next(width for width in (1, 2, 4, 8) if ends[-1] + width * len(ends) < 1 << (8 * width))
+    return b"".join(elements) + b"".join([end.to_bytes(width, "little") for end in ends])
+
+
+def _member_ends(size: int, *ends: int) -> bytes:
+    """Return the offsets behind a tuple's members, which have ``size`` bytes; the last end first."""
+    width = next(width for width in (1, 2, 4, 8) if size + width * len(ends) < 1 << (8 * width))
+    return b"".join([end.to_bytes(width, "little") for end in ends])
+
+
+def make_dirtree(listing: Dirtree) -> bytes:
+    """Serialise a listing; whether it makes sense is for ``parse_dirtree`` to tell."""
+    files = _pack(
+        [
+            b"%b\0%b%b" % (name, file_id, _member_ends(len(name) + 1 + ID_SIZE, len(name) + 1))
+            for name, file_id in listing.files
+        ]
+    )
+    directories = []
+    for name, tree_id, meta_id in listing.directories:
+        end = len(name) + 1
+        ends = _member_ends(end + 2 * ID_SIZE, end + ID_SIZE, end)
+        directories.append(b"%b\0%b%b%b" % (name, tree_id, meta_id, ends))
+    below = _pack(directories)
+    return files + below + _member_ends(len(files) + len(below), len(files))
+
+
+def make_xattrs(xattrs: Xattrs) -> bytes:
+    """Serialise extended attributes as ``a(ayay)``; ``parse_xattrs`` tells whether they make sense."""
+    return _pack(
+        [b"%b\0%b%b" % (name, value, _member_ends(len(name) + 1 + len(value), len(name) + 1)) for name, value in xattrs]
+    )
+
+
+def make_dirmeta(meta: Dirmeta) -> bytes:
+    """Serialise a directory's metadata; ``parse_dirmeta`` tells whether it makes sense."""
+    return struct.pack(">III", meta.uid, meta.gid, meta.mode) + make_xattrs(meta.xattrs)
+
+
+def make_commit(commit: Commit) -> bytes:
+    """Serialise a commit; its metadata keeps its order."""
+    seconds = int.from_bytes(commit.timestamp.to_bytes(8, "big"), "little")
+    related: list[Any] = []
+    body = (commit.parent or b"", related, commit.subject, commit.body, seconds, commit.root_tree, commit.root_meta)
+    return gvariant.encode(COMMIT_TYPE, (commit.metadata, *body))
