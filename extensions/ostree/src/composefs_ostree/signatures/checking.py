@@ -1,0 +1,113 @@
+"""The verdict: whether bytes have the signatures that a policy wants."""
+
+from __future__ import annotations
+
+from composefs_ext.errors import CorruptError, ExtError
+from composefs_ostree.signatures.detached import KEYS, signatures_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.signatures.policy import GpgPolicy, Policy, SignKeys
+    from composefs_ostree.signatures.record import Signature
+
+__all__ = ["verify"]
+
+_SHOWN = 4
+
+
+def verify(data: bytes, metadata: Mapping[str, Variant], policy: Policy, what: str) -> list[Signature]:
+    """Check that ``data`` has the signatures that are wanted; return all that were looked at, good or not.
+
+    ``metadata`` is the detached metadata, empty if there is none; ``what`` names the data in messages.  Raise
+    CorruptError if a good signature is missing, the errors of reading keys, and UnsupportedError without the library.
+    """
+    found: list[Signature] = []
+    if policy.gpg is not None:
+        found += _verify_gpg(data, metadata, policy.gpg, what)
+    if policy.sign is not None:
+        found += _verify_sign(data, metadata, policy.sign, what)
+    return found
+
+
+def _verify_gpg(data: bytes, metadata: Mapping[str, Variant], policy: GpgPolicy, what: str) -> list[Signature]:
+    from composefs_ostree.signatures import keyring as keyrings
+    from composefs_ostree.signatures import openpgp
+
+    signatures = _signatures(metadata, "gpg", what)
+    if not signatures:
+        raise _missing(what, "no GPG signature", metadata, "--no-gpg-verify")
+    keyring = keyrings.load_keyring(policy)
+    if not keyring.fingerprints:
+        raise CorruptError(
+            f"{what}: there is no trusted GPG key to check its signature by",
+            hint="give one with --gpg-key FILE, or have it imported into the remote",
+            subject=what,
+        )
+    try:
+        found = openpgp.check(data, signatures, keyring)
+    except ExtError as error:
+        raise _refused(what, error) from None
+    if all(signature.problem is not None for signature in found):
+        raise _bad(what, "GPG", found, keyring.fingerprints, "--gpg-key")
+    return found
+
+
+def _verify_sign(
+    data: bytes, metadata: Mapping[str, Variant], wanted: Sequence[SignKeys], what: str
+) -> list[Signature]:
+    """Ask for one good signature of any of the kinds."""
+    from composefs_ostree.signatures import publickeys
+
+    found: list[Signature] = []
+    trusted: list[str] = []
+    kinds = " or ".join(keys.kind for keys in wanted)
+    for keys in wanted:
+        signatures = _signatures(metadata, keys.kind, what)
+        if not signatures:
+            continue
+        loaded = publickeys.load_keys(keys)
+        trusted += [publickeys.encode_base64(key) for key in loaded]
+        found += publickeys.check(data, signatures, keys.kind, loaded)
+    if not found:
+        raise _missing(what, f"no {kinds} signature", metadata, "--no-sign-verify")
+    if all(signature.problem is not None for signature in found):
+        raise _bad(what, kinds, found, trusted, "--sign-key")
+    return found
+
+
+def _signatures(metadata: Mapping[str, Variant], kind: str, what: str) -> list[bytes]:
+    try:
+        return signatures_in(metadata, kind)
+    except ExtError as error:
+        raise _refused(what, error) from None
+
+
+def _refused(what: str, error: ExtError) -> CorruptError:
+    return CorruptError(f"{what}: its signatures cannot be checked: {error.message}", subject=what)
+
+
+def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) -> CorruptError:
+    """Return the error for what is not signed, or is in other ways."""
+    others = [kind for kind, key in KEYS.items() if key in metadata]
+    there = f", only {' and '.join(others)}" if others else ""
+    return CorruptError(
+        f"{what}: it has {lacks}{there}",
+        hint=f"have it signed by who publishes it; {flag} accepts what is not",
+        subject=what,
+    )
+
+
+def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[str], flag: str) -> CorruptError:
+    """Return the error for signatures of which none is good: what is wrong with each, and whose would be."""
+    reasons = [f"{signature.key or 'one'}: {signature.problem}" for signature in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        reasons.append(f"and {len(found) - _SHOWN} more")
+    keys = ", ".join(trusted[:_SHOWN]) + (f" and {len(trusted) - _SHOWN} more" if len(trusted) > _SHOWN else "")
+    return CorruptError(
+        f"{what}: none of its {len(found)} {kinds} signatures is good: {'; '.join(reasons)}",
+        hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {flag}",
+        subject=what,
+    )

@@ -1,0 +1,79 @@
+"""Detached metadata, ``a{sv}``: where the signatures are, and what is in it without checking anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from composefs_ext.errors import ExtError, FormatError
+from composefs_ostree.signatures.record import Signature, facts_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from composefs_ostree.gvariant import Variant
+
+__all__ = [
+    "KEYS",
+    "MAX_DETACHED",
+    "MAX_SIGNATURES",
+    "MAX_SIGNATURE_SIZE",
+    "describe",
+    "parse_detached",
+    "signatures_in",
+]
+
+MAX_DETACHED = 16 << 20
+"""Bytes of the largest detached metadata that is read."""
+
+MAX_SIGNATURES = 256
+"""Signatures of one kind: each one costs time, and they come from whoever answers."""
+
+MAX_SIGNATURE_SIZE = 64 << 10
+"""Bytes of one signature; those of RSA with 16384 bits have 2 kB, the largest post-quantum ones 50."""
+
+KEYS = {"gpg": "ostree.gpgsigs", "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
+"""Under which key the signatures of a kind are, always of the type ``aay``."""
+
+
+def parse_detached(data: bytes, where: str) -> dict[str, Variant]:
+    """Read detached metadata; ``where`` names it in the FormatError for what is none."""
+    from composefs_ostree import gvariant
+
+    try:
+        if len(data) > MAX_DETACHED:
+            raise FormatError(f"{len(data)} bytes are more than {MAX_DETACHED}")
+        parsed: dict[str, Variant] = gvariant.decode("a{sv}", data)
+    except ExtError as error:
+        raise FormatError(f"{where}: malformed detached metadata: {error.message}", subject=where) from None
+    return parsed
+
+
+def signatures_in(metadata: Mapping[str, Variant], kind: str) -> list[bytes]:
+    """Return the signatures of a kind, unchecked; raise FormatError if they are too many or of another type."""
+    found = metadata.get(KEYS[kind])
+    if found is None:
+        return []
+    if found.signature != "aay":
+        raise FormatError(f"{KEYS[kind]} has the type {found.signature[:20]!r} instead of 'aay'")
+    signatures: list[bytes] = found.value
+    if len(signatures) > MAX_SIGNATURES:
+        raise FormatError(f"{len(signatures)} {kind} signatures are more than {MAX_SIGNATURES}")
+    return signatures
+
+
+def describe(metadata: Mapping[str, Variant]) -> list[dict[str, Any]]:
+    """Return what the signatures say of themselves: rows as of ``facts_of``, none of it checked."""
+    described = []
+    for kind in KEYS:
+        try:
+            signatures = signatures_in(metadata, kind)
+            if kind == "gpg" and signatures:
+                from composefs_ostree.signatures.openpgp import claims
+
+                described += claims(signatures)
+            else:
+                described += [Signature(kind, problem="not checked") for _ in signatures]
+        except ExtError as error:
+            described.append(Signature(kind, problem=error.message))
+    return facts_of(described)

@@ -1,0 +1,54 @@
+"""Reading files and directories of keys."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from composefs_ext.errors import ExtError, FormatError, from_exception
+from composefs_ostree.transport import open_regular
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_KEYS", "files_in", "read_keys"]
+
+MAX_KEYS = 16 << 20
+"""Bytes of the largest file of keys."""
+
+
+def read_keys(path: str) -> bytes:
+    """Return a file's content; raise an ExtError that names it."""
+    try:
+        with open(open_regular(path), "rb") as file:
+            data = file.read(MAX_KEYS + 1)
+        if len(data) > MAX_KEYS:
+            raise FormatError(f"it has more than {MAX_KEYS} bytes")
+    except (ExtError, OSError) as error:
+        found = from_exception(error)
+        message = found.message.removeprefix(f"{path}: ")
+        raise type(found)(f"{path}: cannot read the keys: {message}", hint=found.hint, subject=path) from None
+    return data
+
+
+def files_in(path: str, *, suffix: str = "") -> Iterator[str]:
+    """Yield ``path`` itself, or the regular files in the directory that it is, in order; hidden ones are left out."""
+    try:
+        names = sorted(os.listdir(path))
+    except NotADirectoryError:
+        yield path
+        return
+    except OSError as error:
+        raise from_exception(error) from None
+    for name in names:
+        full = f"{path}/{name}"
+        if name.endswith(suffix) and not name.startswith(".") and _is_file(full):
+            yield full
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True  # reading it will say what is wrong

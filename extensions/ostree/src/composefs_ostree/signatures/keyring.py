@@ -1,0 +1,185 @@
+"""Trusted OpenPGP certificates: from keyrings and armoured exports to keys that can be looked up and judged.
+
+Source: RFC 9580, 10.1 (transferable public keys); ostree(1), "GPG verification", for the places.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from composefs_ext.errors import ExtError, FormatError
+from composefs_ostree.signatures.keyfiles import files_in, read_keys
+from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
+from composefs_ostree.signatures.packets import PUBLIC_KEY, SECRET_KEY, Packet, dearmour, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from composefs_ostree.signatures.policy import GpgPolicy
+
+__all__ = [
+    "GLOBAL_KEYRINGS",
+    "PURPOSE",
+    "Certificate",
+    "Key",
+    "Keyring",
+    "day",
+    "key_id",
+    "load_keyring",
+    "read_certificates",
+]
+
+GLOBAL_KEYRINGS = "/usr/share/ostree/trusted.gpg.d"
+"""The directory of keyrings for remotes that have none."""
+
+PURPOSE = "OpenPGP signatures"
+
+
+class Key(NamedTuple):
+    """The standing of a primary key or subkey; ``expires`` is in seconds since 1970, None for never."""
+
+    expires: float | None
+    is_revoked: bool
+
+    def problem(self, name: str) -> str | None:
+        """Return why it counts no more, with ``name`` for it; None if it does."""
+        if self.is_revoked:
+            return f"{name} is revoked"
+        if self.expires is not None and self.expires <= time.time():
+            return f"{name} expired on {day(self.expires)}"
+        return None
+
+
+class Certificate(NamedTuple):
+    """A certificate with its keys by fingerprint."""
+
+    cert: Any
+    keys: Mapping[str, Key]
+    owner: str | None
+
+
+class Keyring:
+    """The trusted certificates, found by the fingerprints and ids of their keys."""
+
+    def __init__(self, certificates: Iterable[Any]) -> None:
+        """Take certificates of pysequoia; those of the same primary key are taken together."""
+        merged: dict[str, Any] = {}
+        for cert in certificates:
+            same = merged.get(cert.fingerprint)
+            merged[cert.fingerprint] = cert if same is None else same.merge(cert)
+        self._by_key: dict[str, list[Certificate]] = {}
+        for cert in merged.values():
+            certificate = Certificate(cert, _keys_of(cert), _owner(cert))
+            for key in certificate.keys:
+                for name in (key, key_id(key)):
+                    self._by_key.setdefault(name, []).append(certificate)
+        self.fingerprints = [fingerprint.upper() for fingerprint in merged]
+
+    def find(self, names: Sequence[str]) -> list[Certificate]:
+        """Return the certificates with a key of one of these fingerprints or ids, in lower case."""
+        found = [certificate for name in names for certificate in self._by_key.get(name, ())]
+        return list({certificate.cert.fingerprint: certificate for certificate in found}.values())
+
+
+def load_keyring(policy: GpgPolicy) -> Keyring:
+    """Read what is to be trusted; raise an ExtError that names the file which cannot be read."""
+    certificates = []
+    if policy.keyring is not None:
+        certificates += read_certificates(policy.keyring, "the keyring of the remote")
+    for path in policy.paths:
+        for file in files_in(path):
+            certificates += read_certificates(read_keys(file), file)
+    if policy.with_global:
+        try:
+            files = list(files_in(GLOBAL_KEYRINGS, suffix=".gpg"))
+        except ExtError:
+            files = []
+        for file in files:
+            certificates += read_certificates(read_keys(file), file)
+    return Keyring(certificates)
+
+
+def read_certificates(data: bytes, where: str) -> list[Any]:
+    """Return the certificates in a keyring or armoured export; raise FormatError if there is none.
+
+    What is no certificate, or is one of a version that the library does not know, is passed over, as GnuPG does.
+    """
+    pysequoia = load("pysequoia", PURPOSE)
+    if data[8:12] == b"KBXf":
+        raise FormatError(
+            f"{where}: this is a keybox, not a keyring", hint="gpg --export KEY > FILE makes one", subject=where
+        )
+    certificates = []
+    problem = "there is no OpenPGP certificate in it"
+    try:
+        for group in _groups(split(dearmour(data))):
+            try:
+                certificates.append(guarded(pysequoia.Cert.from_bytes, group))
+            except UnreadableError as error:
+                problem = str(error)
+    except FormatError as error:
+        raise FormatError(f"{where}: {error.message}", subject=where) from None
+    if not certificates:
+        raise FormatError(f"{where}: {problem}", hint="gpg --export KEY > FILE makes a keyring", subject=where)
+    return certificates
+
+
+def _groups(packets: Iterable[Packet]) -> Iterator[bytes]:
+    """Yield the packets of each certificate, joined."""
+    group: list[bytes] = []
+    for packet in packets:
+        if packet.tag in (PUBLIC_KEY, SECRET_KEY) and group:
+            yield b"".join(group)
+            group = []
+        group.append(packet.data)
+    if group:
+        yield b"".join(group)
+
+
+def _keys_of(cert: Any) -> dict[str, Key]:
+    """Return the standing of each key of a certificate; what the library cannot judge is as good as revoked."""
+    packet = load("pysequoia.packet", PURPOSE)
+    keys: dict[str, Key] = {}
+    try:
+        expires = guarded(getattr, cert, "expiration")
+        primary = Key(None if expires is None else expires.timestamp(), guarded(getattr, cert, "is_revoked"))
+    except UnreadableError:
+        primary = Key(0, is_revoked=True)
+    fingerprint = None
+    bound = -1.0
+    for item in guarded(packet.PacketPile.from_bytes, bytes(cert)):
+        if item.tag in (packet.Tag.PublicKey, packet.Tag.SecretKey):
+            keys[item.fingerprint] = primary
+        elif item.tag in (packet.Tag.PublicSubkey, packet.Tag.SecretSubkey):
+            fingerprint, created, bound = item.fingerprint, item.key_created.timestamp(), -1.0
+            keys[fingerprint] = Key(None, is_revoked=False)
+        elif item.tag == packet.Tag.Signature and fingerprint is not None:
+            if item.signature_type == packet.SignatureType.SubkeyRevocation:
+                keys[fingerprint] = keys[fingerprint]._replace(is_revoked=True)
+            elif item.signature_type == packet.SignatureType.SubkeyBinding:
+                made = item.signature_created.timestamp() if item.signature_created else 0.0
+                if made > bound:  # the newest says how long the key is good
+                    bound, period = made, item.key_validity_period
+                    expires = None if not period else created + period.total_seconds()
+                    keys[fingerprint] = keys[fingerprint]._replace(expires=expires)
+    return keys
+
+
+def _owner(cert: Any) -> str | None:
+    try:
+        users = guarded(getattr, cert, "user_ids")
+    except UnreadableError:
+        return None
+    return str(users[0])[:200] if users else None
+
+
+def key_id(fingerprint: str) -> str:
+    """Return the id of a key: the end of a fingerprint of version 4, the beginning of a later one."""
+    return fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16]
+
+
+def day(seconds: float) -> str:
+    """Return the date, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -1,0 +1,41 @@
+"""Loading the libraries that check signatures, late, and surviving what they do with hostile bytes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from composefs_ext.errors import ExtError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["UnreadableError", "guarded", "load"]
+
+
+class UnreadableError(Exception):
+    """A library refuses some bytes; the message is the first line of its own."""
+
+
+def load(module: str, purpose: str) -> Any:
+    """Import a module; raise UnsupportedError if it cannot be, for what cannot be checked must not pass."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise UnsupportedError(
+            f"{purpose} need the Python library {library}, which cannot be loaded: {error}",
+            hint=f"pip install {library}",
+            subject=library,
+        ) from None
+
+
+def guarded(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call into a library; whatever it raises, a panic too, becomes an UnreadableError."""
+    try:
+        return call(*arguments, **named)
+    except (ExtError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  a panic of Rust code is no Exception
+        raise UnreadableError((str(error).splitlines() or [type(error).__name__])[0][:300]) from None

@@ -1,0 +1,199 @@
+"""Whose signatures are wanted: from a remote's settings and the options of a command.
+
+The rules are ostree's: GPG verification of commits is on for a remote unless it says ``gpg-verify=false``, that of
+summaries is off unless it says ``gpg-verify-summary=true``; ``sign-verify`` and ``sign-verify-summary`` are a boolean
+or a list of kinds.  If both GPG and the other kinds are wanted, both must be there; of each, one good signature is
+enough.  Nothing is read here but the settings.
+
+Source: ostree.repo-config(5), ostree-remote(1).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from composefs_ext.errors import UnsupportedError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from composefs_ext import Request
+
+__all__ = ["NO_OPTIONS", "SIGN_KINDS", "GpgPolicy", "Options", "Policy", "SignKeys", "options_of", "policy_of"]
+
+SIGN_KINDS = ("ed25519", "spki")
+"""The kinds of signatures beside GPG's."""
+
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Options(NamedTuple):
+    """What the command line says about verification.
+
+    ``gpg_keys`` are files or directories with OpenPGP certificates, ``sign_keys`` files with other
+    public keys, such as ``ed25519=PATH`` or ``spki=PATH``.  They are trusted instead of the keys that a remote has.
+    """
+
+    gpg_keys: tuple[str, ...] = ()
+    sign_keys: tuple[str, ...] = ()
+    no_gpg_verify: bool = False
+    no_sign_verify: bool = False
+    gpg_verify_summary: bool = False
+
+
+NO_OPTIONS = Options()
+
+
+class GpgPolicy(NamedTuple):
+    """The OpenPGP certificates to trust: ``keyring`` itself, and those in files and directories.
+
+    ``with_global`` adds those in ostree's directory for the whole system.
+    """
+
+    keyring: bytes | None = None
+    paths: tuple[str, ...] = ()
+    with_global: bool = False
+
+
+class SignKeys(NamedTuple):
+    """The public keys of one kind to trust; with neither ``inline`` (base64) nor ``files``, those of the system."""
+
+    kind: str
+    inline: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Policy(NamedTuple):
+    """What must be signed by whom; None: signatures of that kind are not wanted."""
+
+    gpg: GpgPolicy | None = None
+    sign: tuple[SignKeys, ...] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether anything must be signed."""
+        return self.gpg is not None or self.sign is not None
+
+
+def options_of(request: Request) -> Options:
+    """Return the options of a command."""
+    return Options(
+        tuple(request.get("gpg_key", ())),
+        tuple(request.get("sign_key", ())),
+        bool(request.get("no_gpg_verify")),
+        bool(request.get("no_sign_verify")),
+        bool(request.get("gpg_verify_summary")),
+    )
+
+
+def policy_of(
+    settings: Mapping[str, str],
+    *,
+    summary: bool = False,
+    is_remote: bool = True,
+    keyring: bytes | None = None,
+    directory: str | None = None,
+    options: Options = NO_OPTIONS,
+) -> Policy:
+    """Return what commits, or with ``summary`` summaries, must be signed by; raise UsageError or UnsupportedError.
+
+    ``settings`` are those of a remote; ``is_remote`` tells that there is one, and not just a URL.  ``keyring`` is the
+    content of its ``REMOTE.trustedkeys.gpg``; relative paths in the settings begin at ``directory``.
+    """
+    if options.gpg_keys and (options.no_gpg_verify or options.no_sign_verify):
+        raise UsageError("--gpg-key says whose signature is wanted, --no-gpg-verify that none is", hint="give one")
+    if options.sign_keys and options.no_sign_verify:
+        raise UsageError("--sign-key says whose signature is wanted, --no-sign-verify that none is", hint="give one")
+    suffix = "-summary" if summary else ""
+    gpg = None
+    # As in ostree, --no-sign-verify is about all kinds.
+    if not (options.no_gpg_verify or options.no_sign_verify):
+        is_on = _truth(settings, f"gpg-verify{suffix}", default=is_remote and not summary)
+        is_on = is_on or (options.gpg_verify_summary if summary else bool(options.gpg_keys))
+        if is_on:
+            gpg = _gpg_policy(settings, keyring, directory, options)
+    sign = None
+    if not options.no_sign_verify:
+        sign = _sign_policy(settings, f"sign-verify{suffix}", directory)
+        if options.sign_keys and (sign is not None or not summary):
+            sign = _given_keys(options.sign_keys)
+    return Policy(gpg, sign)
+
+
+def _gpg_policy(
+    settings: Mapping[str, str], keyring: bytes | None, directory: str | None, options: Options
+) -> GpgPolicy:
+    if options.gpg_keys:
+        return GpgPolicy(paths=options.gpg_keys)
+    paths = tuple(_path("gpgkeypath", path, directory) for path in _list(settings.get("gpgkeypath", "")))
+    return GpgPolicy(keyring, paths, with_global=keyring is None)
+
+
+def _sign_policy(settings: Mapping[str, str], name: str, directory: str | None) -> tuple[SignKeys, ...] | None:
+    """Return the keys that a remote wants signatures by."""
+    value = settings.get(name, "")
+    if not value or _TRUTH.get(value) is False:
+        return None
+    if value in _TRUTH:
+        configured = [keys for kind in SIGN_KINDS if (keys := _configured(settings, kind, directory)) != SignKeys(kind)]
+        return tuple(configured or (SignKeys(kind) for kind in SIGN_KINDS))
+    wanted = []
+    for kind in _list(value):
+        if kind not in SIGN_KINDS:
+            raise UnsupportedError(f"{name}={value[:80]}: signatures of kind {kind[:40]!r} cannot be checked")
+        keys = _configured(settings, kind, directory)
+        if keys == SignKeys(kind):
+            raise UsageError(
+                f"{name}={value[:80]}, but the remote has no {kind} key",
+                hint=f"set verification-{kind}-key or verification-{kind}-file, or {name}=true for the system's keys",
+            )
+        wanted.append(keys)
+    if not wanted:
+        raise UsageError(f"{name}={value[:80]!r} is neither a boolean nor a list of kinds")
+    return tuple(wanted)
+
+
+def _configured(settings: Mapping[str, str], kind: str, directory: str | None) -> SignKeys:
+    key, file = settings.get(f"verification-{kind}-key"), settings.get(f"verification-{kind}-file")
+    return SignKeys(
+        kind,
+        (key,) if key else (),
+        (_path(f"verification-{kind}-file", file, directory),) if file else (),
+    )
+
+
+def _given_keys(specifications: Sequence[str]) -> tuple[SignKeys, ...]:
+    by_kind: dict[str, SignKeys] = {}
+    for specification in specifications:
+        kind, _, path = specification.partition("=")
+        if kind not in SIGN_KINDS or not path:
+            raise UsageError(
+                f"--sign-key {specification[:80]!r} is not KIND=FILE", hint=f"the kinds are {' and '.join(SIGN_KINDS)}"
+            )
+        files = by_kind[kind].files if kind in by_kind else ()
+        by_kind[kind] = SignKeys(kind, files=(*files, _path("--sign-key", path, None)))
+    return tuple(by_kind.values())
+
+
+def _truth(settings: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = settings.get(name)
+    if value is None:
+        return default
+    if value not in _TRUTH:
+        raise UsageError(f"{name}={value[:80]!r} is neither true nor false", hint="correct it in the remote")
+    return _TRUTH[value]
+
+
+def _list(value: str) -> list[str]:
+    """Split a list, which has semicolons or commas between its items."""
+    return [item.strip() for item in re.split("[;,]", value) if item.strip()]
+
+
+def _path(name: str, path: str, directory: str | None) -> str:
+    if path.startswith("/"):
+        return path
+    if directory is None:
+        raise UsageError(f"{name}: the path {path[:200]!r} is relative", hint="give it beginning with /")
+    return f"{directory}/{path}"

@@ -1,0 +1,144 @@
+"""Making signatures: OpenPGP ones by the user's gpg, ed25519 and SPKI ones with keys in files.
+
+GnuPG keeps secret keys in its agent or on a card and asks for passphrases itself, so it is run, and no secret OpenPGP
+key is ever read here.  Source: ostree-commit(1), ostree-sign(1); gpg(1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from composefs_ext.errors import ExtError, FormatError, UnsupportedError, UsageError
+from composefs_ostree.signatures.detached import KEYS, signatures_in
+from composefs_ostree.signatures.keyfiles import read_keys
+from composefs_ostree.signatures.libraries import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from composefs_ext import Request
+    from composefs_ostree.gvariant import Variant
+
+__all__ = ["SignOptions", "sign", "sign_options_of"]
+
+_PURPOSE = "ed25519 and SPKI signatures"
+_SEED = 32  # an ed25519 secret key is a seed of 32 bytes and the public key
+
+
+class SignOptions(NamedTuple):
+    """By whom to sign: ids of GPG keys, and files with secret keys of the kind ``sign_type``."""
+
+    gpg_keys: tuple[str, ...] = ()
+    gpg_homedir: str | None = None
+    sign_type: str = "ed25519"
+    key_files: tuple[str, ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether anything is to be signed."""
+        return bool(self.gpg_keys or self.key_files)
+
+
+def sign_options_of(request: Request) -> SignOptions:
+    """Return the options of a command that signs; raise UsageError for those without effect."""
+    options = SignOptions(
+        tuple(request.get("gpg_sign", ())),
+        request.get("gpg_homedir"),
+        request.get("sign_type", "ed25519"),
+        tuple(request.get("sign_from_file", ())),
+    )
+    if options.gpg_homedir and not options.gpg_keys:
+        raise UsageError("--gpg-homedir says where the GPG key is, but none is named", hint="add --gpg-sign KEY-ID")
+    return options
+
+
+def sign(data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> dict[str, Variant]:
+    """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used."""
+    made = {"gpg": [_gpg(data, key, options.gpg_homedir) for key in options.gpg_keys]}
+    made[options.sign_type] = [
+        signature(data)
+        for file in options.key_files
+        for signature in _secret_keys(options.sign_type, read_keys(file), file)
+    ]
+    return _added(metadata, made)
+
+
+def _added(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> dict[str, Variant]:
+    from composefs_ostree.gvariant import Variant
+
+    signed = dict(metadata)
+    for kind, signatures in made.items():
+        if signatures:
+            signed[KEYS[kind]] = Variant("aay", [*signatures_in(metadata, kind), *signatures])
+    return signed
+
+
+def _gpg(data: bytes, key: str, homedir: str | None) -> bytes:
+    """Have gpg sign; its agent asks for the passphrase."""
+    import subprocess
+
+    where = [f"--homedir={homedir}"] if homedir else []
+    command = ["gpg", "--batch", "--quiet", *where, f"--local-user={key}", "--no-armor", "--detach-sign"]
+    try:
+        done = subprocess.run([*command, "--output=-"], input=data, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UnsupportedError(
+            "signing by GPG needs the program gpg, which is not installed", hint="install GnuPG", subject="gpg"
+        ) from None
+    if done.returncode or not done.stdout:
+        lines = [line.removeprefix("gpg: ") for line in done.stderr.decode("utf-8", "replace").splitlines()]
+        raise ExtError(
+            f"gpg cannot sign with the key {key!r}: {'; '.join(lines[-3:])[:1000] or done.returncode}",
+            hint="gpg --list-secret-keys shows the keys; gpgconf --launch gpg-agent starts their agent",
+            subject=key,
+        )
+    return done.stdout
+
+
+def _secret_keys(kind: str, data: bytes, where: str) -> Iterator[Callable[[bytes], bytes]]:
+    """Yield what signs by each key in a file; raise FormatError, which tells nothing of the key."""
+    from composefs_ostree.signatures.publickeys import decode_base64, pem_blocks
+
+    try:
+        if kind == "spki":
+            keys = [_spki(block) for block in pem_blocks(data, b"PRIVATE KEY")]
+        else:
+            keys = [_ed25519(decode_base64(line)) for line in map(bytes.strip, data.splitlines()) if line]
+    except FormatError as error:
+        raise FormatError(f"{where}: {error.message}", subject=where) from None
+    if not keys:
+        raise FormatError(f"{where}: there is no secret {kind} key in it", subject=where)
+    yield from keys
+
+
+def _ed25519(key: bytes) -> Callable[[bytes], bytes]:
+    if len(key) != 2 * _SEED:
+        raise FormatError(f"a secret ed25519 key has {2 * _SEED} bytes, and this {len(key)}")
+    secret = load("cryptography.hazmat.primitives.asymmetric.ed25519", _PURPOSE).Ed25519PrivateKey.from_private_bytes(
+        key[:_SEED]
+    )
+    if secret.public_key().public_bytes_raw() != key[_SEED:]:
+        raise FormatError("the second half of the secret ed25519 key is not the public key of the first")
+    made: Callable[[bytes], bytes] = secret.sign
+    return made
+
+
+def _spki(key: bytes) -> Callable[[bytes], bytes]:
+    """Return what signs by a PKCS #8 key, with SHA-256 where a digest is needed."""
+    asymmetric = "cryptography.hazmat.primitives.asymmetric"
+    serialization = load("cryptography.hazmat.primitives.serialization", _PURPOSE)
+    try:
+        secret: Any = serialization.load_der_private_key(key, None)
+    except Exception:  # noqa: BLE001  what it says may be of the key
+        raise FormatError("it is no secret key that can be used, or it has a passphrase") from None
+    rsa, ec = load(f"{asymmetric}.rsa", _PURPOSE), load(f"{asymmetric}.ec", _PURPOSE)
+    digest = load("cryptography.hazmat.primitives.hashes", _PURPOSE).SHA256()
+    if isinstance(secret, rsa.RSAPrivateKey):
+        padding = load(f"{asymmetric}.padding", _PURPOSE).PKCS1v15()
+        return lambda data: bytes(secret.sign(data, padding, digest))
+    if isinstance(secret, ec.EllipticCurvePrivateKey):
+        return lambda data: bytes(secret.sign(data, ec.ECDSA(digest)))
+    if not hasattr(secret, "sign"):
+        raise FormatError("its algorithm cannot sign")
+    return lambda data: bytes(secret.sign(data))
