@@ -1,9 +1,10 @@
 """Make every call that changes a repository fail, in turn and in every way, and print what came of it.
 
-    tests/faults/sweep.py [--jobs N] [--only OPERATION] [--report docs/reliability.md]
+    tests/faults/sweep.py [--jobs N] [--only OPERATION]... [--report docs/reliability.md]
 
 What is injected and judged is in tests/support/faulted.py; `make faults` runs this.  The exit status is 1 when anything
-was lost.  With --report, the table replaces the one between the markers of that page.
+was lost.  With --report, the table replaces the one between the markers of that page; with --only, its rows of these
+operations.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from support.strace import Fault
 
 _BEGIN, _END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
+HEAD = ("| operation | fault | injected | stopped it | harmless | survived | lost |", "|---|---|--:|--:|--:|--:|--:|")
+
 Case = tuple[Workshop, Operation, Clean, Target, Fault]
 
 
@@ -31,50 +34,59 @@ def _attempt(case: Case) -> Verdict:
     return attempt(*case)
 
 
-def table(results: Iterable[tuple[Case, Verdict]]) -> list[str]:
-    """Count by operation and fault, as a table in Markdown."""
+def count(results: Iterable[tuple[Case, Verdict]]) -> list[str]:
+    """Count by operation and fault: rows of a table in Markdown."""
     counts: dict[tuple[str, Fault], collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for (_, operation, _, _, fault), verdict in results:
-        count = counts[operation.name, fault]
-        count["missed" if not verdict.hit else "injected"] += 1
-        count["failed"] += verdict.failed
-        count["lost"] += bool(verdict.wrong)
-    rows = [
-        "| operation | fault | injected | stopped it | harmless | survived | lost |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    total: collections.Counter[str] = collections.Counter()
-    for (name, fault), count in counts.items():
-        rows.append(_row(name, fault.name, count))
-        total += count
-    return [*rows, _row("all", "", total)]
+        row = counts[operation.name, fault]
+        row["missed" if not verdict.hit else "injected"] += 1
+        row["failed"] += verdict.failed
+        row["lost"] += bool(verdict.wrong)
+    return [_row(name, fault.name, row) for (name, fault), row in counts.items()]
 
 
-def _row(name: str, fault: str, count: collections.Counter[str]) -> str:
-    injected, failed, lost = count["injected"], count["failed"], count["lost"]
-    return f"| {name} | {fault} | {injected} | {failed} | {injected - failed} | {injected - lost} | {lost} |"
+def _row(name: str, fault: str, counted: collections.Counter[str]) -> str:
+    injected, failed, lost = counted["injected"], counted["failed"], counted["lost"]
+    numbers = (injected, failed, injected - failed, injected - lost, lost)
+    return f"| {name} | {fault} | {' | '.join(map(str, numbers))} |"
+
+
+def with_total(rows: list[str]) -> list[str]:
+    """Return the table of rows, with one more that adds them up."""
+    columns = zip(*([int(cell) for cell in row.split("|")[3:-1]] for row in rows), strict=True)
+    return [*HEAD, *rows, f"| all |  | {' | '.join(str(sum(column)) for column in columns)} |"]
 
 
 def report(page: Path, rows: list[str]) -> None:
-    """Put the table into the page."""
+    """Put the rows into the page's table, in the place of those of the same operations, or behind all."""
     before, rest = page.read_text().split(_BEGIN)
-    _, after = rest.split(_END)
+    old, after = rest.split(_END)
+    new = {_operation(row) for row in rows}
+    kept = [row for row in old.splitlines() if row.startswith("| ") and row not in HEAD and _operation(row) != "all"]
+    rows = [row for row in kept if _operation(row) not in new] + rows
     date = dt.datetime.now(dt.UTC).date().isoformat()
-    page.write_text("\n".join([before + _BEGIN, f"Run on {date}:", "", *rows, _END + after]))
+    page.write_text("\n".join([before + _BEGIN, f"Run on {date}:", "", *with_total(rows), _END + after]))
+
+
+def _operation(row: str) -> str:
+    return row.split("|")[1].strip()
 
 
 def main() -> int:
     """Run the sweep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", choices=[operation.name for operation in OPERATIONS])
+    parser.add_argument("--only", action="append", choices=[operation.name for operation in OPERATIONS])
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="faults-") as directory, ProcessPoolExecutor(arguments.jobs) as pool:
-        workshop = Workshop(Path(directory)).make()
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as directory,
+        ProcessPoolExecutor(arguments.jobs) as pool,
+        Workshop(Path(directory)).make().serving() as workshop,
+    ):
         cases: list[Case] = []
         for operation in OPERATIONS:
-            if arguments.only in (None, operation.name):
+            if arguments.only is None or operation.name in arguments.only:
                 clean = record(workshop, operation)
                 cases += [(workshop, operation, clean, target, fault) for fault in Fault for target in clean.targets]
         print(f"{len(cases)} runs", flush=True)
@@ -87,8 +99,8 @@ def main() -> int:
                 print(f"{what}: nothing was hit of {target.call.arguments[:200]}", flush=True)
             for wrong in verdict.wrong:
                 print(f"{what}, {verdict.hit}: {wrong}", flush=True)
-    rows = table(results)
-    print("\n".join(rows))
+    rows = count(results)
+    print("\n".join(with_total(rows)))
     if arguments.report:
         report(arguments.report, rows)
     return int(any(verdict.wrong for _, verdict in results))

@@ -6,6 +6,7 @@ What is judged is told in tests/support/faulted.py, and docs/reliability.md has 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,8 +18,9 @@ SAMPLE = 4
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop")).make()
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop(tmp_path_factory.mktemp("workshop")).make().serving() as made:
+        yield made
 
 
 @functools.cache

@@ -7,7 +7,7 @@ makes something depend on something else, that other thing must be durable, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,8 +80,9 @@ class Disk:
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop")).make()
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop(tmp_path_factory.mktemp("workshop")).make().serving() as made:
+        yield made
 
 
 def follow(run: Run, operation: Operation, unsynced: Iterable[str] = ()) -> Disk:

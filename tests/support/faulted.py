@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from composefs import dumpfile, erofs
 from composefs.digest import SHA256
 from composefs.linux.prctl import set_child_subreaper
 from composefs.repository import Repository
@@ -26,6 +27,7 @@ from support import ostree_repo, strace
 from support.commands import BIN, CFSCTL
 from support.commands import run as run_command
 from support.populated import populate
+from support.server import serve
 from support.strace import Call, Fault
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
@@ -56,15 +58,17 @@ class State:
 
 @dataclass(frozen=True)
 class Operation:
-    """A command; its ``arguments`` may hold {tree}, {ostree} and {whole}, what :class:`Workshop` has made.
+    """A command; its ``arguments`` may hold {tree}, {ostree}, {url} and {whole}, what :class:`Workshop` has made.
 
-    It runs on a copy of ``repository``.  ``once`` is for what cannot be done twice: the repeated command may
-    say (status 3) that it is done already.  ``sweeps`` is for what removes unfinished names of others too.
+    It runs on a copy of ``repository``, which is not there if that is "none"; ``input`` is the file that it reads.
+    ``once`` is for what cannot be done twice: the repeated command may say (status 3) that it is done already.
+    ``sweeps`` is for what removes unfinished names of others too.
     """
 
     name: str
     arguments: tuple[str, ...]
     repository: str = "whole"
+    input: str | None = None
     once: bool = False
     sweeps: bool = False
 
@@ -76,6 +80,9 @@ class Operation:
 
 OPERATIONS = (
     Operation("pull", ("ostree", "pull-local", "{ostree}", "new")),
+    Operation("pull over HTTP", ("ostree", "pull", "{url}", "new")),
+    Operation("init", ("init", "--insecure", "--algorithm", "fsverity-sha256-12"), repository="none"),
+    Operation("import-image", ("import-image", "os/3"), input="image"),
     Operation("create-image", ("create-image", "{tree}", "os/2")),
     Operation("tag", ("ostree", "tag", "old", "also")),
     Operation("untag", ("ostree", "untag", "old"), once=True),
@@ -107,8 +114,12 @@ class Workshop:
     """A directory with repositories to start from, and the environment of the commands.
 
     ``whole`` holds streams, images, refs and some garbage, and a commit of ostree with the ref ``old``; ``unwanted`` is
-    that without most refs, ``damaged`` that with objects missing and bad; ``empty`` is empty.
+    that without most refs, ``damaged`` that with objects missing and bad; ``empty`` is empty.  ``image`` is an image
+    whose objects ``whole`` has.
     """
+
+    url = ""
+    """Where ``ostree`` is served, while :meth:`serving`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -145,7 +156,20 @@ class Workshop:
         bad.chmod(0o644)
         bad.write_bytes(b"bad")
         Repository.init(self.directory / "empty", algorithm=SHA256, insecure=True)
+        dump = "".join(
+            f"/{name} {len(name) * 100} 100644 1 0 0 0 0.0 {each[:2]}/{each[2:]} - {each}\n"
+            for name, each in made.files.items()
+        )
+        tree = dumpfile.parse(b"/ 0 40755 2 0 0 0 0.0 - - -\n" + dump.encode(), SHA256)
+        (self.directory / "image").write_bytes(b"".join(erofs.write(tree, version=1)))
         return self
+
+    @contextmanager
+    def serving(self) -> Iterator[Workshop]:
+        """Serve ``ostree`` over HTTP on loopback, for operations that pull from there."""
+        with serve(self.directory / "ostree") as server:
+            self.url = server.url
+            yield self
 
     def cfsctl(self, repository: Path, *arguments: str | Path, status: int | None = 0) -> str:
         """Run the installed cfsctl and return all that it prints."""
@@ -155,14 +179,15 @@ class Workshop:
     def command(self, operation: Operation, repository: Path) -> list[str]:
         """Return the command line."""
         places = {name: self.directory / name for name in ("tree", "ostree", "whole")}
-        words = [word.format(**places) for word in operation.arguments]
+        words = [word.format(url=self.url, **places) for word in operation.arguments]
         return [CFSCTL, "--repo", str(repository), *words]
 
     @contextmanager
     def run(self, repository: str) -> Iterator[Run]:
         """Give a run a copy of a repository and a cache, of its own, that vanish."""
         with tempfile.TemporaryDirectory(dir=self.directory, prefix="run-") as directory:
-            shutil.copytree(self.directory / repository, Path(directory, "repo"), symlinks=True)
+            if repository != "none":
+                shutil.copytree(self.directory / repository, Path(directory, "repo"), symlinks=True)
             yield Run(self, Path(directory))
 
 
@@ -185,7 +210,9 @@ class Run:
         return strace.read(self._log, by_file=where == "extension")
 
     def fsck(self) -> Iterator[str]:
-        """Yield what fsck finds, if anything."""
+        """Yield what fsck finds, if anything; where there is no repository yet there is nothing to find."""
+        if not (self.repository / "meta.json").exists():
+            return
         done = run_command(CFSCTL, "--repo", self.repository, "fsck", status=None, env=self._environment)
         if done.returncode:
             yield f"fsck: {done.stdout}{done.stderr}"
@@ -207,7 +234,10 @@ class Run:
             command = [*prefix(self._log, children=False), *command]
         elif prefix:
             environment = {**environment, "COMPOSEFS_EXT_PATH": str(self._launcher(prefix, file))}
-        return run_command(*command, status=None, env=environment)
+        if operation.input is None:
+            return run_command(*command, status=None, env=environment)
+        with (self._workshop.directory / operation.input).open("rb") as file:
+            return run_command(*command, status=None, env=environment, stdin=file)
 
     def _launcher(self, prefix: Callable[..., list[str]], file: str | None) -> Path:
         """Make a directory where the ostree extension has strace before it."""

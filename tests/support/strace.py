@@ -20,12 +20,14 @@ CHANGING = (
     "openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,copy_file_range,sendfile,truncate,ftruncate,fallocate,"
     "mkdir,mkdirat,rmdir,link,linkat,symlink,symlinkat,unlink,unlinkat,rename,renameat,renameat2,"
     "chmod,fchmod,fchmodat,chown,fchown,fchownat,setxattr,fsetxattr,removexattr,fremovexattr,utimensat,"
-    "fsync,fdatasync,syncfs,sync,sync_file_range"
+    "fsync,fdatasync,syncfs,sync,sync_file_range,ioctl"
 )
 """Every call with which these programs could change a file system or wait for it; io_uring and mmap they do not use."""
 
 _LINE = re.compile(r"(?P<process>\d+) +(?P<call>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*)| <unfinished \.\.\.>)")
 _RESUMED = re.compile(r"(?P<process>\d+) +<\.\.\. \w+ resumed>(?P<arguments>.*)\) += (?P<result>.*)")
+# A shared copy, and fs-verity; strace has one number for BTRFS_IOC_CLONE and FICLONE.
+_IOCTLS = ("FICLONE", "FS_IOC_ENABLE_VERITY")
 _ADDS = ("O_CREAT", "O_TMPFILE", "O_TRUNC")
 
 
@@ -52,6 +54,8 @@ class Call:
     def changes(self, roots: Iterable[Path]) -> bool:
         """Tell whether it writes, makes, removes, renames, modifies or syncs something at or below one of ``roots``."""
         if self.name in ("openat", "open") and not any(flag in self.arguments for flag in _ADDS):
+            return False
+        if self.name == "ioctl" and not any(request in self.arguments for request in _IOCTLS):
             return False
         arguments = self.arguments
         if "write" in self.name:
