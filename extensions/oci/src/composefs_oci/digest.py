@@ -38,7 +38,7 @@ def parse_digest(text: object) -> str:
 
 def new_hash(digest: str) -> _Hash:
     """Return an empty hash of the algorithm of a digest that :func:`parse_digest` took."""
-    return hashlib.new(digest.partition(":")[0], usedforsecurity=False)
+    return hashlib.new(digest.partition(":")[0])
 
 
 def digest_of(data: bytes, like: str = "sha256:") -> str:

@@ -1,0 +1,150 @@
+"""JSON from strangers: bounded in size and depth, without what two readers could read in two ways.
+
+Manifests are named by the digest of their bytes and trusted by what is read from them, so a document that others would
+read differently is refused: twice the same key, numbers that are not finite, bytes that are not UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+
+from composefs_ext.errors import FormatError, TooLargeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+__all__ = ["MAX_DOCUMENT", "MAX_NUMBER", "Fields", "parse_object"]
+
+MAX_DOCUMENT = 4 << 20
+"""Bytes of a manifest, index or config; what registries take at most."""
+
+MAX_NUMBER = (1 << 53) - 1
+_MAX_DEPTH = 64
+_MAX_TEXT = 65536
+
+
+def parse_object(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> Fields:
+    """Read a document that is an object; raise FormatError or TooLargeError, which begin with ``what``."""
+    if len(data) > limit:
+        raise TooLargeError(f"{what} has {len(data)} bytes, more than {limit}", subject=what)
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse)
+    except RecursionError:
+        raise FormatError(f"{what} is nested too deeply", subject=what) from None
+    except ValueError as error:
+        raise FormatError(f"{what} is not JSON that can be trusted: {error}", subject=what) from None
+    _check_depth(value, what)
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is not a JSON object", subject=what)
+    return Fields(value, what)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return members
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def _check_depth(value: object, what: str) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise FormatError(f"{what} is nested more than {_MAX_DEPTH} deep", subject=what)
+
+
+class Fields:
+    """An object of a document, whose fields are taken out by type; ``where`` leads to it in messages.
+
+    A missing field and one that is null are the same, as they are for the programs that write these documents.
+    """
+
+    __slots__ = ("_object", "where")
+
+    def __init__(self, value: dict[str, Any], where: str) -> None:
+        self._object = value
+        self.where = where
+
+    def fail(self, key: str, reason: str) -> FormatError:
+        """Return the error for a field."""
+        return FormatError(f"{self.where}: {key} {reason}", subject=self.where)
+
+    def __contains__(self, key: str) -> bool:
+        return self._object.get(key) is not None
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a string of a reasonable length."""
+        value = self._object.get(key)
+        if value is None:
+            value = default
+        if not isinstance(value, str):
+            raise self.fail(key, "is missing" if value is None else "is not a string")
+        if len(value) > _MAX_TEXT:
+            raise self.fail(key, f"has more than {_MAX_TEXT} characters")
+        return value
+
+    def number(self, key: str) -> int:
+        """Return a size or version: an integer between 0 and 2^53 − 1."""
+        value = self._object.get(key)
+        if type(value) is not int:
+            raise self.fail(key, "is missing" if value is None else "is not an integer")
+        if not 0 <= value <= MAX_NUMBER:
+            raise self.fail(key, f"is not between 0 and {MAX_NUMBER}")
+        return value
+
+    def texts(self, key: str, most: int) -> tuple[str, ...]:
+        """Return a list of at most so many strings; none if it is missing."""
+        return tuple(
+            value if isinstance(value, str) else self._wrong_element(key) for value in self._elements(key, most)
+        )
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """Return an object whose values are all strings; an empty one if it is missing."""
+        value = self._object.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(inner, str) for inner in value.values()):
+            raise self.fail(key, "is not an object of strings")
+        return value
+
+    def inner(self, key: str) -> Fields | None:
+        """Return an object; None if it is missing."""
+        value = self._object.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise self.fail(key, "is not an object")
+        return Fields(value, f"{self.where}: {key}")
+
+    def objects(self, key: str, most: int) -> list[Fields]:
+        """Return a list of at most so many objects; an empty one if it is missing."""
+        elements = self._elements(key, most)
+        return [
+            Fields(value, f"{self.where}: {key}[{number}]") if isinstance(value, dict) else self._wrong_element(key)
+            for number, value in enumerate(elements)
+        ]
+
+    def _elements(self, key: str, most: int) -> list[Any]:
+        value = self._object.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.fail(key, "is not a list")
+        if len(value) > most:
+            raise self.fail(key, f"has {len(value)} elements, more than {most}")
+        return value
+
+    def _wrong_element(self, key: str) -> NoReturn:
+        raise self.fail(key, "holds something of another type")

@@ -1,0 +1,171 @@
+"""Layers decompressed: many members and frames, cut off, damaged, followed by something else, inflating without end."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import resource
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+import pytest
+import zstandard
+
+from composefs_ext.errors import CorruptError, FormatError
+from composefs_oci.decompress import open_tar
+from composefs_oci.descriptors import Descriptor
+from composefs_oci.digest import digest_of
+from composefs_oci.source import Blob
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+GZIP = f"{TAR}+gzip"
+ZSTD = f"{TAR}+zstd"
+TEXT = bytes(range(256)) * 5000
+
+
+def zstd(data: bytes, **options: Any) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)
+
+
+def skippable(data: bytes, kind: int = 0) -> bytes:
+    return (0x184D2A50 + kind).to_bytes(4, "little") + len(data).to_bytes(4, "little") + data
+
+
+def blob(data: bytes, media_type: str, piece: int = 1 << 20) -> Blob:
+    class Reader(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, piece))
+
+    return Blob(Reader(data), Descriptor(media_type, digest_of(data), len(data)), "the blob")
+
+
+def expand(data: bytes, media_type: str, piece: int = 1 << 20, size: int = 1000) -> bytes:
+    reader = open_tar(blob(data, media_type, piece), media_type)
+    pieces = list(iter(lambda: reader.read(size), b""))
+    assert max(map(len, pieces), default=0) <= size
+    assert reader.read(size) == b""
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1000, 1 << 20])
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [
+        (TAR, TEXT),
+        (GZIP, gzip.compress(TEXT)),
+        (GZIP, gzip.compress(TEXT[:700_000]) + gzip.compress(b"") + gzip.compress(TEXT[700_000:])),
+        (ZSTD, zstd(TEXT)),
+        (ZSTD, zstd(TEXT, write_content_size=False, write_checksum=True)),
+        (ZSTD, zstd(TEXT[:300_000]) + zstd(TEXT[300_000:], write_checksum=True)),
+        (ZSTD, skippable(b"x" * 300, 15) + zstd(TEXT) + skippable(b"") + zstd(b"") + skippable(b"toc", 3)),
+        (ZSTD, zstandard.ZstdCompressor().stream_reader(io.BytesIO(TEXT)).read()),
+    ],
+)
+def test_all_members_and_frames_are_read(media_type: str, data: bytes, piece: int) -> None:
+    if piece < 1000:
+        data, expected = (TEXT[:5000], TEXT[:5000]) if media_type == TAR else (data, TEXT)
+    else:
+        expected = TEXT
+    assert expand(data, media_type, piece) == expected
+
+
+@pytest.mark.parametrize("media_type", [GZIP, ZSTD])
+def test_where_it_is_cut_off_is_noticed(media_type: str) -> None:
+    whole = gzip.compress(TEXT[:3000]) if media_type == GZIP else zstd(TEXT[:3000]) + skippable(b"12345678")
+    ends = {len(zstd(TEXT[:3000]))} if media_type == ZSTD else set()
+    for length in range(len(whole)):
+        if length in ends:
+            assert expand(whole[:length], media_type) == TEXT[:3000]
+            continue
+        with pytest.raises(FormatError, match="cut off"):
+            expand(whole[:length], media_type)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 512, b"PK\3\4", b"more" * 1000])
+@pytest.mark.parametrize("media_type", [GZIP, ZSTD])
+def test_other_data_after_it_is_refused(media_type: str, tail: bytes) -> None:
+    data = gzip.compress(TEXT) if media_type == GZIP else zstd(TEXT)
+    with pytest.raises(FormatError, match="the blob: "):
+        expand(data + tail, media_type)
+
+
+@pytest.mark.parametrize("media_type", [GZIP, ZSTD])
+def test_damage_is_noticed(media_type: str) -> None:
+    data = bytearray(gzip.compress(TEXT) if media_type == GZIP else zstd(TEXT, write_checksum=True))
+    data[-3] ^= 1  # of the checksum
+    with pytest.raises(FormatError, match="damaged"):
+        expand(bytes(data), media_type)
+    with pytest.raises(FormatError, match="the blob: "):
+        expand(b"no compressed data at all", media_type)
+
+
+def test_what_the_type_says_counts_and_not_what_the_data_looks_like() -> None:
+    assert expand(gzip.compress(TEXT), TAR) == gzip.compress(TEXT)
+
+
+@pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD])
+@pytest.mark.parametrize("change", ["digest", "short", "long"])
+def test_the_blob_itself_is_checked_to_its_end(media_type: str, change: str) -> None:
+    data = {TAR: TEXT, GZIP: gzip.compress(TEXT), ZSTD: zstd(TEXT) + skippable(b"unused")}[media_type]
+    digest = digest_of(b"" if change == "digest" else data)
+    size = len(data) + {"digest": 0, "short": 1, "long": -1}[change]
+    reader = open_tar(Blob(io.BytesIO(data), Descriptor(media_type, digest, size), "the blob"), media_type)
+    with pytest.raises((CorruptError, FormatError)) as caught:
+        list(iter(lambda: reader.read(1000), b""))
+    if change != "long":  # a compressed blob is cut off then
+        assert isinstance(caught.value, CorruptError)
+
+
+def bomb(media_type: str, size: int) -> bytes:
+    if media_type == GZIP:
+        compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+        return b"".join(compressor.compress(bytes(1 << 20)) for _ in range(size >> 20)) + compressor.flush()
+    # Blocks that say "so many times this byte": four bytes each for 128 KiB.
+    block = (128 << 10 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+    last = (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"\0"
+    return bytes.fromhex("28b52ffd 00 58") + block * (size >> 17) + last
+
+
+SCRIPT = """
+import io, resource, sys
+from composefs_oci.decompress import open_tar
+from composefs_oci.descriptors import Descriptor
+from composefs_oci.digest import digest_of
+from composefs_oci.source import Blob
+media_type, path, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
+data = open(path, "rb").read()
+reader = open_tar(Blob(io.BytesIO(data), Descriptor(media_type, digest_of(data), len(data)), "bomb"), media_type)
+size = len(reader.read(1000))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+while size < limit:
+    size += len(reader.read(65536))
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10, "memory grows with the content"
+print(size)
+"""
+
+
+@pytest.mark.parametrize("media_type", [GZIP, ZSTD])
+def test_memory_does_not_follow_what_it_inflates_to(media_type: str, tmp_path: Any) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(bomb(media_type, 1 << 30 if media_type == ZSTD else 256 << 20))
+    assert path.stat().st_size < 1 << 20
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, media_type, path, str(200 << 20)],
+        preexec_fn=limit,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout) >= 200 << 20
+
+
+def test_a_window_beyond_the_limit_is_refused() -> None:
+    frame = bytes.fromhex("28b52ffd 00 a8") + (1 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"\0"  # 2 GiB
+    with pytest.raises(FormatError, match="damaged zstd data"):
+        expand(frame, ZSTD)

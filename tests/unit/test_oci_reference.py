@@ -1,0 +1,159 @@
+"""References and platforms."""
+
+from __future__ import annotations
+
+import pytest
+
+from composefs_ext.errors import UnsupportedError, UsageError
+from composefs_oci.platform import Platform, best, native, parse_platform
+from composefs_oci.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "repository", "tag", "digest"),
+    [
+        ("ubuntu", "docker.io", "library/ubuntu", "latest", None),
+        ("ubuntu:24.04", "docker.io", "library/ubuntu", "24.04", None),
+        ("grafana/grafana", "docker.io", "grafana/grafana", "latest", None),
+        ("docker.io/ubuntu", "docker.io", "library/ubuntu", "latest", None),
+        ("index.docker.io/a/b", "docker.io", "a/b", "latest", None),
+        ("quay.io/fedora/fedora:41", "quay.io", "fedora/fedora", "41", None),
+        ("localhost/x", "localhost", "x", "latest", None),
+        ("localhost:5000/a/b/c:t", "localhost:5000", "a/b/c", "t", None),
+        ("127.0.0.1:5000/x", "127.0.0.1:5000", "x", "latest", None),
+        ("[::1]:5000/x:1", "[::1]:5000", "x", "1", None),
+        (f"quay.io/a/b@{DIGEST}", "quay.io", "a/b", None, DIGEST),
+        (f"quay.io/a/b:1@{DIGEST}", "quay.io", "a/b", "1", DIGEST),
+        ("Registry/x", "Registry", "x", "latest", None),
+        ("a__b/c--d.e", "docker.io", "a__b/c--d.e", "latest", None),
+    ],
+)
+def test_names_in_registries(text: str, registry: str, repository: str, tag: str | None, digest: str | None) -> None:
+    parsed = parse_reference(f"docker://{text}")
+    assert parsed == RegistryReference(registry, repository, tag, digest)
+    assert parse_reference(str(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Ubuntu",
+        "a/B",
+        "-a",
+        "a//b",
+        "a/",
+        "/a",
+        "a..b",
+        "a:",
+        "a:tag with space",
+        "a:" + "t" * 129,
+        "a@sha256:12",
+        "a@",
+        "user:secret@example.org/a",
+        "exa mple.org/a",
+        "example.org:port/a",
+        "example.org:123456/a",
+        "example.org/../a",
+        "example.org/a?b",
+        "example.org/a#b",
+        "a" * 256,
+        "a\nb",
+        "a%2fb",
+    ],
+)
+def test_names_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(f"docker://{text}")
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+HERE = {"/d/layout", "/d/with:colon", "/abs", "/d/a.tar"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "tag"),
+    [
+        ("layout", "/d/layout", None),
+        ("layout:latest", "/d/layout", "latest"),
+        ("layout:localhost/name:tag", "/d/layout", "localhost/name:tag"),
+        ("with:colon", "/d/with:colon", None),
+        ("with:colon:1", "/d/with:colon", "1"),
+        ("/abs:1", "/abs", "1"),
+        ("layout:", "/d/layout", None),
+        ("missing:1", "/d/missing", "1"),
+        ("mis:sing/x", "/d/mis:sing/x", None),
+        ("missing", "/d/missing", None),
+    ],
+)
+def test_paths_and_tags_of_layouts(text: str, path: str, tag: str | None) -> None:
+    assert parse_reference(f"oci:{text}", "/d", HERE.__contains__) == LayoutReference(path, tag)
+    assert parse_reference(f"oci-archive:{text}", "/d", HERE.__contains__) == ArchiveReference(path, tag)
+
+
+@pytest.mark.parametrize(
+    "text", ["oci:", "oci-archive:", "oci::tag", "oci:a\0b", "ubuntu", "quay.io/x:1", "", "http://x/y"]
+)
+def test_what_is_no_reference(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(text, "/d", HERE.__contains__)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("transport", ["containers-storage", "dir", "docker-archive", "docker-daemon"])
+def test_other_transports_are_told_how(transport: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        parse_reference(f"{transport}:x")
+    assert f"skopeo copy {transport}:x" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("linux/amd64", Platform("linux", "amd64")),
+        ("Linux/x86_64", Platform("linux", "amd64")),
+        ("linux/arm64/v8", Platform("linux", "arm64", "v8")),
+        ("linux/aarch64", Platform("linux", "arm64")),
+    ],
+)
+def test_platforms_are_read(text: str, expected: Platform) -> None:
+    assert parse_platform(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/a b", "linux/\n", "linux/amd64/"])
+def test_what_is_no_platform(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_platform(text)
+
+
+@pytest.mark.parametrize(
+    ("offered", "wanted", "expected"),
+    [
+        (["linux/amd64", "linux/arm64"], "linux/arm64", ["linux/arm64"]),
+        (["linux/arm64/v8"], "linux/arm64", ["linux/arm64/v8"]),
+        (["linux/arm64"], "linux/arm64/v8", ["linux/arm64"]),
+        (["linux/arm64/v8", "linux/arm64/v9"], "linux/arm64", ["linux/arm64/v8"]),
+        (["linux/arm64/v8", "linux/arm64/v9"], "linux/arm64/v9", ["linux/arm64/v9"]),
+        (["linux/arm/v5", "linux/arm/v6", "linux/arm/v7"], "linux/arm/v6", ["linux/arm/v6"]),
+        (["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", ["linux/arm/v6"]),
+        (["linux/arm/v7", "linux/arm/v6"], "linux/arm", ["linux/arm/v7"]),
+        (["linux/arm/v7"], "linux/arm/v6", []),
+        (["linux/amd64/v3", "linux/amd64"], "linux/amd64", ["linux/amd64"]),
+        (["linux/amd64/v3", "linux/amd64/v2"], "linux/amd64", []),
+        (["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"], "linux/amd64/v4", ["linux/amd64/v3"]),
+        (["linux/amd64/odd"], "linux/amd64", []),
+        (["linux/amd64", "linux/amd64"], "linux/amd64", ["linux/amd64", "linux/amd64"]),
+        (["windows/amd64", "unknown/unknown"], "linux/amd64", []),
+        ([], "linux/amd64", []),
+    ],
+)
+def test_the_best_variant_is_chosen(offered: list[str], wanted: str, expected: list[str]) -> None:
+    candidates = [(parse_platform(text), text) for text in offered]
+    assert best(candidates, parse_platform(wanted)) == expected
+
+
+def test_this_machine_has_a_platform() -> None:
+    assert parse_platform(str(native())) == native()
