@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from composefs.digest import ALGORITHMS, Algorithm
 from composefs.fsverity import Hasher, digest_bytes, digest_fd
+from composefs_ext.fsverity import Hasher as SdkHasher
 
 
 def plain_digest(data: bytes, algorithm: Algorithm) -> bytes:
@@ -38,13 +39,17 @@ sizes = st.one_of(st.integers(0, 20_000), st.builds(lambda edge, near: max(0, ed
 def test_pieces_of_any_size(algorithm: Algorithm, size: int, cuts: list[int]) -> None:
     data = hashlib.shake_128(str(size).encode()).digest(size)
     hasher = Hasher(algorithm)
+    sdk = SdkHasher(algorithm.name)
     start = 0
     for cut in cuts:
         hasher.update(data[start : start + cut])
+        sdk.update(data[start : start + cut])
         start += cut
     hasher.update(memoryview(data)[start:])
+    sdk.update(data[start:])
     expected = plain_digest(data, algorithm)
     assert hasher.digest() == expected
+    assert sdk.hexdigest() == expected.hex()
     assert hasher.digest() == expected, "asking does not change the state"
     assert hasher.size == size
     assert digest_bytes(bytearray(data), algorithm) == expected

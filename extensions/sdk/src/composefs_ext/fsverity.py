@@ -1,29 +1,71 @@
-"""fs-verity digests of small contents in memory: an object's id, known before the core tells it.
+"""fs-verity digests: an object's id, known before the core tells it.
 
-For tests and expectations.  It hashes whole contents at once; the core streams, and its word is the one that counts.
+For tests and expectations: the core measures again, and its word is the one that counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-__all__ = ["BLOCK_SIZE", "fsverity_digest"]
+__all__ = ["BLOCK_SIZE", "Hasher", "fsverity_digest"]
 
 BLOCK_SIZE = 4096
+
+_NUMBERS = {"sha256": 1, "sha512": 2}
 
 
 def fsverity_digest(data: bytes, algorithm: str = "sha512") -> str:
     """Return the fs-verity digest (4 KiB blocks, no salt) as the kernel documents it, in lower-case hex."""
-    size = hashlib.new(algorithm).digest_size
-    level = data
-    while len(level) > BLOCK_SIZE:
-        blocks = (
-            level[start : start + BLOCK_SIZE].ljust(BLOCK_SIZE, b"\0") for start in range(0, len(level), BLOCK_SIZE)
-        )
-        level = b"".join(hashlib.new(algorithm, block).digest() for block in blocks)
-    root = hashlib.new(algorithm, level.ljust(BLOCK_SIZE, b"\0")).digest() if data else bytes(size)
-    number = {"sha256": 1, "sha512": 2}[algorithm]
-    # struct fsverity_descriptor: version, hash, log2 of the block size, salt size, reserved, data size, root hash,
-    # salt, reserved
-    head = bytes([1, number, 12, 0]) + bytes(4) + len(data).to_bytes(8, "little")
-    return hashlib.new(algorithm, head + root.ljust(64, b"\0") + bytes(32 + 144)).hexdigest()
+    hasher = Hasher(algorithm)
+    hasher.update(data)
+    return hasher.hexdigest()
+
+
+class Hasher:
+    """The same for content that comes in pieces; at most one block of each level of the tree is kept."""
+
+    def __init__(self, algorithm: str = "sha512") -> None:
+        self._algorithm = algorithm
+        self._size = 0
+        self._rest = b""
+        self._levels: list[bytearray] = [bytearray()]
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._size += len(data)
+        data = self._rest + data
+        whole = len(data) - len(data) % BLOCK_SIZE
+        for start in range(0, whole, BLOCK_SIZE):
+            self._add(0, data[start : start + BLOCK_SIZE])
+        self._rest = data[whole:]
+
+    def hexdigest(self) -> str:
+        """Return the digest of all that came; no more may come then."""
+        if self._rest:
+            self._add(0, self._rest)
+        root = bytes(self._hash(b"").digest_size)
+        for level, digests in enumerate(self._levels):  # grows meanwhile
+            if level == len(self._levels) - 1 and len(digests) <= len(root):
+                root = bytes(digests) or root
+            elif digests:
+                self._add(level + 1, bytes(digests))
+        # struct fsverity_descriptor: version, hash, log2 of the block size, salt size, reserved, data size, root hash,
+        # salt, reserved
+        head = bytes([1, _NUMBERS[self._algorithm], 12, 0]) + bytes(4) + self._size.to_bytes(8, "little")
+        return self._hash(head + root.ljust(64, b"\0") + bytes(32 + 144)).hexdigest()
+
+    def _add(self, level: int, block: bytes) -> None:
+        """Add a block's digest to a level; a block of digests that is full is one of the level above."""
+        while True:
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            digests = self._levels[level]
+            digests += self._hash(block.ljust(BLOCK_SIZE, b"\0")).digest()
+            if len(digests) < BLOCK_SIZE:
+                return
+            block = bytes(digests)
+            digests.clear()
+            level += 1
+
+    def _hash(self, data: bytes) -> hashlib._Hash:
+        return hashlib.new(self._algorithm, data)
