@@ -1,0 +1,140 @@
+"""From the layers of an image to composefs images of it: which there are, how they are called, how they are made.
+
+The core does to the tree what makes a container's files a system's (docs/protocol.md, P-39); here is which variants
+there are, and under which name the config's stream keeps each:
+
+====================================================  ========================================
+``composefs.image``, ``composefs.image.v1``           plain, EROFS format 2, formats 0 and 1
+``composefs.image.boot``, ``composefs.image.boot.v1`` bootable
+those with ``.xattrs=keep-user-xattrs``               bootable, attributes ``user.*`` kept
+====================================================  ========================================
+
+composefs-rs 0.9.0 reads some archives in a way of its own.  An image that it sealed is found all the same, because
+:func:`find_expected` tries its reading after ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError
+from composefs_oci.dump import stage_tree
+from composefs_oci.filesystem import Filesystem
+from composefs_oci.stored import entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
+
+    from composefs_ext import Core, Repository
+    from composefs_ext.rows import Transforms
+    from composefs_oci.stored import StoredLayer
+
+    Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
+
+__all__ = ["Image", "Variant", "find_expected", "layered", "put_images", "variants"]
+
+ALLOWLIST: Xattrs = "allowlist-only"
+KEEP_USER: Xattrs = "keep-user-xattrs"
+
+
+class Variant(NamedTuple):
+    """One of the images that can be made of the same layers."""
+
+    erofs_format: int
+    bootable: bool = False
+    xattrs: Xattrs = ALLOWLIST
+
+    @property
+    def key(self) -> str | None:
+        """The named reference that keeps such an image; None: none does."""
+        if self.xattrs != ALLOWLIST and not self.bootable:
+            return None
+        return (
+            "composefs.image"
+            + (".boot" if self.bootable else "")
+            + ("" if self.erofs_format == 2 else ".v1")
+            + ("" if self.xattrs == ALLOWLIST else f".xattrs={self.xattrs}")
+        )
+
+
+class Image(NamedTuple):
+    """A tree that has been described: the staged dump, and whether it has a /usr to take the root's metadata from."""
+
+    dump: str
+    has_usr: bool
+
+    def transforms(self, *, bootable: bool = False, xattrs: Xattrs = ALLOWLIST) -> Transforms:
+        """What the core shall do to it.
+
+        An image without /usr is no system but a program or data: its root keeps what the layers say of it (0755, owner
+        and time 0 where they say nothing), and /run what is in it.  It cannot be made bootable, as the core will say.
+        """
+        return {"usr_to_root": self.has_usr or bootable, "xattrs": xattrs, "bootable": bootable}
+
+
+def variants(repository: Repository, *, bootable: bool = False) -> list[Variant]:
+    """Return the images that the repository wants of every pull: the default format first."""
+    by_key: dict[str | None, Variant] = {}
+    for erofs_format in (repository.erofs_default, *repository.erofs_extra):
+        variant = Variant(erofs_format, bootable)
+        by_key.setdefault(variant.key, variant)
+    return list(by_key.values())
+
+
+def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:
+    """Put layers over each other, the lowest first, and stage what comes of it.
+
+    They may be given while they arrive: each is applied before the next one is asked for.  Raises FormatError,
+    TooLargeError, CorruptError.
+    """
+    filesystem = Filesystem(upstream=upstream)
+    for layer in layers:
+        filesystem.apply(layer.name, entries(layer, upstream=upstream))
+    root = filesystem.root
+    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
+
+
+def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:
+    """Have variants of an image made and stored, none named yet; return their ids."""
+    pending = [
+        core.image_put(
+            image.dump,
+            erofs_format=variant.erofs_format,
+            transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
+        )
+        for variant in wanted
+    ]
+    return {variant: answer.result()["id"] for variant, answer in zip(wanted, pending, strict=True)}
+
+
+def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
+    """Find the bootable variant that has this id, and the image to make it of; nothing is stored.
+
+    Raises CorruptError if there is none.
+    """
+    candidates = [Variant(erofs_format, True, xattrs) for xattrs in (ALLOWLIST, KEEP_USER) for erofs_format in (1, 2)]
+    tried = 0
+    for upstream in (False, True):
+        if upstream:
+            image = layered(core, layers, upstream=True)
+        pending = [
+            core.image_digest(
+                image.dump,
+                erofs_format=variant.erofs_format,
+                transforms=image.transforms(bootable=True, xattrs=variant.xattrs),
+            )
+            for variant in candidates
+        ]
+        for variant, answer in zip(candidates, pending, strict=True):
+            tried += 1
+            if answer.result()["id"] == expected:
+                for left in pending:
+                    left.result()
+                return variant, image
+    raise CorruptError(
+        f"none of the {tried} combinations of format, attributes and reading gives the expected image {expected}",
+        hint="the image is not the one that was sealed, or was sealed with other options",
+        subject=expected,
+    )
