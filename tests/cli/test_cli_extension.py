@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def handler(request, core):
         "command": list(request.command),
         "arguments": dict(request.arguments),
         "repository": None if repository is None else repository.writable,
+        "directory": request.directory,
         "status": 1 if "fail" in request.command else 0,
     }}
 
@@ -258,3 +260,12 @@ def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert [command["name"] for command in manifest["commands"]][1] == ["remote", "add"]
     assert "lonely" in cfsctl("ext", "show", "lonely", status=10).stderr
     assert cfsctl("ext", "show", "none", status=3).stderr.count("\n") == 1
+
+
+def test_the_user_s_directory_is_told_where_it_has_a_name(tmp_path: Path) -> None:
+    place = tmp_path / "löcal"
+    place.mkdir()
+    assert json.loads(cfsctl("echo", "remote", "add", "--json", cwd=place).stdout)["directory"] == str(place)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    odd.mkdir()
+    assert json.loads(cfsctl("echo", "remote", "add", "--json", cwd=odd).stdout)["directory"] is None

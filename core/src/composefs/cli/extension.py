@@ -188,6 +188,15 @@ def _check_encoding(name: str, value: object) -> None:
                 raise UsageError(f"the argument {name} is not UTF-8: {each!a}") from error
 
 
+def _working_directory() -> str | None:
+    try:
+        directory = os.getcwd()
+        directory.encode()
+    except (OSError, UnicodeEncodeError):  # it was removed, or has a name that JSON cannot carry
+        return None
+    return directory
+
+
 def _run(
     settings: Settings, extension: Extension, manifest: CommandManifest, arguments: dict[str, Any], *, as_json: bool
 ) -> int:
@@ -201,6 +210,7 @@ def _run(
         json=as_json,
         color=os.isatty(STDOUT) if settings.color is None else settings.color,
         erofs_default=settings.erofs_version,
+        directory=_working_directory(),
     )
     with contextlib.ExitStack() as stack:
         repository = None

@@ -248,6 +248,9 @@ class Conversation:
         self._answer_by = None
         self._awaited = _RUN
         options = self._context.options
+        wire: Message = {"verbosity": options.verbosity, "json": options.json, "color": options.color}
+        if options.directory is not None:
+            wire["directory"] = options.directory
         self._channel.send(
             _request(
                 _RUN,
@@ -255,7 +258,7 @@ class Conversation:
                 {
                     "command": list(self._context.command.name),
                     "arguments": self._context.arguments,
-                    "options": {"verbosity": options.verbosity, "json": options.json, "color": options.color},
+                    "options": wire,
                 },
             )
         )

@@ -12,6 +12,7 @@ class RunOptions(NamedTuple):
 
     ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
     extension from writing anywhere but to staging, its cache and typed paths, where the kernel can (Landlock).
+    ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     """
 
     verbosity: int = 0
@@ -21,6 +22,7 @@ class RunOptions(NamedTuple):
     erofs_default: int | None = None
     erofs_extra: tuple[int, ...] | None = None
     confine: bool = True
+    directory: str | None = None
 
 
 class Timeouts(NamedTuple):

@@ -45,10 +45,11 @@ EXIT_PROTOCOL = 10
 class Request:
     """The command to run: its words (``["remote", "add"]``), and its arguments as the manifest declares them.
 
-    ``verbosity`` is the number of ``-v`` less that of ``-q``; ``json`` tells that the user wants the result object.
+    ``verbosity`` is the number of ``-v`` less that of ``-q``; ``json`` tells that the user wants the result object;
+    ``directory`` is the user's working directory, or None, for relative paths inside of other values.
     """
 
-    __slots__ = ("arguments", "color", "command", "json", "verbosity")
+    __slots__ = ("arguments", "color", "command", "directory", "json", "verbosity")
 
     def __init__(self, params: dict[str, Any]) -> None:
         options = params.get("options") or {}
@@ -57,6 +58,7 @@ class Request:
         self.verbosity: int = options.get("verbosity", 0)
         self.json: bool = options.get("json", False)
         self.color: bool = options.get("color", False)
+        self.directory: str | None = options.get("directory")
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an argument's value, or the default when the user did not give it."""

@@ -65,7 +65,7 @@ class MemoryCore(MemoryRepository):
     ) -> dict[str, Any]:
         """Run a command in this process; return its result, or raise the error that it ended with.
 
-        ``options`` are those of the run: verbosity, json, color.
+        ``options`` are those of the run: verbosity, json, color, directory.
         """
         with ExitStack() as stack:
             their_in, our_out = os.pipe()
