@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from composefs.dumpfile import parse
 from composefs.erofs import write
 from composefs.mount.fuse import FuseImage
 from composefs.repository import ImageName, Publication, Repository
+from support import peers
 from support.commands import CFSCTL, cfsctl, run
 from support.verity import kernel_verity
 
 pytestmark = pytest.mark.root
 
 CONTENT = bytes(range(256)) * 5000
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -131,6 +135,41 @@ def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[P
     refused = f'{CFSCTL} --repo {repository} mount --fuse no refs/it "$1"'
     done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", refused, "sh", mountpoints[0], status=7)
     assert "run as root" in done.stderr
+
+
+def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
+    """Somebody without any rights, as most users are: what they mount they see, and nobody else, root included."""
+    peers.require("fusermount3")
+    with tempfile.TemporaryDirectory(prefix="composefs-user-") as name:
+        home = Path(name)
+        for part in ("tree", "mnt"):
+            (home / part).mkdir()
+        (home / "tree/big").write_bytes(CONTENT)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        # Where no udev is at work, users may not open /dev/fuse.  In a mount namespace of its own they may.
+        os.mknod(tmp_path / "fuse", stat.S_IFCHR | 0o666, os.makedev(10, 229))
+        os.chmod(tmp_path / "fuse", 0o666)
+        script = f"""set -e
+            user() {{ HOME={name} TMPDIR={name} setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"; }}
+            mount --bind {tmp_path}/fuse /dev/fuse
+            user {CFSCTL} init --insecure repo
+            user {CFSCTL} --repo repo create-image --no-propagate-usr-to-root tree it
+            ! user {CFSCTL} --repo repo mount --fuse no refs/it mnt
+            user {CFSCTL} --repo repo mount refs/it mnt
+            user cmp mnt/big tree/big
+            grep {name} /proc/self/mountinfo
+            ! cat mnt/big
+            user {CFSCTL} umount mnt
+            ! grep {name} /proc/self/mountinfo
+            [ ! -e mnt/big ]
+        """
+        done = run("unshare", "--mount", "sh", "-c", script, cwd=home)
+        for words in ("run as root", "trying FUSE", "mnt/big: Permission denied"):
+            assert words in done.stderr
+        (line,) = [line for line in done.stdout.splitlines() if " - " in line]
+        assert " ro,nosuid,nodev," in line
+        assert " fuse.composefs composefs " in line
 
 
 def test_objects_that_are_gone_or_not_objects(repository: Path, mountpoints: list[Path]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 
-import pytest
-
 _PACKAGES = {
     "fsck.erofs": "erofs-utils",
+    "fusermount3": "fuse3",
     "dump.erofs": "erofs-utils",
     "mkfs.erofs": "erofs-utils",
     "mkfs.ext4": "e2fsprogs",
@@ -22,5 +21,7 @@ def require(command: str) -> str:
     # A user's PATH has no sbin, where mkfs and nginx are.
     path = shutil.which(command, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if path is None:
+        import pytest  # which the virtual machine has not got
+
         pytest.fail(f"{command} is not installed: apt-get install {_PACKAGES.get(command, command)}", pytrace=False)
     return path
