@@ -87,7 +87,7 @@ def unpack(
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
-    algorithm, _, expected = (diff_id or "sha256:").partition(":")
+    algorithm = (diff_id or "sha256").partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
     splitter = Splitter(staging, take, max_inline)
     try:
@@ -96,17 +96,20 @@ def unpack(
             splitter.feed(data)
             if passed is not None:
                 passed(len(data))
-        found = f"{algorithm}:{digest.hexdigest()}"
-        # Only what was meant to be is worth a word about its form.
-        if expected and found != diff_id:
-            raise CorruptError(
-                f"the layer's archive has the digest {found}, but the image's config says {diff_id}",
-                hint="the image was damaged or put together wrongly; nothing of the layer was stored",
-                subject=diff_id,
-            )
-        return splitter.finish(found)
+        layer = splitter.finish(f"{algorithm}:{digest.hexdigest()}")
+    except (FormatError, TooLargeError) as error:
+        if diff_id is None:
+            raise
+        raise type(error)(f"layer {diff_id}: {error.message}", hint=error.hint, subject=diff_id) from None
     finally:
         splitter.close()
+    if diff_id not in (None, layer.diff_id):
+        raise CorruptError(
+            f"the archive of a layer has the digest {layer.diff_id}, but the image's config says {diff_id}",
+            hint="the image was damaged or put together wrongly",
+            subject=diff_id,
+        )
+    return layer
 
 
 class Splitter:
