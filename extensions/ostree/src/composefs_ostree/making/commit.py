@@ -1,0 +1,161 @@
+"""``commit``: from a tree to a commit in the composefs repository, as a pull of the same commit would leave it."""
+
+from __future__ import annotations
+
+import gc
+
+from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ostree import gvariant
+from composefs_ostree.arrival import store
+from composefs_ostree.commit_stream import inline_limit, stream_name
+from composefs_ostree.commitmeta import detached_name, put_detached
+from composefs_ostree.held import DETACHED_REF, commit_of_stream, ref_name
+from composefs_ostree.making.contents import Settings
+from composefs_ostree.making.inodes import Changes
+from composefs_ostree.making.intake import Intake
+from composefs_ostree.making.metadata import commit_metadata, commit_time, detached_strings, given_parent
+from composefs_ostree.making.treebuild import TreeObjects, finish
+from composefs_ostree.names import check_ref
+from composefs_ostree.objects import Commit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ext.rows import StreamName
+    from composefs_ostree.making.inodes import Listing
+
+__all__ = ["commit"]
+
+_DIGEST_SIZES = {"sha256": 32, "sha512": 64}
+_MAX_ID = 0xFFFFFFFF
+
+
+def commit(request: Request, core: Core) -> dict[str, Any]:
+    """Make the commit that the request describes, and publish it; print and return what came of it."""
+    from composefs_ostree.signatures import sign, sign_options_of
+
+    assert core.repository is not None
+    branch = _branch(request)
+    # Whatever is wrong with the options shows before the work.
+    metadata = commit_metadata(request, branch)
+    detached = detached_strings(request)
+    signing = sign_options_of(request)
+    timestamp = commit_time(request)
+    changes = _changes(request)
+    current = _current(core, branch)
+    is_given, parent = given_parent(request)
+    if not is_given and current is not None:
+        parent = commit_of_stream(current)
+
+    gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
+    listing = _listing(request, core)
+    settings = Settings(
+        changes,
+        inline_limit(_DIGEST_SIZES[core.repository.algorithm]),
+        None if core.repository.secure else core.repository.algorithm,
+    )
+    intake = Intake(core, listing, settings)
+    intake.run()
+    objects = TreeObjects(listing.root, intake.ids, intake.files, changes)
+    made = Commit(
+        metadata,
+        parent,
+        request.get("subject", ""),
+        request.get("body", ""),
+        timestamp,
+        objects.root,
+        objects.root_meta,
+    )
+    commit_id, data, entries, tree = finish(objects, made)
+    detached = sign(data, detached, signing)
+    names: list[StreamName] = []
+    named_refs: list[tuple[str, str]] = []
+    if detached:
+        kept = put_detached(core, gvariant.encode("a{sv}", detached))
+        names.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
+        named_refs.append((DETACHED_REF, kept))
+    stream, image = store(core, commit_id, entries, tree, keep_nul=False, named_refs=named_refs)
+    target = stream_name(commit_id)
+    names.append({"name": target, "id": stream, "if_exists": "replace" if detached else "keep"})
+    verity = _publish(core, names, image, branch, current, target)
+    core.output(f"commit  {commit_id.hex()}\nverity  {verity}\n" + (f"tagged  {branch}\n" if branch else ""))
+    return {
+        "commit": commit_id.hex(),
+        "parent": None if parent is None else parent.hex(),
+        "ref": branch,
+        "verity": verity,
+        "image": image,
+        "metadata_objects": len(objects.entries) + 1,
+        "files": len(objects.files),
+    }
+
+
+def _branch(request: Request) -> str | None:
+    branch, reference = request.get("branch"), request.get("reference")
+    if branch is not None and reference is not None and branch != reference:
+        raise UsageError("--branch and --reference are the same option; give one of them")
+    name = branch if branch is not None else reference
+    return None if name is None else check_ref(name)
+
+
+def _changes(request: Request) -> Changes:
+    uid, gid = request.get("owner_uid"), request.get("owner_gid")
+    for option, value in (("--owner-uid", uid), ("--owner-gid", gid)):
+        if value is not None and not 0 <= value <= _MAX_ID:
+            raise UsageError(f"{option} {value} is no user or group id")
+    return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
+
+
+def _current(core: Core, branch: str | None) -> str | None:
+    """Return the stream that the branch names now."""
+    if branch is None:
+        return None
+    try:
+        return core.ref_get(ref_name(branch)).result()["target"]
+    except NotFoundError:
+        return None
+
+
+def _listing(request: Request, core: Core) -> Listing:
+    """Read the tree that the request names, as far as that is done before the contents."""
+    image, tree, dump = request.get("image"), request.get("tree"), request.get("from_dump")
+    if (image is not None) + (tree is not None) + (dump is not None) != 1:
+        raise UsageError(
+            "give one tree to commit: an image, --tree or --from-dump",
+            hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
+        )
+    autocreate = bool(request.get("tar_autocreate_parents"))
+    kind, _, path = (tree or "").partition("=")
+    if autocreate and kind != "tar":
+        raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
+    if kind == "dir":
+        from composefs_ostree.making.directory import DirectoryListing
+
+        return DirectoryListing(core, path)
+    if kind == "tar":
+        from composefs_ostree.making.tarball import tar_listing
+
+        return tar_listing(core, path, autocreate=autocreate)
+    from composefs_ostree.making.dumps import dump_listing, image_listing
+
+    return image_listing(core, image) if image is not None else dump_listing(core, dump)
+
+
+def _publish(
+    core: Core, names: list[StreamName], image: str, branch: str | None, current: str | None, target: str
+) -> str:
+    """Make the commit visible in one call; return the id of its stream."""
+    refs: list[Any] = [] if branch is None else [{"name": ref_name(branch), "target": target, "expect": current}]
+    try:
+        published = core.publish(streams=names, images=[{"id": image}], refs=refs).result()
+    except ConflictError as error:
+        if _current(core, branch) == current:
+            raise
+        raise ConflictError(
+            f"ref {branch!r} was changed by somebody else meanwhile",
+            hint="run the command again, for the parent to be what the ref names now",
+            subject=branch,
+        ) from error
+    return next(str(row["id"]) for row in published["streams"] if row["name"] == target)

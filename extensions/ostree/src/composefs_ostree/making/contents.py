@@ -1,0 +1,211 @@
+"""From a file of the tree to a file object: what a worker process does with each job.
+
+The content is read once: hashed for the file's id, copied into staging on the way (or reflinked there), and, if it
+is an object of a repository whose files have no fs-verity, measured against that object's name, because nobody else
+has looked at it since it was stored.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import sha256
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree.content import check_space
+from composefs_ostree.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.files import failure
+from composefs_ostree.making.inodes import Changes
+from composefs_ostree.making.verity import MerkleTree
+from composefs_ostree.objects import make_xattrs
+from composefs_ostree.stage import Stager, copy_range
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+    from composefs_ostree.files import Failure
+    from composefs_ostree.making.inodes import Inode, Meta, Reader
+
+__all__ = ["JOB_SIZE", "Maker", "Settings"]
+
+JOB_SIZE = 32
+"""A job's number as a worker gets it: as long as the ids that it otherwise gets."""
+
+_BUFFER = 128 << 10
+_AT_ONCE = 16
+_CACHED_HEADS = 1024
+
+MadeRow = tuple[bytes, bytes, int, str | None, bytes, str | None]
+"""Job, head and inline content, size, staged name, file id, id of the content where it is an object already."""
+
+
+class Settings(NamedTuple):
+    """Content of up to ``inline_limit`` bytes is returned; ``measured`` is the algorithm by which objects are named.
+
+    It is None where the kernel measures them as they are read.
+    """
+
+    changes: Changes
+    inline_limit: int
+    measured: str | None
+
+
+class Maker:
+    """The files of one listing, made into file objects on request; the ``Files`` of a worker."""
+
+    def __init__(self, reader: Reader, settings: Settings) -> None:
+        self._reader = reader
+        self._changes, self._inline_limit, self._measured = settings
+        self._queue: list[tuple[bytes, str]] = []
+        self._stager = Stager()
+        self._buffer = memoryview(bytearray(_BUFFER))
+        # By metadata: a head without its size, and what a file id hashes before the content.
+        self._heads: dict[Meta, tuple[bytes, bytes]] = {}
+
+    def start(self, job: bytes, staged: str) -> None:
+        """Queue a job."""
+        self._queue.append((job, staged))
+
+    def step(self) -> list[MadeRow | Failure]:
+        """Do the next few jobs."""
+        todo, self._queue = self._queue[:_AT_ONCE], self._queue[_AT_ONCE:]
+        return [self._do(job, staged) for job, staged in todo]
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Files are always ready."""
+        return [], []
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to do."""
+        return 0.0 if self._queue else None
+
+    def _do(self, job: bytes, staged: str) -> MadeRow | Failure:
+        number = int.from_bytes(job, "big")
+        try:
+            inode = self._reader.read(number)
+            try:
+                return self._make(job, inode, staged)
+            finally:
+                if inode.owned:
+                    os.close(inode.fd)
+        except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
+            return failure(job, self._reader.where(number), error)
+
+    def _make(self, job: bytes, inode: Inode, staged: str) -> MadeRow:
+        meta = self._changes.apply(inode.meta)
+        if stat.S_ISLNK(meta.mode):
+            head = make_head(0, meta.uid, meta.gid, meta.mode, inode.target, make_xattrs(meta.xattrs))
+            parse_head(head)
+            _check_target(inode.target)
+            return job, head, 0, None, sha256(checksum_header(head)).digest(), None
+        rest, checked = self._head(meta)
+        size = inode.size
+        head = b"%b%b%b" % (rest[:8], size.to_bytes(8, "big"), rest[8:])
+        digest = sha256(checked)
+        if size <= self._inline_limit:
+            content = inode.inline if inode.inline is not None else self._read(inode)
+            digest.update(content)
+            return job, head + content, size, None, digest.digest(), None
+        if inode.object_id is not None:
+            self._hash_object(inode, digest)
+            return job, head, size, None, digest.digest(), inode.object_id
+        try:
+            if self._stage(inode, staged, digest) != size:
+                raise _changed()
+        except BaseException:
+            if os.path.exists(staged):
+                os.unlink(staged)
+            raise
+        return job, head, size, staged, digest.digest(), None
+
+    def _head(self, meta: Meta) -> tuple[bytes, bytes]:
+        """Return the head of a regular file without its size, and what its id hashes before the content."""
+        found = self._heads.get(meta)
+        if found is None:
+            head = make_head(0, meta.uid, meta.gid, meta.mode, b"", make_xattrs(meta.xattrs))
+            parse_head(head)
+            found = head[:8] + head[16:], checksum_header(head)
+            if len(self._heads) < _CACHED_HEADS:
+                self._heads[meta] = found
+        return found
+
+    def _read(self, inode: Inode) -> bytes:
+        """Return a small content."""
+        if inode.pieces is None:
+            content = os.pread(inode.fd, inode.size + 1, 0)
+        else:
+            content = b"".join(
+                [bytes(size) if start < 0 else os.pread(inode.fd, size, start) for start, size in inode.pieces]
+            )
+        if len(content) != inode.size:
+            raise _changed()
+        if inode.object_id is not None and self._measured is not None:
+            merkle = MerkleTree(self._measured)
+            merkle.update(memoryview(content))
+            _check_object(inode, merkle)
+        return content
+
+    def _hash_object(self, inode: Inode, digest: Hash) -> None:
+        merkle = None if self._measured is None else MerkleTree(self._measured)
+        done = 0
+        while count := os.preadv(inode.fd, [self._buffer], done):
+            piece = self._buffer[:count]
+            digest.update(piece)
+            if merkle is not None:
+                merkle.update(piece)
+            done += count
+        if done != inode.size:
+            raise CorruptError(f"its object {inode.object_id} has {done} bytes, not {inode.size}", hint=_FSCK)
+        if merkle is not None:
+            _check_object(inode, merkle)
+
+    def _stage(self, inode: Inode, staged: str, digest: Hash) -> int:
+        """Bring the content into the new file ``staged`` and hash it; return how many bytes it has."""
+        if inode.inline is None and inode.pieces is None:
+            return self._stager.stage(inode.fd, staged, inode.size, digest)
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            check_space(fd, inode.size)
+            if inode.inline is not None:
+                digest.update(inode.inline)
+                return os.write(fd, inode.inline)
+            done = 0
+            for start, size in inode.pieces or ():
+                done += size
+                if start < 0:
+                    _hash_zeros(digest, size)
+                    os.ftruncate(fd, done)
+                elif copy_range(inode.fd, start, size, fd, done - size, digest, self._buffer) != size:
+                    raise CorruptError("the archive ends inside of it")
+            return done
+        finally:
+            os.close(fd)
+
+
+_FSCK = "run cfsctl fsck"
+
+
+def _changed() -> CorruptError:
+    return CorruptError("it was changed while it was read, or ends too early")
+
+
+def _check_target(target: bytes) -> None:
+    try:
+        target.decode()
+    except UnicodeDecodeError:
+        raise FormatError("the symlink's target is not UTF-8, and ostree takes no other") from None
+
+
+def _check_object(inode: Inode, merkle: MerkleTree) -> None:
+    if merkle.digest() != inode.object_id:
+        raise CorruptError(f"its object {inode.object_id} is damaged", hint=_FSCK, subject=inode.object_id)
+
+
+def _hash_zeros(digest: Hash, size: int) -> None:
+    zeros = bytes(min(size, _BUFFER))
+    while size:
+        count = min(size, _BUFFER)
+        digest.update(zeros[:count] if count < len(zeros) else zeros)
+        size -= count

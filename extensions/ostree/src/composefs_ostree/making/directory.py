@@ -1,0 +1,173 @@
+"""A directory of this machine as a tree to commit.
+
+The tree may be somebody else's, who changes it meanwhile: every directory is opened from the one above it, never
+through a symlink, and of each file all comes from one open descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+
+from composefs_ext.errors import CorruptError
+from composefs_ostree.making.inodes import (
+    MAX_DEPTH,
+    MAX_INODES,
+    Directory,
+    Inode,
+    Meta,
+    check_name,
+    refused,
+    shown,
+    too_many,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core
+    from composefs_ostree.objects import Xattrs
+
+__all__ = ["DirectoryListing"]
+
+_OPEN_DIRECTORIES = 32
+_PUMP_EVERY = 64
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class _Opened:
+    """Opens directories by number; the last ones stay open, so that a walk in order opens each once."""
+
+    def __init__(self, root: str, directories: list[tuple[int, bytes]]) -> None:
+        self._root = root
+        self._directories = directories
+        self._open: OrderedDict[int, int] = OrderedDict()
+
+    def get(self, number: int) -> int:
+        """Return the descriptor of a directory, which stays ours."""
+        missing = []
+        while number not in self._open and number:
+            missing.append(number)
+            number = self._directories[number][0]
+        if number not in self._open:
+            self._keep(0, os.open(self._root, _DIRECTORY & ~os.O_NOFOLLOW))
+        self._open.move_to_end(number)
+        fd = self._open[number]
+        while missing:
+            number = missing.pop()
+            fd = os.open(self._directories[number][1], _DIRECTORY, dir_fd=fd)
+            self._keep(number, fd)
+        return fd
+
+    def path(self, number: int) -> bytes:
+        """Return a directory's path, for messages."""
+        names = []
+        while number:
+            number, name = self._directories[number]
+            names.append(name)
+        return b"/".join([os.fsencode(self._root), *reversed(names)])
+
+    def _keep(self, number: int, fd: int) -> None:
+        self._open[number] = fd
+        if len(self._open) > _OPEN_DIRECTORIES:
+            os.close(self._open.popitem(last=False)[1])
+
+
+class DirectoryListing:
+    """All of a directory's names; nothing but directories is opened yet."""
+
+    def __init__(self, core: Core, path: str) -> None:
+        """Read the names; raise OSError, FormatError for a name or UnsupportedError for a device."""
+        self._path = path
+        self._directories: list[tuple[int, bytes]] = [(0, b"")]  # directory above, name
+        self._jobs: list[tuple[int, bytes]] = []  # directory, name
+        opened = _Opened(path, self._directories)
+        self.root = Directory(None)
+        waiting = [(0, self.root, 0)]
+        done = 0
+        with core.progress("directories") as progress:
+            while waiting:
+                number, directory, depth = waiting.pop()
+                if depth > MAX_DEPTH or len(self._jobs) + len(self._directories) > MAX_INODES:
+                    raise too_many()
+                waiting += self._scan(opened, number, directory, depth + 1)
+                progress.advance()
+                done += 1
+                if done % _PUMP_EVERY == 0:
+                    core.pump(0)  # a cancelled command stops here
+
+    @property
+    def jobs(self) -> int:
+        """How many files and symlinks there are."""
+        return len(self._jobs)
+
+    def reader(self, _core: Core) -> _DirectoryReader:
+        """Return what opens the files."""
+        return _DirectoryReader(_Opened(self._path, self._directories), self._jobs)
+
+    def _scan(self, opened: _Opened, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
+        fd = opened.get(number)
+        status = os.fstat(fd)
+        directory.meta = Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd))
+        path = opened.path(number)
+        found = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                check_name(name, path)
+                if entry.is_dir(follow_symlinks=False):
+                    below = directory.directories[name] = Directory(None)
+                    found.append((len(self._directories), below, depth))
+                    self._directories.append((number, name))
+                elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                    directory.files[name] = len(self._jobs)
+                    self._jobs.append((number, name))
+                else:
+                    raise refused(shown(path + b"/" + name))
+        return found
+
+
+class _DirectoryReader:
+    """Opens the files of a listing."""
+
+    def __init__(self, opened: _Opened, jobs: list[tuple[int, bytes]]) -> None:
+        self._opened = opened
+        self._jobs = jobs
+
+    def where(self, job: int) -> str:
+        """Return a file's path."""
+        directory, name = self._jobs[job]
+        return shown(self._opened.path(directory) + b"/" + name)
+
+    def read(self, job: int) -> Inode:
+        """Open a file, or read a symlink."""
+        directory, name = self._jobs[job]
+        above = self._opened.get(directory)
+        try:
+            fd = os.open(name, _FILE, dir_fd=above)
+        except OSError:
+            status = os.lstat(name, dir_fd=above)
+            if not stat.S_ISLNK(status.st_mode):
+                raise
+            target = os.readlink(name, dir_fd=above)
+            xattrs = _xattrs(b"/proc/self/fd/%d/%b" % (above, name))
+            return Inode(Meta(status.st_uid, status.st_gid, status.st_mode, xattrs), 0, target)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CorruptError("it was replaced while the directory was read")
+            meta = Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return Inode(meta, status.st_size, fd=fd, owned=True)
+
+
+def _xattrs(file: int | bytes) -> Xattrs:
+    """Return the extended attributes of an open file, or of a symlink."""
+    follow = isinstance(file, int)
+    names = os.listxattr(file, follow_symlinks=follow)
+    if not names:
+        return ()
+    return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))

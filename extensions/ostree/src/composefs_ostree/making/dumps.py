@@ -1,0 +1,125 @@
+"""A composefs dump as a tree to commit: one that the user has, or that of an image of the repository.
+
+The text comes from the core, which has checked it and writes it in one form (docs/formats/dumpfile.md).  What a dump
+has and a commit has not is left out: times, which are all 0 in a commit, and numbers of links.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+
+from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ostree.making.inodes import Inode, Meta, refused, shown
+from composefs_ostree.making.listed import Listed, TreeBuilder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from composefs_ext import Core
+    from composefs_ostree.objects import Xattrs
+
+__all__ = ["dump_listing", "image_listing", "read_lines"]
+
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)")
+_LETTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_MAX_DUMP = 256 << 20
+_PIECE = 1 << 20
+
+
+def image_listing(core: Core, image: str) -> Listed:
+    """Return the tree of an image, given by name or id."""
+    text = core.staging.new_name("dump")
+    core.image_dump(None, text, name=image).result()
+    return _listing(core, text)
+
+
+def dump_listing(core: Core, path: str) -> Listed:
+    """Return the tree of a dump file; its objects must be in the repository."""
+    raw = core.staging.new_name("dump")
+    limit = core.limits.get("inline_bytes", _MAX_DUMP)
+    with open(path, "rb") as file, core.staging.create(raw) as copy:
+        while piece := file.read(_PIECE):
+            copy.write(piece)
+            if copy.tell() > limit:
+                raise TooLargeError(f"{path} has more than {limit} bytes, too many for a dump", subject=path)
+    text = core.staging.new_name("dump")
+    try:
+        core.image_dump(raw, text).result()
+    except FormatError as error:
+        raise FormatError(f"{path}: {error.message}", hint=error.hint, subject=path) from None
+    core.staging.read(raw)
+    return _listing(core, text)
+
+
+def _listing(core: Core, text: str) -> Listed:
+    with open(core.staging.path_of(text), "rb") as file:
+        tree = read_lines(file)
+    listed = Listed(tree)
+    missing = sorted({inode.object_id for inode in tree.inodes if inode.object_id is not None})
+    if missing:
+        present = core.object_has(missing).result()
+        absent = [each for each, is_present in zip(missing, present, strict=True) if not is_present]
+        if absent:
+            from composefs_ext.errors import MissingObjectError
+
+            raise MissingObjectError(
+                f"the tree names {len(absent)} objects that are not in the repository: {', '.join(absent[:3])}",
+                hint="create-image from the directory stores them",
+                subject=absent[0],
+            )
+    return listed
+
+
+def read_lines(lines: Iterable[bytes]) -> TreeBuilder:
+    """Read a dump in the core's own form; raise FormatError or UnsupportedError."""
+    tree = TreeBuilder()
+    metas: dict[bytes, Xattrs] = {b"": ()}
+    for line in lines:
+        fields = line.rstrip(b"\n").split(b" ", 11)
+        path = unescape(fields[0])[1:]
+        if fields[2].startswith(b"@"):
+            tree.link(path, unescape(fields[8])[1:])
+            continue
+        size, mode, uid, gid = int(fields[1]), int(fields[2], 8), int(fields[4]), int(fields[5])
+        text = fields[11] if len(fields) > 11 else b""
+        xattrs = metas.get(text)
+        if xattrs is None:
+            xattrs = metas[text] = _xattrs(text)
+        meta = Meta(uid, gid, mode, xattrs)
+        if stat.S_ISDIR(mode):
+            tree.directory(path, meta)
+        elif stat.S_ISLNK(mode):
+            tree.file(path, Inode(meta, 0, unescape(fields[8]), b""))
+        elif not stat.S_ISREG(mode):
+            raise refused("/" + shown(path))
+        elif fields[10] != b"-":
+            tree.file(path, Inode(meta, size, object_id=fields[10].decode()))
+        else:
+            content = b"" if fields[9] == b"-" else unescape(fields[9])
+            if len(content) != size:
+                raise FormatError(f"/{shown(path)} has neither its {size} bytes of content nor a digest")
+            tree.file(path, Inode(meta, size, inline=content))
+    return tree
+
+
+def unescape(field: bytes) -> bytes:
+    """Undo the escapes of a field, which the core has checked."""
+    if b"\\" not in field:
+        return field
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        what = match[1]
+        return bytes.fromhex(what[1:].decode()) if what[:1] == b"x" else _LETTERS[what]
+
+    return _ESCAPE.sub(plain, field)
+
+
+def _xattrs(text: bytes) -> Xattrs:
+    pairs = []
+    for field in text.split(b" "):
+        name, _, value = field.partition(b"=")
+        # Images of composefs-rs 0.9.0 have the NUL that ostree puts behind a name; no other name has one.
+        pairs.append((unescape(name).removesuffix(b"\0"), unescape(value)))
+    return tuple(sorted(pairs))

@@ -1,0 +1,150 @@
+"""What a tree to be committed is made of, wherever it comes from.
+
+A source lists its directories, with what is known of each, and counts everything else: file *jobs*, numbered from 0.
+Worker processes then read one job after the other, as an :class:`Inode`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from composefs_ext.errors import ExtError, FormatError, TooLargeError, UnsupportedError
+from composefs_ostree.objects import Xattrs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from composefs_ext import Core
+
+__all__ = ["MAX_INODES", "Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "check_name", "refused", "shown"]
+
+MAX_INODES = 10_000_000
+MAX_DEPTH = 2000
+
+
+class Meta(NamedTuple):
+    """Owner, full ``st_mode`` and extended attributes, sorted by name."""
+
+    uid: int
+    gid: int
+    mode: int
+    xattrs: Xattrs
+
+
+class Directory:
+    """A directory: its metadata (None: nothing told them), its files as job numbers and its directories, by name."""
+
+    __slots__ = ("directories", "files", "meta")
+
+    def __init__(self, meta: Meta | None) -> None:
+        self.meta = meta
+        self.files: dict[bytes, int] = {}
+        self.directories: dict[bytes, Directory] = {}
+
+
+class Inode(NamedTuple):
+    """A regular file or symlink.
+
+    ``target`` is a symlink's, b"" for files.  The content of a file has ``size`` bytes: ``inline`` has them, or else
+    the open file ``fd``, all of it or in ``pieces``: (position, length), the position -1 for zeros.  ``owned`` tells
+    that ``fd`` is to be closed, ``object_id`` that the content is this object of the repository.
+    """
+
+    meta: Meta
+    size: int
+    target: bytes = b""
+    inline: bytes | None = None
+    fd: int = -1
+    pieces: tuple[tuple[int, int], ...] | None = None
+    owned: bool = False
+    object_id: str | None = None
+
+
+if TYPE_CHECKING:
+
+    class Reader(Protocol):
+        """Reads the jobs of a listing, in one worker process."""
+
+        def read(self, job: int) -> Inode:
+            """Open a job."""
+
+        def where(self, job: int) -> str:
+            """Return the path to name in errors."""
+
+    class Listing(Protocol):
+        """A tree as far as it is read before the workers start."""
+
+        root: Directory
+
+        @property
+        def jobs(self) -> int:
+            """How many files and symlinks there are."""
+
+        def reader(self, core: Core) -> Reader:
+            """Return what reads the jobs; called in each worker process."""
+
+
+class Changes(NamedTuple):
+    """What ``commit`` changes of a tree's metadata: owners, no extended attributes, ``--canonical-permissions``."""
+
+    uid: int | None = None
+    gid: int | None = None
+    keep_xattrs: bool = True
+    canonical: bool = False
+
+    def apply(self, meta: Meta) -> Meta:
+        """Return the metadata that are committed.
+
+        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.
+        """
+        uid, gid, mode, xattrs = meta
+        if self.canonical:
+            uid = gid = 0
+            if not stat.S_ISLNK(mode):
+                mode &= stat.S_IFMT(mode) | 0o755
+        return Meta(
+            uid if self.uid is None else self.uid,
+            gid if self.gid is None else self.gid,
+            mode,
+            # ostree leaves out the empty ones.
+            tuple([pair for pair in xattrs if pair[1]]) if self.keep_xattrs else (),
+        )
+
+
+def shown(path: bytes) -> str:
+    """Return a path for messages."""
+    return os.fsdecode(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_name(name: bytes, directory: bytes) -> None:
+    """Raise FormatError for a name that no commit can hold: ostree takes UTF-8 only."""
+    if name.isascii():
+        return
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        raise FormatError(
+            f"{shown(directory)}/{shown(name)}: the name is not UTF-8, and ostree takes no other",
+            hint="rename it, or leave it out",
+            subject=f"{shown(directory)}/{shown(name)}",
+        ) from None
+
+
+def refused(path: str) -> ExtError:
+    """Return the error for what is neither file, symlink nor directory."""
+    return UnsupportedError(
+        f"{path} is a device, a pipe or a socket, which no ostree commit can hold",
+        hint="leave it out: a system makes its devices when it starts",
+        subject=path,
+    )
+
+
+def too_many() -> ExtError:
+    """Return the error for a tree without end."""
+    return TooLargeError(
+        f"the tree has more than {MAX_INODES} files or {MAX_DEPTH} nested directories",
+        hint="commit it in parts",
+    )

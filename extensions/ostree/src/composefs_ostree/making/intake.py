@@ -1,0 +1,130 @@
+"""From a listed tree to file objects in the composefs repository: the coordinator of the workers.
+
+Workers read, hash and stage; what they stage is given to the core while they go on, as in a pull
+(docs/decisions/ostree-workers.md).  How far they may run ahead is bounded by ``STAGED_BYTES``.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from typing import Any, cast
+
+from composefs_ext.errors import TooLargeError
+from composefs_ostree.commit_stream import Entry
+from composefs_ostree.making.contents import JOB_SIZE, Maker
+from composefs_ostree.worker import HANDOVER, Worker, available_cores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ostree.files import Files
+    from composefs_ostree.making.contents import MadeRow, Settings
+    from composefs_ostree.making.inodes import Listing
+
+__all__ = ["Intake"]
+
+PUTS = 4
+PUT_FILES = 128
+STAGED_BYTES = 64 << 20
+_MAX_METADATA = 256 << 20
+
+
+class Intake:
+    """All files of a listing on their way in; ``run`` does everything.
+
+    Then ``ids`` has the file id of each job, and ``files`` each file object by its id.
+    """
+
+    def __init__(self, core: Core, listing: Listing, settings: Settings) -> None:
+        self._core = core
+        self._listing = listing
+        self._settings = settings
+        self.ids: list[bytes] = [b""] * listing.jobs
+        self.files: dict[bytes, Entry] = {}
+        self._left = listing.jobs
+        self._next = 0
+        self._workers: list[Worker] = []
+        self._to_put: deque[MadeRow] = deque()
+        self._puts: deque[tuple[Pending[Any], list[MadeRow]]] = deque()
+        self._staged_bytes = 0
+        self._cores = available_cores()
+        self._metadata_left = core.limits.get("inline_bytes", _MAX_METADATA)
+
+    def run(self) -> None:
+        """Make all files; raise the error of the first that fails."""
+        make_files = cast("Callable[[], Files]", lambda: Maker(self._listing.reader(self._core), self._settings))
+        progress = self._core.progress("files", unit="bytes")
+        try:
+            while self._left or self._puts or self._to_put:
+                self._deal(make_files)
+                self._put()
+                self._take_answers()
+                by_fd = {worker.fileno(): worker for worker in self._workers}
+                if not (self._left or self._puts or self._to_put) or (self._puts and self._puts[0][0].done):
+                    continue
+                ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
+                for fd in ready:
+                    if fd not in by_fd:
+                        self._core.pump(0)
+                        continue
+                    worker = by_fd[fd]
+                    for row in cast("list[MadeRow]", worker.rows()):
+                        self._take(row)
+                        progress.advance(row[2])
+                    if worker.failure is not None:
+                        raise worker.failure
+        finally:
+            for worker in self._workers:
+                worker.end()
+        progress.finish()
+
+    def _deal(self, make_files: Callable[[], Files]) -> None:
+        """Hand jobs to the workers, to the least loaded first; start another one while all are busy."""
+        while self._next < self._listing.jobs and self._staged_bytes < STAGED_BYTES:
+            worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
+            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
+                worker = Worker(len(self._workers), make_files, self._core.staging.path)
+                self._workers.append(worker)
+            if worker.outstanding > HANDOVER:
+                return
+            end = min(self._next + HANDOVER, self._listing.jobs)
+            worker.deal([number.to_bytes(JOB_SIZE, "big") for number in range(self._next, end)])
+            self._next = end
+
+    def _take(self, row: MadeRow) -> None:
+        _, data, size, staged, _, content = row
+        self._metadata_left -= len(data)
+        if self._metadata_left < 0:
+            raise TooLargeError(
+                "the commit has too many files, or too many attributes, to be kept as one stream",
+                hint="commit the tree in parts",
+            )
+        if staged is None:
+            self._done(row, content)
+        else:
+            self._staged_bytes += size
+            self._to_put.append(row)
+
+    def _put(self) -> None:
+        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
+        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
+            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
+            files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged, _, _ in rows]
+            self._puts.append((self._core.object_put(files), rows))
+
+    def _take_answers(self) -> None:
+        while self._puts and self._puts[0][0].done:
+            pending, rows = self._puts.popleft()
+            for row, stored in zip(rows, pending.result(), strict=True):
+                self._staged_bytes -= row[2]
+                self._done(row, stored["id"])
+
+    def _done(self, row: MadeRow, content: str | None) -> None:
+        job, data, _, _, file_id, _ = row
+        self._left -= 1
+        self.ids[int.from_bytes(job, "big")] = file_id
+        self.files[file_id] = Entry(data, content)

@@ -1,0 +1,126 @@
+"""Trees whose files are all described before one of them is read: those of tar archives and dumps."""
+
+from __future__ import annotations
+
+import os
+
+from composefs_ext.errors import FormatError
+from composefs_ostree.making.inodes import MAX_DEPTH, MAX_INODES, Directory, Inode, Meta, check_name, shown, too_many
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core
+
+__all__ = ["Listed", "ObjectReader", "TreeBuilder"]
+
+
+class TreeBuilder:
+    """Puts entries that are given by path into a tree; raises FormatError for those that do not fit into it."""
+
+    def __init__(self, hint: str | None = None) -> None:
+        """``hint`` says what to do about directories that are missing."""
+        self.root = Directory(None)
+        self.hint = hint
+        self.inodes: list[Inode] = []
+        self.paths: list[bytes] = []
+        self._directories: dict[bytes, Directory] = {b"": self.root}  # by path, without a slash at either end
+
+    def directory(self, path: bytes, meta: Meta | None) -> None:
+        """Add a directory, or what is known of one that is there."""
+        found = self._directories.get(path)
+        if found is None:
+            above, name = self._split(path)
+            if name in above.files:
+                raise FormatError(f"/{shown(path)} is both a file and a directory")
+            found = above.directories[name] = self._directories[path] = Directory(None)
+            self._check(path)
+        found.meta = meta
+
+    def file(self, path: bytes, inode: Inode) -> None:
+        """Add a regular file or a symlink; a later one of the same name replaces it."""
+        self._name(path, len(self.inodes))
+        self.inodes.append(inode)
+        self.paths.append(path)
+        self._check(path)
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """Give one more name to the file that ``target`` is."""
+        above, name = self._split(target)
+        if name not in above.files:
+            raise FormatError(f"/{shown(path)} is a link to /{shown(target)}, which is no file before it")
+        self._name(path, above.files[name])
+
+    def parents(self, path: bytes, meta: Meta) -> None:
+        """Make the directories above a path that are not there."""
+        position = path.find(b"/")
+        while position >= 0:
+            if path[:position] not in self._directories:
+                self.directory(path[:position], meta)
+            position = path.find(b"/", position + 1)
+
+    def _name(self, path: bytes, job: int) -> None:
+        above, name = self._split(path)
+        if name in above.directories:
+            raise FormatError(f"/{shown(path)} is both a file and a directory")
+        above.files[name] = job
+
+    def _split(self, path: bytes) -> tuple[Directory, bytes]:
+        above, _, name = path.rpartition(b"/")
+        found = self._directories.get(above)
+        if not name:
+            raise FormatError("the root is not a directory")
+        if found is None:
+            raise FormatError(f"/{shown(path)} is in a directory that does not stand before it", hint=self.hint)
+        check_name(name, b"/" + above if above else b"")
+        return found, name
+
+    def _check(self, path: bytes) -> None:
+        if len(self.inodes) + len(self._directories) > MAX_INODES or path.count(b"/") >= MAX_DEPTH:
+            raise too_many()
+
+
+class ObjectReader:
+    """Opens the objects of the composefs repository."""
+
+    def __init__(self, core: Core) -> None:
+        assert core.repository is not None
+        self._objects = core.repository.objects
+
+    def open(self, object_id: str) -> int:
+        """Open an object for reading."""
+        return os.open(f"{self._objects}/{object_id[:2]}/{object_id[2:]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+class Listed:
+    """A whole tree; the contents that are not in it are in one file, or in the repository."""
+
+    def __init__(self, tree: TreeBuilder, path: str | None = None) -> None:
+        self.root = tree.root
+        self.jobs = len(tree.inodes)
+        self._tree = tree
+        self._path = path
+
+    def reader(self, core: Core) -> _ListedReader:
+        """Return what opens the contents."""
+        fd = -1 if self._path is None else os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return _ListedReader(self._tree, fd, ObjectReader(core))
+
+
+class _ListedReader:
+    """Finds the contents of a listing."""
+
+    def __init__(self, tree: TreeBuilder, fd: int, objects: ObjectReader) -> None:
+        self._tree = tree
+        self._fd = fd
+        self._objects = objects
+
+    def where(self, job: int) -> str:
+        """Return the file's path in the tree."""
+        return "/" + shown(self._tree.paths[job])
+
+    def read(self, job: int) -> Inode:
+        """Return the inode with its content open."""
+        inode = self._tree.inodes[job]
+        if inode.object_id is not None:
+            return inode._replace(fd=self._objects.open(inode.object_id), owned=True)
+        return inode if inode.inline is not None else inode._replace(fd=self._fd)

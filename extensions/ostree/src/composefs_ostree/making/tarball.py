@@ -1,0 +1,224 @@
+"""A tar archive as a tree to commit, as ``ostree commit --tree=tar=FILE`` takes it.
+
+The archive's headers are read once, then workers read the contents where they lie; a compressed archive is therefore
+unpacked into staging first.  Names lead from the commit's root, with or without a slash before them, and nowhere else.
+The standard library's reader is lenient where we must not be: it takes a damaged header for the end, and reads headers
+of any size into memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
+from composefs_ostree.making.inodes import Inode, Meta, refused, shown
+from composefs_ostree.making.listed import Listed, TreeBuilder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any, BinaryIO
+
+    from composefs_ext import Core
+    from composefs_ostree.objects import Xattrs
+
+__all__ = ["read_tar", "tar_listing"]
+
+_BLOCK = 512
+_MAX_HEADER = 2 << 20
+_PIECE = 1 << 20
+_MAX_ID = 0xFFFFFFFF
+_XZ_MEMORY = 256 << 20
+_XATTR = "SCHILY.xattr."
+_PUMP_EVERY = 256
+_DEFAULT = Meta(0, 0, stat.S_IFDIR | 0o755, ())
+"""What ostree gives to directories that it makes by itself."""
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
+    """Return the tree of an archive; ``autocreate`` makes directories that it lacks.
+
+    Raises FormatError, CorruptError, UnsupportedError, TooLargeError or OSError.
+    """
+    plain = path
+    with open(path, "rb") as file:
+        start = file.peek(8)[:8]
+        kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
+        if kind is not None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            plain = core.staging.path_of(_unpack(core, file, kind, path))
+    with open(plain, "rb") as archive, core.progress("archive") as progress:
+        tree = TreeBuilder(_REMEDY)
+        try:
+            for number, member in enumerate(read_tar(archive)):
+                add_member(tree, member, autocreate=autocreate)
+                progress.advance()
+                if number % _PUMP_EVERY == 0:
+                    core.pump(0)
+            if tree.root.meta is None:
+                if not autocreate:
+                    raise FormatError("it has no entry for its root", hint=_REMEDY)
+                tree.root.meta = _DEFAULT
+        except (FormatError, CorruptError, TooLargeError) as error:
+            raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
+    return Listed(tree, plain)
+
+
+_REMEDY = "add --tar-autocreate-parents, or pack the directory as . with all that is above the files"
+
+
+def _unpack(core: Core, file: BinaryIO, kind: str | None, path: str) -> str:
+    """Stage an archive that is compressed, or cannot be read twice; return the name."""
+    name = core.staging.new_name("tar")
+    with core.staging.create(name) as unpacked, core.progress("unpacking", unit="bytes") as progress:
+        for piece in _pieces_of(file, kind, path):
+            unpacked.write(piece)
+            progress.advance(len(piece))
+            core.pump(0)
+    return name
+
+
+def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
+    """Yield the unpacked archive."""
+    if kind == "zstd":
+        raise UnsupportedError(f"{path} is compressed by zstd", hint="unpack it first: zstd -d", subject=path)
+    try:
+        if kind == "xz":
+            yield from _unpack_xz(file)
+            return
+        source: Any = file
+        if kind == "gzip":
+            from isal import igzip
+
+            source = igzip.IGzipFile(fileobj=file, mode="rb")  # type: ignore[no-untyped-call]
+        elif kind == "bzip2":
+            import bz2
+
+            source = bz2.BZ2File(file)
+        while piece := source.read(_PIECE):
+            yield piece
+    except (EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CorruptError(f"{path} is damaged: {error}", subject=path) from None
+
+
+def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
+    import lzma
+
+    data = file.read(_PIECE)
+    while data:
+        inflater = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        try:
+            while not inflater.eof:
+                yield inflater.decompress(data, _PIECE)
+                data = file.read(_PIECE) if inflater.needs_input else b""
+                if inflater.needs_input and not data:
+                    raise EOFError("it ends too early")
+        except lzma.LZMAError as error:
+            raise EOFError(str(error)) from None
+        data = inflater.unused_data or file.read(_PIECE)
+
+
+class _Bounded:
+    """A file for ``tarfile``, which reads headers whole, whatever size they claim."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_HEADER:
+            raise TooLargeError(f"a header has {size} bytes, more than {_MAX_HEADER}")
+        return self._file.read(size)
+
+
+def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
+    try:
+        archive = tarfile.TarFile(fileobj=_Bounded(file), mode="r", encoding="utf-8")  # type: ignore[arg-type]
+        globals_seen = 0
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+            if len(archive.pax_headers) != globals_seen:
+                globals_seen = len(archive.pax_headers)
+                if sum(map(len, archive.pax_headers.values())) > _MAX_HEADER:
+                    raise TooLargeError(f"its global headers have more than {_MAX_HEADER} bytes")
+            yield member
+        file.seek(archive.offset)
+        block = file.read(_BLOCK)
+    except tarfile.TarError as error:
+        raise FormatError(f"not a tar archive, or a damaged one: {error}") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise FormatError(f"a damaged tar archive: {type(error).__name__}") from None
+    if block.strip(b"\0") or (block and len(block) < _BLOCK):
+        raise CorruptError(f"the header at byte {archive.offset} is damaged")
+
+
+def add_member(tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool) -> None:
+    """Put one member into the tree."""
+    path = _path(member.name)
+    if autocreate:
+        tree.parents(path, _DEFAULT)
+    if member.islnk():
+        tree.link(path, _path(member.linkname))
+        return
+    meta = _meta(member)
+    if member.isdir():
+        tree.directory(path, meta)
+    elif member.issym():
+        tree.file(path, Inode(meta, 0, _bytes(member.linkname), b""))
+    elif member.isreg():
+        tree.file(path, Inode(meta, member.size, pieces=_pieces(member)))
+    else:
+        raise refused("/" + shown(path))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _path(name: str) -> bytes:
+    """Return a member's path from the root, b"" for the root itself."""
+    parts = [part for part in _bytes(name).split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise FormatError(f"the name {name[:200]!a} leads out of the archive")
+    if any(b"\0" in part for part in parts):
+        raise FormatError(f"the name {name[:200]!a} has a NUL in it")
+    return b"/".join(parts)
+
+
+def _meta(member: tarfile.TarInfo) -> Meta:
+    if not (0 <= member.uid <= _MAX_ID and 0 <= member.gid <= _MAX_ID):
+        raise FormatError(f"{member.name[:200]!a} has the owner {member.uid}:{member.gid}")
+    kind = stat.S_IFDIR if member.isdir() else stat.S_IFLNK if member.issym() else stat.S_IFREG
+    # Archives differ in the mode of symlinks, which have none; ostree's are 0777.
+    mode = kind | (0o777 if member.issym() else member.mode & 0o7777)
+    return Meta(member.uid, member.gid, mode, _xattrs(member.pax_headers))
+
+
+def _xattrs(headers: Mapping[str, str]) -> Xattrs:
+    found = [(_bytes(key[len(_XATTR) :]), _bytes(value)) for key, value in headers.items() if key.startswith(_XATTR)]
+    return tuple(sorted(found))
+
+
+def _pieces(member: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
+    """Return where the content lies; -1 is a hole of a sparse file."""
+    segments: Any = getattr(member, "sparse", None)
+    if segments is None:
+        return ((member.offset_data, member.size),)
+    pieces = []
+    position = 0
+    source = member.offset_data
+    for start, size in segments:
+        if start < position or size < 0 or start + size > member.size:
+            raise FormatError(f"{member.name[:200]!a} is a sparse file with a damaged map")
+        pieces += [(-1, start - position), (source, size)]
+        source += size
+        position = start + size
+    pieces.append((-1, member.size - position))
+    return tuple([piece for piece in pieces if piece[1]])
