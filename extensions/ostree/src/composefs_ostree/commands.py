@@ -73,6 +73,12 @@ def _stage_dump(request: Request, core: Core) -> str:
     return stage_dump(core, load(commit), keep_nul=wants_nul(request))
 
 
+def _commit(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.making.commit import commit
+
+    return commit(request, core)
+
+
 def _dump(request: Request, core: Core) -> dict[str, Any]:
     text = core.staging.new_name("text")
     size = core.image_dump(_stage_dump(request, core), text).result()
@@ -149,6 +155,7 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("pull",): _pull,
     ("pull-local",): _pull_local,
     ("list-refs",): _list_refs,
+    ("commit",): _commit,
     ("dump",): _dump,
     ("compute-id",): _compute_id,
     ("inspect",): _inspect,
