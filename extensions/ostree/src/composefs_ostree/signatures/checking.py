@@ -50,6 +50,8 @@ def _verify_gpg(data: bytes, metadata: Mapping[str, Variant], policy: GpgPolicy,
         found = openpgp.check(data, signatures, keyring)
     except ExtError as error:
         raise _refused(what, error) from None
+    if not found:
+        raise _missing(what, "no GPG signature", metadata, "--no-gpg-verify")
     if all(signature.problem is not None for signature in found):
         raise _bad(what, "GPG", found, keyring.fingerprints, "--gpg-key")
     return found
