@@ -180,11 +180,13 @@ def test_too_many_rows_for_a_message(host: Host) -> None:
 
 
 def test_files_and_rows_above_the_limits(host: Host) -> None:
-    rows, size = host.do(
+    rows, size, inline = host.do(
         ["write", "ids", f'"{HELLO}"\n' * 11],
         call("object.has", ids_file="ids"),
         ["write", "dump", ROOT * 100],
         call("image.put", dump="dump"),
-        limits=Limits(file_rows=10, inline_bytes=1000),
+        ["write", "inline", "x" * 2001],
+        call("stream.put", content_type=KIND, inline="inline", chunks=[-2001]),
+        limits=Limits(file_rows=10, dump_bytes=1000, stream_bytes=2000),
     )
-    assert kind_of(rows) == kind_of(size) == "too_large"
+    assert kind_of(rows) == kind_of(size) == kind_of(inline) == "too_large"

@@ -20,7 +20,8 @@ class Limits(NamedTuple):
     """What an extension may ask of the core.  Sizes in bytes; ``line`` includes the newline.
 
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
-    in a file.  ``inline_bytes`` bounds a stream's inline file and a dump, ``references`` each list of ids of a stream.
+    in a file.  ``dump_bytes`` bounds a dump, which is read whole, ``stream_bytes`` a stream's inline file, which is
+    not, ``references`` each list of ids of a stream.
     Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second.  More than
     ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines`` dropped.
     """
@@ -29,7 +30,8 @@ class Limits(NamedTuple):
     unanswered: int = 64
     rows: int = 1000
     file_rows: int = 4_000_000
-    inline_bytes: int = 256 << 20
+    dump_bytes: int = 512 << 20
+    stream_bytes: int = 4 << 30
     references: int = 4_000_000
     staging_bytes: int = 64 << 30
     staging_files: int = 100_000

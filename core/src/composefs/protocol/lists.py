@@ -46,7 +46,7 @@ def take_list(params: Message, key: str, check: ListTaker, staged: StagedFiles, 
         raise UsageError(f"give either {key} or {key}_file")
     name = staged_name(file)
     result: list[JSONValue] = []
-    for block in _blocks(name, staged.pieces(name, limits.inline_bytes * 2), limits.line):
+    for block in _blocks(name, staged.pieces(name, limits.dump_bytes), limits.line):
         check(block)
         result += block
         if len(result) > limits.file_rows:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_DUMP", "entry_lines", "stage_tree", "write_tree"]
 
-MAX_DUMP = 256 << 20
+MAX_DUMP = 512 << 20
 """Bytes of a tree's text, unless the core says otherwise."""
 _LOT = 1000
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
@@ -34,7 +34,7 @@ _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 def stage_tree(core: Core, root: Node) -> str:
     """Write a tree to a new staged file and return its name.  Raises TooLargeError."""
     name = core.staging.new_name("dump")
-    limit = core.limits.get("dump_bytes", core.limits.get("inline_bytes", MAX_DUMP))
+    limit = core.limits.get("dump_bytes", MAX_DUMP)
     with core.staging.create(name) as file:
         write_tree(file, root, limit)
     return name

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["References", "Splitter", "Unpacked", "references", "unpack"]
 
 READ_SIZE = 256 << 10
-MAX_INLINE = 256 << 20
+MAX_INLINE = 4 << 30
 """Bytes that are no external content, unless the core says otherwise."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -52,7 +52,7 @@ def _parse(context: Context, params: Message) -> Tree:
     name = staged_name(string(params, "dump"))
     transforms = Transforms.of(params)
     try:
-        tree = dumpfile.parse(context.staged.read(name, context.limits.inline_bytes), context.algorithm)
+        tree = dumpfile.parse(context.staged.read(name, context.limits.dump_bytes), context.algorithm)
     except FormatError as error:
         error.subject = name
         raise

@@ -58,7 +58,7 @@ def put(context: Context, params: Message) -> Message:
 
 
 def _inline(context: Context, name: JSONValue) -> BinaryIO:
-    return open(context.staged.open(staged_name(name), context.limits.inline_bytes), "rb")
+    return open(context.staged.open(staged_name(name), context.limits.stream_bytes), "rb")
 
 
 def _check_images(context: Context, named_refs: list[tuple[str, str]], object_refs: list[str]) -> None:
