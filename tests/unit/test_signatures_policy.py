@@ -80,15 +80,15 @@ def test_a_url_alone_asks_for_nothing_unless_keys_are_given() -> None:
     assert policy_of({}, is_remote=False, options=given, summary=True) == OFF
     both = given._replace(gpg_verify_summary=True)
     assert policy_of({}, is_remote=False, options=both, summary=True) == Policy(GpgPolicy(paths=("/k",)))
-    keys = Options(sign_keys=("ed25519=/a", "spki=/b", "ed25519=/c"))
-    wanted = Policy(sign=(SignKeys("ed25519", (), ("/a", "/c")), SignKeys("spki", (), ("/b",))))
+    keys = Options(sign_keys=("ed25519=file:/a", "spki=file:b", "ed25519=inline:AAAA"), directory="/d")
+    wanted = Policy(sign=(SignKeys("ed25519", ("AAAA",), ("/a",)), SignKeys("spki", (), ("/d/b",))))
     assert policy_of({}, is_remote=False, options=keys) == wanted
     assert wanted.is_on
 
 
 def test_options_go_before_a_remotes_settings() -> None:
     settings = {"sign-verify": "true", "sign-verify-summary": "true", "gpgkeypath": "/a", **KEY}
-    given = Options(gpg_keys=("/k",), sign_keys=("spki=/s",))
+    given = Options(gpg_keys=("/k",), sign_keys=("spki=file:/s",))
     spki = (SignKeys("spki", (), ("/s",)),)
     assert policy_of(settings, keyring=b"ring", options=given) == Policy(GpgPolicy(paths=("/k",)), spki)
     assert policy_of(settings, options=given, summary=True) == Policy(None, spki)
@@ -102,11 +102,11 @@ def test_options_go_before_a_remotes_settings() -> None:
     [
         Options(gpg_keys=("/k",), no_gpg_verify=True),
         Options(gpg_keys=("/k",), no_sign_verify=True),
-        Options(sign_keys=("spki=/k",), no_sign_verify=True),
-        Options(sign_keys=("dsa=/k",)),
+        Options(sign_keys=("spki=file:/k",), no_sign_verify=True),
+        Options(sign_keys=("dsa=file:/k",)),
         Options(sign_keys=("spki",)),
-        Options(sign_keys=("spki=",)),
-        Options(sign_keys=("spki=relative",)),
+        Options(sign_keys=("spki=/k",)),
+        Options(sign_keys=("spki=file:relative",)),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options: Options) -> None:

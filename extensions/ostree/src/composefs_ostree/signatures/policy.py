@@ -17,7 +17,7 @@ from composefs_ext.errors import UnsupportedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from composefs_ext import Request
 
@@ -32,8 +32,9 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 class Options(NamedTuple):
     """What the command line says about verification.
 
-    ``gpg_keys`` are files or directories with OpenPGP certificates, ``sign_keys`` files with other
-    public keys, such as ``ed25519=PATH`` or ``spki=PATH``.  They are trusted instead of the keys that a remote has.
+    ``gpg_keys`` are files or directories with OpenPGP certificates, ``sign_keys`` such as
+    ``ed25519=inline:BASE64`` or ``spki=file:PATH``.  They are trusted instead of the keys that a remote has.
+    ``directory`` is where relative paths begin.
     """
 
     gpg_keys: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Options(NamedTuple):
     no_gpg_verify: bool = False
     no_sign_verify: bool = False
     gpg_verify_summary: bool = False
+    directory: str | None = None
 
 
 NO_OPTIONS = Options()
@@ -85,6 +87,7 @@ def options_of(request: Request) -> Options:
         bool(request.get("no_gpg_verify")),
         bool(request.get("no_sign_verify")),
         bool(request.get("gpg_verify_summary")),
+        request.directory,
     )
 
 
@@ -118,7 +121,7 @@ def policy_of(
     if not options.no_sign_verify:
         sign = _sign_policy(settings, f"sign-verify{suffix}", directory)
         if options.sign_keys and (sign is not None or not summary):
-            sign = _given_keys(options.sign_keys)
+            sign = _given_keys(options)
     return Policy(gpg, sign)
 
 
@@ -164,16 +167,22 @@ def _configured(settings: Mapping[str, str], kind: str, directory: str | None) -
     )
 
 
-def _given_keys(specifications: Sequence[str]) -> tuple[SignKeys, ...]:
+def _given_keys(options: Options) -> tuple[SignKeys, ...]:
+    """Return the keys that --sign-key gives, in the form that ostree remote add --sign-verify has."""
     by_kind: dict[str, SignKeys] = {}
-    for specification in specifications:
-        kind, _, path = specification.partition("=")
-        if kind not in SIGN_KINDS or not path:
+    for specification in options.sign_keys:
+        kind, _, place = specification.partition("=")
+        where, _, value = place.partition(":")
+        if kind not in SIGN_KINDS or where not in ("inline", "file") or not value:
             raise UsageError(
-                f"--sign-key {specification[:80]!r} is not KIND=FILE", hint=f"the kinds are {' and '.join(SIGN_KINDS)}"
+                f"--sign-key {specification[:80]!r} is not KIND=inline:KEY or KIND=file:PATH",
+                hint=f"the kinds are {' and '.join(SIGN_KINDS)}",
             )
-        files = by_kind[kind].files if kind in by_kind else ()
-        by_kind[kind] = SignKeys(kind, files=(*files, _path("--sign-key", path, None)))
+        keys = by_kind.get(kind, SignKeys(kind))
+        if where == "inline":
+            by_kind[kind] = keys._replace(inline=(*keys.inline, value))
+        else:
+            by_kind[kind] = keys._replace(files=(*keys.files, _path("--sign-key", value, options.directory)))
     return tuple(by_kind.values())
 
 

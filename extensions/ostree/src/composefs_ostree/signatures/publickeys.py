@@ -149,7 +149,7 @@ def _inline(kind: str, text: str) -> bytes:
         key = decode_base64(text.strip())
         public_key(kind, key)
     except FormatError as error:
-        raise FormatError(f"verification-{kind}-key: {error.message}") from None
+        raise FormatError(f"the {kind} key {text[:80]!r}: {error.message}") from None
     return key
 
 
