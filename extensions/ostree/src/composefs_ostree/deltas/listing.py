@@ -1,0 +1,93 @@
+"""Which deltas a repository has: their names, paths and digests, and the choice among them.
+
+The summary's metadata or, with ``ostree.indexed-deltas`` there, an index file for each new commit has the key
+``ostree.static-deltas``: ``a{sv}`` from the name of a delta to the SHA-256 of its superblock.  The name is ``FROM-TO``
+or ``TO``, in hexadecimal digits; file names have base64 without ``=`` and with ``_`` for ``/``.
+
+Source: ostree-core.c (``_ostree_get_relative_static_delta_path``) and ostree-repo-static-delta-core.c of libostree.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import NamedTuple
+
+from composefs_ext.errors import FormatError
+from composefs_ostree import gvariant
+from composefs_ostree.names import ID_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Listed", "choose", "delta_path", "index_path", "parse_index", "summary_deltas"]
+
+_KEY = "ostree.static-deltas"
+_INDEXED = "ostree.indexed-deltas"
+_SUMMARY_METADATA = "a{sv}"
+
+
+class Listed(NamedTuple):
+    """What a summary or an index tells: digests of superblocks by the delta's name, and whether there are indexes."""
+
+    digests: dict[str, bytes]
+    is_indexed: bool
+
+
+def delta_path(origin: bytes | None, to: bytes) -> str:
+    """Return a delta's directory in a repository; ``origin`` is None for a delta from scratch."""
+    name = _encode(to) if origin is None else f"{_encode(origin)}-{_encode(to)}"
+    return f"deltas/{name[:2]}/{name[2:]}"
+
+
+def index_path(to: bytes) -> str:
+    """Return the path of the index of all deltas to a commit."""
+    name = _encode(to)
+    return f"delta-indexes/{name[:2]}/{name[2:]}.index"
+
+
+def _encode(commit: bytes) -> str:
+    return b64encode(commit).decode().rstrip("=").replace("/", "_")
+
+
+def summary_deltas(summary: bytes) -> Listed:
+    """Read what a summary tells of deltas; raise FormatError for a malformed summary."""
+    width = gvariant.offset_size(len(summary))
+    body = len(summary) - width
+    end = int.from_bytes(summary[body:], "little")
+    start = -(-end // 8) * 8
+    if not width or start > body:
+        raise FormatError("malformed summary: its metadata lies outside of it")
+    return _listed(gvariant.decode(_SUMMARY_METADATA, memoryview(summary)[start:body]), "summary")
+
+
+def parse_index(data: bytes) -> Listed:
+    """Read a delta index; raise FormatError for a malformed one."""
+    return _listed(gvariant.decode("a{sv}", data), "delta index")
+
+
+def _listed(metadata: dict[str, gvariant.Variant], what: str) -> Listed:
+    indexed = metadata.get(_INDEXED)
+    listed = metadata.get(_KEY)
+    if listed is None:
+        return Listed({}, indexed is not None and indexed.value is True)
+    if listed.signature != "a{sv}":
+        raise FormatError(f"malformed {what}: {_KEY} is not a dictionary")
+    for name, digest in listed.value.items():
+        if digest.signature != "ay" or len(digest.value) != ID_SIZE:
+            raise FormatError(f"malformed {what}: the digest of the delta {name[:160]!a} does not have {ID_SIZE} bytes")
+    digests = {name: digest.value for name, digest in listed.value.items()}
+    return Listed(digests, indexed is not None and indexed.value is True)
+
+
+def choose(digests: dict[str, bytes], to: bytes, held: Sequence[bytes]) -> tuple[bytes | None, bytes] | None:
+    """Choose a delta to a commit: from the first of the held commits that has one, or, if none is held, from scratch.
+
+    Returns the commit that it is from (None: scratch) and the digest of its superblock; None if there is no delta.
+    """
+    for origin in held:
+        digest = digests.get(f"{origin.hex()}-{to.hex()}")
+        if digest is not None:
+            return origin, digest
+    digest = None if held else digests.get(to.hex())
+    return None if digest is None else (None, digest)

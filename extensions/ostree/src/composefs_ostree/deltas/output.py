@@ -1,0 +1,136 @@
+"""The objects that a part makes: hashed and staged as they are written, and checked against their ids at their end.
+
+What comes out for an object is a row as :mod:`composefs_ostree.content` describes it; metadata has the size -1.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree.content import check_space
+from composefs_ostree.fileheader import checksum_header, make_head, parse_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.content import Row
+
+__all__ = ["METADATA", "FileOutput", "Heads", "metadata_row"]
+
+METADATA = -1
+"""What stands for the size in the row of a metadata object."""
+
+_CACHED = 4096
+_MAX_TARGET = 4096
+_LARGE = 1 << 20
+
+
+class Heads:
+    """The heads of a part's files, by the numbers of mode and attributes: many files have the same of both."""
+
+    def __init__(self, modes: list[tuple[int, int, int]], xattrs: list[bytes]) -> None:
+        self._modes = modes
+        self._xattrs = xattrs
+        self._made: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+
+    def is_symlink(self, mode: int) -> bool:
+        """Tell whether a mode is that of a symlink; raise FormatError if there is none of this number."""
+        return stat.S_ISLNK(self._mode(mode)[2])
+
+    def file(self, mode: int, xattrs: int, size: int) -> tuple[bytes, bytes]:
+        """Return the head of a regular file, and what its id hashes before the content; raise FormatError."""
+        found = self._made.get((mode, xattrs))
+        if found is None:
+            head = self._make(mode, xattrs, b"")
+            found = head, checksum_header(head)
+            if len(self._made) < _CACHED:
+                self._made[mode, xattrs] = found
+        head, checked = found
+        return b"%b%b%b" % (head[:8], size.to_bytes(8, "big"), head[16:]), checked
+
+    def symlink_row(self, file_id: bytes, mode: int, xattrs: int, target: memoryview) -> Row:
+        """Return the row of a symlink; raise FormatError or CorruptError."""
+        if len(target) > _MAX_TARGET:
+            raise FormatError(f"a symlink has a target of {len(target)} bytes")
+        head = self._make(mode, xattrs, bytes(target))
+        _check(file_id, sha256(checksum_header(head)).digest())
+        return file_id, head, 0, None
+
+    def _make(self, mode: int, xattrs: int, target: bytes) -> bytes:
+        if xattrs >= len(self._xattrs):
+            raise FormatError(f"there is no set {xattrs} of extended attributes")
+        head = make_head(0, *self._mode(mode), target, self._xattrs[xattrs])
+        parse_head(head)
+        return head
+
+    def _mode(self, mode: int) -> tuple[int, int, int]:
+        if mode >= len(self._modes):
+            raise FormatError(f"there is no mode {mode}")
+        return self._modes[mode]
+
+
+def metadata_row(object_id: bytes, data: bytes) -> Row:
+    """Return the row of a dirtree, dirmeta or commit; raise CorruptError."""
+    _check(object_id, sha256(data).digest())
+    return object_id, data, METADATA, None
+
+
+class FileOutput:
+    """A regular file in the making.  Small content is kept in memory, other content goes to a new staged file."""
+
+    def __init__(self, file_id: bytes, head: bytes, checked: bytes, size: int, staged: str | None) -> None:
+        """``head`` and ``checked`` are as :meth:`Heads.file` returns them; ``staged`` is None for small content."""
+        self._id = file_id
+        self._head = head
+        self._hash = sha256(checked)
+        self.size = size
+        self.left = size
+        self._staged = staged
+        self._inline = bytearray()
+        self._fd: int | None = None
+        if staged is not None:
+            self._fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            if size > _LARGE:
+                try:
+                    check_space(self._fd, size)
+                except BaseException:
+                    self.discard()
+                    raise
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append bytes; raise CorruptError if that makes it longer than it should be."""
+        self.left -= len(piece)
+        if self.left < 0:
+            raise CorruptError(f"file {self._id.hex()} becomes longer than its {self.size} bytes")
+        self._hash.update(piece)
+        if self._fd is None:
+            self._inline += piece
+            return
+        written = os.write(self._fd, piece)
+        while written < len(piece):
+            written += os.write(self._fd, piece[written:])
+
+    def finish(self) -> Row:
+        """Return the row of the file; raise CorruptError if it is another one."""
+        if self.left:
+            raise CorruptError(f"file {self._id.hex()} ends after {self.size - self.left} of {self.size} bytes")
+        _check(self._id, self._hash.digest())
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        return self._id, self._head + self._inline, self.size, self._staged
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            assert self._staged is not None
+            os.unlink(self._staged)
+
+
+def _check(object_id: bytes, digest: bytes) -> None:
+    if digest != object_id:
+        raise CorruptError(f"the object that it makes for {object_id.hex()} has another checksum")

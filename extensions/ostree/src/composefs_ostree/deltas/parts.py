@@ -1,0 +1,168 @@
+"""The parts of a delta in a worker process: fetched, unpacked as they come, and carried out.
+
+A worker gets the number of a part where it would get a file's id, and answers with a row for each object of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import sha256
+from itertools import islice
+
+from composefs_ext.errors import CorruptError, ExtError, MissingObjectError, TooLargeError, from_exception, to_wire
+from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
+from composefs_ostree.deltas.program import Program
+from composefs_ostree.names import ID_SIZE
+from composefs_ostree.transport import Fetch, bad_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from composefs_ostree.content import Row
+    from composefs_ostree.deltas.sources import HeldFiles
+    from composefs_ostree.deltas.superblock import Part
+    from composefs_ostree.files import Failure
+    from composefs_ostree.transport import Transport
+
+__all__ = ["PartFetch", "PartFiles", "part_id"]
+
+_ROWS = 32
+
+
+def part_id(number: int) -> bytes:
+    """Return what stands for a part's number where workers take 32-byte ids."""
+    return number.to_bytes(ID_SIZE, "big")
+
+
+class PartFetch(Fetch):
+    """The fetch of a part's file, which is hashed and unpacked as it comes."""
+
+    __slots__ = ("_hash", "_unpacking", "part")
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.path, part.size)
+        self.part = part
+        self._unpacking = Unpacking(most_unpacked(part.plain))
+        self._hash = sha256()
+
+    def begin(self) -> None:
+        """Start again, without what an earlier attempt has brought."""
+        super().begin()
+        self._unpacking.discard()
+        self._unpacking = Unpacking(most_unpacked(self.part.plain))
+        self._hash = sha256()
+
+    def take(self, data: bytes) -> int | None:
+        """Take the next bytes."""
+        self._received += len(data)
+        try:
+            if self._received > self.limit:
+                raise CorruptError(f"it is longer than the {self.limit} bytes that its superblock tells")
+            self._hash.update(data)
+            self._unpacking.feed(data)
+        except (ExtError, OSError) as error:
+            self.error = from_exception(error)
+            return -1
+        return None
+
+    def finish(self) -> memoryview:
+        """Return the payload; raise what went wrong, CorruptError above all."""
+        if self.error is not None:
+            raise self.error
+        if self._received != self.part.size or self._hash.digest() != self.part.checksum:
+            raise CorruptError("its size or checksum is not what its superblock tells")
+        return self._unpacking.finish()
+
+    def discard(self) -> None:
+        """Give up what was kept."""
+        self._unpacking.discard()
+
+
+class PartFiles:
+    """The parts of one delta; what :class:`composefs_ostree.files.Files` asks for, one part after the other."""
+
+    def __init__(self, parts: Sequence[Part], transport: Transport, held: HeldFiles, inline_limit: int) -> None:
+        """``held`` is where files of the old commit come from."""
+        self._parts = parts
+        self._transport = transport
+        self._held = held
+        self._inline_limit = inline_limit
+        self._queue: deque[tuple[int, str]] = deque()
+        self._staged = ""
+        self._fetching = False
+        self._rows: Iterator[Row] | None = None
+        self._current: Part | None = None
+
+    def start(self, file_id: bytes, staged: str) -> None:
+        """Queue a part, by :func:`part_id`."""
+        self._queue.append((int.from_bytes(file_id, "big"), staged))
+
+    def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return those of the transport."""
+        return self._transport.descriptors()
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to do."""
+        if self._rows is not None or (self._queue and not self._fetching):
+            return 0.0
+        return self._transport.timeout()
+
+    def step(self) -> list[Row | Failure]:
+        """Go on with the part that is under way, or begin the next one; return the rows of some objects."""
+        try:
+            if self._rows is None:
+                self._fetch()
+            if self._rows is None:
+                return []
+            rows: list[Row | Failure] = list(islice(self._rows, _ROWS))
+        except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
+            return [self._failure(error)]
+        if len(rows) < _ROWS:
+            self._rows = None
+        return rows
+
+    def _fetch(self) -> None:
+        """Fetch the next part, and begin with its program when it is there."""
+        if not self._fetching:
+            if not self._queue:
+                return
+            number, self._staged = self._queue.popleft()
+            part = self._current = self._parts[number]
+            fetch = PartFetch(part)
+            if part.inline is None:
+                self._fetching = True
+                self._transport.start(fetch)
+                return
+            fetch.begin()
+            fetch.take(part.inline)
+            self._begin(fetch)
+            return
+        for ended in self._transport.step():
+            assert isinstance(ended, PartFetch)
+            self._fetching = False
+            self._begin(ended)
+
+    def _begin(self, fetch: PartFetch) -> None:
+        try:
+            payload = fetch.finish()
+        except BaseException:
+            fetch.discard()
+            raise
+        program = Program(fetch.part, split(payload), self._held.read, self._staged, self._inline_limit)
+        self._rows = program.run()
+
+    def _failure(self, error: Exception) -> Failure:
+        """Return what to send up: the part's first object and the error, or that a file of the old commit is bad."""
+        self._rows = None
+        assert self._current is not None
+        if isinstance(error, CorruptError):
+            try:
+                self._held.check()
+            except MissingObjectError as damaged:
+                error = damaged
+        where = self._transport.where(self._current.path)
+        told = from_exception(error)
+        if isinstance(told, MissingObjectError | TooLargeError):
+            return self._current.object(0)[1], to_wire(type(told)(f"{where}: {told.message}", hint=told.hint))
+        return self._current.object(0)[1], to_wire(bad_object(where, told))

@@ -1,0 +1,69 @@
+"""Files of the old commit, which a delta's parts read: out of its stream, or out of the repository's objects.
+
+They are not verified as they are read: whatever is made of them is.  When that has the wrong checksum, ``check`` tells
+whether one of them was the cause.
+"""
+
+from __future__ import annotations
+
+import mmap
+from hashlib import sha256
+
+from composefs_ext.errors import ExtError, MissingObjectError
+from composefs_ostree.fileheader import checksum_header, content_size, head_size
+from composefs_ostree.transport import open_regular
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.commit_stream import CommitStream
+
+__all__ = ["HeldFiles"]
+
+_PIECE = 1 << 20
+
+
+class HeldFiles:
+    """The files of a commit that the composefs repository holds."""
+
+    def __init__(self, commit: CommitStream | None, objects: str | None) -> None:
+        """``objects`` is the directory of the repository's objects; without a commit there are no files."""
+        self._commit = commit
+        self._objects = objects
+        self._used: list[bytes] = []
+
+    def read(self, file_id: bytes) -> memoryview:
+        """Return a file's content; raise MissingObjectError if it is not there with its right size."""
+        self._used = [*self._used[-1:], file_id]
+        return self._content(file_id)[1]
+
+    def _content(self, file_id: bytes) -> tuple[bytes, memoryview]:
+        """Return head and content."""
+        try:
+            entry = None if self._commit is None else self._commit.get(file_id)
+            if entry is None:
+                raise MissingObjectError("the old commit does not have it")
+            end = head_size(entry.data)
+            head = entry.data[:end]
+            content = memoryview(entry.data)[end:] if entry.content is None else self._object(entry.content)
+            if len(content) != content_size(head):
+                raise MissingObjectError(f"it has {len(content)} bytes, not {content_size(head)}")
+        except (ExtError, OSError) as error:
+            raise MissingObjectError(f"the delta needs file {file_id.hex()}: {error}") from error
+        return head, content
+
+    def _object(self, content_id: str) -> memoryview:
+        if self._objects is None:
+            raise MissingObjectError("the repository's objects cannot be read")
+        fd = open_regular(f"{self._objects}/{content_id[:2]}/{content_id[2:]}", follow=False)
+        with open(fd, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def check(self) -> None:
+        """Raise MissingObjectError if a file that was read lately is damaged."""
+        for file_id in self._used:
+            head, content = self._content(file_id)
+            digest = sha256(checksum_header(head))
+            for start in range(0, len(content), _PIECE):
+                digest.update(content[start : start + _PIECE])
+            if digest.digest() != file_id:
+                raise MissingObjectError(f"file {file_id.hex()}, which the delta needs, is damaged here")
