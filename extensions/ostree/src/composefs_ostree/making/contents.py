@@ -13,11 +13,11 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.fsverity import Hasher
 from composefs_ostree.content import check_space
 from composefs_ostree.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.files import failure
 from composefs_ostree.making.inodes import Changes
-from composefs_ostree.making.verity import MerkleTree
 from composefs_ostree.objects import make_xattrs
 from composefs_ostree.stage import Stager, copy_range
 
@@ -142,24 +142,24 @@ class Maker:
         if len(content) != inode.size:
             raise _changed()
         if inode.object_id is not None and self._measured is not None:
-            merkle = MerkleTree(self._measured)
-            merkle.update(memoryview(content))
-            _check_object(inode, merkle)
+            measured = Hasher(self._measured)
+            measured.update(content)
+            _check_object(inode, measured)
         return content
 
     def _hash_object(self, inode: Inode, digest: Hash) -> None:
-        merkle = None if self._measured is None else MerkleTree(self._measured)
+        measured = None if self._measured is None else Hasher(self._measured)
         done = 0
         while count := os.preadv(inode.fd, [self._buffer], done):
             piece = self._buffer[:count]
             digest.update(piece)
-            if merkle is not None:
-                merkle.update(piece)
+            if measured is not None:
+                measured.update(bytes(piece))
             done += count
         if done != inode.size:
             raise CorruptError(f"its object {inode.object_id} has {done} bytes, not {inode.size}", hint=_FSCK)
-        if merkle is not None:
-            _check_object(inode, merkle)
+        if measured is not None:
+            _check_object(inode, measured)
 
     def _stage(self, inode: Inode, staged: str, digest: Hash) -> int:
         """Bring the content into the new file ``staged`` and hash it; return how many bytes it has."""
@@ -198,8 +198,8 @@ def _check_target(target: bytes) -> None:
         raise FormatError("the symlink's target is not UTF-8, and ostree takes no other") from None
 
 
-def _check_object(inode: Inode, merkle: MerkleTree) -> None:
-    if merkle.digest() != inode.object_id:
+def _check_object(inode: Inode, measured: Hasher) -> None:
+    if measured.hexdigest() != inode.object_id:
         raise CorruptError(f"its object {inode.object_id} is damaged", hint=_FSCK, subject=inode.object_id)
 
 

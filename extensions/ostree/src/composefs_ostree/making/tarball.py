@@ -62,7 +62,7 @@ def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
                 if not autocreate:
                     raise FormatError("it has no entry for its root", hint=_REMEDY)
                 tree.root.meta = _DEFAULT
-        except (FormatError, CorruptError, TooLargeError) as error:
+        except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
             raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
     return Listed(tree, plain)
 
