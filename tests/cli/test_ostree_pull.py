@@ -63,7 +63,7 @@ def test_nothing_is_fetched_twice(source: Path, target: Target) -> None:
         before = target.names()
         server.forgive()
         second = target.json("pull", server.url, BRANCH)
-        assert server.count("/objects/*") == 0
+        assert server.count("/objects/*") == server.count("*.commitmeta") == 1  # signatures may have come
     assert second == {**first, "metadata_fetched": 0, "files_fetched": 0}
     assert target.names() == before
 
@@ -264,7 +264,8 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
         assert "not an ostree repository" in target.ostree("pull", server.url, BRANCH, status=3).stderr
         url = server.url
     assert f"{url}/config" in target.ostree("pull", url, BRANCH, status=6).stderr
-    assert "pull-local" in target.ostree("pull", f"file://{tmp_path}", BRANCH, status=2).stderr
+    assert "not an ostree repository" in target.ostree("pull", f"file://{tmp_path}", BRANCH, status=3).stderr
+    assert "pull-local" in target.ostree("pull", tmp_path, BRANCH, status=2).stderr
 
 
 @pytest.mark.parametrize("ref", ["../x", "a//b", "/a", "-x", "a b"])

@@ -1,4 +1,4 @@
-"""A commit that the composefs repository does not hold (or not with the wanted image): from its object to its stream.
+"""Commits that the composefs repository does not hold (or not as wanted): from their objects to their streams.
 
 Everything that is only needed then is imported here, because most pulls find nothing new.
 """
@@ -6,105 +6,242 @@ Everything that is only needed then is imported here, because most pulls find no
 from __future__ import annotations
 
 import gc
+from hashlib import sha256
 from typing import NamedTuple
 
-from composefs_ext.errors import ExtError, NotFoundError
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.cache import Cache
-from composefs_ostree.commit_stream import CONTENT_TYPE, IMAGE_REF, inline_limit, write
+from composefs_ostree.commit_stream import (
+    CONTENT_TYPE,
+    IMAGE_REF,
+    PARTIAL_CONTENT_TYPE,
+    Entry,
+    inline_limit,
+    partial_name,
+    stream_name,
+    write,
+)
 from composefs_ostree.held import open_commit
+from composefs_ostree.names import ObjectType, object_path
+from composefs_ostree.part import find_part
 from composefs_ostree.pull import Pull
+from composefs_ostree.transport import bad_object, read
 from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ext.rows import Stored
     from composefs_ostree.commit_stream import CommitStream
+    from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.objects import Commit
+    from composefs_ostree.pull import Holder
     from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
     from composefs_ostree.tree import Tree
 
-__all__ = ["Arrived", "receive"]
+__all__ = ["Arrivals", "Arrived", "Wish", "store"]
 
 _DIGEST_SIZES = {"sha256": 32, "sha512": 64}
+
+
+class Wish(NamedTuple):
+    """A commit to receive: its id, object and bytes, and what else is known.
+
+    ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
+    to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
+    image, ``delta`` a static delta that makes it.
+    """
+
+    commit_id: bytes
+    data: bytes
+    commit: Commit
+    bases: Sequence[str] = ()
+    damaged: Collection[str] = ()
+    subpaths: Sequence[str] | None = None
+    named_refs: Sequence[tuple[str, str]] = ()
+    delta: Delta | None = None
 
 
 class Arrived(NamedTuple):
     """What is stored, though not named yet: ids of stream and image; and how much of it came from the source."""
 
     stream: str
-    image: str
+    image: str | None
     metadata: int
     files: int
-    cache: Cache | None
-    """To be cleared when the commit has its name, to be closed in any case."""
+    parts: int = 0
 
 
-def receive(
-    core: Core,
-    source: Source,
-    transport: Transport,
-    commit_id: bytes,
-    data: bytes,
-    commit: Commit,
-    *,
-    bases: Iterable[str],
-    keep_nul: bool,
-) -> Arrived:
-    """Fetch what a commit needs, have its image and its stream stored.
+class Arrivals:
+    """Receives the commits of one call, each with what those before it have brought."""
 
-    ``data`` is the commit object, ``bases`` the names of streams that may hold some of it, ``keep_nul`` as in
-    :func:`composefs_ostree.tree.write_dump`.
-    """
-    assert core.repository is not None
-    limit = inline_limit(_DIGEST_SIZES[core.repository.algorithm])
-    gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
-    cache = Cache.open(core.cache)
-    try:
-        pull = Pull(
+    def __init__(
+        self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool = True
+    ) -> None:
+        """``keep_nul`` is as in :func:`composefs_ostree.tree.write_dump`."""
+        assert core.repository is not None
+        self._core = core
+        self._source = source
+        self._transport = transport
+        self._keep_nul = keep_nul
+        self._limit = inline_limit(_DIGEST_SIZES[core.repository.algorithm])
+        self._cache = Cache.open(core.cache) if uses_cache else None
+        self._earlier: list[CommitStream] = []
+        self._last: tuple[str, str] | None = None
+        gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
+
+    def close(self) -> None:
+        """Let others use the cache."""
+        if self._cache is not None:
+            self._cache.close()
+
+    def settled(self) -> None:
+        """Forget what an interrupted pull would need: everything has its name."""
+        if self._cache is not None:
+            self._cache.clear()
+
+    def receive(self, wish: Wish) -> Arrived:
+        """Fetch what a commit needs, have its image and its stream stored."""
+        core = self._core
+        self._open_last()
+        held: list[Holder] = [*self._earlier, *self._open_bases(wish.bases)]
+        if self._cache is not None:
+            held.append(self._cache)
+        if wish.damaged:
+            held = [_Sound(each, wish.damaged) for each in held]
+        add = None if self._cache is None else self._cache.add
+        if wish.subpaths is not None and not wish.subpaths:
+            stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
+            return Arrived(stream, None, 1, 0)
+        parts = metadata = files = 0
+        if wish.delta is not None:
+            from composefs_ostree.deltas.applying import apply
+
+            base = None
+            if wish.delta.origin is not None:
+                base = open_commit(core, stream_name(wish.delta.origin))[0]
+            applied = apply(core, wish.delta, self._source.content_transport, self._limit, base, store=add)
+            parts, metadata, files = applied.parts, applied.metadata, applied.files
+            held.insert(0, applied)
+        pull = Pull(core, self._transport, lambda: self._source.files(self._limit), held=held, store=add)
+        part = None
+        if wish.subpaths is not None:
+            way = _Way(core, self._transport, held)
+            part = find_part(wish.commit, wish.subpaths, way.load)
+            metadata += way.fetched
+        tree = pull.run(wish.commit_id, wish.data, wish.commit, part)
+        stream, image = store(
             core,
-            transport,
-            lambda: source.files(limit),
-            held=[*_open_bases(core, bases), *([] if cache is None else [cache])],
-            store=None if cache is None else cache.add,
+            wish.commit_id,
+            pull.entries,
+            tree,
+            keep_nul=self._keep_nul,
+            named_refs=wish.named_refs,
+            subpaths=wish.subpaths,
         )
-        tree = pull.run(commit_id, data, commit)
-        stream, image = _store(core, commit_id, pull, tree, keep_nul)
-    except BaseException:
-        if cache is not None:
-            cache.close()
-        raise
-    return Arrived(stream, image, pull.fetched_metadata + 1, pull.fetched_files, cache)
+        self._last = (stream_name(wish.commit_id) if wish.subpaths is None else partial_name(wish.commit_id), stream)
+        return Arrived(stream, image, metadata + pull.fetched_metadata + 1, files + pull.fetched_files, parts)
+
+    def _open_last(self) -> None:
+        """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""
+        if self._last is not None:
+            name, stream_id = self._last
+            self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id)[0])
+            self._last = None
+
+    def _open_bases(self, names: Iterable[str]) -> list[CommitStream]:
+        bases = []
+        for name in dict.fromkeys(names):
+            try:
+                bases.append(open_commit(self._core, name, partial=True)[0])
+            except NotFoundError:
+                continue  # never pulled, or removed since
+            except ExtError as error:
+                self._core.log("warning", f"{name} is not used as a base: {error.message}")
+        return bases
 
 
-def _open_bases(core: Core, names: Iterable[str]) -> list[CommitStream]:
-    bases = []
-    for name in dict.fromkeys(names):
-        try:
-            bases.append(open_commit(core, name)[0])
-        except NotFoundError:
-            continue  # never pulled, or removed since
-        except ExtError as error:
-            core.log("warning", f"{name} is not used as a base: {error.message}")
-    return bases
+class _Sound:
+    """What another holder has, without the files whose content is damaged in the repository."""
+
+    def __init__(self, holder: Holder, damaged: Collection[str]) -> None:
+        self._holder = holder
+        self._damaged = damaged
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return the object if it is here and sound."""
+        entry = self._holder.get(object_id)
+        return None if entry is None or entry.content in self._damaged else entry
 
 
-def _store(core: Core, commit_id: bytes, pull: Pull, tree: Tree, keep_nul: bool) -> tuple[str, str]:
-    """Have the image and the stream stored; return their ids, the stream's first."""
+class _Way:
+    """Loads the directories on the way to a part, one after the other."""
+
+    def __init__(self, core: Core, transport: Transport, held: Sequence[Holder]) -> None:
+        self._core = core
+        self._transport = transport
+        self._held = held
+        self.fetched = 0
+
+    def load(self, kind: ObjectType, object_id: bytes) -> bytes:
+        """Return a dirtree's or dirmeta's bytes."""
+        for holder in self._held:
+            entry = holder.get(object_id)
+            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
+                return entry.data
+        path = object_path(kind, object_id)
+        data = read(self._core, self._transport, path)
+        where = self._transport.where(path)
+        if data is None:
+            raise bad_object(where, NotFoundError("not found"))
+        if sha256(data).digest() != object_id:
+            raise bad_object(where, CorruptError("its checksum does not match its name"))
+        self.fetched += 1
+        return data
+
+
+def store(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    tree: Tree,
+    *,
+    keep_nul: bool,
+    named_refs: Sequence[tuple[str, str]] = (),
+    subpaths: Sequence[str] | None = None,
+) -> tuple[str, str]:
+    """Have a commit's image and its stream stored; return their ids, the stream's first.
+
+    ``entries`` are all its objects, whose content is in the repository; ``named_refs`` what the stream shall name
+    besides the image; ``subpaths`` tells what a commit in part has.
+    """
     with core.progress("image"):
         image = core.image_put(stage_dump(core, tree, keep_nul=keep_nul))
-        # The core makes the image while we lay out the stream.
-        inline = core.staging.new_name("commit")
-        with core.staging.create(inline) as file:
-            size, references = write(file, commit_id, pull.entries)
-        image_id = image.result()["id"]
-        stream = core.stream_put(
-            CONTENT_TYPE,
-            chunks=[-size],
-            inline=inline,
-            object_refs=references,
-            named_refs=[(IMAGE_REF, image_id)],
-        )
-        return stream.result()["id"], image_id
+        return _put(core, commit_id, entries, named_refs, subpaths, image), image.result()["id"]
+
+
+def _put(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    named_refs: Sequence[tuple[str, str]],
+    subpaths: Sequence[str] | None,
+    image: Pending[Stored] | None = None,
+) -> str:
+    # The core makes the image while we lay out the stream.
+    inline = core.staging.new_name("commit")
+    with core.staging.create(inline) as file:
+        size, references = write(file, commit_id, entries, subpaths)
+    images = [] if image is None else [(IMAGE_REF, image.result()["id"])]
+    stream = core.stream_put(
+        CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
+        chunks=[-size],
+        inline=inline,
+        object_refs=references,
+        named_refs=[*images, *named_refs],
+    )
+    return stream.result()["id"]

@@ -32,29 +32,60 @@ def run(request: Request, core: Core) -> dict[str, Any]:
 
 def _pull(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.pulling import pull
-    from composefs_ostree.source import UrlSource
+    from composefs_ostree.remotes.limits import limits_of
+    from composefs_ostree.signatures import options_of
+    from composefs_ostree.source import open_source
 
-    return pull(request, core, UrlSource(request.arguments["url"]))
+    where: str = request.arguments["source"]
+    names: list[str] = list(request.get("refs", []))
+    limits, options = limits_of(request), options_of(request)
+    if "://" in where or "/" in where.partition(":")[0]:
+        return pull(request, core, open_source(where, None, limits, options), names)
+    from composefs_ostree.remotes.store import find_remote
+
+    name, colon, ref = where.partition(":")
+    remote = find_remote(core, name)
+    if colon:
+        names.insert(0, ref)
+    source = open_source(request.get("url"), remote, limits, options)
+    return pull(request, core, source, names or list(remote.branches))
 
 
 def _pull_local(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.pulling import pull
+    from composefs_ostree.signatures import options_of
     from composefs_ostree.source import DirectorySource
 
-    return pull(request, core, DirectorySource(request.arguments["path"]))
+    remote = None
+    if request.get("remote"):
+        from composefs_ostree.remotes.store import find_remote
+
+        remote = find_remote(core, request.arguments["remote"])
+    source = DirectorySource(request.arguments["path"], remote, options_of(request))
+    names = request.get("refs", [])
+    if not names:
+        from composefs_ostree.refs import listed_refs
+
+        names = [row["name"] for row in listed_refs(request, core, source)]
+    return pull(request, core, source, names)
 
 
-def _list_refs(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.refs import refs_of
-    from composefs_ostree.source import DirectorySource, UrlSource
+def _fsck(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.checking import fsck
 
-    url, path = request.get("url"), request.get("path")
-    if (url is None) == (path is None):
-        raise UsageError("give either a URL or --path", hint="cfsctl ostree list-refs --path DIRECTORY")
-    refs = refs_of(core, DirectorySource(path) if url is None else UrlSource(url))
-    rows = [{"name": name, "commit": commit.hex()} for name, commit in refs.items()]
-    core.output(_table("REF", rows) if rows else "No refs found\n")
-    return {"refs": rows}
+    return fsck(request, core)
+
+
+def _remote(name: str) -> Callable[[Request, Core], dict[str, Any]]:
+    """Return a command of :mod:`composefs_ostree.remotes.commands`."""
+
+    def command(request: Request, core: Core) -> dict[str, Any]:
+        from composefs_ostree.remotes import commands
+
+        run: Callable[[Request, Core], dict[str, Any]] = getattr(commands, name)
+        return run(request, core)
+
+    return command
 
 
 def _table(title: str, rows: list[dict[str, str]]) -> str:
@@ -154,7 +185,12 @@ def _mount(request: Request, core: Core) -> dict[str, Any]:
 _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("pull",): _pull,
     ("pull-local",): _pull_local,
-    ("list-refs",): _list_refs,
+    ("list-refs",): _remote("list_refs"),
+    ("remote", "add"): _remote("add"),
+    ("remote", "list"): _remote("list_all"),
+    ("remote", "show"): _remote("show"),
+    ("remote", "delete"): _remote("delete"),
+    ("remote", "refs"): _remote("refs"),
     ("commit",): _commit,
     ("dump",): _dump,
     ("compute-id",): _compute_id,
@@ -162,5 +198,6 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("images",): _images,
     ("tag",): _tag,
     ("untag",): _untag,
+    ("fsck",): _fsck,
     ("mount",): _mount,
 }

@@ -1,0 +1,57 @@
+"""Detached metadata of commits: what comes beside a commit and is no part of its id, the signatures above all.
+
+It is fetched before the commit and kept as a stream of its own, ``ostree-commitmeta-ID``, which holds the bytes of
+``.commitmeta`` (``a{sv}``) and is named by the commit's stream.  So it is there as long as the commit, and the commit's
+stream has the same content with it and without.
+"""
+
+from __future__ import annotations
+
+import os
+
+from composefs_ostree.transport import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from composefs_ext import Core
+    from composefs_ostree.transport import Transport
+
+__all__ = ["CONTENT_TYPE", "detached_name", "fetch_detached", "put_detached", "with_named"]
+
+CONTENT_TYPE = "6f73747265656d64"
+_PREFIX = "ostree-commitmeta-"
+
+
+def detached_name(commit_id: bytes) -> str:
+    """Return the name of the stream that keeps a commit's detached metadata."""
+    return _PREFIX + commit_id.hex()
+
+
+def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
+    """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
+    from composefs_ostree.signatures import MAX_DETACHED, parse_detached
+
+    name = commit_id.hex()
+    path = f"objects/{name[:2]}/{name[2:]}.commitmeta"
+    data = read(core, transport, path, MAX_DETACHED)
+    if data:
+        parse_detached(data, transport.where(path))
+    return data or b""
+
+
+def put_detached(core: Core, data: bytes) -> str:
+    """Have detached metadata stored; return the stream's id."""
+    inline = core.staging.write(data, "commitmeta")
+    stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
+    os.unlink(core.staging.path_of(inline))
+    return stored["id"]
+
+
+def with_named(named_refs: Iterable[tuple[str, str]], name: str, target: str | None) -> list[tuple[str, str]]:
+    """Return named references with one more, or another one of that name; None leaves them as they are."""
+    rows = dict(named_refs)
+    if target is not None:
+        rows[name] = target
+    return list(rows.items())
