@@ -84,6 +84,10 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None
 
+    def keys(self) -> list[str]:
+        """Return the names of all fields."""
+        return list(self._object)
+
     def text(self, key: str, default: str | None = None) -> str:
         """Return a string of a reasonable length."""
         value = self._object.get(key)
