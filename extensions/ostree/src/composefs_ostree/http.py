@@ -3,7 +3,7 @@
 Small objects decide how long a pull takes, and this is the client that costs least for each of them.  What may pass
 is tried again, later and later: timeouts, names that do not resolve, connections refused or closed, bodies cut short,
 and the statuses 408, 429 and 5xx.  403, 404 and 410 mean that there is no such file (object stores answer 403 for
-that), and every other status is an error at once.
+that), and every other status is an error at once.  A server may say when to come back (Retry-After).
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ import pycurl
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UsageError
 from composefs_ostree import __version__
+from composefs_ostree.remotes.settings import METADATA_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from composefs_ostree.remotes.conditional import Conditions
+    from composefs_ostree.remotes.settings import Settings
     from composefs_ostree.transport import Fetch
 
-__all__ = ["ENVIRONMENT", "HttpTransport", "check_url"]
+__all__ = ["CONNECTIONS", "HttpTransport", "check_url", "without_password"]
 
 CONNECTIONS = 8
+"""Connections of one transport, unless the user wants fewer."""
+
 _CONNECT_SECONDS = 30
-_LOW_SPEED_BYTES = 1000
 _MAX_REDIRECTS = 10
 _LONG_WAIT = 1.0
 """Seconds from which on the user is told that something is waited for."""
 
-LOW_SPEED_SECONDS = "COMPOSEFS_OSTREE_LOW_SPEED_TIME"
-RETRIES = "COMPOSEFS_OSTREE_RETRIES"
-RETRY_SECONDS = "COMPOSEFS_OSTREE_RETRY_DELAY"
-ENVIRONMENT = {LOW_SPEED_SECONDS: 30.0, RETRIES: 5.0, RETRY_SECONDS: 0.5}
-"""Names of environment variables, and what holds without them: the seconds that a transfer may stay below 1000 bytes a
-second, how often to try again, and the seconds before the first time (they double for each further one)."""
+_LONGEST_BACK_OFF = 60.0
+_LONGEST_RETRY_AFTER = 300
+"""Seconds: how far repetitions get apart, and for how long a server may send us away."""
 
 _ABSENT = frozenset({403, 404, 410})
+_NOT_MODIFIED = 304
 _PASSING_STATUS = frozenset({408, 429})
 _PASSING_FAILURE = frozenset(
     {
@@ -57,19 +59,35 @@ _PASSING_FAILURE = frozenset(
         92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
     }
 )
+_STATUS_HINTS = {
+    401: "the server wants to know who you are: use a netrc file, or a remote with http-basic-auth-file or "
+    "http-bearer-token-file",
+    407: "the proxy wants to know who you are",
+    429: "the server has had too many requests; try again later",
+}
+_CERTIFICATE_HINT = "check the remote's tls-client-cert-path and tls-client-key-path"
+_AUTHORITY_HINT = (
+    "if the server's certificate is signed by an authority of your own, name it: tls-ca-path of the remote"
+)
+_FAILURE_HINTS = {
+    pycurl.E_SSL_CERTPROBLEM: _CERTIFICATE_HINT,
+    pycurl.E_PEER_FAILED_VERIFICATION: _AUTHORITY_HINT,
+    pycurl.E_SSL_CACERT_BADFILE: _AUTHORITY_HINT,
+}
+_ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^:\[\]]+)(?::[0-9]+)?")
-_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, *, query: bool = False) -> str:
     """Return a repository's URL without a slash at its end; raise UsageError for one that cannot be a repository's.
 
-    The messages show nothing that may be a part of a password or a token.
+    With ``query`` it is the URL of one file, and may have a query.  The messages show nothing that may be a part of a
+    password or a token.
     """
     scheme, separator, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
         raise UsageError(
-            f"{_without_password(url)!r} is not an http or https URL",
+            f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
             hint="for a directory use: cfsctl ostree pull-local",
         )
     if not _HOST_AND_PORT.fullmatch(rest.partition("/")[0].rpartition("@")[2]):
@@ -77,25 +95,45 @@ def check_url(url: str) -> str:
             f"the {scheme} URL has a malformed host or port",
             hint="in a user name or password write / as %2F, @ as %40 and ? as %3F; around an IPv6 address put [ and ]",
         )
-    if (mark := min((mark for mark in "?#" if mark in rest), key=rest.index, default=None)) is not None:
+    marks = "#" if query else "?#"
+    if (mark := min((mark for mark in marks if mark in rest), key=rest.index, default=None)) is not None:
         raise UsageError(
-            f"the URL {_without_password(url).partition(mark)[0]!r} goes on with {mark!r}",
+            f"the URL {without_password(url).partition(mark)[0]!r} goes on with {mark!r}",
             hint="give it without query and fragment: the names of the repository's files are appended to it",
         )
-    return url.rstrip("/")
+    if not query:
+        return url.rstrip("/")
+    if "/" not in rest.partition("?")[0]:
+        raise UsageError(f"the URL {without_password(url).partition('?')[0]!r} names no file")
+    return url
 
 
 class HttpTransport:
-    """A repository at a URL; ``requests`` is how many are on their way at a time.
+    """A repository at a URL; ``requests`` is how many are on their way at a time, over ``connections``.
 
-    ``tell``, if given, is called with a line for the user before a wait that somebody would wonder about.
+    ``tell``, if given, is called with a line for the user before a wait that somebody would wonder about.  ``seconds``
+    bounds each transfer unless the settings do.
     """
 
-    def __init__(self, url: str, requests: int, tell: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        requests: int,
+        settings: Settings,
+        tell: Callable[[str], object] | None = None,
+        *,
+        connections: int = CONNECTIONS,
+        seconds: int = METADATA_SECONDS,
+    ) -> None:
         self._url = url
-        self._shown = _without_password(url)
+        self._shown = without_password(url)
+        self._options = settings.options(url)
+        self._seconds = settings.seconds or seconds
+        self._meter = settings.meter
+        self._retries = settings.retries
+        self._retry_seconds = settings.retry_seconds
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, CONNECTIONS)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._idle: list[pycurl.Curl] = []
         self._unmade = requests
@@ -105,10 +143,6 @@ class HttpTransport:
         self._tell = tell
         self._told_until = 0.0
         self._sequence = 0
-        setting = {name: _number(name, default) for name, default in ENVIRONMENT.items()}
-        self._low_speed_seconds = max(1, round(setting[LOW_SPEED_SECONDS]))
-        self._retries = int(setting[RETRIES])
-        self._retry_seconds = setting[RETRY_SECONDS]
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch."""
@@ -116,6 +150,8 @@ class HttpTransport:
 
     def step(self) -> list[Fetch]:
         """Let curl work, give its idle handles something to do, and return the fetches that have ended."""
+        if self._meter is not None and self._meter.pause():
+            return []
         now = monotonic() if self._later else 0.0
         while self._later and self._later[0][0] <= now:
             self._queue.appendleft(heappop(self._later)[2])
@@ -135,11 +171,15 @@ class HttpTransport:
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return curl's sockets."""
+        if self._meter is not None and self._meter.pause():
+            return [], []
         readers, writers, _ = self._multi.fdset()
         return readers, writers
 
     def timeout(self) -> float | None:
         """Return the earlier of curl's own timeout and the next repetition, in seconds; 0 while ``step`` has work."""
+        if self._meter is not None and (pause := self._meter.pause()):
+            return pause
         if self._queue and (self._idle or self._unmade):
             return 0.0  # queued since the last step: curl does not know of it yet, and would never wake us
         milliseconds = self._multi.timeout()
@@ -149,8 +189,8 @@ class HttpTransport:
         return min(waits, default=None)
 
     def where(self, path: str) -> str:
-        """Return the URL of a file, without a password."""
-        return f"{self._shown}/{path}"
+        """Return the URL of a file, without a password or query."""
+        return f"{self._shown}/{path.partition('?')[0]}"
 
     def _fill(self) -> None:
         while self._queue and (self._idle or self._unmade):
@@ -158,7 +198,9 @@ class HttpTransport:
             fetch = self._queue.popleft()
             fetch.begin()
             handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
-            handle.setopt(pycurl.WRITEFUNCTION, fetch.take)
+            handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._meter.count(fetch.take))
+            if fetch.conditions is not None:
+                self._ask_for_changes(handle, fetch.conditions)
             self._active[handle] = fetch
             self._multi.add_handle(handle)
 
@@ -174,45 +216,57 @@ class HttpTransport:
             (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.USERAGENT, f"composefs-ostree/{__version__}"),
             (pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS),
-            (pycurl.LOW_SPEED_LIMIT, _LOW_SPEED_BYTES),
-            (pycurl.LOW_SPEED_TIME, self._low_speed_seconds),
+            (pycurl.TIMEOUT, self._seconds),
+            *self._options,
         ):
             handle.setopt(option, value)
-        if self._url.lower().startswith("https:"):
-            # Wait for the first connection to tell whether it takes all requests (HTTP/2) before opening more.
-            handle.setopt(pycurl.PIPEWAIT, 1)
-            ca_file = os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _CA_FILES), None)
-            if ca_file:
-                handle.setopt(pycurl.CAINFO, ca_file)
-            if ca_directory := os.environ.get("SSL_CERT_DIR"):
-                handle.setopt(pycurl.CAPATH, ca_directory)
         return handle
+
+    def _ask_for_changes(self, handle: pycurl.Curl, conditions: Conditions) -> None:
+        """Have the server send the file only if it is another one than we know."""
+        headers: list[str] = next((value for option, value in self._options if option == pycurl.HTTPHEADER), [])
+        handle.setopt(pycurl.HTTPHEADER, [*headers, *conditions.headers()])
+        handle.setopt(pycurl.HEADERFUNCTION, conditions.take_header)
 
     def _end(self, handle: pycurl.Curl, code: int | None, reason: str, ended: list[Fetch]) -> None:
         fetch = self._active.pop(handle)
         self._multi.remove_handle(handle)
-        self._idle.append(handle)
+        if fetch.conditions is None:
+            self._idle.append(handle)
+        else:  # it has options that are no other request's
+            self._unmade += 1
         if fetch.error is None:  # else the fetch itself refused what came
             status = handle.getinfo(pycurl.RESPONSE_CODE)
             if code is None and status == 200:
                 ended.append(fetch)
                 return
-            if self._is_passing(code, status) and fetch.attempts <= self._retries:
-                self._repeat(fetch, self._error(fetch, code, status, reason))
+            if code is None and status == _NOT_MODIFIED and fetch.conditions is not None:
+                fetch.conditions.unchanged = True
+                ended.append(fetch)
+                return
+            after = handle.getinfo(pycurl.RETRY_AFTER)
+            if (
+                fetch.attempts <= self._retries
+                and after <= _LONGEST_RETRY_AFTER
+                and self._is_passing(handle, code, status)
+            ):
+                self._repeat(fetch, self._error(fetch, code, status, reason), after)
                 return
             fetch.absent = status in _ABSENT
             fetch.error = self._error(fetch, code, status, reason)
         ended.append(fetch)
 
-    @staticmethod
-    def _is_passing(code: int | None, status: int) -> bool:
+    def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
+        if code == pycurl.E_OPERATION_TIMEDOUT and handle.getinfo(pycurl.TOTAL_TIME) >= self._seconds:
+            return False  # it had all the time that it may have
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
             return status in _PASSING_STATUS or status >= 500
         return code in _PASSING_FAILURE
 
-    def _repeat(self, fetch: Fetch, error: ExtError) -> None:
+    def _repeat(self, fetch: Fetch, error: ExtError, after: int) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
-        delay = self._retry_seconds * 2 ** (fetch.attempts - 1) * (1 + os.urandom(1)[0] / 1024)
+        delay = min(self._retry_seconds * 2 ** min(fetch.attempts - 1, 20), _LONGEST_BACK_OFF)
+        delay = max(delay, after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
         self._sequence += 1
         heappush(self._later, (now + delay, self._sequence, fetch))
@@ -229,32 +283,22 @@ class HttpTransport:
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
             return NetworkError(
                 f"{url}: HTTP status {status}{tried}",
-                hint="check the URL" if status < 500 else "the server has a problem; try again later",
+                hint=_STATUS_HINTS.get(
+                    status, "check the URL" if status < 500 else "the server has a problem; try again later"
+                ),
                 subject=url,
                 retryable=status >= 500,
             )
         return NetworkError(
             f"{url}: {reason.rstrip('.') or f'curl error {code}'}{tried}",
-            hint="check the URL and the network and run the same command again: it goes on where it stopped",
+            hint=_FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
             subject=url,
             retryable=code in _PASSING_FAILURE,
         )
 
 
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86400:
-        raise UsageError(f"{name}={text!r} is not a number between 0 and 86400")
-    return value
-
-
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a URL without the user name and password that it may have."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -4,44 +4,60 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import ExtError
+from composefs_ext.errors import ExtError, UsageError
 from composefs_ostree.names import is_ref, parse_checksum_line
-from composefs_ostree.summary import list_refs
+from composefs_ostree.summary import collections, list_refs
 from composefs_ostree.transport import bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from composefs_ext import Core
+    from composefs_ext import Core, Request
     from composefs_ostree.source import Source
+    from composefs_ostree.transport import Transport
 
-__all__ = ["refs_of"]
+__all__ = ["listed_refs"]
 
 _HEADS = "refs/heads"
 _MAX_REF_FILE = 4096
 
 
-def refs_of(core: Core, source: Source) -> dict[str, bytes]:
-    """Return the commit ids of all refs, sorted by name: of the summary, without one from the files in ``refs/heads``.
+def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, str]]:
+    """Return the name and commit of each ref, sorted, as the request wants them.
 
-    Raises NotFoundError if a web server has no summary, FormatError for refs that name no commit.
+    They are those of the summary, or with ``--subset`` of one part of the summary index, or with ``--collections`` of
+    all collections; without a summary those of the files in ``refs/heads``.  Raises NotFoundError if a web server has
+    no summary, FormatError for refs that name no commit.
     """
     transport = source.open(core)
-    summary = read(core, transport, "summary")
-    if summary is not None:
-        try:
-            refs = list_refs(summary)
-        except ExtError as error:
-            raise bad_object(transport.where("summary"), error) from None
-        return dict(sorted(refs.items()))
-    refs = {}
+    subset = request.get("subset")
+    if subset is not None and request.get("collections"):
+        raise UsageError("give one of --subset and --collections")
+    summary = source.summary() if subset is None else source.subsummary(subset)
+    if summary is None:
+        return _rows(_refs_in_files(core, source, transport))
+    try:
+        if not request.get("collections"):
+            return _rows(list_refs(summary))
+        by_collection = sorted(collections(summary).items())
+        return [row | {"collection": name} for name, refs in by_collection for row in _rows(refs)]
+    except ExtError as error:
+        raise bad_object(transport.where("summary"), error) from None
+
+
+def _rows(refs: Mapping[str, bytes]) -> list[dict[str, str]]:
+    return [{"name": name, "commit": commit.hex()} for name, commit in sorted(refs.items())]
+
+
+def _refs_in_files(core: Core, source: Source, transport: Transport) -> dict[str, bytes]:
+    refs: dict[str, bytes] = {}
     for directory in source.directories():
         for name in _names(f"{directory}/{_HEADS}"):
             path = f"{_HEADS}/{name}"
             if name not in refs and (data := read(core, transport, path, _MAX_REF_FILE)) is not None:
                 refs[name] = parse_checksum_line(data, transport.where(path))
-    return dict(sorted(refs.items()))
+    return refs
 
 
 def _names(heads: str) -> Iterator[str]:

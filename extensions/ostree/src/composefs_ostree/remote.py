@@ -13,35 +13,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.objects import Commit
+    from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
 
 __all__ = ["check_bindings", "fetch_commit", "resolve"]
 
 
-def resolve(core: Core, transport: Transport, name: str) -> SummaryRef:
-    """Find the commit that a ref or commit id names.
+def resolve(core: Core, source: Source, transport: Transport, name: str) -> SummaryRef:
+    """Find the commit that a ref or commit id names; the ref is of the remote's collection, if it has one.
 
     A repository with a summary lists all its refs there; only without one are refs looked for by name.
     """
     if is_commit_id(name):
         return SummaryRef(bytes.fromhex(name), MAX_METADATA)
     check_ref(name)
-    summary = read(core, transport, "summary")
+    collection = source.remote.collection_id if source.remote is not None else None
+    summary = source.summary_for(name)
     if summary is not None:
         where = transport.where("summary")
         try:
-            found = find_ref(summary, name)
+            found = find_ref(summary, name, collection)
         except ExtError as error:
             raise bad_object(where, error) from None
         if found is None:
             raise NotFoundError(
-                f"{where}: the repository has no ref {name!r}",
+                f"{where}: the repository has no ref {name!r}{f' of collection {collection}' if collection else ''}",
                 hint="check the name; a ref that is newer than the summary needs ostree summary -u there",
                 subject=name,
             )
         return found
-    path = f"refs/heads/{name}"
+    path = f"refs/heads/{name}" if collection is None else f"refs/mirrors/{collection}/{name}"
     data = read(core, transport, path, 4096)
+    if data is None and collection is not None:
+        path = f"refs/heads/{name}"  # of the repository's own collection, which the commit's binding will tell
+        data = read(core, transport, path, 4096)
     if data is None:
         raise NotFoundError(f"{transport.where(path)}: the repository has no ref {name!r}", subject=name)
     return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError, UnsupportedError
-from composefs_ostree.config import MAX_CONFIG, parse_config
+from composefs_ext.errors import NotFoundError
+from composefs_ostree.remotes.limits import NO_LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,57 +11,114 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ostree.files import Files
+    from composefs_ostree.remotes.limits import Limits
+    from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.signatures.policy import Options
     from composefs_ostree.transport import Transport
 
     class Source(Protocol):
-        """An ostree repository to pull from."""
+        """An ostree repository to pull from.  All but ``remote`` and ``open`` is for after ``open``."""
+
+        remote: Remote | None
+        """The remote that this is, None if the user gave a place and no name."""
 
         def open(self, core: Core) -> Transport:
             """Check that there is a repository which can be read; return what brings its refs and metadata."""
 
+        def summary(self) -> bytes | None:
+            """Return the repository's summary, None if it has none.
+
+            Its signature is checked if the remote says so; then NotFoundError is raised if there is no summary, and
+            CorruptError if the signature is not good.
+            """
+
+        def summary_for(self, ref: str) -> bytes | None:
+            """Return a summary that has the ref if any has: the whole, or the part for the architecture of the ref."""
+
+        def subsummary(self, subset: str) -> bytes:
+            """Return the part of the summary for a subset of the summary index; NotFoundError if there is none."""
+
         def directories(self) -> list[str]:
-            """Return the directories in which refs can be looked for, after ``open``; raise NotFoundError if none."""
+            """Return the directories in which refs can be looked for; raise NotFoundError if there are none."""
+
+        def content_transport(self) -> Transport:
+            """Return what brings content and static deltas; each worker process has one of its own."""
 
         def files(self, inline_limit: int) -> Files:
-            """Return what brings its content, after ``open``; each worker process has one of its own."""
+            """Return what brings its content; each worker process has one of its own."""
+
+        @property
+        def max_workers(self) -> int | None:
+            """How many workers there may be, None if nothing but the processors bounds them."""
 
 
-__all__ = ["DirectorySource", "UrlSource"]
+__all__ = ["DirectorySource", "UrlSource", "open_source"]
 
-METADATA_REQUESTS = 32
-FILE_REQUESTS = 8
-"""Requests under way at a time: for metadata, and of each worker for content."""
+
+def open_source(
+    url: str | None, remote: Remote | None, limits: Limits = NO_LIMITS, options: Options | None = None
+) -> Source:
+    """Return the source at a URL, of a remote, or at another URL than the remote's but with its settings.
+
+    Raises UsageError for a URL that cannot be a repository's, and what a remote's vendor has to say instead of a pull.
+    """
+    if remote is not None:
+        remote.check_pullable()
+        url = url or remote.url
+    if url is not None and url.lower().startswith("file:"):
+        from composefs_ostree.remotes.places import directory_of
+
+        return DirectorySource(directory_of(url), remote, options)
+    return UrlSource(url, remote, limits, options)
 
 
 class UrlSource:
-    """An archive repository on a web server."""
+    """An archive repository on one or more web servers."""
 
-    def __init__(self, url: str) -> None:
-        """Raise UsageError if this is no URL of a repository."""
-        from composefs_ostree.http import check_url
+    def __init__(
+        self,
+        url: str | None,
+        remote: Remote | None = None,
+        limits: Limits = NO_LIMITS,
+        options: Options | None = None,
+    ) -> None:
+        """``url`` is None to take the remote's; raise UsageError if this is no URL of a repository."""
+        from composefs_ostree.remotes.places import Places
 
-        self._url = check_url(url)
+        self.remote = remote
+        self._options = options
+        self._places = Places(url, remote, limits)
 
     def open(self, core: Core) -> Transport:
         """Read the config; raise NotFoundError or UnsupportedError."""
-        from composefs_ostree.http import HttpTransport
-        from composefs_ostree.transport import read
+        from composefs_ostree.remotes.summaries import Summaries
 
-        transport = HttpTransport(self._url, METADATA_REQUESTS, lambda line: core.log("warning", line))
-        data = read(core, transport, "config", MAX_CONFIG)
-        where = transport.where("config")
-        if data is None:
-            raise NotFoundError(
-                f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
-            )
-        config = parse_config(data, where)
-        if not config.is_archive:
-            raise UnsupportedError(
-                f"{where}: the repository has the mode {config.mode!r}; over HTTP only archives can be pulled from",
-                hint="copy it there: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
-                subject=where,
-            )
+        transport = self._places.open(core)
+        self._summaries = Summaries(
+            core,
+            transport,
+            self.remote,
+            self._options,
+            metalink=self._places.metalink,
+            next_mirror=self._places.next_mirror,
+        )
         return transport
+
+    def summary(self) -> bytes | None:
+        """Return the summary, fetched only if it has changed since the last run."""
+        return self._summaries.whole()
+
+    def summary_for(self, ref: str) -> bytes | None:
+        """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
+        from composefs_ostree.remotes.summaries import subset_of
+
+        subset = subset_of(ref, self.remote)
+        part = self._summaries.part(subset) if subset is not None else None
+        return self._summaries.whole() if part is None else part
+
+    def subsummary(self, subset: str) -> bytes:
+        """Return one part of the summary."""
+        return self._summaries.part_or_error(subset)
 
     def directories(self) -> list[str]:
         """Raise NotFoundError: directories cannot be listed over HTTP."""
@@ -70,31 +127,63 @@ class UrlSource:
             hint="pull a ref whose name you know, or have ostree summary -u run there",
         )
 
-    def files(self, inline_limit: int) -> Files:
+    def content_transport(self) -> Transport:
         """Return connections of their own."""
-        from composefs_ostree.files import FetchedFiles
-        from composefs_ostree.http import HttpTransport
+        return self._places.content_transport()
 
-        return FetchedFiles(HttpTransport(self._url, FILE_REQUESTS), inline_limit)
+    def files(self, inline_limit: int) -> Files:
+        """Return the archive's files, over connections of their own."""
+        from composefs_ostree.files import FetchedFiles
+
+        return FetchedFiles(self.content_transport(), inline_limit)
+
+    @property
+    def max_workers(self) -> int | None:
+        """How many workers can have a connection each."""
+        return self._places.max_workers
 
 
 class DirectorySource:
     """A repository of any mode on this machine."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    max_workers = None
 
-    def open(self, _core: Core) -> Transport:
+    def __init__(self, directory: str, remote: Remote | None = None, options: Options | None = None) -> None:
+        self._directory = directory
+        self.remote = remote
+        self._options = options
+
+    def open(self, core: Core) -> Transport:
         """Read its config and those of its parents; raise NotFoundError, UnsupportedError or CorruptError."""
         from composefs_ostree.places import find_places
-        from composefs_ostree.transport import DirectoryTransport
+        from composefs_ostree.remotes.summaries import Summaries
 
         self._places = find_places(self._directory)
-        return DirectoryTransport(*self.directories())
+        transport = self.content_transport()
+        self._summaries = Summaries(core, transport, self.remote, self._options, is_cached=False)
+        return transport
+
+    def summary(self) -> bytes | None:
+        """Return the repository's own summary."""
+        return self._summaries.whole()
+
+    def summary_for(self, _ref: str) -> bytes | None:
+        """Return the summary; a part is no less to read than the whole."""
+        return self._summaries.whole()
+
+    def subsummary(self, subset: str) -> bytes:
+        """Return one part of the summary."""
+        return self._summaries.part_or_error(subset)
 
     def directories(self) -> list[str]:
         """Return its directory and those of its parents."""
         return [place.directory for place in self._places]
+
+    def content_transport(self) -> Transport:
+        """Return what reads its files and those of its parents."""
+        from composefs_ostree.transport import DirectoryTransport
+
+        return DirectoryTransport(*self.directories())
 
     def files(self, inline_limit: int) -> Files:
         """Return readers for the places that were found."""

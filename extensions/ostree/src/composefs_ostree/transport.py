@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from composefs_ext import Core
+    from composefs_ostree.remotes.conditional import Conditions
 
     class Waitable(Protocol):
         """Something that goes on when descriptors are ready or time has passed."""
@@ -44,7 +45,17 @@ if TYPE_CHECKING:
             """Return the URL or path of a file, for messages."""
 
 
-__all__ = ["MAX_METADATA", "DirectoryTransport", "Fetch", "bad_object", "open_regular", "read", "wait"]
+__all__ = [
+    "MAX_METADATA",
+    "DirectoryTransport",
+    "Fetch",
+    "bad_object",
+    "fetched",
+    "open_regular",
+    "read",
+    "read_all",
+    "wait",
+]
 
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
@@ -60,6 +71,9 @@ class Fetch:
     """
 
     __slots__ = ("_parts", "_received", "absent", "attempts", "error", "limit", "path")
+
+    conditions: Conditions | None = None
+    """What a server is told that we have already."""
 
     def __init__(self, path: str, limit: int = MAX_METADATA) -> None:
         self.path = path
@@ -182,24 +196,33 @@ def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None
     return [fd for fd in ready if fd in others]
 
 
-def read(core: Core, transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
-    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read.
-
-    The core is listened to meanwhile, because it may cancel.
-    """
-    fetch = Fetch(path, limit)
-    transport.start(fetch)
+def read_all(core: Core, transport: Transport, fetches: Sequence[Fetch]) -> None:
+    """Fetch some files while nothing else is going on.  The core is listened to meanwhile, because it may cancel."""
+    for fetch in fetches:
+        transport.start(fetch)
+    left = len(fetches)
     while True:
-        ended = transport.step()
-        if fetch in ended:
-            break
+        left -= len(transport.step())
+        if not left:
+            return
         if wait(transport, [core.fileno()]):
             core.pump(0)
+
+
+def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
+    """Return what a fetch has brought, None if there is no such file; raise its error if it could not be read."""
     if fetch.absent:
         return None
     if fetch.error is not None:
-        raise bad_object(transport.where(path), fetch.error)
+        raise bad_object(transport.where(fetch.path), fetch.error)
     return fetch.data
+
+
+def read(core: Core, transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
+    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read."""
+    fetch = Fetch(path, limit)
+    read_all(core, transport, [fetch])
+    return fetched(transport, fetch)
 
 
 def bad_object(where: str, error: ExtError) -> ExtError:

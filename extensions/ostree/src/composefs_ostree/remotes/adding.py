@@ -1,0 +1,159 @@
+"""From the arguments of ``remote add`` to a remote.  The words are those of ostree-remote(1).
+
+What the user types is seen by everybody on the machine, so that no secret is taken from there.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from composefs_ext.errors import CorruptError, UsageError
+from composefs_ostree.http import check_url, without_password
+from composefs_ostree.names import check_ref
+from composefs_ostree.remotes.keyfile import as_boolean, is_key
+from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from composefs_ext import Request
+
+__all__ = ["remote_of"]
+
+_MAX_KEYRING = 4 << 20
+_MAX_VALUE = 64 << 10
+_BOOLEANS = frozenset({"gpg-verify", "gpg-verify-summary", "http2", "tls-permissive"})
+_FILES = frozenset(
+    {
+        "http-basic-auth-file",
+        "http-bearer-token-file",
+        "http-headers-file",
+        "tls-ca-path",
+        "tls-client-cert-path",
+        "tls-client-key-path",
+    }
+)
+_SIGNATURES = ("ed25519", "spki")
+_SIGN_VERIFY = re.compile(r"([^=]+)=(inline|file):(.+)", re.DOTALL)
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+_MAX_COLLECTION = 255
+
+
+def remote_of(request: Request) -> Remote:
+    """Return the remote that a request describes; raise UsageError for what cannot be one's setting."""
+    name = check_remote_name(request.arguments["name"])
+    settings: dict[str, str] = {}
+    url = request.get("url")
+    if url is not None:
+        key, value = ("metalink", url.removeprefix("metalink=")) if url.startswith("metalink=") else ("url", url)
+        settings[key] = value
+    for key in ("contenturl", "custom_backend"):
+        if (value := request.get(key)) is not None:
+            settings[key.replace("_", "-")] = value
+    if branches := request.get("branches"):
+        settings["branches"] = "".join(f"{check_ref(branch)};" for branch in branches)
+    settings |= _given(request.get("set", ()))
+    settings |= _verification(request.get("sign_verify", ()))
+    if request.get("no_gpg_verify"):
+        settings["gpg-verify"] = "false"
+    if request.get("no_sign_verify"):
+        settings["sign-verify"] = "false"
+    if (collection := request.get("collection_id")) is not None:
+        settings["collection-id"] = collection
+    _check(settings)
+    return Remote(name, settings, _keyring(request.get("gpg_import", ())))
+
+
+def _given(pairs: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not is_key(key) or len(key) > 200:
+            raise UsageError("--set takes KEY=VALUE", hint=f"the key was {key[:40]!r}")
+        if key == KEYRING:
+            raise UsageError(f"{KEYRING} is set by --gpg-import FILE")
+        settings[key] = value.strip(" \t")
+    return settings
+
+
+def _verification(specifications: Sequence[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for specification in specifications:
+        parts = _SIGN_VERIFY.fullmatch(specification)
+        if parts is None or parts[1] not in _SIGNATURES:
+            raise UsageError(
+                f"--sign-verify={specification[:200]!r} is not KEYTYPE=inline:PUBKEY or KEYTYPE=file:PATH",
+                hint=f"key types are {' and '.join(_SIGNATURES)}",
+            )
+        key = f"verification-{parts[1]}-{'key' if parts[2] == 'inline' else 'file'}"
+        if key in settings:
+            raise UsageError(f"--sign-verify gives {key} twice", hint="a file may hold several keys")
+        if parts[2] == "file" and not parts[3].startswith("/"):
+            raise UsageError(f"{parts[3][:200]!r} is not an absolute path", hint="it is read wherever cfsctl is run")
+        settings[key] = parts[3]
+        kinds = [*settings.get("sign-verify", "").split(";"), parts[1]]
+        settings["sign-verify"] = ";".join(dict.fromkeys(filter(None, kinds)))
+    return settings
+
+
+def _check(settings: dict[str, str]) -> None:
+    """Refuse what no pull could use, while the user who typed it is there."""
+    for key, value in settings.items():
+        if len(value) > _MAX_VALUE or "\0" in value:
+            raise UsageError(f"the value of {key} is too long, or has a NUL")
+        if key in _BOOLEANS:
+            as_boolean(value)
+        elif key in _FILES and not value.startswith("/"):
+            raise UsageError(f"{key}={value[:200]!r} is not an absolute path", hint="give the whole path")
+        elif key in ("url", "contenturl", "metalink", "proxy"):
+            _check_place(key, value)
+    if not {"url", "metalink", "custom-backend"}.intersection(settings):
+        raise UsageError("a remote needs a URL", hint="cfsctl ostree remote add NAME URL")
+    collection = settings.get("collection-id")
+    if collection is not None and (len(collection) > _MAX_COLLECTION or not _COLLECTION.fullmatch(collection)):
+        raise UsageError(
+            f"{collection[:200]!r} is not a collection id", hint="write it like org.example.Stable, two parts at least"
+        )
+
+
+def _check_place(key: str, value: str) -> None:
+    is_list = key != "proxy" and value.startswith("mirrorlist=")
+    url = value.removeprefix("mirrorlist=") if is_list else value
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        has_password = parts.password is not None
+    except ValueError:
+        has_password = False  # check_url says what is wrong with it
+    if has_password:
+        raise UsageError(
+            f"the {key} {without_password(url).partition('?')[0]!r} has a password in it, which everybody could read",
+            hint="use a netrc file, or --set=http-basic-auth-file=FILE",
+        )
+    if key == "proxy" or url.lower().startswith("file://"):
+        return
+    check_url(url, query=is_list or key == "metalink")
+
+
+def _keyring(paths: Sequence[str]) -> bytes:
+    """Return the OpenPGP certificates in files, as one binary keyring."""
+    if not paths:
+        return b""
+    from composefs_ostree.signatures.keyring import read_certificates
+    from composefs_ostree.signatures.packets import dearmour
+    from composefs_ostree.transport import open_regular
+
+    keyring = b""
+    for path in paths:
+        try:
+            with open(open_regular(path), "rb") as file:
+                data = file.read(_MAX_KEYRING + 1)
+        except CorruptError as error:
+            raise UsageError(f"{path}: {error.message}", subject=path) from None
+        if not read_certificates(data, path):
+            raise UsageError(f"{path}: there is no OpenPGP certificate in it", subject=path)
+        keyring += dearmour(data)
+        if len(keyring) > _MAX_KEYRING:
+            raise UsageError(f"{path}: the keyring has more than {_MAX_KEYRING} bytes", subject=path)
+    return keyring

@@ -1,0 +1,61 @@
+"""Asking for a file only if it is another one than we have: ETag and Last-Modified (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+import re
+
+from composefs_ostree.transport import MAX_METADATA, Fetch
+
+__all__ = ["ConditionalFetch", "Conditions"]
+
+_MAX_VALUE = 1024
+_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+class Conditions:
+    """What tells one version of a file from another: before the request what we have, after it what the server has.
+
+    ``unchanged`` tells that the server has what we have, and sent nothing.
+    """
+
+    def __init__(self, etag: str = "", last_modified: str = "") -> None:
+        self.etag = etag
+        self.last_modified = last_modified
+        self.unchanged = False
+        self._asked = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+
+    def headers(self) -> list[str]:
+        """Return the request's headers."""
+        return [f"{name}: {value}" for name, value in self._asked.items() if value]
+
+    def take_header(self, line: bytes) -> None:
+        """Take a line of the answer's header; those of a redirect are forgotten when the next answer begins."""
+        if line.startswith(b"HTTP/"):
+            self.etag = self.last_modified = ""
+            return
+        name, _, value = line.decode("latin-1").partition(":")
+        value = value.strip()
+        if len(value) > _MAX_VALUE or not _VALUE.fullmatch(value):
+            return
+        match name.lower():
+            case "etag":
+                self.etag = value
+            case "last-modified":
+                self.last_modified = value
+
+    @property
+    def is_useful(self) -> bool:
+        """Tell whether the server gave something to ask with the next time."""
+        return bool(self.etag or self.last_modified)
+
+
+class ConditionalFetch(Fetch):
+    """A file that is fetched under conditions; ``unchanged`` there means that ``data`` is empty."""
+
+    __slots__ = ("conditions",)
+
+    conditions: Conditions
+
+    def __init__(self, path: str, conditions: Conditions, limit: int = MAX_METADATA) -> None:
+        super().__init__(path, limit)
+        self.conditions = conditions

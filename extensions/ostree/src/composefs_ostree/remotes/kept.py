@@ -1,0 +1,85 @@
+"""Summaries that an earlier run fetched, in the extension's cache directory: a file for each, named by its URL.
+
+The first line is JSON: the URL, ETag and Last-Modified, and the SHA-256 of the bytes that follow.  A file that is not
+what it should be does not count; one that is written has its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from typing import NamedTuple
+
+from composefs_ostree.remotes.conditional import Conditions
+from composefs_ostree.transport import MAX_METADATA
+
+__all__ = ["Kept", "keep", "load"]
+
+_PREFIX = "summary-"
+_MAX_FILES = 64
+_MAX_HEADER = 16 << 10
+
+
+class Kept(NamedTuple):
+    """The bytes, and what a server is asked with whether it has others by now."""
+
+    data: bytes
+    etag: str = ""
+    last_modified: str = ""
+
+    @property
+    def conditions(self) -> Conditions:
+        """What to ask with."""
+        return Conditions(self.etag, self.last_modified)
+
+
+def load(directory: str | None, url: str) -> Kept | None:
+    """Return what is kept of a URL, None if nothing that can be used."""
+    if directory is None:
+        return None
+    try:
+        with open(_path(directory, url), "rb") as file:
+            header = json.loads(file.readline(_MAX_HEADER))
+            data = file.read(MAX_METADATA + 1)
+        if header["url"] != url or header["sha256"] != sha256(data).hexdigest():
+            return None
+        return Kept(data, str(header["etag"]), str(header["last_modified"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a cache is never worth an error
+
+
+def keep(directory: str | None, url: str, kept: Kept) -> None:
+    """Keep what came from a URL, in place of what was kept before."""
+    if directory is None:
+        return
+    header = {
+        "url": url,
+        "etag": kept.etag,
+        "last_modified": kept.last_modified,
+        "sha256": sha256(kept.data).hexdigest(),
+    }
+    path = _path(directory, url)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        _remove_oldest(directory)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(json.dumps(header).encode() + b"\n" + kept.data)
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+    except OSError:
+        return
+
+
+def _remove_oldest(directory: str) -> None:
+    paths = [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(_PREFIX)]
+    if len(paths) >= _MAX_FILES:
+        paths.sort(key=lambda path: os.stat(path).st_mtime)
+        for path in paths[: -_MAX_FILES + 1]:
+            os.unlink(path)
+
+
+def _path(directory: str, url: str) -> str:
+    return f"{directory}/{_PREFIX}{sha256(url.encode()).hexdigest()[:32]}"

@@ -1,0 +1,98 @@
+"""Key files, the format of ostree's configuration: sections of ``key=value`` lines.
+
+A key that stands twice has its last value, as have sections.  Source: Desktop Entry Specification, "Basic format of the
+file", and GLib's documentation of GKeyFile, which reads these files for ostree.
+"""
+
+from __future__ import annotations
+
+import re
+
+from composefs_ext.errors import FormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Sections = dict[str, dict[str, str]]
+
+__all__ = ["as_boolean", "as_list", "escape", "is_key", "parse_keyfile", "unescape", "write_keyfile"]
+
+_ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
+_KEY = re.compile(r"[^=\[\]\s\x00-\x1f](?:[^=\[\]\x00-\x1f]*[^=\[\]\s\x00-\x1f])?")
+_SECTION = re.compile(r"\[([^\[\]\x00-\x1f]+)\]")
+_MAX_SECTIONS = 10_000
+
+
+def parse_keyfile(data: bytes) -> Sections:
+    """Return the values of a key file by section and key, still escaped; raise FormatError with the line's number."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise FormatError("it is not UTF-8") from None
+    sections: Sections = {}
+    section: dict[str, str] | None = None
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r").lstrip()
+        if not line.strip() or line.startswith("#"):
+            continue
+        if heading := _SECTION.fullmatch(line.rstrip()):
+            section = sections.setdefault(heading[1], {})
+            if len(sections) > _MAX_SECTIONS:
+                raise FormatError(f"it has more than {_MAX_SECTIONS} sections")
+            continue
+        key, separator, value = line.partition("=")
+        if section is None or not separator or not is_key(key.rstrip()):
+            raise FormatError(f"line {number} is neither a section nor key=value: {line[:80]!a}")
+        section[key.rstrip()] = value.lstrip()
+    return sections
+
+
+def write_keyfile(sections: Mapping[str, Mapping[str, str]]) -> bytes:
+    """Return the key file of these sections; the values are escaped already."""
+    lines: list[str] = []
+    for section, values in sections.items():
+        if lines:
+            lines.append("")
+        lines.append(f"[{section}]")
+        lines += [f"{key}={value}" for key, value in values.items()]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text can be a key: anything that a line can begin with and that ends before the ``=``."""
+    return not text.startswith("#") and _KEY.fullmatch(text) is not None
+
+
+def escape(text: str) -> str:
+    r"""Return a string as it stands in a file: ``\\``, control characters and leading blanks are escaped."""
+    for letter, character in (("\\", "\\"), ("n", "\n"), ("r", "\r")):
+        text = text.replace(character, f"\\{letter}")
+    body = text.lstrip(" \t")
+    lead = text[: len(text) - len(body)]
+    return lead.replace(" ", "\\s").replace("\t", "\\t") + body
+
+
+def unescape(value: str) -> str:
+    """Return the string that a value stands for; raise FormatError for an escape that there is not."""
+
+    def character(match: re.Match[str]) -> str:
+        if match[1] not in _ESCAPES:
+            raise FormatError(f"the value {value[:80]!a} has the unknown escape {match[0]!a}")
+        return _ESCAPES[match[1]]
+
+    return _ESCAPED.sub(character, value)
+
+
+def as_boolean(value: str) -> bool:
+    """Return the boolean that a value stands for: ``true``, ``1``, ``false`` or ``0``; else raise FormatError."""
+    word = value.rstrip()
+    if word not in ("true", "1", "false", "0"):
+        raise FormatError(f"{value[:80]!a} is not a boolean: write true or false")
+    return word in ("true", "1")
+
+
+def as_list(value: str, separators: str = ";") -> tuple[str, ...]:
+    """Split a value at separators, of which the last may be missing; empty elements do not count."""
+    return tuple(part.strip() for part in re.split(f"[{re.escape(separators)}]", value) if part.strip())

@@ -1,0 +1,134 @@
+"""Several places that have the same repository, and several transports that look like one.
+
+A *mirror list* (``url=mirrorlist=URL``) is a text with a base URL in each line, best first; what is not one of those is
+a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import FormatError, NetworkError, UsageError
+from composefs_ostree.http import check_url
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from composefs_ostree.transport import Fetch, Transport
+
+__all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "parse_mirror_list"]
+
+MAX_MIRROR_LIST = 1 << 20
+MAX_MIRRORS = 64
+
+
+def parse_mirror_list(data: bytes) -> list[str]:
+    """Return the base URLs in a mirror list, in order, the first few; raise FormatError if there is none."""
+    urls: dict[str, None] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        try:
+            urls[check_url(line.strip())] = None
+        except UsageError:
+            continue
+        if len(urls) == MAX_MIRRORS:
+            break
+    if not urls:
+        raise FormatError("no line of the mirror list is an http or https URL")
+    return list(urls)
+
+
+class Mirrored:
+    """A file comes from the first mirror that brings it; one that fails is asked last from then on."""
+
+    def __init__(self, mirrors: Sequence[Transport]) -> None:
+        self._mirrors = mirrors
+        self._order = list(range(len(mirrors)))
+        self._asked: dict[Fetch, list[int]] = {}
+        self._turns = 0
+
+    def start(self, fetch: Fetch) -> None:
+        """Queue a fetch at the mirror that is best now."""
+        self._asked[fetch] = [self._order[0]]
+        self._mirrors[self._order[0]].start(fetch)
+
+    def step(self) -> list[Fetch]:
+        """Go on with all mirrors; what failed is queued at the next one."""
+        return [fetch for mirror in self._mirrors for fetch in mirror.step() if not self._goes_on(fetch)]
+
+    def next_mirror(self) -> bool:
+        """Ask another mirror first from now on; False if all were first once."""
+        self._turns += 1
+        self._order.append(self._order.pop(0))
+        return self._turns < len(self._mirrors)
+
+    def _goes_on(self, fetch: Fetch) -> bool:
+        """Tell whether a fetch that ended was started again."""
+        asked = self._asked.pop(fetch)
+        if isinstance(fetch.error, NetworkError) and self._order[0] == asked[-1]:
+            self._order.append(self._order.pop(0))
+        if fetch.error is None or not (fetch.absent or isinstance(fetch.error, NetworkError)):
+            return False
+        following = next((number for number in self._order if number not in asked), None)
+        if following is None:
+            return False
+        fetch.absent = False
+        fetch.attempts = 0
+        self._asked[fetch] = [*asked, following]
+        self._mirrors[following].start(fetch)
+        return True
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Return the sockets of all mirrors."""
+        return _descriptors(self._mirrors)
+
+    def timeout(self) -> float | None:
+        """Return when the first of the mirrors has something to do."""
+        return _timeout(self._mirrors)
+
+    def where(self, path: str) -> str:
+        """Return the URL of a file at the mirror that is best now."""
+        return self._mirrors[self._order[0]].where(path)
+
+
+class Routed:
+    """Static deltas come from where content comes from, everything else from where metadata comes from."""
+
+    def __init__(self, metadata: Transport, content: Transport) -> None:
+        self._metadata = metadata
+        self._content = content
+
+    def start(self, fetch: Fetch) -> None:
+        """Queue a fetch where its file is."""
+        self._of(fetch.path).start(fetch)
+
+    def step(self) -> list[Fetch]:
+        """Go on with both."""
+        return [*self._metadata.step(), *self._content.step()]
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Return the sockets of both."""
+        return _descriptors((self._metadata, self._content))
+
+    def timeout(self) -> float | None:
+        """Return when the first of the two has something to do."""
+        return _timeout((self._metadata, self._content))
+
+    def where(self, path: str) -> str:
+        """Return the URL of a file."""
+        return self._of(path).where(path)
+
+    def _of(self, path: str) -> Transport:
+        return self._content if path.startswith(("deltas/", "delta-indexes/")) else self._metadata
+
+
+def _descriptors(transports: Sequence[Transport]) -> tuple[list[int], list[int]]:
+    readers: list[int] = []
+    writers: list[int] = []
+    for transport in transports:
+        more_readers, more_writers = transport.descriptors()
+        readers += more_readers
+        writers += more_writers
+    return readers, writers
+
+
+def _timeout(transports: Sequence[Transport]) -> float | None:
+    return min((wait for transport in transports if (wait := transport.timeout()) is not None), default=None)

@@ -1,0 +1,204 @@
+"""Where on the web a repository is: its URL, those of its mirrors, and the transports that go there."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ostree.config import MAX_CONFIG, parse_config
+from composefs_ostree.http import CONNECTIONS, HttpTransport, check_url
+from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, settings_of
+from composefs_ostree.transport import bad_object, read
+from composefs_ostree.worker import available_cores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from composefs_ext import Core
+    from composefs_ostree.remotes.limits import Limits
+    from composefs_ostree.remotes.metalink import Metalink
+    from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.transport import Transport
+
+__all__ = ["Places", "directory_of"]
+
+METADATA_REQUESTS = 32
+FILE_REQUESTS = 8
+"""Requests under way at a time: for metadata, and of each worker for content."""
+
+_MIRROR_LIST = "mirrorlist="
+_METALINK = "metalink="
+
+
+def directory_of(url: str) -> str:
+    """Return the directory that a ``file`` URL names; raise UsageError if it names none on this machine."""
+    scheme, separator, rest = url.partition("://")
+    path = unquote(rest.removeprefix("localhost"))
+    if scheme.lower() != "file" or not separator or not path.startswith("/") or "\0" in path:
+        raise UsageError(f"{url[:200]!r} names no directory", hint="write file:///PATH")
+    return path
+
+
+class Places:
+    """The places of one repository.
+
+    Metadata comes from ``url``, content and deltas from ``contenturl`` if there is one.  Either may be a list of
+    mirrors instead, and a metalink tells mirrors together with the digest of the summary.
+    """
+
+    def __init__(self, url: str | None, remote: Remote | None, limits: Limits) -> None:
+        """``url`` comes before that of the remote; raise UsageError if neither is a URL."""
+        self.metalink: Metalink | None = None
+        self.next_mirror: Callable[[], bool] = lambda: False
+        metalink = remote.metalink if remote is not None and url is None else None
+        if url is None and remote is not None:
+            url = remote.url
+        if url is not None and url.startswith(_METALINK):
+            metalink, url = url.removeprefix(_METALINK), None
+        if url is None and metalink is None:
+            raise UsageError(f"remote {remote.name if remote else ''!r} has neither url nor metalink")
+        self._metalink = None if metalink is None else check_url(metalink, query=True)
+        self._url = None if url is None else _check(url)
+        contenturl = remote.contenturl if remote is not None else None
+        self._contenturl = None if contenturl is None else _check(contenturl)
+        named = [place.removeprefix(_MIRROR_LIST) for place in (self._metalink, self._url, self._contenturl) if place]
+        self._settings = settings_of(remote, limits, named)
+        self._bases: list[str] = []
+        self._content_bases: list[str] = []
+
+    def open(self, core: Core) -> Transport:
+        """Find the mirrors and read the config; raise NotFoundError, NetworkError or UnsupportedError."""
+
+        def tell(line: str) -> None:
+            core.log("warning", line)
+
+        if self._metalink is not None:
+            from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
+
+            data, where = self._read(core, self._metalink, MAX_METALINK)
+            try:
+                self.metalink = parse_metalink(data)
+            except ExtError as error:
+                raise bad_object(where, error) from None
+            self._bases = self.metalink.urls
+        else:
+            assert self._url is not None
+            self._bases = self._mirrors(core, self._url)
+        self._content_bases = self._bases if self._contenturl is None else self._mirrors(core, self._contenturl)
+        transports = [
+            self._http(base, METADATA_REQUESTS, tell, METADATA_SECONDS, self._shares[0]) for base in self._bases
+        ]
+        best = _first_with_config(core, transports)
+        self._bases.insert(0, self._bases.pop(best))
+        transports.insert(0, transports.pop(best))
+        metadata = _together(transports)
+        self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
+        if self._contenturl is None:
+            return metadata
+        from composefs_ostree.remotes.mirrors import Routed
+
+        return Routed(metadata, self._content(tell, 1))
+
+    def content_transport(self) -> Transport:
+        """Return connections of their own to where content is."""
+        return self._content(None, self._shares[1])
+
+    @property
+    def max_workers(self) -> int | None:
+        """How many workers can have a connection each, None if nothing bounds connections."""
+        return None if self._settings.connections is None else self._shares[2]
+
+    @property
+    def _shares(self) -> tuple[int, int, int]:
+        """Return the connections for metadata and those of each worker, and how many workers there may be."""
+        most = self._settings.connections
+        if most is None:
+            return CONNECTIONS, CONNECTIONS, available_cores()
+        metadata = max(1, most // 4)
+        left = most - metadata - (self._contenturl is not None)
+        workers = max(1, min(left, available_cores()))
+        return metadata, max(1, left // workers), workers
+
+    def _content(self, tell: Callable[[str], object] | None, connections: int) -> Transport:
+        return _together(
+            [self._http(base, FILE_REQUESTS, tell, CONTENT_SECONDS, connections) for base in self._content_bases]
+        )
+
+    def _http(
+        self, url: str, requests: int, tell: Callable[[str], object] | None, seconds: int, connections: int
+    ) -> HttpTransport:
+        settings = self._settings
+        if len(self._bases) > 1:  # there is another place to go to
+            settings = settings._replace(retries=min(settings.retries, 1))
+        return HttpTransport(url, requests, settings, tell, connections=connections, seconds=seconds)
+
+    def _mirrors(self, core: Core, url: str) -> list[str]:
+        """Return the places that a URL stands for."""
+        if not url.startswith(_MIRROR_LIST):
+            return [url]
+        from composefs_ostree.remotes.mirrors import MAX_MIRROR_LIST, parse_mirror_list
+
+        data, where = self._read(core, url.removeprefix(_MIRROR_LIST), MAX_MIRROR_LIST)
+        try:
+            return parse_mirror_list(data)
+        except ExtError as error:
+            raise bad_object(where, error) from None
+
+    def _read(self, core: Core, url: str, limit: int) -> tuple[bytes, str]:
+        """Read a file that is in no repository; return how to name it, too."""
+        base, _, _ = url.partition("?")[0].rpartition("/")
+        path = url[len(base) + 1 :]
+        transport = self._http(base, 1, None, METADATA_SECONDS, 1)
+        data = read(core, transport, path, limit)
+        where = transport.where(path)
+        if data is None:
+            raise NotFoundError(f"{where}: not found", hint="check the URL", subject=where)
+        return data, where
+
+
+def _check(url: str) -> str:
+    """Check the URL of a repository, or of a list of mirrors."""
+    if url.startswith(_MIRROR_LIST):
+        return _MIRROR_LIST + check_url(url.removeprefix(_MIRROR_LIST), query=True)
+    return check_url(url)
+
+
+def _together(transports: Sequence[Transport]) -> Transport:
+    if len(transports) == 1:
+        return transports[0]
+    from composefs_ostree.remotes.mirrors import Mirrored
+
+    return Mirrored(transports)
+
+
+def _first_with_config(core: Core, transports: Sequence[Transport]) -> int:
+    """Return which of the places is a repository that can be pulled from; if none is, raise the first one's error."""
+    first_error: ExtError | None = None
+    for number, transport in enumerate(transports):
+        try:
+            _check_config(core, transport)
+        except (NotFoundError, NetworkError) as error:
+            first_error = first_error or error
+            if number + 1 < len(transports):
+                core.log("warning", f"{error.message}; trying the next mirror")
+            continue
+        return number
+    assert first_error is not None
+    raise first_error
+
+
+def _check_config(core: Core, transport: Transport) -> None:
+    data = read(core, transport, "config", MAX_CONFIG)
+    where = transport.where("config")
+    if data is None:
+        raise NotFoundError(
+            f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
+        )
+    config = parse_config(data, where)
+    if not config.is_archive:
+        raise UnsupportedError(
+            f"{where}: the repository has the mode {config.mode!r}; over HTTP only archives can be pulled from",
+            hint="copy it there: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
+            subject=where,
+        )

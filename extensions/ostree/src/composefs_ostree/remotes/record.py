@@ -1,0 +1,135 @@
+"""One remote: a repository's address, the way to it and the keys that it signs with.
+
+In a key file it is the section ``[remote "NAME"]``; the keys are ostree's (ostree.repo-config(5)), and these of ours,
+for what must not stand in a configuration that anybody may read: ``http-basic-auth-file`` names a file with
+USER:PASSWORD, ``http-bearer-token-file`` one with a token, ``http-headers-file`` one with ``NAME: VALUE`` lines.  A
+remote that this program keeps has its keyring in the key file, too: ``gpg-keyring``, in base64.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
+from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
+
+__all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "remote_file"]
+
+MAX_REMOTES = 1000
+KEYRING = "gpg-keyring"
+
+_NAME = re.compile(r"[A-Za-z0-9_][-._A-Za-z0-9]*")
+_MAX_NAME = 200
+_SECTION = re.compile(r'remote "(.+)"')
+
+
+class Remote(NamedTuple):
+    """The settings of a remote.
+
+    ``settings`` are its keys and values, unescaped, and all of them, also those that only others understand.
+    ``keyring`` is its OpenPGP keyring, ``origin`` where it is configured, as the user knows it, and ``directory`` the
+    ostree repository that it is configured in (None: none).
+    """
+
+    name: str
+    settings: dict[str, str] = {}  # noqa: RUF012  never changed
+    keyring: bytes = b""
+    origin: str = ""
+    directory: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where metadata comes from, None if nothing says it; ``mirrorlist=URL`` is a list of such places."""
+        return self.settings.get("url") or None
+
+    @property
+    def contenturl(self) -> str | None:
+        """Where content and deltas come from, if from elsewhere."""
+        return self.settings.get("contenturl") or None
+
+    @property
+    def metalink(self) -> str | None:
+        """The metalink of the repository's summary, which tells the places instead of ``url``."""
+        return self.settings.get("metalink") or None
+
+    @property
+    def collection_id(self) -> str | None:
+        """The collection that its refs belong to."""
+        return self.settings.get("collection-id") or None
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The refs that a pull without refs means."""
+        return as_list(self.settings.get("branches", ""))
+
+    def check_pullable(self) -> None:
+        """Raise PermissionDeniedError or UnsupportedError for a remote that says that it cannot be pulled from."""
+        if text := self.settings.get("unconfigured-state"):
+            raise PermissionDeniedError(f"remote {self.name!r}: {text[:1000]}", subject=self.name)
+        if backend := self.settings.get("custom-backend"):
+            raise UnsupportedError(
+                f"remote {self.name!r} is fetched by another program: {backend[:200]!r}",
+                hint=f"see {self.origin}",
+                subject=self.name,
+            )
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """Return the value of a boolean key; raise FormatError if it is none."""
+        value = self.settings.get(key)
+        if value is None:
+            return default
+        try:
+            return as_boolean(value)
+        except FormatError as error:
+            raise FormatError(f"{self.origin}: {key} of remote {self.name!r}: {error.message}") from None
+
+
+def check_remote_name(name: str) -> str:
+    """Return a remote's name; raise UsageError unless it is one."""
+    if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:200]!r} cannot be the name of a remote",
+            hint="letters, digits, '.', '_' and '-', and neither '.' nor '-' first",
+        )
+    return name
+
+
+def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> list[Remote]:
+    """Return the remotes in a key file, which ``origin`` names in the FormatError for a malformed one.
+
+    Sections that are not remotes are left alone, and so are names that no remote can have.
+    """
+    try:
+        remotes = []
+        for section, values in parse_keyfile(data).items():
+            named = _SECTION.fullmatch(section)
+            if named is None or len(named[1]) > _MAX_NAME or not _NAME.fullmatch(named[1]):
+                continue
+            settings = {key: unescape(value) for key, value in values.items()}
+            keyring = _decode_keyring(settings.pop(KEYRING, ""))
+            remotes.append(Remote(named[1], settings, keyring, origin, directory))
+        if len(remotes) > MAX_REMOTES:
+            raise FormatError(f"it has more than {MAX_REMOTES} remotes")
+    except ExtError as error:
+        raise FormatError(f"{origin}: {error.message}", subject=origin) from None
+    return remotes
+
+
+def remote_file(remote: Remote) -> bytes:
+    """Return the key file of a remote, with its keyring."""
+    from base64 import b64encode
+
+    values = {key: escape(value) for key, value in remote.settings.items()}
+    if remote.keyring:
+        values[KEYRING] = b64encode(remote.keyring).decode()
+    return write_keyfile({f'remote "{remote.name}"': values})
+
+
+def _decode_keyring(text: str) -> bytes:
+    from base64 import b64decode
+
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise FormatError(f"{KEYRING} is not base64") from None

@@ -1,0 +1,241 @@
+"""How requests are made, as options of curl: from the remote's settings, the user's limits and the environment.
+
+Credentials go to the hosts that the configuration names and to no other: not to the mirrors that a list names, nor to
+where a server redirects.  They are read from files, and neither they nor the options are ever shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pycurl
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError, UsageError
+from composefs_ostree.remotes.limits import NO_LIMITS, Limits, number_from_environment
+from composefs_ostree.remotes.meter import Meter
+from composefs_ostree.remotes.record import Remote
+from composefs_ostree.transport import open_regular
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    Options = tuple[tuple[int, Any], ...]
+
+__all__ = ["CONTENT_SECONDS", "METADATA_SECONDS", "Settings", "settings_of"]
+
+METADATA_SECONDS = 3600
+CONTENT_SECONDS = 86400
+"""Seconds that one file may take, however slowly it comes: 128 MiB of metadata, and 4 GiB of content at 50 kB/s."""
+
+LOW_SPEED_SECONDS = "COMPOSEFS_OSTREE_LOW_SPEED_TIME"
+RETRIES = "COMPOSEFS_OSTREE_RETRIES"
+RETRY_SECONDS = "COMPOSEFS_OSTREE_RETRY_DELAY"
+NETRC = "NETRC"
+"""Names of environment variables: the seconds that a transfer may stay below 1000 bytes a second, how often to try
+again, the seconds before the first time (they double for each further one), and the netrc file."""
+
+_LOW_SPEED_BYTES = 1000
+_TRANSFERS_AT_ONCE = 64
+_SECRET_BYTES = 64 << 10
+_MAX_HEADERS = 100
+_HTTPAUTH_BEARER = 1 << 6  # CURLAUTH_BEARER, which pycurl has no name for
+_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff]*)")
+_HARMLESS = frozenset({"accept", "accept-language", "authorization", "cookie", "user-agent"})
+"""Headers that curl does not send to another host, and those that are no secret."""
+
+
+class Settings(NamedTuple):
+    """How requests are made.
+
+    ``common`` are curl's options for all requests, ``secret`` those that only ``origins`` (scheme, host and port) get;
+    ``connections`` may be open at a time in all processes together (None: a few in each), ``retries`` follow a failure,
+    the first after ``retry_seconds``; ``seconds`` bounds one transfer (None: a bound that suits what is fetched).
+    """
+
+    common: Options
+    secret: Options
+    origins: frozenset[tuple[str, str, int]]
+    connections: int | None
+    retries: int
+    retry_seconds: float
+    seconds: int | None
+    meter: Meter | None
+
+    def __repr__(self) -> str:
+        return f"Settings(connections={self.connections}, retries={self.retries})"
+
+    def options(self, url: str) -> Options:
+        """Return curl's options for requests to a repository at a URL."""
+        secret = self.secret if _origin(url) in self.origins else ()
+        if not url.lower().startswith("https:"):
+            return (*self.common, *secret)
+        # PIPEWAIT: let the first connection tell whether it takes all requests (HTTP/2) before opening more.
+        return (*self.common, *secret, (pycurl.PIPEWAIT, 1), (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS))
+
+
+def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequence[str] = ()) -> Settings:
+    """Return how requests to a remote are made; ``urls`` are those that the user or the configuration names.
+
+    Raises UsageError or FormatError for settings that make no sense, NotFoundError for files that are not there.
+    """
+    remote = remote or Remote("")
+    seconds = limits.low_speed_seconds
+    if seconds is None:
+        seconds = max(1, round(number_from_environment(LOW_SPEED_SECONDS, 30)))
+    retries = limits.retries
+    if retries is None:
+        retries = int(number_from_environment(RETRIES, 5))
+    return Settings(
+        common=(
+            *_tls_options(remote),
+            *_proxy_options(remote),
+            *_netrc_options(),
+            (pycurl.LOW_SPEED_LIMIT, _low_speed_bytes(limits)),
+            (pycurl.LOW_SPEED_TIME, seconds),
+        ),
+        secret=_secret_options(remote, limits),
+        origins=frozenset(map(_origin, urls)),
+        connections=limits.connections,
+        retries=retries,
+        retry_seconds=number_from_environment(RETRY_SECONDS, 0.5),
+        seconds=limits.seconds,
+        meter=None if limits.rate is None else Meter(limits.rate),
+    )
+
+
+def _low_speed_bytes(limits: Limits) -> int:
+    """Return below which speed a transfer is given up; one that we slow down ourselves is not."""
+    wanted = _LOW_SPEED_BYTES if limits.low_speed_bytes is None else limits.low_speed_bytes
+    return wanted if limits.rate is None else min(wanted, limits.rate // _TRANSFERS_AT_ONCE)
+
+
+def _tls_options(remote: Remote) -> Options:
+    options: list[tuple[int, Any]] = []
+    ca_path = remote.settings.get("tls-ca-path")
+    if ca_path:
+        is_directory = os.path.isdir(_existing(remote, "tls-ca-path"))
+        options.append((pycurl.CAPATH if is_directory else pycurl.CAINFO, ca_path))
+    else:
+        if ca_file := os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _CA_FILES), None):
+            options.append((pycurl.CAINFO, ca_file))
+        if ca_directory := os.environ.get("SSL_CERT_DIR"):
+            options.append((pycurl.CAPATH, ca_directory))
+    has_certificate = bool(remote.settings.get("tls-client-cert-path"))
+    if has_certificate != bool(remote.settings.get("tls-client-key-path")):
+        raise FormatError(
+            f"{remote.origin}: remote {remote.name!r} has one of tls-client-cert-path and tls-client-key-path",
+            hint="give both or neither; if one file holds certificate and key, name it twice",
+            subject=remote.name,
+        )
+    if has_certificate:
+        options.append((pycurl.SSLCERT, _existing(remote, "tls-client-cert-path")))
+        options.append((pycurl.SSLKEY, _existing(remote, "tls-client-key-path")))
+    if remote.boolean("tls-permissive", False):
+        options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
+    if not remote.boolean("http2", True):
+        options.append((pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1))
+    return tuple(options)
+
+
+def _existing(remote: Remote, key: str) -> str:
+    """Return the path in a setting if there is something that can be read."""
+    path = remote.settings[key]
+    if path.startswith("pkcs11:"):
+        raise UnsupportedError(
+            f"{remote.origin}: {key} of remote {remote.name!r} is on a token", hint="only files in PEM can be used"
+        )
+    if not os.access(path, os.R_OK):
+        raise NotFoundError(
+            f"{path}: {key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}", subject=path
+        )
+    return path
+
+
+def _proxy_options(remote: Remote) -> Options:
+    """Return the remote's proxy; without one, curl takes that of the environment."""
+    proxy = remote.settings.get("proxy")
+    return ((pycurl.PROXY, proxy),) if proxy else ()
+
+
+def _netrc_options() -> Options:
+    path = os.environ.get(NETRC) or os.path.expanduser("~/.netrc")
+    if not os.access(path, os.R_OK):
+        return ()
+    return ((pycurl.NETRC, pycurl.NETRC_OPTIONAL), (pycurl.NETRC_FILE, path))
+
+
+def _secret_options(remote: Remote, limits: Limits) -> Options:
+    """Return who we are; what a file holds is nowhere but here and in curl."""
+    options: list[tuple[int, Any]] = []
+    basic, bearer, headers = (
+        remote.settings.get(f"http-{name}-file") for name in ("basic-auth", "bearer-token", "headers")
+    )
+    if basic and bearer:
+        raise FormatError(
+            f"{remote.origin}: remote {remote.name!r} has both http-basic-auth-file and http-bearer-token-file",
+            hint="keep one of them",
+            subject=remote.name,
+        )
+    if basic:
+        user, colon, password = _secret(basic).strip("\r\n").partition(":")
+        if not colon or not (user + password).isprintable():
+            raise FormatError(f"{basic}: it does not hold USER:PASSWORD", subject=basic)
+        options += [
+            (pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC),
+            (pycurl.USERNAME, user.encode()),
+            (pycurl.PASSWORD, password.encode()),
+        ]
+    if bearer:
+        token = _secret(bearer).strip()
+        if not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise FormatError(f"{bearer}: it does not hold a token", hint="a token is one word", subject=bearer)
+        options += [(pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token)]
+    lines = [line for path in (headers, limits.header_file) if path for line in _headers(path)]
+    if lines:
+        options.append((pycurl.HTTPHEADER, lines))
+        if not _HARMLESS.issuperset(line.partition(":")[0].lower() for line in lines):
+            options.append((pycurl.FOLLOWLOCATION, 0))  # curl would send them to wherever the server says
+    return tuple(options)
+
+
+def _headers(path: str) -> list[str]:
+    """Read a file of ``NAME: VALUE`` lines; empty lines and those that begin with ``#`` do not count."""
+    lines: list[str] = []
+    for number, line in enumerate(_secret(path).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        parts = _HEADER.fullmatch(line.rstrip())
+        if parts is None or len(lines) == _MAX_HEADERS:
+            raise FormatError(f"{path}: line {number} is not NAME: VALUE, or one too many", subject=path)
+        # With ";" curl sends a header that has no value.
+        lines.append(f"{parts[1]}: {parts[2]}" if parts[2] else f"{parts[1]};")
+    return lines
+
+
+def _secret(path: str) -> str:
+    try:
+        fd = open_regular(path)
+    except CorruptError as error:
+        raise UsageError(f"{path}: {error.message}", subject=path) from None
+    with open(fd, "rb") as file:
+        data = file.read(_SECRET_BYTES + 1)
+    if len(data) > _SECRET_BYTES:
+        raise FormatError(f"{path}: it is longer than {_SECRET_BYTES} bytes", subject=path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: it is not text", subject=path) from None
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise ExtError("the URL has a malformed host or port") from None

@@ -1,0 +1,153 @@
+"""Where remotes are configured: streams of the composefs repository, and what ostree reads on this machine.
+
+A remote of the repository is the stream ``ostree-remote-NAME`` under the ref ``ostree-remotes/NAME``; its bytes are the
+key file.  The others are read and never written: the files in ``/etc/ostree/remotes.d`` that end in ``.conf``, and the
+config of ``/ostree/repo`` with the keyrings beside it.  The first place that has a name counts, in this order.
+"""
+
+from __future__ import annotations
+
+import os
+
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
+from composefs_ostree.transport import bad_object, open_regular
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core
+    from composefs_ext.rows import RefUpdate
+
+__all__ = ["delete_remote", "find_remote", "list_remotes", "save_remote", "split_remote_ref"]
+
+REF_DIRECTORY = "ostree-remotes"
+STREAM_PREFIX = "ostree-remote-"
+CONTENT_TYPE = "6f737472656d6f74"
+"""Of our own; composefs-rs keeps no remotes."""
+
+SEARCH_PATH = "COMPOSEFS_OSTREE_REMOTES"
+"""The environment variable with the places of the machine's remotes: directories of ``.conf`` files and ostree
+repositories, with ``:`` between them."""
+
+_DEFAULT_SEARCH_PATH = "/etc/ostree/remotes.d:/ostree/repo"
+_MAX_FILE = 4 << 20
+_MAX_FILES = 1000
+_HERE = "the composefs repository"
+
+
+def split_remote_ref(text: str) -> tuple[str | None, str]:
+    """Split ``REMOTE:REF``; without a colon there is no remote."""
+    remote, colon, ref = text.partition(":")
+    return (check_remote_name(remote), ref) if colon else (None, text)
+
+
+def find_remote(core: Core, name: str) -> Remote:
+    """Return a remote; raise NotFoundError if nobody has configured it, FormatError if its place cannot be read."""
+    remote = _own_remote(core, check_remote_name(name))
+    if remote is not None:
+        return remote
+    for remote in _machine_remotes():
+        if remote.name == name:
+            return remote
+    raise NotFoundError(
+        f"there is no remote {name!r}",
+        hint="cfsctl ostree remote list shows the remotes; cfsctl ostree remote add NAME URL makes one",
+        subject=name,
+    )
+
+
+def list_remotes(core: Core) -> list[Remote]:
+    """Return all remotes that can be used by name, sorted."""
+    found: dict[str, Remote] = {}
+    if core.repository is not None:
+        for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+            name = row["name"].partition("/")[2]
+            remote = _own_remote(core, name)
+            if remote is not None:
+                found[name] = remote
+    for remote in _machine_remotes():
+        found.setdefault(remote.name, remote)
+    return [found[name] for name in sorted(found)]
+
+
+def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
+    """Keep a remote in the repository; False if it has one of that name, which is kept unless ``replace``."""
+    name = f"{REF_DIRECTORY}/{remote.name}"
+    if not replace and _own_remote(core, remote.name) is not None:
+        return False
+    data = remote_file(remote)
+    stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=core.staging.write(data, "remote")).result()
+    stream = f"{STREAM_PREFIX}{remote.name}"
+    ref: RefUpdate = {"name": name, "target": stream}
+    if not replace:
+        ref["expect"] = None
+    core.publish(streams=[{"name": stream, "id": stored["id"], "if_exists": "replace"}], refs=[ref]).result()
+    return True
+
+
+def delete_remote(core: Core, name: str) -> bool:
+    """Remove a remote from the repository; False if it has none of that name."""
+    try:
+        core.publish(remove_refs=[f"{REF_DIRECTORY}/{check_remote_name(name)}"]).result()
+    except NotFoundError:
+        return False
+    return True
+
+
+def _own_remote(core: Core, name: str) -> Remote | None:
+    if core.repository is None:
+        return None
+    try:
+        stream = core.stream_get(ref=f"{REF_DIRECTORY}/{name}", inline=True).result()
+    except NotFoundError:
+        return None
+    assert stream.inline is not None
+    if stream.content_type != CONTENT_TYPE or stream.size > _MAX_FILE:
+        raise CorruptError(
+            f"the stream of remote {name!r} does not hold a remote", hint="another program made it; delete the remote"
+        )
+    for remote in parse_remotes(core.staging.read(stream.inline), _HERE):
+        if remote.name == name:
+            return remote
+    raise CorruptError(f"the stream of remote {name!r} holds another one", hint="delete the remote and add it again")
+
+
+def _machine_remotes() -> list[Remote]:
+    """Return the remotes that ostree would read on this machine, in the order in which they count."""
+    remotes: list[Remote] = []
+    for place in (os.environ.get(SEARCH_PATH) or _DEFAULT_SEARCH_PATH).split(":"):
+        if not place:
+            continue
+        if os.path.exists(f"{place}/config"):
+            remotes += _read(f"{place}/config", place)
+            continue
+        try:
+            names = sorted(name for name in os.listdir(place) if name.endswith(".conf"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name in names[:_MAX_FILES]:
+            remotes += _read(f"{place}/{name}", None)
+    return remotes
+
+
+def _read(path: str, repository: str | None) -> list[Remote]:
+    data = _read_file(path)
+    remotes = parse_remotes(data or b"", path, repository)
+    if repository is None:
+        return remotes
+    return [
+        remote._replace(keyring=_read_file(f"{repository}/{remote.name}.trustedkeys.gpg") or b"") for remote in remotes
+    ]
+
+
+def _read_file(path: str) -> bytes | None:
+    try:
+        with open(open_regular(path), "rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except ExtError as error:
+        raise bad_object(path, error) from None
+    if len(data) > _MAX_FILE:
+        raise CorruptError(f"{path}: it is longer than {_MAX_FILE} bytes", subject=path)
+    return data

@@ -1,0 +1,263 @@
+"""A repository's summary as the remote wants it: verified, and not fetched again while it is what it was.
+
+What is kept from an earlier run is believed no more than what comes from the server: signatures are checked each time.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree.remotes.conditional import ConditionalFetch, Conditions
+from composefs_ostree.remotes.kept import Kept, keep, load
+from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
+from composefs_ostree.transport import Fetch, bad_object, fetched, read, read_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from composefs_ext import Core
+    from composefs_ostree.remotes.index import Subset
+    from composefs_ostree.remotes.metalink import Metalink
+    from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.signatures.policy import Options, Policy
+    from composefs_ostree.transport import Transport
+
+__all__ = ["Summaries", "subset_of"]
+
+_SUMMARY = "summary"
+_SIGNATURE = "summary.sig"
+_OF_AN_ARCHITECTURE = re.compile(r"(?:(?:app|runtime)/[^/]+/([^/]+)/[^/]+|appstream2?/([^/]+))")
+
+
+def subset_of(ref: str, remote: Remote | None) -> str | None:
+    """Return the subset of a Flatpak repository that a ref is in, None if it is no ref of Flatpak."""
+    parts = _OF_AN_ARCHITECTURE.fullmatch(ref)
+    if parts is None:
+        return None
+    architecture = parts[1] or parts[2]
+    selection = remote.settings.get("xa.subset") if remote is not None else None
+    return f"{selection}-{architecture}" if selection else architecture
+
+
+class Summaries:
+    """The summary of one repository, and the parts that its index names; each is fetched once in a run.
+
+    ``metalink`` tells what the summary must be; ``next_mirror`` puts another mirror first and is False when there is
+    none left.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        transport: Transport,
+        remote: Remote | None,
+        options: Options | None,
+        *,
+        is_cached: bool = True,
+        metalink: Metalink | None = None,
+        next_mirror: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._core = core
+        self._transport = transport
+        self._policy = _policy(remote, options or NO_OPTIONS)
+        self._cache = core.cache if is_cached else None
+        self._metalink = metalink
+        self._next_mirror = next_mirror
+        self._whole: tuple[bytes | None] | None = None
+        self._index: tuple[dict[str, Subset] | None] | None = None
+
+    def whole(self) -> bytes | None:
+        """Return the summary, None if there is none and none is needed."""
+        if self._whole is None:
+            self._whole = (self._fetch_whole(),)
+        return self._whole[0]
+
+    def subsets(self) -> dict[str, Subset] | None:
+        """Return the subsets that the index names, None if there is no index."""
+        if self._index is None:
+            self._index = (self._fetch_index(),)
+        return self._index[0]
+
+    def _fetch_whole(self) -> bytes | None:
+        while True:
+            where = self._transport.where(_SUMMARY)
+            kept = load(self._cache, where)
+            if self._metalink is not None and kept is not None and self._metalink.is_of(kept.data):
+                return self._signed(kept.data, where, self._read_signature())
+            try:
+                return self._fetch_if_changed(where, kept)
+            except CorruptError as error:
+                if (
+                    kept is not None
+                ):  # it may be that which does not fit; next time it is fetched whatever the server says
+                    try:
+                        return self._fetch_if_changed(where, None)
+                    except CorruptError:
+                        pass
+                if not self._next_mirror():
+                    raise
+                self._core.log("warning", f"{error.message}; trying the next mirror")
+
+    def _fetch_if_changed(self, where: str, kept: Kept | None) -> bytes | None:
+        summary = ConditionalFetch(_SUMMARY, Conditions() if kept is None else kept.conditions)
+        signature = Fetch(_SIGNATURE, _max_detached())
+        # Both at the same time: the server may be far away.
+        read_all(self._core, self._transport, [summary, signature] if self._policy.is_on else [summary])
+        data = fetched(self._transport, summary)
+        if data is None:
+            if self._policy.is_on or self._metalink is not None:
+                raise NotFoundError(
+                    f"{where}: there is no summary, although the remote wants a signed one",
+                    hint="have ostree summary -u run there, or set gpg-verify-summary=false",
+                    subject=where,
+                )
+            return None
+        if summary.conditions.unchanged:
+            assert kept is not None
+            data = kept.data
+        if self._metalink is not None:
+            self._metalink.check(data, where)
+        detached = fetched(self._transport, signature) if self._policy.is_on else None
+        self._signed(data, where, detached)
+        if not summary.conditions.unchanged and (summary.conditions.is_useful or self._metalink is not None):
+            keep(self._cache, where, Kept(data, summary.conditions.etag, summary.conditions.last_modified))
+        return data
+
+    def _read_signature(self) -> bytes | None:
+        return read(self._core, self._transport, _SIGNATURE, _max_detached()) if self._policy.is_on else None
+
+    def _signed(self, data: bytes, where: str, detached: bytes | None) -> bytes:
+        """Return what is signed as the remote wants it; raise CorruptError for anything else."""
+        if self._policy.is_on:
+            from composefs_ostree.signatures import parse_detached, verify
+
+            metadata = {} if detached is None else parse_detached(detached, f"{where}.sig")
+            verify(data, metadata, self._policy, where)
+        return data
+
+    # Flatpak's index
+
+    def _fetch_index(self) -> dict[str, Subset] | None:
+        from composefs_ostree.remotes.index import INDEX, parse_index
+
+        where = self._transport.where(INDEX)
+        kept = load(self._cache, where)
+        fetch = ConditionalFetch(INDEX, Conditions() if kept is None else kept.conditions)
+        read_all(self._core, self._transport, [fetch])
+        data = fetched(self._transport, fetch)
+        if data is None:
+            return None
+        if fetch.conditions.unchanged:
+            assert kept is not None
+            data = kept.data
+        if self._policy.is_on:
+            self._signed(data, where, self._read_index_signature(data))
+        try:
+            index = parse_index(data)
+        except ExtError as error:
+            raise bad_object(where, error) from None
+        if not fetch.conditions.unchanged and fetch.conditions.is_useful:
+            keep(self._cache, where, Kept(data, fetch.conditions.etag, fetch.conditions.last_modified))
+        return index
+
+    def _read_index_signature(self, index: bytes) -> bytes | None:
+        """Return the signature of this very index, or else the one that is there under the name that never changes."""
+        for path in (f"summaries/{sha256(index).hexdigest()}.idx.sig", "summary.idx.sig"):
+            data = read(self._core, self._transport, path, _max_detached())
+            if data is not None:
+                return data
+        return None
+
+    def part(self, name: str) -> bytes | None:
+        """Return the summary of a subset, None if there is no index or the index does not have it."""
+        subset = (self.subsets() or {}).get(name)
+        if subset is None:
+            return None
+        where = f"{self._transport.where(_SUMMARY)} of {name}"
+        kept = load(self._cache, where)
+        digest = sha256(kept.data).digest() if kept is not None else b""
+        if kept is not None and digest == subset.digest:
+            return kept.data
+        data = None
+        if kept is not None and digest in subset.history:
+            data = self._patched(kept.data, subset.delta_path(digest), subset.digest)
+        if data is None:
+            data = self._inflated(subset)
+        keep(self._cache, where, Kept(data))
+        return data
+
+    def part_or_error(self, name: str) -> bytes:
+        """Return the summary of a subset; raise NotFoundError if there is none."""
+        part = self.part(name)
+        if part is None:
+            subsets = self.subsets()
+            where = self._transport.where("summary.idx")
+            if subsets is None:
+                raise NotFoundError(
+                    f"{where}: not found, so there are no subsets",
+                    hint="leave out --subset; flatpak build-update-repo makes the index",
+                    subject=where,
+                )
+            raise NotFoundError(
+                f"{where}: there is no subset {name!r}",
+                hint=f"there are {', '.join(sorted(subsets))[:1000] or 'none'}",
+                subject=name,
+            )
+        return part
+
+    def _patched(self, old: bytes, path: str, digest: bytes) -> bytes | None:
+        """Make the summary of an older one; None if that does not work, for it can be had in another way."""
+        from composefs_ostree.remotes.index import apply_summary_delta, gunzip
+
+        delta = read(self._core, self._transport, path)
+        if delta is None:
+            return None
+        try:
+            data = apply_summary_delta(old, gunzip(delta))
+            if sha256(data).digest() == digest:
+                return data
+            problem = "what it makes has another checksum"
+        except ExtError as error:
+            problem = error.message
+        self._core.log("warning", f"{self._transport.where(path)} is not used: {problem}")
+        return None
+
+    def _inflated(self, subset: Subset) -> bytes:
+        from composefs_ostree.remotes.index import gunzip
+
+        where = self._transport.where(subset.path)
+        compressed = read(self._core, self._transport, subset.path)
+        if compressed is None:
+            raise NotFoundError(
+                f"{where}: not found, although the summary index names it",
+                hint="the repository is being changed; try again",
+                subject=where,
+            )
+        try:
+            data = gunzip(compressed)
+            if sha256(data).digest() != subset.digest:
+                raise CorruptError("its checksum is not that of the summary index")
+        except ExtError as error:
+            raise bad_object(where, error) from None
+        return data
+
+
+def _policy(remote: Remote | None, options: Options) -> Policy:
+    if remote is None:
+        return policy_of({}, summary=True, is_remote=False, options=options)
+    return policy_of(
+        remote.settings,
+        summary=True,
+        keyring=remote.keyring or None,
+        directory=remote.directory,
+        options=options,
+    )
+
+
+def _max_detached() -> int:
+    from composefs_ostree.signatures.detached import MAX_DETACHED
+
+    return MAX_DETACHED
