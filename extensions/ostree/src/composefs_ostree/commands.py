@@ -145,6 +145,12 @@ def _images(_request: Request, core: Core) -> dict[str, Any]:
     return {"images": rows}
 
 
+def _apply_delta(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.deltas.offline import apply_delta
+
+    return apply_delta(request, core)
+
+
 def _tag(request: Request, core: Core) -> dict[str, Any]:
     source, name = request.arguments["source"], request.arguments["name"]
     target = find_stream(core, source)
@@ -198,6 +204,7 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("images",): _images,
     ("tag",): _tag,
     ("untag",): _untag,
+    ("apply-delta",): _apply_delta,
     ("fsck",): _fsck,
     ("mount",): _mount,
 }
