@@ -91,15 +91,25 @@ class Keys:
         self.other = gpg.make_key("Other <other@example.com>")
         self.rsa = gpg.make_key("RSA <rsa@example.com>", "rsa2048", at="20200101T000000")
         self.expired = gpg.make_key("Expired <expired@example.com>", expires="1y", at="20200101T000000")
-        self.revoked = gpg.make_key("Revoked <revoked@example.com>")
+        self.revoked = ""
+        self.foreign = gpg.make_key("Foreign <foreign@example.com>")
         self.parent = gpg.make_key("Parent <parent@example.com>")
         self.subkey = gpg.add_subkey(self.parent)
         self.old_parent = gpg.make_key("Old parent <old@example.com>", at="20200101T000000")
         self.expired_subkey = gpg.add_subkey(self.old_parent, "1y", at="20200101T000000")
 
-    def revoke(self) -> None:
-        """Revoke the key that is to be revoked, once it has signed."""
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Everybody but the foreign key."""
+        own = (self.good, self.other, self.rsa, self.expired, self.revoked, self.parent, self.old_parent)
+        return tuple(key for key in own if key)
+
+    def sign_and_revoke(self, data: bytes) -> bytes:
+        """Return a signature by a key that is revoked afterwards."""
+        self.revoked = self.gpg.make_key(f"Revoked <{len(data)}@example.com>")
+        made = self.gpg.sign(data, self.revoked)
         self.gpg.revoke(self.revoked)
+        return made
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,7 @@ def verify(keyring: bytes, *blobs: bytes, data: bytes = DATA) -> list[signatures
 @pytest.fixture(scope="session")
 def revoked(keys: Keys) -> bytes:
     """A signature by a key that was revoked afterwards."""
-    made = keys.gpg.sign(DATA, keys.revoked)
-    keys.revoke()
-    return made
+    return keys.sign_and_revoke(DATA)
 
 
 @pytest.fixture(scope="session")
