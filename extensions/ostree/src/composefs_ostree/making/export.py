@@ -1,0 +1,231 @@
+"""``export``: a commit of the composefs repository into an ostree repository on this machine."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from hashlib import sha256
+from typing import NamedTuple, cast
+
+from composefs_ext.errors import CorruptError, UnsupportedError, UsageError
+from composefs_ostree import gvariant
+from composefs_ostree.fileheader import content_size, head_size, parse_head
+from composefs_ostree.held import detached_metadata, find_stream, open_commit
+from composefs_ostree.making.listed import ObjectReader
+from composefs_ostree.making.summaries import make_summary
+from composefs_ostree.making.target import UMASK, Target
+from composefs_ostree.making.writers import ObjectWriter, fits_user_only, object_name
+from composefs_ostree.names import ObjectType, check_ref, is_commit_id, is_ref
+from composefs_ostree.transport import MAX_METADATA
+from composefs_ostree.tree import load
+from composefs_ostree.worker import HANDOVER, Worker, available_cores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ostree.commit_stream import CommitStream, Entry
+    from composefs_ostree.files import Files
+    from composefs_ostree.tree import Tree
+
+__all__ = ["export"]
+
+_LEVELS = range(1, 10)
+
+
+class Written(NamedTuple):
+    """How many objects an export has written."""
+
+    metadata: int
+    files: int
+
+
+def export(request: Request, core: Core) -> dict[str, Any]:
+    """Export the commit that the request names; print and return what came of it."""
+    from composefs_ostree.signatures import sign, sign_options_of
+
+    source, path = request.arguments["ref"], request.arguments["path"]
+    level, mode = request.get("zlib_level"), request.get("mode")
+    if level is not None and level not in _LEVELS:
+        raise UsageError(f"--zlib-level {level} is not between {_LEVELS[0]} and {_LEVELS[-1]}")
+    signing = sign_options_of(request)
+    with_summary = not request.get("no_summary")
+    if signing.is_on and not with_summary:
+        raise UsageError("what is signed is the summary, and --no-summary leaves it alone")
+    held, stream = open_commit(core, find_stream(core, source))
+    ref = _ref(request, source, held)
+    detached = detached_metadata(core, stream)
+    tree = load(held)
+    _warn_of_bindings(core, tree, ref)
+
+    os.umask(UMASK)
+    if not os.path.lexists(f"{path}/config"):
+        Target.make(path, mode or "archive", level)
+    target = Target(path)
+    try:
+        if mode not in (None, target.mode):
+            raise UsageError(f"{path} is a repository of the mode {target.mode}, not {mode}", subject=path)
+        if target.mode == "bare-user-only":
+            _check_user_only(tree)
+        written = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)
+        _publish_commit(target, held, detached)
+        target.lock_exclusively()
+        if ref is not None:
+            target.put(f"refs/heads/{ref}", f"{held.commit.hex()}\n".encode())
+        if with_summary:
+            summary = make_summary(target)
+            # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.
+            if target.remove("summary.sig") and not signing.is_on:
+                core.log("warning", f"{path}: the summary has changed, and its signature is removed; sign it again")
+            target.put("summary", summary)
+            if signing.is_on:
+                target.put("summary.sig", gvariant.encode("a{sv}", sign(summary, {}, signing)))
+    finally:
+        target.close()
+    core.output(f"commit  {held.commit.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
+    return {
+        "commit": held.commit.hex(),
+        "ref": ref,
+        "path": path,
+        "mode": target.mode,
+        "metadata_written": written.metadata,
+        "files_written": written.files,
+    }
+
+
+def _ref(request: Request, source: str, held: CommitStream) -> str | None:
+    """Return the ref to write: the one asked for, else the one by which the commit was given."""
+    reference = request.get("reference")
+    if reference is not None:
+        return check_ref(reference)
+    name = str(source).rpartition(":")[2]  # the ref of a remote
+    is_id = is_commit_id(name) or held.commit.hex().startswith(name)
+    return name if is_ref(name) and not is_id else None
+
+
+def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:
+    bound = tree.commit.metadata.get("ostree.ref-binding")
+    if ref is not None and bound is not None and bound.signature == "as" and ref not in bound.value:
+        names = ", ".join(bound.value) or "no ref"
+        core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it")
+
+
+def _check_user_only(tree: Tree) -> None:
+    """Raise UnsupportedError for a tree of which bare-user-only cannot keep everything."""
+    for listing in tree.trees.values():
+        for name, file_id in listing.files:
+            data = tree.files[file_id].data
+            if not fits_user_only(parse_head(data[: head_size(data)])):
+                shown = name.decode("utf-8", "backslashreplace")
+                raise UnsupportedError(
+                    f"{shown}: bare-user-only keeps neither owners nor attributes nor modes beyond 0775",
+                    hint="commit with --canonical-permissions --no-xattrs, or export to another mode",
+                    subject=shown,
+                )
+
+
+def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> Written:
+    """Write all objects but the commit that the repository lacks, and name them."""
+    names = []
+    for kind, object_ids in ((ObjectType.DIRMETA, tree.metas), (ObjectType.DIRTREE, tree.trees)):
+        for object_id in object_ids:
+            entry = held.get(object_id)
+            assert entry is not None
+            name = f"{object_id.hex()}.{kind.extension}"
+            if not _has_metadata(target, name, entry.data):
+                target.stage(name, entry.data)
+                names.append(name)
+    metadata = len(names)
+    wanted = [file_id for file_id, entry in tree.files.items() if not _has_file(target, file_id, entry)]
+    total = sum(content_size(tree.files[file_id].data) for file_id in wanted)
+    with core.progress("files", unit="bytes", total=total) as progress:
+        for file_id, size in _write_files(core, target, tree, wanted, level):
+            names.append(object_name(file_id, target.mode))
+            progress.advance(size)
+    target.publish(names, lambda: core.pump(0))
+    return Written(metadata + 1, len(wanted))
+
+
+def _has_metadata(target: Target, name: str, data: bytes) -> bool:
+    try:
+        return target.read(f"objects/{name[:2]}/{name[2:]}", MAX_METADATA) == data
+    except FileNotFoundError:
+        return False
+    except CorruptError:
+        return False  # it is replaced
+
+
+def _has_file(target: Target, file_id: bytes, entry: Entry) -> bool:
+    """Tell whether the repository has a file object, as far as a look at it tells."""
+    name = object_name(file_id, target.mode)
+    head = entry.data[: head_size(entry.data)]
+    try:
+        above = target.directory(f"objects/{name[:2]}")
+        if target.mode != "archive":
+            status = os.stat(name[2:], dir_fd=above, follow_symlinks=False)
+            parsed = parse_head(head)
+            # A symlink's object has the target as its content, with a NUL in bare-user.
+            size = parsed.size if not parsed.is_symlink else len(parsed.target) + (target.mode == "bare-user")
+            return status.st_size == size
+        fd = os.open(name[2:], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return False  # a symlink, say: it is replaced
+    try:
+        return os.pread(fd, len(head), 0) == head
+    finally:
+        os.close(fd)
+
+
+def _write_files(
+    core: Core, target: Target, tree: Tree, wanted: list[bytes], level: int
+) -> Iterator[tuple[bytes, int]]:
+    """Have workers write file objects; yield each with the size of its content."""
+    staging, mode = target.staging, target.mode
+    make_files = cast("Callable[[], Files]", lambda: ObjectWriter(staging, mode, level, tree.files, ObjectReader(core)))
+    todo = deque(wanted)
+    left = len(wanted)
+    workers: list[Worker] = []
+    try:
+        while left:
+            while todo:
+                worker = min(workers, key=lambda worker: worker.outstanding, default=None)
+                if worker is None or (worker.outstanding >= HANDOVER and len(workers) < available_cores()):
+                    worker = Worker(len(workers), make_files, core.staging.path)
+                    workers.append(worker)
+                if worker.outstanding > HANDOVER:
+                    break
+                worker.deal([todo.popleft() for _ in range(min(HANDOVER, len(todo)))])
+            by_fd = {worker.fileno(): worker for worker in workers}
+            ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
+            for fd in ready:
+                if fd not in by_fd:
+                    core.pump(0)
+                    continue
+                for file_id, _, size, _ in by_fd[fd].rows():
+                    left -= 1
+                    yield file_id, size
+                failed = by_fd[fd].failure
+                if failed is not None:
+                    raise failed
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None:
+    """Write the commit, behind everything that it needs and before everything that names it."""
+    entry = held.get(held.commit)
+    assert entry is not None
+    assert sha256(entry.data).digest() == held.commit
+    name = held.commit.hex()
+    stem = f"objects/{name[:2]}/{name[2:]}"
+    if detached:
+        target.put(f"{stem}.commitmeta", detached)
+    target.put(f"{stem}.commit", entry.data)
+    target.remove(f"{stem}.tombstone-commit")
+    target.remove(f"state/{name}.commitpartial")

@@ -1,0 +1,135 @@
+"""The summary of a repository that is written to: all its refs, and what else clients over HTTP must know.
+
+It has what ``ostree summary --update`` puts there.  A static delta is listed with the checksum of the superblock that
+is there now, and one that is not there any more is not.  Source: ostree-repo.c of libostree, docs/formats/ostree.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from hashlib import sha256
+from time import time
+
+from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree import gvariant
+from composefs_ostree.gvariant import Variant
+from composefs_ostree.names import ID_SIZE, is_ref, parse_checksum_line
+from composefs_ostree.objects import parse_commit
+from composefs_ostree.transport import MAX_METADATA
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ostree.making.target import Target
+
+__all__ = ["delta_name", "make_summary"]
+
+_TYPE = "(a(s(taya{sv}))a{sv})"
+_MAX_REF_FILE = 4096
+_MAX_DEPTH = 64
+
+
+def make_summary(target: Target) -> bytes:
+    """Return the summary of what the repository has now; raise CorruptError for a ref without its commit."""
+    refs = _rows(target, "refs/heads")
+    core = target.settings.get("core", {})
+    metadata: dict[str, Variant] = {}
+    if core.get("no-deltas-in-summary", "").strip() not in ("true", "1") and (deltas := _deltas(target)):
+        metadata["ostree.static-deltas"] = Variant("a{sv}", deltas)
+    metadata["ostree.summary.mode"] = Variant("s", "archive-z2" if target.mode == "archive" else target.mode)
+    metadata["ostree.summary.last-modified"] = Variant("t", _big_endian(int(time())))
+    tombstones = core.get("tombstone-commits", "").strip() in ("true", "1")
+    metadata["ostree.summary.tombstone-commits"] = Variant("b", tombstones)
+    metadata["ostree.summary.indexed-deltas"] = Variant("b", True)
+    if collection := core.get("collection-id", "").strip():
+        metadata["ostree.summary.collection-id"] = Variant("s", collection)
+    mirrors = {name: _rows(target, f"refs/mirrors/{name}") for name in sorted(_list(target, "refs/mirrors"))}
+    if mirrors := {name: rows for name, rows in mirrors.items() if rows}:
+        metadata["ostree.summary.collection-map"] = Variant("a{sa(s(taya{sv}))}", mirrors)
+    return gvariant.encode(_TYPE, (refs, metadata))
+
+
+def _big_endian(number: int) -> int:
+    return int.from_bytes(number.to_bytes(8, "big"), "little")
+
+
+def _rows(target: Target, top: str) -> list[Any]:
+    """Return the rows of all refs below a directory, sorted by name."""
+    rows = []
+    for name in sorted(_refs(target, top, "", 0), key=str.encode):
+        commit_id = parse_checksum_line(target.read(f"{top}/{name}", _MAX_REF_FILE), f"{target.path}/{top}/{name}")
+        path = f"objects/{commit_id.hex()[:2]}/{commit_id.hex()[2:]}.commit"
+        try:
+            data = target.read(path, MAX_METADATA)
+            commit = parse_commit(data)
+        except (FileNotFoundError, FormatError):
+            raise CorruptError(
+                f"{target.path}: the ref {name} names the commit {commit_id.hex()}, which is missing or damaged",
+                hint="delete the ref, or add --no-summary",
+                subject=name,
+            ) from None
+        facts = {"ostree.commit.timestamp": Variant("t", _big_endian(commit.timestamp))}
+        version = commit.metadata.get("version")
+        if version is not None and version.signature == "s":
+            facts["ostree.commit.version"] = version
+        rows.append((name, (len(data), commit_id, facts)))
+    return rows
+
+
+def _list(target: Target, path: str) -> list[str]:
+    try:
+        return os.listdir(target.directory(path))
+    except FileNotFoundError:
+        return []
+
+
+def _refs(target: Target, top: str, name: str, depth: int) -> list[str]:
+    """Return the names of all refs below a directory; what is no ref's file is passed over."""
+    found: list[str] = []
+    path = f"{top}/{name}".rstrip("/")
+    for each in _list(target, path):
+        full = f"{name}/{each}" if name else each
+        if not is_ref(full):
+            continue
+        mode = os.stat(each, dir_fd=target.directory(path), follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode) and depth < _MAX_DEPTH:
+            found += _refs(target, top, full, depth + 1)
+        elif stat.S_ISREG(mode):
+            found.append(full)
+    return found
+
+
+def _deltas(target: Target) -> dict[str, Variant]:
+    """Return the checksums of the superblocks of all static deltas, by name."""
+    deltas: dict[str, Variant] = {}
+    for folder in sorted(_list(target, "deltas")):
+        if len(folder) != 2:
+            continue
+        for rest in sorted(_list(target, f"deltas/{folder}")):
+            name = delta_name(folder + rest)
+            if name is None:
+                continue
+            try:
+                data = target.read(f"deltas/{folder}/{rest}/superblock", MAX_METADATA)
+            except FileNotFoundError:
+                continue
+            deltas[name] = Variant("ay", sha256(data).digest())
+    return deltas
+
+
+def delta_name(path: str) -> str | None:
+    """Return the name of a delta, ``FROM-TO`` or ``TO`` in hexadecimal digits, by the one its directories make up."""
+    ids = []
+    for part in path.split("-"):
+        try:
+            raw = base64.b64decode(part.replace("_", "/") + "=", validate=True)
+        except (ValueError, binascii.Error):
+            return None
+        if len(raw) != ID_SIZE:
+            return None
+        ids.append(raw.hex())
+    return "-".join(ids) if len(ids) <= 2 else None

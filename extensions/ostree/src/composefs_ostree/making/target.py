@@ -1,0 +1,263 @@
+"""An ostree repository on this machine that is written to.
+
+Whatever is written is made in a directory of its own below ``tmp``, which nobody else looks at, and then renamed to
+where it belongs: first objects, made durable, then the commit, then refs and the summary.  A run that ends anywhere
+leaves a repository without half a file in it.  Directories are opened from the one above them and never through a
+symlink, so that a repository that somebody else has laid out cannot lead elsewhere.
+
+What a web server must read is readable for everybody: the process's umask has to be ``UMASK``.
+
+Layout and locking are libostree's: ostree.repo(5), ``ostree_repo_lock_push``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import struct
+import time
+from contextlib import suppress
+
+from composefs_ext.errors import (
+    BusyError,
+    CorruptError,
+    ExistsError,
+    FormatError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
+from composefs_ostree.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
+from composefs_ostree.remotes.keyfile import parse_keyfile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["MODES", "UMASK", "Target"]
+
+MODES = ("archive", "bare", "bare-user", "bare-user-only")
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+UMASK = 0o022
+_TMP = "tmp"
+_LAYOUT = ("objects", "tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes")
+_STAGING = "cfsctl-export-"
+_LOCK_SECONDS = 30
+_FLOCK = "hhqqi4x"
+_DEFAULT_LEVEL = 6
+
+
+class Target:
+    """A repository; ``mode`` is one of MODES, ``settings`` the values of its config by section and key.
+
+    ``staging`` is the path of the directory for files on their way.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open a repository, and lock it against pruning; use :meth:`make` to have one first."""
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            data = self.read("config", MAX_CONFIG)
+        except FileNotFoundError:
+            raise NotFoundError(f"{path} is no ostree repository", subject=path) from None
+        where = f"{path}/config"
+        mode = parse_config(data, where).mode
+        self.mode = "archive" if mode in ARCHIVE_MODES else mode
+        if self.mode not in MODES:
+            raise UnsupportedError(f"{path}: repositories of the mode {mode} cannot be written", subject=path)
+        try:
+            self.settings = parse_keyfile(data)
+        except FormatError as error:
+            raise FormatError(f"{where}: {error.message}", subject=where) from None
+        self._lock_fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=self._fd)
+        self._lock(fcntl.F_RDLCK)
+        self._directories: dict[str, int] = {}
+        self.tmp = self.directory(_TMP, make=True)
+        self._sweep()
+        self._name = _STAGING + secrets.token_hex(8)
+        os.mkdir(self._name, 0o700, dir_fd=self.tmp)
+        self.staging_fd = os.open(self._name, _DIRECTORY, dir_fd=self.tmp)
+        fcntl.flock(self.staging_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.staging = f"{path}/{_TMP}/{self._name}"
+
+    @classmethod
+    def make(cls, path: str, mode: str, level: int | None) -> None:
+        """Lay out a new repository in a directory that is empty or not there; ``level`` is written to an archive's."""
+        tops = {name.partition("/")[0] for name in _LAYOUT}
+        os.makedirs(path, 0o755, exist_ok=True)
+        if not set(os.listdir(path)) <= tops:  # what an interrupted run has left is taken up
+            raise ExistsError(
+                f"{path} is neither an ostree repository nor empty", hint="give a new directory", subject=path
+            )
+        for name in _LAYOUT:
+            os.makedirs(f"{path}/{name}", 0o755, exist_ok=True)
+        config = f"[core]\nrepo_version=1\nmode={'archive-z2' if mode == 'archive' else mode}\n"
+        if level is not None and mode == "archive":
+            config += f"\n[archive]\nzlib-level={level}\n"
+        new = f"{path}/{_TMP}/config-{secrets.token_hex(8)}"
+        with open(os.open(new, _NEW_FILE, 0o644), "wb") as file:
+            file.write(config.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, f"{path}/config")  # with it the directory is a repository
+
+    def close(self) -> None:
+        """Remove what is left on its way and let go of the repository."""
+        _remove_tree(self.tmp, self._name)
+        for fd in (self.staging_fd, *self._directories.values(), self._lock_fd, self._fd):
+            os.close(fd)
+
+    @property
+    def zlib_level(self) -> int:
+        """The level that an archive's config asks for."""
+        text = self.settings.get("archive", {}).get("zlib-level", "").strip()
+        return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
+
+    def directory(self, path: str, *, make: bool = False) -> int:
+        """Return the descriptor of a directory by its path in the repository, which stays ours."""
+        found = self._directories.get(path)
+        if found is not None:
+            return found
+        above, _, name = path.rpartition("/")
+        above_fd = self.directory(above, make=make) if above else self._fd
+        try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=above_fd)
+                    os.fsync(above_fd)
+            fd = os.open(name, _DIRECTORY, dir_fd=above_fd)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            raise CorruptError(
+                f"{self.path}/{path} is not a directory but a file or a symlink",
+                hint="a repository has its objects and refs in itself",
+                subject=f"{self.path}/{path}",
+            ) from None
+        self._directories[path] = fd
+        return fd
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
+        above, _, name = path.rpartition("/")
+        above_fd = self.directory(above) if above else self._fd
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, dir_fd=above_fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise CorruptError(f"{self.path}/{path} is a symlink", subject=f"{self.path}/{path}") from None
+            raise
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise CorruptError(f"{self.path}/{path} is not a regular file", subject=f"{self.path}/{path}")
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise CorruptError(f"{self.path}/{path} has more than {limit} bytes", subject=f"{self.path}/{path}")
+        return data
+
+    def stage(self, name: str, data: bytes) -> None:
+        """Make a file on its way, readable for everybody."""
+        with open(os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd), "wb") as file:
+            file.write(data)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a whole file, durably, in place of one that may be there."""
+        above, _, name = path.rpartition("/")
+        above_fd = self.directory(above, make=True) if above else self._fd
+        fd = os.open("one", _NEW_FILE, 0o644, dir_fd=self.staging_fd)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        try:
+            os.rename("one", name, src_dir_fd=self.staging_fd, dst_dir_fd=above_fd)
+        except (IsADirectoryError, NotADirectoryError):
+            os.unlink("one", dir_fd=self.staging_fd)
+            raise UsageError(
+                f"{self.path}/{path} is a directory, so that no file can be written there",
+                hint="one ref's name cannot be the beginning of another's path",
+                subject=f"{self.path}/{path}",
+            ) from None
+        os.fsync(above_fd)
+
+    def remove(self, path: str) -> bool:
+        """Remove a file; say whether there was one."""
+        above, _, name = path.rpartition("/")
+        try:
+            above_fd = self.directory(above) if above else self._fd
+            os.unlink(name, dir_fd=above_fd)
+        except FileNotFoundError:
+            return False
+        os.fsync(above_fd)
+        return True
+
+    def publish(self, names: Iterable[str], listen: Callable[[], None]) -> None:
+        """Make staged objects durable and rename them to where they belong; ``listen`` is called behind each.
+
+        The names are those of objects without their directories: 64 hexadecimal digits, a point and the kind.
+        """
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+        if syncfs(self.staging_fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), self.path)
+        touched = set()
+        for name in names:
+            folder = f"objects/{name[:2]}"
+            touched.add(folder)
+            os.rename(name, name[2:], src_dir_fd=self.staging_fd, dst_dir_fd=self.directory(folder, make=True))
+            listen()
+        for folder in sorted(touched):
+            os.fsync(self.directory(folder))
+
+    def lock_exclusively(self) -> None:
+        """Be alone with refs and summary; what was written stays, because refs name it."""
+        self._lock(fcntl.F_UNLCK)
+        self._lock(fcntl.F_WRLCK)
+
+    def _lock(self, kind: int) -> None:
+        """Take the repository's lock as libostree does, and wait as long for it."""
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.fcntl(self._lock_fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        f"{self.path} is locked by another program", hint="try again later", subject=self.path
+                    ) from None
+                time.sleep(0.1)
+            else:
+                return
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left."""
+        for name in os.listdir(self.tmp):
+            if name.startswith(_STAGING):
+                with suppress(OSError):
+                    fd = os.open(name, _DIRECTORY, dir_fd=self.tmp)
+                    try:
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its run lives
+                        _remove_tree(self.tmp, name)
+                    finally:
+                        os.close(fd)
+
+
+def _remove_tree(above: int, name: str) -> None:
+    """Remove a flat directory."""
+    with suppress(FileNotFoundError):
+        fd = os.open(name, _DIRECTORY, dir_fd=above)
+        try:
+            for each in os.listdir(fd):
+                os.unlink(each, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=above)

@@ -1,0 +1,191 @@
+"""File objects on their way into a repository: what a worker process makes of each, in the four modes.
+
+The content comes from the composefs repository and is hashed on its way, so that nothing is exported but what has the
+id under which it goes.  See :mod:`composefs_ostree.bare` and :mod:`composefs_ostree.content` for the layouts.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError
+from composefs_ostree.fileheader import checksum_header, head_size, parse_head
+from composefs_ostree.files import failure
+from composefs_ostree.objects import make_xattrs
+from composefs_ostree.stage import Stager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from composefs_ostree.commit_stream import Entry
+    from composefs_ostree.content import Row
+    from composefs_ostree.fileheader import FileHead
+    from composefs_ostree.files import Failure
+    from composefs_ostree.making.listed import ObjectReader
+
+__all__ = ["ObjectWriter", "fits_user_only", "object_name"]
+
+_BUFFER = 128 << 10
+_AT_ONCE = 8
+_RAW_DEFLATE = -15
+_USER_META = "user.ostreemeta"
+_HINT = "run cfsctl fsck"
+
+
+def object_name(file_id: bytes, mode: str) -> str:
+    """Return the name of a file object's file, without its directory."""
+    return f"{file_id.hex()}.{'filez' if mode == 'archive' else 'file'}"
+
+
+def fits_user_only(head: FileHead) -> bool:
+    """Tell whether bare-user-only can keep everything that a file has."""
+    return not (head.uid or head.gid or head.xattrs) and (head.is_symlink or not head.mode & 0o7777 & ~0o775)
+
+
+class ObjectWriter:
+    """Writes objects into the staging directory of a target; the ``Files`` of a worker."""
+
+    def __init__(
+        self, staging: str, mode: str, level: int, files: Mapping[bytes, Entry], objects: ObjectReader
+    ) -> None:
+        """``files`` are the objects, by id; ``level`` is that of the deflate streams of an archive."""
+        self._staging = staging
+        self._mode = mode
+        self._level = level
+        self._files = files
+        self._objects = objects
+        self._queue: list[bytes] = []
+        self._stager = Stager()
+        self._buffer = memoryview(bytearray(_BUFFER))
+
+    def start(self, file_id: bytes, _staged: str) -> None:
+        """Queue an object."""
+        self._queue.append(file_id)
+
+    def step(self) -> list[Row | Failure]:
+        """Write the next few objects."""
+        todo, self._queue = self._queue[:_AT_ONCE], self._queue[_AT_ONCE:]
+        return [self._do(file_id) for file_id in todo]
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Files are always ready."""
+        return [], []
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to do."""
+        return 0.0 if self._queue else None
+
+    def _do(self, file_id: bytes) -> Row | Failure:
+        path = f"{self._staging}/{object_name(file_id, self._mode)}"
+        try:
+            data, content = self._files[file_id]
+            end = head_size(data)
+            head = parse_head(data[:end])
+            if head.is_symlink:
+                self._symlink(path, file_id, head, data[:end])
+            else:
+                source = -1 if content is None else self._objects.open(content)
+                try:
+                    self._regular(path, file_id, head, data[:end], data[end:], source)
+                finally:
+                    if source >= 0:
+                        os.close(source)
+        except PermissionError as error:
+            return failure(file_id, path, _not_permitted(error, self._mode))
+        except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
+            return failure(file_id, path, error)
+        return file_id, b"", head.size, None
+
+    def _symlink(self, path: str, file_id: bytes, head: FileHead, raw: bytes) -> None:
+        _check(sha256(checksum_header(raw)).digest(), file_id)
+        match self._mode:
+            case "archive":
+                self._write(path, raw)
+            case "bare-user":
+                self._write(path, head.target + b"\0", _user_meta(head))
+            case _:
+                os.symlink(head.target, os.fsencode(path))
+                if self._mode == "bare":
+                    os.chown(path, head.uid, head.gid, follow_symlinks=False)
+                    for name, value in head.xattrs:
+                        os.setxattr(path, name, value, follow_symlinks=False)
+
+    def _write(self, path: str, content: bytes, meta: bytes | None = None) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            if meta is not None:
+                os.setxattr(fd, _USER_META, meta)
+                os.utime(fd, (0, 0))
+
+    def _regular(self, path: str, file_id: bytes, head: FileHead, raw: bytes, inline: bytes, source: int) -> None:
+        digest = sha256(checksum_header(raw))
+        if self._mode == "archive":
+            packer = zlib.compressobj(self._level, zlib.DEFLATED, _RAW_DEFLATE)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            with open(fd, "wb") as file:
+                file.write(raw)
+                size = len(inline)
+                if source < 0:
+                    digest.update(inline)
+                    file.write(packer.compress(inline))
+                else:
+                    while count := os.readv(source, [self._buffer]):
+                        piece = self._buffer[:count]
+                        size += count
+                        digest.update(piece)
+                        file.write(packer.compress(piece))
+                file.write(packer.flush())
+        elif source < 0:
+            size = len(inline)
+            digest.update(inline)
+            self._write(path, inline)
+        else:
+            size = self._stager.stage(source, path, head.size, digest)
+        if size != head.size:
+            raise CorruptError(f"its content has {size} bytes, not {head.size}", hint=_HINT)
+        _check(digest.digest(), file_id)
+        if self._mode != "archive":
+            self._dress(path, head)
+
+    def _dress(self, path: str, head: FileHead) -> None:
+        """Give a file of a bare repository what its mode keeps at it."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            match self._mode:
+                case "bare":
+                    os.fchown(fd, head.uid, head.gid)
+                    for name, value in head.xattrs:
+                        os.setxattr(fd, name, value)
+                    os.fchmod(fd, head.mode & 0o7777)
+                case "bare-user":
+                    os.setxattr(fd, _USER_META, _user_meta(head))
+                    os.fchmod(fd, head.mode & 0o775 | 0o400)
+                case _:
+                    os.fchmod(fd, head.mode & 0o775)
+            os.utime(fd, (0, 0))
+        finally:
+            os.close(fd)
+
+
+def _user_meta(head: FileHead) -> bytes:
+    return struct.pack(">III", head.uid, head.gid, head.mode) + make_xattrs(head.xattrs)
+
+
+def _check(digest: bytes, file_id: bytes) -> None:
+    if digest != file_id:
+        raise CorruptError("what the composefs repository has of it does not have its checksum", hint=_HINT)
+
+
+def _not_permitted(error: PermissionError, mode: str) -> ExtError:
+    if mode != "bare":
+        return PermissionDeniedError(str(error.strerror))
+    return PermissionDeniedError(
+        f"{error.strerror}: a bare repository has the owners and attributes of its files at its objects",
+        hint="run it as root, or export to a repository of the mode archive or bare-user",
+    )
