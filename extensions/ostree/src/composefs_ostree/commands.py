@@ -110,6 +110,12 @@ def _commit(request: Request, core: Core) -> dict[str, Any]:
     return commit(request, core)
 
 
+def _export(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.making.export import export
+
+    return export(request, core)
+
+
 def _dump(request: Request, core: Core) -> dict[str, Any]:
     text = core.staging.new_name("text")
     size = core.image_dump(_stage_dump(request, core), text).result()
@@ -198,6 +204,7 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("remote", "delete"): _remote("delete"),
     ("remote", "refs"): _remote("refs"),
     ("commit",): _commit,
+    ("export",): _export,
     ("dump",): _dump,
     ("compute-id",): _compute_id,
     ("inspect",): _inspect,
