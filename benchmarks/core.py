@@ -1,7 +1,8 @@
 """What the core does by itself: images of directories and dumps, checking, collecting, mounting.
 
-The directory is the runtime of the pulls, checked out; the peers are ``fsverity digest`` of its files, ``ostree fsck``
-of a bare-user repository with the same content, the plain directory, and C's tools where they are installed.
+The directory is the runtime of the pulls, checked out; the peers are ``fsverity digest`` of its files, ``mkfs.erofs``,
+whose image has their content in it, ``ostree fsck`` of a bare-user repository with the same content, the plain
+directory, and C's tools where they are installed.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ def core_jobs(work: Path, made: Workload, rounds: int) -> Iterator[Row]:
         quietly([CFSCTL, "init", "--insecure", repo])
         return measure([CFSCTL, "--repo", repo, "create-image", "--no-propagate-usr-to-root", tree, "bench"])
 
+    erofs = ("mkfs.erofs", partial(measure, ["mkfs.erofs", "--quiet", work / "erofs", tree]))
     compute: partial[Sample] = partial(measure, [CFSCTL, "--no-repo", "compute-id", "--no-propagate-usr-to-root", tree])
-    yield alternate("create-image", [("cfsctl", create), fsverity], rounds)
+    yield alternate("create-image", [("cfsctl", create), fsverity, erofs], rounds)
+    (work / "erofs").unlink()
     yield alternate("compute-id", [("cfsctl", compute), fsverity], rounds)
     theirs = work / "bare-user"
     quietly(["ostree", "init", f"--repo={theirs}", "--mode=bare-user"])
@@ -77,6 +80,25 @@ def _dumps(work: Path, rounds: int) -> Iterator[Row]:
         yield alternate(
             title, [(name, partial(measure, [program, *arguments])) for name, program in programs.items()], rounds
         )
+
+    yield from _looking_up(work, dump, rounds)
+
+
+def _looking_up(work: Path, dump: Path, rounds: int) -> Iterator[Row]:
+    """Look at the last path of a large image."""
+    repo, image = work / "large", work / "large.cfs"
+    # Without hard links: their link counts in the dump are not true, and a repository takes no such image.
+    lines = [line for line in dump.read_text().splitlines() if " @" not in line]
+    (work / "large.dump").write_text("\n".join(lines) + "\n")
+    quietly([BIN / "mkcomposefs", "--from-file", work / "large.dump", image])
+    quietly([CFSCTL, "init", "--insecure", "--algorithm", "fsverity-sha256-12", repo])
+    with image.open("rb") as file:
+        quietly([CFSCTL, "--repo", repo, "import-image", "--allow-missing", "large"], stdin=file)
+    path = lines[-1].split()[0]
+    for command in ("ls", "dump-files"):
+        argv: list[str | Path] = [CFSCTL, "--repo", repo, command, "refs/large", path]
+        quietly(argv)
+        yield alternate(f"{command} of one path", [("cfsctl", partial(measure, argv))], 3 * rounds)
 
 
 def _reading(work: Path, repo: Path, tree: Path) -> Iterator[tuple[str, partial[Sample]]]:

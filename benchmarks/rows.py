@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from measure import Sample
 
@@ -32,5 +32,5 @@ def alternate(name: str, jobs: Sequence[Job], rounds: int) -> Row:
     return Row(name, samples)
 
 
-def quietly(argv: Sequence[str | Path]) -> None:
-    subprocess.run(list(map(str, argv)), check=True, stdout=subprocess.DEVNULL)
+def quietly(argv: Sequence[str | Path], stdin: IO[bytes] | None = None) -> None:
+    subprocess.run(list(map(str, argv)), check=True, stdin=stdin, stdout=subprocess.DEVNULL)
