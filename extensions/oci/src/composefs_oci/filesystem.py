@@ -33,7 +33,7 @@ __all__ = ["Filesystem", "Node"]
 
 MAX_NAMES = 4_000_000
 """Names that all layers of an image may have together, parents that are made included."""
-MAX_TEXT = 1 << 30
+MAX_TEXT = 512 << 20
 """Bytes of names, targets, attributes and small files that all layers may have together."""
 MAX_FOLLOWED = 40
 """Symlinks on one path, as Linux has it."""
@@ -53,7 +53,7 @@ class Node:
 
     ``target`` is a symlink's, ``device`` (major, minor), ``xattrs`` the text that a dump has for the attributes.
     A directory has ``children``, ``above`` (the directory that it is in, None for the root) and its ``name`` there, and
-    ``own``: the names in it that are of the layer at hand, or lead to such.
+    ``own``: the names in it that the layer at hand has an entry for (True) or that lead to such (False).
     """
 
     __slots__ = (
@@ -96,7 +96,7 @@ class Node:
         self.children: dict[bytes, Node] | None = None
         self.above: Node | None = None
         self.name = b""
-        self.own: set[bytes] | None = None
+        self.own: dict[bytes, bool] | None = None
 
 
 class Filesystem:
@@ -233,8 +233,6 @@ class Filesystem:
                 if name.startswith(_WHITEOUT) or len(name) > 255:
                     raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
                 node = here.children[name] = self._new_directory(here, name)
-                if not self._is_first:
-                    self._own(here, name)
                 self._count(name)
             if node.children is None:
                 if not node.target:
@@ -256,14 +254,16 @@ class Filesystem:
     def _own(self, directory: Node, name: bytes) -> None:
         """Note that a name is of the layer at hand, and so that all directories above it are."""
         above: Node | None = directory
+        is_entry = True
         while above is not None:
             own = above.own
             if own is None:
-                own = above.own = set()
+                own = above.own = {}
                 self._touched.append(above)
-            elif name in own:
+            elif name in own and not is_entry:
                 return
-            own.add(name)
+            own[name] = is_entry or own.get(name, False)
+            is_entry = False
             name, above = above.name, above.above
 
     def _remove(self, path: bytes) -> None:
@@ -286,26 +286,30 @@ class Filesystem:
         assert children is not None
         if name == _OPAQUE:
             self._directories.clear()
-            self._hide_below(directory)
+            self._hide_below(directory, is_entry=True)
         elif hidden in children:
             self._directories.clear()
-            if not self._upstream and directory.own is not None and hidden in directory.own:
-                self._hide_below(children[hidden])
-            else:
+            own = None if self._upstream else (directory.own or {}).get(hidden)
+            if own is None:
                 del children[hidden]
+            else:
+                self._hide_below(children[hidden], is_entry=own)
 
-    def _hide_below(self, directory: Node) -> None:
-        """Remove what is in a directory, but not what is of the layer at hand."""
-        pending = [directory]
-        for each in pending:
+    def _hide_below(self, directory: Node, *, is_entry: bool) -> None:
+        """Remove what is in a directory, but not what is of the layer at hand.
+
+        A directory that is there for that alone has lost its metadata: it is as if it had been made now.
+        """
+        pending = [(directory, is_entry)]
+        for each, has_entry in pending:
             if each.children is None:
                 continue
-            if self._upstream or each.own is None:
-                each.children.clear()
-                continue
-            kept = {name: node for name, node in each.children.items() if name in each.own}
-            each.children = kept
-            pending += kept.values()
+            if not has_entry:
+                each.mode, each.uid, each.gid = _DIRECTORY | _IMPLICIT_MODE, 0, 0
+                each.mtime, each.xattrs = (0, 0), b""
+            own = {} if self._upstream or each.own is None else each.own
+            each.children = {name: node for name, node in each.children.items() if name in own}
+            pending += [(node, own[name]) for name, node in each.children.items()]
 
 
 def _directory(node: Node, above: Node | None, name: bytes) -> Node:

@@ -1,0 +1,127 @@
+"""Archives that GNU tar and bsdtar write of a directory give its files, and come back byte for byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from composefs_oci.filesystem import Node
+from composefs_oci.tar.entries import shown
+from support.oci_layers import Layers
+from support.peers import require
+
+GNU = {
+    "v7": ("--format=v7",),
+    "oldgnu": ("--format=oldgnu",),
+    "gnu": ("--format=gnu",),
+    "gnu sparse": ("--format=gnu", "--sparse"),
+    "ustar": ("--format=ustar",),
+    "pax": ("--format=pax",),
+    "pax sparse 0.0": ("--format=pax", "--sparse", "--sparse-version=0.0"),
+    "pax sparse 0.1": ("--format=pax", "--sparse", "--sparse-version=0.1"),
+    "pax sparse 1.0": ("--format=pax", "--sparse", "--sparse-version=1.0"),
+    "blocking factor": ("--format=gnu", "-b", "77"),
+}
+BSD = {
+    "bsd v7": ("--format=v7",),
+    "bsd ustar": ("--format=ustar",),
+    "bsd gnutar": ("--format=gnutar",),
+    "bsd pax": ("--format=pax",),
+    "bsd restricted pax": ("--format=paxr",),
+}
+SHORT_NAMES = ("v7", "bsd v7")
+USTAR = (*SHORT_NAMES, "ustar", "bsd ustar")
+
+
+def make_tree(root: Path, style: str) -> None:
+    root.mkdir()
+    (root / "usr").mkdir(mode=0o755)
+    (root / "usr/bin").mkdir(mode=0o2755)
+    for size in (0, 1, 63, 64, 65, 511, 512, 513, 4096, 300_001):
+        (root / f"usr/bin/size{size}").write_bytes(os.urandom(size))
+    (root / "usr/bin/size513").chmod(0o4711)
+    os.link(root / "usr/bin/size65", root / "usr/hard")
+    os.symlink("bin/size1", root / "usr/link")
+    if style not in SHORT_NAMES:
+        os.mkfifo(root / "usr/fifo")
+    with (root / "usr/sparse").open("wb") as file:
+        for number in range(60):  # more pieces than a header has room for, and than one more block has
+            file.seek(number * 200_000 + 4096 * 9)
+            file.write(bytes([number + 1]) * 4096)
+        file.truncate(20_000_000)
+    with (root / "usr/holes").open("wb") as file:
+        file.truncate(70_000)
+    if style not in SHORT_NAMES:
+        long = root / "usr" / ("d" * 90)
+        long.mkdir()
+        (long / ("f" * 90)).write_bytes(b"ustar has a prefix for this")
+    if style not in USTAR:
+        deep = root / "usr" / ("e" * 200)
+        deep.mkdir()
+        (deep / ("g" * 200)).write_bytes(b"x" * 100)
+        os.link(deep / ("g" * 200), deep / "hard")
+        os.symlink("t" * 1000, deep / "symlink")
+        (root / "usr/\u00fc \udcff \n").write_bytes(b"no ASCII")
+    for number, path in enumerate(sorted(root.rglob("*"))):
+        time = 1_600_000_000_000_000_000 + number * 1_234_567_890
+        os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def check(node: Node, path: Path, layers: Layers, *, fractions: bool) -> None:
+    """Compare an inode with a file."""
+    info = path.lstat()
+    assert node.mode == info.st_mode, path
+    assert (node.uid, node.gid) == (info.st_uid, info.st_gid), path
+    seconds, nanoseconds = divmod(info.st_mtime_ns, 10**9)
+    assert node.mtime[0] == seconds, path
+    # Restricted pax has fractions only where there is another reason for a pax header.
+    assert node.mtime[1] == nanoseconds or (not fractions and node.mtime[1] == 0), path
+    if stat.S_ISREG(info.st_mode):
+        content = layers.objects[node.content] if isinstance(node.content, str) else node.content
+        assert node.size == info.st_size == len(content), path
+        assert content == path.read_bytes(), path
+        assert isinstance(node.content, str) == (info.st_size > 64), path
+    elif stat.S_ISLNK(info.st_mode):
+        assert node.target == os.fsencode(os.readlink(path))
+
+
+def compare(layers: Layers, root: Path, *, fractions: bool) -> None:
+    inodes: dict[int, Node] = {}
+    pending = [(layers.filesystem().root, root)]
+    count = 0
+    for directory, path in pending:
+        assert directory.children is not None
+        assert {os.fsdecode(name) for name in directory.children} == set(os.listdir(path)), shown(bytes(path))
+        for name, node in directory.children.items():
+            below = path / os.fsdecode(name)
+            check(node, below, layers, fractions=fractions)
+            assert inodes.setdefault(below.lstat().st_ino, node) is node, "hard links are one inode"
+            count += 1
+            if node.children is not None:
+                pending.append((node, below))
+    assert count == len(list(root.rglob("*")))
+    assert len({id(node) for node in inodes.values()}) == len(inodes)
+
+
+@pytest.mark.parametrize("style", [*GNU, *BSD])
+def test_a_directory(tmp_path: Path, style: str) -> None:
+    root = tmp_path / "tree"
+    make_tree(root, style)
+    program = require("tar" if style in GNU else "bsdtar")
+    archive = tmp_path / "archive.tar"
+    # UTF-8, or bsdtar has no words for names outside of ASCII.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    options = (GNU | BSD)[style]
+    subprocess.run([program, "-cf", archive, *options, "-C", root, "usr"], check=True, env=environment)
+    data = archive.read_bytes()
+    layers = Layers(tmp_path)
+    layers.add(data, piece=10_000)
+    assert layers.archive() == data
+    compare(layers, root, fractions="pax" in style and style != "bsd restricted pax")
+    if "sparse" in style:
+        assert len(data) < 2_000_000
+        assert layers.unpacked[0].expanded
