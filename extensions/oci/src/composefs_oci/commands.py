@@ -51,7 +51,20 @@ def _untag(request: Request, core: Core) -> dict[str, Any]:
     return {"name": name}
 
 
+def _list_tags(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_oci.access import access_of
+    from composefs_oci.opening import open_source
+    from composefs_oci.reference import parse_reference
+
+    reference = parse_reference(request.arguments["image"], request.directory)
+    with open_source(reference, access_of(request), lambda line: core.log("warning", line)) as source:
+        tags = source.tags()
+    core.output("".join(f"{tag}\n" for tag in tags) or "No tags found\n")
+    return {"tags": tags}
+
+
 _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
+    ("list-tags",): _list_tags,
     ("tag",): _tag,
     ("untag",): _untag,
 }
