@@ -18,9 +18,11 @@ from hashlib import sha256
 
 from composefs_ext.errors import CancelledError, CorruptError, ExtError, TooLargeError
 from composefs_ostree.commit_stream import Entry
+from composefs_ostree.fetch_queue import FetchQueue
 from composefs_ostree.fileheader import content_size
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
+from composefs_ostree.sizes import file_sizes
 from composefs_ostree.transport import Fetch, bad_object, wait
 from composefs_ostree.tree import Tree
 from composefs_ostree.worker import HANDOVER, Worker, available_cores
@@ -138,7 +140,6 @@ class Pull:
         self._wanted: set[tuple[ObjectType, bytes]] = set()
         self._metadata_left = 0
         self._budget = Budget(core.limits.get("inline_bytes", _MAX_TOTAL_METADATA))
-        self._to_fetch: deque[bytes] = deque()
         self._requested: set[bytes] = set()
         self._workers: list[Worker] = []
         self._to_confirm: list[tuple[bytes, Entry, int]] = []
@@ -147,11 +148,13 @@ class Pull:
         self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
         self._staged_bytes = 0
         self._cores = available_cores()
+        self._to_fetch = FetchQueue(dict, self._cores)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Tree:
         """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree."""
+        self._to_fetch = FetchQueue(lambda: file_sizes(commit), self._cores)
         self.entries[commit_id] = Entry(data, None)
         if part is not None:
             self.entries.update(part.entries)
@@ -300,7 +303,7 @@ class Pull:
             else:
                 self._to_confirm.append((file_id, entry, content_size(entry.data)))
             return
-        self._to_fetch.append(file_id)
+        self._to_fetch.add(file_id)
 
     def _confirm(self) -> None:
         """Ask the core whether it still has the content of held files, while metadata is on its way."""
@@ -319,19 +322,23 @@ class Pull:
                 self._workers.append(worker)
             if worker.outstanding > HANDOVER:
                 return
-            worker.deal([self._to_fetch.popleft() for _ in range(min(HANDOVER, len(self._to_fetch)))])
+            ids = self._to_fetch.take(HANDOVER)
+            if not ids:
+                return
+            worker.deal(ids)
 
     def _take_rows(self, rows: list[Row]) -> None:
         for row in rows:
             file_id, data, size, staged = row
             self.fetched_files += 1
+            self._to_fetch.arrived(file_id)
             self._budget.spend(len(data))
             if staged is None:
                 self._stored(file_id, Entry(data, None))
             else:
                 self._staged_bytes += size
                 self._to_put.append(row)
-            self._files_progress.advance(size)
+            self._files_progress.advance(size, total=self._to_fetch.bytes)
 
     def _put(self) -> None:
         """Give staged files to the core, in large lots when it is busy, at once when it is not."""
@@ -350,7 +357,7 @@ class Pull:
                 if is_present:
                     self._files[file_id] = entry
                 else:
-                    self._to_fetch.append(file_id)
+                    self._to_fetch.add(file_id)
         while self._puts and self._puts[0][0].done:
             pending, rows = self._puts.popleft()
             for (file_id, data, size, _), stored in zip(rows, pending.result(), strict=True):

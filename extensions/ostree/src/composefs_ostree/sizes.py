@@ -1,0 +1,54 @@
+"""``ostree.sizes``: what a commit's metadata says of the sizes of its objects.
+
+An array of byte strings, one for each object: its id, its stored and its plain size as variable-length integers of
+seven bits a byte, the lowest first, and the object's type, which older commits lack.  Flatpak's commits have it.
+
+Nothing holds the sizes to the truth, so they only tell what to fetch first and how much there is to come.
+
+Format: libostree, ``ostree commit --generate-sizes``.
+"""
+
+from __future__ import annotations
+
+from composefs_ostree.names import ID_SIZE, ObjectType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.objects import Commit
+
+__all__ = ["file_sizes"]
+
+_KEY = "ostree.sizes"
+_MAX_ENTRY = ID_SIZE + 2 * 10 + 1
+_MAX_SIZE = 1 << 48
+
+
+def file_sizes(commit: Commit) -> dict[bytes, int]:
+    """Return the plain size in bytes of content objects by id; empty if the commit tells none, or nonsense."""
+    value = commit.metadata.get(_KEY)
+    if value is None or value.signature != "aay":
+        return {}
+    sizes: dict[bytes, int] = {}
+    for entry in value.value:
+        if ID_SIZE < len(entry) <= _MAX_ENTRY:
+            size = _plain_size(entry)
+            if 0 <= size <= _MAX_SIZE:
+                sizes[entry[:ID_SIZE]] = size
+    return sizes
+
+
+def _plain_size(entry: bytes) -> int:
+    """Return the second number behind the id; -1 if it is missing or the object is no file."""
+    numbers = entry[ID_SIZE:]
+    start = 0
+    while start < len(numbers) and numbers[start] & 0x80:
+        start += 1
+    size = shift = 0
+    for position in range(start + 1, len(numbers)):
+        byte = numbers[position]
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            rest = numbers[position + 1 :]
+            return size if not rest or rest == bytes([ObjectType.FILE]) else -1
+        shift += 7
+    return -1

@@ -1,0 +1,83 @@
+"""What a commit says of its objects' sizes, and the order of fetching that follows from it."""
+
+from __future__ import annotations
+
+from composefs_ostree.fetch_queue import FetchQueue
+from composefs_ostree.gvariant import Variant
+from composefs_ostree.objects import Commit
+from composefs_ostree.sizes import file_sizes
+
+A, B, C, D = (bytes([number]) * 32 for number in (0xA0, 0xB0, 0xC0, 0xD0))
+MIB = 1 << 20
+
+
+def commit(metadata: dict[str, Variant]) -> Commit:
+    return Commit(metadata, None, "", "", 0, A, B)
+
+
+def sizes(*entries: bytes) -> dict[bytes, int]:
+    return file_sizes(commit({"ostree.sizes": Variant("aay", list(entries))}))
+
+
+def test_plain_sizes_by_id() -> None:
+    # 300 = 0b10_0101100: the low seven bits first
+    assert sizes(A + b"\x05\x07", B + b"\xac\x02\xac\x02\x01", C + b"\x00\x00\x01") == {A: 7, B: 300, C: 0}
+
+
+def test_metadata_objects_do_not_count() -> None:
+    assert sizes(A + b"\x05\x07\x02", B + b"\x05\x07\x03") == {}
+
+
+def test_nonsense_is_no_size() -> None:
+    endless = b"\xff" * 10
+    assert (
+        sizes(A, A + b"\x05", A + b"\x85", A[:31], b"", A + endless + endless, A + b"\x05" + endless, A + b"1234") == {}
+    )
+
+
+def test_without_sizes() -> None:
+    assert file_sizes(commit({})) == {}
+    assert file_sizes(commit({"ostree.sizes": Variant("s", "many")})) == {}
+
+
+def fill(queue: FetchQueue, count: int) -> list[bytes]:
+    ids = [number.to_bytes(32, "big") for number in range(count)]
+    for file_id in ids:
+        queue.add(file_id)
+    return ids
+
+
+def test_few_files_come_in_order_and_nobody_reads_sizes() -> None:
+    queue = FetchQueue(lambda: 1 / 0, 2)  # type: ignore[arg-type, return-value]
+    ids = fill(queue, 5)
+    assert (queue.take(3), queue.take(3), queue.take(3), queue.bytes) == (ids[:3], ids[3:], [], None)
+
+
+def test_the_largest_comes_first_and_one_for_each_worker() -> None:
+    queue = FetchQueue(lambda: {A: 9 * MIB, B: 5 * MIB, C: 70 * MIB, D: 3}, 2)
+    ids = fill(queue, 600)
+    for file_id in (A, B, C, D):
+        queue.add(file_id)
+    assert len(queue) == 604
+    assert queue.bytes == 84 * MIB + 3
+    assert queue.take(32) == [C]
+    assert queue.take(32) == [A]
+    assert queue.take(32) == ids[:32]
+    queue.arrived(C)
+    assert queue.take(32) == [B]
+    assert queue.take(600) == [*ids[32:], D]
+    assert queue.take(32) == []
+    assert not queue
+
+
+def test_what_is_left_to_wait_for() -> None:
+    queue = FetchQueue(lambda: {A: 9 * MIB, B: 8 * MIB}, 1)
+    fill(queue, 600)
+    queue.add(A)
+    queue.add(B)
+    assert queue.take(32) == [A]
+    queue.take(600)
+    assert queue.take(32) == []
+    assert len(queue) == 1
+    queue.arrived(A)
+    assert queue.take(32) == [B]
