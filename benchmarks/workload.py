@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 BRANCH = "bench/main"
 
-_VERSION = 1  # of this generator: a kept repository made by another one is made anew
+_VERSION = 2  # of this generator: a kept repository made by another one is made anew
 _SEED = 2026
 _FILES = 16_288
 _DIRECTORIES = 2_700
@@ -119,6 +119,7 @@ def _write(path: Path, size: int, pool: bytes, chooser: random.Random) -> None:
 
 def _commit(repo: Path, tree: Path) -> str:
     how = [f"--branch={BRANCH}", "--timestamp=@1700000000", "--owner-uid=0", "--owner-gid=0", "--subject=bench"]
+    how.append("--generate-sizes")  # as flatpak does
     argv = ["ostree", "commit", f"--repo={repo}", *how, str(tree)]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
