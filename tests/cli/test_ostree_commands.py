@@ -37,7 +37,10 @@ def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None
     target.ostree("tag", BRANCH, "another/50%off")
     lines = [line.split() for line in target.ostree("images").stdout.splitlines()]
     assert lines == [["NAME", "COMMIT"], ["another/50%off", head], [BRANCH, head]]
-    names = [{"name": "another/50%off", "commit": head}, {"name": BRANCH, "commit": head}]
+    names = [
+        {"name": "another/50%off", "commit": head, "partial": False},
+        {"name": BRANCH, "commit": head, "partial": False},
+    ]
     assert target.json("images") == {"images": names}
 
 

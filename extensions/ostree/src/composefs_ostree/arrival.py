@@ -124,7 +124,9 @@ class Arrivals:
             base = None
             if wish.delta.origin is not None:
                 base = open_commit(core, stream_name(wish.delta.origin))[0]
-            applied = apply(core, wish.delta, self._source.content_transport, self._limit, base, store=add)
+            applied = apply(
+                core, wish.delta, self._source.content_transport, self._limit, base, held=list(held), store=add
+            )
             parts, metadata, files = applied.parts, applied.metadata, applied.files
             held.insert(0, applied)
         pull = Pull(core, self._transport, lambda: self._source.files(self._limit), held=held, store=add)

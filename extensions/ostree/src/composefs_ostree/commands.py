@@ -6,8 +6,10 @@ from composefs_ext.errors import NotFoundError, UsageError
 from composefs_ostree.held import (
     REF_DIRECTORY,
     commit_of_stream,
+    detached_metadata,
     find_stream,
     image_of,
+    is_partial,
     open_commit,
     ref_name,
 )
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from composefs_ext import Core, Request
+    from composefs_ext import Core, Request, Stream
 
 __all__ = ["run"]
 
@@ -88,19 +90,12 @@ def _remote(name: str) -> Callable[[Request, Core], dict[str, Any]]:
     return command
 
 
-def _table(title: str, rows: list[dict[str, str]]) -> str:
-    """Lay out names and commits."""
-    width = max(len(title), *(len(row["name"]) for row in rows))
-    table = [(title, "COMMIT"), *((row["name"], row["commit"]) for row in rows)]
-    return "".join(f"{name:<{width}}  {commit}\n" for name, commit in table)
-
-
 def _stage_dump(request: Request, core: Core) -> str:
     """Write the dump of the commit that the request names to a staged file; return the file's name."""
     from composefs_ostree.pulling import wants_nul
     from composefs_ostree.tree import load, stage_dump
 
-    commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]))
+    commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
     return stage_dump(core, load(commit), keep_nul=wants_nul(request))
 
 
@@ -133,22 +128,49 @@ def _inspect(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
     from composefs_ostree.tree import load_commit
 
-    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]))
+    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
     commit = load_commit(held)
-    core.output(metadata_text(commit) if request.get("metadata") else commit_text(held.commit, commit))
+    signatures = _signatures(core, stream)
+    if request.get("metadata"):
+        core.output(metadata_text(commit))
+    else:
+        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
     if not request.json:
         return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
-    return commit_facts(held.commit, commit) | {"verity": stream.id, "image": image_of(stream)}
+    return commit_facts(held.commit, commit) | {
+        "verity": stream.id,
+        "image": image_of(stream),
+        "subpaths": held.subpaths,
+        "signatures": signatures,
+    }
+
+
+def _signatures(core: Core, stream: Stream) -> list[dict[str, Any]]:
+    """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
+    data = detached_metadata(core, stream)
+    if not data:
+        return []
+    from composefs_ostree.signatures import describe, parse_detached
+
+    return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 
 
 def _images(_request: Request, core: Core) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in core.ref_list(f"{REF_DIRECTORY}/").result():
         name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
-        rows.append({"name": name, "commit": commit_of_stream(row["target"]).hex()})
+        commit = commit_of_stream(row["target"]).hex()
+        rows.append({"name": name, "commit": commit, "partial": is_partial(row["target"])})
     rows.sort(key=lambda row: row["name"])
-    core.output(_table("NAME", rows) if rows else "No ostree commits found\n")
+    core.output(_table(rows) if rows else "No ostree commits found\n")
     return {"images": rows}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Lay out names and commits, and say which are here in part."""
+    width = max(len("NAME"), *(len(row["name"]) for row in rows))
+    table = [("NAME", "COMMIT"), *((row["name"], row["commit"] + "  partial" * row["partial"]) for row in rows)]
+    return "".join(f"{name:<{width}}  {commit}\n" for name, commit in table)
 
 
 def _apply_delta(request: Request, core: Core) -> dict[str, Any]:
@@ -161,8 +183,8 @@ def _tag(request: Request, core: Core) -> dict[str, Any]:
     source, name = request.arguments["source"], request.arguments["name"]
     target = find_stream(core, source)
     core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
-    core.output(f"Tagged {source} as {name}\n")
-    return {"commit": commit_of_stream(target).hex(), "name": name}
+    core.output(f"Tagged {source} as {name}{' (partial)' if is_partial(target) else ''}\n")
+    return {"commit": commit_of_stream(target).hex(), "name": name, "partial": is_partial(target)}
 
 
 def _untag(request: Request, core: Core) -> dict[str, Any]:
@@ -181,7 +203,9 @@ def _mount(request: Request, core: Core) -> dict[str, Any]:
     image = image_of(core.stream_get(name=target).result())
     if image is None:
         raise NotFoundError(
-            f"the stream {target} names no image", hint="pull the commit again with this cfsctl", subject=target
+            f"the stream {target} names no image",
+            hint="pull the commit again with this cfsctl, and without --commit-metadata-only",
+            subject=target,
         )
     path = request.arguments["path"]
     core.image_mount(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+from composefs_ostree.held import partly
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from composefs_ostree.gvariant import Variant
@@ -22,8 +25,14 @@ def date(timestamp: int) -> str:
         return f"{timestamp} s after 1970-01-01"
 
 
-def commit_text(commit_id: bytes, commit: Commit) -> str:
-    """Return the fields, then subject and body as ostree log does, each behind an empty line."""
+def commit_text(
+    commit_id: bytes, commit: Commit, signatures: Sequence[dict[str, Any]] = (), subpaths: list[str] | None = None
+) -> str:
+    """Return the fields, then subject and body as ostree log does, each behind an empty line.
+
+    ``signatures`` are rows of :func:`composefs_ostree.signatures.describe`, ``subpaths`` what is here of a commit in
+    part.
+    """
     lines = [f"commit  {commit_id.hex()}"]
     if commit.parent is not None:
         lines.append(f"parent  {commit.parent.hex()}")
@@ -32,6 +41,12 @@ def commit_text(commit_id: bytes, commit: Commit) -> str:
         f"tree    {commit.root_tree.hex()}",
         f"dirmeta {commit.root_meta.hex()}",
     ]
+    if subpaths is not None:
+        lines.append(f"partial {partly(subpaths)}")
+    if signatures:
+        from composefs_ostree.signatures import Signature, lines_of
+
+        lines += [f"signed  {line}" for line in lines_of(Signature(**row) for row in signatures).splitlines()]
     for text in (commit.subject, commit.body):
         if text:
             lines += ["", text.rstrip("\n")]
