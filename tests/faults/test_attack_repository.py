@@ -12,7 +12,7 @@ import pytest
 
 from composefs import splitstream, zstdframe
 from composefs.digest import SHA256
-from composefs.repository import Publication, Repository, StreamName
+from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
@@ -129,17 +129,17 @@ def compressed(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def put_stream(path: Path, *, named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:
+def put_stream(path: Path, *, objects: bytes = b"", named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:
     """Store a splitstream of these parts, before they are compressed, and name it."""
     good = splitstream.write_bytes(SHA256, content_type=1)
     fixed = 32 + 80
-    parts = [bytes(32), b"", compressed(named), compressed(chunks)]
+    parts = [bytes(32), objects, compressed(named), compressed(chunks)]
     ranges, start = [], fixed
     for part in parts:
         ranges.append((start, start + len(part)))
         start += len(part)
-    references, objects, names, stream = ranges
-    info = struct.pack("<10Q", *references, *objects, *stream, *names, 1, size)
+    references, objects_range, names, stream = ranges
+    info = struct.pack("<10Q", *references, *objects_range, *stream, *names, 1, size)
     with Repository.open(path, writable=True) as repository:
         stored = repository.objects.store_bytes(good[:32] + info + b"".join(parts))
         repository.publish(Publication(streams=[StreamName("bad", stored.id, if_exists="replace")]))
@@ -158,6 +158,20 @@ def test_millions_of_compressed_names_cost_no_memory(populated: Populated) -> No
     put_stream(populated.path, named=named)
     done = cfsctl("--repo", populated.path, "fsck", status=1, preexec_fn=limit_memory)
     assert "more than 100000 named references" in done.stdout
+
+
+def test_millions_of_references_cost_no_memory(populated: Populated) -> None:
+    """4,000,000 objects that are not there, the most that a stream may name."""
+    put_stream(populated.path, objects=b"".join([number.to_bytes(32) for number in range(splitstream.MAX_REFERENCES)]))
+    repo = ("--repo", populated.path)
+    done = cfsctl(*repo, "fsck", status=1, preexec_fn=limit_memory)
+    assert "streams/bad: 3999000 more objects are missing" in done.stdout
+    assert done.stdout.count("missing-object-ref") == 1001
+    assert "affected streams: 1\n  bad\n" in done.stdout
+    with Repository.open(populated.path, writable=True) as repository:
+        repository.publish(Publication(refs=[RefUpdate("kept/bad", "bad", "flat")]))
+    cfsctl(*repo, "gc", preexec_fn=limit_memory)
+    assert populated.garbage not in populated.ids()
 
 
 def make_deep(path: Path, levels: int) -> None:

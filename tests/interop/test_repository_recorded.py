@@ -113,7 +113,7 @@ def test_streams_written_again_are_the_same_bytes(repository: Repository) -> Non
                 repository.algorithm,
                 content_type=reader.content_type,
                 named_refs=reader.named_refs,
-                object_refs=reader.object_refs,
+                object_refs=list(reader.object_refs()),
                 chunks=chunks,
                 inline=b"".join(inline),
                 object_size=lambda object_id: repository.objects.size(object_id) or 0,
@@ -132,7 +132,7 @@ def test_named_refs_name_streams_and_images_that_are_here(repository: Repository
                 else:
                     assert ids[object_id].endswith(label.removeprefix("config:"))
                 seen.add(label.partition(":")[0])
-            assert not repository.objects.missing(reader.object_refs)
+            assert not repository.objects.missing(list(reader.object_refs()))
     assert {"config", "sha256", "composefs.image"} <= seen
 
 

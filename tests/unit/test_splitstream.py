@@ -58,7 +58,7 @@ class Made:
 
 def read(made: Made) -> tuple[list[tuple[int, bytes]], list[tuple[str, str]], list[str]]:
     with Reader(bytes(made), SHA256) as reader:
-        return list(reader.chunks()), reader.named_refs, reader.object_refs
+        return list(reader.chunks()), reader.named_refs, list(reader.object_refs())
 
 
 def test_a_stream_made_by_hand() -> None:
@@ -199,7 +199,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     with Reader(os.open(path, os.O_RDONLY), SHA256) as reader:
         os.truncate(path, 120)
         with pytest.raises(FormatError, match="became shorter"):
-            _ = reader.object_refs
+            list(reader.object_refs())
 
 
 def test_no_names_are_an_empty_frame() -> None:

@@ -49,11 +49,11 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
     if not dry_run:
         repository.store.require_writable("collecting garbage")
     names = read_names(repository)
+    stock = read_stock(repository)
     problems = list(names.problems)
-    live = Graph(repository).reach(_starts(names, roots), problems)
+    live = Graph(repository).reach(_starts(names, roots), problems, among=stock.ids())
     if problems:
         raise _refusal(problems)
-    stock = read_stock(repository)
     collected = Collected(odd=[str(problem) for problem in stock.problems])
     try:
         collected.streams = _prune(repository, "streams", names.streams, live, dry_run)

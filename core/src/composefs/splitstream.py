@@ -53,6 +53,9 @@ MAX_NAMED_REFS = 100_000
 PIECE = 1 << 18
 """The most inline bytes that a reader hands out, and a writer takes in, at once."""
 
+_BLOCK = 1024
+"""How many references are read at once."""
+
 _MAX_SIZE = (1 << 63) - 1
 _MAX_NAMED_REFS_SIZE = 64 << 20
 
@@ -298,6 +301,7 @@ class Reader:
             self._check_range(name, bounds[2 * index], bounds[2 * index + 1], start + 16 * index)
         self._stream_refs = self._check_references("stream", bounds[0], bounds[1])
         self._object_refs = self._check_references("object", bounds[2], bounds[3])
+        self._block: tuple[int, list[str]] = (-1, [])
         self._stream = (bounds[4], bounds[5])
         self._names = (bounds[6], bounds[7])
 
@@ -320,10 +324,23 @@ class Reader:
         text = self._read(start, count * self._algorithm.size).hex()
         return [text[position : position + size] for position in range(0, len(text), size)]
 
-    @property
-    def object_refs(self) -> list[str]:
-        """The ids of the objects, in the order of their indexes; each call reads them anew."""
-        return self._references(self._object_refs)
+    def object_refs(self) -> Iterator[str]:
+        """Yield the ids of the objects, in the order of their indexes; they are read a few at a time."""
+        start, count = self._object_refs
+        for first in range(0, count, _BLOCK):
+            yield from self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
+
+    def object_ref(self, number: int) -> str:
+        """Return the id of the object with an index, which :meth:`chunks` has checked.
+
+        Indexes come in rising order, but for those that come again: those around the last one are kept.
+        """
+        block, at = divmod(number, _BLOCK)
+        if self._block[0] != block:
+            start, count = self._object_refs
+            first = block * _BLOCK
+            self._block = block, self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
+        return self._block[1][at]
 
     @property
     def named_refs(self) -> list[tuple[str, str]]:

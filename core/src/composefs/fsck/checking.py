@@ -9,10 +9,14 @@ from composefs.fsck.damage import find_affected
 from composefs.fsck.hashing import check_objects
 from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
-from composefs.graph.links import unreadable
+from composefs.graph.links import links_of, unreadable
 from composefs.repository import Repository
+from composefs.splitstream import Reader
 
 __all__ = ["check", "silent"]
+
+_LISTED = 1000
+"""How many missing objects of a stream are told one by one; those behind them are told once these are back."""
 
 
 def silent(_done: int, _total: int) -> None:
@@ -68,7 +72,7 @@ def _restrict(repository: Repository, names: Names, stock: Stock, streams: Colle
     names.streams = {name: names.streams[name] for name in dict.fromkeys(streams)}
     names.stream_refs = {path: name for path, name in names.stream_refs.items() if name in names.streams}
     starts = [Start(each, "stream", name) for name, each in names.streams.items()]
-    reached = Graph(repository).reach(starts, [])
+    reached = Graph(repository).reach(starts, [], among=stock.ids())
     stock.problems.clear()
     stock.files = {
         prefix: [rest for rest in rests if prefix + rest in reached] for prefix, rests in stock.files.items()
@@ -119,31 +123,39 @@ class _Contents:
         return not absent
 
     def _check_stream(self, start: Start) -> bool:
-        links = self._graph.stream(start.id)
-        if links is None:
+        reader = self._graph.open_stream(start.id)
+        if reader is None:
             if start.kind == "other":
                 return True
             raise FormatError("it is not a splitstream")
-        absent = [each for each in links.objects if each not in self._present]
-        for each in absent:
-            self._missing(Problem("missing-object-ref", start.where, f"object {each} is missing", each))
-        for name, each in (*links.images, *links.streams):
-            if each not in self._present:
-                self._missing(Problem("missing-named-ref", start.where, f"{name} names {each}, which is missing", each))
-                absent.append(each)
-        self._referred += [Start(each, "image", f"{start.where} → {name}") for name, each in links.images]
-        self._referred += [Start(each, "other", f"{start.where} → {name}") for name, each in links.streams]
-        return not absent and self._has_its_size(start, links.objects)
+        with reader:
+            links = links_of(reader)
+            absent = 0
+            for each in reader.object_refs():
+                if each not in self._present:
+                    absent += 1
+                    if absent <= _LISTED:
+                        self._missing(Problem("missing-object-ref", start.where, f"object {each} is missing", each))
+            if absent > _LISTED:
+                self._found.add(
+                    Problem("missing-object-ref", start.where, f"{absent - _LISTED} more objects are missing")
+                )
+            for name, each in (*links.images, *links.streams):
+                if each not in self._present:
+                    message = f"{name} names {each}, which is missing"
+                    self._missing(Problem("missing-named-ref", start.where, message, each))
+                    absent += 1
+            self._referred += links.starts(start.where)
+            return not absent and self._has_its_size(start, reader)
 
-    def _has_its_size(self, start: Start, objects: list[str]) -> bool:
+    def _has_its_size(self, start: Start, reader: Reader) -> bool:
         """Read a stream to its end, and add up the sizes of what it is made of."""
         size = 0
         try:
-            with self._repository.streams.open(id=start.id) as reader:
-                for number, data in reader.chunks():
-                    size += len(data) if number < 0 else self._repository.objects.size(objects[number]) or 0
-                if size != reader.size:
-                    raise FormatError(f"it has {size} bytes, its size says {reader.size}")
+            for number, data in reader.chunks():
+                size += len(data) if number < 0 else self._repository.objects.size(reader.object_ref(number)) or 0
+            if size != reader.size:
+                raise FormatError(f"it has {size} bytes, its size says {reader.size}")
         except ComposefsError as error:
             self._found.add(Problem("stream-read-failed", start.where, error.message, start.id))
             return False

@@ -19,7 +19,7 @@ def find_affected(repository: Repository, names: Names, found: Report) -> None:
         key = (start.id, start.kind)
         if key not in known:
             unread: list[Problem] = []
-            reached = graph.reach([start], unread)
+            reached = graph.reach([start], unread, among=lost)
             known[key] = bool(unread) or not lost.isdisjoint(reached)
         return known[key]
 

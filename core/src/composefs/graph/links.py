@@ -8,7 +8,7 @@ a splitstream: anything else is an object like others.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from composefs.graph.problem import Kind, Problem
 from composefs.repository import Repository
 from composefs.splitstream import MAGIC, Reader
 
-__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start", "refs_of", "unreadable"]
+__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
 
 IMAGE_PREFIX = "composefs.image"
 """Named references that begin so name images, all others name streams."""
@@ -27,11 +27,15 @@ IMAGE_PREFIX = "composefs.image"
 
 @dataclass(slots=True)
 class Links:
-    """What a stream refers to: ids of objects, and (name, id) of streams and of images."""
+    """What a stream refers to by names: (name, id) of streams and of images."""
 
-    objects: list[str]
     streams: list[tuple[str, str]]
     images: list[tuple[str, str]]
+
+    def starts(self, where: str) -> list[Start]:
+        """Return them as what to go on with; ``where`` is how to call the stream."""
+        images = [Start(each, "image", f"{where} → {name}") for name, each in self.images]
+        return images + [Start(each, "other", f"{where} → {name}") for name, each in self.streams]
 
 
 class Start(NamedTuple):
@@ -59,8 +63,8 @@ class Graph:
         self.streams: set[str] = set()
         self.images: set[str] = set()
 
-    def stream(self, object_id: str) -> Links | None:
-        """Return what a stream refers to, or None if the object is no splitstream.
+    def open_stream(self, object_id: str) -> Reader | None:
+        """Open a stream, to be closed by whoever asked, or return None if the object is no splitstream.
 
         Raises MissingObjectError, CorruptError and FormatError.
         """
@@ -73,12 +77,9 @@ class Graph:
         if begin != MAGIC:
             os.close(fd)
             return None
-        with Reader(fd, self._repository.algorithm) as reader:
-            links = Links(reader.object_refs, [], [])
-            for name, target in reader.named_refs:
-                (links.images if name.startswith(IMAGE_PREFIX) else links.streams).append((name, target))
+        reader = Reader(fd, self._repository.algorithm)
         self.streams.add(object_id)
-        return links
+        return reader
 
     def image(self, object_id: str) -> set[str]:
         """Return the ids of an image's objects.  Raises MissingObjectError, CorruptError and FormatError."""
@@ -91,12 +92,16 @@ class Graph:
         self.images.add(object_id)
         return objects
 
-    def reach(self, starts: Iterable[Start], problems: list[Problem] | None = None) -> set[str]:
+    def reach(
+        self, starts: Iterable[Start], problems: list[Problem] | None = None, *, among: Container[str] | None = None
+    ) -> set[str]:
         """Return the ids of all that ``starts`` keep, themselves included, whether or not it is there.
 
         What cannot be read is added to ``problems``, or raised if that is None; the objects that it refers to are then
-        missing from the answer.
+        missing from the answer.  Of objects, only those ``among`` some are told, if that is given: there may be more
+        references than a repository has objects.
         """
+        wanted = None if among is None else among.__contains__
         reached: set[str] = set()
         followed: set[tuple[str, bool]] = set()
         pending = list(starts)
@@ -109,21 +114,32 @@ class Graph:
             reached.add(start.id)
             try:
                 if is_image:
-                    reached |= self.image(start.id)
+                    objects = self.image(start.id)
+                    reached.update(objects if wanted is None else filter(wanted, objects))
                     continue
-                links = self.stream(start.id)
-                if links is None and start.kind == "stream":
-                    raise FormatError("it is not a splitstream")
+                reader = self.open_stream(start.id)
+                if reader is None:
+                    if start.kind == "stream":
+                        raise FormatError("it is not a splitstream")
+                    continue
+                with reader:
+                    links = links_of(reader)
+                    reached.update(reader.object_refs() if wanted is None else filter(wanted, reader.object_refs()))
             except ComposefsError as error:
                 if problems is None:
                     raise
                 problems.append(unreadable(start, error))
                 continue
-            if links:
-                reached.update(links.objects)
-                pending += [Start(each, "image", f"{start.where} → {name}") for name, each in links.images]
-                pending += [Start(each, "other", f"{start.where} → {name}") for name, each in links.streams]
+            pending += links.starts(start.where)
         return reached
+
+
+def links_of(reader: Reader) -> Links:
+    """Read what a stream refers to by names.  Raises FormatError."""
+    links = Links([], [])
+    for name, target in reader.named_refs:
+        (links.images if name.startswith(IMAGE_PREFIX) else links.streams).append((name, target))
+    return links
 
 
 def unreadable(start: Start, error: ComposefsError) -> Problem:

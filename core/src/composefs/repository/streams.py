@@ -141,14 +141,13 @@ class Streams:
         Each object's digest is checked: before its bytes are passed on where fs-verity vouches for it, else after.
         Raises CorruptError and FormatError, then what was written is not to be used.
         """
-        object_refs = reader.object_refs
         size = 0
         for number, data in reader.chunks():
             if number < 0:
                 size += len(data)
                 write(data)
             else:
-                size += self._cat_object(object_refs[number], write)
+                size += self._cat_object(reader.object_ref(number), write)
         if size != reader.size:
             raise CorruptError(f"the stream has {size} bytes, its size says {reader.size}")
         return size

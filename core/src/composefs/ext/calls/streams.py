@@ -79,7 +79,7 @@ def _check_images(context: Context, named_refs: list[tuple[str, str]], object_re
                 continue
             seen.add(each)
             with context.repo.streams.open(id=each) as reader:
-                needed.difference_update(reader.object_refs)
+                needed.difference_update(reader.object_refs())
                 below += [target for name, target in reader.named_refs if not name.startswith(_IMAGE_PREFIX)]
         level = below
     if needed:
@@ -115,7 +115,7 @@ def get(context: Context, params: Message) -> Message:
         give_list(params, "named_refs", named_refs, answer, context.staged, context.limits)
         if params.get("inline_into") is not None:
             context.staged.write(staged_name(params["inline_into"]), (data for _, data in reader.chunks()))
-        for key, rows in (("chunks", _numbers(reader)), ("object_refs", iter(reader.object_refs))):
+        for key, rows in (("chunks", _numbers(reader)), ("object_refs", reader.object_refs())):
             if params.get(key + "_into") is not None:
                 give_list(params, key, rows, answer, context.staged, context.limits)
     return answer
