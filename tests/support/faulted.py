@@ -306,11 +306,12 @@ def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, 
             return Verdict(None, False, ())
         wrong = [f"a process was left: {name}" for name in left]
         wrong += _judge_output(done, killed=fault is Fault.KILL and target.where == "core")
-        wrong += _judge_state(State.read(run.repository), clean)
+        wrong += judge_state(State.read(run.repository), clean)
         if operation.repository != "damaged":
             wrong += run.fsck()
         again = run.do(operation)
-        wrong += _judge_repeated(operation, again, State.read(run.repository), clean)
+        after = State.read(run.repository)
+        wrong += judge_repeated(again, after, clean, once=operation.once, sweeps=operation.sweeps)
         if operation.repository == "damaged":
             wrong += run.fsck()
         return Verdict(hits[0], done.returncode != 0, tuple(wrong))
@@ -326,7 +327,8 @@ def _judge_output(done: subprocess.CompletedProcess[str], *, killed: bool) -> It
         yield f"no single line says what is wrong: {done.stderr!r}"
 
 
-def _judge_state(state: State, clean: Clean) -> Iterator[str]:
+def judge_state(state: State, clean: Clean) -> Iterator[str]:
+    """Yield what is wrong with the names and objects that a fault has left."""
     for name, target in state.names.items():
         if target not in (clean.before.names.get(name), clean.after.names.get(name)):
             yield f"{name} is new or changed: {target}"
@@ -339,12 +341,13 @@ def _judge_state(state: State, clean: Clean) -> Iterator[str]:
         yield f"objects are there that should not be: {sorted(odd)}"
 
 
-def _judge_repeated(
-    operation: Operation, done: subprocess.CompletedProcess[str], state: State, clean: Clean
+def judge_repeated(
+    done: subprocess.CompletedProcess[str], state: State, clean: Clean, *, once: bool = False, sweeps: bool = False
 ) -> Iterator[str]:
-    if done.returncode and not (operation.once and done.returncode == 3):
+    """Yield what is wrong after the command was done again; ``once`` and ``sweeps`` as in :class:`Operation`."""
+    if done.returncode and not (once and done.returncode == 3):
         yield f"the repeated command fails: {done.stderr}"
-    elif not done.returncode and not operation.sweeps and _ids(done.stdout) != _ids(clean.output):
+    elif not done.returncode and not sweeps and _ids(done.stdout) != _ids(clean.output):
         yield f"the repeated command answers {done.stdout!r} instead of {clean.output!r}"
     if state.names != clean.after.names:
         yield f"the names after the repeated command differ: {state.names.items() ^ clean.after.names.items()}"
@@ -352,7 +355,7 @@ def _judge_repeated(
         yield f"the objects after the repeated command differ: {sorted(state.objects ^ clean.after.objects)}"
     if state.staged:
         yield f"staging was not swept: {sorted(state.staged)}"
-    if operation.sweeps and state.temporary:
+    if sweeps and state.temporary:
         yield f"unfinished names are left: {sorted(state.temporary)}"
 
 

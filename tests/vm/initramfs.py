@@ -29,7 +29,8 @@ __all__ = ["write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WHEELS = ("composefs", "composefs-ext", "composefs-ostree")
-_PROGRAMS = ("mount", "umount")
+_PROGRAMS = ("mount", "umount", "strace")
+_OPTIONAL = ("mfusepy",)
 # Half of the standard library's size, and nothing of it runs in the machine.
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "site-packages"}
 _LEFT_OUT |= {"dist-packages", "pydoc_data", "__pycache__"}
@@ -87,12 +88,22 @@ def _foreign_files() -> set[str]:
     for name in ("stdlib", "platstdlib"):
         library = sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
         files.update(_below(library))
-    for name in _closure(_WHEELS) - set(_WHEELS):
+    for name in _closure((*_WHEELS, *_OPTIONAL)) - set(_WHEELS):
         files.update(_distribution(name))
+    files.add(_libfuse())
     binaries = [path for path in files if path.endswith(".so") or ".so." in path or "/bin/" in path]
     listing = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     files.update(re.findall(r"(?:=>|^)\s+(/\S+) \(0x", listing, re.MULTILINE))
     return files
+
+
+def _libfuse() -> str:
+    """Return the path of libfuse, which is loaded by name and so in nobody's list of libraries."""
+    listing = subprocess.run([peers.require("ldconfig"), "-p"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"libfuse3\.so\S* .* => (\S+)", listing)
+    if found is None:
+        raise FileNotFoundError("there is no libfuse3: apt-get install fuse3")
+    return found[1]
 
 
 def _own_files() -> Iterator[str]:

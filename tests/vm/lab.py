@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,9 @@ DISK = Path("/disk")
 
 MEMORY = Path("/memory")
 """A tmpfs."""
+
+EVERY_FAULT = False
+"""Whether every call of a command is made to fail, or a sample."""
 
 _DEVICE = "/dev/nvme0n1"
 _BLOCK_SIZE = 4096
@@ -39,23 +43,44 @@ def _checked(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def cfsctl(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run cfsctl's main function in a child, and check its exit status.
+def cfsctl(
+    *arguments: str | Path, status: int | None = 0, tracer: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run cfsctl's main function in a child, and check its exit status (None: any).
 
     To start an interpreter and import everything takes more than a second in an emulated machine; a fork has all that.
+    ``tracer`` is a command line of strace, which watches the child from its first step.
     """
     argv = ["cfsctl", *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        wait, go = os.pipe()
         child = os.fork()
         if child == 0:
+            os.close(go)
+            os.read(wait, 1)
             _become(argv, out.fileno(), err.fileno())
+        os.close(wait)
+        watcher = _attach(tracer, child) if tracer else None
+        os.close(go)
         _, wait_status = os.waitpid(child, 0)
+        if watcher is not None:
+            watcher.wait()
         out.seek(0)
         err.seek(0)
         done = subprocess.CompletedProcess(argv, os.waitstatus_to_exitcode(wait_status), out.read(), err.read())
-    if done.returncode != status:
+    if status is not None and done.returncode != status:
         raise AssertionError(f"{argv}: exit status {done.returncode}, expected {status}\n{done.stdout}{done.stderr}")
     return done
+
+
+def _attach(tracer: Sequence[str], child: int) -> subprocess.Popen[bytes]:
+    """Start a tracer, and wait until the child has it."""
+    watcher = subprocess.Popen([*tracer, "-p", str(child)])
+    while "TracerPid:\t0\n" in Path(f"/proc/{child}/status").read_text():
+        if watcher.poll() is not None:
+            raise AssertionError(f"{tracer[0]} ends with {watcher.returncode}")
+        time.sleep(0.01)
+    return watcher
 
 
 def _become(argv: list[str], out: int, err: int) -> NoReturn:

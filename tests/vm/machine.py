@@ -21,7 +21,7 @@ from vm.kernel import MODULES, kernel
 
 __all__ = ["Outcome", "run"]
 
-TIME_LIMIT = 240
+TIME_LIMIT = 400
 """Seconds after which a machine that hangs is switched off."""
 
 _DISK_SIZE = "256M"
@@ -29,17 +29,18 @@ _DISK_SIZE = "256M"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``results`` by the name of the check: {"error": text or None, "seconds": number}; ``console`` is for people."""
+    """``results`` by the name of the check: {"error": text or None, "found": what it returned, "seconds": number};
+    ``console`` is for people."""
 
     results: dict[str, dict[str, Any]]
     finished: bool
     console: str
 
 
-def run(directory: Path, disk_content: Path) -> Outcome:
+def run(directory: Path, disk_content: Path, *words: str, time_limit: int = TIME_LIMIT) -> Outcome:
     """Boot, run all checks, and switch off; ``directory`` takes the files, ``disk_content`` is what the disk holds.
 
-    The disk is ext4 with fs-verity enabled.
+    ``words`` are for the guest.  The disk is ext4 with fs-verity enabled.
     """
     qemu = peers.require("qemu-system-x86_64")
     linux = kernel()
@@ -50,6 +51,7 @@ def run(directory: Path, disk_content: Path) -> Outcome:
     with (directory / "initramfs").open("wb") as out:
         initramfs.write(out, [linux.modules / f"{name}.ko" for name in MODULES])
     guest = Path(__file__).with_name("guest.py")
+    init = " ".join(["-I", str(guest), *words])
     command = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-M", "q35", "-accel", "tcg,tb-size=256", "-cpu", "max", "-m", "1024"),
@@ -57,13 +59,16 @@ def run(directory: Path, disk_content: Path) -> Outcome:
         *("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}", "-device", "nvme,serial=1,drive=disk"),
         *("-chardev", f"file,id=results,path={results}"),
         *("-device", "virtio-serial", "-device", f"virtserialport,chardev=results,name={PORT}"),
-        *("-append", f"console=ttyS0 quiet panic=-1 mitigations=off norandmaps rdinit={sys.executable} -- -I {guest}"),
+        *(
+            "-append",
+            f"console=ttyS0 quiet panic=-1 mitigations=off norandmaps rdinit={sys.executable} -- {init}",
+        ),
     ]
     try:
-        done = subprocess.run(command, timeout=TIME_LIMIT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, timeout=time_limit, capture_output=True, text=True, check=False)
         said = done.stderr
     except subprocess.TimeoutExpired:
-        said = f"the machine was switched off after {TIME_LIMIT} seconds"
+        said = f"the machine was switched off after {time_limit} seconds"
     return _read(results, console, said)
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from support.made_repo import make_repository
+from support.ostree_pull import extensions  # noqa: F401  a fixture
 from vm import machine
 from vm.checks import CHECKS
-
-_SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +16,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> machine.Outcome:
     directory = tmp_path_factory.mktemp("vm")
     content = directory / "content"
     content.mkdir()
-    maker = [sys.executable, _SAMPLES / "make_ostree_repo.py", content / "ostree", "demo/main"]
-    subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
+    make_repository(directory, content / "ostree")
     return machine.run(directory, content)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vm.checks import commands, digests, mounts, objects
+from vm.checks import commands, digests, faults, mounts, objects
 
 __all__ = ["CHECKS"]
 
-CHECKS: dict[str, Callable[[Path], None]] = {
+CHECKS: dict[str, Callable[[Path], object]] = {
     name: function
-    for module in (digests, objects, mounts, commands)
+    for module in (digests, objects, mounts, commands, faults)
     for name, function in vars(module).items()
     if getattr(function, "__module__", None) == module.__name__ and name.startswith("check_")
 }
-"""The checks by name: every function ``check_…`` of the modules here."""
+"""The checks by name: every function ``check_…`` of the modules here; what they return goes into the results."""

@@ -55,12 +55,17 @@ def replace(path: Path, content: bytes, algorithm: Algorithm | None = None) -> N
 
 
 def repository_with_image(directory: Path, *options: str) -> tuple[Path, str]:
-    """Make DIRECTORY/tree and, in DIRECTORY/repo, an image of it that is named "it"; return repository and id."""
+    """Make DIRECTORY/tree and, in DIRECTORY/repo, an image of it that is named "it"; return repository and id.
+
+    The image is the same every time.
+    """
     share = directory / "tree/usr/share"
     share.mkdir(parents=True)
     (share / "big").write_bytes(BIG)
     (share / "some").write_bytes(SOME)
     (share / "tiny").write_bytes(b"tiny")
+    for path in (directory / "tree", *(directory / "tree").rglob("*")):
+        os.utime(path, (1, 1))
     repository = directory / "repo"
     cfsctl("init", *options, repository)
     printed = cfsctl("--repo", repository, "create-image", directory / "tree", "it").stdout

@@ -103,6 +103,30 @@ def check_mount_8_mounts_an_image_of_a_known_digest_only(directory: Path) -> Non
         assert (mountpoint / "usr/share/some").read_bytes() == SOME
 
 
+def check_fuse_demands_verity_too(directory: Path) -> None:
+    repository, _ = repository_with_image(directory)
+    by_content = {path.read_bytes(): path for path in objects_of(repository).values()}
+    mountpoint = _mountpoint(directory)
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoint)
+    share = mountpoint / "usr/share"
+    try:
+        assert "fuse" in Path("/proc/self/mountinfo").read_text()
+        assert (share / "big").read_bytes() == BIG
+        assert (share / "tiny").read_bytes() == b"tiny"
+        assert (share / "some").read_bytes() == SOME
+    finally:
+        cfsctl("umount", mountpoint)
+    replace(by_content[SOME], SOME)
+    replace(by_content[BIG], BIG[::-1], SHA512)
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoint)
+    try:
+        assert error_of((share / "some").read_bytes) == errno.EIO
+        assert error_of((share / "big").read_bytes) == errno.EIO
+        assert (share / "tiny").read_bytes() == b"tiny"
+    finally:
+        cfsctl("umount", mountpoint)
+
+
 def check_changes_to_a_secure_image_go_to_the_upper_directory(directory: Path) -> None:
     repository, _ = repository_with_image(directory)
     mountpoint = _mountpoint(directory)
