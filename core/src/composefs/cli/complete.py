@@ -6,6 +6,7 @@ first of all, completes nothing and says nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,16 @@ else:
     Word = click.ParamType  # generic since click 8.4 only
 
 
-class _Completed(Word):
+def _silently(_message: str) -> None:
+    """Leave out what is no ref: completion has no place to say so."""
+
+
+class _Completed(Word, ABC):
     """A word that is completed from a list."""
 
+    @abstractmethod
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all that the word could become."""
-        raise NotImplementedError
 
     def shell_complete(
         self,
@@ -56,7 +61,7 @@ class ImageName(_Completed):
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the named images."""
         with settings.open_repository() as repository:
-            return [f"refs/{name}" for name, _ in repository.images.list_refs()]
+            return [f"refs/{name}" for name, _ in repository.images.list_refs(odd=_silently)]
 
 
 class StreamName(_Completed):
@@ -68,7 +73,7 @@ class StreamName(_Completed):
         """Return the streams."""
         with settings.open_repository() as repository:
             names = [name for name, _ in repository.streams.list()]
-            return [*names, *(f"refs/{name}" for name, _ in repository.refs.list())]
+            return [*names, *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently))]
 
 
 class RefName(_Completed):
@@ -79,7 +84,7 @@ class RefName(_Completed):
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all refs."""
         with settings.open_repository() as repository:
-            return [ref.name for ref in all_refs(repository)]
+            return [ref.name for ref in all_refs(repository, _silently)]
 
 
 class ExtensionName(_Completed):
@@ -108,5 +113,5 @@ class StreamRef(_Completed):
             return [
                 name.removeprefix(f"{directory}/")
                 for directory, encoding in self._directories
-                for name, _ in repository.refs.list(directory, encoding)
+                for name, _ in repository.refs.list(directory, encoding, odd=_silently)
             ]

@@ -11,9 +11,22 @@ from composefs.errors import CorruptError, ExistsError, from_os_error
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
 
-__all__ = ["make_directories", "open_directories", "open_refs", "point", "read_link", "read_ref", "walk"]
+__all__ = [
+    "Odd",
+    "make_directories",
+    "not_symlink",
+    "open_directories",
+    "open_refs",
+    "point",
+    "read_link",
+    "read_ref",
+    "walk",
+]
 
 _MAX_DEPTH = 64
+
+Odd = Callable[[str], object] | None
+"""Gets a message for each thing that does not belong where it is, so that the others can be listed; None raises it."""
 
 
 def read_link(name: str, at: int | None, where: str) -> str | None:
@@ -134,7 +147,12 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def walk(at: int, where: str, *, odd: Callable[[str], object] | None = None) -> Iterator[tuple[list[str], str]]:
+def not_symlink(odd: Odd) -> Odd:
+    """Make of a listener for messages one for the places of what is not a symlink, as :func:`walk` tells them."""
+    return odd and (lambda place: odd(f"{place} is not a symlink"))
+
+
+def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
     CorruptError, naming ``where`` the directory is, for anything but directories and symlinks; with ``odd``, that is

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from composefs.errors import from_os_error
-from composefs.repository.links import open_refs, read_ref, walk
+from composefs.errors import CorruptError, FormatError, from_os_error
+from composefs.repository.links import Odd, not_symlink, open_refs, read_ref, walk
 from composefs.repository.names import Encoding, decode_flat, parse_ref_link, ref_parts
 from composefs.repository.store import Store
 
@@ -32,10 +32,11 @@ class Refs:
     def _read(self, parts: list[str]) -> str | None:
         return read_ref(parts, self._store.find("streams"), "streams")
 
-    def list(self, directory: str = "", encoding: Encoding = "path") -> list[tuple[str, str]]:
+    def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd = None) -> list[tuple[str, str]]:
         """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
 
-        A stream may be missing.  Raises FormatError for a name that the encoding cannot have made.
+        A stream may be missing.  Raises FormatError for a name that the encoding cannot have made, and CorruptError for
+        what is no ref; with ``odd``, that gets the message instead, and the others are listed.
         """
         above = directory.split("/") if directory else []
         found = []
@@ -44,11 +45,18 @@ class Refs:
             if fd is None:
                 return []
             try:
-                for parts, link in walk(fd, "/".join(["streams/refs", *above])):
+                for parts, link in walk(fd, "/".join(["streams/refs", *above]), odd=not_symlink(odd)):
                     path = [*above, *parts]
-                    target = parse_ref_link(link, len(path) - 1, "/".join(["streams/refs", *path]))
                     rest = "/".join(parts)
-                    found.append(("/".join([*above, decode_flat(rest) if encoding == "flat" else rest]), target))
+                    try:
+                        target = parse_ref_link(link, len(path) - 1, "/".join(["streams/refs", *path]))
+                        name = "/".join([*above, decode_flat(rest) if encoding == "flat" else rest])
+                    except (CorruptError, FormatError) as error:
+                        if odd is None:
+                            raise
+                        odd(error.message)
+                        continue
+                    found.append((name, target))
             finally:
                 os.close(fd)
         except OSError as error:

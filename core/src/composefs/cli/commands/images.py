@@ -6,6 +6,7 @@ import click
 
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json, table
+from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
 
 __all__ = ["command"]
@@ -23,7 +24,7 @@ SHORT_DIGEST = 12
 def command(settings: Settings, as_json: bool, no_trunc: bool) -> None:
     """List the named images and their ids, by name."""
     with settings.open_repository() as repository:
-        images = sorted(repository.images.list_refs())
+        images = sorted(repository.images.list_refs(odd=left_out))
     if as_json:
         print_json({"images": [{"name": name, "digest": image} for name, image in images]})
     elif images:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from composefs.errors import NotFoundError
+from composefs.errors import CorruptError, NotFoundError
 from composefs.ext.context import Context
 from composefs.protocol.lists import give_list
 from composefs.protocol.params import string
@@ -25,15 +25,22 @@ def get(context: Context, params: Message) -> Message:
 
 
 def list_refs(context: Context, params: Message) -> Message:
-    """List the refs in the extension's directories that begin with ``prefix``."""
+    """List the refs in the extension's directories that begin with ``prefix``; what is none is told to the user."""
     prefix = string(params, "prefix", "")
     repository = context.source(params)
 
+    def odd(message: str) -> None:
+        context.observer.log("warning", f"left out: {message}")
+
     def rows() -> Iterator[JSONValue]:
         for directory in context.manifest.refs:
-            for name, target in repository.refs.list(directory.dir, directory.encoding):
-                if name.startswith(prefix):
+            for name, target in repository.refs.list(directory.dir, directory.encoding, odd=odd):
+                if not name.startswith(prefix):
+                    continue
+                try:
                     yield {"name": name, "target": target, "id": repository.streams.resolve(target)}
+                except (NotFoundError, CorruptError) as error:
+                    odd(f"the ref {name}: {error.message}")
 
     answer: Message = {}
     give_list(params, "refs", rows(), answer, context.staged, context.limits)

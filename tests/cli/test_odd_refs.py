@@ -1,0 +1,59 @@
+"""Refs that are none: each is told by name, and does not keep the others from being listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl, completions
+from support.ostree_pull import extensions  # noqa: F401  a fixture
+from support.populated import Populated, populate
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Populated:
+    made = populate(tmp_path / "repo")
+    images, streams = made.path / "images/refs", made.path / "streams/refs"
+    (images / "file").touch()
+    (images / "short").symlink_to("../12345")
+    (images / "os/elsewhere").symlink_to("/etc/passwd")
+    (streams / "oci/50%off").symlink_to("../../top")
+    (streams / "oci/fifo").mkdir()
+    (streams / "oci/fifo/file").touch()
+    (streams / "oci/up").symlink_to("../../../etc")
+    return made
+
+
+def left_out(stderr: str) -> list[str]:
+    lines = stderr.splitlines()
+    assert all(line.startswith("cfsctl: left out: ") for line in lines)
+    return sorted(line.removeprefix("cfsctl: left out: ").split()[0].rstrip(":") for line in lines)
+
+
+def test_images(made: Populated) -> None:
+    listed = cfsctl("--repo", made.path, "images", "--json")
+    assert json.loads(listed.stdout)["images"] == [{"name": "os/1", "digest": made.alone}]
+    assert left_out(cfsctl("--repo", made.path, "images").stderr) == ["images/refs/file", "the", "the"]
+
+
+def test_all_refs(made: Populated) -> None:
+    listed = cfsctl("--repo", made.path, "ref", "list", "--json")
+    assert [ref["name"] for ref in json.loads(listed.stdout)["refs"]] == ["os/1", "oci/team/app:1"]
+    assert len(left_out(listed.stderr)) == 6
+    assert completions("--repo", str(made.path), "ref", "remove", "") == ["oci/team/app:1", "os/1"]
+
+
+@pytest.mark.usefixtures("extensions")
+def test_refs_that_an_extension_lists(made: Populated) -> None:
+    ostree = made.path / "streams/refs/ostree"
+    ostree.mkdir()
+    (ostree / "file").touch()
+    (ostree / "50%off").symlink_to("../../top")
+    (ostree / "dangling").symlink_to("../../none")
+    listed = cfsctl("--repo", made.path, "ostree", "images")
+    assert listed.stdout == "No ostree commits found\n"
+    for name in ("ostree/file is not a symlink", "50%off", "ostree/dangling: there is no stream 'none'"):
+        assert f"left out: {'the ref ' if 'dangling' in name else ''}" in listed.stderr
+        assert name in listed.stderr
