@@ -18,6 +18,17 @@ def made(tmp_path: Path) -> Populated:
     return populate(tmp_path / "repo")
 
 
+def test_gc_tells_a_few_of_many_problems(made: Populated) -> None:
+    for number in range(30):
+        (made.path / f"images/refs/bad{number:02}").symlink_to("../none")
+    refused = cfsctl("--repo", made.path, "gc", status=5).stderr
+    assert refused.count("\n") == 1
+    assert refused.count("images/refs/bad") == 3
+    assert "and 27 more, which -v lists" in refused
+    long = cfsctl("--repo", made.path, "-v", "gc", status=5).stderr
+    assert [line.count("images/refs/bad") for line in long.splitlines()] == [3] + [1] * 27
+
+
 def test_gc(made: Populated) -> None:
     size = made.object(made.garbage).stat().st_size + made.object(made.old).stat().st_size
     removed = f"Objects: 2 removed ({size} bytes)\n"

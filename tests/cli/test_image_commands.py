@@ -141,3 +141,13 @@ def test_a_closed_pipe_is_no_error(repo: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_tree_without_usr_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(bytes(100_000))
+    cfsctl("init", "--insecure", tmp_path / "repo")
+    refused = cfsctl("--repo", tmp_path / "repo", "create-image", tmp_path / "tree", status=5)
+    assert "there is no /usr" in refused.stderr
+    assert "--no-propagate-usr-to-root" in refused.stderr
+    assert list((tmp_path / "repo").glob("objects/*/*")) == []

@@ -1,5 +1,6 @@
 """Taking a staged file in: a hostile one is refused and given back, a good one ends bare, ours and in place."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -10,7 +11,7 @@ import pytest
 
 from composefs import fsverity
 from composefs.digest import SHA256
-from composefs.errors import ComposefsError, CorruptError, NoSpaceError, NotFoundError, UsageError
+from composefs.errors import CancelledError, ComposefsError, CorruptError, NoSpaceError, NotFoundError, UsageError
 from composefs.repository import Repository, Staging, Stored, adoption
 from support.verity import KernelVerity, kernel_verity
 
@@ -54,6 +55,28 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path):
 def kernel(monkeypatch: pytest.MonkeyPatch):
     with kernel_verity(monkeypatch) as kernel:
         yield kernel
+
+
+@pytest.mark.parametrize("open_for_writing", [False, True], ids=["moved", "copied"])
+def test_a_large_file_is_given_back_when_somebody_interrupts(tmp_path: Path, open_for_writing: bool) -> None:
+    Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+        desk = Desk(repository, staging)
+        path = desk.put(data=bytes(10 << 20))
+        asked = 0
+
+        def interrupted() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked == 3
+
+        repository.objects.interrupted = interrupted
+        with path.open("r+b") if open_for_writing else contextlib.nullcontext(), pytest.raises(CancelledError):
+            desk.adopt()
+        assert asked == 3, "it went on"
+        assert desk.left() == (["file"], [])
+        assert path.stat().st_size == 10 << 20
+        assert desk.adopt().size == 10 << 20
 
 
 def test_a_good_file_moves(desk: Desk) -> None:
@@ -212,7 +235,7 @@ def test_a_writer_that_comes_while_the_file_is_hashed(tmp_path: Path, monkeypatc
             os.pwrite(fd, b"X", 0)
             os.close(fd)
 
-        def digest(fd: int, algorithm: fsverity.Algorithm) -> bytes:
+        def digest(fd: int, algorithm: fsverity.Algorithm, _stop: object) -> bytes:
             result = real(fd, algorithm)
             if not writers:
                 writers.append(threading.Thread(target=write))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "KINDS",
@@ -47,7 +47,7 @@ class ComposefsError(Exception):
     """
 
     kind: ClassVar[str] = "other"
-    exit_status: ClassVar[int] = 1
+    exit_status: int = 1
 
     def __init__(
         self,
@@ -199,10 +199,17 @@ class ExtensionError(ComposefsError):
 
 
 class CancelledError(ComposefsError):
-    """The user interrupted the command (128 + SIGINT)."""
+    """The user interrupted or ended the command; the exit status is 128 + the number of the signal."""
 
     kind = "cancelled"
     exit_status = 130
+
+    @classmethod
+    def by_signal(cls, number: int, message: str) -> Self:
+        """Return the error for another signal than SIGINT."""
+        error = cls(message)
+        error.exit_status = 128 + number
+        return error
 
 
 _BY_KIND: dict[str, type[ComposefsError]] = {

@@ -30,7 +30,7 @@ import threading
 from collections.abc import Callable
 
 from composefs.digest import ALGORITHMS, BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import BusyError, UnsupportedError, from_os_error
+from composefs.errors import BusyError, CancelledError, UnsupportedError, from_os_error
 
 __all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd", "enable", "measure"]
 
@@ -138,15 +138,18 @@ def digest_bytes(data: Buffer, algorithm: Algorithm) -> bytes:
     return hasher.digest()
 
 
-def digest_fd(fd: int, algorithm: Algorithm) -> bytes:
+def digest_fd(fd: int, algorithm: Algorithm, stop: Callable[[], bool] | None = None) -> bytes:
     """Return the fs-verity digest, raw, of a file's content from its start; the file offset stays as it is.
 
-    Nothing is asked of the kernel's fs-verity: compare :func:`measure`.  Raises ``OSError``.
+    Nothing is asked of the kernel's fs-verity: compare :func:`measure`.  ``stop`` is asked after each piece of a large
+    file.  Raises ``OSError``, and CancelledError if it says so.
     """
     view = _scratch.view
     hasher = Hasher(algorithm)
     while count := os.preadv(fd, [view], hasher.size):
         hasher.update(view[:count])
+        if stop is not None and stop():
+            raise CancelledError("interrupted while a file was read")
     return hasher.digest()
 
 

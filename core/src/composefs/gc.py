@@ -26,7 +26,8 @@ from composefs.repository.publish import barrier
 
 __all__ = ["Collected", "collect"]
 
-_LISTED = 20
+_TOLD = 3
+_LISTED = 1000
 
 
 @dataclass(slots=True)
@@ -82,11 +83,13 @@ def _starts(names: Names, roots: Iterable[str]) -> list[Start]:
 
 
 def _refusal(problems: list[Problem]) -> CorruptError:
-    first = "; ".join(map(str, problems[:_LISTED]))
-    more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    """Make the error: the first few in its line, many more as its causes, which `-v` shows a line each."""
+    first = "; ".join(map(str, problems[:_TOLD]))
+    more = f"; and {len(problems) - _TOLD} more, which -v lists" if len(problems) > _TOLD else ""
     return CorruptError(
         f"nothing was deleted, because what is kept cannot be told: {first}{more}",
         subject=problems[0].object or problems[0].where,
+        causes=tuple(map(str, problems[_TOLD:_LISTED])),
         hint="bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
         "`cfsctl ref remove NAME`",
     )

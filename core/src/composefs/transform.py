@@ -13,7 +13,7 @@ from typing import Literal
 from composefs.errors import FormatError
 from composefs.tree import NO_XATTRS, Node, Tree
 
-__all__ = ["XattrMode", "container", "filter_xattrs", "propagate_usr_to_root"]
+__all__ = ["XattrMode", "container", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
 
 XattrMode = Literal["allowlist-only", "keep-user-xattrs"]
 
@@ -31,15 +31,20 @@ def propagate_usr_to_root(tree: Tree) -> None:
     root = tree.root
     usr = _directory(root, b"usr")
     if usr is None:
-        raise FormatError(
-            "there is no /usr, from which the root takes its metadata",
-            hint="say --no-propagate-usr-to-root to take the tree as it is",
-        )
+        raise no_usr()
     run = _directory(root, b"run")
     root.mode, root.uid, root.gid, root.mtime, root.xattrs = usr.mode, usr.uid, usr.gid, usr.mtime, usr.xattrs
     if run is not None:
         run.children = {}
         run.mtime = usr.mtime
+
+
+def no_usr() -> FormatError:
+    """Make the error for a tree without /usr."""
+    return FormatError(
+        "there is no /usr, from which the root takes its metadata",
+        hint="say --no-propagate-usr-to-root to take the tree as it is",
+    )
 
 
 def filter_xattrs(tree: Tree, mode: str) -> None:

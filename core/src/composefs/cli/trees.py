@@ -92,8 +92,11 @@ class Source:
             return _read_dump(self.dump, algorithm)
         assert self.directory is not None
         from composefs.scan import scan_directory
-        from composefs.transform import container
+        from composefs.transform import container, no_usr
 
+        usr = os.path.join(self.directory, "usr")
+        if not self.no_propagate_usr_to_root and os.path.isdir(self.directory) and not os.path.lexists(usr):
+            raise no_usr()  # before anything is stored
         reporting = _Reporting(observers, self.directory)
         try:
             tree = scan_directory(self.directory, algorithm, store=store, report=reporting)

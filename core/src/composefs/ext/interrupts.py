@@ -19,7 +19,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """While entered, counts SIGINT, SIGTERM and SIGHUP; ``fd`` becomes readable when one arrives.
+    """While entered, counts SIGINT, SIGTERM and SIGHUP, and keeps the ``first``; ``fd`` becomes readable when one
+    arrives.
 
     Signals that the process ignores stay ignored, and in a thread other than the main one nothing is changed, as
     Python delivers signals to the main thread only.
@@ -27,6 +28,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.first = signal.SIGINT
         self.kill: Callable[[], None] | None = None
         self.fd = -1
         self._write_fd = -1
@@ -54,8 +56,10 @@ class Interrupts:
         os.close(self.fd)
         os.close(self._write_fd)
 
-    def _notice(self, _number: int, _frame: FrameType | None) -> None:
+    def _notice(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1
+        if self.count == 1:
+            self.first = signal.Signals(number)
         if self.count == 2 and self.kill is not None:
             self.kill()
         elif self.count > 2:

@@ -120,6 +120,8 @@ def run_extension(
                 stdout_fd=stdout_fd,
                 interrupted=lambda: interrupts.count > 0,
             )
+            if repository is not None:
+                repository.objects.interrupted = context.interrupted
             channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
             conversation = Conversation(process, channel, context, interrupts, timeouts)
             with context.resources, suppress(Gone):
@@ -132,6 +134,9 @@ def run_extension(
             if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
                 process.kill_group()
                 process.reap()
+    if context.cancelled:
+        done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
+        raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")
     return _judge(extension, context, outcome, ended)
 
 
@@ -246,8 +251,6 @@ def _wait_for_exit(process: Process, channel: Channel, interrupts: Interrupts, d
 def _judge(extension: Extension, context: Context, outcome: Message | ComposefsError | None, ended: Ended) -> RunResult:
     """Turn what was answered, and how the process ended, into a result or an exception."""
     name = f"extension {extension.name}"
-    if context.cancelled:
-        raise CancelledError(f"{name} was interrupted")
     if isinstance(outcome, ComposefsError):
         raise outcome
     if outcome is None:

@@ -139,12 +139,12 @@ class Objects(StoredObjects):
             return measured[1].hex() if measured else None
         if not lease(fd):
             return None
-        digest = fsverity.digest_fd(fd, self._store.algorithm)
+        digest = fsverity.digest_fd(fd, self._store.algorithm, self.interrupted)
         return digest.hex() if lease_is_unbroken(fd) else None
 
     def _copy(self, fd: int, name: str, size: int | None, expect: str | None) -> Stored:
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
-            object_id, actual, how = store_copy(fd, new, self._store.algorithm)
+            object_id, actual, how = store_copy(fd, new, self._store.algorithm, self.interrupted)
             if size is not None and actual != size:
                 raise CorruptError(f"the staged file {name!r} was changed while it was copied", subject=name)
             _check_expected(object_id, expect, name)

@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from composefs import fsverity
 from composefs.digest import Algorithm, parse_id
-from composefs.errors import BusyError, CorruptError, MissingObjectError, from_os_error
+from composefs.errors import BusyError, CancelledError, CorruptError, MissingObjectError, from_os_error
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
@@ -63,7 +63,8 @@ class Unnamed(Protocol):
 class StoredObjects:
     """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption.
 
-    ``unsynced`` tells that some were stored for which no barrier has waited yet.
+    ``unsynced`` tells that some were stored for which no barrier has waited yet.  ``interrupted``, if set, is asked
+    while large files are taken in, whether to give up.
     """
 
     def __init__(self, store: Store) -> None:
@@ -72,6 +73,7 @@ class StoredObjects:
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
         self._fanout: set[str] = set()
         self.unsynced = False
+        self.interrupted: Callable[[], bool] | None = None
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
@@ -185,7 +187,7 @@ class StoredObjects:
                     return self._store_small(data, fd)
             self._store.require_space(size, "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
-                object_id, size, how = store_copy(fd, new, self._algorithm)
+                object_id, size, how = store_copy(fd, new, self._algorithm, self.interrupted)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
             raise from_os_error(error, "storing an object") from error
@@ -266,14 +268,21 @@ def seal(fd: int, store: Store) -> bool:
     return False
 
 
-def store_copy(fd: int, new: NewFile, algorithm: Algorithm) -> tuple[str, int, How]:
-    """Fill a new file from another one; return the id, size and way of what is in it.  Raises ``OSError``."""
+def store_copy(
+    fd: int, new: NewFile, algorithm: Algorithm, stop: Callable[[], bool] | None = None
+) -> tuple[str, int, How]:
+    """Fill a new file from another one; return the id, size and way of what is in it.
+
+    Raises ``OSError``, and CancelledError when ``stop`` says so.
+    """
     if clone(fd, new.fd):
-        return fsverity.digest_fd(new.fd, algorithm).hex(), os.fstat(new.fd).st_size, "reflinked"
+        return fsverity.digest_fd(new.fd, algorithm, stop).hex(), os.fstat(new.fd).st_size, "reflinked"
     hasher = fsverity.Hasher(algorithm)
     for piece in read_pieces(fd):
         hasher.update(piece)
         write_all(new.fd, piece)
+        if stop is not None and stop():
+            raise CancelledError("interrupted while a file was copied")
     return hasher.digest().hex(), hasher.size, "copied"
 
 
