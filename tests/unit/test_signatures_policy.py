@@ -94,14 +94,14 @@ def test_options_go_before_a_remotes_settings() -> None:
     assert policy_of(settings, options=given, summary=True) == Policy(None, spki)
     assert policy_of(settings, options=Options(no_gpg_verify=True)).gpg is None
     assert policy_of(settings, options=Options(no_gpg_verify=True)).sign is not None
-    assert policy_of(settings, options=Options(no_sign_verify=True)) == OFF
+    assert policy_of(settings, options=Options(no_sign_verify=True)) == Policy(policy_of(settings).gpg)
+    assert policy_of(settings, options=Options(no_gpg_verify=True, no_sign_verify=True)) == OFF
 
 
 @pytest.mark.parametrize(
     "options",
     [
         Options(gpg_keys=("/k",), no_gpg_verify=True),
-        Options(gpg_keys=("/k",), no_sign_verify=True),
         Options(sign_keys=("spki=file:/k",), no_sign_verify=True),
         Options(sign_keys=("dsa=file:/k",)),
         Options(sign_keys=("spki",)),

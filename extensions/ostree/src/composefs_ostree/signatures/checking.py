@@ -88,7 +88,11 @@ def _signatures(metadata: Mapping[str, Variant], kind: str, what: str) -> list[b
 
 
 def _refused(what: str, error: ExtError) -> CorruptError:
-    return CorruptError(f"{what}: its signatures cannot be checked: {error.message}", subject=what)
+    return CorruptError(
+        f"{what}: its signatures cannot be checked: {error.message}",
+        hint="have it signed anew by who publishes it",
+        subject=what,
+    )
 
 
 def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) -> CorruptError:

@@ -105,14 +105,13 @@ def policy_of(
     ``settings`` are those of a remote; ``is_remote`` tells that there is one, and not just a URL.  ``keyring`` is the
     content of its ``REMOTE.trustedkeys.gpg``; relative paths in the settings begin at ``directory``.
     """
-    if options.gpg_keys and (options.no_gpg_verify or options.no_sign_verify):
+    if options.gpg_keys and options.no_gpg_verify:
         raise UsageError("--gpg-key says whose signature is wanted, --no-gpg-verify that none is", hint="give one")
     if options.sign_keys and options.no_sign_verify:
         raise UsageError("--sign-key says whose signature is wanted, --no-sign-verify that none is", hint="give one")
     suffix = "-summary" if summary else ""
     gpg = None
-    # As in ostree, --no-sign-verify is about all kinds.
-    if not (options.no_gpg_verify or options.no_sign_verify):
+    if not options.no_gpg_verify:
         is_on = _truth(settings, f"gpg-verify{suffix}", default=is_remote and not summary)
         is_on = is_on or (options.gpg_verify_summary if summary else bool(options.gpg_keys))
         if is_on:

@@ -1,0 +1,183 @@
+"""Pulling what must be signed, by the installed command: what passes, and that nothing else leaves a name."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from composefs_ostree import gvariant
+from composefs_ostree.gvariant import Variant
+from support.commands import run
+from support.gpg import PAST, Keys, keys
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
+from support.peers import require
+from support.server import serve
+
+__all__ = ["extensions", "keys"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+UNTRUSTED = 5
+"""The exit status of what is corrupt, and so of a refusal."""
+
+
+class Source:
+    """An archive repository with one commit, whose signatures tests set."""
+
+    def __init__(self, path: Path) -> None:
+        make_tree(path / "tree", files=3)
+        self.path = make_repo(path / "source")
+        self.commit = commit(self.path, path / "tree")
+        self.object = self.path / "objects" / self.commit[:2] / f"{self.commit[2:]}.commit"
+
+    @property
+    def data(self) -> bytes:
+        return self.object.read_bytes()
+
+    def sign(self, *blobs: bytes, key: str = "ostree.gpgsigs") -> None:
+        metadata = {key: Variant("aay", list(blobs))}
+        self.object.with_suffix(".commitmeta").write_bytes(gvariant.encode("a{sv}", metadata))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return Source(tmp_path)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+@pytest.fixture
+def key_file(keys: Keys, tmp_path: Path) -> Path:
+    (tmp_path / "keys.asc").write_bytes(keys.gpg.export(*keys.trusted, armoured=True))
+    return tmp_path / "keys.asc"
+
+
+def test_a_signed_commit_is_pulled_and_the_signature_named(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    source.sign(keys.gpg.sign(source.data, keys.foreign), keys.gpg.sign(source.data, keys.good))
+    with serve(source.path) as server:
+        pulled = target.json("pull", server.url, BRANCH, "--gpg-key", key_file)
+    assert pulled["commit"] == source.commit
+    assert [(row["kind"], row["key"], row["problem"]) for row in pulled["signatures"]] == [
+        ("gpg", keys.foreign, "its key is not among the trusted ones"),
+        ("gpg", keys.good, None),
+    ]
+
+
+REFUSED: dict[str, tuple[Callable[[Keys, bytes], list[bytes]], str]] = {
+    "unsigned": (lambda *_: [], "it has no GPG signature"),
+    "foreign key": (lambda keys, data: [keys.gpg.sign(data, keys.foreign)], "its key is not among the trusted ones"),
+    "other bytes": (lambda keys, data: [keys.gpg.sign(data + b"x", keys.good)], "it was made over other bytes"),
+    "expired key": (lambda keys, data: [keys.gpg.sign(data, keys.expired, at=PAST)], "its key expired on 2020-12-31"),
+    "revoked key": (lambda keys, data: [keys.sign_and_revoke(data)], "its key is revoked"),
+    "expired signature": (
+        lambda keys, data: [keys.gpg.sign(data, keys.rsa, "--default-sig-expire=10d", at=PAST)],
+        "it expired on 2020-06-11",
+    ),
+    "SHA-1": (lambda keys, data: [keys.gpg.sign(data, keys.rsa, "--digest-algo=SHA1")], "it relies on SHA1"),
+    "garbage": (lambda *_: [b"\xc2\x0a" + bytes(10)], "it is malformed or of an unknown version"),
+    "huge": (lambda *_: [b"\xc2\xff\x00\x10\x00\x00" + bytes(1 << 20)], "no signature's size"),
+    "thousands": (lambda *_: [b"\xc2\x01\x04"] * 5000, "5000 gpg signatures are more than 256"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_signed_well_is_refused(
+    case: str, keys: Keys, source: Source, target: Target, tmp_path: Path
+) -> None:
+    make, reason = REFUSED[case]
+    source.sign(*make(keys, source.data))
+    (tmp_path / "keys").write_bytes(keys.gpg.export(*keys.trusted))
+    with serve(source.path) as server:
+        done = target.ostree("pull", server.url, BRANCH, "--gpg-key", tmp_path / "keys", status=None)
+        assert server.count("*.filez") == server.count("*.dirtree") == 0
+    assert done.returncode == UNTRUSTED
+    assert f"commit {source.commit}: " in done.stderr
+    assert reason in done.stderr
+    assert any(remedy in done.stderr for remedy in ("--no-gpg-verify", "--gpg-key", "have it signed anew"))
+    assert target.names() == {}
+    assert target.left_over() == []
+
+
+def test_a_tampered_commit_is_refused(keys: Keys, source: Source, target: Target, key_file: Path) -> None:
+    source.sign(keys.gpg.sign(source.data, keys.good))
+    data = bytearray(source.data)
+    data[-40] ^= 1
+    source.object.write_bytes(data)
+    with serve(source.path) as server:
+        done = target.ostree("pull", server.url, BRANCH, "--gpg-key", key_file, status=None)
+    assert done.returncode == UNTRUSTED
+    assert target.names() == {}
+
+
+def test_what_came_without_verification_is_verified_when_that_is_wanted(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    with serve(source.path) as server:
+        target.ostree("pull", server.url, BRANCH)
+        before = target.names()
+        done = target.ostree("pull", server.url, BRANCH, "--gpg-key", key_file, status=None)
+        assert done.returncode == UNTRUSTED
+        assert target.names() == before
+        source.sign(keys.gpg.sign(source.data, keys.good))
+        assert target.json("pull", server.url, BRANCH, "--gpg-key", key_file)["files_fetched"] == 0
+
+
+def test_a_remote_wants_gpg_signatures_unless_it_says_otherwise(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    with serve(source.path) as server:
+        target.ostree("remote", "add", "origin", server.url, f"--gpg-import={key_file}")
+        refused = target.ostree("pull", f"origin:{BRANCH}", status=None)
+        assert refused.returncode == UNTRUSTED
+        assert "--no-gpg-verify" in refused.stderr
+        source.sign(keys.gpg.sign(source.data, keys.subkey))
+        target.ostree("pull", f"origin:{BRANCH}")
+        source.sign()
+        other = Target(target.path.with_name("other"))
+        other.ostree("remote", "add", "origin", server.url)
+        assert other.ostree("pull", f"origin:{BRANCH}", status=None).returncode == UNTRUSTED
+        other.ostree("pull", f"origin:{BRANCH}", "--no-gpg-verify")
+
+
+def test_a_signed_summary_is_wanted_when_that_is_said(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    source.sign(keys.gpg.sign(source.data, keys.good))
+    arguments = (BRANCH, "--gpg-key", key_file, "--gpg-verify-summary")
+    ostree, repo, home = require("ostree"), f"--repo={source.path}", f"--gpg-homedir={keys.gpg.home}"
+    with serve(source.path) as server:
+        assert "there is no summary" in target.ostree("pull", server.url, *arguments, status=None).stderr
+        run(ostree, "summary", repo, "--update")
+        assert "it has no GPG signature" in target.ostree("pull", server.url, *arguments, status=None).stderr
+        run(ostree, "summary", repo, "--update", home, f"--gpg-sign={keys.foreign}")
+        assert "not among the trusted" in target.ostree("pull", server.url, *arguments, status=None).stderr
+        assert target.names() == {}
+        run(ostree, "summary", repo, "--update", home, f"--gpg-sign={keys.good}")
+        target.ostree("pull", server.url, *arguments)
+
+
+def test_ed25519_keys_are_given_in_files_and_inline(source: Source, target: Target, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    secret = Ed25519PrivateKey.generate()
+    public = base64.b64encode(secret.public_key().public_bytes_raw()).decode()
+    (tmp_path / "public").write_text(public)
+    source.sign(secret.sign(source.data), key="ostree.sign.ed25519")
+    with serve(source.path) as server:
+        other = base64.b64encode(bytes(31) + b"\x01").decode()
+        done = target.ostree("pull", server.url, BRANCH, f"--sign-key=ed25519=inline:{other}", status=None)
+        assert done.returncode == UNTRUSTED
+        assert "by any of 1 trusted keys" in done.stderr
+        assert other in done.stderr
+        target.ostree("pull", server.url, BRANCH, "--sign-key=ed25519=file:public", cwd=tmp_path)
+        row = target.json("pull", server.url, BRANCH, f"--sign-key=ed25519=inline:{public}")["signatures"][0]
+    assert (row["kind"], row["key"], row["problem"]) == ("ed25519", public, None)
