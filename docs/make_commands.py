@@ -8,6 +8,7 @@ what ``cfsctl COMMAND --help`` shows.  With ``--check`` nothing is written, and 
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import sys
@@ -21,8 +22,8 @@ PAGE = HERE / "commands.md"
 INTRODUCTION = """# Commands
 
 Written by `make docs` from the commands themselves; `cfsctl COMMAND --help` shows the same. Global options come before
-the command, and exit statuses are listed in [protocol.md](protocol.md#errors). The drop-in tools `mkcomposefs`,
-`composefs-info` and `mount.composefs` describe themselves with `--help`.
+the command, and exit statuses are listed in [protocol.md](protocol.md#errors). The drop-in tools
+[mkcomposefs](#mkcomposefs), [composefs-info](#composefs-info) and [mount.composefs](#mountcomposefs) come last.
 """
 
 
@@ -77,13 +78,30 @@ def commands(group: click.Group, context: click.Context, path: list[str]) -> Ite
             yield from commands(command, click.Context(command, info_name=name, parent=context), [*path, name])
 
 
+def tool(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Describe a standalone tool; what follows its options is shown as --help shows it."""
+    yield f"\n## {parser.prog}\n"
+    yield f"    {parser.usage}\n"
+    yield f"{parser.description}\n"
+    yield "| option | |\n|---|---|"
+    for action in parser._actions:  # the only way to them
+        names = ", ".join(action.option_strings)
+        value = action.metavar if isinstance(action.metavar, str) and action.nargs != 0 else ""
+        yield f"| `{' '.join(filter(None, (names, value)))}` | {action.help} |"
+    yield ""
+    yield f"```text\n{(parser.epilog or '').strip()}\n```"
+
+
 def page() -> str:
     """Return the text of the page."""
     os.environ["COMPOSEFS_EXT_PATH"] = str(HERE.parent / "libexec")
+    from composefs.cli import composefs_info, mkcomposefs, mount_composefs
     from composefs.cli.main import root
 
     context = click.Context(root, info_name="cfsctl")
     lines = [INTRODUCTION, *section(root, ["cfsctl"]), *commands(root, context, ["cfsctl"])]
+    for parser in (mkcomposefs.parser, composefs_info.parser, mount_composefs.parser):
+        lines += tool(parser())
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl, completions, run
+from support import peers
+from support.commands import BIN, cfsctl, completions, run
+from support.populated import populate
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "commands.md").read_text()
@@ -28,6 +31,52 @@ def test_help_and_completion_have_the_options_of_the_page(path: str) -> None:
     assert [option for option in options if option not in offered] == []
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_has_a_script(shell: str) -> None:
-    assert "_CFSCTL_COMPLETE" in cfsctl("completion", shell).stdout
+@pytest.mark.parametrize("name", ["mkcomposefs", "composefs-info", "mount.composefs"])
+def test_help_of_a_tool_has_what_the_page_says(name: str) -> None:
+    section = PAGE.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(.*?)` \| (.*?) \|$", section, re.MULTILINE)
+    shown = " ".join(run(BIN / name, "--help").stdout.split())
+    assert len(rows) >= 4
+    for spelling, text in rows:
+        assert spelling in shown
+        assert text in shown
+    example = re.findall(r"^  (.*)$", section.partition("example")[2], re.MULTILINE)[0]
+    assert example in shown
+
+
+# What a shell makes of the words before the cursor, one candidate a line.
+_SHELLS = {
+    "bash": """source /dev/stdin
+        COMP_WORDS=(cfsctl {words}) COMP_CWORD={count}
+        _cfsctl_completion cfsctl
+        printf '%s\\n' "${{COMPREPLY[@]}}" """,
+    # zsh's own functions show a menu; here they print what they would show.
+    "zsh": """compdef() {{ : }}
+        _describe() {{ print -rl -- "${{(@P)3}}" }}
+        compadd() {{ local name=$@[-1]; print -rl -- "${{(@P)name}}" }}
+        script=$(cat)
+        words=(cfsctl {words}) CURRENT=$(({count} + 1))
+        eval "$script"
+        _cfsctl_completion""",
+    "fish": "source -; complete -C 'cfsctl {line}'",
+}
+
+
+@pytest.mark.parametrize("shell", _SHELLS)
+def test_each_shell_completes(shell: str, tmp_path: Path) -> None:
+    made = populate(tmp_path / "repo")
+    script = cfsctl("completion", shell).stdout
+    assert "_CFSCTL_COMPLETE" in script
+    options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def candidates(*before: str) -> list[str]:
+        line = f"--repo {made.path} {' '.join(before)} "
+        words = f"{line}''"
+        command = _SHELLS[shell].format(words=words, count=len(before) + 3, line=line)
+        done = run(peers.require(shell), *options, "-c", command, input=script, env=environment)
+        return [re.split(r"[\t:]", each)[0] for each in done.stdout.splitlines()]
+
+    assert {"create-image", "gc", "ref"} <= set(candidates())
+    assert candidates("ref") == ["list", "remove"]
+    assert candidates("mount")[:1] == ["refs/os/1"]

@@ -20,7 +20,7 @@ from composefs.errors import ComposefsError, UsageError, from_os_error
 if TYPE_CHECKING:
     from composefs.tree import Tree
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 PROGRAM = "composefs-info"
 BROKEN_PIPE = 141
@@ -62,20 +62,25 @@ def _run() -> None:
     sys.stdout.flush()
 
 
-def _arguments() -> argparse.Namespace:
-    parser = Parser(
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser(
         prog=PROGRAM,
         usage="composefs-info [--filter=NAME]... [--basedir=DIR] COMMAND FILE...",
         description="Print what is in composefs images.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("command", metavar="COMMAND", help="one of those below")
     add("files", metavar="FILE", nargs="*", help="images; for measure-file any files")
     add("--filter", metavar="NAME", action="append", help="of an image only this entry of its root (repeatable)")
     add("--basedir", metavar="DIR", help="missing-objects: the object directory")
-    arguments = parser.parse_intermixed_args()
+    return made
+
+
+def _arguments() -> argparse.Namespace:
+    arguments = parser().parse_intermixed_args()
     if arguments.command not in _COMMANDS:
         raise UsageError(f"unknown command {arguments.command!r}")
     if not arguments.files:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from composefs.scan import HasId
     from composefs.tree import Tree
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 PROGRAM = "mkcomposefs"
 WRONG_USAGE = 2
@@ -39,22 +39,23 @@ The dump format is described in composefs-dump(5).
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    status = run(PROGRAM, lambda: _run(_arguments()), wrong_usage=WRONG_USAGE)
+    status = run(PROGRAM, lambda: _run(parser().parse_args()), wrong_usage=WRONG_USAGE)
     # The interpreter's last act would be to search the whole tree for garbage: 50 ms of half a second for 40,000 files.
     # The process ends anyway.
     gc.freeze()
     return status
 
 
-def _arguments() -> argparse.Namespace:
-    parser = Parser(
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser(
         prog=PROGRAM,
         usage="mkcomposefs [OPTIONS] SOURCE [IMAGE]",
         description="Make a composefs image of the directory SOURCE.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("source", metavar="SOURCE", help="a directory, or with --from-file a dump (- is standard input)")
     add("image", metavar="IMAGE", nargs="?", help="the image to write (- is standard output)")
     add("--from-file", action="store_true", help="SOURCE is a dump file, not a directory")
@@ -69,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     add("--min-version", metavar="N", type=int, help="lowest image format to use, 0 or 1")
     add("--max-version", metavar="N", type=int, help="highest image format to use, 0 or 1")
     add("--threads", metavar="N", type=int, help="read files in so many processes (default: one for each processor)")
-    return parser.parse_args()
+    return made
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from composefs.errors import ComposefsError, UsageError, from_os_error
 if TYPE_CHECKING:
     from composefs.mount import Options
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 PROGRAM = "mount.composefs"
 
@@ -106,11 +106,12 @@ class Request:
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
-    return run(PROGRAM, lambda: _run(_parser().parse_args()))
+    return run(PROGRAM, lambda: _run(parser().parse_args()))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    made = Parser(
         prog=PROGRAM,
         usage="mount.composefs [-t composefs] [-o OPTIONS] IMAGE DIR",
         description="Mount a composefs image at a directory.",
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("image", metavar="IMAGE", help="the image file")
     add("mountpoint", metavar="DIR", help="where to mount it")
     add("-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below; may be repeated")
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-s", dest="sloppy", action="store_true", help="ignore unknown options")
     add("-n", dest="ignored", action="store_true", help="ignored, as there is no /etc/mtab")
     add("-v", dest="ignored", action="store_true", help="ignored")
-    return parser
+    return made
 
 
 def _run(arguments: argparse.Namespace) -> None:
