@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -92,6 +94,50 @@ def test_a_pull_waits_for_collection_when_told(source: Path, target: Target) -> 
             collecting.close()
             assert process.wait(TIMEOUT) == 0
     assert len(target.names()) == 3
+
+
+def test_two_pulls_of_the_same(source: Path, target: Target) -> None:
+    """Both store the same objects at the same time, and publish the same names."""
+    with serve(source) as server, pulling(target, url=server.url) as one, pulling(target, url=server.url) as two:
+        outputs = [process.communicate(timeout=TIMEOUT) for process in (one, two)]
+        assert (one.returncode, two.returncode) == (0, 0), outputs
+    first, second = ([line for line in out.splitlines() if not line.startswith("objects")] for out, _ in outputs)
+    assert first == second
+    assert len(target.names()) == 3
+    assert os.listdir(target.path / "staging") == []
+    objects = set(target.path.glob("objects/*/*"))
+    assert "Objects: 0 removed" in cfsctl("--repo", target.path, "gc").stdout
+    assert set(target.path.glob("objects/*/*")) == objects
+    cfsctl("--repo", target.path, "fsck")
+
+
+def test_collection_again_and_again_beside_pulls(source: Path, target: Target) -> None:
+    """Whenever it gets the lock, between pulls or before one: nothing is lost, and nothing unfinished is taken."""
+    with serve(source) as server:
+        collector = subprocess.Popen(
+            ["sh", "-c", f'while :; do "{CFSCTL}" --repo "{target.path}" --wait 60 gc || exit 1; done'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        try:
+            for _ in range(3):
+                with (
+                    pulling(target, "--wait", str(TIMEOUT), url=server.url) as one,
+                    pulling(target, "--wait", str(TIMEOUT), url=server.url) as two,
+                ):
+                    for process in (one, two):
+                        _, errors = process.communicate(timeout=TIMEOUT)
+                        assert process.returncode == 0, errors
+                cfsctl("--repo", target.path, "--wait", "60", "fsck")
+                assert collector.poll() is None, collector.communicate()
+                cfsctl("--repo", target.path, "--wait", "60", "ostree", "untag", BRANCH)
+        finally:
+            os.killpg(collector.pid, signal.SIGKILL)
+            collector.communicate()
+    cfsctl("--repo", target.path, "gc")
+    assert list(target.path.glob("objects/*/*")) == []
 
 
 def test_checks_beside_a_pull_find_nothing_wrong(source: Path, target: Target) -> None:
