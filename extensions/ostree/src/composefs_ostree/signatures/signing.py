@@ -16,6 +16,7 @@ from composefs_ostree.signatures.libraries import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from subprocess import CompletedProcess
 
     from composefs_ext import Request
     from composefs_ostree.gvariant import Variant
@@ -75,25 +76,56 @@ def _added(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> 
 
 
 def _gpg(data: bytes, key: str, homedir: str | None) -> bytes:
-    """Have gpg sign; its agent asks for the passphrase."""
-    import subprocess
+    """Have gpg sign; its agent, which has the secret keys, asks for the passphrase.
 
+    An extension may write nowhere but to the directories given to it, so gpg is told to, and without ``homedir`` the
+    agent must run already.
+    """
     where = [f"--homedir={homedir}"] if homedir else []
-    command = ["gpg", "--batch", "--quiet", *where, f"--local-user={key}", "--no-armor", "--detach-sign"]
+    starts_agent = homedir is not None and not _agent_runs(where)
+    quiet = ["--lock-never", "--no-random-seed-file", "--trust-model=always", "--no-auto-check-trustdb"]
+    if not homedir:
+        quiet.append("--no-autostart")
+    words = ["gpg", "--batch", "--quiet", *where, *quiet, f"--local-user={key}", "--no-armor", "--detach-sign"]
     try:
-        done = subprocess.run([*command, "--output=-"], input=data, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise UnsupportedError(
-            "signing by GPG needs the program gpg, which is not installed", hint="install GnuPG", subject="gpg"
-        ) from None
+        done = _run([*words, "--output=-"], data)
+    finally:
+        if starts_agent:
+            _run(["gpgconf", *where, "--kill", "gpg-agent"])
     if done.returncode or not done.stdout:
         lines = [line.removeprefix("gpg: ") for line in done.stderr.decode("utf-8", "replace").splitlines()]
         raise ExtError(
             f"gpg cannot sign with the key {key!r}: {'; '.join(lines[-3:])[:1000] or done.returncode}",
-            hint="gpg --list-secret-keys shows the keys; gpgconf --launch gpg-agent starts their agent",
+            hint="gpg --list-secret-keys shows the keys; gpgconf --launch gpg-agent starts the agent that keeps them",
             subject=key,
         )
     return done.stdout
+
+
+def _agent_runs(where: list[str]) -> bool:
+    """Tell whether somebody listens at the agent's socket."""
+    import socket
+
+    path = _run(["gpgconf", *where, "--list-dirs", "agent-socket"]).stdout.rstrip(b"\n")
+    with socket.socket(socket.AF_UNIX) as agent:
+        try:
+            agent.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _run(words: list[str], data: bytes = b"") -> CompletedProcess[bytes]:
+    import subprocess
+
+    try:
+        return subprocess.run(words, input=data, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UnsupportedError(
+            f"signing by GPG needs the program {words[0]}, which is not installed",
+            hint="install GnuPG",
+            subject=words[0],
+        ) from None
 
 
 def _secret_keys(kind: str, data: bytes, where: str) -> Iterator[Callable[[bytes], bytes]]:

@@ -1,0 +1,121 @@
+"""Signing by the installed command: gpg and its agent, keys in files, and what ostree makes of it."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.commands import run
+from support.gpg import Keys, keys
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import make_repo
+from support.peers import require
+
+__all__ = ["extensions", "keys"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+BRANCH = "os/signed"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("content")
+    return Target(tmp_path / "target")
+
+
+def tree(target: Target) -> tuple[str, ...]:
+    return ("commit", f"--branch={BRANCH}", f"--tree=dir={target.path.parent / 'tree'}")
+
+
+def is_running(keys: Keys) -> bool:
+    """Tell whether gpg's agent runs; without starting it."""
+    words = [require("gpg-connect-agent"), "--no-autostart", "/bye"]
+    done = subprocess.run(words, env=keys.gpg.environment(), capture_output=True, text=True, check=False)
+    return "no gpg-agent running" not in done.stderr
+
+
+@pytest.fixture
+def agent(keys: Keys) -> Iterator[None]:
+    """Have the agent run, as it does in a user's session."""
+    subprocess.run([require("gpgconf"), "--launch", "gpg-agent"], env=keys.gpg.environment(), check=True)
+    yield
+    stop(keys)
+
+
+def stop(keys: Keys) -> None:
+    subprocess.run([require("gpgconf"), "--kill", "gpg-agent"], env=keys.gpg.environment(), check=True)
+
+
+@pytest.mark.usefixtures("agent")
+def test_ostree_pulls_what_is_signed_here(keys: Keys, target: Target, tmp_path: Path) -> None:
+    target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-sign={keys.subkey}", env=keys.gpg.environment())
+    assert is_running(keys)
+    shown = target.json("inspect", BRANCH)
+    assert [row["key"] for row in shown["signatures"]] == [keys.good, keys.subkey]
+    source, puller = make_repo(tmp_path / "source"), make_repo(tmp_path / "puller")
+    target.ostree("export", BRANCH, source)
+    (tmp_path / "keyring").write_bytes(keys.gpg.export(keys.parent))
+    importing = f"--gpg-import={tmp_path / 'keyring'}"
+    run(require("ostree"), "remote", f"--repo={puller}", "add", importing, "origin", f"file://{source}")
+    run(require("ostree"), "pull", f"--repo={puller}", "origin", BRANCH)
+    assert run(require("ostree"), "rev-parse", f"--repo={puller}", f"origin:{BRANCH}").stdout.strip() == shown["commit"]
+
+
+def test_an_agent_is_started_in_a_directory_that_was_given_and_ended(keys: Keys, target: Target) -> None:
+    stop(keys)
+    done = target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-homedir={keys.gpg.home}")
+    assert done.stderr == ""
+    assert not is_running(keys)
+    assert [row["key"] for row in target.json("inspect", BRANCH)["signatures"]] == [keys.good]
+
+
+def test_without_an_agent_the_remedy_is_said(keys: Keys, target: Target) -> None:
+    stop(keys)
+    done = target.ostree(*tree(target), f"--gpg-sign={keys.good}", env=keys.gpg.environment(), status=1)
+    assert "No agent running" in done.stderr
+    assert "gpgconf --launch gpg-agent" in done.stderr
+    assert target.names() == {}
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("key", ["nobody@example.com", "--version"])
+def test_a_key_that_is_not_there_is_named(key: str, keys: Keys, target: Target) -> None:
+    done = target.ostree(*tree(target), f"--gpg-sign={key}", env=keys.gpg.environment(), status=1)
+    assert f"gpg cannot sign with the key '{key}'" in done.stderr
+    assert "No secret key" in done.stderr
+    assert target.names() == {}
+
+
+def test_gpg_that_is_not_installed_is_named(keys: Keys, target: Target, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "readlink").symlink_to(require("readlink"))  # the launcher needs it
+    environment = keys.gpg.environment() | {"PATH": str(tmp_path / "bin")}
+    done = target.ostree(*tree(target), f"--gpg-sign={keys.good}", env=environment, status=None)
+    assert done.returncode != 0
+    assert "needs the program gpg" in done.stderr
+    assert target.names() == {}
+
+
+def test_a_key_in_a_file_signs(target: Target, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    secret = Ed25519PrivateKey.generate()
+    public = secret.public_key().public_bytes_raw()
+    (tmp_path / "secret").write_text(base64.b64encode(secret.private_bytes_raw() + public).decode())
+    (tmp_path / "secret").chmod(0o600)
+    target.ostree(*tree(target), f"--sign-from-file={tmp_path / 'secret'}")
+    source, other = make_repo(tmp_path / "source"), Target(tmp_path / "other")
+    target.ostree("export", BRANCH, source)
+    key = f"--sign-key=ed25519=inline:{base64.b64encode(public).decode()}"
+    assert other.json("pull-local", source, BRANCH, key)["signatures"][0]["problem"] is None
+
+
+def test_gpg_homedir_without_a_key_is_refused(target: Target, tmp_path: Path) -> None:
+    done = target.ostree(*tree(target), f"--gpg-homedir={tmp_path}", status=2)
+    assert "--gpg-sign" in done.stderr
