@@ -10,7 +10,8 @@ import pytest
 
 from composefs_ostree import gvariant
 from composefs_ostree.gvariant import Variant
-from support.commands import run
+from composefs_ostree.signatures.packets import PUBLIC_KEY, SECRET_KEY, split
+from support.commands import CFSCTL, run
 from support.gpg import PAST, Keys, keys
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
@@ -146,6 +147,17 @@ def test_a_remote_wants_gpg_signatures_unless_it_says_otherwise(
         other.ostree("remote", "add", "origin", server.url)
         assert other.ostree("pull", f"origin:{BRANCH}", status=None).returncode == UNTRUSTED
         other.ostree("pull", f"origin:{BRANCH}", "--no-gpg-verify")
+
+
+def test_no_secret_key_gets_into_a_remote(keys: Keys, source: Source, target: Target, tmp_path: Path) -> None:
+    secret = keys.gpg.run("--export-secret-keys", keys.good)
+    (tmp_path / "secret").write_bytes(secret)
+    target.ostree("remote", "add", "origin", "http://example.com/", f"--gpg-import={tmp_path / 'secret'}")
+    lines = run(CFSCTL, "--repo", target.path, "cat", "ostree-remote-origin").stdout.splitlines()
+    (keyring,) = (line.partition("=")[2] for line in lines if line.startswith("gpg-keyring="))
+    assert next(split(secret)).tag == SECRET_KEY
+    assert next(split(base64.b64decode(keyring))).tag == PUBLIC_KEY
+    assert SECRET_KEY not in {packet.tag for packet in split(base64.b64decode(keyring))}
 
 
 def test_a_signed_summary_is_wanted_when_that_is_said(

@@ -141,7 +141,6 @@ def _keyring(paths: Sequence[str]) -> bytes:
     if not paths:
         return b""
     from composefs_ostree.signatures.keyring import read_certificates
-    from composefs_ostree.signatures.packets import dearmour
     from composefs_ostree.transport import open_regular
 
     keyring = b""
@@ -151,9 +150,8 @@ def _keyring(paths: Sequence[str]) -> bytes:
                 data = file.read(_MAX_KEYRING + 1)
         except CorruptError as error:
             raise UsageError(f"{path}: {error.message}", subject=path) from None
-        if not read_certificates(data, path):
-            raise UsageError(f"{path}: there is no OpenPGP certificate in it", subject=path)
-        keyring += dearmour(data)
+        # As they are written here they have no secret keys, whatever somebody exported.
+        keyring += b"".join(map(bytes, read_certificates(data, path)))
         if len(keyring) > _MAX_KEYRING:
             raise UsageError(f"{path}: the keyring has more than {_MAX_KEYRING} bytes", subject=path)
     return keyring
