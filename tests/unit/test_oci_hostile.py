@@ -1,0 +1,399 @@
+"""Archives that somebody made to do harm, or that were damaged: one clear error, within bounds of memory and time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from composefs import dumpfile
+from composefs.digest import SHA256
+from composefs_ext.errors import CorruptError, ExtError, FormatError, TooLargeError
+from composefs_ext.staging import Staging
+from composefs_oci import expand, filesystem
+from composefs_oci.layer import unpack
+from composefs_oci.stored import StoredLayer, entries
+from support.oci_layers import Layers, Pieces
+from support.vectors import DATA
+
+import sys  # isort: skip
+
+sys.path.insert(0, str(DATA))
+from boot_bytes import CHAR, DIR, FILE, HARD, SYM, Entry, header, padded, record, tar_entry
+
+END = bytes(1024)
+
+
+def archive(*members: Entry | bytes) -> bytes:
+    return b"".join(member if isinstance(member, bytes) else tar_entry(member, "") for member in members) + END
+
+
+def pax(*records: tuple[bytes, bytes]) -> bytes:
+    data = b"".join(record(*each) for each in records)
+    return header(b"x", b"x", len(data)) + padded(data)
+
+
+def lines(directory: Path, *layers: bytes) -> list[str]:
+    made = Layers(directory)
+    for data in layers:
+        made.add(data)
+        assert made.archive() == data
+    dump = made.dump()
+    dumpfile.parse(dump, SHA256)
+    return dump.decode().splitlines()
+
+
+def paths(directory: Path, *layers: bytes) -> list[str]:
+    return [line.split(" ")[0] for line in lines(directory, *layers)]
+
+
+# Ways out of the tree
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/../x", "..", "a/..", "./../x", "a/./../b", "a//../b"])
+def test_no_way_up(tmp_path: Path, name: str) -> None:
+    for member in (
+        Entry(name),
+        Entry(name, DIR),
+        Entry("h", HARD, link=name),
+        pax((b"path", name.encode())) + header(b"x", FILE),
+    ):
+        with pytest.raises(FormatError, match=r"has \.\. in its path"):
+            lines(tmp_path, archive(Entry("x"), member))
+
+
+def test_dots_within_names_are_names(tmp_path: Path) -> None:
+    names = ["...", "..a", "a..", ".a", "a/...", ".../b"]
+    assert set(paths(tmp_path, archive(*map(Entry, ["..a", ".a", "a/...", ".../b"])))) >= {
+        "/" + n for n in ("..a", ".a", "a/...", ".../b")
+    }
+    assert paths(tmp_path, archive(Entry("///a//./b///"), Entry("./c"))) == ["/", "/a", "/a/b", "/c"]
+    assert names
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("/etc", "/etc/x"),
+        ("../../../../etc", "/etc/x"),
+        ("/../../etc/.", "/etc/x"),
+        ("../etc/../etc", "/etc/x"),
+        ("nowhere/else", "/d/nowhere/else/x"),
+        ("/", "/x"),
+        ("..", "/x"),
+    ],
+)
+def test_symlinks_end_within_the_tree(tmp_path: Path, target: str, where: str) -> None:
+    first = archive(Entry("etc", DIR), Entry("d", DIR), Entry("d/link", SYM, link=target))
+    assert where in paths(tmp_path, first, archive(Entry("d/link/x")))
+    assert where in paths(
+        tmp_path, archive(Entry("etc", DIR), Entry("d", DIR), Entry("d/link", SYM, link=target), Entry("d/link/x"))
+    )
+
+
+def test_a_symlink_that_is_replaced_leads_nowhere_any_more(tmp_path: Path) -> None:
+    data = archive(
+        Entry("etc", DIR),
+        Entry("l", SYM, link="etc"),
+        Entry("l/one"),
+        Entry("l", DIR),
+        Entry("l/two"),
+        Entry("m", SYM, link="l"),
+        Entry("m/three"),
+    )
+    assert paths(tmp_path, data) == ["/", "/etc", "/etc/one", "/l", "/l/three", "/l/two", "/m"]
+
+
+def test_the_last_component_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    assert lines(tmp_path, archive(Entry("f", data=b"old"), Entry("l", SYM, link="f"), Entry("l", data=b"new")))[
+        1:
+    ] == [
+        "/f 3 100644 1 0 0 0 1700000000.0 - old -",
+        "/l 3 100644 1 0 0 0 1700000000.0 - new -",
+    ]
+
+
+@pytest.mark.parametrize("target", ["l", "./l", "/l", "k/x"])
+def test_symlinks_in_circles(tmp_path: Path, target: str) -> None:
+    with pytest.raises(FormatError, match="too many symlinks"):
+        lines(tmp_path, archive(Entry("k", SYM, link="l"), Entry("l", SYM, link=target), Entry("l/x")))
+
+
+def test_long_ways_through_symlinks_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "MAX_STEPS", 10_000)
+    links = [Entry(f"l{n}", SYM, link=("./" * 1000) + f"l{n + 1}") for n in range(30)]
+    with pytest.raises(FormatError, match="too many symlinks"):
+        lines(tmp_path, archive(*links, Entry("l30", DIR), *[Entry(f"l0/f{n}") for n in range(9)]))
+
+
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh."])
+def test_whiteouts_of_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FormatError, match="a whiteout of nothing"):
+        lines(tmp_path, archive(Entry("d", DIR)), archive(Entry(name)))
+
+
+def test_a_whiteout_is_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="there is a whiteout on its way"):
+        lines(tmp_path, archive(Entry("d/.wh.x/y")))
+    with pytest.raises(FormatError, match="cannot be the name of a directory"):
+        lines(tmp_path, archive(Entry("l", SYM, link=".wh.x"), Entry("l/y")))
+
+
+def test_a_device_0_0_is_no_whiteout(tmp_path: Path) -> None:
+    assert "/d/c" in paths(tmp_path, archive(Entry("d/c")), archive(Entry("d/c", CHAR)))
+
+
+# Entries that contradict each other or themselves
+
+
+BAD: dict[str, tuple[str, Any]] = {
+    "pax without length": ("without a length", header(b"x", b"x", 4) + padded(b"a=b\n") + header(b"f", FILE)),
+    "pax record too long": ("malformed record", header(b"x", b"x", 8) + padded(b"9 a=bcd\n") + header(b"f", FILE)),
+    "pax record without key": ("malformed record", header(b"x", b"x", 6) + padded(b"6 =ab\n") + header(b"f", FILE)),
+    "pax record without newline": (
+        "malformed record",
+        header(b"x", b"x", 8) + padded(b"8 a=bcde") + header(b"f", FILE),
+    ),
+    "pax size": ("is not a number", pax((b"size", b"-1")) + header(b"f", FILE)),
+    "pax uid": ("is not a number", pax((b"uid", b"0x1")) + header(b"f", FILE)),
+    "pax time": ("is not a time", pax((b"mtime", b"1e9")) + header(b"f", FILE)),
+    "pax size beyond all": ("is no size", pax((b"size", b"9" * 20)) + header(b"f", FILE)),
+    "pax before nothing": ("announces another one", pax((b"a", b"b"))),
+    "long name before a global header": (
+        "where its entry should be",
+        header(b"x", b"L", 2) + padded(b"f\0") + header(b"g", b"g", 0) + header(b"f", FILE),
+    ),
+    "nul in a path": ("has a NUL", pax((b"path", b"a\0b")) + header(b"f", FILE)),
+    "nul in a target": ("without NUL", pax((b"linkpath", b"a\0b")) + header(b"f", SYM)),
+    "no target": ("1 to 4095 bytes", header(b"f", SYM)),
+    "long component": ("too long", pax((b"path", b"a" * 256)) + header(b"f", FILE)),
+    "long path": ("too long", pax((b"path", b"a/" * 2100 + b"b")) + header(b"f", FILE)),
+    "xattr name": ("name of an extended attribute", pax((b"SCHILY.xattr.", b"1")) + header(b"f", FILE)),
+    "xattr value": ("65536 bytes, more than 65535", pax((b"SCHILY.xattr.user.a", b"x" * 65536)) + header(b"f", FILE)),
+    "negative size": ("is no size", header(b"f", FILE, -5)),
+    "device number": ("no device number", Entry("c", CHAR, device=(4096, 0))),
+    "link to itself": ("does not exist", Entry("l", HARD, link="l")),
+    "link to the root": ("is a directory", pax((b"linkpath", b"/")) + header(b"l", HARD)),
+    "link to what comes later": (
+        "does not exist",
+        tar_entry(Entry("l", HARD, link="f"), "") + tar_entry(Entry("f"), ""),
+    ),
+    "file as a directory": ("is not a directory", tar_entry(Entry("f"), "") + tar_entry(Entry("f/x", DIR), "")),
+    "multi-volume": ("type M are not known", Entry("f", b"M")),
+    "octal": ("not an octal number", None),
+    "letters": ("is not a number", None),
+}
+
+
+def spoilt(field: bytes) -> bytes:
+    raw = header(b"f", FILE)
+    raw = raw[:100] + field + raw[108:148] + b" " * 8 + raw[156:]
+    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+
+
+BAD["octal"] = BAD["octal"][0], spoilt(b"0000698\0")
+BAD["letters"] = BAD["letters"][0], spoilt(b"0x12_3 \0")
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_contradictions(tmp_path: Path, case: str) -> None:
+    words, member = BAD[case]
+    with pytest.raises((FormatError, TooLargeError), match=words) as refusal:
+        lines(tmp_path, archive(member))
+    assert "\n" not in str(refusal.value)
+
+
+def test_signed_checksums_and_the_numbers_of_old_programs(tmp_path: Path) -> None:
+    raw = header(b"\xff\xfe", FILE)
+    total = sum(byte - 256 if byte > 127 else byte for byte in raw[:148] + b" " * 8 + raw[156:])
+    assert paths(tmp_path, archive(raw[:148] + b"%06o\0 " % total + raw[156:])) == ["/", r"/\xff\xfe"]
+    for field in (b"   755 \0", b"755\0\0\0\0\0", b"00000755", b" 000755 "):
+        assert lines(tmp_path, archive(spoilt(field)))[1].split(" ")[2] == "100755"
+    assert lines(tmp_path, archive(spoilt(bytes(8))))[1].split(" ")[2] == "100000"
+
+
+def test_cut_short_anywhere(tmp_path: Path) -> None:
+    whole = archive(
+        Entry("a", data=b"x" * 100), pax((b"path", b"b" * 200)) + header(b"b", FILE, 10) + padded(b"y" * 10)
+    )
+    boundaries = {0, 1024, 3072, len(whole) - 1024, len(whole) - 512, len(whole)}
+    for cut in range(0, len(whole), 64):
+        if cut in boundaries:
+            assert len(paths(tmp_path, whole[:cut])) == 1 + (cut >= 1024) + (cut >= 3072)
+        else:
+            with pytest.raises(FormatError, match=r"ends within|announces another"):
+                lines(tmp_path, whole[:cut])
+
+
+def test_a_wrong_digest_and_what_it_says(tmp_path: Path) -> None:
+    diff_id = "sha256:" + "1" * 64
+    with pytest.raises(CorruptError, match=f"config says {diff_id}"):
+        unpack(Pieces(archive(Entry("f")), 99), Staging(mkdtemp(dir=tmp_path)), lambda *_: None, diff_id=diff_id)
+    with pytest.raises(FormatError, match=f"layer {diff_id}: .*before byte 512 of the archive"):
+        unpack(Pieces(b"x" * 2000, 99), Staging(mkdtemp(dir=tmp_path)), lambda *_: None, diff_id=diff_id)
+
+
+# Sparse files
+
+
+def sparse(*pieces: tuple[int, int], size: int, data: bytes) -> bytes:
+    numbers = b",".join(b"%d,%d" % piece for piece in pieces)
+    records = (
+        (b"GNU.sparse.map", numbers),
+        (b"GNU.sparse.size", b"%d" % size),
+        (b"GNU.sparse.numblocks", b"%d" % len(pieces)),
+    )
+    return pax(*records) + header(b"s", FILE, len(data)) + padded(data)
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (sparse((0, 9), (5, 9), size=99, data=b"x" * 18), "overlap"),
+        (sparse((0, 9), size=5, data=b"x" * 9), "do not fit its size"),
+        (sparse((0, 9), size=99, data=b"x" * 8), "less content"),
+        (sparse((0, 9), size=99, data=b"x" * 10), "more content"),
+        (sparse((0, 9), size=1 << 50, data=b"x" * 9), "bytes"),
+        (pax((b"GNU.sparse.map", b"0")) + header(b"s", FILE), "without a size"),
+        (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0")) + header(b"s", FILE), "incomplete"),
+        (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.major", b"2")) + header(b"s", FILE), "unknown version"),
+        (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.numbytes", b"2")) + header(b"s", FILE), "out of order"),
+    ],
+)
+def test_maps_of_sparse_files(tmp_path: Path, member: bytes, words: str) -> None:
+    with pytest.raises((FormatError, TooLargeError), match=words):
+        lines(tmp_path, archive(member))
+
+
+def version_1(text: bytes, data: bytes = b"", size: int = 99) -> bytes:
+    records = (
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", b"real"),
+        (b"GNU.sparse.realsize", b"%d" % size),
+    )
+    content = padded(text) + data
+    return pax(*records) + header(b"GNUSparseFile.0/real", FILE, len(content)) + padded(content)
+
+
+def test_maps_before_the_content(tmp_path: Path) -> None:
+    assert "/real 20 100644 1 0 0 0 1700000000.0 - " + r"\x00\x00ab" + r"\x00" * 16 + " -" in lines(
+        tmp_path, archive(version_1(b"1\n2\n2\n", b"ab", size=20))
+    )
+    for text, words in (
+        (b"x\n", "is not a number"),
+        (b"x" * 600, "malformed"),
+        (b"999999\n", "more than 100000"),
+        (b"2\n1\n1\n", "malformed"),
+    ):
+        with pytest.raises((FormatError, TooLargeError), match=words):
+            lines(tmp_path, archive(version_1(text)))
+
+
+def test_sparse_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_oci.layer.MAX_EXPANDED", 1000)
+    monkeypatch.setattr(expand, "MAX_EXPANDED", 1000)
+    lines(tmp_path, archive(sparse((0, 1), size=500, data=b"x")))
+    with pytest.raises(TooLargeError, match="have more than 1000 bytes when expanded"):
+        lines(tmp_path, archive(sparse((0, 1), size=500, data=b"x") * 3))
+
+
+# Size
+
+
+class Endless:
+    """An archive that is made while it is read."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+
+    def read(self, _size: int, /) -> bytes:
+        return next(self._parts, b"")
+
+
+def measure(staging: Path, parts: Iterator[bytes], **options: Any) -> int:
+    """Take an archive apart whose files nobody keeps; return the peak of memory."""
+    place = Staging(mkdtemp(dir=staging))
+    tracemalloc.start()
+    try:
+        unpack(Endless(parts), place, lambda name, _: Path(place.path_of(name)).unlink(), **options)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_follow_a_files_size(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        yield header(b"big", FILE, 100 << 20)
+        piece = bytes(256 << 10)
+        for _ in range(400):
+            yield piece
+        yield END
+
+    assert measure(tmp_path, parts()) < 4 << 20
+
+
+def test_memory_does_not_follow_the_number_of_entries(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        for number in range(300):
+            yield b"".join(header(b"f%d/%d" % (number, each), FILE) for each in range(100))
+        yield END
+
+    assert measure(tmp_path, parts()) < 4 << 20
+
+
+def test_too_many_headers(tmp_path: Path) -> None:
+    with pytest.raises(TooLargeError, match="have more than 5000 bytes"):
+        measure(tmp_path, iter([header(b"f", FILE) * 20]), max_inline=5000)
+    with pytest.raises(TooLargeError, match="have more than 5000 bytes"):
+        measure(tmp_path, iter([END + bytes(9000)]), max_inline=5000)
+
+
+def test_too_many_names_and_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "MAX_NAMES", 50)
+    with pytest.raises(TooLargeError, match="more than 50 files"):
+        lines(tmp_path, archive(Entry("a/" * 60 + "b")))
+    monkeypatch.setattr(filesystem, "MAX_TEXT", 1000)
+    monkeypatch.setattr(filesystem, "MAX_NAMES", 5000)
+    with pytest.raises(TooLargeError, match="more than 1000 bytes of names"):
+        lines(tmp_path, archive(*[Entry(f"f{n}", xattrs={"user.a": b"x" * 300 + b"%d" % n}) for n in range(4)]))
+
+
+def test_hard_links_by_the_thousand(tmp_path: Path) -> None:
+    links = [Entry(f"l{n:05}", HARD, link=f"l{n - 1:05}") for n in range(1, 3000)]
+    found = lines(tmp_path, archive(Entry("l00000", data=b"x"), *links))
+    assert found[1] == "/l00000 1 100644 3000 0 0 0 1700000000.0 - x -"
+    assert found[-1] == "/l02999 0 @100644 1 0 0 0 0.0 /l00000 - -"
+
+
+def test_a_tree_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
+    assert len(paths(tmp_path, archive(Entry("a/" * 2000 + "b")))) == 2002
+
+
+# Streams that are not split as a layer's
+
+
+def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
+    made = Layers(tmp_path)
+    data = archive(Entry("a", data=b"x" * 100), Entry("b", data=b"y" * 64))
+    layer = made.add(data)
+    assert layer.chunks == [-512, 0, -(len(data) - 612)]
+
+    def read(**changes: Any) -> None:
+        list(entries(layer._replace(**changes)))
+
+    read()
+    for chunks in ([-len(data) + 100], [-511, 0, -1], [-512, 1, -1], [0, -512], [-512, 0, -1, 0]):
+        with pytest.raises(CorruptError):
+            read(chunks=chunks)
+    for changes in ({"size": len(data) + 1}, {"object_refs": []}):
+        with pytest.raises(CorruptError):
+            read(**changes)
+    inline = tmp_path / "inline"
+    inline.write_bytes(data)  # the content of a is inline, where an object has to be
+    with pytest.raises(ExtError):
+        list(entries(StoredLayer("x", str(inline), [-len(data)], [], len(data), layer.whole)))
