@@ -21,8 +21,28 @@ show() { # print a command, then run it
     "$@"
 }
 
-say "A small ostree repository, made in plain Python and served on loopback"
-python3 "$here/make_ostree_repo.py" "$work/ostree" demo/main >"$work/commit"
+say "A made-up system, committed and exported as an ostree repository, which is served on loopback"
+umask 022
+tree=$work/system
+mkdir -p "$tree/etc" "$tree/usr/bin" "$tree/usr/lib" "$tree/usr/share/doc" "$tree/var"
+printf 'NAME=Demo\nVERSION=1\n' >"$tree/etc/os-release"
+: >"$tree/etc/empty"
+printf '#!/bin/sh\necho Hello from an image\n' >"$tree/usr/bin/hello"
+chmod 755 "$tree/usr/bin/hello"
+ln -s hello "$tree/usr/bin/hi"
+for number in 0 1 2 3 4 5 6 7 8 9 10 11; do
+    { head -c 200000 /dev/urandom; seq "$number" 70000; } >"$tree/usr/lib/lib$number.so"
+done
+for number in $(seq 40); do
+    seq 1 "$((number * 60))" >"$tree/usr/share/doc/chapter $number.txt"
+done
+echo "a name that needs escaping" >"$tree/usr/share/grüße=\\"
+seq 100 >"$tree/usr/share/twin"
+cp "$tree/usr/share/twin" "$tree/usr/share/twin 2"
+show cfsctl init --insecure "$work/maker"
+show cfsctl --repo "$work/maker" ostree commit --tree="dir=$tree" --branch=demo/main --owner-uid=0 --owner-gid=0 \
+    --subject="A system made up for the demo" --add-metadata-string=version=1.0
+show cfsctl --repo "$work/maker" ostree export demo/main "$work/ostree"
 python3 -u -m http.server --protocol HTTP/1.1 --bind 127.0.0.1 --directory "$work/ostree" 0 \
     >"$work/server.out" 2>/dev/null &
 server=$!
@@ -31,7 +51,6 @@ until grep -q ' port ' "$work/server.out" 2>/dev/null; do
     sleep 0.05
 done
 url=http://127.0.0.1:$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$work/server.out")
-echo "branch demo/main is commit $(cat "$work/commit")"
 
 say "A composefs repository (without fs-verity, so that it works on any file system), and the first pull"
 show cfsctl init --insecure "$work/repo"

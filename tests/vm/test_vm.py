@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from support.made_repo import make_repository
-from support.ostree_pull import extensions  # noqa: F401  a fixture
 from vm import machine
 from vm.checks import CHECKS
 

@@ -165,9 +165,10 @@ class _DirectoryReader:
 
 
 def _xattrs(file: int | bytes) -> Xattrs:
-    """Return the extended attributes of an open file, or of a symlink."""
+    """Return the extended attributes of an open file, or of a symlink; ostree leaves out those without a value."""
     follow = isinstance(file, int)
     names = os.listxattr(file, follow_symlinks=follow)
     if not names:
         return ()
-    return tuple(sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names))
+    pairs = sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names)
+    return tuple([pair for pair in pairs if pair[1]])

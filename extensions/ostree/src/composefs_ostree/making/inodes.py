@@ -109,8 +109,7 @@ class Changes(NamedTuple):
             uid if self.uid is None else self.uid,
             gid if self.gid is None else self.gid,
             mode,
-            # ostree leaves out the empty ones.
-            tuple([pair for pair in xattrs if pair[1]]) if self.keep_xattrs else (),
+            xattrs if self.keep_xattrs else (),
         )
 
 

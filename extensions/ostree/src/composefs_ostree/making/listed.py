@@ -51,7 +51,9 @@ class TreeBuilder:
         self._name(path, above.files[name])
 
     def parents(self, path: bytes, meta: Meta) -> None:
-        """Make the directories above a path that are not there."""
+        """Make the directories above a path that are not there, the root too."""
+        if self.root.meta is None:
+            self.root.meta = meta
         position = path.find(b"/")
         while position >= 0:
             if path[:position] not in self._directories:

@@ -33,8 +33,8 @@ _MAX_ID = 0xFFFFFFFF
 _XZ_MEMORY = 256 << 20
 _XATTR = "SCHILY.xattr."
 _PUMP_EVERY = 256
-_DEFAULT = Meta(0, 0, stat.S_IFDIR | 0o755, ())
-"""What ostree gives to directories that it makes by itself."""
+_DIRECTORY = stat.S_IFDIR | 0o755
+"""The mode of directories that are not in the archive; they belong to whom the file belongs that needs them."""
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -59,9 +59,7 @@ def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
             if tree.root.meta is None:
-                if not autocreate:
-                    raise FormatError("it has no entry for its root", hint=_REMEDY)
-                tree.root.meta = _DEFAULT
+                raise FormatError("it has no entry for its root", hint=_REMEDY)
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
             raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
     return Listed(tree, plain)
@@ -163,7 +161,7 @@ def add_member(tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool) 
     """Put one member into the tree."""
     path = _path(member.name)
     if autocreate:
-        tree.parents(path, _DEFAULT)
+        tree.parents(path, Meta(member.uid, member.gid, _DIRECTORY, ()))
     if member.islnk():
         tree.link(path, _path(member.linkname))
         return
@@ -215,6 +213,8 @@ def _pieces(member: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
     position = 0
     source = member.offset_data
     for start, size in segments:
+        if not size:
+            continue  # the rest of a table that is not full
         if start < position or size < 0 or start + size > member.size:
             raise FormatError(f"{member.name[:200]!a} is a sparse file with a damaged map")
         pieces += [(-1, start - position), (source, size)]

@@ -149,13 +149,22 @@ def _unescape(text: str) -> str:
 
 
 def _common(nodes: list[_Node]) -> str | None:
-    """Return the type that all the values of an array can have, None if none of them tells."""
+    """Return the type that all the values of an array can have, None if none of them tells.
+
+    A number without a type takes that of the numbers beside it.
+    """
+    plain = {"i": False, "d": False}
     found = None
-    for signature in filter(None, map(_infer, nodes)):
-        if found in (None, signature) or (found == "i" and signature == "d"):
+    for node in nodes:
+        signature = _infer(node)
+        if node.kind == "number" and node.signature is None:
+            plain[str(signature)] = True
+        elif signature is not None:
+            if found not in (None, signature):
+                raise FormatError(f"values of the types {found} and {signature} stand in one array")
             found = signature
-        elif not (found == "d" and signature == "i"):
-            raise FormatError(f"values of the types {found} and {signature} stand in one array")
+    if found is None:
+        return "d" if plain["d"] else "i" if plain["i"] else None
     return found
 
 

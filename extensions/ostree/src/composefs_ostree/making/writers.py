@@ -11,7 +11,7 @@ import struct
 import zlib
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError
+from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
 from composefs_ostree.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.files import failure
 from composefs_ostree.objects import make_xattrs
@@ -85,6 +85,11 @@ class ObjectWriter:
             data, content = self._files[file_id]
             end = head_size(data)
             head = parse_head(data[:end])
+            if self._mode == "bare" and not all(value for _, value in head.xattrs):
+                raise UnsupportedError(
+                    "it has an extended attribute without a value, which is lost in a bare repository",
+                    hint="export to a repository of the mode archive or bare-user",
+                )
             if head.is_symlink:
                 self._symlink(path, file_id, head, data[:end])
             else:

@@ -1,0 +1,380 @@
+"""Commits made by us and repositories exported by us, held against the ostree of the distribution, both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ostree import gvariant
+from support.commands import run
+from support.made_repo import OPTIONS, make_system, odd_tree
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import make_repo
+from support.peers import require
+from support.server import serve
+from support.vectors import DATA
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+BRANCH = "made/main"
+ROWS: list[dict[str, Any]] = json.loads((DATA / "digests.json").read_text())["ostree"]
+MODES = ("archive", "bare", "bare-user")
+
+
+def ostree(repo: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run(require("ostree"), f"--repo={repo}", *arguments, **options)
+
+
+def commit_both(
+    tmp_path: Path, tree: str, *options: str, env: dict[str, str] | None = None
+) -> tuple[Target, Path, str, str]:
+    """Commit the same by both; return the repositories and the ids, ours first."""
+    target = Target(tmp_path / "ours")
+    theirs = make_repo(tmp_path / "theirs")
+    arguments = ("commit", f"--branch={BRANCH}", f"--tree={tree}", *options)
+    environment = {**os.environ, **(env or {})}
+    made = json.loads(target.ostree(*arguments, "--json", env=environment).stdout)["commit"]
+    return target, theirs, made, ostree(theirs, *arguments, env=environment).stdout.strip()
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """Everything that a checkout has, by path."""
+    found: dict[str, Any] = {}
+    for path in [root, *sorted(root.rglob("*"))]:
+        status = path.lstat()
+        names = [name for name in os.listxattr(path, follow_symlinks=False) if name != "security.selinux"]
+        xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+        content: Any = None
+        if stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        elif stat.S_ISLNK(status.st_mode):
+            content = path.readlink()
+        owner = (status.st_mode, status.st_uid, status.st_gid)
+        found[str(path.relative_to(root))] = (*owner, {k: v for k, v in xattrs.items() if v}, content)
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"seed{row['seed']}")
+def test_vectors_committed_by_us_have_the_recorded_ids(tmp_path: Path, row: dict[str, Any]) -> None:
+    tree = tmp_path / "tree"
+    run(sys.executable, DATA / "make_tree.py", str(row["seed"]), tree, str(row["entries"]))
+    options = ("--timestamp=@1700000000", "--subject=vector", "--parent=none", "--branch=vector/main")
+    for key in ("sha256-v1", "sha512-v1"):
+        target = Target(tmp_path / key, key[:6])
+        made = target.json("commit", f"--tree=dir={tree}", "--owner-uid=0", "--owner-gid=0", *options)
+        assert (made["commit"], made["image"]) == (row["commit"], row[key])
+        # What was committed is committed again, from its image and from its dump, with the same id.
+        assert target.json("commit", made["image"], *options)["commit"] == row["commit"]
+        (tmp_path / "dump").write_text(target.ostree("dump", "vector/main").stdout)
+        again = target.json("commit", "--from-dump", tmp_path / "dump", *options)
+        assert (again["commit"], again["verity"]) == (row["commit"], made["verity"])
+
+
+@pytest.mark.root
+def test_everything_odd_has_the_same_id_and_comes_back_equal(tmp_path: Path) -> None:
+    tree = odd_tree(tmp_path / "tree")
+    target, theirs, ours, expected = commit_both(tmp_path, f"dir={tree}", "--timestamp=@1", "-s", "odd")
+    assert ours == expected
+    before = facts(tree)
+    for mode in MODES:
+        exported = tmp_path / f"exported-{mode}"
+        target.ostree("export", BRANCH, exported, "--mode", mode)
+        assert ostree(exported, "rev-parse", BRANCH).stdout.strip() == ours
+        assert "no errors found" in ostree(exported, "fsck").stdout
+        checked_out = tmp_path / f"checkout-{mode}"
+        source = exported
+        if mode == "bare-user":  # which checks out without owners; so by way of a bare one
+            source = make_repo(tmp_path / "by-way-of", "bare")
+            ostree(source, "pull-local", "--untrusted", exported, BRANCH)
+        ostree(source, "checkout", BRANCH, checked_out)
+        assert facts(checked_out) == before, mode
+    # The same objects as ostree makes, file by file, but for the deflate streams.
+    listings = [ostree(repo, "ls", "-RCX", BRANCH).stdout for repo in (tmp_path / "exported-archive", theirs)]
+    assert listings[0] == listings[1]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", MODES)
+def test_bare_objects_are_as_ostree_lays_them_out(tmp_path: Path, mode: str) -> None:
+    tree = odd_tree(tmp_path / "tree")
+    target, theirs, _, _ = commit_both(tmp_path, f"dir={tree}", "--timestamp=@1")
+    ours, copied = tmp_path / "exported", make_repo(tmp_path / "copied", mode)
+    target.ostree("export", BRANCH, ours, "--mode", mode)
+    ostree(copied, "pull-local", theirs, BRANCH)
+    seen = []
+    for repo in (ours, copied):
+        objects = facts(repo / "objects")
+        times = {
+            str(path.relative_to(repo)): path.lstat().st_mtime
+            for path in (repo / "objects").rglob("*.file")
+            if not path.is_symlink()
+        }
+        assert set(times.values()) <= {0}
+        if mode == "archive":
+            objects = {name: fact[:4] for name, fact in objects.items()}
+        seen.append(objects)
+    assert seen[0] == seen[1]
+
+
+def test_what_we_export_is_pulled_over_http_by_both_and_keeps_its_id(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    target = Target(tmp_path / "ours")
+    made = target.json("commit", f"--tree=dir={tree}", "-b", BRANCH, *OPTIONS, "--add-metadata-string=version=1.0")
+    exported = tmp_path / "exported"
+    result = target.json("export", BRANCH, exported)
+    assert result["commit"] == made["commit"]
+    theirs = make_repo(tmp_path / "theirs", "bare-user")
+    with serve(exported) as server:
+        back = Target(tmp_path / "back").json("pull", server.url, BRANCH)
+        assert (back["commit"], back["verity"], back["image"]) == (made["commit"], made["verity"], made["image"])
+        ostree(theirs, "remote", "add", "--no-gpg-verify", "origin", server.url)
+        ostree(theirs, "pull", "origin", BRANCH)
+        assert f"origin:{BRANCH}" in ostree(theirs, "refs").stdout
+        summary = ostree(theirs, "remote", "summary", "origin").stdout
+        assert f"* {BRANCH}" in summary
+        assert "Version (ostree.commit.version): 1.0" in summary
+    assert "no errors found" in ostree(theirs, "fsck").stdout
+    assert "Version: 1.0" in ostree(theirs, "log", f"origin:{BRANCH}").stdout
+    # For a web server of another user.
+    for path in exported.rglob("*"):
+        if path.parts[-1] != ".lock" and not path.is_symlink():
+            assert path.stat().st_mode & (0o005 if path.is_dir() else 0o004), path
+
+
+def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    (tree / "usr/bin/setuid").write_text("x")
+    (tree / "usr/bin/setuid").chmod(0o4777)
+    (tree / "var").chmod(0o1777)
+    options = ("--canonical-permissions", "--no-xattrs", "--timestamp=@1")
+    target, theirs, ours, expected = commit_both(tmp_path, f"dir={tree}", *options)
+    assert ours == expected
+    exported = tmp_path / "exported"
+    target.ostree("export", BRANCH, exported, "--mode=bare-user-only")
+    assert "no errors found" in ostree(exported, "fsck").stdout
+    copied = make_repo(tmp_path / "copied", "bare-user-only")
+    ostree(copied, "pull-local", theirs, BRANCH)
+    assert facts(exported / "objects") == facts(copied / "objects")
+    back = Target(tmp_path / "back").json("pull-local", exported, BRANCH)
+    assert back["commit"] == ours
+    target.ostree("commit", f"--tree=dir={tree}", "-b", "other", "--owner-uid=5")
+    failed = target.ostree("export", "other", exported, status=9)
+    assert "bare-user-only keeps neither owners" in failed.stderr
+    assert "--canonical-permissions" in failed.stderr
+    assert ostree(exported, "refs").stdout.split() == [BRANCH]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--timestamp=2024-05-06T07:08:09Z", "--subject=s", "--body=more\nlines"),
+        ("--timestamp=Mon, 06 May 2024 07:08:09 +0200", "--no-bindings"),
+        ("--timestamp=2024-05-06 07:08:09",),
+        ("--timestamp=@0", "--bind-ref=zz", "--bind-ref=a/b", "--add-metadata-string=z=1", "--add-metadata-string=a=="),
+        ("--timestamp=@1", "--parent=" + "ab" * 32, "--canonical-permissions"),
+        ("--timestamp=@1", "--owner-uid=5", "--owner-gid=2147483647", "--no-xattrs"),
+        ("--timestamp=@1", "--add-metadata=b=['x', \"y\"]", "--add-metadata-string=c=d", "--add-metadata=a=uint32 5"),
+        ("--timestamp=@1", "--add-metadata=k={'a': <1>, 'b': <(true, @as [])>}", "--add-metadata=m=@ms nothing"),
+        ("--timestamp=@1", "--add-metadata=k=[1, 2.5]", "--add-metadata=n=b'bytes\\001'", "--add-metadata=x=-0x10"),
+        ("--timestamp=@1", "--add-metadata=k=[byte 0x01, 0xff]", "--add-metadata=t=(int64 -1, 'x', just 3)"),
+    ],
+    ids=range(10),
+)
+def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[str, ...]) -> None:
+    tree = make_system(tmp_path / "tree")
+    target, theirs, ours, expected = commit_both(tmp_path, f"dir={tree}", *options)
+    target.ostree("export", BRANCH, tmp_path / "exported")
+    assert ostree(tmp_path / "exported", "show", "--raw", BRANCH).stdout == ostree(theirs, "show", "--raw", ours).stdout
+    assert ours == expected
+
+
+def test_the_parent_is_what_the_branch_names_and_the_time_comes_from_the_environment(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    target, theirs, first, expected = commit_both(tmp_path, f"dir={tree}", env={"SOURCE_DATE_EPOCH": "1234567890"})
+    assert first == expected
+    (tree / "new").write_text("new")
+    arguments = ("commit", "-b", BRANCH, f"--tree=dir={tree}", "--timestamp=@2000000000")
+    second = target.json(*arguments)
+    assert second["parent"] == first
+    assert second["commit"] == ostree(theirs, *arguments).stdout.strip()
+    # Both are exported, into one repository.
+    exported = tmp_path / "exported"
+    target.ostree("export", first, exported)
+    assert ostree(exported, "refs").stdout == ""
+    again = target.json("export", BRANCH, exported)
+    assert (again["files_written"], again["metadata_written"]) == (1, 2)
+    log = ostree(exported, "log", BRANCH).stdout
+    assert f"commit {second['commit']}" in log
+    assert f"commit {first}" in log
+    assert "no errors found" in ostree(exported, "fsck").stdout
+    nothing = target.json("export", BRANCH, exported)
+    assert (nothing["files_written"], nothing["metadata_written"]) == (0, 1)
+
+
+@pytest.mark.root
+def test_tar_archives_are_committed_as_ostree_commits_them(tmp_path: Path) -> None:
+    tree = odd_tree(tmp_path / "tree")
+    for path in tree.rglob("*"):  # libarchive keeps attributes of no namespace but these
+        for name in os.listxattr(path, follow_symlinks=False):
+            if not name.startswith("user."):
+                os.removexattr(path, name, follow_symlinks=False)
+    plain = tmp_path / "tree.tar"
+    run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-C", tree, "-cf", plain, ".")
+    target, _, ours, expected = commit_both(tmp_path, f"tar={plain}", "--timestamp=@1")
+    assert ours == expected
+    for kind in ("gz", "bz2", "xz"):
+        packed = tmp_path / f"tree.tar.{kind}"
+        run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-C", tree, "-caf", packed, ".")
+        assert (
+            target.json("commit", f"--tree=tar={packed}", "--timestamp=@1", "-b", BRANCH, "--parent=none")["commit"]
+            == ours
+        )
+    run("tar", "--format=gnu", "-C", tree, "-cf", plain, ".")
+    target.ostree("export", BRANCH, tmp_path / "exported")
+    names = [ostree(tmp_path / "exported", "ls", "-R", ref).stdout for ref in (BRANCH,)]
+    gnu = target.json("commit", f"--tree=tar={plain}", "--timestamp=@1", "-b", "gnu")
+    target.ostree("export", "gnu", tmp_path / "exported")
+    names.append(ostree(tmp_path / "exported", "ls", "-R", gnu["commit"]).stdout)
+    assert names[0] == names[1]
+
+
+def test_parents_that_a_tar_archive_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("/a/b/c")
+        member.uid = 12
+        archive.addfile(member)
+    failed = Target(tmp_path / "none").ostree("commit", f"--tree=tar={path}", status=5)
+    assert "--tar-autocreate-parents" in failed.stderr
+    _, _, ours, expected = commit_both(tmp_path, f"tar={path}", "--tar-autocreate-parents", "--timestamp=@1")
+    assert ours == expected
+
+
+def test_a_directory_without_files(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    target, _, ours, expected = commit_both(tmp_path, f"dir={tmp_path / 'tree'}", "--timestamp=@1")
+    assert ours == expected
+    exported = tmp_path / "exported"
+    target.ostree("export", BRANCH, exported)
+    assert "no errors found" in ostree(exported, "fsck").stdout
+    assert Target(tmp_path / "back").json("pull-local", exported, BRANCH)["commit"] == ours
+
+
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for number in range(100):
+        (tree / f"d{number}").mkdir(parents=True)
+        for file in range(1000):
+            (tree / f"d{number}" / f"f{file}").write_bytes(b"%d" % (file % 200) * (1 + 40 * (file % 3)))
+    options = ("--timestamp=@1", "--owner-uid=0", "--owner-gid=0")
+    target, _, ours, expected = commit_both(tmp_path, f"dir={tree}", *options)
+    assert ours == expected
+    target.ostree("export", BRANCH, tmp_path / "exported", "--mode=bare-user")
+    assert "no errors found" in ostree(tmp_path / "exported", "fsck").stdout
+
+
+def test_a_sparse_file_of_four_gibibytes_stays_sparse(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with (tree / "sparse").open("wb") as file:
+        file.truncate((4 << 30) + 5)
+        file.seek(2 << 30)
+        file.write(b"in the middle")
+    target = Target(tmp_path / "ours")
+    made = target.json("commit", f"--tree=dir={tree}", "-b", BRANCH, *OPTIONS)
+    theirs = make_repo(tmp_path / "theirs")
+    assert ostree(theirs, "commit", f"--tree=dir={tree}", "-b", BRANCH, *OPTIONS).stdout.strip() == made["commit"]
+    [large] = [
+        path for path in (target.path / "objects").rglob("*") if path.is_file() and path.stat().st_size > 1 << 32
+    ]
+    assert large.stat().st_blocks < 10_000
+    # From an archive with a sparse member too.
+    run("tar", "--sparse", "--format=gnu", "-C", tree, "-cf", tmp_path / "sparse.tar", ".")
+    assert (tmp_path / "sparse.tar").stat().st_size < 1 << 20
+    again = target.json("commit", f"--tree=tar={tmp_path / 'sparse.tar'}", "-b", BRANCH, "--parent=none", *OPTIONS)
+    assert again["commit"] == made["commit"]
+    target.ostree("export", BRANCH, tmp_path / "exported", "--mode=bare-user")
+    [large] = [path for path in (tmp_path / "exported").rglob("*.file") if path.stat().st_size > 1 << 32]
+    assert large.stat().st_blocks < 10_000
+    back = make_repo(tmp_path / "back", "bare-user")
+    ostree(back, "pull-local", "--untrusted", tmp_path / "exported", BRANCH)
+
+
+@pytest.mark.root
+def test_what_ostree_refuses_is_refused(tmp_path: Path) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    target = Target(tmp_path / "ours")
+    makers: dict[str, tuple[Any, str]] = {
+        "a pipe": (os.mkfifo, "device, a pipe or a socket"),
+        "a device": (lambda path: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3)), "device, a pipe or a socket"),
+        os.fsdecode(b"not \xff UTF-8"): (lambda path: path.write_text("x"), "is not UTF-8"),
+        "points": (lambda path: os.symlink(b"\xff", os.fsencode(path)), "target is not UTF-8"),
+    }
+    for name, (make, message) in makers.items():
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "file").write_text("file")
+        make(tree / name)
+        # Of a target that is no text ostree makes an object that nobody can read.
+        ostree(theirs, "commit", "-b", "x", f"--tree=dir={tree}", status=0 if name == "points" else 1)
+        failed = target.ostree("commit", "-b", "x", f"--tree=dir={tree}", status=None)
+        assert failed.returncode in (5, 9)
+        assert message in failed.stderr
+        assert ascii(name)[1:-1].replace("\\udcff", "\\xff") in failed.stderr
+        shutil.rmtree(tree)
+    assert target.names() == {}
+    assert target.left_over() == []
+
+
+def test_a_summary_is_the_one_that_ostree_writes(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    target = Target(tmp_path / "ours")
+    exported = tmp_path / "exported"
+    for number, branch in enumerate(("a", "b/c", "ä".encode().hex())):
+        (tree / "number").write_text(str(number) * 1000)
+        target.ostree("commit", "-b", branch, f"--tree=dir={tree}", f"--add-metadata-string=version={number}", *OPTIONS)
+        target.ostree("export", branch, exported)
+    first, second = (target.json("inspect", ref)["commit"] for ref in ("a", "b/c"))
+    ostree(exported, "static-delta", "generate", "--empty", f"--to={first}")
+    ostree(exported, "static-delta", "generate", f"--from={first}", f"--to={second}")
+    target.ostree("export", "a", exported)
+    ours = gvariant.decode("(a(s(taya{sv}))a{sv})", (exported / "summary").read_bytes())
+    ostree(exported, "summary", "--update")
+    theirs = gvariant.decode("(a(s(taya{sv}))a{sv})", (exported / "summary").read_bytes())
+    assert ours[0] == theirs[0]
+    assert set(ours[1]["ostree.static-deltas"].value) == {first, f"{first}-{second}"}
+    for summary in (ours, theirs):
+        summary[1].pop("ostree.summary.last-modified")
+    assert ours[1] == theirs[1]
+    # What is not there any more is not listed; a summary that is to be left alone is.
+    shutil.rmtree(exported / "deltas")
+    target.ostree("export", "a", exported, "--no-summary")
+    assert b"ostree.static-deltas" in (exported / "summary").read_bytes()
+    target.ostree("export", "a", exported)
+    assert b"ostree.static-deltas" not in (exported / "summary").read_bytes()
+
+
+def test_a_repository_of_a_collection(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    run(require("ostree"), "init", f"--repo={theirs}", "--mode=archive", "--collection-id=org.example.Os")
+    tree = make_system(tmp_path / "tree")
+    target = Target(tmp_path / "ours")
+    target.ostree("commit", "-b", "a", f"--tree=dir={tree}", *OPTIONS)
+    target.ostree("export", "a", theirs)
+    mirrored = (theirs / "refs/heads/a").read_text()
+    (theirs / "refs/mirrors/org.example.Other").mkdir(parents=True)
+    (theirs / "refs/mirrors/org.example.Other/b").write_text(mirrored)
+    target.ostree("export", "a", theirs)
+    summary = ostree(theirs, "summary", "--view").stdout
+    assert "org.example.Os" in summary
+    assert "org.example.Other" in summary
