@@ -70,12 +70,16 @@ class Keyring:
             same = merged.get(cert.fingerprint)
             merged[cert.fingerprint] = cert if same is None else same.merge(cert)
         self._by_key: dict[str, list[Certificate]] = {}
-        for cert in merged.values():
-            certificate = Certificate(cert, _keys_of(cert), _owner(cert))
+        self.fingerprints: list[str] = []
+        for fingerprint, cert in merged.items():
+            try:
+                certificate = Certificate(cert, guarded(_keys_of, cert), _owner(cert))
+            except UnreadableError:
+                continue
+            self.fingerprints.append(fingerprint.upper())
             for key in certificate.keys:
                 for name in (key, key_id(key)):
                     self._by_key.setdefault(name, []).append(certificate)
-        self.fingerprints = [fingerprint.upper() for fingerprint in merged]
 
     def find(self, names: Sequence[str]) -> list[Certificate]:
         """Return the certificates with a key of one of these fingerprints or ids, in lower case."""
@@ -141,30 +145,36 @@ def _groups(packets: Iterable[Packet]) -> Iterator[bytes]:
 def _keys_of(cert: Any) -> dict[str, Key]:
     """Return the standing of each key of a certificate; what the library cannot judge is as good as revoked."""
     packet = load("pysequoia.packet", PURPOSE)
-    keys: dict[str, Key] = {}
     try:
         expires = guarded(getattr, cert, "expiration")
         primary = Key(None if expires is None else expires.timestamp(), guarded(getattr, cert, "is_revoked"))
     except UnreadableError:
         primary = Key(0, is_revoked=True)
-    fingerprint = None
-    bound = -1.0
-    for item in guarded(packet.PacketPile.from_bytes, bytes(cert)):
-        if item.tag in (packet.Tag.PublicKey, packet.Tag.SecretKey):
-            keys[item.fingerprint] = primary
-        elif item.tag in (packet.Tag.PublicSubkey, packet.Tag.SecretSubkey):
-            fingerprint, created, bound = item.fingerprint, item.key_created.timestamp(), -1.0
-            keys[fingerprint] = Key(None, is_revoked=False)
-        elif item.tag == packet.Tag.Signature and fingerprint is not None:
-            if item.signature_type == packet.SignatureType.SubkeyRevocation:
-                keys[fingerprint] = keys[fingerprint]._replace(is_revoked=True)
-            elif item.signature_type == packet.SignatureType.SubkeyBinding:
-                made = item.signature_created.timestamp() if item.signature_created else 0.0
-                if made > bound:  # the newest says how long the key is good
-                    bound, period = made, item.key_validity_period
-                    expires = None if not period else created + period.total_seconds()
-                    keys[fingerprint] = keys[fingerprint]._replace(expires=expires)
+    keys = {cert.fingerprint: primary}
+    subkey = None
+    signatures: list[Any] = []
+    for item in packet.PacketPile.from_bytes(bytes(cert)):
+        if item.tag in (packet.Tag.PublicSubkey, packet.Tag.SecretSubkey):
+            subkey, signatures = item, []
+            if item.fingerprint is not None:  # else it is of a kind that the library does not know
+                keys[item.fingerprint] = Key(None, is_revoked=False)
+        elif item.tag == packet.Tag.Signature and subkey is not None and subkey.fingerprint is not None:
+            signatures.append(item)
+            keys[subkey.fingerprint] = _subkey(subkey, signatures, packet.SignatureType)
     return keys
+
+
+def _subkey(key: Any, signatures: Sequence[Any], kinds: Any) -> Key:
+    """Return the standing of a subkey: the newest binding says how long it is good, any revocation that it is not."""
+    now = time.time()
+    bindings = [
+        (made.timestamp(), signature.key_validity_period)
+        for signature in signatures
+        if signature.signature_type == kinds.SubkeyBinding and (made := signature.signature_created) is not None
+    ]
+    _, period = max((each for each in bindings if each[0] <= now), key=lambda each: each[0], default=(0, None))
+    expires = key.key_created.timestamp() + period.total_seconds() if period else None
+    return Key(expires, any(signature.signature_type == kinds.SubkeyRevocation for signature in signatures))
 
 
 def _owner(cert: Any) -> str | None:
