@@ -70,7 +70,7 @@ class Job:
     """
 
     def __init__(self, commit_id: bytes, size: int = MAX_METADATA, current: str | None = None) -> None:
-        """``size`` bounds the commit object; ``current`` is the stream that its ref names here now."""
+        """``size`` bounds the commit object; ``current`` is the stream that its ref names here now, or one like it."""
         self.commit_id = commit_id
         self.size = size
         self.current = current
@@ -131,11 +131,13 @@ class Commits:
         parents: list[Job] = []
         total = len(job.data)
         while len(parents) != self._terms.depth:
-            parent = self._object(parents[-1] if parents else job).parent
+            child = parents[-1] if parents else job
+            parent = self._object(child).parent
             if parent is None:
                 break
+            near = child.current if child.stream is None else child.name
             try:
-                each = self._jobs.get(parent) or self._look(Job(parent))
+                each = self._jobs.get(parent) or self._look(Job(parent, current=near))
                 self._object(each)
             except NotFoundError:
                 break
