@@ -76,9 +76,10 @@ class FuseImage:
     @_errno_of
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:  # noqa: ARG002 - FUSE's signature
         """Return what stat(2) shows."""
-        node = self._node(path)
+        number, node = self._lookup.find(os.fsencode(path))
         time = node.mtime[0] * 1_000_000_000 + node.mtime[1]
         return {
+            "st_ino": number + 1,  # 0 is no number
             "st_mode": node.mode,
             "st_nlink": node.nlink,
             "st_uid": node.uid,
@@ -162,6 +163,7 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
         "entry_timeout": _FOREVER,
         "negative_timeout": _FOREVER,
         "kernel_cache": True,
+        "use_ino": True,  # so that the names of one file can be told to be that
         # One thread: the reader is Python, which runs in one at a time anyway.
         "nothreads": True,
     }

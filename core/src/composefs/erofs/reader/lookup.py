@@ -29,7 +29,12 @@ class Lookup:
 
     def node(self, path: bytes) -> Node:
         """Return the node at a path, a directory without its children."""
-        return self._decoder.node(self._image.inode(self._find(path)))[0]
+        return self.find(path)[1]
+
+    def find(self, path: bytes) -> tuple[int, Node]:
+        """Return the number of the inode at a path, the same for all names of a file, and the node."""
+        nid = self._find(path)
+        return nid, self._decoder.node(self._image.inode(nid))[0]
 
     def below(self, path: bytes) -> Node:
         """Return the node at a path with all that is below it."""

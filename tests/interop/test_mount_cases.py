@@ -1,0 +1,102 @@
+"""What libcomposefs' tests try with mounts: random directories look the same after mkcomposefs and mount.composefs."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.commands import BIN, cfsctl, mkcomposefs, run
+from support.random_tree import random_tree, shown
+
+pytestmark = pytest.mark.root
+
+HELPER = BIN / "mount.composefs"
+OVERLAY = ("trusted.overlay.", "user.overlay.")
+
+
+@contextmanager
+def composefs(image: Path, objects: Path, mountpoint: Path) -> Iterator[Path]:
+    mountpoint.mkdir(exist_ok=True)
+    run(HELPER, "-o", f"basedir={objects}", image, mountpoint)
+    try:
+        yield mountpoint
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
+
+
+@pytest.mark.parametrize("odd_names", [False, True], ids=["words", "bytes"])
+@pytest.mark.parametrize("seed", [11, 12])
+def test_a_random_directory(seed: int, odd_names: bool, tmp_path: Path) -> None:
+    tree = random_tree(seed, tmp_path / "tree", odd_names=odd_names, devices=True)
+    image, objects = tmp_path / "image", tmp_path / "objects"
+    digest = mkcomposefs("--hardlinks", "--print-digest", f"--digest-store={objects}", tree, image).stdout
+    with composefs(image, objects, tmp_path / "mnt") as mountpoint:
+        assert shown(mountpoint) == shown(tree)
+        assert mkcomposefs("--hardlinks", "--print-digest-only", mountpoint).stdout == digest
+
+
+def test_without_hard_links_each_name_is_a_file_of_its_own(tmp_path: Path) -> None:
+    tree = random_tree(13, tmp_path / "tree")
+    image, objects = tmp_path / "image", tmp_path / "objects"
+    mkcomposefs(f"--digest-store={objects}", tree, image)
+    with composefs(image, objects, tmp_path / "mnt") as mountpoint:
+        assert shown(mountpoint, links=False) == shown(tree, links=False)
+
+
+def test_programs_of_this_system(tmp_path: Path) -> None:
+    """A tree that nobody made for tests: /usr/bin, or what of it there is."""
+    source = Path("/usr/bin").resolve()
+    image, objects = tmp_path / "image", tmp_path / "objects"
+    digest = mkcomposefs("--print-digest", f"--digest-store={objects}", source, image).stdout
+    assert mkcomposefs("--print-digest-only", source).stdout == digest
+    run("fsck.erofs", image)
+    with composefs(image, objects, tmp_path / "mnt") as mountpoint:
+        assert shown(mountpoint, links=False) == shown(source, links=False)
+        assert mkcomposefs("--print-digest-only", mountpoint).stdout == digest
+
+
+def test_whiteouts_become_what_another_overlay_takes_for_them(tmp_path: Path) -> None:
+    """A whiteout that an overlay shows must not be a whiteout of that overlay (overlayfs.rst, "Nesting")."""
+    tree = random_tree(14, tmp_path / "tree", whiteouts=True)
+    image, objects = tmp_path / "image", tmp_path / "objects"
+    mkcomposefs("--hardlinks", f"--digest-store={objects}", tree, image)
+    count = 0
+    with composefs(image, objects, tmp_path / "mnt") as mountpoint:
+        found = shown(mountpoint)
+        for path, (mode, owner, group, device, time, *rest) in shown(tree).items():
+            is_whiteout = stat.S_ISCHR(int(str(mode))) and not device
+            count += is_whiteout
+            kind = int(str(mode)) & 0o7777 | stat.S_IFREG if is_whiteout else mode
+            assert found[path][:5] == (kind, owner, group, device, time)
+            if is_whiteout:
+                assert "user.overlay.whiteout" in str(found[path][-1])
+                assert found[path][-2] == b""
+            elif stat.S_ISREG(int(str(mode))):
+                assert found[path][-2:] == tuple(rest[-2:])
+    assert count > 5
+
+
+@pytest.mark.parametrize("seed", [15, 16])
+def test_fuse_shows_the_same(seed: int, tmp_path: Path) -> None:
+    tree = random_tree(seed, tmp_path / "tree", odd_names=seed % 2 == 0, devices=True)
+    repo = tmp_path / "repo"
+    cfsctl("init", "--insecure", repo)
+    options = ("--no-propagate-usr-to-root", "--xattrs", "keep-user-xattrs")
+    image = cfsctl("--repo", repo, "create-image", *options, tree, "it").stdout
+    (tmp_path / "mnt").mkdir()
+    cfsctl("--repo", repo, "mount", "--fuse", "yes", "refs/it", tmp_path / "mnt")
+    try:
+        found = {
+            path: (*each[:-1], {name: value for name, value in each[-1].items() if not name.startswith(OVERLAY)})
+            for path, each in shown(tmp_path / "mnt").items()
+            if isinstance(each[-1], dict)
+        }
+        assert found == shown(tree)
+        assert cfsctl("--repo", repo, "create-image", *options, tmp_path / "mnt", "again").stdout == image
+    finally:
+        cfsctl("umount", tmp_path / "mnt")
