@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
 from composefs.ext.options import RunOptions
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
-from composefs.protocol.params import check_id, string
+from composefs.protocol.params import check_ids, string
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
 
@@ -157,11 +157,9 @@ class Context:
             hint=f"its refs are in {' or '.join(ref.dir + '/' for ref in self.manifest.refs)}",
         )
 
-    def check_ids(self, ids: Iterable[JSONValue]) -> None:
+    def check_ids(self, ids: Sequence[JSONValue]) -> None:
         """Check that every element has the form of an id."""
-        size = self.algorithm.hex_size
-        for each in ids:
-            check_id(each, size)
+        check_ids(ids, self.algorithm.hex_size)
 
     def format_of(self, params: Message) -> int:
         """The image format that a call asks for."""

@@ -103,6 +103,16 @@ def check_id(value: JSONValue, hex_size: int) -> str:
     return value
 
 
+def check_ids(values: Sequence[JSONValue], hex_size: int) -> None:
+    """Check many ids.  All at once takes a sixth of the time, and pulls ask for tens of thousands."""
+    if all(type(value) is str and len(value) == hex_size for value in values):  # type: ignore[arg-type]
+        joined = "".join(values)  # type: ignore[arg-type]
+        if not joined or _HEX.match(joined):
+            return
+    for value in values:
+        check_id(value, hex_size)
+
+
 def optional_id(params: Message, key: str, hex_size: int) -> str | None:
     """An id, or None where the field is missing or null."""
     value = params.get(key)

@@ -84,16 +84,26 @@ class StoredObjects:
 
         A file of no bytes that should have some, as a power cut leaves them, is missing.
         """
-        parse_id(object_id, self._algorithm)
-        try:
-            status = os.stat(object_name(object_id), dir_fd=self._store.objects, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise from_os_error(error, f"looking for object {object_id}") from error
-        if not stat.S_ISREG(status.st_mode) or (not status.st_size and object_id != self._empty):
-            return None
-        return status.st_size
+        return self.sizes([parse_id(object_id, self._algorithm)])[0]
+
+    def sizes(self, ids: Iterable[str]) -> list[int | None]:
+        """Return what :meth:`size` does for many ids, which the caller has checked to be ids.
+
+        A pull that starts from a base asks for all that it holds.
+        """
+        found: list[int | None] = []
+        lstat, objects, regular, empty = os.stat, self._store.objects, stat.S_ISREG, self._empty
+        for object_id in ids:
+            try:
+                status = lstat(object_name(object_id), dir_fd=objects, follow_symlinks=False)
+            except FileNotFoundError:
+                found.append(None)
+                continue
+            except OSError as error:
+                raise from_os_error(error, f"looking for object {object_id}") from error
+            size = status.st_size
+            found.append(size if regular(status.st_mode) and (size or object_id == empty) else None)
+        return found
 
     def has(self, object_id: str) -> bool:
         """Tell whether an object is there; its content is not looked at."""
@@ -101,7 +111,8 @@ class StoredObjects:
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Return the ids that are not there."""
-        return [object_id for object_id in ids if self.size(object_id) is None]
+        checked = [parse_id(object_id, self._algorithm) for object_id in ids]
+        return [object_id for object_id, size in zip(checked, self.sizes(checked), strict=True) if size is None]
 
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError, naming ``what`` and the first missing ones, unless all ids are there."""

@@ -67,14 +67,11 @@ def has(context: Context, params: Message) -> Message:
     sizes = take_list(params, "sizes", _check_sizes, context.staged, context.limits)
     if sizes and len(sizes) != len(ids):
         raise UsageError(f"there are {len(sizes)} sizes for {len(ids)} ids")
-    size_of = context.repo.objects.size
+    stored = context.repo.objects.sizes
     if sizes:
-        present = [
-            (found := size_of(each)) is not None and size in (None, found)
-            for each, size in zip(ids, sizes, strict=True)
-        ]
+        present = [found is not None and size in (None, found) for found, size in zip(stored(ids), sizes, strict=True)]
     else:
-        present = [each in context.known or size_of(each) is not None for each in ids]
+        present = [each in context.known or stored([each]) != [None] for each in ids]
     # An incremental pull asks for all that it holds, and then makes an image and a stream of it.
     context.remember([each for each, there in zip(ids, present, strict=True) if there])
     answer: Message = {}
