@@ -1,0 +1,139 @@
+"""nginx as a server of repositories: over TLS, with clients' certificates, passwords, tokens; and a proxy.
+
+    with nginx(tmp_path / "home", root=repo, settings="auth_basic x; auth_basic_user_file …;") as server:
+        cfsctl(…, server.url)
+        assert "GET /config" in server.log()
+
+Each has a free port of the loopback interface, and ends with the block, by its own process id.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from support.commands import run
+from support.peers import require
+
+_CONFIGURATION = """
+daemon off;
+{user}
+worker_processes 1;
+pid {home}/pid;
+error_log {home}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    log_format all '$remote_user|$ssl_client_s_dn|$server_protocol|$request|$status|$http_x_key|$http_authorization';
+    access_log {home}/access.log all;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    server {{
+        listen 127.0.0.1:{port}{tls};
+        {settings}
+        location / {{ root {root}; }}
+    }}
+}}
+"""
+
+
+class Nginx(NamedTuple):
+    """A running server.  Its URL has the name ``localhost``, which its certificate has too."""
+
+    url: str
+    home: Path
+
+    def log(self) -> list[list[str]]:
+        """Return user, client certificate, protocol, request, status, X-Key and Authorization of each request."""
+        time.sleep(0.05)  # a line is written after the answer
+        return [line.split("|") for line in (self.home / "access.log").read_text().splitlines()]
+
+
+class Certificates(NamedTuple):
+    """An authority, and a server's and a client's certificate that it signed; ``other`` is an authority of no worth."""
+
+    ca: Path
+    server: tuple[Path, Path]
+    client: tuple[Path, Path]
+    other: Path
+
+
+def make_certificates(path: Path) -> Certificates:
+    """Make them with the openssl command."""
+    path.mkdir()
+    made = {}
+    for name in ("ca", "other", "server", "client"):
+        certificate, key = path / f"{name}.pem", path / f"{name}.key"
+        issued = ["-CA", path / "ca.pem", "-CAkey", path / "ca.key"] if name in ("server", "client") else []
+        run(
+            *(
+                require("openssl"),
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-noenc",
+            ),
+            *("-days", "2", "-subj", f"/CN={name}", "-keyout", key, "-out", certificate, *issued),
+            *(["-addext", "subjectAltName=DNS:localhost"] if name == "server" else []),
+        )
+        made[name] = (certificate, key)
+    return Certificates(made["ca"][0], made["server"], made["client"], made["other"][0])
+
+
+@contextmanager
+def nginx(
+    home: Path, root: Path, settings: str = "", certificates: Certificates | None = None, *, clients: bool = False
+) -> Iterator[Nginx]:
+    """Serve a directory while the block runs; ``clients`` must have a certificate."""
+    home.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tls = ""
+    if certificates is not None:
+        tls = " ssl http2"
+        settings += f"ssl_certificate {certificates.server[0]}; ssl_certificate_key {certificates.server[1]};"
+        if clients:
+            settings += f"ssl_client_certificate {certificates.ca}; ssl_verify_client on;"
+    configuration = home / "nginx.conf"
+    configuration.write_text(
+        _CONFIGURATION.format(
+            home=home,
+            root=root.resolve(),
+            port=port,
+            tls=tls,
+            settings=settings,
+            # Started by root, its workers would be another user, who may not read the directory.
+            user="user root;" if os.geteuid() == 0 else "",
+        )
+    )
+    command = [require("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process, home)
+        yield Nginx(f"{'https' if tls else 'http'}://localhost:{port}", home)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], home: Path) -> None:
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"nginx ended with status {process.returncode}: {(home / 'error.log').read_text()}")

@@ -1,0 +1,112 @@
+"""Key files, and the remotes in them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composefs_ext.errors import FormatError, PermissionDeniedError, UnsupportedError, UsageError
+from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
+from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
+from composefs_ostree.remotes.store import split_remote_ref
+
+FILE = b"""# comment
+[core]
+repo_version=1
+
+[remote "a"]
+  url = http://a  \r
+branches=b1;b2;
+xa.\xc3\xbc=\\sx\\n
+[other]
+x=y=z
+[remote "a"]
+url=http://b
+[remote "not/a/name"]
+url=http://c
+"""
+
+
+def test_sections_keys_and_values() -> None:
+    assert parse_keyfile(FILE) == {
+        "core": {"repo_version": "1"},
+        'remote "a"': {"url": "http://b", "branches": "b1;b2;", "xa.ü": "\\sx\\n"},
+        "other": {"x": "y=z"},
+        'remote "not/a/name"': {"url": "http://c"},
+    }
+    assert parse_keyfile(b"") == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"key=value", "line 1"),
+        (b"[a]\nrubbish", "line 2"),
+        (b"[a]\n=value", "line 2"),
+        (b"[a]\nk[x]=value", "line 2"),
+        (b"[a", "line 1"),
+        (b"[a]\nk=\xff", "UTF-8"),
+        (b"".join(b"[%d]\n" % number for number in range(10_001)), "more than 10000"),
+    ],
+)
+def test_malformed_files_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        parse_keyfile(data)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_what_is_written_is_read(value: str) -> None:
+    data = write_keyfile({"s": {"key": escape(value)}, "t": {}})
+    assert unescape(parse_keyfile(data)["s"]["key"]) == value
+
+
+@given(st.binary(max_size=200) | st.text('[]=#\\s \n"remote abc', max_size=200).map(str.encode))
+def test_nothing_but_the_one_error_comes_out(data: bytes) -> None:
+    try:
+        for remote in parse_remotes(data, "x"):
+            assert parse_remotes(remote_file(remote), "x") == [remote._replace(origin="x")]
+    except FormatError:
+        pass
+
+
+def test_values() -> None:
+    assert [as_boolean(word) for word in ("true", "1 ", "false", "0")] == [True, True, False, False]
+    for word in ("TRUE", "yes", ""):
+        with pytest.raises(FormatError, match="boolean"):
+            as_boolean(word)
+    assert as_list("a; b;;c") == ("a", "b", "c")
+    with pytest.raises(FormatError, match="escape"):
+        unescape("\\q")
+
+
+def test_remotes() -> None:
+    (remote,) = parse_remotes(FILE, "/etc/x.conf", "/ostree/repo")
+    assert remote.settings == {"url": "http://b", "branches": "b1;b2;", "xa.ü": " x\n"}
+    assert (remote.url, remote.branches, remote.contenturl, remote.metalink) == ("http://b", ("b1", "b2"), None, None)
+    assert (remote.origin, remote.directory, remote.collection_id) == ("/etc/x.conf", "/ostree/repo", None)
+    kept = remote._replace(keyring=b"\x99\x01")
+    assert parse_remotes(remote_file(kept), "x") == [kept._replace(origin="x", directory=None)]
+    with pytest.raises(FormatError, match=r"x: gpg-keyring is not base64"):
+        parse_remotes(b'[remote "a"]\ngpg-keyring=?', "x")
+    with pytest.raises(FormatError, match="http2 of remote 'a'"):
+        Remote("a", {"http2": "maybe"}).boolean("http2", True)
+
+
+def test_what_a_vendor_has_to_say() -> None:
+    Remote("a").check_pullable()
+    with pytest.raises(PermissionDeniedError, match="please subscribe"):
+        Remote("a", {"unconfigured-state": "please subscribe"}).check_pullable()
+    with pytest.raises(UnsupportedError, match="fetcher"):
+        Remote("a", {"custom-backend": "fetcher"}).check_pullable()
+
+
+def test_names() -> None:
+    assert check_remote_name("a.b-c_D") == "a.b-c_D"
+    for name in ("", ".a", "-a", "a b", "a/b", 'a"', "a:b", "ü", "a" * 300):
+        with pytest.raises(UsageError):
+            check_remote_name(name)
+    assert split_remote_ref("origin:os/x") == ("origin", "os/x")
+    assert split_remote_ref("os/x") == (None, "os/x")
+    with pytest.raises(UsageError):
+        split_remote_ref("../x:os")

@@ -1,0 +1,146 @@
+"""Flatpak's summary index, the deltas of summaries, and what is kept of them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ostree import gvariant
+from composefs_ostree.remotes.conditional import Conditions
+from composefs_ostree.remotes.index import Subset, apply_summary_delta, gunzip, parse_index
+from composefs_ostree.remotes.kept import Kept, keep, load
+from composefs_ostree.remotes.record import Remote
+from composefs_ostree.remotes.summaries import subset_of
+
+A, B = bytes(range(32)), bytes(32)
+
+
+def delta(operations: list[tuple[int, int]], data: bytes = b"") -> bytes:
+    numbers = [kind << 28 | length for kind, length in operations]
+    return b"xadf" + struct.pack(f"<I{len(numbers)}I", len(numbers), *numbers) + data
+
+
+def test_an_index() -> None:
+    data = gvariant.encode("(a{s(ayaaya{sv})}a{sv})", ({"x86_64": (A, [B], {}), "arm": (B, [], {})}, {}))
+    assert parse_index(data) == {"x86_64": Subset(A, (B,)), "arm": Subset(B, ())}
+    assert Subset(A, ()).path == f"summaries/{A.hex()}.gz"
+    assert Subset(A, ()).delta_path(B) == f"summaries/{B.hex()}-{A.hex()}.delta"
+    for bad in (b"", b"x", data[:-1], gvariant.encode("(a{s(ayaaya{sv})}a{sv})", ({"x": (A[1:], [], {})}, {}))):
+        with pytest.raises(FormatError):
+            parse_index(bad)
+
+
+def test_a_delta_of_a_summary() -> None:
+    made = apply_summary_delta(b"0123456789", delta([(0, 2), (1, 3), (2, 4), (0, 1), (2, 0)], b"abcd"))
+    assert made == b"01abcd5"
+    assert apply_summary_delta(b"", delta([])) == b""
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"xadf",
+        b"xadg" + bytes(4),
+        delta([(3, 0)]),
+        delta([(0, 11)]),
+        delta([(1, 11)]),
+        delta([(2, 5)], b"abcd"),
+        b"xadf" + struct.pack("<I", 1 << 30),
+    ],
+)
+def test_malformed_deltas_are_refused(bad: bytes) -> None:
+    with pytest.raises(FormatError):
+        apply_summary_delta(b"0123456789", bad)
+
+
+@given(st.binary(max_size=60), st.binary(max_size=80))
+def test_nothing_but_the_one_error_comes_out(old: bytes, data: bytes) -> None:
+    for text in (data, b"xadf\3\0\0\0" + data):
+        try:
+            apply_summary_delta(old, text)
+        except FormatError:
+            pass
+    for parse in (parse_index, gunzip):
+        try:
+            parse(data)
+        except FormatError:
+            pass
+
+
+def test_what_a_delta_makes_is_bounded() -> None:
+    with pytest.raises(TooLargeError):
+        apply_summary_delta(b"x" * 100, delta([(0, 100), (2, 1)], b"y"), limit=100)
+
+
+def test_gzip_is_bounded() -> None:
+    assert gunzip(gzip.compress(b"x" * 1000)) == b"x" * 1000
+    bomb = gzip.compress(bytes(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(TooLargeError):
+        gunzip(bomb, limit=1 << 20)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    good = gzip.compress(b"x")
+    for bad in (b"", b"rubbish", good[:-1], good + b"x", good + good):
+        with pytest.raises(FormatError):
+            gunzip(bad)
+
+
+def test_which_subset_a_ref_is_in() -> None:
+    assert subset_of("app/org.a.B/x86_64/stable", None) == "x86_64"
+    assert subset_of("runtime/org.a.B/aarch64/1", Remote("r", {"xa.subset": "verified"})) == "verified-aarch64"
+    assert subset_of("appstream2/x86_64", None) == "x86_64"
+    assert subset_of("os/stable", None) is None
+    assert subset_of("app/org.a.B/x86_64/stable/more", None) is None
+
+
+def test_conditions() -> None:
+    conditions = Conditions('"a"', "Mon, 01 Jan 2024 00:00:00 GMT")
+    asked = ['If-None-Match: "a"', "If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT"]
+    assert conditions.headers() == asked
+    for line in (
+        b"HTTP/1.1 302 Found\r\n",
+        b'ETag: "redirect"\r\n',
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b'etag: W/"b"\r\n',
+    ):
+        conditions.take_header(line)
+    assert (conditions.etag, conditions.last_modified, conditions.headers()) == ('W/"b"', "", asked)
+    for line in (b"ETag: " + b"x" * 5000, b"ETag: a\rb", b"ETag: \xff", b"rubbish"):
+        conditions.take_header(line + b"\r\n")
+    assert conditions.etag == 'W/"b"'
+
+
+def test_what_is_kept(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    assert load(None, "u") is None
+    keep(None, "u", Kept(b""))
+    assert load(directory, "u") is None
+    kept = Kept(b"summary\n\0", '"e"', "date")
+    keep(directory, "u", kept)
+    assert load(directory, "u") == kept
+    assert load(directory, "v") is None
+    keep(directory, "u", Kept(b"2"))
+    assert load(directory, "u") == Kept(b"2")
+    (path,) = tmp_path.iterdir()
+    for damaged in (b"", b"{}\n", b"rubbish", path.read_bytes() + b"x", b"[]\nx", path.read_bytes()[:-1]):
+        path.write_bytes(damaged)
+        assert load(directory, "u") is None
+    keep(f"{directory}/none", "u", kept)
+
+
+def test_what_is_kept_is_not_much(tmp_path: Path) -> None:
+    for number in range(70):
+        keep(str(tmp_path), str(number), Kept(b"x"))
+        os.utime(max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns), (number, number))
+    assert len(list(tmp_path.iterdir())) == 64
