@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import run
+from support.commands import cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import make_repo
@@ -119,3 +119,50 @@ def test_a_key_in_a_file_signs(target: Target, tmp_path: Path) -> None:
 def test_gpg_homedir_without_a_key_is_refused(target: Target, tmp_path: Path) -> None:
     done = target.ostree(*tree(target), f"--gpg-homedir={tmp_path}", status=2)
     assert "--gpg-sign" in done.stderr
+
+
+def keys_of(target: Target) -> list[str]:
+    return [row["key"] for row in target.json("inspect", BRANCH)["signatures"]]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_commit_that_is_here_is_signed_verified_and_rid_of_signatures(
+    keys: Keys, target: Target, tmp_path: Path
+) -> None:
+    environment = keys.gpg.environment()
+    target.ostree(*tree(target))
+    commit = target.json("inspect", BRANCH)["commit"]
+    (tmp_path / "keys").write_bytes(keys.gpg.export(keys.good))
+    given = f"--gpg-key={tmp_path / 'keys'}"
+    assert "it has no GPG signature" in target.ostree("sign", BRANCH, "--verify", given, status=5).stderr
+    target.ostree("sign", BRANCH, f"--gpg-sign={keys.other}", env=environment)
+    assert "not among the trusted ones" in target.ostree("sign", BRANCH, "--verify", given, status=5).stderr
+    target.ostree("sign", BRANCH, f"--gpg-sign={keys.good}", env=environment)
+    assert keys_of(target) == [keys.other, keys.good]
+    verified = target.ostree("sign", BRANCH, "--verify", given).stdout
+    assert verified.splitlines()[0] == f"commit  {commit}"
+    assert f"gpg {keys.good} (Good <good@example.com>)" in verified
+    cfsctl("--repo", target.path, "gc")
+    cfsctl("--repo", target.path, "fsck")
+    target.ostree("sign", BRANCH, f"--delete={keys.other[-16:]}")
+    assert keys_of(target) == [keys.good]
+    assert "has no GPG signature by" in target.ostree("sign", BRANCH, f"--delete={keys.other}", status=None).stderr
+    target.ostree("sign", BRANCH, f"-d{keys.good}")
+    assert keys_of(target) == []
+    assert target.json("inspect", BRANCH)["commit"] == commit
+
+
+@pytest.mark.parametrize("arguments", [(), ("--verify",), ("--verify", "--delete=12345678")])
+def test_sign_wants_one_thing_to_do(arguments: tuple[str, ...], target: Target) -> None:
+    target.ostree(*tree(target))
+    assert "Traceback" not in target.ostree("sign", BRANCH, *arguments, status=2).stderr
+
+
+def test_a_remotes_commit_is_verified_by_its_keys(keys: Keys, target: Target, tmp_path: Path) -> None:
+    target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-homedir={keys.gpg.home}")
+    (tmp_path / "keys").write_bytes(keys.gpg.export(keys.good))
+    source, other = make_repo(tmp_path / "source"), Target(tmp_path / "other")
+    target.ostree("export", BRANCH, source)
+    other.ostree("remote", "add", "origin", f"file://{source}", f"--gpg-import={tmp_path / 'keys'}")
+    other.ostree("pull", f"origin:{BRANCH}")
+    assert other.json("sign", f"origin:{BRANCH}", "--verify")["signatures"][0]["key"] == keys.good

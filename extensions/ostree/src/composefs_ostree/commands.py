@@ -218,6 +218,12 @@ def _mount(request: Request, core: Core) -> dict[str, Any]:
     return {"image": image, "path": path}
 
 
+def _sign(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_ostree.signatures.held import sign_held
+
+    return sign_held(request, core)
+
+
 _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("pull",): _pull,
     ("pull-local",): _pull_local,
@@ -228,6 +234,7 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
     ("remote", "delete"): _remote("delete"),
     ("remote", "refs"): _remote("refs"),
     ("commit",): _commit,
+    ("sign",): _sign,
     ("export",): _export,
     ("dump",): _dump,
     ("compute-id",): _compute_id,

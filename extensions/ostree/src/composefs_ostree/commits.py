@@ -11,7 +11,15 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, MissingObjectError, NotFoundError, TooLargeError
 from composefs_ostree.commit_stream import IMAGE_REF, partial_name, stream_name
 from composefs_ostree.commitmeta import detached_name, fetch_detached, put_detached
-from composefs_ostree.held import DETACHED_REF, PARENT_REF, detached_metadata, find_stream, image_of, open_commit
+from composefs_ostree.held import (
+    DETACHED_REF,
+    PARENT_REF,
+    detached_metadata,
+    find_stream,
+    image_of,
+    open_commit,
+    put_again,
+)
 from composefs_ostree.transport import MAX_METADATA
 
 TYPE_CHECKING = False
@@ -310,15 +318,7 @@ class Commits:
 
     def _rename(self, name: str, image: str | None, beside: dict[str, str]) -> str:
         """Have a held stream stored once more, with other named references; return its id."""
-        held = self._core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
-        stored = self._core.stream_put(
-            held.content_type,
-            chunks=held.chunks,
-            inline=held.inline,
-            object_refs=held.object_refs,
-            named_refs=[*([] if image is None else [(IMAGE_REF, image)]), *beside.items()],
-        )
-        return stored.result()["id"]
+        return put_again(self._core, name, [*([] if image is None else [(IMAGE_REF, image)]), *beside.items()])
 
     def _damaged(self, job: Job) -> set[str]:
         """Read everything that is here of a commit, and of those that would be its bases; return what is bad."""

@@ -23,6 +23,8 @@ from composefs_ostree.names import ID_SIZE, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from composefs_ext import Core, Stream
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "named",
     "open_commit",
     "partly",
+    "put_again",
     "ref_name",
 ]
 
@@ -144,6 +147,19 @@ def named(stream: Stream, name: str) -> str | None:
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
     return named(stream, IMAGE_REF)
+
+
+def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:
+    """Have a held stream stored once more, with other named references; return its id."""
+    held = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
+    stored = core.stream_put(
+        held.content_type,
+        chunks=held.chunks,
+        inline=held.inline,
+        object_refs=held.object_refs,
+        named_refs=list(named_refs),
+    )
+    return stored.result()["id"]
 
 
 def detached_metadata(core: Core, stream: Stream) -> bytes:
