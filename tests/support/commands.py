@@ -37,6 +37,15 @@ def cfsctl(*arguments: str | Path, **options: Any) -> subprocess.CompletedProces
     return run(CFSCTL, *arguments, **options)
 
 
+def the_error(*arguments: str | Path, status: int, **options: Any) -> str:
+    """Run cfsctl, which must fail with this status, say nothing on standard output and one line about why."""
+    done = cfsctl(*arguments, status=status, **options)
+    assert done.stdout == ""
+    assert done.stderr.startswith("cfsctl: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
 def limit_memory() -> None:
     """As ``preexec_fn``: give each process of a run 400 MiB of address space, plenty for all that is honest."""
     resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
