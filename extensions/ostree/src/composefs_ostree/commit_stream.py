@@ -136,29 +136,30 @@ class CommitStream:
         self._references = references
         commit, flags, *buckets = struct.unpack_from("<II256I", inline)
         count = buckets[255]
-        self._rows = _FIXED + ID_SIZE * count
-        self._data = self._rows + _ROW * count
+        table = _FIXED + ID_SIZE * count
+        self._data = table + _ROW * count
         if flags & ~_PARTIAL or buckets != sorted(buckets) or self._data > len(inline) or commit >= count:
             raise FormatError("a commit's stream has an inconsistent table")
         self._end = len(inline)
         self.subpaths: list[str] | None = self._read_subpaths() if flags else None
         """The paths that are here, None if all of the commit is."""
-        ids = [inline[start : start + ID_SIZE] for start in range(_FIXED, self._rows, ID_SIZE)]
+        ids = [inline[start : start + ID_SIZE] for start in range(_FIXED, table, ID_SIZE)]
         # The buckets are for programs that look up a few ids; for all of them a dictionary costs a quarter.
-        self._index = {object_id: index for index, object_id in enumerate(ids)}
+        self._rows = dict(zip(ids, struct.iter_unpack("<III", inline[table : self._data]), strict=True))
         self.commit: bytes = ids[commit]
         """The id of the commit."""
 
     def get(self, object_id: bytes) -> Entry | None:
         """Return an object, or None if the commit does not have it."""
-        index = self._index.get(object_id)
-        if index is None:
+        row = self._rows.get(object_id)
+        if row is None:
             return None
-        offset, length, number = struct.unpack_from("<III", self._inline, self._rows + _ROW * index)
+        offset, length, number = row
         start = self._data + 8 * offset
-        if start + length > self._end or (number != _INLINE and number >= len(self._references)):
+        end = start + length
+        if end > self._end or (number != _INLINE and number >= len(self._references)):
             raise FormatError(f"object {object_id.hex()} lies outside of its commit's stream")
-        return Entry(self._inline[start : start + length], None if number == _INLINE else self._references[number])
+        return Entry(self._inline[start:end], None if number == _INLINE else self._references[number])
 
     def _read_subpaths(self) -> list[str]:
         from composefs_ostree import gvariant

@@ -29,7 +29,7 @@ from composefs_ostree.worker import HANDOVER, Worker, available_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Protocol
 
     from composefs_ext import Core
@@ -184,10 +184,7 @@ class Pull:
     def _want_part(self, part: Part) -> None:
         for kind, object_id in part.roots:
             self._want(kind, object_id)
-        for file_id in part.files:
-            if file_id not in self._requested:
-                self._requested.add(file_id)
-                self._want_file(file_id)
+        self._want_files(part.files)
 
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
@@ -280,10 +277,7 @@ class Pull:
             self._metas[object_id] = parse_dirmeta(data)
             return []
         listing = self._trees[object_id] = parse_dirtree(data)
-        for _, file_id in listing.files:
-            if file_id not in self._requested:
-                self._requested.add(file_id)
-                self._want_file(file_id)
+        self._want_files([file_id for _, file_id in listing.files])
         below = []
         for _, tree_id, meta_id in listing.directories:
             below.append((ObjectType.DIRTREE, tree_id))
@@ -292,18 +286,32 @@ class Pull:
 
     # Files
 
-    def _want_file(self, file_id: bytes) -> None:
+    def _want_files(self, ids: Iterable[bytes]) -> None:
+        """Ask for the files of a directory, each once; what is held only waits for the core to confirm it."""
+        requested = self._requested
+        wanted = [file_id for file_id in dict.fromkeys(ids) if file_id not in requested]
+        requested.update(wanted)
+        # A directory at a time, with locals: an update takes this way for every file that did not change.
+        files, to_confirm = self._files, self._to_confirm
         for source in self._held:
-            entry = source.get(file_id)
-            if entry is None:
-                continue
-            self._budget.spend(len(entry.data))
-            if entry.content is None:
-                self._files[file_id] = entry
-            else:
-                self._to_confirm.append((file_id, entry, content_size(entry.data)))
-            return
-        self._to_fetch.add(file_id)
+            get = source.get
+            absent = []
+            size = 0
+            for file_id in wanted:
+                entry = get(file_id)
+                if entry is None:
+                    absent.append(file_id)
+                    continue
+                data, content = entry
+                size += len(data)
+                if content is None:
+                    files[file_id] = entry
+                else:
+                    to_confirm.append((file_id, entry, content_size(data)))
+            self._budget.spend(size)
+            wanted = absent
+        for file_id in wanted:
+            self._to_fetch.add(file_id)
 
     def _confirm(self) -> None:
         """Ask the core whether it still has the content of held files, while metadata is on its way."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from composefs_ext import dump
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError
-from composefs_ostree.fileheader import FileHead, content_size, head_size, parse_head
+from composefs_ostree.fileheader import content_size, head_size, parse_head
 from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Dirmeta, Dirtree, Xattrs, parse_commit, parse_dirmeta, parse_dirtree
 
@@ -130,7 +130,7 @@ def stage_dump(core: Core, tree: Tree, *, keep_nul: bool) -> str:
     """Write a tree to a new staged file and return its name; see :func:`write_dump`."""
     name = core.staging.new_name("dump")
     with core.staging.create(name) as file:
-        write_dump(file, tree, keep_nul=keep_nul, limit=core.limits.get("inline_bytes", MAX_DUMP))
+        write_dump(file, tree, keep_nul=keep_nul, limit=core.limits.get("dump_bytes", MAX_DUMP))
     return name
 
 
@@ -223,7 +223,7 @@ def _lines(tree: Tree, links: dict[bytes, int], keep_nul: bool) -> Iterator[byte
         meta_id: (b" %o " % meta.mode, b" %d %d 0 0.0 - - -%b\n" % (meta.uid, meta.gid, xattrs(meta.xattrs)))
         for meta_id, meta in tree.metas.items()
     }
-    head_fields: dict[bytes, tuple[FileHead, bytes]] = {}
+    head_fields: dict[bytes, _HeadFields] = {}
     first_names: dict[bytes, bytes] = {}
     escape = dump.escape
     mode, rest = meta_fields[tree.commit.root_meta]
@@ -248,11 +248,20 @@ def _lines(tree: Tree, links: dict[bytes, int], keep_nul: bool) -> Iterator[byte
             stack.append((path, subtree))
 
 
+class _HeadFields(NamedTuple):
+    """What files with equal heads, but for the size, have in common in their lines; ``target`` of symlinks."""
+
+    mode: bytes
+    owner: bytes
+    xattrs: bytes
+    target: bytes
+
+
 def _file_fields(
     file_id: bytes,
     entry: Entry,
     links: int,
-    cache: dict[bytes, tuple[FileHead, bytes]],
+    cache: dict[bytes, _HeadFields],
     xattrs: Callable[[Xattrs], bytes],
 ) -> bytes:
     """Return all of a file's line behind its path."""
@@ -260,21 +269,23 @@ def _file_fields(
     end = head_size(data)
     # Files of one directory differ in size and content only: what follows the size in a head is worth keeping.
     key = data[16:end]
-    cached = cache.get(key)
-    if cached is None:
+    fields = cache.get(key)
+    if fields is None:
         head = parse_head(data[:end])
-        cached = cache[key] = (head, xattrs(head.xattrs))
-    head, attributes = cached
+        fields = cache[key] = _HeadFields(
+            b" %o " % head.mode, b" %d %d 0 0.0 " % (head.uid, head.gid), xattrs(head.xattrs) + b"\n", head.target
+        )
+    mode, owner, attributes, target = fields
     size = content_size(data)
-    inline = data[end:]
-    if head.target:
-        size = len(head.target)
-        tail = b"%b - -" % dump.optional(head.target)
-    elif content is not None:
+    if content is not None and not target:
         text = content.encode()
-        tail = b"%b/%b - %b" % (text[:2], text[2:], text)
+        return b" %d%b%d%b%b/%b - %b%b" % (size, mode, links, owner, text[:2], text[2:], text, attributes)
+    inline = data[end:]
+    if target:
+        size = len(target)
+        tail = b"%b - -" % dump.optional(target)
     elif len(inline) != size:
         raise FormatError(f"file {file_id.hex()} has {len(inline)} of its {size} bytes of content")
     else:
         tail = b"- %b -" % (dump.optional(inline) if size else b"-")
-    return b" %d %o %d %d %d 0 0.0 %b%b\n" % (size, head.mode, links, head.uid, head.gid, tail, attributes)
+    return b" %d%b%d%b%b%b" % (size, mode, links, owner, tail, attributes)
