@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
@@ -20,7 +21,7 @@ from composefs_oci.tar.entries import INLINE_LIMIT, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Protocol
 
     from composefs_ext.staging import Staging
@@ -76,13 +77,12 @@ def unpack(
     *,
     diff_id: str | None = None,
     max_inline: int = MAX_INLINE,
-    passed: Callable[[int], None] | None = None,
 ) -> Unpacked:
     """Take a whole archive apart.
 
     ``take`` is called with the name and size of each staged file as it is complete; it may wait, so that not too much
     lies in staging.  ``diff_id`` is the digest that the archive must have, with its algorithm before a colon; without
-    one it is measured in sha256.  ``passed`` is told of bytes as they are done with.
+    one it is measured in sha256.
 
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
@@ -93,14 +93,10 @@ def unpack(
     try:
         while data := archive.read(READ_SIZE):
             digest.update(data)
-            splitter.feed(data)
-            if passed is not None:
-                passed(len(data))
-        layer = splitter.finish(f"{algorithm}:{digest.hexdigest()}")
-    except (FormatError, TooLargeError) as error:
-        if diff_id is None:
-            raise
-        raise type(error)(f"layer {diff_id}: {error.message}", hint=error.hint, subject=diff_id) from None
+            with _named(diff_id):
+                splitter.feed(data)
+        with _named(diff_id):
+            layer = splitter.finish(f"{algorithm}:{digest.hexdigest()}")
     finally:
         splitter.close()
     if diff_id not in (None, layer.diff_id):
@@ -110,6 +106,17 @@ def unpack(
             subject=diff_id,
         )
     return layer
+
+
+@contextmanager
+def _named(diff_id: str | None) -> Iterator[None]:
+    """Put the layer's name before what is wrong with it."""
+    try:
+        yield
+    except (FormatError, TooLargeError) as error:
+        if diff_id is None:
+            raise
+        raise type(error)(f"layer {diff_id}: {error.message}", hint=error.hint, subject=diff_id) from None
 
 
 class Splitter:

@@ -1,0 +1,251 @@
+"""Layers on their way in, several at a time: the coordinator of the worker processes.
+
+Workers stage files; here they are handed to the core, and when all of a layer are stored, so is its stream, still
+without a name.  The largest layer is begun first.  Whoever waits for one layer keeps the others coming.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from contextlib import suppress
+from typing import NamedTuple
+
+from composefs_ext.errors import CancelledError, ExtError, from_wire
+from composefs_ext.workers import WorkerProcess, available_cores
+from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, serve, staged_cost
+from composefs_oci.layer import MAX_INLINE, Unpacked, references
+from composefs_oci.names import BLOB, LAYER
+from composefs_oci.stored import StoredLayer
+from composefs_oci.whole import known
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ext.progress import Progress
+    from composefs_ext.rows import Stored
+    from composefs_oci.source import Source
+
+__all__ = ["Arrivals", "Arrived", "Counts"]
+
+PUTS = 4
+PUT_FILES = 128
+"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
+TAKEN_LOT = 8 << 20
+"""How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
+
+
+class Counts(NamedTuple):
+    """What came: objects that are new and their bytes, objects that were there, bytes kept inline."""
+
+    new: int = 0
+    stored: int = 0
+    present: int = 0
+    inlined: int = 0
+
+
+class Arrived(NamedTuple):
+    """A layer that is stored: the id of its stream, which has no name yet; ``layer`` is None for a blob."""
+
+    stream: str
+    layer: StoredLayer | None
+    counts: Counts
+
+
+class _Layer:
+    """A layer that is on its way."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.ids: list[str] = []
+        self.counts = Counts()
+        self.unpacked: Unpacked | None = None
+        self.stream: Pending[Stored] | None = None
+        self.layer: StoredLayer | None = None
+
+
+class _Worker(NamedTuple):
+    process: WorkerProcess
+    state: dict[str, int]
+    """``job``: the number of its layer, -1 when it has none; ``taken``: what it was not told yet."""
+
+
+class Arrivals:
+    """Fetches layers; a context manager that ends the workers.
+
+    ``arrived`` has what is stored, by the job's number.  When a layer fails, those that had come in whole are finished
+    first, so that they can be named and need not come again.
+    """
+
+    def __init__(
+        self, core: Core, jobs: Sequence[Job], open_source: Callable[[Callable[[str], object]], Source]
+    ) -> None:
+        """``open_source`` is called in each worker, with what takes a line for the user."""
+        self._core = core
+        self._jobs = list(jobs)
+        self._open_source = open_source
+        self._max_inline = core.limits.get("stream_bytes", MAX_INLINE)
+        self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
+        self._layers: dict[int, _Layer] = {}
+        self._workers: list[_Worker] = []
+        self._to_put: deque[tuple[int, _Worker, str, int]] = deque()
+        self._puts: deque[tuple[Pending[Any], list[tuple[int, _Worker, str, int]]]] = deque()
+        self.arrived: dict[int, Arrived] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.process.end()
+
+    def wait(self, number: int) -> Arrived:
+        """Return a layer, by its job's number, when it is stored.  Raises whatever any of them fails with."""
+        try:
+            while number not in self.arrived:
+                self._turn()
+                self._take_answers()
+        except ExtError as error:
+            if not isinstance(error, CancelledError):
+                self._settle()
+            raise
+        return self.arrived[number]
+
+    def _settle(self) -> None:
+        """Have stored what had come in before something failed."""
+        with suppress(ExtError):
+            while self._to_put or self._puts or any(layer.stream for layer in self._layers.values()):
+                self._put()
+                if not self._has_answers():
+                    self._core.pump(None)
+                self._take_answers()
+
+    def _turn(self) -> None:
+        """Do everything that can be done without waiting, then wait for something to happen."""
+        self._deal()
+        self._put()
+        if self._has_answers():  # sending may have read answers, and nothing else would wake us
+            return
+        by_fd = {worker.process.fileno(): worker for worker in self._workers}
+        poll = select.poll()
+        for fd in (self._core.fileno(), *by_fd):
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll():
+            if fd in by_fd:
+                for message in by_fd[fd].process.messages():
+                    self._hear(by_fd[fd], message)
+            else:
+                self._core.pump(0)
+
+    def _deal(self) -> None:
+        """Give each free worker a layer; start one while all are busy and there are processors."""
+        while self._left:
+            worker = next((each for each in self._workers if each.state["job"] < 0), None)
+            if worker is None:
+                if len(self._workers) >= available_cores():
+                    return
+                worker = self._start()
+            number = self._left.popleft()
+            job = self._jobs[number]
+            label = job.diff_id or job.descriptor.digest
+            progress = self._core.progress(label, total=job.descriptor.size, unit="bytes")
+            self._layers[number] = _Layer(progress)
+            worker.state["job"] = number
+            worker.process.send(number)
+
+    def _start(self) -> _Worker:
+        number = len(self._workers)
+        jobs, open_source, staging, max_inline = (
+            self._jobs,
+            self._open_source,
+            self._core.staging.path,
+            self._max_inline,
+        )
+        process = WorkerProcess(lambda channel: serve(channel, jobs, open_source, staging, number, max_inline), staging)
+        worker = _Worker(process, {"job": -1, "taken": 0})
+        self._workers.append(worker)
+        return worker
+
+    def _hear(self, worker: _Worker, message: Any) -> None:
+        """Take in a message of a worker."""
+        number = worker.state["job"]
+        match message:
+            case (kind, rows, read) if kind == FILES:
+                self._layers[number].progress.advance(read)
+                self._to_put += [(number, worker, name, size) for name, size in rows]
+            case (kind, fields) if kind == DONE:
+                self._layers[number].unpacked = Unpacked(*fields)
+                worker.state["job"] = -1
+                self._finish(number)
+            case (kind, text) if kind == TELL:
+                self._core.log("info", text)
+            case (kind, error) if kind == FAILED:
+                raise from_wire(error)
+
+    def _put(self) -> None:
+        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
+        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
+            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
+            files: list[Any] = [{"name": name, "size": size} for _, _, name, size in rows]
+            self._puts.append((self._core.object_put(files), rows))
+
+    def _has_answers(self) -> bool:
+        return bool(self._puts and self._puts[0][0].done) or any(
+            layer.stream is not None and layer.stream.done for layer in self._layers.values()
+        )
+
+    def _take_answers(self) -> None:
+        while self._puts and self._puts[0][0].done:
+            pending, rows = self._puts.popleft()
+            for (number, worker, _, size), stored in zip(rows, pending.result(), strict=True):
+                layer = self._layers[number]
+                layer.ids.append(stored["id"])
+                new, bytes_new, present, inlined = layer.counts
+                if stored["stored"] == "present":
+                    layer.counts = Counts(new, bytes_new, present + 1, inlined)
+                else:
+                    layer.counts = Counts(new + 1, bytes_new + size, present, inlined)
+                worker.state["taken"] += staged_cost(size)
+            for worker in self._workers:
+                if worker.state["taken"] >= TAKEN_LOT:
+                    worker.process.send(-worker.state["taken"])
+                    worker.state["taken"] = 0
+            for number in {row[0] for row in rows}:
+                self._finish(number)
+        for number, layer in list(self._layers.items()):
+            if layer.stream is not None and layer.stream.done:
+                stream = layer.stream.result()["id"]
+                layer.progress.finish()
+                self.arrived[number] = Arrived(stream, layer.layer, layer.counts)
+                del self._layers[number]
+
+    def _finish(self, number: int) -> None:
+        """Have a layer's stream stored, if all of its files are."""
+        layer, job = self._layers[number], self._jobs[number]
+        unpacked = layer.unpacked
+        if unpacked is None or len(layer.ids) < unpacked.files:
+            return
+        if not unpacked.inline:
+            layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
+            return
+        parts = references(unpacked, layer.ids)
+        layer.counts = layer.counts._replace(inlined=unpacked.inline_size)
+        layer.stream = self._core.stream_put(
+            LAYER,
+            chunks=parts.chunks,
+            object_refs=parts.object_refs,
+            inline=unpacked.inline if unpacked.inline_size else None,
+        )
+        layer.layer = StoredLayer(
+            job.diff_id or unpacked.diff_id,
+            self._core.staging.path_of(unpacked.inline),
+            parts.chunks,
+            parts.object_refs,
+            unpacked.size,
+            known(parts.expanded),
+        )
+        layer.ids = []

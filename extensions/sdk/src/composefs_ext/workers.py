@@ -1,0 +1,160 @@
+"""Worker processes of an extension, for work that one processor cannot do in the time.
+
+    def serve(channel):                            # in the worker
+        while (job := channel.wait()) is not None:
+            channel.send(work(job))
+
+    worker = WorkerProcess(serve, core.staging.path)
+    worker.send(job)
+    ...                                            # select on worker.fileno(), then
+    for message in worker.messages(): ...
+
+Messages are what ``marshal`` knows: numbers, strings, bytes, lists, tuples, dictionaries.  A worker is forked, so
+fork it before there are threads; it has no part in the conversation with the core, and ends with the process that made
+it.  Bodies do best when they never cross: a worker stages files, and tells their names.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import os
+import signal
+import socket
+import sys
+
+from composefs_ext.errors import ExtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Channel", "WorkerProcess", "available_cores"]
+
+_RECEIVE_SIZE = 64 << 10
+_LENGTH = 4
+
+
+def available_cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Channel:
+    """One end of the socket between two processes: marshalled messages, each behind its length in four bytes."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._rest = bytearray()
+        self._messages: list[Any] = []
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when something has come."""
+        return self._end.fileno()
+
+    def send(self, message: Any) -> None:
+        """Send a message; waits while the other side does not read.  Raises OSError if it has gone."""
+        data = marshal.dumps(message)
+        self._end.sendall(len(data).to_bytes(_LENGTH, "little") + data)
+
+    def receive(self) -> list[Any] | None:
+        """Read once, waiting if there is nothing; return the messages that are complete, None at the end."""
+        try:
+            data = self._end.recv(_RECEIVE_SIZE)
+        except ConnectionResetError:  # it died without reading everything
+            return None
+        if not data:
+            return None
+        rest = self._rest
+        rest += data
+        messages = []
+        start = 0
+        while len(rest) - start >= _LENGTH:
+            end = start + _LENGTH + int.from_bytes(rest[start : start + _LENGTH], "little")
+            if len(rest) < end:
+                break
+            messages.append(marshal.loads(memoryview(rest)[start + _LENGTH : end]))  # noqa: S302  our own process's
+            start = end
+        del rest[:start]
+        return messages
+
+    def wait(self) -> Any:
+        """Return the next message, waiting for it; None at the end.  Not to be mixed with ``receive``."""
+        while not self._messages:
+            messages = self.receive()
+            if messages is None:
+                return None
+            self._messages = messages
+        return self._messages.pop(0)
+
+    def close(self) -> None:
+        """Close this end, which the other side sees."""
+        self._end.close()
+
+
+class WorkerProcess:
+    """A forked process that runs ``serve`` with its end of a channel, in the directory ``staging``."""
+
+    def __init__(self, serve: Callable[[Channel], None], staging: str) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _run(theirs, staging, serve)
+        theirs.close()
+        self._channel = Channel(ours)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when messages have come."""
+        return self._channel.fileno()
+
+    def send(self, message: Any) -> None:
+        """Send a message.  Raises ExtError if the worker died."""
+        try:
+            self._channel.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._died() from None
+
+    def messages(self) -> list[Any]:
+        """Return the messages that have come.  Raises ExtError if the worker died."""
+        messages = self._channel.receive()
+        if messages is None:
+            raise self._died()
+        return messages
+
+    def end(self) -> None:
+        """End the process: it has nothing that anybody needs."""
+        self._channel.close()
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def _died(self) -> ExtError:
+        status = 0
+        if self._pid:
+            _, status = os.waitpid(self._pid, 0)
+            self._pid = 0
+        return ExtError(
+            f"a worker process ended early (exit status {os.waitstatus_to_exitcode(status)})",
+            hint="see whether the system ran out of memory; the same command goes on where this one stopped",
+        )
+
+
+def _run(end: socket.socket, staging: str, serve: Callable[[Channel], None]) -> None:
+    """Run ``serve`` in the forked process."""
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that made us is told and ends us
+        gc.disable()
+        os.chdir(staging)
+        os.closerange(3, end.fileno())
+        os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        serve(Channel(end))
+        status = 0
+    except OSError:
+        pass  # the other side has gone
+    finally:
+        os._exit(status)

@@ -1,0 +1,174 @@
+"""Layers that arrive in parallel: by worker processes, from a layout, into a core in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ext.core import Core
+from composefs_ext.errors import CorruptError, ExtError, FormatError
+from composefs_ext.testing import MemoryCore
+from composefs_oci import arrivals as module
+from composefs_oci import fetch
+from composefs_oci.arrivals import Arrivals, Arrived
+from composefs_oci.descriptors import parse_config, parse_manifest
+from composefs_oci.digest import digest_of
+from composefs_oci.fetch import Job
+from composefs_oci.image import layered
+from composefs_oci.layout import DirectoryFiles, LayoutSource
+from composefs_oci.names import BLOB, LAYER
+from support.oci_layers import Layers, archives, run_generator
+
+# From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    run_generator("make_oci_layout.py", 5, tmp_path / "layout", "--layers=5")
+    return tmp_path / "layout"
+
+
+def jobs_of(layout: Path) -> list[Job]:
+    with LayoutSource(DirectoryFiles(str(layout)), "v1") as source:
+        document = source.manifest()
+        manifest = parse_manifest(document.raw, document.media_type)
+        with source.open_blob(manifest.config) as blob:
+            config = parse_config(blob.read_all())
+    return [Job(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)]
+
+
+def opener(layout: Path) -> Callable[[Callable[[str], object]], LayoutSource]:
+    def open_source(tell: Callable[[str], object]) -> LayoutSource:
+        tell("a line for the user")
+        return LayoutSource(DirectoryFiles(str(layout)), "v1")
+
+    return open_source
+
+
+def fetch_all(core: MemoryCore, layout: Path, jobs: list[Job], order: list[int] | None = None) -> dict[str, Any]:
+    """Run it; return the dump, and what arrived."""
+    result: dict[str, Any] = {}
+
+    def handler(_request: Any, client: Core) -> None:
+        with Arrivals(client, jobs, opener(layout)) as arrivals:
+            result["arrivals"] = arrivals
+            if order is not None:
+                result["arrived"] = [arrivals.wait(number) for number in order]
+                return
+            parts = (arrivals.wait(number).layer for number in range(len(jobs)))
+            image = layered(client, [part for part in parts if part is not None])
+            result["dump"] = Path(client.staging.path_of(image.dump)).read_bytes()
+            assert image.has_usr
+        assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+    core.run(handler, ["pull"])
+    return result
+
+
+def archive_of(core: MemoryCore, arrived: Arrived) -> bytes:
+    return core._reassemble(core.streams[arrived.stream])
+
+
+def check(core: MemoryCore, layout: Path, tmp_path: Path, result: dict[str, Any]) -> None:
+    layers = Layers(tmp_path)
+    for number, data in enumerate(archives(layout)):
+        layers.add(data)
+        arrived = result["arrivals"].arrived[number]
+        assert archive_of(core, arrived) == data
+        assert core.streams[arrived.stream]["content_type"] == LAYER
+        counts = arrived.counts
+        assert counts.new + counts.present == layers.unpacked[number].files
+        assert counts.inlined == layers.unpacked[number].inline_size
+    assert result["dump"] == layers.dump()
+
+
+def test_a_whole_image(tmp_path: Path, layout: Path) -> None:
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    jobs = jobs_of(layout)
+    result = fetch_all(core, layout, jobs)
+    check(core, layout, tmp_path, result)
+    assert core.stream_names == {}
+    ended = [event for method, event in core.events if method == "progress" and event["kind"] == "done"]
+    assert sorted(event["label"] for event in ended) == sorted(str(job.diff_id) for job in jobs)
+    assert all(event["done"] == event["total"] for event in ended)
+    assert {event["message"] for method, event in core.events if method == "log"} == {"a line for the user"}
+    again = fetch_all(core, layout, jobs)
+    assert all(arrived.counts.new == 0 for arrived in again["arrivals"].arrived.values())
+    check(core, layout, tmp_path, again)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 9])
+def test_any_number_of_workers_and_little_room(
+    tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(module, "available_cores", lambda: cores)
+    monkeypatch.setattr(fetch, "STAGED_BYTES", 20_000)
+    monkeypatch.setattr(module, "TAKEN_LOT", 5_000)
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    check(core, layout, tmp_path, fetch_all(core, layout, jobs_of(layout)))
+
+
+def test_a_blob_is_kept_as_it_is(tmp_path: Path, layout: Path) -> None:
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    [job, *_] = jobs_of(layout)
+    [arrived] = fetch_all(core, layout, [Job(job.descriptor, None)], order=[0])["arrived"]
+    assert core.streams[arrived.stream]["content_type"] == BLOB
+    assert digest_of(archive_of(core, arrived)) == job.descriptor.digest
+    assert arrived.layer is None
+
+
+def damage(layout: Path, job: Job) -> None:
+    blob = layout / "blobs" / job.descriptor.digest.replace(":", "/")
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1  # in gzip's trailer
+    blob.write_bytes(data)
+
+
+def test_a_damaged_layer_leaves_the_others(tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "available_cores", lambda: 1)
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    jobs = jobs_of(layout)
+    last = min(range(len(jobs)), key=lambda number: jobs[number].descriptor.size)
+    damage(layout, jobs[last])
+    with pytest.raises((CorruptError, FormatError), match=jobs[last].descriptor.digest.partition(":")[2]):
+        fetch_all(core, layout, jobs)
+    assert len(core.streams) == len(jobs) - 1
+    assert core.stream_names == {}
+
+
+def test_a_layer_of_another_diff_id(tmp_path: Path, layout: Path) -> None:
+    jobs = jobs_of(layout)
+    jobs[1] = jobs[1]._replace(diff_id="sha256:" + "1" * 64)
+    with pytest.raises(CorruptError, match="config says sha256:1111"):
+        fetch_all(MemoryCore(tmp_path, algorithm="sha256"), layout, jobs)
+
+
+def test_what_the_core_refuses(tmp_path: Path, layout: Path) -> None:
+    for method in ("object.put", "stream.put"):
+        core = MemoryCore(tmp_path / method, algorithm="sha256")
+        core.refuse[method] = CorruptError("no room for this")
+        with pytest.raises(CorruptError, match="no room for this"):
+            fetch_all(core, layout, jobs_of(layout))
+
+
+def test_a_worker_that_dies(tmp_path: Path, layout: Path) -> None:
+    def handler(_request: Any, client: Core) -> None:
+        with Arrivals(client, jobs_of(layout), lambda _: os._exit(3)) as arrivals:
+            arrivals.wait(0)
+
+    with pytest.raises(ExtError, match=r"ended early \(exit status 3\)"):
+        MemoryCore(tmp_path, algorithm="sha256").run(handler, ["pull"])
+
+
+def test_the_images_digest_is_that_of_its_documents(layout: Path) -> None:
+    """The layout is what it says: else the tests above would prove nothing."""
+    index = json.loads((layout / "index.json").read_text())
+    digest = index["manifests"][0]["digest"].partition(":")[2]
+    assert hashlib.sha256((layout / "blobs/sha256" / digest).read_bytes()).hexdigest() == digest
