@@ -103,7 +103,7 @@ def apply(
     """
     assert core.repository is not None
     files = HeldFiles(base, core.repository.objects)
-    applied = Applied(core.limits.get("inline_bytes", _MAX_METADATA))
+    applied = Applied(_MAX_METADATA)
     numbers = [number for number in range(len(delta.parts)) if not _is_held(delta, number, held)]
     if not numbers:
         return applied

@@ -69,16 +69,23 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _require_origin(core: Core, source: DeltaSource, current: str) -> None:
+    if any(_is_here(core, name) for name in (current, stream_name(source.delta.to))):
+        return
+    assert source.delta.origin is not None
+    origin = source.delta.origin.hex()
+    raise NotFoundError(
+        f"{source.file}: the delta is from commit {origin}, which is not here",
+        hint="pull that commit first, or take a delta from scratch",
+        subject=origin,
+    )
+
+
+def _is_here(core: Core, name: str) -> bool:
     try:
-        core.stream_get(name=current).result()
+        core.stream_get(name=name).result()
     except NotFoundError:
-        assert source.delta.origin is not None
-        origin = source.delta.origin.hex()
-        raise NotFoundError(
-            f"{source.file}: the delta is from commit {origin}, which is not here",
-            hint="pull that commit first, or take a delta from scratch",
-            subject=origin,
-        ) from None
+        return False
+    return True
 
 
 def _checked_signature(request: Request, source: DeltaSource) -> Policy:
@@ -129,10 +136,13 @@ class DeltaSource:
     def _has_fallbacks(self, core: Core) -> bool:
         from composefs_ostree.held import open_commit
 
-        if self.delta.origin is None:
-            return False
-        base, _ = open_commit(core, stream_name(self.delta.origin))
-        return all(base.get(file_id) is not None for file_id in self.delta.fallbacks)
+        for commit in (self.delta.to, self.delta.origin):
+            if commit is None or not _is_here(core, stream_name(commit)):
+                continue
+            held, _ = open_commit(core, stream_name(commit))
+            if all(held.get(file_id) is not None for file_id in self.delta.fallbacks):
+                return True
+        return False
 
     def summary(self) -> bytes:
         """Return a summary that lists this delta."""

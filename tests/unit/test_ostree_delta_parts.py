@@ -1,0 +1,320 @@
+"""The parts of a delta: payloads unpacked within their bounds, programs that make what they should and nothing else."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
+from composefs_ostree import gvariant
+from composefs_ostree.deltas import payload as unpacked
+from composefs_ostree.deltas.parts import PartFetch, PartFiles, part_id
+from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
+from composefs_ostree.deltas.program import Program
+from composefs_ostree.deltas.sources import HeldFiles
+from composefs_ostree.fileheader import make_head
+from composefs_ostree.names import ObjectType
+from composefs_ostree.transport import DirectoryTransport
+from support.ostree_delta import (
+    LINK,
+    REGULAR,
+    Announced,
+    control,
+    file_id,
+    operation,
+    part,
+    part_file,
+    payload,
+)
+
+Row = tuple[bytes, bytes, int, str | None]
+FILE = int(ObjectType.FILE)
+DIRMETA = int(ObjectType.DIRMETA)
+OLD = bytes(range(256)) * 300
+
+
+@pytest.fixture(autouse=True)
+def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where files are staged; nothing but what a row names may be left there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sources(wanted: bytes) -> memoryview:
+    if wanted != file_id(OLD):
+        raise MissingObjectError("no such file")
+    return memoryview(OLD)
+
+
+def run(blob: bytes, operations: bytes, objects: list[tuple[int, bytes]], plain: int = 10**6) -> list[Row]:
+    data = payload(blob, operations)
+    made = part(part_file(data), objects, plain)
+    return list(Program(made, split(memoryview(data)), sources, "p", 64).run())
+
+
+def content_of(row: Row) -> bytes:
+    _, data, size, staged = row
+    assert data[8:16] == size.to_bytes(8, "big")
+    head = make_head(size, *REGULAR, b"", b"")
+    assert data.startswith(head)
+    return data[len(head) :] if staged is None else Path(staged).read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, 100_000])
+def test_whole_files(size: int) -> None:
+    content = os.urandom(size)
+    (row,) = run(b"xx" + content, operation("S", 0, 0, size, 2), [(FILE, file_id(content))])
+    assert (row[3] is None) == (size <= 64)
+    assert content_of(row) == content
+
+
+def test_metadata_and_symlinks() -> None:
+    data = b"some metadata"
+    link = file_id(b"", LINK, b"target")
+    operations = operation("S", len(data), 0) + operation("S", 1, 0, 6, len(data))
+    rows = run(data + b"target", operations, [(DIRMETA, sha256(data).digest()), (FILE, link)])
+    assert rows[0] == (sha256(data).digest(), data, -1, None)
+    assert rows[1] == (link, make_head(0, *LINK, b"target", b""), 0, None)
+
+
+def test_a_file_from_blob_and_old_file() -> None:
+    new = b"start" + OLD[1000:50_000] + b"end"
+    operations = (
+        operation("o", 0, 0, len(new))
+        + operation("w", 5, 32)
+        + operation("r", 0)
+        + operation("w", 49_000, 1000)
+        + operation("R")
+        + operation("w", 3, 37)
+        + operation("c")
+    )
+    (row,) = run(file_id(OLD) + b"startend", operations, [(FILE, file_id(new))])
+    assert content_of(row) == new
+
+
+def test_a_patched_file() -> None:
+    new = OLD[:40_000] + b"literal" + OLD[50_000:]
+    patch = control(40_000, 7, 10_000) + bytes(40_000) + b"literal"
+    patch += control(len(OLD) - 50_000, 0, 0) + bytes(len(OLD) - 50_000)
+    operations = operation("o", 0, 0, len(new)) + operation("r", 0) + operation("B", 32, len(patch)) + operation("c")
+    (row,) = run(file_id(OLD) + patch, operations, [(FILE, file_id(new))])
+    assert content_of(row) == new
+
+
+def test_closing_a_file_ends_reading_from_the_old_one() -> None:
+    one, two = OLD[:100], b"from the blob"
+    operations = operation("o", 0, 0, 100) + operation("r", 0) + operation("w", 100, 0) + operation("c")
+    operations += operation("o", 0, 0, len(two)) + operation("w", len(two), 32) + operation("c")
+    rows = run(file_id(OLD) + two, operations, [(FILE, file_id(one)), (FILE, file_id(two))])
+    assert [content_of(row) for row in rows] == [one, two]
+
+
+GOOD = file_id(b"a" * 100)
+HOSTILE: dict[str, tuple[bytes, bytes, list[tuple[int, bytes]], type[ExtError]]] = {
+    "wrong content": (b"b" * 100, operation("S", 0, 0, 100, 0), [(FILE, GOOD)], CorruptError),
+    "wrong metadata": (b"b", operation("S", 1, 0), [(DIRMETA, bytes(32))], CorruptError),
+    "wrong symlink": (b"b", operation("S", 1, 0, 1, 0), [(FILE, GOOD)], CorruptError),
+    "empty symlink": (b"b", operation("S", 1, 0, 0, 0), [(FILE, GOOD)], FormatError),
+    "long symlink": (b"b" * 5000, operation("S", 1, 0, 5000, 0), [(FILE, GOOD)], FormatError),
+    "blob too short": (b"a" * 99, operation("S", 0, 0, 100, 0), [(FILE, GOOD)], FormatError),
+    "offset behind blob": (b"a" * 100, operation("S", 0, 0, 100, 1), [(FILE, GOOD)], FormatError),
+    "huge offset": (b"a" * 100, operation("S", 0, 0, 100, 2**63), [(FILE, GOOD)], FormatError),
+    "huge size": (b"a", operation("S", 0, 0, 2**63, 0), [(FILE, GOOD)], FormatError),
+    "huge file": (b"a", operation("o", 0, 0, 2**60), [(FILE, GOOD)], CorruptError),
+    "endless number": (b"a", b"S" + b"\xff" * 20, [(FILE, GOOD)], FormatError),
+    "cut number": (b"a", b"S\xff", [(FILE, GOOD)], FormatError),
+    "no such mode": (b"a" * 100, operation("S", 2, 0, 100, 0), [(FILE, GOOD)], FormatError),
+    "no such xattrs": (b"a" * 100, operation("S", 0, 1, 100, 0), [(FILE, GOOD)], FormatError),
+    "no such operation": (b"", b"X", [(FILE, GOOD)], FormatError),
+    "begun twice": (b"", operation("o", 0, 0, 9) * 2, [(FILE, GOOD)] * 2, FormatError),
+    "metadata begun": (b"", operation("o", 0, 0, 9), [(DIRMETA, GOOD)], FormatError),
+    "symlink begun": (b"", operation("o", 1, 0, 9), [(FILE, GOOD)], FormatError),
+    "not ended": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 100, 0), [(FILE, GOOD)], FormatError),
+    "ended early": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 99, 0) + b"c", [(FILE, GOOD)], CorruptError),
+    "written beyond": (b"a" * 101, operation("o", 0, 0, 100) + operation("w", 101, 0), [(FILE, GOOD)], CorruptError),
+    "ended without": (b"", b"c", [(FILE, GOOD)], FormatError),
+    "written without": (b"a", operation("w", 1, 0), [(FILE, GOOD)], FormatError),
+    "patched without": (b"a", operation("o", 0, 0, 1) + operation("B", 0, 1), [(FILE, GOOD)], FormatError),
+    "too few objects": (b"", b"R", [(FILE, GOOD)], FormatError),
+    "too many objects": (b"a", operation("S", 0, 0, 1, 0) * 2, [(FILE, file_id(b"a"))], FormatError),
+    "id outside": (b"a" * 40, operation("r", 9), [(FILE, GOOD)], FormatError),
+    "other source": (b"a" * 40, operation("r", 0), [(FILE, GOOD)], MissingObjectError),
+    "read behind source": (
+        file_id(OLD),
+        operation("o", 0, 0, 100) + operation("r", 0) + operation("w", 100, len(OLD) - 99),
+        [(FILE, GOOD)],
+        CorruptError,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_programs(case: str, staging: Path) -> None:
+    blob, operations, objects, error = HOSTILE[case]
+    with pytest.raises(error):
+        run(blob, operations, objects)
+    assert list(staging.iterdir()) == []
+
+
+def test_more_than_announced_is_refused_before_it_is_made(staging: Path) -> None:
+    content = bytes(3 << 20)
+    with pytest.raises(CorruptError, match="longer than"):
+        run(content, operation("S", 0, 0, len(content), 0), [(FILE, file_id(content))], plain=1 << 19)
+    assert list(staging.iterdir()) == []
+
+
+def test_too_many_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.deltas.program.MAX_OPERATIONS", 100)
+    with pytest.raises(ExtError, match="more than 100 operations"):
+        run(b"", b"R" * 101, [(FILE, GOOD)])
+
+
+# Payloads
+
+
+def unpack(data: bytes, limit: int = 1 << 20, step: int = 1000) -> bytes:
+    unpacking = Unpacking(limit)
+    for start in range(0, len(data), step):
+        unpacking.feed(data[start : start + step])
+    return bytes(unpacking.finish())
+
+
+@pytest.mark.parametrize("compression", ["", "x"])
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_payloads_come_in_pieces(compression: str, step: int) -> None:
+    data = os.urandom(3000) + bytes(3000)
+    assert unpack(part_file(data, compression), step=step) == data
+
+
+def test_a_large_payload_goes_to_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch, staging: Path) -> None:
+    monkeypatch.setattr(unpacked, "MOST_IN_MEMORY", 5000)
+    data = os.urandom(20_000)
+    before = len(os.listdir("/proc/self/fd"))
+    for compression in ("", "x"):
+        assert unpack(part_file(data, compression)) == data
+    assert list(staging.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_xz_bomb_stops_at_its_bound() -> None:
+    bomb = b"x" + lzma.compress(bytes(300 << 20), preset=0)
+    unpacking = Unpacking(most_unpacked(1000))
+    with pytest.raises(CorruptError, match="longer than"):
+        unpacking.feed(bomb)
+    assert unpacking._size < most_unpacked(1000) + (2 << 20)
+
+
+def test_an_xz_stream_that_wants_much_memory_is_refused() -> None:
+    data = bytearray(lzma.compress(b"data", preset=0))
+    # The dictionary's size is one byte of the block header, which has a CRC of its own.
+    header = data[12:24]
+    header[4] = 38
+    header[8:12] = zlib.crc32(bytes(header[:8])).to_bytes(4, "little")
+    data[12:24] = header
+    with pytest.raises(CorruptError, match=r"[Mm]emory"):
+        unpack(b"x" + bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        (b"", CorruptError),
+        (b"g\x1f\x8b", UnsupportedError),
+        (b"x", CorruptError),
+        (b"xnothing", CorruptError),
+        (part_file(b"data")[:-1], CorruptError),
+        (part_file(b"data") + b"more", CorruptError),
+        (part_file(b"data") + part_file(b"data")[1:], CorruptError),
+    ],
+)
+def test_hostile_files(file: bytes, error: type[ExtError]) -> None:
+    for step in (1, 1000):
+        with pytest.raises(error):
+            unpack(file, step=step)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0", b"\4\3\2", b"\0\1\0", b"\xff" * 300])
+def test_hostile_payloads(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        split(memoryview(data))
+
+
+def test_members() -> None:
+    data = gvariant.encode(
+        "(a(uuu)aa(ayay)ayay)", ([(1 << 24, 2 << 24, 3 << 24)], [[], [(b"a\0", b"b")]], b"blob", b"code")
+    )
+    members = split(memoryview(data))
+    assert members.modes == [(1, 2, 3)]
+    assert members.xattrs == [b"", gvariant.encode("a(ayay)", [(b"a\0", b"b")])]
+    assert (bytes(members.blob), bytes(members.operations)) == (b"blob", b"code")
+
+
+# Fetching
+
+
+def announced(content: bytes, **changes: object) -> Announced:
+    file = part_file(payload(content, operation("S", 0, 0, len(content), 0)))
+    return Announced(file, [(FILE, file_id(content))], len(content))._replace(**changes)
+
+
+def rows_of(directory: Path, files: PartFiles) -> list[Row]:
+    rows: list[Row] = []
+    files.start(part_id(0), "w")
+    while files.timeout() is not None:
+        rows += files.step()
+    return rows
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda each: {}, ""),
+        (lambda each: {"checksum": bytes(32)}, "its size or checksum"),
+        (lambda each: {"size": len(each.file) + 1}, "its size or checksum"),
+        (lambda each: {"size": len(each.file) - 1}, "longer than"),
+    ],
+)
+def test_a_part_has_the_digest_and_size_of_its_superblock(
+    tmp_path: Path, change: Callable[[Announced], dict[str, object]], says: str, inline: bool
+) -> None:
+    content = b"c" * 1000
+    made = announced(content)
+    wrong = made._replace(**change(made))
+    header = part(made.file, made.objects, made.plain)._replace(
+        path="0", checksum=wrong.digest, size=wrong.size or len(made.file), inline=made.file if inline else None
+    )
+    (tmp_path / "0").write_bytes(made.file)
+    rows = rows_of(tmp_path, PartFiles([header], DirectoryTransport(str(tmp_path)), HeldFiles(None, None), 64))
+    if not says:
+        assert [content_of(row) for row in rows] == [content]
+        return
+    ((_, error),) = rows
+    assert error["data"]["kind"] == "corrupt"
+    assert says in error["message"]
+    assert str(tmp_path / "0") in error["message"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0"]
+
+
+def test_a_part_that_is_not_there(tmp_path: Path) -> None:
+    made = announced(b"c")
+    header = part(made.file, made.objects, 1)._replace(path="0")
+    ((_, error),) = rows_of(tmp_path, PartFiles([header], DirectoryTransport(str(tmp_path)), HeldFiles(None, None), 64))
+    assert error["data"]["kind"] == "not_found"
+
+
+def test_a_repeated_transfer_starts_anew() -> None:
+    made = announced(b"c" * 1000)
+    fetch = PartFetch(part(made.file, made.objects, made.plain))
+    for _ in range(3):
+        fetch.begin()
+        fetch.take(made.file[:50])
+    fetch.begin()
+    fetch.take(made.file)
+    assert bytes(split(fetch.finish()).blob) == b"c" * 1000

@@ -1,0 +1,162 @@
+"""Superblocks, delta indexes and the choice of a delta."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from composefs_ext.errors import CorruptError, ExtError, FormatError, UnsupportedError
+from composefs_ostree import gvariant
+from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
+from composefs_ostree.deltas.superblock import parse_superblock
+from composefs_ostree.gvariant import Variant
+from support.ostree_delta import Announced, SmallCommit
+
+COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")
+PART = COMMIT.part()
+PATH = delta_path(None, COMMIT.id)
+OLD = bytes(range(32))
+
+
+@pytest.mark.parametrize("order", ["l", "B", None])
+def test_a_superblock_in_either_byte_order(order: str | None) -> None:
+    detached = Variant("a{sv}", {"key": Variant("s", "value")})
+    path = delta_path(OLD, COMMIT.id)
+    delta = parse_superblock(
+        COMMIT.superblock(
+            [PART], origin=OLD, order=order, fallbacks=[(1, bytes(32), 5, 7)], metadata={f"{path}/commitmeta": detached}
+        )
+    )
+    assert (delta.origin, delta.to, delta.commit, delta.path) == (OLD, COMMIT.id, COMMIT.commit, path)
+    assert delta.detached == gvariant.encode("a{sv}", detached.value)
+    (part,) = delta.parts
+    assert (part.size, part.plain, part.checksum) == (len(PART.file), PART.plain, sha256(PART.file).digest())
+    assert part.path == f"{path}/0"
+    assert [part.object(number) for number in range(part.object_count)] == PART.objects
+    assert part.inline is None
+    assert delta.fallbacks == (bytes(32),)
+    assert delta.signed is None
+
+
+def test_sizes_of_the_other_byte_order_without_a_word() -> None:
+    swapped = PART._replace(size=int.from_bytes(len(PART.file).to_bytes(8, "big"), "little"))
+    swapped = swapped._replace(plain=int.from_bytes(PART.plain.to_bytes(8, "big"), "little"))
+    (part,) = parse_superblock(COMMIT.superblock([swapped], order=None)).parts
+    assert (part.size, part.plain) == (len(PART.file), PART.plain)
+
+
+def test_inline_parts() -> None:
+    delta = parse_superblock(COMMIT.superblock([PART, PART], inline=True))
+    assert [part.inline for part in delta.parts] == [PART.file] * 2
+    assert delta.origin is None
+    assert delta.detached is None
+
+
+def test_a_signed_superblock() -> None:
+    plain = COMMIT.superblock([PART])
+    signatures = {"ostree.sign.ed25519": Variant("aay", [bytes(64)])}
+    magic = int.from_bytes(b"OSTSGNDT", "little")
+    delta = parse_superblock(gvariant.encode("(taya{sv})", (magic, plain, signatures)))
+    assert delta.signed is not None
+    assert delta.signed == (plain, signatures)
+    assert delta.commit == COMMIT.commit
+
+
+HOSTILE: dict[str, tuple[bytes, type[ExtError]]] = {
+    "empty": (b"", FormatError),
+    "cut": (COMMIT.superblock([PART])[:-1], FormatError),
+    "longer": (COMMIT.superblock([PART]) + b"\0", FormatError),
+    "another commit": (COMMIT.superblock([PART], to=bytes(32)), CorruptError),
+    "short id": (COMMIT.superblock([PART], to=b"short"), FormatError),
+    "short origin": (COMMIT.superblock([PART], origin=b"short"), FormatError),
+    "byte order": (COMMIT.superblock([PART], metadata={"ostree.endianness": Variant("y", 0)}), FormatError),
+    "byte order's type": (COMMIT.superblock([PART], metadata={"ostree.endianness": Variant("s", "l")}), FormatError),
+    "later version": (COMMIT.superblock([PART._replace(version=1)]), UnsupportedError),
+    "no objects": (COMMIT.superblock([Announced(b"x", [], 1)]), FormatError),
+    "short object": (COMMIT.superblock([Announced(b"x", [(1, b"short")], 1)]), FormatError),
+    "type of object": (COMMIT.superblock([Announced(b"x", [(6, bytes(32))], 1)]), FormatError),
+    "checksum": (COMMIT.superblock([PART._replace(checksum=b"short")]), FormatError),
+    "size": (COMMIT.superblock([PART._replace(size=1 << 63)]), FormatError),
+    "plain size": (COMMIT.superblock([PART._replace(plain=(1 << 64) - 1)]), FormatError),
+    "fallback's type": (COMMIT.superblock([], fallbacks=[(2, bytes(32), 1, 1)]), FormatError),
+    "fallback's id": (COMMIT.superblock([], fallbacks=[(1, b"short", 1, 1)]), FormatError),
+    "inline type": (
+        COMMIT.superblock([PART], metadata={f"{PATH}/0": Variant("ay", b"x")}),
+        FormatError,
+    ),
+    "detached type": (
+        COMMIT.superblock([PART], metadata={f"{PATH}/commitmeta": Variant("s", "x")}),
+        FormatError,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_superblocks(case: str) -> None:
+    data, error = HOSTILE[case]
+    with pytest.raises(error):
+        parse_superblock(data)
+
+
+def test_too_many_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.deltas.superblock.MAX_OBJECTS", len(PART.objects))
+    parse_superblock(COMMIT.superblock([PART]))
+    with pytest.raises(UnsupportedError, match="objects"):
+        parse_superblock(COMMIT.superblock([PART, PART]))
+
+
+def test_paths() -> None:
+    # From a repository that ostree made.
+    old = bytes.fromhex("b4f027c59ca7d48796ecdbbda6a628277a14e4b741dd8980c99e8716efc93355")
+    new = bytes.fromhex("b1ab6ee96384c3bdf70153d4e6f34e8b7ba67951b99c2b8345a3101f3152e563")
+    encoded = "satu6WOEw733AVPU5vNOi3umeVG5nCuDRaMQHzFS5WM"
+    assert delta_path(None, new) == f"deltas/sa/{encoded[2:]}"
+    assert delta_path(old, new) == f"deltas/tP/AnxZyn1IeW7Nu9pqYoJ3oU5LdB3YmAyZ6HFu_JM1U-{encoded}"
+    assert index_path(new) == f"delta-indexes/sa/{encoded[2:]}.index"
+
+
+def summary(metadata: dict[str, Variant]) -> bytes:
+    refs = [("main", (7, bytes(32), {"ostree.commit.timestamp": Variant("t", 1)}))]
+    return gvariant.encode("(a(s(taya{sv}))a{sv})", (refs, metadata))
+
+
+def test_listed_deltas() -> None:
+    name = OLD.hex()
+    metadata = {"ostree.static-deltas": Variant("a{sv}", {name: Variant("ay", OLD)})}
+    assert parse_index(gvariant.encode("a{sv}", metadata)).digests == {name: OLD}
+    assert summary_deltas(summary(metadata)) == ({name: OLD}, False)
+    assert summary_deltas(summary({"ostree.indexed-deltas": Variant("b", True)})) == ({}, True)
+    assert summary_deltas(summary({})) == ({}, False)
+    assert summary_deltas(gvariant.encode("(a(s(taya{sv}))a{sv})", ([], {}))) == ({}, False)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ostree.static-deltas": Variant("as", [])},
+        {"ostree.static-deltas": Variant("a{sv}", {"x": Variant("ay", b"short")})},
+        {"ostree.static-deltas": Variant("a{sv}", {"x": Variant("s", "x" * 32)})},
+    ],
+)
+def test_malformed_lists(metadata: dict[str, Variant]) -> None:
+    with pytest.raises(FormatError):
+        parse_index(gvariant.encode("a{sv}", metadata))
+    with pytest.raises(FormatError):
+        summary_deltas(summary(metadata))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"\x01\x20"])
+def test_malformed_summaries(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        summary_deltas(data)
+
+
+def test_the_choice() -> None:
+    one, two, to = bytes([1] * 32), bytes([2] * 32), bytes([3] * 32)
+    scratch, from_one = b"s" * 32, b"1" * 32
+    listed = {to.hex(): scratch, f"{one.hex()}-{to.hex()}": from_one}
+    assert choose(listed, to, []) == (None, scratch)
+    assert choose(listed, to, [two, one]) == (one, from_one)
+    assert choose(listed, to, [two]) is None  # with a commit here, single objects are nearer than everything
+    assert choose(listed, one, []) is None
