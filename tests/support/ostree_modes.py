@@ -29,7 +29,7 @@ def split_xattrs(bare: Path, path: Path) -> Path:
         target = path / source.relative_to(bare)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
-            target.symlink_to(source.readlink())
+            os.symlink(os.readlink(source), target)  # Path would tidy the target up
         else:
             shutil.copyfile(source, target)
             target.chmod(source.stat().st_mode & 0o7777)
