@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ JOB_SIZE = 32
 
 _BUFFER = 128 << 10
 _AT_ONCE = 16
+_BYTES_AT_ONCE = 4 << 20
 _CACHED_HEADS = 1024
 
 MadeRow = tuple[bytes, bytes, int, str | None, bytes, str | None]
@@ -58,7 +60,7 @@ class Maker:
     def __init__(self, reader: Reader, settings: Settings) -> None:
         self._reader = reader
         self._changes, self._inline_limit, self._measured = settings
-        self._queue: list[tuple[bytes, str]] = []
+        self._queue: deque[tuple[bytes, str]] = deque()
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
         # By metadata: a head without its size, and what a file id hashes before the content.
@@ -69,9 +71,14 @@ class Maker:
         self._queue.append((job, staged))
 
     def step(self) -> list[MadeRow | Failure]:
-        """Do the next few jobs."""
-        todo, self._queue = self._queue[:_AT_ONCE], self._queue[_AT_ONCE:]
-        return [self._do(job, staged) for job, staged in todo]
+        """Do the next few jobs, fewer if they are large: then the worker sees whether it is still wanted."""
+        rows: list[MadeRow | Failure] = []
+        size = 0
+        while self._queue and len(rows) < _AT_ONCE and size < _BYTES_AT_ONCE:
+            row = self._do(*self._queue.popleft())
+            rows.append(row)
+            size += row[2] if len(row) > 2 else 0
+        return rows
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Files are always ready."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+from typing import cast
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
 from composefs_ostree.making.inodes import Inode, Meta, refused, shown
@@ -83,14 +84,16 @@ def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
     """Yield the unpacked archive."""
     if kind == "zstd":
         raise UnsupportedError(f"{path} is compressed by zstd", hint="unpack it first: zstd -d", subject=path)
+    broken: tuple[type[Exception], ...] = (EOFError, OSError)
     try:
         if kind == "xz":
             yield from _unpack_xz(file)
             return
         source: Any = file
         if kind == "gzip":
-            from isal import igzip
+            from isal import igzip, isal_zlib
 
+            broken += (cast("type[Exception]", isal_zlib.error),)
             source = igzip.IGzipFile(fileobj=file, mode="rb")  # type: ignore[no-untyped-call]
         elif kind == "bzip2":
             import bz2
@@ -98,7 +101,7 @@ def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
             source = bz2.BZ2File(file)
         while piece := source.read(_PIECE):
             yield piece
-    except (EOFError, OSError) as error:
+    except broken as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise CorruptError(f"{path} is damaged: {error}", subject=path) from None
@@ -137,11 +140,14 @@ class _Bounded:
 
 def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
+    end = os.fstat(file.fileno()).st_size
     try:
         archive = tarfile.TarFile(fileobj=_Bounded(file), mode="r", encoding="utf-8")  # type: ignore[arg-type]
         globals_seen = 0
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+            if archive.offset > end + _BLOCK:
+                raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
             if len(archive.pax_headers) != globals_seen:
                 globals_seen = len(archive.pax_headers)
                 if sum(map(len, archive.pax_headers.values())) > _MAX_HEADER:

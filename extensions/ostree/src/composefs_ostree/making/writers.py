@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections import deque
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "fits_user_only", "object_name"]
 
 _BUFFER = 128 << 10
-_AT_ONCE = 8
+_AT_ONCE = 16
+_BYTES_AT_ONCE = 4 << 20
 _RAW_DEFLATE = -15
 _USER_META = "user.ostreemeta"
 _HINT = "run cfsctl fsck"
@@ -58,7 +60,7 @@ class ObjectWriter:
         self._level = level
         self._files = files
         self._objects = objects
-        self._queue: list[bytes] = []
+        self._queue: deque[bytes] = deque()
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
 
@@ -68,8 +70,13 @@ class ObjectWriter:
 
     def step(self) -> list[Row | Failure]:
         """Write the next few objects."""
-        todo, self._queue = self._queue[:_AT_ONCE], self._queue[_AT_ONCE:]
-        return [self._do(file_id) for file_id in todo]
+        rows: list[Row | Failure] = []
+        size = 0
+        while self._queue and len(rows) < _AT_ONCE and size < _BYTES_AT_ONCE:
+            row = self._do(self._queue.popleft())
+            rows.append(row)
+            size += row[2] if len(row) > 2 else 0
+        return rows
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Files are always ready."""

@@ -1,0 +1,529 @@
+"""``commit`` and ``export``: what a user sees, hostile input, full disks, and interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, completions, limit_memory, run
+from support.gpg import Keys, keys  # noqa: F401  a fixture
+from support.made_repo import OPTIONS, make_system
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.server import serve
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+@pytest.fixture
+def made(target: Target, tmp_path: Path) -> Target:
+    """A repository with a commit on the branch main."""
+    target.ostree("commit", f"--tree=dir={make_system(tmp_path / 'tree')}", "-b", "main", *OPTIONS)
+    return target
+
+
+def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
+    printed = made.ostree(
+        "commit", f"--tree=dir={tmp_path / 'tree'}", "--branch=main", *OPTIONS, "--parent=none"
+    ).stdout
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[0] for line in lines] == ["commit", "verity", "tagged"]
+    commit, verity = lines[0][1], lines[1][1]
+    assert made.json("inspect", "main")["verity"] == verity
+    assert lines[2] == ["tagged", "main"]
+    printed = made.ostree("export", "main", tmp_path / "out", "--reference", "other/name").stdout
+    assert printed == f"commit  {commit}\ntagged  other/name\n"
+    assert (tmp_path / "out/refs/heads/other/name").read_text() == f"{commit}\n"
+    result = made.json("export", commit[:10], tmp_path / "out")
+    assert (result["ref"], result["mode"], result["commit"]) == (None, "archive", commit)
+    unnamed = made.json("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7")
+    assert unnamed["ref"] is None
+    assert made.ostree("inspect", unnamed["commit"]).returncode == 0
+
+
+def test_an_image_by_name_and_one_that_was_never_a_commit(target: Target, tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    run(CFSCTL, "--repo", target.path, "create-image", "--no-propagate-usr-to-root", tree, "os/1")
+    by_name, by_ref = (
+        target.json("commit", name, f"--reference=by/{number}", *OPTIONS, "--no-bindings")
+        for number, name in enumerate(("os/1", "refs/os/1"))
+    )
+    of_tree = target.json("commit", f"--tree=dir={tree}", *OPTIONS, "--no-bindings")
+    assert by_name["commit"] == by_ref["commit"] == of_tree["commit"]
+    assert by_name["verity"] == of_tree["verity"]
+    assert "commit" in target.ostree("images").stdout.lower()
+
+
+def test_completion_and_help(made: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made.path.parent)
+    assert completions("--repo", str(made.path), "ostree", "export", "m") == ["main"]
+    assert completions("ostree", "commit", "--tree", "t") == ["tar="]
+    assert completions("ostree", "export", "--mode", "bare-user-") == ["bare-user-only"]
+    for command in ("commit", "export"):
+        assert f"$ cfsctl ostree {command}" in run(CFSCTL, "ostree", command, "--help").stdout
+
+
+def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_system(tmp_path / "tree")
+    monkeypatch.chdir(tmp_path)
+    target.ostree("commit", "--tree=dir=tree", "-b", "main", "-s", "Subject", "-m", "Body")
+    facts = target.json("inspect", "main")
+    assert (facts["subject"], facts["body"]) == ("Subject", "Body")
+    target.ostree("export", "main", "new/../out")
+    assert (tmp_path / "out/refs/heads/main").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ((), 2, "give one tree to commit"),
+        (("--tree=dir=/", "an-image"), 2, "give one tree to commit"),
+        (("--tree=dir=/nonexistent"), 2, "does not exist"),
+        (("no/such/image",), 3, "there is no image"),
+        (("--tree=dir=.", "--branch=../x"), 2, "not an ostree ref"),
+        (("--tree=dir=.", "--branch=a", "--reference=b"), 2, "same option"),
+        (("--tree=dir=.", "--owner-uid=-1"), 2, "no user or group id"),
+        (("--tree=dir=.", "--owner-gid=4294967296"), 2, "no user or group id"),
+        (("--tree=dir=.", "--timestamp=tomorrow"), 2, "is not a time"),
+        (("--tree=dir=.", "--timestamp=@-1"), 2, "not a time after 1970"),
+        (("--tree=dir=.", "--parent=main"), 2, "neither a commit id nor none"),
+        (("--tree=dir=.", "--add-metadata-string=novalue"), 2, "is not KEY=VALUE"),
+        (("--tree=dir=.", "--add-metadata=a=[1"), 2, "the value ends too early"),
+        (("--tree=dir=.", "--add-metadata=a=[]"), 2, "type is not clear"),
+        (("--tree=dir=.", "--add-metadata-string=a=1", "--add-metadata-string=a=2"), 2, "given twice"),
+        (("--tree=dir=.", "--add-metadata-string=ostree.ref-binding=x"), 2, "given twice"),
+        (("--tree=dir=.", "--no-bindings", "--bind-ref=a"), 2, "exclude each other"),
+        (("--tree=dir=.", "--tar-autocreate-parents"), 2, "is for --tree=tar"),
+        (("--tree=tar=empty.tar",), 5, "not a tar archive"),
+        (("--from-dump=empty.tar",), 5, "empty.tar"),
+    ],
+    ids=range(20),
+)
+def test_mistakes_are_told_and_change_nothing(
+    target: Target,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    status: int,
+    message: str,
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/empty.tar").write_bytes(b"no archive" * 100)
+    monkeypatch.chdir(tmp_path / "here")
+    given = (arguments,) if isinstance(arguments, str) else arguments
+    failed = target.ostree("commit", *given, status=status)
+    assert message in failed.stderr
+    assert (failed.stdout, target.names(), target.left_over()) == ("", {}, [])
+
+
+def test_a_dump_that_names_what_is_not_here(target: Target, tmp_path: Path) -> None:
+    digest = "ab" * 32
+    (tmp_path / "dump").write_text(
+        f"/ 0 40755 2 0 0 0 0.0 - - -\n/file 5000 100644 1 0 0 0 0.0 {digest[:2]}/{digest[2:]} - {digest}\n"
+    )
+    assert digest in target.ostree("commit", "--from-dump", tmp_path / "dump", status=5).stderr
+    (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/null 0 20666 1 0 0 259 0.0 - - -\n")
+    assert "/null is a device" in target.ostree("commit", "--from-dump", tmp_path / "dump", status=9).stderr
+
+
+def test_a_damaged_object_is_not_committed(made: Target) -> None:
+    image = made.json("inspect", "main")["image"]
+    large = max((made.path / "objects").glob("*/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(large.read_bytes())
+    data[150_000] ^= 1
+    large.chmod(0o644)
+    large.write_bytes(data)
+    failed = made.ostree("commit", image, status=5)
+    assert f"{large.parent.name}{large.name} is damaged" in failed.stderr
+    assert "cfsctl fsck" in failed.stderr
+    out = made.path.parent / "out"
+    assert "does not have its checksum" in made.ostree("export", "main", out, status=5).stderr
+    assert not (out / "refs/heads/main").exists()
+    assert not list(out.rglob("*.commit"))
+    assert not (out / "summary").exists()
+
+
+# Hostile archives
+
+
+def archive(path: Path, *members: tuple[str, bytes, bytes], **changes: int) -> Path:
+    """Write an archive of members: name, type, link name."""
+    with tarfile.open(path, "w") as out:
+        root = tarfile.TarInfo(".")
+        root.type, root.mode = tarfile.DIRTYPE, 0o755
+        out.addfile(root)
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            member.linkname = link.decode()
+            for key, value in changes.items():
+                setattr(member, key, value)
+            out.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../out", tarfile.REGTYPE, b"")], "leads out of the archive"),
+        ([("a/../../out", tarfile.REGTYPE, b"")], "leads out of the archive"),
+        ([("a", tarfile.LNKTYPE, b"../../etc/passwd")], "leads out of the archive"),
+        ([("a", tarfile.LNKTYPE, b"/etc/passwd")], "/etc/passwd is in a directory that does not stand before it"),
+        ([("a", tarfile.SYMTYPE, b"/etc"), ("a/shadow", tarfile.REGTYPE, b"")], "does not stand before it"),
+        ([("a", tarfile.REGTYPE, b""), ("a", tarfile.DIRTYPE, b"")], "both a file and a directory"),
+        ([("a", tarfile.DIRTYPE, b""), ("a", tarfile.REGTYPE, b"")], "both a file and a directory"),
+        ([("a", tarfile.LNKTYPE, b"a")], "no file before it"),
+        ([("a", tarfile.CHRTYPE, b"")], "a device"),
+        ([("a", tarfile.FIFOTYPE, b"")], "a pipe"),
+        ([("x" * 256, tarfile.REGTYPE, b"")], "longer than 255 bytes"),
+        ([(".", tarfile.REGTYPE, b"")], "the root is not a directory"),
+    ],
+    ids=range(12),
+)
+def test_hostile_names_in_an_archive(
+    target: Target, tmp_path: Path, members: list[tuple[str, bytes, bytes]], message: str
+) -> None:
+    path = archive(tmp_path / "x.tar", *members)
+    failed = target.ostree("commit", f"--tree=tar={path}", "-b", "x", status=None)
+    assert failed.returncode in (5, 9)
+    assert message in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+    assert (target.names(), target.left_over()) == ({}, [])
+
+
+def test_absolute_names_are_below_the_root(target: Target, tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar", ("/etc", tarfile.DIRTYPE, b""), ("//etc/./passwd", tarfile.REGTYPE, b""))
+    target.ostree("commit", f"--tree=tar={path}", "-b", "x")
+    paths = [line.split()[0] for line in target.ostree("dump", "x").stdout.splitlines()]
+    assert paths == ["/", "/etc", "/etc/passwd"]
+
+
+def _flip(data: bytes) -> bytes:
+    return data[:600] + bytes([data[600] ^ 1]) + data[601:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:1000], "damaged"),
+        (lambda data: data[:1024] + b"rubbish" * 100, "damaged"),
+        (_flip, "damaged"),
+        (lambda data: data[:-1], None),  # less than the usual padding behind it
+    ],
+    ids=["cut in a header", "rubbish for a header", "a flipped bit", "short padding"],
+)
+def test_a_damaged_archive_is_not_taken_for_a_shorter_one(
+    target: Target, tmp_path: Path, damage: Callable[[bytes], bytes], message: str | None
+) -> None:
+    path = archive(tmp_path / "x.tar", ("a", tarfile.DIRTYPE, b""), ("b", tarfile.DIRTYPE, b""))
+    path.write_bytes(damage(path.read_bytes()))
+    done = target.ostree("commit", f"--tree=tar={path}", "-b", "x", status=5 if message else 0)
+    assert (message or "") in done.stderr
+    assert bool(target.names()) == (message is None)
+
+
+def _pax(records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    member = tarfile.TarInfo("header")
+    member.type, member.size = kind, len(records)
+    return member.tobuf() + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (_pax(b"", tarfile.GNUTYPE_LONGNAME)[:124] + b"77777777777\0" + _pax(b"")[136:], 5),
+        (_pax(b"30 mtime=99999999999999999999\n") * 3000, 5),
+        (_pax(b"1000001 a=" + b"x" * 999_990 + b"\n", tarfile.XGLTYPE) * 5, 5),
+        (_pax(b"-5 a=b\n"), 5),
+        (
+            b"".join(
+                _pax(b"%d k%06d=%b\n" % (900_011, number, b"x" * 900_000), tarfile.XGLTYPE) for number in range(9)
+            ),
+            8,
+        ),
+    ],
+    ids=["a name of 8 GiB", "headers for headers", "one global header", "a record of -5 bytes", "global headers"],
+)
+def test_headers_without_end_take_no_memory(target: Target, tmp_path: Path, data: bytes, status: int) -> None:
+    (tmp_path / "x.tar").write_bytes(data + bytes(1024))
+    failed = target.ostree("commit", f"--tree=tar={tmp_path / 'x.tar'}", status=None, preexec_fn=limit_memory)
+    assert failed.returncode in (5, 8), failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+    assert "internal error" not in failed.stderr
+    assert target.names() == {}
+    assert status
+
+
+def test_content_that_claims_more_than_there_is(target: Target, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("big")
+    member.size = 1 << 50
+    (tmp_path / "x.tar").write_bytes(archive(tmp_path / "y.tar").read_bytes()[:512] + member.tobuf() + bytes(100))
+    failed = target.ostree("commit", f"--tree=tar={tmp_path / 'x.tar'}", status=None)
+    assert failed.returncode in (5, 8)
+    assert target.left_over() == []
+
+
+def test_damaged_and_unknown_compression(target: Target, tmp_path: Path) -> None:
+    plain = archive(tmp_path / "x.tar", ("a", tarfile.DIRTYPE, b"")).read_bytes()
+    import bz2
+    import gzip
+    import lzma
+
+    for packed in (gzip.compress(plain), bz2.compress(plain), lzma.compress(plain)):
+        for data in (packed[:-10], packed[:30] + b"\xff\xff" + packed[32:]):
+            (tmp_path / "x").write_bytes(data)
+            failed = target.ostree("commit", f"--tree=tar={tmp_path / 'x'}", status=5)
+            assert "damaged" in failed.stderr
+    (tmp_path / "x").write_bytes(b"\x28\xb5\x2f\xfd" + plain)
+    assert "zstd -d" in target.ostree("commit", f"--tree=tar={tmp_path / 'x'}", status=9).stderr
+    assert (target.names(), target.left_over()) == ({}, [])
+
+
+def test_an_archive_through_a_pipe(target: Target, tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar", ("a", tarfile.DIRTYPE, b""))
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", path, tmp_path / "pipe"]) as feeder:
+        made = target.json("commit", f"--tree=tar={tmp_path / 'pipe'}", *OPTIONS)
+        assert feeder.wait(timeout=60) == 0
+    assert made["commit"] == target.json("commit", f"--tree=tar={path}", *OPTIONS)["commit"]
+
+
+# Targets of an export
+
+
+def test_a_directory_that_is_something_else_is_left_alone(made: Target, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/precious").write_text("x")
+    assert "neither an ostree repository nor empty" in made.ostree("export", "main", tmp_path / "out", status=4).stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+    made.ostree("export", "main", tmp_path / "good")
+    failed = made.ostree("export", "main", tmp_path / "good", "--mode=bare", status=2)
+    assert "is a repository of the mode archive, not bare" in failed.stderr
+    (tmp_path / "good/config").write_text("[core]\nrepo_version=1\nmode=bare-split-xattrs\n")
+    assert "cannot be written" in made.ostree("export", "main", tmp_path / "good", status=9).stderr
+    (tmp_path / "good/config").write_text("[core]\nrepo_version=2\n")
+    assert "repository version '2'" in made.ostree("export", "main", tmp_path / "good", status=9).stderr
+
+
+@pytest.mark.parametrize("place", ["objects", "objects/XX", "refs/heads", "tmp", "refs/heads/main"])
+def test_symlinks_in_a_repository_lead_nowhere(made: Target, tmp_path: Path, place: str) -> None:
+    out, trap = tmp_path / "out", tmp_path / "trap"
+    made.ostree("export", "main", out)
+    trap.mkdir()
+    folder = (out / "refs/heads/main").read_text()[:2]
+    link = out / place.replace("XX", folder)
+    if link.is_dir():
+        shutil.rmtree(link)
+    else:
+        link.unlink()
+    link.symlink_to(trap)
+    done = made.ostree("export", "main", out, status=None)
+    assert list(trap.iterdir()) == []
+    if place == "refs/heads/main":  # a file is replaced, whatever it was
+        assert done.returncode == 0
+        assert not link.is_symlink()
+    else:
+        assert done.returncode == 5
+        assert "is not a directory but a file or a symlink" in done.stderr
+
+
+def test_damaged_objects_of_the_target_are_written_again(made: Target, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made.ostree("export", "main", out)
+    before = {path: path.read_bytes() for path in (out / "objects").rglob("*.*")}
+    tree = next(out.rglob("*.dirtree"))
+    tree.write_bytes(b"rubbish")
+    file = next(out.rglob("*.filez"))
+    file.write_bytes(b"")
+    next(out.rglob("*.dirmeta")).unlink()
+    result = made.json("export", "main", out)
+    assert (result["files_written"], result["metadata_written"]) == (1, 3)
+    assert {path: path.read_bytes() for path in (out / "objects").rglob("*.*")} == before
+
+
+def test_a_ref_where_a_directory_is_and_a_directory_where_a_ref_is(made: Target, tmp_path: Path) -> None:
+    made.ostree("export", "main", tmp_path / "out", "--reference=a/b")
+    assert "is a directory" in made.ostree("export", "main", tmp_path / "out", "--reference=a", status=2).stderr
+    failed = made.ostree("export", "main", tmp_path / "out", "--reference=a/b/c", status=5)
+    assert "is not a directory but a file" in failed.stderr
+    assert "not an ostree ref" in made.ostree("export", "main", tmp_path / "out", "--reference=../x", status=2).stderr
+
+
+def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
+    made.ostree("export", "main", tmp_path / "whole")
+    partial = Target(tmp_path / "partial")
+    partial.ostree("pull-local", tmp_path / "whole", "main", "--subpath=/usr/bin")
+    failed = partial.ostree("export", "main", tmp_path / "out", status=9)
+    assert "is here in part only" in failed.stderr
+    assert not (tmp_path / "out").exists()
+    # A commit that was in part at the target is whole then.
+    commit = (tmp_path / "whole/refs/heads/main").read_text().strip()
+    (tmp_path / f"whole/state/{commit}.commitpartial").touch()
+    made.ostree("export", "main", tmp_path / "whole")
+    assert not (tmp_path / f"whole/state/{commit}.commitpartial").exists()
+
+
+def test_levels_of_compression(made: Target, tmp_path: Path) -> None:
+    sizes = []
+    for level in (1, 9):
+        made.ostree("export", "main", tmp_path / f"{level}", "--zlib-level", str(level))
+        assert f"[archive]\nzlib-level={level}\n" in (tmp_path / f"{level}/config").read_text()
+        made.ostree("export", "main", tmp_path / f"{level}")
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / f"{level}").rglob("*.filez")))
+    assert sizes[0] > sizes[1]
+    assert "is not between 1 and 9" in made.ostree("export", "main", tmp_path / "x", "--zlib-level=0", status=2).stderr
+
+
+def test_a_locked_repository_is_waited_for(made: Target, tmp_path: Path) -> None:
+    import fcntl
+    import struct
+
+    out = tmp_path / "out"
+    made.ostree("export", "main", out)
+    with (out / ".lock").open("r+b") as lock:
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        argv = [CFSCTL, "--repo", made.path, "ostree", "export", "main", out]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+    assert process.communicate(timeout=60)[0].startswith(b"commit")
+    assert process.returncode == 0
+
+
+# Signatures and what stands beside a commit
+
+
+def test_detached_metadata_is_kept_and_exported_and_pulled(made: Target, tmp_path: Path) -> None:
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "noted", "--add-detached-metadata-string=key=value")
+    made.ostree("export", "noted", tmp_path / "out")
+    commit = (tmp_path / "out/refs/heads/noted").read_text().strip()
+    shown = run("ostree", f"--repo={tmp_path / 'out'}", "show", "--print-detached-metadata-key=key", "noted").stdout
+    assert shown == "'value'\n"
+    back = Target(tmp_path / "back")
+    with serve(tmp_path / "out") as server:
+        back.ostree("pull", server.url, "noted")
+    back.ostree("export", "noted", tmp_path / "again")
+    name = f"objects/{commit[:2]}/{commit[2:]}.commitmeta"
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_signed_commits_and_summaries_are_verified_by_ostree(
+    made: Target,
+    tmp_path: Path,
+    keys: Keys,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = keys.gpg.make_key("Maker <maker@example.org>")
+    monkeypatch.setenv("GNUPGHOME", str(keys.gpg.home))
+    (tmp_path / "key.gpg").write_bytes(keys.gpg.run("--export", key))
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "signed", *OPTIONS, f"--gpg-sign={key}")
+    made.ostree("export", "signed", tmp_path / "out", f"--gpg-sign={key}")
+    theirs = tmp_path / "theirs"
+    run("ostree", "init", f"--repo={theirs}", "--mode=bare-user")
+    with serve(tmp_path / "out") as server:
+        add = ("remote", "add", "--set=gpg-verify-summary=true", "--gpg-import", tmp_path / "key.gpg")
+        run("ostree", f"--repo={theirs}", *add, "origin", server.url)
+        run("ostree", f"--repo={theirs}", "pull", "origin", "signed")
+        # And by ourselves; what is not signed does not pass.
+        back = Target(tmp_path / "back")
+        back.ostree("pull", server.url, "signed", "--gpg-key", tmp_path / "key.gpg")
+        made.ostree("export", "main", tmp_path / "out")
+        assert not (tmp_path / "out/summary.sig").exists()
+        back.ostree("pull", server.url, "main", "--gpg-key", tmp_path / "key.gpg", status=5)
+
+
+# The disk is full, the user is impatient
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mountpoint = tmp_path / "small"
+    mountpoint.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", mountpoint)
+    yield mountpoint
+    run("umount", mountpoint)
+
+
+@pytest.mark.root
+def test_a_full_disk(made: Target, small_disk: Path) -> None:
+    failed = made.ostree("export", "main", small_disk / "out", "--mode=bare-user", status=8)
+    assert "No space left" in failed.stderr
+    out = small_disk / "out"
+    assert list((out / "tmp").iterdir()) == [out / "tmp/cache"]
+    assert [path for path in out.rglob("*") if path.suffix in (".commit", ".file")] == []
+    assert not (out / "refs/heads/main").exists()
+    run("mount", "-o", "remount,size=30M", small_disk)
+    made.ostree("export", "main", out)
+    assert "no errors found" in run("ostree", f"--repo={out}", "fsck").stdout
+    other = Target(small_disk / "target")
+    run("mount", "-o", "remount,size=12M", small_disk)
+    tree = made.path.parent / "large"
+    tree.mkdir()
+    for number in range(20):
+        (tree / f"{number}").write_bytes(os.urandom(1_000_000))
+    assert "No space left" in other.ostree("commit", f"--tree=dir={tree}", "-b", "x", status=8).stderr
+    assert (other.names(), other.left_over()) == ({}, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("command", ["commit", "export"])
+def test_interruption_leaves_nothing_half_done(target: Target, tmp_path: Path, command: str, number: int) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    for each in range(25):
+        with (tree / f"file {each}").open("wb") as file:
+            file.write(os.urandom(1000))
+            file.truncate(60_000_000)
+    if command == "export":
+        target.ostree("commit", f"--tree=dir={tree}", "-b", "main", *OPTIONS)
+        argv = [CFSCTL, "--repo", target.path, "ostree", "export", "main", out]
+    else:
+        argv = [CFSCTL, "--repo", target.path, "ostree", "commit", f"--tree=dir={tree}", "-b", "main"]
+    before = target.names()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not [*target.path.glob("staging/*/work/w*"), *out.glob("tmp/cfsctl-export-*/*.filez")]:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert printed == b""
+    assert target.names() == before
+    if command == "export":
+        assert not (out / "refs/heads/main").exists()
+        assert not (out / "summary").exists()
+        assert not list((out / "objects").rglob("*.*"))
+        if number != signal.SIGKILL:
+            assert list((out / "tmp").iterdir()) == [out / "tmp/cache"]
+    # What a killed run has left goes with the next one.
+    for each in range(2, 25):
+        (tree / f"file {each}").unlink()
+    target.ostree("commit", f"--tree=dir={tree}", "-b", "main", *OPTIONS)
+    target.ostree("export", "main", out, "--zlib-level=1")
+    assert list((out / "tmp").iterdir()) == [out / "tmp/cache"]
+    assert target.left_over() == []
+
+
+def test_two_exports_at_once_keep_both_refs_in_the_summary(made: Target, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made.ostree("export", "main", out, "--reference=first")
+    argv = [CFSCTL, "--repo", made.path, "ostree", "export", "main", out, "--reference"]
+    running = [subprocess.Popen([*argv, f"ref/{number}"], stdout=subprocess.DEVNULL) for number in range(4)]
+    assert [process.wait(timeout=60) for process in running] == [0] * 4
+    listed = json.loads(run(CFSCTL, "ostree", "list-refs", "--path", out, "--json").stdout)["refs"]
+    assert {row["name"] for row in listed} == {"first", *(f"ref/{number}" for number in range(4))}
