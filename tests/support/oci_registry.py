@@ -1,0 +1,83 @@
+"""CNCF distribution's registry on loopback, run for a test: with or without a login, with or without TLS."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.commands import run
+from support.peers import require
+
+USER, PASSWORD = "somebody", "pass:word-of-somebody"
+
+
+@dataclass
+class Registry:
+    """A running registry; ``certs`` is a directory for --cert-dir if it speaks TLS, ``log`` what it has written."""
+
+    host: str
+    certs: Path | None
+    log: Path
+
+    def image(self, name: str) -> str:
+        """The reference of an image in it."""
+        return f"docker://{self.host}/{name}"
+
+
+@contextmanager
+def registry(directory: Path, *, login: bool = False, tls: bool = False) -> Iterator[Registry]:
+    """Run a registry that keeps its files in the directory while the block runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = [f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/data\nhttp:\n  addr: {host}\n"]
+    certs = None
+    if tls:
+        certs = directory / "certs"
+        certs.mkdir()
+        certificate(certs)
+        settings.append(f"  tls:\n    certificate: {certs}/ca.crt\n    key: {directory}/server.key\n")
+        os.rename(certs / "server.key", directory / "server.key")
+    if login:
+        lines = run(require("htpasswd"), "-nbB", USER, PASSWORD).stdout
+        (directory / "htpasswd").write_text(lines)
+        settings.append(f"auth:\n  htpasswd:\n    realm: here\n    path: {directory}/htpasswd\n")
+    (directory / "config.yml").write_text("".join(settings))
+    log = directory / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [require("docker-registry"), "serve", str(directory / "config.yml")], stdout=out, stderr=out
+        )
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2]))).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.02)
+        yield Registry(host, certs, log)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def certificate(directory: Path) -> None:
+    """Make a certificate for 127.0.0.1 that signs itself: ca.crt, and server.key."""
+    run(
+        *(require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+        *("-keyout", directory / "server.key", "-out", directory / "ca.crt"),
+    )
+
+
+def push(source: str, target: str, *options: str | Path) -> None:
+    """Copy an image with skopeo."""
+    run(require("skopeo"), "copy", "--quiet", *options, source, target)
