@@ -8,9 +8,11 @@ input: a sink that writes to a terminal makes it harmless first.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import pluggy
+
+from composefs.linux.closing import Closing
 
 __all__ = ["Kind", "Level", "Observers", "Progress", "Unit", "sink"]
 
@@ -64,7 +66,7 @@ class Hooks:
         """Nothing more will come; leave the terminal as it was found."""
 
 
-class Observers:
+class Observers(Closing):
     """The registered sinks, as a context manager that closes them; without any, everything said is dropped."""
 
     def __init__(self, *sinks: object) -> None:
@@ -102,9 +104,3 @@ class Observers:
     def close(self) -> None:
         """Tell the sinks that nothing more comes."""
         self._hook.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,7 +1,6 @@
 """Reading every object and comparing its digest, in one process for each processor.
 
-Threads would not do: hashing a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting for
-the interpreter's lock.  The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and
+The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and
 write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)).
 """
 
@@ -9,15 +8,15 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import stat
 from collections.abc import Callable, Iterator
-from typing import NoReturn, Self
 
 from composefs import fsverity
 from composefs.errors import ComposefsError, InputOutputError, from_os_error
 from composefs.graph import Problem, Stock
+from composefs.linux.closing import Closing
 from composefs.linux.files import open_file
+from composefs.linux.forks import Forks
 from composefs.linux.transfer import read_pieces
 from composefs.repository import Repository
 from composefs.repository.names import object_name
@@ -94,13 +93,13 @@ def check_objects(
     return sorted(problems, key=lambda problem: problem.where)
 
 
-class _Workers:
+class _Workers(Closing):
     """Processes that check directories of objects; leaving the context ends them."""
 
     def __init__(self, repository: Repository, directories: list[tuple[str, list[str]]], count: int) -> None:
         self._repository = repository
         self._directories = directories
-        self._pids: list[int] = []
+        self._forks = Forks()
         repository.store.directory("objects")  # opened here, for all
         try:
             tasks, fill = os.pipe()
@@ -109,13 +108,9 @@ class _Workers:
             os.close(fill)
             self._results, results = os.pipe()
             try:
-                for _ in range(count):
-                    pid = os.fork()
-                    if not pid:
-                        self._work(tasks, results)
-                    self._pids.append(pid)
+                self._forks.start(count, lambda: self._work(tasks, results))
             except BaseException:
-                self.__exit__()
+                self.close()
                 raise
             finally:
                 os.close(tasks)
@@ -123,27 +118,16 @@ class _Workers:
         except OSError as error:
             raise from_os_error(error, "starting a process to check objects") from error
 
-    def _work(self, tasks: int, results: int) -> NoReturn:
-        """Be a worker; never returns, nor raises into the code that was copied with the process."""
-        status = 1
-        try:
-            from composefs.linux.prctl import set_parent_death_signal
-
-            set_parent_death_signal(signal.SIGKILL)
-            while task := os.read(tasks, 1):
-                prefix, rests = self._directories[task[0]]
-                for rest in rests:
-                    problem = check_object(self._repository, prefix + rest)
-                    if problem is not None:
-                        message = problem.message[:_MAX_MESSAGE]
-                        os.write(results, _FIELDS.join((problem.kind, prefix + rest, message)).encode() + b"\n")
-                os.write(results, b"%d\n" % len(rests))
-            status = 0
-        finally:
-            os._exit(status)
-
-    def __enter__(self) -> Self:
-        return self
+    def _work(self, tasks: int, results: int) -> None:
+        """Be a worker."""
+        while task := os.read(tasks, 1):
+            prefix, rests = self._directories[task[0]]
+            for rest in rests:
+                problem = check_object(self._repository, prefix + rest)
+                if problem is not None:
+                    message = problem.message[:_MAX_MESSAGE]
+                    os.write(results, _FIELDS.join((problem.kind, prefix + rest, message)).encode() + b"\n")
+            os.write(results, b"%d\n" % len(rests))
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that the workers write, until all have ended."""
@@ -152,8 +136,7 @@ class _Workers:
             *lines, buffer = (buffer + data).split(b"\n")
             yield from (line.decode() for line in lines)
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the processes."""
         os.close(self._results)
-        for pid in self._pids:
-            os.kill(pid, signal.SIGKILL)  # not yet waited for, so nobody else has its number
-            os.waitpid(pid, 0)
+        self._forks.close()

@@ -1,7 +1,6 @@
 """Open files, worked on in other processes.
 
-Threads would not do: hashing a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting for
-the interpreter's lock.  A file is handed over as an open descriptor (unix(7), SCM_RIGHTS), so what was checked when it
+A file is handed over as an open descriptor (unix(7), SCM_RIGHTS), so what was checked when it
 was opened still holds in the process that reads it.
 
 All processes take from one socket, whose messages are whole and go to whoever is free, and answer into another one:
@@ -13,13 +12,12 @@ All processes take from one socket, whose messages are whole and go to whoever i
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import NoReturn, Self
 
 from composefs.errors import ComposefsError, InputOutputError, error_of_kind, from_os_error
-from composefs.linux.prctl import set_parent_death_signal
+from composefs.linux.closing import Closing
+from composefs.linux.forks import Forks
 
 __all__ = ["IN_FLIGHT", "FilePool"]
 
@@ -30,7 +28,7 @@ _NUMBER = 8
 _MAX_ANSWER = 1 << 16
 
 
-class FilePool:
+class FilePool(Closing):
     """``count`` processes that call ``work`` with an open file and send back the bytes it returns.
 
     The processes are copies of this one, made at once; leaving the context ends them.  What ``work`` raises,
@@ -39,18 +37,14 @@ class FilePool:
 
     def __init__(self, work: Callable[[int], bytes], count: int) -> None:
         self._work = work
-        self._pids: list[int] = []
+        self._forks = Forks()
         self._last = 0
         self.unanswered = 0
         try:
             self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._answers, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with tasks, answers:
-                for _ in range(count):
-                    pid = os.fork()
-                    if not pid:
-                        self._serve(tasks, answers)
-                    self._pids.append(pid)
+                self._forks.start(count, lambda: self._serve(tasks, answers))
         except OSError as error:
             self.close()
             raise from_os_error(error, "starting a process to read files") from error
@@ -82,39 +76,24 @@ class FilePool:
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
-        for pid in self._pids:
-            os.kill(pid, signal.SIGKILL)  # not yet waited for, so nobody else has its number
-            os.waitpid(pid, 0)
-        self._pids.clear()
+        self._forks.close()
         self._tasks.close()
         self._answers.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _serve(self, tasks: socket.socket, answers: socket.socket) -> NoReturn:
-        """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
-        try:
-            set_parent_death_signal(signal.SIGKILL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._tasks.close()
-            self._answers.close()
-            while True:
-                number, fds, _, _ = socket.recv_fds(tasks, _NUMBER, 1)
-                if not number:
-                    break
-                try:
-                    answer = b"+" + self._work(fds[0])
-                except (ComposefsError, OSError) as error:
-                    answer = b"-" + _described(error)
-                os.close(fds[0])
-                answers.send(number + answer)
-        finally:
-            os._exit(0)
+    def _serve(self, tasks: socket.socket, answers: socket.socket) -> None:
+        """Be one of the processes, until there are no more tasks."""
+        self._tasks.close()
+        self._answers.close()
+        while True:
+            number, fds, _, _ = socket.recv_fds(tasks, _NUMBER, 1)
+            if not number:
+                return
+            try:
+                answer = b"+" + self._work(fds[0])
+            except (ComposefsError, OSError) as error:
+                answer = b"-" + _described(error)
+            os.close(fds[0])
+            answers.send(number + answer)
 
 
 def _described(error: ComposefsError | OSError) -> bytes:

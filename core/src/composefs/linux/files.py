@@ -7,9 +7,8 @@ import errno
 import functools
 import os
 import stat
-from types import TracebackType
-from typing import Self
 
+from composefs.linux.closing import Closing
 from composefs.linux.locks import lock
 
 __all__ = [
@@ -72,7 +71,7 @@ def hold(fd: int) -> bool:
     return os.fstat(fd).st_nlink > 0
 
 
-class NewFile:
+class NewFile(Closing):
     """A file being written, which has no name that matters before :meth:`link` or :meth:`replace` gives it one.
 
     It is made in the directory ``at``, with O_TMPFILE, so that a crash leaves nothing; where the file system cannot do
@@ -104,14 +103,6 @@ class NewFile:
             self.fd, self._name = fd, name
         else:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def reopen_read_only(self) -> None:
         """Exchange ``fd`` for one that cannot write, as enabling fs-verity wants."""

@@ -13,7 +13,8 @@ import functools
 import os
 import struct
 from collections.abc import Collection
-from typing import Self
+
+from composefs.linux.closing import Closing
 
 __all__ = ["ATTRIBUTES", "Context", "attach_new", "mount", "unmount"]
 
@@ -68,16 +69,14 @@ def _syscall(number: int, *arguments: int | bytes | None) -> int:
     return _checked(_libc().syscall(ctypes.c_long(number), *words))
 
 
-class Context:
+class Context(Closing):
     """A file system being configured.  ``fd`` is closed by the context manager."""
 
     def __init__(self, kind: str) -> None:
         self.fd = _syscall(_SYS_FSOPEN, kind.encode(), _CLOEXEC)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the descriptor; what was made of it stays."""
         os.close(self.fd)
 
     def flag(self, name: str) -> None:

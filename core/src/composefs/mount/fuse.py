@@ -67,7 +67,7 @@ class FuseImage:
 
     def close(self) -> None:
         """Let go of image and objects."""
-        self._image.__exit__(None, None, None)
+        self._image.close()
         os.close(self._objects)
 
     def _node(self, path: str) -> Node:

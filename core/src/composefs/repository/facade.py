@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from composefs.digest import Algorithm
 from composefs.errors import CorruptError, FormatError, ReadOnlyError, UnsupportedError
+from composefs.linux.closing import Closing
 from composefs.linux.locks import lock
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -25,7 +25,7 @@ from composefs.repository.streams import Streams
 __all__ = ["Repository"]
 
 
-class Repository:
+class Repository(Closing):
     """An open repository, locked against garbage collection until it is closed; use it as a context manager.
 
     ``objects``, ``streams``, ``images`` and ``refs`` are its parts, ``meta`` its meta.json, ``store`` its directory.
@@ -115,14 +115,6 @@ class Repository:
         from composefs.repository.publish import Publisher  # an extension starts before this is needed
 
         return Publisher(self.store, self.objects, self.streams, self.images, self.refs).publish(publication)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close it and give up the lock."""

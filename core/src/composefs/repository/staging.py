@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from composefs.errors import from_os_error
+from composefs.linux.closing import Closing
 from composefs.linux.files import hold, open_directory, random_name, remove_tree
 from composefs.linux.locks import try_lock
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Staging", "sweep"]
 
 
-class Staging:
+class Staging(Closing):
     """A staging directory; a context manager that removes it at the end.
 
     ``work`` is the path of the extension's directory and ``work_fd`` its descriptor; ``private`` is the descriptor of
@@ -59,14 +59,6 @@ class Staging:
             return cls(Path(parent), os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise from_os_error(error, "making a staging directory") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove the directory and all in it."""

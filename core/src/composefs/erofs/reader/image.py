@@ -13,8 +13,7 @@ import os
 import stat
 from itertools import islice
 from operator import le
-from types import TracebackType
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, NoReturn
 
 from composefs.erofs.layout import (
     BLOCK,
@@ -37,6 +36,7 @@ from composefs.erofs.layout import (
     SUPERBLOCK_START,
 )
 from composefs.errors import FormatError, TooLargeError, from_os_error
+from composefs.linux.closing import Closing
 from composefs.tree import MAX_NAME, TYPE_MASK
 
 __all__ = ["MAX_IMAGE", "Entries", "Image", "Inode", "malformed"]
@@ -86,7 +86,7 @@ def malformed(message: str, offset: int) -> NoReturn:
     raise FormatError(f"malformed image: {message} (at byte {offset})", offset=offset)
 
 
-class Image:
+class Image(Closing):
     """An image, given as its bytes or opened from a file.
 
     A file is mapped, so that looking up one path touches few pages; as with any mapped file, whoever truncates it
@@ -132,12 +132,8 @@ class Image:
         except OSError as error:
             raise from_os_error(error, "reading the image") from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
         if isinstance(self.data, mmap.mmap):
             self.data.close()
 

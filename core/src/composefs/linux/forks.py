@@ -1,0 +1,55 @@
+"""Copies of this process that work beside it, and end with it.
+
+Threads would not do for hashing: a block of 4 KiB takes a few microseconds, and a thread would spend as long waiting
+for the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+from composefs.linux.closing import Closing
+from composefs.linux.prctl import set_parent_death_signal
+
+__all__ = ["Forks"]
+
+
+class Forks(Closing):
+    """Processes that each do some work and end; closing ends them, whatever they are doing.
+
+    Whoever starts them should have no threads.
+    """
+
+    def __init__(self) -> None:
+        self._pids: list[int] = []
+
+    def start(self, count: int, work: Callable[[], object]) -> None:
+        """Start ``count`` copies of this process that call ``work``.  Raises ``OSError``; some may be running then."""
+        for _ in range(count):
+            pid = os.fork()
+            if not pid:
+                _be_one(work)
+            self._pids.append(pid)
+
+    def close(self) -> None:
+        """End the processes."""
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)  # not yet waited for, so nobody else has its number
+            os.waitpid(pid, 0)
+        self._pids.clear()
+
+
+def _be_one(work: Callable[[], object]) -> NoReturn:
+    """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
+    status = 1
+    try:
+        set_parent_death_signal(signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        work()
+        status = 0
+    finally:
+        os._exit(status)
