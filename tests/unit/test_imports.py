@@ -30,8 +30,14 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 WHEELS = {
     "composefs_ext": (ROOT / "extensions" / "sdk" / "src", set[str]()),
-    "composefs_oci": (ROOT / "extensions" / "oci" / "src", {"composefs_ext", "isal", "requests", "urllib3", "zstandard"}),
-    "composefs_ostree": (ROOT / "extensions" / "ostree" / "src", {"composefs_ext", "pycurl", "isal", "cryptography", "pysequoia"}),
+    "composefs_oci": (
+        ROOT / "extensions" / "oci" / "src",
+        {"composefs_ext", "isal", "requests", "urllib3", "zstandard"},
+    ),
+    "composefs_ostree": (
+        ROOT / "extensions" / "ostree" / "src",
+        {"composefs_ext", "pycurl", "isal", "cryptography", "pysequoia"},
+    ),
 }
 
 
