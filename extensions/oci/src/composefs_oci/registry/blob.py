@@ -113,7 +113,7 @@ class BlobReader:
     def _broken(self) -> NetworkError:
         where = shown(self._url)
         return NetworkError(
-            f"{where}: the connection was closed after {self._position} of {self._size} bytes",
+            f"{where}: the connection was closed {self._size - self._position} bytes before the end",
             hint="check the network and run the same command again",
             subject=where,
             retryable=True,

@@ -57,15 +57,12 @@ class Patience:
         """Wait before the next attempt; raise the error if it will not pass or was seen too often."""
         self._attempts += 1
         if not error.retryable or self._attempts > self._retries:
-            if self._attempts > 1:
-                error.message += f" ({self._attempts} attempts)"
-            raise error from None
+            raise (_extended(error, f" ({self._attempts} attempts)") if self._attempts > 1 else error) from None
         # Up to a quarter more, so that those who failed together do not come again together.
         seconds = self._delay * 2 ** (self._attempts - 1) * (1 + os.urandom(1)[0] / 1024)
         if isinstance(error, PassingError) and error.seconds is not None:
             if error.seconds > _LONGEST_WAIT:
-                error.message += f" and wants us to wait for {error.seconds:.0f} seconds"
-                raise error from None
+                raise _extended(error, f" and wants us to wait for {error.seconds:.0f} seconds") from None
             seconds = max(seconds, error.seconds)
         if self._tell and seconds >= _LONG_WAIT:
             self._tell(f"{error.message}; trying again in {seconds:.0f} s")
@@ -74,6 +71,12 @@ class Patience:
     def reset(self) -> None:
         """Begin to count anew, as there was progress."""
         self._attempts = 0
+
+
+def _extended(error: ExtError, text: str) -> ExtError:
+    error.message += text
+    error.args = (error.message,)
+    return error
 
 
 class Answer:
@@ -123,8 +126,8 @@ class Client:
         """Return the answer to one attempt, if its status is 200 or 206; the body is still to be read."""
         response = self._http.get(url, self._authorizer.header, headers)
         if response.status_code == 401 and origin(response.url) == origin(url):
-            self._authorizer.answer(url, response)
-            response.close()
+            with response:
+                self._authorizer.answer(url, response)
             response = self._http.get(url, self._authorizer.header, headers)
         if response.status_code in (200, 206):
             return response

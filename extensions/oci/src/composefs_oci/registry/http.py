@@ -197,6 +197,8 @@ def failure(url: str, error: Exception) -> ExtError:
             return _passing(where, f"TLS failed: {cause.reason or 'cut off'}")
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.errno:
             return _passing(where, os.strerror(cause.errno))
+        if isinstance(cause, urllib3.exceptions.IncompleteRead) and cause.expected is not None:
+            return _passing(where, f"the connection was closed {cause.expected} bytes before the end")
     if any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in _causes(error)):
         return _passing(where, "no answer in time")
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | UnicodeError):

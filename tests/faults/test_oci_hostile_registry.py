@@ -1,0 +1,415 @@
+"""Registries that lie, break, stall and pry: each a clear error with the URL, or an image that is whole."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    NetworkError,
+    NotFoundError,
+    PermissionDeniedError,
+    TooLargeError,
+)
+from composefs_oci.access import Access
+from composefs_oci.descriptors import Descriptor, parse_manifest
+from composefs_oci.opening import open_source
+from composefs_oci.reference import parse_reference
+from support.oci_hostile import Handler, Hostile, hostile
+from support.oci_layout import INDEX, MANIFEST, Layout, tar
+
+SECRET = "pass-word-of-somebody"
+IMAGE = Layout()
+IMAGE.add(IMAGE.image(tar(noise=os.urandom(3 << 20))))
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hostile]:
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "2")
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRY_DELAY", "0.01")
+    monkeypatch.setenv("COMPOSEFS_OCI_TIMEOUT", "1")
+    with hostile(copy.deepcopy(IMAGE)) as running:
+        yield running
+
+
+def read(peer: Hostile, authfile: str | None = None, tell: Any = None) -> bytes:
+    """Read the layer of the image, compressed."""
+    access = Access(authfile, tls_verify=False)
+    with open_source(parse_reference(peer.image), access, tell) as source:
+        document = source.manifest()
+        manifest = parse_manifest(document.raw, document.media_type)
+        with source.open_blob(manifest.layers[0]) as blob:
+            return blob.read_all(1 << 30)
+
+
+def layer(peer: Hostile) -> tuple[str, bytes]:
+    manifest = parse_manifest(
+        peer.layout.blobs[peer.layout.entries[0]["digest"]], str(peer.layout.entries[0]["mediaType"])
+    )
+    return manifest.layers[0].digest, peer.layout.blobs[manifest.layers[0].digest]
+
+
+def login(peer: Hostile, path: Path, **entry: str) -> str:
+    encoded = {"auth": base64.b64encode(f"somebody:{SECRET}".encode()).decode()}
+    path.write_text(json.dumps({"auths": {peer.host: entry or encoded}}))
+    return str(path)
+
+
+def fails(peer: Hostile, error: type[ExtError], match: str, **options: Any) -> ExtError:
+    """Read, which must fail; check what every error has to have."""
+    with pytest.raises(error, match=match) as caught:
+        read(peer, **options)
+    assert f"http://{peer.host}/" in caught.value.message
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 1500
+    assert SECRET not in caught.value.message + str(caught.value.hint)
+    return caught.value
+
+
+def test_all_is_well(peer: Hostile) -> None:
+    assert read(peer) == layer(peer)[1]
+
+
+def test_a_broken_blob_goes_on_where_it_was(peer: Hostile) -> None:
+    digest, data = layer(peer)
+    cut = len(data) // 3
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:cut], length=len(data)), times=1)
+    assert read(peer) == data
+    ranges = [headers.get("Range") for headers in peer.paths(f"/blobs/{digest}")]
+    assert ranges == [None, f"bytes={cut}-"]
+
+
+def test_a_registry_without_ranges_is_read_again(peer: Hostile) -> None:
+    digest, data = layer(peer)
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:1_500_000], length=len(data)), times=1)
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data))
+    assert read(peer) == data
+
+
+def test_progress_renews_patience(peer: Hostile) -> None:
+    """Every connection brings a good piece and breaks: it may do so more often than there are retries."""
+    digest, data = layer(peer)
+
+    def some(handler: Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        handler.answer(206 if start else 200, data[start : start + (600 << 10)], headers, length=len(data) - start)
+
+    peer.rule(f"/blobs/{digest}", some)
+    assert read(peer) == data
+    assert len(peer.paths(f"/blobs/{digest}")) > 4
+
+
+def test_a_blob_that_never_gets_further(peer: Hostile) -> None:
+    digest, data = layer(peer)
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:100], length=len(data)))
+    match = rf"closed {len(data) - 100} bytes before the end.* \(3 attempts\)"
+    assert fails(peer, NetworkError, match).hint
+
+
+@pytest.mark.parametrize("kind", ["another range", "no range", "flipped part"])
+def test_wrong_parts_are_noticed(peer: Hostile, kind: str) -> None:
+    digest, data = layer(peer)
+    cut = 1000
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:cut], length=len(data)), times=1)
+
+    def wrong(handler: Handler) -> None:
+        rest = data[cut:-1] + bytes([data[-1] ^ 1])
+        headers = {
+            "another range": {"Content-Range": f"bytes {cut + 1}-{len(data) - 1}/{len(data)}"},
+            "flipped part": {"Content-Range": f"bytes {cut}-{len(data) - 1}/{len(data)}"},
+        }.get(kind, {})
+        handler.answer(206, rest, headers)
+
+    peer.rule(f"/blobs/{digest}", wrong)
+    fails(peer, CorruptError, "digest" if kind == "flipped part" else "another part")
+
+
+@pytest.mark.parametrize("change", ["digest", "short", "long"])
+def test_blobs_that_are_not_what_the_manifest_says(peer: Hostile, change: str) -> None:
+    digest, data = layer(peer)
+    wrong = {"digest": b"x" + data[1:], "short": data[:-1], "long": data + b"x"}[change]
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, wrong))
+    fails(peer, CorruptError, "digest" if change == "digest" else "bytes, not")
+
+
+@pytest.mark.parametrize(("extra", "match"), [(b"x", "longer"), (b"", "ends after")])
+def test_blobs_of_unknown_length(peer: Hostile, extra: bytes, match: str) -> None:
+    digest, data = layer(peer)
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data + extra if extra else data[:-1])
+        handler.close_connection = True
+
+    peer.rule(f"/blobs/{digest}", endless)
+    fails(peer, CorruptError, match)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+@pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
+def test_what_may_pass_is_tried_again(peer: Hostile, part: str, status: int) -> None:
+    peer.rule(part, lambda handler: handler.answer(status, b"", {"Retry-After": "0"}), times=2)
+    assert read(peer) == layer(peer)[1]
+
+
+@pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
+def test_what_does_not_pass_ends(peer: Hostile, part: str) -> None:
+    peer.rule(part, lambda handler: handler.answer(500, b'{"errors": [{"code": "X", "message": "\\u001b[2Jno"}]}'))
+    fails(peer, NetworkError, r"HTTP status 500 \(X: \[2Jno\) \(3 attempts\)")
+
+
+def test_a_registry_that_wants_us_to_wait_for_hours(peer: Hostile) -> None:
+    peer.rule("/manifests/", lambda handler: handler.answer(429, b"", {"Retry-After": "7200"}))
+    fails(peer, NetworkError, "wants us to wait for 7200 seconds")
+
+
+def test_waiting_is_told(peer: Hostile) -> None:
+    told: list[str] = []
+    peer.rule("/manifests/", lambda handler: handler.answer(429, b"", {"Retry-After": "1"}), times=1)
+    read(peer, tell=told.append)
+    [line] = told
+    assert "trying again in 1 s" in line
+
+
+@pytest.mark.parametrize("how", ["silent", "drip", "hang up", "garbage"])
+@pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
+def test_peers_that_do_not_get_on(peer: Hostile, part: str, how: str) -> None:
+    def badly(handler: Handler) -> None:
+        handler.close_connection = True
+        if how == "silent":
+            handler.state.ending.wait(10)
+        elif how == "garbage":
+            handler.wfile.write(b"\0\1\2\3 no HTTP\r\n\r\n")
+        elif how == "drip":
+            size = len(layer(peer)[1]) if part == "/blobs/" else 700
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            while not handler.state.ending.wait(0.2):
+                handler.wfile.write(b" ")
+
+    peer.rule(part, badly)
+    fails(peer, NetworkError, "no answer in time|less than 1000 bytes|connection broke|reset|attempts")
+
+
+@pytest.mark.parametrize("target", ["/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://"])
+def test_redirects_that_lead_nowhere(peer: Hostile, target: str) -> None:
+    peer.rule("/manifests/", lambda handler: handler.answer(307, b"", {"Location": target}))
+    fails(peer, NetworkError, "redirects")
+
+
+def test_a_redirect_does_not_take_the_secret_along(peer: Hostile, tmp_path: Path) -> None:
+    digest, data = layer(peer)
+    with hostile(peer.layout) as other:
+        basic = {"WWW-Authenticate": 'Basic realm="x"'}
+        peer.rule("/v2/app", lambda h: False if h.headers.get("Authorization") else h.answer(401, b"", basic))
+        url = f"http://{other.host}/storage/{digest}?X-Signature={SECRET}"
+        peer.rule("/blobs/", lambda handler: handler.answer(307, b"", {"Location": url}))
+        authfile = login(peer, tmp_path / "auth.json")
+        assert read(peer, authfile=authfile) == data
+        assert all("Authorization" in headers for headers in peer.paths("/blobs/"))
+        assert [headers.get("Authorization") for headers in other.paths("/storage/")] == [None]
+        other.rule("/storage/", lambda handler: handler.answer(403, b"<Error>"))
+        error = fails(peer, NetworkError, "redirected to .* HTTP status 403", authfile=authfile)
+        assert other.host in error.message
+
+
+def bearer(peer: Hostile, realm: str, **fields: str) -> None:
+    """Want a token from there."""
+    parameters = "".join(f',{name}="{value}"' for name, value in fields.items())
+    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"{parameters}'}
+    peer.rule(
+        "/v2/", lambda h: False if h.headers.get("Authorization") == "Bearer t0ken" else h.answer(401, b"", challenge)
+    )
+
+
+@pytest.mark.parametrize("name", ["token", "access_token"])
+def test_a_token_is_fetched_and_used(peer: Hostile, tmp_path: Path, name: str) -> None:
+    bearer(peer, f"http://{peer.host}/auth", service="here", scope="repository:app:pull")
+    peer.rule("/auth", lambda handler: handler.answer(200, json.dumps({name: "t0ken"}).encode()))
+    assert read(peer) == layer(peer)[1]
+    [asked] = [path for path, _ in peer.requests if path.startswith("/auth")]
+    assert "service=here" in asked
+    assert "scope=repository%3Aapp%3Apull" in asked
+    assert peer.paths("/auth")[0].get("Authorization") is None
+
+    peer.requests.clear()
+    assert read(peer, authfile=login(peer, tmp_path / "auth.json")) == layer(peer)[1]
+    assert peer.paths("/auth")[0]["Authorization"].startswith("Basic ")
+
+
+def test_an_identity_token_is_traded_in(peer: Hostile, tmp_path: Path) -> None:
+    bearer(peer, f"http://{peer.host}/auth", service="here")
+    peer.rule("/auth", lambda handler: handler.answer(200, b'{"access_token": "t0ken"}'))
+    assert read(peer, authfile=login(peer, tmp_path / "auth.json", identitytoken=SECRET)) == layer(peer)[1]
+    [asked] = [path for path, _ in peer.requests if path.startswith("/auth")]
+    assert f"refresh_token={SECRET}" in asked
+    assert "grant_type=refresh_token" in asked
+
+
+def test_a_token_that_has_expired_is_renewed(peer: Hostile) -> None:
+    _, data = layer(peer)
+    bearer(peer, f"http://{peer.host}/auth")
+    peer.rule("/auth", lambda handler: handler.answer(200, b'{"token": "t0ken"}'))
+    expired = {"WWW-Authenticate": f'Bearer realm="http://{peer.host}/auth",error="invalid_token"'}
+    peer.rules.insert(0, ("/blobs/", once(lambda handler: handler.answer(401, b"", expired))))
+    assert read(peer) == data
+    assert len(peer.paths("/auth")) == 2
+
+
+def once(rule: Any) -> Any:
+    left = [rule]
+    return lambda handler: left.pop()(handler) if left else False
+
+
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "ftp://x/y", "", "http://user:pw@x/", "//x", "http://"])
+def test_realms_that_are_not_gone_to(peer: Hostile, tmp_path: Path, realm: str) -> None:
+    bearer(peer, realm)
+    fails(peer, PermissionDeniedError, "not safe", authfile=login(peer, tmp_path / "auth.json"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"{}", NetworkError),
+        (200, b"<html>", FormatError),
+        (200, b'{"token": "a b\\r\\nX: y"}', NetworkError),
+        (200, b'{"token": 7}', FormatError),
+        (200, b" " * (2 << 20), TooLargeError),
+        (500, b"", NetworkError),
+        (401, b"", PermissionDeniedError),
+        (404, b"", NetworkError),
+    ],
+)
+def test_token_services_that_give_none(peer: Hostile, status: int, body: bytes, error: type[ExtError]) -> None:
+    bearer(peer, f"http://{peer.host}/auth")
+    peer.rule("/auth", lambda handler: handler.answer(status, body))
+    fails(peer, error, ".")
+
+
+@pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="x"', "Bearer", "x" * 60_000, '"\\', "Basic"])
+def test_challenges_that_cannot_be_met(peer: Hostile, challenge: str) -> None:
+    peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": challenge}))
+    fails(peer, ExtError, ".")
+
+
+def test_a_token_that_does_not_help(peer: Hostile) -> None:
+    peer.rule("/v2/", lambda h: h.answer(401, b"", {"WWW-Authenticate": f'Bearer realm="http://{peer.host}/auth"'}))
+    peer.rule("/auth", lambda handler: handler.answer(200, b'{"token": "t0ken"}'))
+    error = fails(peer, PermissionDeniedError, "wants to know who you are")
+    assert "skopeo login" in (error.hint or "")
+
+
+@pytest.mark.parametrize("size", [5 << 20, 1 << 40])
+def test_manifests_without_end(peer: Hostile, size: int) -> None:
+    peer.rule("/manifests/", lambda handler: handler.answer(200, b" " * (5 << 20), length=size))
+    fails(peer, TooLargeError, "more than")
+
+
+def test_a_manifest_with_another_digest(peer: Hostile) -> None:
+    peer.rule(
+        "/manifests/", lambda h: h.answer(200, b"{}", {"Docker-Content-Digest": peer.layout.entries[0]["digest"]})
+    )
+    fails(peer, CorruptError, "digest")
+    reference = parse_reference(f"docker://{peer.host}/app@sha256:{'0' * 64}")
+    with open_source(reference, Access(tls_verify=False)) as source, pytest.raises(CorruptError, match="digest"):
+        source.manifest()
+
+
+def test_documents_behind_descriptors_are_checked(peer: Hostile) -> None:
+    entry = peer.layout.entries[0]
+    right = Descriptor(entry["mediaType"], entry["digest"], entry["size"])
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source:
+        assert source.document(right).digest == entry["digest"]
+        with pytest.raises(CorruptError, match="bytes, not"):
+            source.document(right._replace(size=entry["size"] + 1))
+        peer.rule("/manifests/", lambda handler: handler.answer(200, b"{}"))
+        with pytest.raises(CorruptError, match="digest"):
+            source.document(right)
+
+
+@pytest.mark.parametrize(
+    ("served", "said", "match"),
+    [
+        (INDEX, MANIFEST, "was served as"),
+        (MANIFEST, INDEX, "was served as"),
+        (INDEX, "", "belongs to a manifest"),
+        ("text/html", "text/html", "neither"),
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", "", "schema 1"),
+    ],
+)
+def test_manifests_of_another_type(peer: Hostile, served: str, said: str, match: str) -> None:
+    """One document that is read as a manifest here and as an index elsewhere would be two images."""
+    manifest = json.loads(peer.layout.blobs[peer.layout.entries[0]["digest"]])
+    body = json.dumps({**manifest, "mediaType": said or None}).encode()
+    peer.rule("/manifests/", lambda handler: handler.answer(200, body, {"Content-Type": served}))
+    fails(peer, ExtError, match)
+
+
+def tags(*names: str) -> bytes:
+    return json.dumps({"name": "app", "tags": names}).encode()
+
+
+def test_tags_come_in_pages(peer: Hostile) -> None:
+    peer.rule("last=b", lambda handler: handler.answer(200, tags("b", "c")))
+    link = {"Link": '</v2/app/tags/list?n=2&last=b>; rel="next"'}
+    peer.rule("/tags/list", lambda handler: handler.answer(200, tags("a", "b"), link))
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source:
+        assert source.tags() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:1/v2/app/tags/list", "/v2/other/tags/list", "?n=1000", "file:///x"]
+)
+def test_pages_that_lead_elsewhere_or_round(peer: Hostile, target: str) -> None:
+    peer.rule("/tags/list", lambda h: h.answer(200, tags("a"), {"Link": f'<{target}>; rel="next"'}))
+    with (
+        open_source(parse_reference(peer.image), Access(tls_verify=False)) as source,
+        pytest.raises(NetworkError, match="not followed"),
+    ):
+        source.tags()
+
+
+@pytest.mark.parametrize("body", [tags("a\nb"), tags(""), tags("x" * 200), b'{"tags": {}}', b'{"tags": [1]}', b"[]"])
+def test_tags_that_are_none(peer: Hostile, body: bytes) -> None:
+    peer.rule("/tags/list", lambda handler: handler.answer(200, body))
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source, pytest.raises(FormatError):
+        source.tags()
+
+
+def test_referrers_by_the_registry_s_own_list(peer: Hostile) -> None:
+    digest = peer.layout.entries[0]["digest"]
+    found = {
+        "mediaType": peer.layout.entries[0]["mediaType"],
+        "digest": digest,
+        "size": 7,
+        "artifactType": "application/x",
+    }
+    body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [found]}).encode()
+    peer.rule("/referrers/", lambda handler: handler.answer(200, body, {"Content-Type": INDEX}))
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source:
+        assert [each.artifact_type for each in source.referrers(digest)] == ["application/x"]
+        peer.rules.clear()
+        assert source.referrers(digest) == []  # neither list nor tag
+
+
+def test_netrc_is_not_used(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(os.environ["HOME"]) / ".netrc").write_text(f"machine 127.0.0.1 login a password {SECRET}\n")
+    assert read(peer) == layer(peer)[1]
+    assert all("Authorization" not in headers for _, headers in peer.requests)
+
+
+def test_not_found_shows_what_the_registry_says_without_control_characters(peer: Hostile) -> None:
+    peer.layout.entries[0]["digest"] = "sha256:" + "0" * 64
+    fails(peer, NotFoundError, r"NAME_UNKNOWN: not here\[2J")
