@@ -146,3 +146,13 @@ def test_stream_cat_to_standard_output(host: Host) -> None:
     [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdout_fd=writing)
     assert kind_of(broken) == "io"
     os.close(writing)
+
+
+def test_ids_of_named_refs_are_checked(host: Host) -> None:
+    """P-18."""
+    answers = host.do(
+        call("stream.put", content_type=KIND, named_refs=[["child", "../../etc/passwd"]]),
+        call("stream.put", content_type=KIND, named_refs=[["child", HELLO.upper()]]),
+        strict=False,
+    )
+    assert [kind_of(answer) for answer in answers] == ["usage", "usage"]

@@ -187,4 +187,4 @@ def _check_named_refs(context: Context, block: list[JSONValue]) -> None:
     for each in block:
         if type(each) is not list or len(each) != 2 or type(each[0]) is not str or not 0 < len(each[0]) <= _MAX_NAME:
             raise UsageError("an element of named_refs is not [name, id]")
-    context.check_ids(pair[1] for pair in block)
+    context.check_ids([pair[1] for pair in block])
