@@ -41,6 +41,7 @@ from composefs.repository.staging import Staging
 if TYPE_CHECKING:
     from composefs.ext.channel import Channel
     from composefs.ext.context import Context
+    from composefs.ext.probe import Probe
     from composefs.repository import Repository
 
 __all__ = ["RunOptions", "RunResult", "Timeouts", "run_extension"]
@@ -66,12 +67,14 @@ def run_extension(
     stdout_fd: int = 1,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
+    probe: Probe | None = None,
 ) -> RunResult:
     """Run a command of an extension and return its result.
 
     ``arguments`` are checked values by the names in the manifest, paths absolute.  ``repository`` is open as the
     command's manifest asks.  ``cache_dir`` is where caches of all extensions are kept, by default the user's cache
-    directory.  The two descriptors are the user's, for commands with ``stdio`` and for ``stream.cat``.
+    directory.  The two descriptors are the user's, for commands with ``stdio`` and for ``stream.cat``.  A
+    ``probe``, the conformance kit's, watches from inside.
 
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
     died or could not be started, CancelledError if the user interrupted it.
@@ -122,7 +125,8 @@ def run_extension(
             )
             if repository is not None:
                 repository.objects.interrupted = context.interrupted
-            channel = Channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
+            make_channel = Channel if probe is None else probe.channel
+            channel = make_channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
             conversation = Conversation(process, channel, context, interrupts, timeouts)
             with context.resources, suppress(Gone):
                 outcome = conversation.serve(_welcome(context, work, cache))
@@ -133,7 +137,9 @@ def run_extension(
         finally:
             if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
                 process.kill_group()
-                process.reap()
+                ended = process.reap()
+            if probe is not None:
+                probe.ended(ended)
     if context.cancelled:
         done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
         raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")
