@@ -47,7 +47,7 @@ if TYPE_CHECKING:
             """Return the object if everything of it is here."""
 
 
-__all__ = ["Pull"]
+__all__ = ["MAX_COMMIT_METADATA", "Pull"]
 
 PUTS = 4
 PUT_FILES = 128
@@ -57,7 +57,8 @@ STAGED_BYTES = 64 << 20
 CONFIRM_FILES = 1000
 """Held files in one ``object.has``: as many ids as fit a message."""
 
-_MAX_TOTAL_METADATA = 256 << 20
+MAX_COMMIT_METADATA = 256 << 20
+"""Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
 
 
 class Budget:
@@ -139,7 +140,7 @@ class Pull:
         self._files: dict[bytes, Entry] = {}
         self._wanted: set[tuple[ObjectType, bytes]] = set()
         self._metadata_left = 0
-        self._budget = Budget(core.limits.get("inline_bytes", _MAX_TOTAL_METADATA))
+        self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers: list[Worker] = []
         self._to_confirm: list[tuple[bytes, Entry, int]] = []

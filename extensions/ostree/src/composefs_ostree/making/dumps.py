@@ -12,6 +12,7 @@ import stat
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.making.inodes import Inode, Meta, refused, shown
 from composefs_ostree.making.listed import Listed, TreeBuilder
+from composefs_ostree.tree import MAX_DUMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = ["dump_listing", "image_listing", "read_lines"]
 
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)")
 _LETTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-_MAX_DUMP = 256 << 20
 _PIECE = 1 << 20
 
 
@@ -38,7 +38,7 @@ def image_listing(core: Core, image: str) -> Listed:
 def dump_listing(core: Core, path: str) -> Listed:
     """Return the tree of a dump file; its objects must be in the repository."""
     raw = core.staging.new_name("dump")
-    limit = core.limits.get("inline_bytes", _MAX_DUMP)
+    limit = core.limits.get("dump_bytes", MAX_DUMP)
     with open(path, "rb") as file, core.staging.create(raw) as copy:
         while piece := file.read(_PIECE):
             copy.write(piece)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from composefs_ext.errors import TooLargeError
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.making.contents import JOB_SIZE, Maker
+from composefs_ostree.pull import MAX_COMMIT_METADATA, PUT_FILES, PUTS, STAGED_BYTES
 from composefs_ostree.worker import HANDOVER, Worker, available_cores
 
 TYPE_CHECKING = False
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from composefs_ostree.making.inodes import Listing
 
 __all__ = ["Intake"]
-
-PUTS = 4
-PUT_FILES = 128
-STAGED_BYTES = 64 << 20
-_MAX_METADATA = 256 << 20
 
 
 class Intake:
@@ -52,7 +48,7 @@ class Intake:
         self._puts: deque[tuple[Pending[Any], list[MadeRow]]] = deque()
         self._staged_bytes = 0
         self._cores = available_cores()
-        self._metadata_left = core.limits.get("inline_bytes", _MAX_METADATA)
+        self._metadata_left = min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA)
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
