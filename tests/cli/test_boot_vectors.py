@@ -94,15 +94,37 @@ def test_the_recorded_dump(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == BOOT["dump of seed 3, sha256, bootable keep-user-xattrs"]
 
 
-@pytest.mark.parametrize("seed", [3, 5])
+def repository_of(path: Path, key: str) -> Path:
+    """Make a repository whose images have the hash and format of a key, such as sha512-v2."""
+    algorithm, version = key.split("-v")
+    cfsctl("init", "--insecure", "--algorithm", f"fsverity-{algorithm}-12", "--erofs-version", version, path)
+    return path
+
+
+@pytest.mark.parametrize("seed", LAYOUTS)
 def test_create_image_gives_the_same_ids(tmp_path: Path, seed: int) -> None:
     tree = make(tmp_path / "tree", seed)
-    repository = tmp_path / "repository"
-    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", repository)
-    for mode, flags in MODES.items():
-        for _ in range(2):
-            done = cfsctl("--repo", repository, "create-image", *flags, tree, "boot/image")
-            assert done.stdout == f"sha256:{LAYOUTS[seed]['sha256-v1'][mode]}\n", mode
+    for key, _, recorded in formats(LAYOUTS[seed]):
+        repository = repository_of(tmp_path / key, key)
+        for mode, flags in MODES.items():
+            for _ in range(2):
+                done = cfsctl("--repo", repository, "create-image", *flags, tree, "boot/image")
+                assert done.stdout == f"{key.split('-')[0]}:{recorded[mode]}\n", (key, mode)
+
+
+@pytest.mark.parametrize("row", TREES, ids=lambda row: str(row["seed"]))
+def test_create_image_with_every_option(tmp_path: Path, row: dict[str, Any]) -> None:
+    tree = make(tmp_path / "tree", row["seed"])
+    rows = 0
+    for key, _, recorded in formats(row):
+        repository = repository_of(tmp_path / key, key)
+        for command, answer in recorded.items():
+            words = command.split()
+            if words[0] == "compute-id":
+                done = cfsctl("--repo", repository, "create-image", *words[1:], tree)
+                assert done.stdout == f"{key.split('-')[0]}:{answer}\n", (key, command)
+                rows += 1
+    assert rows >= 15
 
 
 @pytest.mark.parametrize("row", CASES, ids=lambda row: row["case"])
