@@ -82,10 +82,18 @@ class Arrivals:
     """
 
     def __init__(
-        self, core: Core, jobs: Sequence[Job], open_source: Callable[[Callable[[str], object]], Source]
+        self,
+        core: Core,
+        jobs: Sequence[Job],
+        open_source: Callable[[Callable[[str], object]], Source],
+        tell: Callable[[int, Arrived], object] = lambda _number, _arrived: None,
     ) -> None:
-        """``open_source`` is called in each worker, with what takes a line for the user."""
+        """``open_source`` is called in each worker, with what takes a line for the user.
+
+        ``tell`` is called for each layer as soon as it is stored, whichever is waited for.
+        """
         self._core = core
+        self._tell = tell
         self._jobs = list(jobs)
         self._open_source = open_source
         self._max_inline = core.limits.get("stream_bytes", MAX_INLINE)
@@ -222,6 +230,7 @@ class Arrivals:
                 layer.progress.finish()
                 self.arrived[number] = Arrived(stream, layer.layer, layer.counts)
                 del self._layers[number]
+                self._tell(number, self.arrived[number])
 
     def _finish(self, number: int) -> None:
         """Have a layer's stream stored, if all of its files are."""

@@ -63,7 +63,14 @@ def _list_tags(request: Request, core: Core) -> dict[str, Any]:
     return {"tags": tags}
 
 
+def _pull(request: Request, core: Core) -> dict[str, Any]:
+    from composefs_oci.pull import pull
+
+    return pull(request, core)
+
+
 _COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
+    ("pull",): _pull,
     ("list-tags",): _list_tags,
     ("tag",): _tag,
     ("untag",): _untag,

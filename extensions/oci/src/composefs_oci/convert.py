@@ -1,8 +1,8 @@
 """A manifest of Docker as one of OCI: the same config and layers under the media types that OCI gave them.
 
-A repository holds OCI manifests, as every reader of it expects those.  The manifest gets another digest thereby, that of
-the bytes which are stored; config and layers keep theirs.  The same manifest always becomes the same bytes, those that
-Go programs write.
+A repository holds OCI manifests, as every reader of it expects those.  The manifest gets another digest thereby, that
+of the bytes which are stored; config and layers keep theirs.  The same manifest always becomes the same bytes, those
+that Go programs write.
 """
 
 from __future__ import annotations

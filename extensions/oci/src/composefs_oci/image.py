@@ -20,6 +20,7 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError
 from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
+from composefs_oci.names import IMAGE_PREFIX
 from composefs_oci.stored import entries
 
 TYPE_CHECKING = False
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
     Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
 
-__all__ = ["Image", "Variant", "find_expected", "layered", "put_images", "variants"]
+__all__ = ["BOOT_PREFIX", "Image", "Variant", "bootable_variants", "find_expected", "layered", "put_images", "variants"]
+
+BOOT_PREFIX = f"{IMAGE_PREFIX}.boot"
+"""How the keys of bootable images begin, whichever it is."""
 
 ALLOWLIST: Xattrs = "allowlist-only"
 KEEP_USER: Xattrs = "keep-user-xattrs"
@@ -52,8 +56,7 @@ class Variant(NamedTuple):
         if self.xattrs != ALLOWLIST and not self.bootable:
             return None
         return (
-            "composefs.image"
-            + (".boot" if self.bootable else "")
+            (BOOT_PREFIX if self.bootable else IMAGE_PREFIX)
             + ("" if self.erofs_format == 2 else ".v1")
             + ("" if self.xattrs == ALLOWLIST else f".xattrs={self.xattrs}")
         )
@@ -81,6 +84,11 @@ def variants(repository: Repository, *, bootable: bool = False) -> list[Variant]
         variant = Variant(erofs_format, bootable)
         by_key.setdefault(variant.key, variant)
     return list(by_key.values())
+
+
+def bootable_variants() -> list[Variant]:
+    """Return the images that may have been sealed, in the order in which composefs-rs tries them."""
+    return [Variant(erofs_format, True, xattrs) for xattrs in (ALLOWLIST, KEEP_USER) for erofs_format in (1, 2)]
 
 
 def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:
@@ -114,7 +122,7 @@ def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expec
 
     Raises CorruptError if there is none.
     """
-    candidates = [Variant(erofs_format, True, xattrs) for xattrs in (ALLOWLIST, KEEP_USER) for erofs_format in (1, 2)]
+    candidates = bootable_variants()
     tried = 0
     for upstream in (False, True):
         if upstream:

@@ -12,6 +12,7 @@ from composefs_oci.digest import parse_digest
 __all__ = [
     "BLOB",
     "CONFIG",
+    "IMAGE_PREFIX",
     "LAYER",
     "LAYER_REFS",
     "MANIFEST",
@@ -30,6 +31,9 @@ CONFIG = "67666e6f6369636f"
 LAYER = "726579616c69636f"
 BLOB = "626f6c625f69636f"
 """Content types: ``ocimanif``, ``ociconfg``, ``ocilayer`` and ``oci_blob`` as little-endian numbers."""
+
+IMAGE_PREFIX = "composefs.image"
+"""How the named references of a config's stream begin that keep images."""
 
 TAG_REFS = "oci"
 LAYER_REFS = "oci-layers"

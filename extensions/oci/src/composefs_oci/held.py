@@ -1,0 +1,123 @@
+"""Images that the repository holds: finding them by name, and reading what their streams say.
+
+A manifest's stream names its config's stream and its layers, a config's stream its layers and the images made of them
+(docs/formats/oci.md).  Documents are compared with the digests that they are called by whenever they are read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_oci.digest import digest_of, is_digest
+from composefs_oci.json_document import MAX_DOCUMENT
+from composefs_oci.names import (
+    CONFIG,
+    IMAGE_PREFIX,
+    MANIFEST,
+    config_stream,
+    digest_of_stream,
+    manifest_stream,
+    tag_ref,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core, Stream
+
+__all__ = ["HeldConfig", "HeldManifest", "find_manifest", "open_config", "open_manifest", "read_document"]
+
+_CONFIG_REF = "config:"
+_REMEDY = "run cfsctl oci fsck, and cfsctl oci pull --repair to fetch again what is damaged"
+
+
+class HeldManifest(NamedTuple):
+    """A manifest's stream: its id, the config's digest and stream, and the layers' streams by digest."""
+
+    digest: str
+    id: str
+    config: str
+    config_id: str
+    layers: dict[str, str]
+
+
+class HeldConfig(NamedTuple):
+    """A config's stream: its id, the layers' streams by digest in their order, and the images by key."""
+
+    digest: str
+    id: str
+    layers: dict[str, str]
+    images: dict[str, str]
+
+
+def find_manifest(core: Core, name: str) -> str:
+    """Return the digest of the manifest that a tag names, or that is given itself, with @ before it or without.
+
+    Raises NotFoundError if there is no such tag; whether there is such a manifest shows when it is opened.
+    """
+    digest = name.removeprefix("@")
+    if name.startswith("@") and is_digest(digest):
+        return digest
+    try:
+        return digest_of_stream(core.ref_get(tag_ref(name)).result()["target"])
+    except NotFoundError:
+        if is_digest(name):
+            return name
+        raise not_here(name) from None
+
+
+def not_here(name: str) -> NotFoundError:
+    """Return the error for an image that is not here."""
+    return NotFoundError(
+        f"no image here is called {name!r}", hint="cfsctl oci images lists those that are", subject=name
+    )
+
+
+def open_manifest(core: Core, digest: str) -> HeldManifest:
+    """Read a manifest's stream; raise NotFoundError if it is not here, CorruptError if it is none."""
+    name = manifest_stream(digest)
+    try:
+        stream = core.stream_get(name=name).result()
+    except NotFoundError:
+        raise not_here(digest) from None
+    _expect(stream, MANIFEST, name)
+    configs = {ref: each for ref, each in stream.named_refs if ref.startswith(_CONFIG_REF)}
+    if len(configs) != 1:
+        raise CorruptError(f"{name} names {len(configs)} configs, not one", hint=_REMEDY, subject=name)
+    [(config, config_id)] = configs.items()
+    layers = {ref: each for ref, each in stream.named_refs if is_digest(ref)}
+    return HeldManifest(digest, stream.id, config.removeprefix(_CONFIG_REF), config_id, layers)
+
+
+def open_config(core: Core, digest: str, stream_id: str | None = None) -> HeldConfig:
+    """Read a config's stream, by its id or else by its name; raise as :func:`open_manifest` does."""
+    name = config_stream(digest)
+    try:
+        stream = core.stream_get(name=None if stream_id else name, id=stream_id).result()
+    except NotFoundError:
+        raise not_here(digest) from None
+    _expect(stream, CONFIG, name)
+    layers = {ref: each for ref, each in stream.named_refs if is_digest(ref)}
+    images = {ref: each for ref, each in stream.named_refs if ref.startswith(IMAGE_PREFIX)}
+    return HeldConfig(digest, stream.id, layers, images)
+
+
+def read_document(core: Core, stream_id: str, digest: str) -> bytes:
+    """Return the manifest or config that a stream holds; raise CorruptError if it has not this digest."""
+    into = core.staging.new_name("document")
+    size = core.stream_cat(id=stream_id, into=into).result()
+    if size > MAX_DOCUMENT:
+        os.unlink(core.staging.path_of(into))
+        raise CorruptError(f"{digest} has {size} bytes, more than any manifest or config", hint=_REMEDY, subject=digest)
+    data = core.staging.read(into)
+    if (now := digest_of(data, digest)) != digest:
+        raise CorruptError(f"what is here as {digest} has the digest {now}", hint=_REMEDY, subject=digest)
+    return data
+
+
+def _expect(stream: Stream, content_type: str, name: str) -> None:
+    if stream.content_type != content_type:
+        raise CorruptError(
+            f"{name} has the content type {stream.content_type}, not {content_type}", hint=_REMEDY, subject=name
+        )

@@ -1,0 +1,363 @@
+"""Bringing an image in: what of it is here already, what comes from a source, what is stored and named.
+
+Missing layers are fetched in parallel, and put over each other while they come.  A layer is named as soon as it is
+stored, unless that was just done for another one, so that an interrupted pull goes on behind it; manifest, config and
+tag get their names together at the end.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import monotonic
+from typing import NamedTuple
+
+from composefs_ext.errors import (
+    CancelledError,
+    ConflictError,
+    CorruptError,
+    ExtError,
+    FormatError,
+    MissingObjectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
+from composefs_oci.arrivals import Arrivals, Counts
+from composefs_oci.descriptors import parse_config
+from composefs_oci.fetch import Job
+from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document
+from composefs_oci.image import BOOT_PREFIX, Variant, bootable_variants, find_expected, layered, put_images, variants
+from composefs_oci.mediatypes import is_tar_layer
+from composefs_oci.names import BLOB, CONFIG, LAYER, MANIFEST, config_stream, layer_stream, manifest_stream
+from composefs_oci.whole import open_layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ext.rows import Published, RefUpdate, StreamName
+    from composefs_oci.arrivals import Arrived
+    from composefs_oci.descriptors import Manifest
+    from composefs_oci.held import HeldManifest
+    from composefs_oci.source import Source
+    from composefs_oci.stored import StoredLayer
+
+    Opener = Callable[[Callable[[str], object]], Source]
+
+__all__ = ["Received", "Receiver", "Terms"]
+
+NAME_INTERVAL = 2.0
+"""Seconds between two barriers for the sake of layers alone."""
+
+_ATTEMPTS = 5
+_ANY: dict[str, Any] = {}
+
+
+class Terms(NamedTuple):
+    """How an image is pulled, whichever it is."""
+
+    bootable: bool = False
+    expected: str | None = None
+    """The id that the bootable image must have, in one of its variants."""
+    damaged: frozenset[str] = frozenset()
+    """Objects that are here, and no good."""
+
+
+class Received(NamedTuple):
+    """An image that is stored and named: its digests, the id of the manifest's stream, and its images by key.
+
+    ``expected`` is the variant that has the expected id.
+    """
+
+    digest: str
+    config: str
+    verity: str
+    images: dict[str, str]
+    counts: Counts
+    expected: Variant | None
+
+
+class Receiver:
+    """One manifest on its way in: :meth:`receive` does it."""
+
+    def __init__(
+        self, core: Core, source: Source, open_source: Opener, digest: str, manifest: Manifest, terms: Terms
+    ) -> None:
+        """``manifest`` is one of OCI and has this digest; ``open_source`` opens the source once more, for a worker."""
+        self._core = core
+        self._source = source
+        self._open_source = open_source
+        self._digest = digest
+        self._manifest = manifest
+        self._terms = terms
+        self._held: HeldManifest | None = None
+        self._config: HeldConfig | None = None
+        self._expect: dict[str, dict[str, Any]] = {}
+        self._layers: dict[str, str] = {}
+        self._names = _LayerNames(core)
+        self._counts = Counts()
+        self._expected: Variant | None = None
+
+    def receive(self, refs: Sequence[RefUpdate] = ()) -> Received:
+        """Have everything stored that is not, name it, and then set the refs."""
+        if self._terms.bootable and not self._manifest.is_image:
+            raise UsageError(
+                f"{self._digest} is an artifact, of which no bootable image can be made", subject=self._digest
+            )
+        self._look()
+        document = self._config_document()
+        try:
+            made = self._store(document)
+        except ExtError as error:
+            if not isinstance(error, CancelledError):
+                self._names.write()  # what has come need not come again
+            raise
+        for attempt in range(1, _ATTEMPTS + 1):
+            images = made if self._config is None else _boot_images(self._config) | made
+            config_id = self._put_config(document, images)
+            verity = self._put_manifest(config_id)
+            try:
+                self._publish(config_id, verity, images, refs)
+                break
+            except ConflictError:  # somebody pulled the same meanwhile: what that made is kept
+                if attempt == _ATTEMPTS:
+                    raise
+                self._look()
+        return Received(self._digest, self._manifest.config.digest, verity, images, self._counts, self._expected)
+
+    # What is here
+
+    def _look(self) -> None:
+        """Look at the manifest and the config that are here."""
+        core, config = self._core, self._manifest.config.digest
+        held = self._held = self._open("manifest", lambda: open_manifest(core, self._digest))
+        if self._manifest.is_image:
+            self._config = self._open("config", lambda: open_config(core, config))
+        else:  # several artifacts may share a config; the name is that of the last one
+            self._config = self._open("config", lambda: open_config(core, config, held.config_id)) if held else None
+            self._expect["config"] = _ANY
+
+    def _open(self, what: str, read: Callable[[], Any]) -> Any:
+        """Return what can be read, and note what its name has to be when it is replaced."""
+        self._expect[what] = _ANY
+        try:
+            held = read()
+        except NotFoundError:
+            self._expect[what] = {"expect": None}
+            return None
+        except (CorruptError, FormatError, MissingObjectError):
+            return None
+        self._expect[what] = {"expect": held.id}
+        return held
+
+    def _config_document(self) -> bytes:
+        """Return the config, from here or from the source."""
+        descriptor = self._manifest.config
+        if self._config is not None:
+            with suppress(CorruptError, FormatError, MissingObjectError):
+                return read_document(self._core, self._config.id, descriptor.digest)
+        with self._source.open_blob(descriptor) as blob:
+            return blob.read_all()
+
+    def _wanted(self, document: bytes) -> tuple[list[str], dict[str, Job]]:
+        """Return the layers from bottom to top, by the digests that they have here, and how to fetch each."""
+        layers = self._manifest.layers
+        if not self._manifest.is_image:
+            jobs = {layer.digest: Job(layer, None) for layer in layers}
+            return list(jobs), jobs
+        diff_ids = list(parse_config(document, f"the config {self._manifest.config.digest}").diff_ids)
+        if len(diff_ids) != len(layers):
+            raise FormatError(
+                f"the image {self._digest} has {len(layers)} layers, but its config has {len(diff_ids)} diff ids",
+                hint="the image was put together wrongly",
+                subject=self._digest,
+            )
+        jobs = {}
+        for layer, diff_id in zip(layers, diff_ids, strict=True):
+            if not is_tar_layer(layer.media_type):
+                raise UnsupportedError(
+                    f"the layer {layer.digest} is of the type {layer.media_type}, no archive of files",
+                    hint="only artifacts can have such layers",
+                    subject=layer.digest,
+                )
+            jobs.setdefault(diff_id, Job(layer, diff_id))
+        return diff_ids, jobs
+
+    def _held_layers(self, digests: Sequence[str]) -> dict[str, str]:
+        """Return the streams of those layers that are here and sound."""
+        damaged = self._terms.damaged
+        # A layer of files gives its archive back, so it stands for the blob as well.
+        types = (LAYER,) if self._manifest.is_image else (LAYER, BLOB)
+        pending = [
+            (digest, self._core.stream_get(name=layer_stream(digest), object_refs=bool(damaged))) for digest in digests
+        ]
+        held = {}
+        for digest, answer in pending:
+            with suppress(NotFoundError, CorruptError, FormatError, MissingObjectError):
+                stream = answer.result()
+                if stream.content_type in types and damaged.isdisjoint((stream.id, *stream.object_refs)):
+                    held[digest] = stream.id
+        return held
+
+    def _held_images(self) -> dict[str, str]:
+        """Return the images that the config names and that are here and sound, by key."""
+        named = self._config.images if self._config else {}
+        present = self._core.object_has(list(named.values())).result() if named else []
+        return {
+            key: image
+            for (key, image), here in zip(named.items(), present, strict=True)
+            if here and image not in self._terms.damaged
+        }
+
+    # What is not
+
+    def _store(self, document: bytes) -> dict[str, str]:
+        """Have layers and images stored; return the images by key."""
+        order, jobs = self._wanted(document)
+        held = self._held_layers(list(jobs))
+        self._layers = dict.fromkeys(jobs, "") | held
+        self._names.held(held)
+        missing = [digest for digest in jobs if digest not in held]
+
+        def tell(number: int, arrived: Arrived) -> None:
+            digest = missing[number]
+            self._layers[digest] = arrived.stream
+            self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
+            self._names.add(digest, arrived.stream)
+
+        with Arrivals(self._core, [jobs[digest] for digest in missing], self._open_source, tell) as arrivals:
+            images: dict[str, str] = {}
+            if self._manifest.is_image:
+                images = self._images(_Stack(self._core, order, missing, arrivals))
+            for number in range(len(missing)):
+                arrivals.wait(number)
+        return images
+
+    def _images(self, stack: _Stack) -> dict[str, str]:
+        """Return the wanted images by key, made where they are not here."""
+        assert self._core.repository is not None
+        terms = self._terms
+        wanted = variants(self._core.repository)
+        if terms.bootable and terms.expected is None:
+            wanted += variants(self._core.repository, bootable=True)
+        held = self._held_images()
+        images = {key: image for key, image in held.items() if key in {each.key for each in wanted}}
+        missing = [variant for variant in wanted if variant.key not in images]
+        if terms.expected is not None:
+            known = [each for each in bootable_variants() if held.get(str(each.key)) == terms.expected]
+            self._expected = known[0] if known else None
+        if missing or (terms.expected is not None and self._expected is None):
+            image = layered(self._core, stack)
+            made = put_images(self._core, image, missing)
+            if terms.expected is not None and self._expected is None:
+                self._expected, image = find_expected(self._core, list(stack), image, terms.expected)
+                made |= put_images(self._core, image, [self._expected])
+            images |= {str(variant.key): made_id for variant, made_id in made.items()}
+        return {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | images
+
+    def _put_config(self, document: bytes, images: dict[str, str]) -> str:
+        """Have the config's stream stored if it is not; return its id."""
+        held = self._config
+        if held is not None and (held.layers, held.images) == (self._layers, images) and self._is_sound(held.id):
+            return held.id
+        # Plain images first: so composefs-rs has it.
+        keys = sorted(images, key=lambda key: (key.startswith(BOOT_PREFIX), key))
+        return self._put_document(CONFIG, document, [*self._layers.items(), *((key, images[key]) for key in keys)])
+
+    def _put_manifest(self, config_id: str) -> str:
+        held = self._held
+        if held is not None and (held.config_id, held.layers) == (config_id, self._layers) and self._is_sound(held.id):
+            return held.id
+        config = f"config:{self._manifest.config.digest}"
+        return self._put_document(MANIFEST, self._manifest.raw, [(config, config_id), *self._layers.items()])
+
+    def _is_sound(self, stream: str) -> bool:
+        if not self._terms.damaged:
+            return True
+        refs = self._core.stream_get(id=stream, object_refs=True).result().object_refs
+        return self._terms.damaged.isdisjoint((stream, *refs))
+
+    def _put_document(self, content_type: str, data: bytes, named_refs: list[tuple[str, str]]) -> str:
+        """Store a manifest or a config as one object, whatever its size, and its stream; return that one's id."""
+        name = self._core.staging.write(data, "document")
+        [stored] = self._core.object_put([{"name": name, "size": len(data)}]).result()
+        if stored.get("stored") == "present":
+            self._counts = self._counts._replace(present=self._counts.present + 1)
+        else:
+            self._counts = self._counts._replace(new=self._counts.new + 1, stored=self._counts.stored + len(data))
+        put = self._core.stream_put(content_type, chunks=[0], object_refs=[stored["id"]], named_refs=named_refs)
+        return put.result()["id"]
+
+    def _publish(self, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]) -> None:
+        """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""
+        config: StreamName = {"name": config_stream(self._manifest.config.digest), "id": config_id}
+        config["if_exists"] = "replace" if self._config is None or self._config.id != config_id else "keep"
+        config |= self._expect["config"]  # type: ignore[typeddict-item]
+        manifest: StreamName = {"name": manifest_stream(self._digest), "id": verity, "if_exists": "replace"}
+        manifest |= self._expect["manifest"]  # type: ignore[typeddict-item]
+        self._core.publish(
+            streams=[*self._names.all, config, manifest],
+            images=[{"id": image} for image in sorted(set(images.values()))],
+            refs=refs,
+        ).result()
+
+
+class _Stack:
+    """The layers of an image from bottom to top, as often as they are asked for: from here, or as they arrive."""
+
+    def __init__(self, core: Core, order: Sequence[str], missing: Sequence[str], arrivals: Arrivals) -> None:
+        self._core = core
+        self._order = order
+        self._missing = missing
+        self._arrivals = arrivals
+        self._open: dict[str, StoredLayer] = {}
+
+    def __iter__(self) -> Iterator[StoredLayer]:
+        for digest in self._order:
+            if digest not in self._open:
+                self._open[digest] = self._layer(digest)
+            yield self._open[digest]
+
+    def _layer(self, digest: str) -> StoredLayer:
+        if digest not in self._missing:
+            return open_layer(self._core, digest)
+        layer = self._arrivals.wait(self._missing.index(digest)).layer
+        assert layer is not None
+        return layer
+
+
+class _LayerNames:
+    """Names for layers that are stored: ``all`` has every row of this pull."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._rows: list[StreamName] = []
+        self._next = monotonic() + NAME_INTERVAL
+        self._pending: list[Pending[Published]] = []
+        self.all: list[StreamName] = []
+
+    def held(self, layers: dict[str, str]) -> None:
+        """Note layers that have their names."""
+        self.all += [{"name": layer_stream(each), "id": stream, "if_exists": "keep"} for each, stream in layers.items()]
+
+    def add(self, digest: str, stream: str) -> None:
+        """Name a layer, now or soon."""
+        row: StreamName = {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
+        self.all.append(row)
+        self._rows.append(row)
+        if monotonic() >= self._next:
+            self.write()
+            self._next = monotonic() + NAME_INTERVAL
+
+    def write(self) -> None:
+        """Name what has no name yet; the answer is not waited for."""
+        if self._rows:
+            self._pending.append(self._core.publish(streams=self._rows))
+            self._rows = []
+
+
+def _boot_images(config: HeldConfig) -> dict[str, str]:
+    return {key: image for key, image in config.images.items() if key.startswith(BOOT_PREFIX)}
