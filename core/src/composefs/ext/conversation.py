@@ -118,7 +118,8 @@ class Conversation:
 
     def _cancel(self, now: float) -> None:
         self._context.cancelled = True
-        self._answer_by = None
+        if self._awaited == _INITIALIZE:
+            raise Gone  # nothing runs yet that could be cancelled: the end of input will do
         self._channel.send({"jsonrpc": "2.0", "method": "cancel", "params": {}})
         terminate = now + self._timeouts.terminate
         self._signals = [(terminate, signal.SIGTERM), (terminate + self._timeouts.kill, signal.SIGKILL)]
