@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from composefs.ext.manifest import Argument
     from composefs.ext.manifest import Command as CommandManifest
 
-__all__ = ["group_of"]
+__all__ = ["group_of", "parse"]
 
 LARGEST_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader holds exactly (RFC 8259, 6)."""
@@ -122,13 +122,7 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
     @click.pass_context
     def run(ctx: click.Context, /, **values: Any) -> None:
         as_json = values.pop(_JSON_PARAMETER)
-        arguments = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-            if value is not None and value != ()
-        }
-        for name, value in arguments.items():
-            _check_encoding(name, value)
+        arguments = _arguments(values)
         settings = ctx.find_object(Settings)
         assert settings is not None
         status = _run(settings, extension, manifest, arguments, as_json=as_json)
@@ -146,6 +140,32 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
             for each in manifest.arguments
             if each.positional and each.help
         ],
+    )
+
+
+def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return click's values as they go to the extension: lists, and nothing for what was not given."""
+    arguments = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None and value != ()
+    }
+    for name, value in arguments.items():
+        _check_encoding(name, value)
+    return arguments
+
+
+def parse(extension: Extension, words: Sequence[str]) -> tuple[CommandManifest, dict[str, Any]]:
+    """Return the command that the words after the extension's name mean, and its arguments.  Raises click's errors."""
+    for manifest in extension.manifest.commands:
+        count = len(manifest.name)
+        if tuple(words[:count]) == manifest.name:
+            context = _command(extension, manifest).make_context(" ".join(manifest.name), list(words[count:]))
+            context.params.pop(_JSON_PARAMETER)
+            return manifest, _arguments(context.params)
+    raise UsageError(
+        f"{extension.name} has no command {' '.join(words[:2])!r}",
+        hint=f"it has {', '.join(' '.join(each.name) for each in extension.manifest.commands)}",
     )
 
 

@@ -93,11 +93,15 @@ class Argument(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A command line, and whether the conformance kit can run it without network."""
+    """A command line, and whether the conformance kit can run it, after those before it, without network.
+
+    ``files`` are the paths and texts of the files that it needs, in the directory where it is run.
+    """
 
     command: str
     description: str = ""
     offline: bool = False
+    files: tuple[tuple[str, str], ...] = ()
 
 
 class Command(NamedTuple):
@@ -211,6 +215,15 @@ class _Reader:
         if len(set(values)) != len(values):
             raise self.fail(key, "holds something twice")
         return tuple(values)
+
+    def files(self, key: str) -> list[tuple[str, str]]:
+        value = self._object.get(key, {})
+        if type(value) is not dict:
+            raise self.fail(key, "is not an object")
+        for name, content in value.items():
+            if type(content) is not str or not all(part not in ("", ".", "..") for part in name.split("/")):
+                raise self.fail(key, f"holds {name[:80]!r}, which is not a relative path with a text")
+        return list(value.items())
 
     def objects(self, key: str, parse: Callable[[_Reader], T]) -> tuple[T, ...]:
         place = f"{self._where}.{key}" if self._where else key
@@ -339,4 +352,6 @@ def _argument(reader: _Reader) -> Argument:
 
 
 def _example(reader: _Reader) -> Example:
-    return Example(reader.text("command"), reader.text("description", ""), reader.flag("offline"))
+    return Example(
+        reader.text("command"), reader.text("description", ""), reader.flag("offline"), tuple(reader.files("files"))
+    )

@@ -15,9 +15,10 @@ from composefs.errors import UsageError
 from composefs.protocol.wire import JSONValue
 
 if TYPE_CHECKING:
+    from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
-__all__ = ["load", "names", "validate"]
+__all__ = ["first_error", "load", "names", "validate"]
 
 _SUFFIX = ".schema.json"
 _DIRECTORY = resources.files("composefs.protocol") / "v1"
@@ -48,10 +49,16 @@ def _validator(name: str) -> Validator:
     return Draft202012Validator(load(name), registry=registry)
 
 
-def validate(name: str, value: JSONValue) -> None:
-    """Check ``value`` against a schema; raise UsageError naming the first place that does not fit."""
+def first_error(name: str, value: JSONValue) -> ValidationError | None:
+    """Check ``value`` against a schema; return what does not fit, or None."""
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator(name).iter_errors(value))
+    found: ValidationError | None = best_match(_validator(name).iter_errors(value))
+    return found
+
+
+def validate(name: str, value: JSONValue) -> None:
+    """Check ``value`` against a schema; raise UsageError naming the first place that does not fit."""
+    error = first_error(name, value)
     if error is not None:
         raise UsageError(f"{name}: at {error.json_path}: {error.message[:400]}")

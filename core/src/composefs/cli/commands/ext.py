@@ -1,24 +1,32 @@
-"""``cfsctl ext``: the extensions that are installed, and what they can do."""
+"""``cfsctl ext``: the extensions that are installed, what they can do, and whether they keep the protocol's rules."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from composefs.cli.complete import ExtensionName
 from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
+from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import UsageError
 
 if TYPE_CHECKING:
+    from composefs.ext.check.kit import Invocation
+    from composefs.ext.check.report import Report, State
     from composefs.ext.discovery import Extension
+    from composefs.ext.manifest import Command as CommandManifest
+    from composefs.ext.manifest import Example as ManifestExample
 
 __all__ = ["command"]
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Show the installed extensions."""
+    """Show and check extensions."""
 
 
 @command.command("list", cls=Command, examples=[Example("cfsctl ext list"), Example("cfsctl ext list --json")])
@@ -105,3 +113,133 @@ def _show(extension: Extension) -> None:
         ("COMMAND", "REPOSITORY", "SUMMARY"),
         [(" ".join(each.name), each.repository, each.summary) for each in manifest.commands],
     )
+
+
+FAILED = 1
+"""The exit status of a check that failed, unless --json was given."""
+_STATES = {"pass": "ok", "warn": "WARN", "fail": "FAIL", "unseen": "unseen", "needless": "-"}
+
+
+@command.command(
+    cls=Command,
+    context_settings={"ignore_unknown_options": True},
+    examples=[
+        Example("cfsctl ext check ostree"),
+        Example("cfsctl ext check ./hello --strict -- put greetings hello.txt world.txt"),
+    ],
+    arguments=[
+        ("NAME|PATH", "An installed extension, or an executable with its manifest NAME.json beside it."),
+        ("COMMAND", "One of its commands with arguments, after --; else the manifest's offline examples are run."),
+    ],
+)
+@click.argument("extension", metavar="NAME|PATH", type=ExtensionName())
+@click.argument("words", metavar="[-- COMMAND [ARGS]...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--strict", is_flag=True, help="Fail on warnings too, and on rules that were not put to the test.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; then the exit status is 0.")
+@pass_settings
+@click.pass_context
+def check(
+    ctx: click.Context, settings: Settings, extension: str, words: tuple[str, ...], strict: bool, as_json: bool
+) -> None:
+    """Check that an extension keeps the rules of the protocol (docs/protocol.md).
+
+    Each command is run some twenty times, in temporary repositories, by a core that does all that a core may do: it
+    offers more, answers late or in pieces, refuses, cancels and ends at any point.  What the command fetches, it
+    fetches each time, and what it writes elsewhere, it writes.
+
+    The exit status is 1 when a rule was broken, or when nothing was published, but for --json: there, look at "ok".
+    """
+    from composefs.cli.progress import Reporting
+    from composefs.ext import discovery
+    from composefs.ext.check.kit import check as run_kit
+
+    if "/" in extension:
+        directory, name = os.path.split(os.path.abspath(extension))
+        found = discovery.find(name, [directory])
+    else:
+        found = discovery.find(extension)
+    invocations = [_given(found, words)] if words else [_example(found, each) for each in _offline(found)]
+    if not invocations:
+        raise UsageError(
+            f"the manifest of {found.name} has no offline examples",
+            hint="say what to run: cfsctl ext check NAME -- COMMAND ARGS",
+        )
+    with settings.observers() as observers, Reporting(observers, "check", f"checking {found.name}") as progress:
+        report = run_kit(found, invocations, trace=observers if settings.trace else None, report=progress)
+    if as_json:
+        print_json(report.as_json(strict=strict))
+        return
+    _show_report(report, strict=strict)
+    if not report.ok(strict=strict):
+        ctx.exit(FAILED)
+
+
+def _offline(extension: Extension) -> list[ManifestExample]:
+    return [each for command in extension.manifest.commands for each in command.examples if each.offline]
+
+
+def _given(extension: Extension, words: tuple[str, ...]) -> Invocation:
+    """Make ready to run what the user typed, where the user is."""
+    from composefs.cli.extension import parse
+    from composefs.ext.check.kit import Invocation
+
+    parsed = parse(extension, words)
+    return Invocation(" ".join(words), lambda _directory: parsed, os.getcwd())
+
+
+def _example(extension: Extension, example: ManifestExample) -> Invocation:
+    """Make ready to run an example of the manifest, in a directory with the files that it needs."""
+    import shlex
+
+    from composefs.cli.extension import parse
+    from composefs.ext.check.kit import Invocation
+
+    words = shlex.split(example.command)
+    if extension.name not in words:
+        raise UsageError(f"the example {example.command!r} does not run {extension.name}")
+    words = words[words.index(extension.name) + 1 :]
+
+    def prepare(directory: Path) -> tuple[CommandManifest, dict[str, Any]]:
+        for name, content in example.files:
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        before = os.getcwd()
+        os.chdir(directory)
+        try:
+            return parse(extension, words)
+        finally:
+            os.chdir(before)
+
+    return Invocation(" ".join(words), prepare)
+
+
+def _show_report(report: Report, *, strict: bool) -> None:
+    from composefs.ext.check.rules import RULES
+
+    for command in report.commands:
+        line(f"$ cfsctl {report.extension} {command}")
+    states = {rule: report.state(rule) for rule in RULES}
+    for rule, text in RULES.items():
+        line(f"{f'P-{rule}':<5} {_STATES[states[rule]]:<7} {text}")
+        for each in report.findings:
+            if each.rule == rule:
+                line(f"      {'warning: ' if each.warning else ''}{each.message}")
+                line(f"      in {each.run}:")
+                for said in each.lines:
+                    line(f"        {said}")
+    found = list(states.values())
+    counts = [f"{found.count(state)} {word}" for state, word in _COUNTED if state in found]
+    verdict = "passes" if report.ok(strict=strict) else "does not pass"
+    line(f"{report.extension} {verdict}: {', '.join(counts)}; {report.runs} runs")
+    if states[27] == "unseen":
+        line("no publishing call was seen: check a command that publishes")
+
+
+_COUNTED: tuple[tuple[State, str], ...] = (
+    ("pass", "rules kept"),
+    ("fail", "broken"),
+    ("warn", "with warnings"),
+    ("unseen", "not put to the test"),
+    ("needless", "that do not concern it"),
+)

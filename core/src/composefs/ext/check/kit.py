@@ -1,0 +1,248 @@
+"""Make the runs of an extension's commands, each in a repository of its own, and gather what was found.
+
+Commands are checked in order, and an ordinary run of one leaves the repository as the next one finds it; every other
+run gets a copy.  A second line of ordinary runs, with --json, has the other digest algorithm: ids are longer there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from composefs.digest import SHA256, SHA512, Algorithm
+from composefs.errors import CancelledError, ComposefsError, ProtocolError, TooLargeError
+from composefs.ext.check.report import Report
+from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
+from composefs.ext.check.tap import Script, Tap
+from composefs.ext.check.watch import Watch
+from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.session import run_extension
+from composefs.observe import Observers
+from composefs.repository import Repository
+
+if TYPE_CHECKING:
+    from composefs.ext.discovery import Extension
+    from composefs.ext.manifest import Command
+    from composefs.ext.process import Ended
+    from composefs.protocol.limits import Limits
+    from composefs.protocol.wire import Message
+
+__all__ = ["Invocation", "check"]
+
+_STDERR = 2
+_STDERR_KEPT = 4000
+
+
+class Invocation(NamedTuple):
+    """A command line to check.  ``prepare`` makes what it needs in an empty directory, and returns what to run there.
+
+    ``directory`` is where the user stands; None: in the directory that was prepared.
+    """
+
+    text: str
+    prepare: Callable[[Path], tuple[Command, Message]]
+    directory: str | None = None
+
+
+class _Probe:
+    """Makes the channel of one run, and keeps how its process ended."""
+
+    def __init__(self, script: Script, watch: Watch, stderr: int) -> None:
+        self._script = script
+        self._watch = watch
+        self._stderr = stderr
+        self.tap: Tap | None = None
+        self.took: float | None = None
+
+    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Tap:
+        """Return a channel that records and meddles."""
+        os.dup2(self._stderr, _STDERR)  # the process has got another one by now; see _stderr_in
+        self.tap = Tap(read_fd, write_fd, limits, observer, strict=strict, script=self._script, watch=self._watch)
+        return self.tap
+
+    def ended(self, ended: Ended, /) -> None:
+        """Keep how it ended, and the seconds since it was to."""
+        self._watch.ended = ended
+        if self.tap is not None:
+            since = self.tap.interfered_at or self.tap.answered_at
+            self.took = None if since is None else time.monotonic() - since
+            self.tap.left_over()
+
+
+@contextmanager
+def _stderr_in(file: int) -> Iterator[int]:
+    """Have what is started now write its standard error to a file; yield the descriptor of our own."""
+    own = os.dup(_STDERR)
+    try:
+        os.dup2(file, _STDERR)
+        yield own
+    finally:
+        os.dup2(own, _STDERR)
+        os.close(own)
+
+
+def check(
+    extension: Extension,
+    invocations: Sequence[Invocation],
+    *,
+    timeouts: Timeouts | None = None,
+    trace: Observers | None = None,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Report:
+    """Check an extension by these commands.
+
+    ``trace`` is shown the conversations; ``report`` is told how many runs are done, of how many as far as is known.
+    Raises CancelledError when the user interrupts, and what making a repository raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="cfsctl-check-") as directory:
+        # Signals are how a run is cancelled; see Tap.
+        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), trace or Observers(), report)
+        kit.check_manifest()
+        for invocation in invocations:
+            kit.check_command(invocation)
+        return kit.report
+
+
+class _Kit:
+    def __init__(
+        self,
+        extension: Extension,
+        directory: Path,
+        timeouts: Timeouts,
+        trace: Observers,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._extension = extension
+        self._directory = directory
+        self._timeouts = timeouts
+        self._trace = trace
+        self._progress = progress
+        self._total = 0
+        self._checked: set[tuple[str, ...]] = set()
+        self._states = {SHA256: directory / "sha256", SHA512: directory / "sha512"}
+        for algorithm, path in self._states.items():
+            Repository.init(path, algorithm=algorithm, insecure=True)
+        self.report = Report(extension.name, extension.executable)
+        if any(command.repository == "write" for command in extension.manifest.commands):
+            self.report.applicable.add(27)
+
+    def check_manifest(self) -> None:
+        """Check the manifest with its schema; what an older core does not know is no failure."""
+        import json
+
+        from composefs.ext.check.report import Finding
+        from composefs.protocol import schemas
+
+        self.report.tried[42] += 1
+        error = schemas.first_error("manifest", json.loads(Path(self._extension.executable + ".json").read_bytes()))
+        if error is not None:
+            unknown = error.validator == "additionalProperties"
+            where = "manifest" if error.json_path == "$" else f"manifest: {error.json_path.removeprefix('$.')}"
+            self.report.add([Finding(42, f"{where}: {error.message[:200]}", "the manifest", warning=unknown)])
+
+    def check_command(self, invocation: Invocation) -> None:
+        """Make an ordinary run and, if that goes well, all the others."""
+        before = self._directory / "before"
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.copytree(self._states[SHA256], before, symlinks=True)
+        self.report.commands.append(invocation.text)
+        self._total += 2
+        plain = self._run(invocation, PLAIN, self._states[SHA256])
+        if plain.failed or plain.answer is None or "result" not in plain.answer:
+            return
+        self._run(invocation, PLAIN._replace(title="an ordinary run with --json"), self._states[SHA512], SHA512)
+        if plain.command.name in self._checked:
+            return
+        self._checked.add(plain.command.name)
+        todo = list(scenarios(plain))
+        self._total += len(todo)
+        for scenario in todo:
+            found = self._run(invocation, scenario, self._copy(before), add=not scenario.single)
+            if scenario.single:
+                self._tell_apart(invocation, scenario, found, before)
+
+    def _tell_apart(self, invocation: Invocation, scenario: Scenario, found: Watch, before: Path) -> None:
+        """Say which part of a run with many was minded; if none is by itself, that all together are."""
+        if found.failed:
+            self._total += len(scenario.single)
+            singles = [self._run(invocation, each, self._copy(before)) for each in scenario.single]
+            if any(single.failed for single in singles):
+                return
+        self.report.add(found.findings)
+
+    def _copy(self, state: Path) -> Path:
+        copy = self._directory / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(state, copy, symlinks=True)
+        return copy
+
+    def _run(
+        self,
+        invocation: Invocation,
+        scenario: Scenario,
+        repository: Path,
+        algorithm: Algorithm = SHA256,
+        *,
+        add: bool = True,
+    ) -> Watch:
+        """Make one run and judge it."""
+        work = self._directory / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        command, arguments = invocation.prepare(work)
+        title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
+        watch = Watch(title, self._extension.manifest, command, id_size=algorithm.hex_size)
+        failure = None
+        with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
+            with _stderr_in(stderr.fileno()) as own:
+                probe = _Probe(scenario.script, watch, own)
+                try:
+                    with Repository.open(repository, writable=command.repository == "write") as opened:
+                        run_extension(
+                            self._extension,
+                            command.name,
+                            arguments,
+                            repository=None if command.repository == "none" else opened,
+                            observer=self._trace,
+                            options=RunOptions(json=algorithm is SHA512, directory=invocation.directory or str(work)),
+                            cache_dir=self._directory / f"cache-{algorithm.name}",
+                            stdin_fd=null.fileno(),
+                            stdout_fd=null.fileno(),
+                            timeouts=self._timeouts,
+                            probe=probe,
+                        )
+                except CancelledError:
+                    if probe.tap is None or probe.tap.interfered_at is None:
+                        raise
+                except TooLargeError as error:
+                    failure = error.message
+                    if watch.answer is None:
+                        watch.find(17, error.message)
+                except ProtocolError as error:
+                    failure = error.message
+                    if not watch.failed:
+                        watch.find(3, error.message)
+                except ComposefsError as error:
+                    failure = error.message
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
+            watch.stderr = stderr.read().decode("utf-8", "replace")
+        judge(scenario, watch, probe.took, self._timeouts, failure)
+        self.report.runs += 1
+        self._progress(self.report.runs, self._total)
+        if add:
+            self.report.add(watch.findings)
+        self.report.tried.update(watch.tried)
+        self._note_what_applies(watch)
+        return watch
+
+    def _note_what_applies(self, watch: Watch) -> None:
+        if "publish" in watch.calls:
+            self.report.tried[27] += 1
+        if "object.put" in watch.calls:
+            self.report.applicable.add(32)

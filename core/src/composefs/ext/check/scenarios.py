@@ -1,0 +1,176 @@
+"""The runs that the kit makes of one command, and how each of them must end.
+
+The first is an ordinary one.  What the extension did there decides which others make sense: one in which the row of an
+object.put is refused needs an object.put.  Where several things can be done otherwise at once, and the extension must
+not mind, they are; only if it does mind are they tried singly, to tell which it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from composefs.ext.check.tap import Script
+from composefs.ext.check.watch import LISTINGS, Watch
+
+if TYPE_CHECKING:
+    from composefs.ext.options import Timeouts
+
+__all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
+
+_STORING = ("object.put", "stream.put", "image.put", "repo.copy", "publish")
+_KINDS = ("no_space", "busy", "corrupt", "io", "permission")
+_POINTS = 5
+
+
+class Scenario(NamedTuple):
+    """A run: what is done otherwise, the rules that it tries, and what must come of it.
+
+    ``same``: the command succeeds as ever; ``error``: it fails; ``row``, ``listing``: see `judge`; ``end``: the
+    process ends; ``unknown``: it refuses to speak versions of the future.  ``single`` are runs that tell which part of
+    this one was minded.
+    """
+
+    title: str
+    script: Script
+    rules: tuple[int, ...]
+    expect: Literal["same", "error", "row", "listing", "end", "unknown"] = "same"
+    single: tuple[Scenario, ...] = ()
+    fresh: bool = False
+
+
+PLAIN = Scenario("an ordinary run", Script(), ())
+
+_HARMLESS = (
+    Scenario("versions and features of the future on offer", Script(offer=True), (25,)),
+    Scenario("other numbers for the core's calls", Script(ids=True), (6,)),
+    Scenario("unknown fields everywhere", Script(stray=True), (9,)),
+    Scenario("an unknown notification after run", Script(notice=True), (9,)),
+    Scenario("JSON written otherwise: order, blanks, no escapes", Script(text=True), (1,)),
+    Scenario("lines that arrive in pieces", Script(pieces=True), (1,)),
+)
+_ALL = Scenario(
+    "all that a later core may do otherwise",
+    Script(offer=True, ids=True, text=True, pieces=True, stray=True, notice=True),
+    (1, 6, 9, 25),
+    single=_HARMLESS,
+)
+_SLOW = Scenario("answers that come late", Script(slow=True), (8,))
+_UNKNOWN = Scenario("versions of the future alone", Script(only_unknown=True), (25,), "unknown")
+
+
+def scenarios(plain: Watch) -> Iterator[Scenario]:
+    """Yield the runs that make sense after an ordinary one went well."""
+    calls = plain.calls
+    yield _ALL
+    yield _UNKNOWN
+    if calls:
+        yield _SLOW
+    if any(method == "object.put" and params.get("files") for method, params in zip(calls, plain.params, strict=True)):
+        yield Scenario("a file that the core refuses", Script(refuse_row=True), (32,), "row")
+    if any(
+        method in LISTINGS and f"{LISTINGS[method]}_into" not in params
+        for method, params in zip(calls, plain.params, strict=True)
+    ):
+        yield Scenario("a listing that is too long for a message", Script(too_large=True), (15,), "listing")
+    for method, kind in zip([method for method in _STORING if method in calls], _KINDS, strict=False):
+        yield Scenario(f"{method} refused: {kind}", Script(refuse=(method, kind)), (35,), "error")
+    if "publish" in calls:
+        yield Scenario(
+            "publish refused with a kind of the future", Script(refuse=("publish", "x-eclipse")), (35,), "error"
+        )
+    for at in (0, *_points(len(calls))):
+        yield Scenario(f"cancelled at {_call(plain, at)}", Script(cancel_at=at), (29,), "end")
+    for at in (-1, 0, *_points(len(calls))):
+        yield Scenario(f"the end of input at {_call(plain, at)}", Script(end_at=at), (29,), "end")
+
+
+def _points(count: int) -> Sequence[int]:
+    """Return some of the numbers from 1 to count: the first, the last, and what lies between."""
+    if count <= _POINTS:
+        return range(1, count + 1)
+    return sorted({1 + step * (count - 1) // (_POINTS - 1) for step in range(_POINTS)})
+
+
+def _call(plain: Watch, at: int) -> str:
+    return {-1: "initialize", 0: "run"}.get(at) or f"call {at}, {plain.calls[at - 1]}"
+
+
+def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeouts, failure: str | None) -> None:
+    """Note what is wrong with how a run ended.
+
+    ``took`` are the seconds from what was to end it to its end, ``failure`` is how the core sees the run.
+    """
+    watch.tried.update(scenario.rules)
+    _judge_process(scenario, watch, took, timeouts)
+    if watch.failed:
+        return
+    answer = watch.answer or {}
+    result, error = answer.get("result"), answer.get("error")
+    rule = scenario.rules[0] if scenario.rules else 42
+    why = f": {error.get('message')}" if isinstance(error, dict) else f": {failure}" if failure else ""
+    if scenario.expect == "unknown":
+        if watch.welcomed is None or watch.welcomed.get("error") is None:
+            watch.find(rule, f"initialize is not answered with an error when only unknown versions are on offer{why}")
+        return
+    if scenario.expect == "end":
+        return
+    if watch.answer is None:
+        tail = f"; it wrote: {watch.stderr.strip()[-300:]}" if watch.stderr.strip() else ""
+        watch.find(30 if scenario.expect != "same" or rule == 42 else rule, f"run is not answered{why}{tail}")
+        return
+    match scenario.expect:
+        case "same" if result is None:
+            watch.find(rule, f"{scenario.title}: the command fails{why}")
+        case "error" if result is not None:
+            watch.find(rule, f"{scenario.title}: the command succeeds all the same")
+        case "error" if scenario.script.refuse is not None:
+            kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
+            if kind not in (scenario.script.refuse[1], "other"):
+                watch.find(rule, f"{scenario.title}: run is answered with the kind {kind}", warning=True)
+        case "row" if result is not None and not _put_again(watch):
+            watch.find(rule, "a file was refused, not put again, and the command succeeds all the same")
+        case "listing" if not _listed_again(watch):
+            kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
+            watch.find(rule, f"a listing was answered too_large, and not asked for again in a file{why}",
+                       warning=kind == "too_large")  # fmt: skip
+
+
+def _put_again(watch: Watch) -> bool:
+    puts = [params for method, params in zip(watch.calls, watch.params, strict=True) if method == "object.put"]
+    first, *others = [row.get("name") for params in puts for row in params.get("files", ())]
+    return first in others
+
+
+def _listed_again(watch: Watch) -> bool:
+    return all(
+        (method, f"{LISTINGS[method]}_into")
+        in [(m, key) for m, p in zip(watch.calls, watch.params, strict=True) for key in p]
+        for method in watch.calls
+        if method in LISTINGS
+    )
+
+
+def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeouts) -> None:
+    """Look at how the process ended, and at what it left."""
+    ended = watch.ended
+    if ended is None:
+        return
+    if ended.exec_failure:
+        watch.find(30, f"the executable could not be executed: {ended.exec_failure}")
+        return
+    killed = os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
+    if took is not None and took >= timeouts.terminate and not watch.failed:
+        what = {"end": scenario.title}.get(scenario.expect, "after its answer to run")
+        if killed:
+            watch.find(29, f"{what}: it did not end, and had to be killed")
+        else:
+            watch.find(29, f"{what}: it ended on SIGTERM only", warning=scenario.expect == "end")
+    if ended.left and not killed:
+        watch.find(29, f"it left {ended.left} processes running")
+    if watch.answer is not None and scenario.expect != "end":
+        watch.tried |= {26, 29}
+        if ended.status and not watch.failed:
+            watch.find(30, f"it {ended} after its answer to run")

@@ -1,0 +1,296 @@
+"""A channel that records and meddles: what a run of the kit does otherwise than an ordinary one.
+
+A `Script` says what: offer more in ``initialize``, write the same messages in other ways, hold answers back, refuse a
+call, cancel or close at a call.  The core behind the channel notices nothing of it, and serves as always.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import struct
+import termios
+import time
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from composefs.errors import ProtocolError
+from composefs.ext.channel import Channel
+from composefs.ext.check.watch import LISTINGS, Watch
+from composefs.observe import Observers
+from composefs.protocol.limits import Limits
+from composefs.protocol.wire import Message
+
+__all__ = ["Script", "Tap"]
+
+_IDS = {"initialize": 9_007_199_254_740_000, "run": -77}
+_VERSIONS = [99, 98]
+_FEATURES = ["x-telepathy"]
+_STRAY = {
+    "x-later": {"text": "später — \u2028 \U0001d11e", "n": 2**53 - 1, "f": -1e-7, "none": None, "deep": [[[[[[{}]]]]]]}
+}
+_NOTICE = {"jsonrpc": "2.0", "method": "x-notice", "params": {"any": ["thing"]}}
+_PIECES = 11
+_CONSUMED_WITHIN = 0.05
+_QUIET_FOR_MS = 30
+_HARMLESS = {"method": "image.digest", "params": {"dump": "core-nothing"}}
+
+
+class Script(NamedTuple):
+    """What a run does otherwise.  Calls are counted from 1; 0 is before the first, −1 before initialize.
+
+    ``only_unknown`` offers nothing but versions of the future, ``ids`` numbers the core's calls oddly, ``text`` writes
+    JSON with other blanks, order and escapes, ``pieces`` writes lines in pieces, ``stray`` adds unknown fields,
+    ``notice`` sends an unknown notification, ``slow`` holds answers back while calls come.  ``refuse`` answers a
+    method, from its first call on, with an error of a kind; ``refuse_row`` has the core refuse the first file of the
+    first ``object.put``; ``too_large`` answers a listing without ``_into`` so.
+    """
+
+    offer: bool = False
+    only_unknown: bool = False
+    ids: bool = False
+    text: bool = False
+    pieces: bool = False
+    stray: bool = False
+    notice: bool = False
+    slow: bool = False
+    refuse: tuple[str, str] | None = None
+    refuse_row: bool = False
+    too_large: bool = False
+    cancel_at: int | None = None
+    end_at: int | None = None
+
+
+class Tap(Channel):
+    """The channel of one run; everything that passes is shown to ``watch``."""
+
+    def __init__(
+        self,
+        read_fd: int,
+        write_fd: int,
+        limits: Limits,
+        observer: Observers,
+        *,
+        strict: bool,
+        script: Script,
+        watch: Watch,
+    ) -> None:
+        super().__init__(read_fd, write_fd, limits, observer, strict=strict)
+        self._script = script
+        self._watch = watch
+        self._plain_reader = self._reader
+        self._reader = self  # type: ignore[assignment]  # the lines pass through `feed`
+        self._answers: dict[int, Message] = {}
+        self._served = 0
+        self._row_refused = False
+        self.interfered_at: float | None = None
+        self.answered_at: float | None = None
+
+    # From the extension
+
+    def read(self) -> bool:
+        """Read once; whatever the core finds fatal, and was not explained yet, is too many calls."""
+        try:
+            return super().read()
+        except ProtocolError as error:
+            if not self._watch.failed:
+                self._watch.find(8, error.message)
+            raise
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Cut what was read into lines, look at each, and give our ids back their places."""
+        try:
+            lines = self._plain_reader.feed(data)
+        except ProtocolError as error:
+            self._watch.find(2, error.message)
+            raise
+        return [self._look_at(line) for line in lines]
+
+    def _look_at(self, line: bytes) -> bytes:
+        script = self._script
+        versions = ([] if script.only_unknown else [1]) + (_VERSIONS if script.offer or script.only_unknown else [])
+        ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
+        self._watch.received(line, (versions, _FEATURES if script.offer else []), ids)
+        if self._watch.answer is not None and self.answered_at is None:
+            self.answered_at = time.monotonic()
+        if script.ids:
+            with suppress(ValueError, RecursionError):
+                message = json.loads(line)
+                if type(message) is dict and "method" not in message and message.get("id") in ids:
+                    message["id"] = 1 + ids.index(message["id"])
+                    return json.dumps(message).encode()
+        return line
+
+    def next_message(self) -> Message:
+        """Take the message that came first; interfere where the script says so."""
+        message = super().next_message()
+        if "method" not in message or type(message["method"]) is not str:
+            return message
+        if type(message.get("id")) is int and self._watch.welcomed is not None:
+            self._served += 1
+            self._interfere(self._served)
+        self._watch.serving(message)
+        return self._refused(message)
+
+    def _interfere(self, at: int) -> None:
+        if at == self._script.cancel_at:
+            self._cancel()
+        elif at == self._script.end_at:
+            self._end_input()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self.interfered_at = time.monotonic()
+        self._watch.refused = True
+        signal.raise_signal(signal.SIGINT)
+
+    def _end_input(self) -> None:
+        self.abandon_output()
+        null = os.open(os.devnull, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.dup2(null, self._write_fd, inheritable=False)
+        os.close(null)
+
+    def _refused(self, message: Message) -> Message:
+        """Return the call as it is to be served: where it is refused, one that does nothing, in its place."""
+        script, method, params = self._script, message["method"], message.get("params")
+        if type(message.get("id")) is not int or type(params) is not dict:
+            return message
+        error: Message | None = None
+        if script.refuse is not None and method == script.refuse[0]:
+            kind = script.refuse[1]
+            data = {"kind": kind, "hint": "it is the kit that refuses", **_STRAY}
+            error = {"code": -32000, "message": f"{method} is refused for a test: {kind}", "data": data}
+        elif script.too_large and method in LISTINGS and f"{LISTINGS[method]}_into" not in params:
+            data = {"kind": "too_large", "hint": f"name a staged file with {LISTINGS[method]}_into"}
+            error = {"code": -32000, "message": f"{LISTINGS[method]} is too long for a message", "data": data}
+        elif script.refuse_row and method == "object.put" and params.get("files") and not self._row_refused:
+            self._row_refused = True
+            self._watch.refused = True
+            first, *others = params["files"]
+            return {**message, "params": {**params, "files": [{**first, "size": 2**52}, *others]}}
+        if error is None:
+            return message
+        self._watch.refused = True
+        self._answers[message["id"]] = error
+        return {**message, **_HARMLESS}
+
+    def discard(self) -> None:
+        """Read once, when the conversation is over, and look what still comes."""
+        with suppress(BlockingIOError):
+            data = os.read(self._read_fd, 1 << 16)
+            self.ended = not data
+            self._watch.after_the_end(data)
+
+    def left_over(self) -> None:
+        """Look at what came together with the answer to run, and nobody served."""
+        if self._inbox:
+            self._watch.after_the_end(b"...")
+
+    # To the extension
+
+    def send(self, message: Message, *, answer: bool = False) -> None:
+        """Send a message as the script wants it written."""
+        script, method = self._script, message.get("method")
+        if answer and (error := self._answers.pop(message["id"], None)) is not None:
+            message = {"jsonrpc": "2.0", "id": message["id"], "error": error}
+        if answer:
+            self._watch.answered(message)
+        if method == "initialize":
+            message = self._welcome(message)
+        if method in _IDS and script.ids:
+            message = {**message, "id": _IDS[method]}
+        if script.stray:
+            message = self._with_stray(message)
+        before = len(self._outbox)
+        super().send(message, answer=answer)
+        if len(self._outbox) > before:
+            self._rewrite()
+            self._watch.sent(self._outbox[-1][0])
+        if method == "run":
+            if script.notice:
+                super().send(dict(_NOTICE))
+            self._interfere(0)
+
+    def _welcome(self, message: Message) -> Message:
+        script, params = self._script, dict(message["params"])
+        self._watch.staging = params["staging"]
+        if script.offer:
+            params["versions"] = [*_VERSIONS, *params["versions"]]
+            params["features"] = [*_FEATURES, *params["features"]]
+        if script.only_unknown:
+            params["versions"] = list(_VERSIONS)
+        self._interfere(-1)
+        return {**message, "params": params}
+
+    def _with_stray(self, message: Message) -> Message:
+        message = {**_STRAY, **message}
+        for key in ("params", "result"):
+            value = message.get(key)
+            if type(value) is dict:
+                inner = {name: _strayed(each) for name, each in value.items()}
+                message[key] = {**inner, **_STRAY}
+        return message
+
+    def _rewrite(self) -> None:
+        """Write the last line anew, as another JSON library might."""
+        if not self._script.text:
+            return
+        line, answer = self._outbox.pop()
+        text = json.dumps(_reversed(json.loads(line)), ensure_ascii=False, separators=(" , ", "\t: "))
+        other = text.encode() + b"\n"
+        if len(other) > self._limits.line:
+            other = line
+        self._outbox.append((other, answer))
+        self._outbox_bytes += len(other) - len(line)
+
+    def write(self) -> None:
+        """Write what the pipe takes, in the script's way."""
+        if self._script.slow and self.wants_read and _readable(self._read_fd, _QUIET_FOR_MS):
+            return  # it is still calling: let it have no answers for now
+        if self._script.pieces and not self._broken and self._outbox:
+            self._write_in_pieces()
+        super().write()
+
+    def _write_in_pieces(self) -> None:
+        line, answer = self._outbox[0]
+        size = max(1, len(line) // _PIECES | 1)
+        position = 0
+        with suppress(BlockingIOError, BrokenPipeError):
+            while len(line) - position > size:
+                position += os.write(self._write_fd, line[position : position + size])
+                _wait_until_read(self._write_fd)
+        self._outbox[0] = (line[position:], answer)
+        self._outbox_bytes -= position
+
+
+def _strayed(value: Any) -> Any:
+    """Put a stray field into an object of a message, and into the rows of a list."""
+    if isinstance(value, list) and value and all(type(row) is dict for row in value):
+        return [{**row, **_STRAY} for row in value]
+    return value
+
+
+def _reversed(value: Any) -> Any:
+    """Turn the order of all fields around."""
+    if isinstance(value, dict):
+        return {name: _reversed(value[name]) for name in reversed(value)}
+    return [_reversed(each) for each in value] if isinstance(value, list) else value
+
+
+def _readable(fd: int, milliseconds: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(event & select.POLLIN for _, event in poll.poll(milliseconds))
+
+
+def _wait_until_read(fd: int) -> None:
+    """Wait until the reader of a pipe has taken what is in it, but not for ever."""
+    deadline = time.monotonic() + _CONSUMED_WITHIN
+    while time.monotonic() < deadline:
+        (waiting,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
+        if not waiting:
+            return
+        time.sleep(0.0005)

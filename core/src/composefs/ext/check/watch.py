@@ -1,0 +1,339 @@
+"""Look at every message of a run, and note the breach of a rule where it happens.
+
+The core itself refuses most of this with an error or by ending the run; what it does not say is which rule it was, and
+what it forgives (an unknown field, a message after the result) would break with the next core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from composefs.errors import KINDS
+from composefs.ext.calls import CALLS
+from composefs.ext.check import fields
+from composefs.ext.check.report import Finding
+from composefs.ext.manifest import Command, Manifest
+from composefs.ext.trace import redact
+from composefs.protocol.wire import JSONValue, Message, decode
+
+if TYPE_CHECKING:
+    from composefs.ext.process import Ended
+
+__all__ = ["Watch"]
+
+_LINES_SHOWN = 6
+_LINES_KEPT = 400
+_SHOWN = 400
+_DUMP_LOOKED_AT = 64 << 20
+_EVENTS = ("log", "output", "progress")
+
+LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
+"""Calls whose result may be of any length, and the list in it."""
+
+
+class Watch:
+    """The eyes of one run.  ``run`` describes it; ``staging`` is the directory, known once initialize is sent.
+
+    ``calls`` are the methods called, in order; ``answer`` is what run was answered with.
+    """
+
+    def __init__(self, run: str, manifest: Manifest, command: Command, *, id_size: int) -> None:
+        self.run = run
+        self.manifest = manifest
+        self.command = command
+        self.findings: list[Finding] = []
+        self.tried: set[int] = set()
+        self.calls: list[str] = []
+        self.params: list[Message] = []
+        self.answer: Message | None = None
+        self.welcomed: Message | None = None
+        self.ended: Ended | None = None
+        self.stderr = ""
+        self.refused = False  # we are the reason of errors that the core answers from here on
+        self.staging = ""
+        self._id_size = id_size
+        self._lines: list[str] = []
+        self._open: dict[int, tuple[str, Message, int]] = {}
+        self._taken: set[str] = set()
+        self._done: dict[str, int] = {}
+
+    def find(self, rule: int, message: str, *, warning: bool = False) -> None:
+        """Note a breach, with what was said before it."""
+        self.findings.append(Finding(rule, message, self.run, warning, tuple(self._lines[-_LINES_SHOWN:])))
+
+    @property
+    def failed(self) -> bool:
+        """Whether something worse than a warning was found."""
+        return any(not each.warning for each in self.findings)
+
+    # Lines
+
+    def sent(self, line: bytes) -> None:
+        """Note what the core wrote."""
+        self._note("> ", line)
+
+    def _note(self, direction: str, line: bytes) -> None:
+        text = redact(line[: _SHOWN + 1])
+        self._lines.append(direction + (text[:_SHOWN] + "…" if len(line) > _SHOWN else text))
+        if len(self._lines) > _LINES_KEPT:
+            del self._lines[: _LINES_KEPT // 2]
+
+    def received(self, line: bytes, offered: tuple[list[int], list[str]], ids: tuple[int, int]) -> None:
+        """Look at a line of the extension, as it came.  ``ids`` are those of initialize and run."""
+        self._note("< ", line)
+        self.tried |= {1, 2, 3, 4, 5, 17}
+        try:
+            message = json.loads(line.decode())
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, RecursionError):
+                self.find(4, "a message is nested too deep")
+            elif line.lstrip()[:1] in (b"{", b"["):
+                self.find(1, f"a line is not JSON in UTF-8: {error}")
+            else:
+                self.find(5, "a line on standard output is not a message")
+            return
+        if type(message) is not dict:
+            self.find(1, "a message is not an object")
+            return
+        try:
+            decode(line)
+        except Exception as error:  # noqa: BLE001 - whatever the strict reader minds
+            self.find(4, str(error))
+            return
+        if message.get("jsonrpc") != "2.0":
+            self.find(3, 'a message lacks "jsonrpc": "2.0"')
+        elif "method" in message:
+            self._received_call(message)
+        else:
+            self._received_answer(message, offered, ids)
+
+    def _received_call(self, message: Message) -> None:
+        method, number = message["method"], message.get("id")
+        if type(method) is not str or type(message.get("params")) is not dict:
+            self.find(3, "a call has no method, or its params are no object")
+        elif self.answer is not None:
+            self.find(26, f"{method} was sent after the answer to run")
+        elif self.welcomed is None:
+            self.find(6, f"{method} was called before initialize was answered")
+        elif number is None:
+            self.tried.add(11)
+            if method in CALLS and method not in _EVENTS:
+                self.find(11, f"{method} was sent without an id")
+        elif type(number) is not int:
+            self.find(6, f"the id of a call of {method} is not an integer")
+        elif number in self._open:
+            self.find(6, f"{method} was called with the id {number} of a call that is not answered yet")
+        else:
+            self.tried |= {6, 8}
+            self._open[number] = (method, message["params"], len(self.findings))
+
+    def _received_answer(self, message: Message, offered: tuple[list[int], list[str]], ids: tuple[int, int]) -> None:
+        number = message.get("id")
+        self.tried.add(6)
+        if number == ids[0] and self.welcomed is None:
+            self.welcomed = message
+            self._check_welcome(message, *offered)
+        elif number == ids[1] and self.answer is None and self.welcomed is not None:
+            self.answer = message
+            self._check_result(message)
+        else:
+            self.find(6, f"the answer with the id {number!r} belongs to no call of the core")
+
+    def _check_welcome(self, message: Message, versions: list[int], features: list[str]) -> None:
+        self.tried.add(25)
+        if message.get("error") is not None:
+            self._check_error(message["error"])
+            return
+        result = message.get("result")
+        if type(result) is not dict:
+            self.find(3, "the answer to initialize has neither an error nor an object as result")
+            return
+        if type(result.get("version")) is not int or result["version"] not in versions:
+            self.find(25, f"version {result.get('version')!r} was picked, of {versions}")
+        elif type(result.get("features", [])) is not list or not set(result.get("features", [])) <= set(features):
+            self.find(25, f"features {result.get('features')!r} were picked, of {features}")
+
+    def _check_result(self, message: Message) -> None:
+        self.tried.add(30)
+        if message.get("error") is not None:
+            self._check_error(message["error"])
+            return
+        result = message.get("result")
+        if type(result) is not dict:
+            self.find(3, "the answer to run has neither an error nor an object as result")
+            return
+        if type(result.get("status", 0)) is not int or result.get("status", 0) not in (0, 1):
+            self.find(41, f"status is {result['status']!r}, neither 0 nor 1")
+        schema = self.command.result_schema
+        if schema is not None:
+            from jsonschema import Draft202012Validator
+            from jsonschema.exceptions import best_match
+
+            self.tried.add(41)
+            error = best_match(Draft202012Validator(schema).iter_errors(result))
+            if error is not None:
+                self.find(41, f"the result: {error.json_path}: {error.message[:200]}")
+
+    def _check_error(self, error: JSONValue) -> None:
+        from composefs.protocol import schemas
+
+        self.tried.add(35)
+        wrong = schemas.first_error("error", error)
+        if wrong is not None:
+            self.find(35, f"an error: {wrong.json_path}: {wrong.message[:200]}")
+        elif error.get("data", {}).get("kind") not in KINDS and not self.refused:
+            self.find(35, f"an error has the kind {error.get('data', {}).get('kind')!r}", warning=True)
+
+    # Calls and answers, in the order in which the core serves them
+
+    def serving(self, message: Message) -> None:
+        """Look at a call or notification that is about to be served."""
+        method, params = message["method"], message.get("params")
+        if message.get("id") is not None:
+            self.calls.append(method)
+            self.params.append(params if type(params) is dict else {})
+        if method not in CALLS or type(params) is not dict:
+            return
+        self.tried |= {10, 43}
+        wrong = fields.breach(method, params)
+        if wrong is not None:
+            self.find(*wrong)
+            return
+        for field in fields.unknown_fields(method, params):
+            self.find(10, f"{field} is no field of the protocol")
+        self._check_allowed(method)
+        self._check_files(method, params)
+        if method == "progress":
+            self._check_progress(params)
+
+    def _check_allowed(self, method: str) -> None:
+        call, mode = CALLS[method], self.command.repository
+        self.tried.add(31)
+        if call.permission is not None and call.permission not in self.command.permissions:
+            self.find(31, f"{method} needs the permission {call.permission}")
+        elif (call.repository == "read" and mode == "none") or (call.repository == "write" and mode != "write"):
+            self.find(31, f"{method} needs a command with repository {call.repository}, not {mode}")
+
+    def _check_files(self, method: str, params: Message) -> None:
+        for field, name in fields.staged_names(method, params):
+            if field == "into" or field.endswith("_into"):
+                self.tried.add(13)
+                if os.path.lexists(os.path.join(self.staging, name)):
+                    self.find(13, f"{method}: {field} names the file {name}, which exists")
+            else:
+                self._check_file(f"{method}: {field}", name)
+        if method == "object.put":
+            for row in self._rows(params, "files"):
+                if type(row) is dict and type(row.get("name")) is str:
+                    self._check_file("object.put: files", row["name"])
+        if method in ("image.put", "image.digest", "image.dump") and "dump" in params:
+            self._check_dump(f"{method}: {params['dump']}", params["dump"])
+
+    def _check_file(self, where: str, name: str) -> None:
+        self.tried |= {12, 16}
+        try:
+            info = os.lstat(os.path.join(self.staging, name))
+        except OSError:
+            rule, what = (16, "was taken before") if name in self._taken else (12, "does not exist")
+            self.find(rule, f"{where} names the file {name}, which {what}")
+            return
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            self.find(12, f"{where} names {name}, which is not a regular file with one link")
+
+    def _rows(self, params: Message, key: str) -> Iterator[JSONValue]:
+        self.tried.add(14)
+        name = params.get(f"{key}_file")
+        if name is None:
+            yield from params.get(key, ())
+            return
+        with suppress(OSError, ValueError), open(os.path.join(self.staging, name), "rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def _check_dump(self, where: str, name: str) -> None:
+        path = os.path.join(self.staging, name)
+        self.tried |= {19, 20}
+        with suppress(OSError):
+            if os.path.getsize(path) > _DUMP_LOOKED_AT:
+                return
+            with open(path, "rb") as file:
+                for number, line in enumerate(file, 1):
+                    columns = line.rstrip(b"\n").split(b" ")
+                    if len(columns) > 10 and columns[10] != b"-":
+                        payload, digest = columns[8], columns[10]
+                        if payload != digest[:2] + b"/" + digest[2:]:
+                            self.find(20, f"{where}, line {number}: PAYLOAD is not the path of DIGEST")
+                            return
+
+    def _check_progress(self, params: Message) -> None:
+        self.tried.add(40)
+        name, done, total = params["id"], params.get("done"), params.get("total")
+        if params["kind"] == "started":
+            self._done.pop(name, None)
+        if done is not None:
+            if done < self._done.get(name, 0):
+                self.find(40, f"progress of {name} went back from {self._done[name]} to {done}")
+            if total is not None and done > total:
+                self.find(40, f"progress of {name} is {done} of {total}")
+            self._done[name] = done
+
+    def answered(self, answer: Message) -> None:
+        """Look at what the core answers to a call."""
+        method, params, findings = self._open.pop(answer["id"], ("", {}, len(self.findings)))
+        if method not in CALLS:
+            return
+        self.tried |= {18, 21, 23}
+        if "from" in params or method == "image.mount":
+            self.tried.add(24)
+        if any(str(pair[0]).startswith("composefs.image") for pair in params.get("named_refs", ()) if pair):
+            self.tried.add(22)
+        error = answer.get("error")
+        if error is None:
+            self._note_taken(method, params, answer["result"])
+        elif not self.refused and len(self.findings) == findings:
+            self._explain(method, params, error)
+
+    def _note_taken(self, method: str, params: Message, result: Message) -> None:
+        if method == "output" and "file" in params:
+            self._taken.add(params["file"])
+        if method == "object.put" and "files" in params:
+            rows = zip(params["files"], result.get("objects", ()), strict=False)
+            self._taken.update(row["name"] for row, stored in rows if "error" not in stored)
+
+    def _explain(self, method: str, params: Message, error: Message) -> None:
+        """Note which rule was broken when the core refuses a call that nobody meddled with."""
+        kind = error["data"]["kind"]
+        about = f"{method}: {kind}: {error['message']}"
+        if kind == "permission":
+            self.find(24 if "from" in params or method == "image.mount" else 23, about)
+        elif kind == "read_only":
+            self.find(31, about)
+        elif kind == "missing_object":
+            self.find(21, about)
+        elif kind == "invalid":
+            self.find({"i": 19, "p": 23}.get(method[0], 14), about)
+        elif kind == "too_large":
+            self.find(15 if method in LISTINGS else 14, about)
+        elif kind == "usage":
+            self.find(self._usage_rule(method, error["message"]), about)
+
+    def _usage_rule(self, method: str, message: str) -> int:
+        if method == "stream.put" and "names an image" in message:
+            return 22
+        if "hex digits" in message:
+            return 18
+        return 43
+
+    # The end
+
+    def after_the_end(self, data: bytes) -> None:
+        """Note what the extension wrote when it had nothing more to say."""
+        self.tried.add(26)
+        if data and self.answer is not None:
+            self._note("< ", data)
+            self.find(26, "something was written after the answer to run")
