@@ -126,7 +126,7 @@ def test_listed_deltas() -> None:
     metadata = {"ostree.static-deltas": Variant("a{sv}", {name: Variant("ay", OLD)})}
     assert parse_index(gvariant.encode("a{sv}", metadata)).digests == {name: OLD}
     assert summary_deltas(summary(metadata)) == ({name: OLD}, False)
-    assert summary_deltas(summary({"ostree.indexed-deltas": Variant("b", True)})) == ({}, True)
+    assert summary_deltas(summary({"ostree.summary.indexed-deltas": Variant("b", True)})) == ({}, True)
     assert summary_deltas(summary({})) == ({}, False)
     assert summary_deltas(gvariant.encode("(a(s(taya{sv}))a{sv})", ([], {}))) == ({}, False)
 

@@ -218,7 +218,7 @@ class Commits:
 
         names = [job.current, *([find_stream(self._core, self._terms.base_name)] if self._terms.base_name else [])]
         held = [commit for name in dict.fromkeys(names) if name and (commit := _whole(name))]
-        return find(self._core, self._transport, self._source.summary(), job.commit_id, held)
+        return find(self._core, self._transport, self._source.heading(), job.commit_id, held)
 
     # What is missing
 

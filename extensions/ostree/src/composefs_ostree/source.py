@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         def subsummary(self, subset: str) -> bytes:
             """Return the part of the summary for a subset of the summary index; NotFoundError if there is none."""
 
+        def heading(self) -> bytes | None:
+            """Return a summary that tells about the repository, if not its refs; None if it has none."""
+
         def directories(self) -> list[str]:
             """Return the directories in which refs can be looked for; raise NotFoundError if there are none."""
 
@@ -120,6 +123,10 @@ class UrlSource:
         """Return one part of the summary."""
         return self._summaries.part_or_error(subset)
 
+    def heading(self) -> bytes | None:
+        """Return the summary, or what stands for it in the index if that was read."""
+        return self._summaries.heading()
+
     def directories(self) -> list[str]:
         """Raise NotFoundError: directories cannot be listed over HTTP."""
         raise NotFoundError(
@@ -174,6 +181,10 @@ class DirectorySource:
     def subsummary(self, subset: str) -> bytes:
         """Return one part of the summary."""
         return self._summaries.part_or_error(subset)
+
+    def heading(self) -> bytes | None:
+        """Return the repository's own summary."""
+        return self._summaries.whole()
 
     def directories(self) -> list[str]:
         """Return its directory and those of its parents."""

@@ -1,6 +1,6 @@
 """Which deltas a repository has: their names, paths and digests, and the choice among them.
 
-The summary's metadata or, with ``ostree.indexed-deltas`` there, an index file for each new commit has the key
+The summary's metadata or, with ``ostree.summary.indexed-deltas`` there, an index file for each new commit has the key
 ``ostree.static-deltas``: ``a{sv}`` from the name of a delta to the SHA-256 of its superblock.  The name is ``FROM-TO``
 or ``TO``, in hexadecimal digits; file names have base64 without ``=`` and with ``_`` for ``/``.
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Listed", "choose", "delta_path", "index_path", "parse_index", "summary_deltas"]
 
 _KEY = "ostree.static-deltas"
-_INDEXED = "ostree.indexed-deltas"
+_INDEXED = "ostree.summary.indexed-deltas"
 _SUMMARY_METADATA = "a{sv}"
 
 

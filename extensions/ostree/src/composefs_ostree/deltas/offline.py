@@ -154,6 +154,10 @@ class DeltaSource:
         """Return the same summary."""
         return self.summary()
 
+    def heading(self) -> bytes:
+        """Return the same summary."""
+        return self.summary()
+
     def subsummary(self, subset: str) -> bytes:
         """Raise NotFoundError: there are no parts of the summary."""
         raise NotFoundError(f"a delta has no subset {subset!r}")

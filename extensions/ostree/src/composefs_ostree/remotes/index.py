@@ -20,7 +20,7 @@ from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.names import ID_SIZE
 from composefs_ostree.transport import MAX_METADATA
 
-__all__ = ["INDEX", "Subset", "apply_summary_delta", "gunzip", "parse_index"]
+__all__ = ["INDEX", "Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
 
 INDEX = "summary.idx"
 _INDEX_TYPE = "(a{s(ayaaya{sv})}a{sv})"
@@ -55,6 +55,13 @@ def parse_index(data: bytes) -> dict[str, Subset]:
             raise FormatError(f"malformed summary index: the subset {name[:80]!a} has a digest of another size")
         subsets[name] = Subset(digest, tuple(history))
     return subsets
+
+
+def heading(data: bytes) -> bytes:
+    """Return a summary without refs that has the metadata of a well-formed index."""
+    from composefs_ostree import gvariant
+
+    return gvariant.encode("(a(s(taya{sv}))a{sv})", ([], gvariant.decode(_INDEX_TYPE, data)[1]))
 
 
 def gunzip(data: bytes, limit: int = MAX_METADATA) -> bytes:

@@ -68,12 +68,17 @@ class Summaries:
         self._next_mirror = next_mirror
         self._whole: tuple[bytes | None] | None = None
         self._index: tuple[dict[str, Subset] | None] | None = None
+        self._heading: bytes | None = None
 
     def whole(self) -> bytes | None:
         """Return the summary, None if there is none and none is needed."""
         if self._whole is None:
             self._whole = (self._fetch_whole(),)
         return self._whole[0]
+
+    def heading(self) -> bytes | None:
+        """Return a summary with the repository's metadata, and no refs if the index made fetching them needless."""
+        return self.whole() if self._heading is None else self._heading
 
     def subsets(self) -> dict[str, Subset] | None:
         """Return the subsets that the index names, None if there is no index."""
@@ -141,7 +146,7 @@ class Summaries:
     # Flatpak's index
 
     def _fetch_index(self) -> dict[str, Subset] | None:
-        from composefs_ostree.remotes.index import INDEX, parse_index
+        from composefs_ostree.remotes.index import INDEX, heading, parse_index
 
         where = self._transport.where(INDEX)
         kept = load(self._cache, where)
@@ -157,6 +162,7 @@ class Summaries:
             self._signed(data, where, self._read_index_signature(data))
         try:
             index = parse_index(data)
+            self._heading = heading(data)
         except ExtError as error:
             raise bad_object(where, error) from None
         if not fetch.conditions.unchanged and fetch.conditions.is_useful:
