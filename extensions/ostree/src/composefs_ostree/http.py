@@ -244,6 +244,10 @@ class HttpTransport:
                 fetch.conditions.unchanged = True
                 ended.append(fetch)
                 return
+            if not status and (tunnel := handle.getinfo(pycurl.HTTP_CONNECTCODE)) >= 400:
+                fetch.error = self._proxy_error(fetch, tunnel)
+                ended.append(fetch)
+                return
             after = handle.getinfo(pycurl.RETRY_AFTER)
             if (
                 fetch.attempts <= self._retries
@@ -274,6 +278,14 @@ class HttpTransport:
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay
             self._tell(f"{error.message}; trying again in {delay:.0f} s")
+
+    def _proxy_error(self, fetch: Fetch, status: int) -> ExtError:
+        url = self.where(fetch.path)
+        return NetworkError(
+            f"{url}: the proxy refuses the connection (HTTP status {status})",
+            hint=_STATUS_HINTS.get(status, "see the remote's proxy setting, or https_proxy and no_proxy"),
+            subject=url,
+        )
 
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
         url = self.where(fetch.path)
