@@ -74,7 +74,7 @@ def _given(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError("--set takes KEY=VALUE", hint=f"the key was {key[:40]!r}")
         if key == KEYRING:
             raise UsageError(f"{KEYRING} is set by --gpg-import FILE")
-        settings[key] = value.strip(" \t")
+        settings[key] = value
     return settings
 
 
