@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import struct
@@ -65,15 +66,11 @@ def test_malformed_deltas_are_refused(bad: bytes) -> None:
 @given(st.binary(max_size=60), st.binary(max_size=80))
 def test_nothing_but_the_one_error_comes_out(old: bytes, data: bytes) -> None:
     for text in (data, b"xadf\3\0\0\0" + data):
-        try:
+        with contextlib.suppress(FormatError):
             apply_summary_delta(old, text)
-        except FormatError:
-            pass
     for parse in (parse_index, gunzip):
-        try:
+        with contextlib.suppress(FormatError):
             parse(data)
-        except FormatError:
-            pass
 
 
 def test_what_a_delta_makes_is_bounded() -> None:

@@ -1,0 +1,244 @@
+"""Summaries and their index: kept, patched, verified; collections; as ostree and flatpak write them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl, run
+from support.gpg import Keys, keys
+from support.nginx import nginx
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.peers import require
+from support.remotes import cache_files, machine, pulls, remote, target
+from support.server import Fault, serve
+
+__all__ = ["extensions", "keys", "machine", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+def test_a_summary_that_has_not_changed_is_not_sent(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+    commit(repo, tree, branch="a")
+    update_summary(repo)
+    with nginx(tmp_path / "nginx", repo) as server:
+        remote(target, server.url)
+
+        def refs() -> tuple[list[str], str]:
+            rows = target.json("remote", "refs", "o")["refs"]
+            return [row["name"] for row in rows], next(row[4] for row in reversed(server.log()) if "/summary" in row[3])
+
+        assert refs() == (["a"], "200")
+        assert refs() == (["a"], "304")
+        commit(repo, tree, branch="b")
+        update_summary(repo)
+        os.utime(repo / "summary", (2_000_000_000, 2_000_000_000))
+        assert refs() == (["a", "b"], "200")
+        assert refs() == (["a", "b"], "304")
+        (kept,) = cache_files("summary-*")
+        kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+        assert refs() == (["a", "b"], "200")
+
+
+def test_collections(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    other = make_repo(tmp_path / "other")
+    tree = make_tree(tmp_path / "tree", files=1)
+    for path, name in ((repo, "Own"), (other, "Other")):
+        (path / "config").write_text(f"{(path / 'config').read_text()}collection-id=org.example.{name}\n")
+        run(require("ostree"), "commit", f"--repo={path}", "-b", f"os/{name.lower()}", tree)
+    run("ostree", "pull-local", f"--repo={repo}", "--disable-verify-bindings", other, "os/other")
+    run("ostree", "refs", f"--repo={repo}", "-c", "--create=org.example.Other:os/other", "os/other")
+    run("ostree", "refs", f"--repo={repo}", "--delete", "os/other")
+    update_summary(repo)
+    rows = json.loads(cfsctl("ostree", "list-refs", f"file://{repo}", "--collections", "--json").stdout)["refs"]
+    theirs = run("ostree", "refs", f"--repo={repo}", "-c").stdout.split("\n")
+    assert sorted(f"({row['collection']}, {row['name']})" for row in rows) == sorted(filter(None, theirs))
+    assert len(rows) == 3  # ostree-metadata is one
+    with serve(repo) as server:
+        for name, ref, status in (
+            ("Own", "os/own", 0),
+            ("Other", "os/other", 0),
+            ("Other", "os/own", 3),
+            ("No", "os/own", 3),
+        ):
+            remote(target, server.url, f"--collection-id=org.example.{name}")
+            pulls(target, "o", ref, status=status)
+        (repo / "summary").write_bytes((other / "config").read_bytes())
+        assert "summary" in pulls(target, "o", "os/own", status=5)
+
+
+def test_the_summary_index_of_flatpak(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+
+    def update(*refs: str) -> None:
+        for ref in refs:
+            commit(repo, tree, branch=ref)
+        run(require("flatpak"), "build-update-repo", repo)
+
+    update(
+        "app/org.a.A/x86_64/stable", "app/org.a.A/aarch64/stable", *(f"app/org.b.B{n}/x86_64/stable" for n in range(40))
+    )
+    assert (repo / "summary.idx").exists()
+    with serve(repo) as server:
+        remote(target, server.url)
+
+        def names(*arguments: str) -> set[str]:
+            return {row["name"] for row in target.json("remote", "refs", "o", *arguments)["refs"]}
+
+        assert "app/org.a.A/aarch64/stable" in names()
+        first = names("--subset=x86_64")
+        assert first == names_by_flatpak(repo)
+        assert "appstream/aarch64" in names() - first
+        assert server.count("/summaries/*.gz") == 1
+        server.forgive()
+        assert names("--subset=x86_64") == first
+        assert server.count("/summaries/*") == 0
+        update("app/org.a.New/x86_64/stable")
+        deltas = list((repo / "summaries").glob("*.delta"))
+        assert deltas
+        server.forgive()
+        assert names("--subset=x86_64") - first == {"app/org.a.New/x86_64/stable"}
+        assert (server.count("/summaries/*.delta"), server.count("/summaries/*.gz")) == (1, 0)
+
+        update("app/org.a.Newer/x86_64/stable")
+        server.forgive()
+        server.fault("*.delta", Fault(body=b"rubbish"))
+        assert "app/org.a.Newer/x86_64/stable" in names("--subset=x86_64")
+        assert (server.count("/summaries/*.delta"), server.count("/summaries/*.gz")) == (1, 1)
+
+        update("app/org.a.Newest/x86_64/stable")
+        server.forgive()
+        server.fault("/summaries/*", Fault(flip=-1))
+        assert "summaries/" in target.ostree("remote", "refs", "o", "--subset=x86_64", status=5).stderr
+        server.forgive()
+        pulls(target, "o", "app/org.a.Newest/x86_64/stable")
+        assert server.count("/summary") == 0
+        assert "aarch64" in target.ostree("remote", "refs", "o", "--subset=riscv", status=3).stderr
+    rows = json.loads(cfsctl("ostree", "list-refs", "--path", repo, "--subset=x86_64", "--json").stdout)["refs"]
+    assert {row["name"] for row in rows} == names_by_flatpak(repo)
+
+
+def names_by_flatpak(repo: Path) -> set[str]:
+    """Return the refs in the newest summary of x86_64, by their form alone."""
+    texts = [gzip.decompress(path.read_bytes()) for path in sorted((repo / "summaries").glob("*.gz"), key=age)]
+    newest = [text for text in texts if b"appstream2/x86_64\0" in text][-1]
+    return {name.decode() for name in re.findall(rb"(?:app|appstream2?)/[-./_A-Za-z0-9]+", newest)}
+
+
+def age(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def test_nothing_new_sends_no_bodies(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    commit(repo, make_tree(tmp_path / "tree", files=1))
+    update_summary(repo)
+    with nginx(tmp_path / "nginx", repo) as server:
+        remote(target, server.url)
+        target.ostree("pull", "o", BRANCH)
+        before = len(server.log())
+        assert target.json("pull", "o", BRANCH)["files_fetched"] == 0
+        later = [(row[3].split()[1].rpartition("/")[2].rpartition(".")[2], row[4]) for row in server.log()[before:]]
+        assert sorted(later) == [("commitmeta", "404"), ("config", "200"), ("summary", "304")]
+
+
+@pytest.mark.parametrize("writer", ["ostree", "flatpak"])
+def test_signed_summaries(tmp_path: Path, target: Target, keys: Keys, writer: str) -> None:
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+    name = "summary.idx" if writer == "flatpak" else "summary"
+    refs = [f"app/org.a.A{number}/x86_64/stable" for number in range(3)]
+
+    def update(ref: str, *signers: str) -> None:
+        commit(repo, tree, branch=ref)
+        home = [f"--gpg-homedir={keys.gpg.home}"] if signers else []
+        words = ["summary", "-u", f"--repo={repo}"] if writer == "ostree" else ["build-update-repo", str(repo)]
+        run(require(writer), *words, *home, *(f"--gpg-sign={signer}" for signer in signers))
+
+    def refused(ref: str, status: int = 5) -> str:
+        names = target.names()
+        said: str = target.ostree("pull", "o", ref, status=status).stderr
+        assert target.names() == names
+        assert f"{server.url}/{name}" in said
+        return said
+
+    (tmp_path / "key.gpg").write_bytes(keys.gpg.export(keys.good))
+    update(refs[0], keys.good)
+    with serve(repo) as server:
+        words = ("--set=gpg-verify-summary=true", f"--gpg-import={tmp_path / 'key.gpg'}")
+        remote(target, server.url, *words)
+        target.ostree("pull", "o", refs[0])
+        assert refs[0] in {row["name"] for row in target.json("remote", "refs", "o")["refs"]}
+        stale = {path: path.read_bytes() for path in repo.glob("summary*.sig")}
+        assert stale
+
+        update(refs[1], keys.foreign)
+        assert "not among the trusted ones" in refused(refs[1])
+        update(refs[1], keys.foreign, keys.good)
+        target.ostree("pull", "o", refs[1])
+
+        update(refs[2], keys.good)
+        signed = [*repo.glob("summary*.sig"), *repo.glob("summaries/*.sig")]
+        for path in signed:
+            path.unlink()
+        assert "no GPG signature" in refused(refs[2])
+        for path, data in stale.items():
+            path.write_bytes(data)
+        assert "other bytes" in refused(refs[2])
+        assert "other bytes" in refused(refs[0])
+        for path in stale:
+            path.write_bytes(b"rubbish!")
+        assert "malformed" in refused(refs[2])
+        remote(target, server.url)
+        target.ostree("pull", "o", refs[2])
+        (repo / name).unlink()
+        remote(target, server.url, *words)
+        if writer == "ostree":
+            assert "signed one" in target.ostree("pull", "o", refs[2], status=3).stderr
+
+
+def test_deltas_are_found_by_the_summary_index(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    commit(repo, make_tree(tmp_path / "tree", files=20), branch="app/org.a.A/x86_64/stable")
+    run(require("flatpak"), "build-update-repo", "--generate-static-deltas", repo)
+    with serve(repo) as server:
+        remote(target, server.url)
+        pulled = target.json("pull", "o", "app/org.a.A/x86_64/stable")
+        assert pulled["delta_parts"] >= 1
+        assert server.count("*.filez") == server.count("/summary") == 0
+
+
+def test_deltas_that_the_summary_does_not_list(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    run(require("ostree"), "config", f"--repo={repo}", "set", "core.no-deltas-in-summary", "true")
+    commit(repo, make_tree(tmp_path / "tree", files=20))
+    run("ostree", "static-delta", "generate", f"--repo={repo}", "--empty", BRANCH)
+    update_summary(repo)
+    with serve(repo) as server:
+        assert target.json("pull", server.url, BRANCH)["delta_parts"] >= 1
+        assert server.count("*.filez") == 0
+
+
+def test_a_summary_that_export_signs(tmp_path: Path, target: Target, keys: Keys) -> None:
+    commit(make_repo(tmp_path / "made"), make_tree(tmp_path / "tree", files=1))
+    target.ostree("pull-local", tmp_path / "made", BRANCH)
+    home = ("--gpg-homedir", keys.gpg.home, "--gpg-sign", keys.good)
+    target.ostree("export", BRANCH, tmp_path / "out", *home)
+    (tmp_path / "key.gpg").write_bytes(keys.gpg.export(keys.good))
+    other, theirs = Target(tmp_path / "other"), make_repo(tmp_path / "theirs")
+    with serve(tmp_path / "out") as server:
+        words = ("--no-gpg-verify", "--set=gpg-verify-summary=true", f"--gpg-import={tmp_path / 'key.gpg'}")
+        other.ostree("remote", "add", "o", server.url, *words)
+        other.ostree("pull", "o", BRANCH)
+        run(require("ostree"), "remote", "add", f"--repo={theirs}", *words, "o", server.url)
+        run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)

@@ -1,0 +1,266 @@
+"""The way to a remote: nginx with TLS, clients' certificates, passwords and tokens; proxies, mirrors, limits."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from support.commands import cfsctl, run
+from support.nginx import Certificates, nginx
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH
+from support.peers import require
+from support.proxy import proxy
+from support.remotes import cache_files, certificates, machine, pulls, remote, source, target
+from support.server import Fault, serve
+
+__all__ = ["certificates", "extensions", "machine", "source", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+def test_certificates(tmp_path: Path, target: Target, source: Path, certificates: Certificates) -> None:
+    tls = [f"--set=tls-ca-path={certificates.ca}"]
+    client = [
+        f"--set=tls-client-{name}-path={path}" for name, path in zip(("cert", "key"), certificates.client, strict=True)
+    ]
+    with nginx(tmp_path / "nginx", source, certificates=certificates, clients=True) as server:
+        remote(target, server.url, *tls, *client)
+        pulls(target, "o", BRANCH)
+        requests = server.log()
+        assert {request[1] for request in requests} == {"CN=client"}
+        assert {request[2] for request in requests} == {"HTTP/2.0"}
+        assert len({request[3] for request in requests}) > 10
+
+        remote(target, server.url, *tls, *client, "--set=http2=false")
+        target.ostree("remote", "refs", "o")
+        assert server.log()[-1][2] == "HTTP/1.1"
+
+        remote(target, server.url, *client, "--set=tls-permissive=true")
+        target.ostree("remote", "refs", "o")
+        remote(target, server.url, f"--set=tls-ca-path={certificates.other}", *client)
+        assert "tls-ca-path" in pulls(target, "o", BRANCH, status=6)
+        remote(target, server.url, *client)
+        assert "tls-ca-path" in pulls(target, "o", BRANCH, status=6)
+        remote(target, server.url, *tls)
+        assert "400" in pulls(target, "o", BRANCH, status=6)
+        remote(target, server.url, *tls, client[0])
+        assert "tls-client-key-path" in pulls(target, "o", BRANCH, status=5)
+        remote(target, server.url, *tls, client[0], f"--set=tls-client-key-path={tmp_path}/none")
+        assert f"{tmp_path}/none" in pulls(target, "o", BRANCH, status=3)
+
+
+def test_passwords(tmp_path: Path, target: Target, source: Path) -> None:
+    users, secret, netrc = tmp_path / "users", tmp_path / "secret", tmp_path / "netrc"
+    run(require("htpasswd"), "-bc", users, "user", "hunter2:é")
+    with nginx(tmp_path / "nginx", source, f"auth_basic x; auth_basic_user_file {users};") as server:
+        assert "netrc" in pulls(target, server.url, BRANCH, status=6)
+        secret.write_text("user:hunter2:é\n")
+        remote(target, server.url, f"--set=http-basic-auth-file={secret}")
+        pulls(target, "o", BRANCH)
+        assert server.log()[-1][0] == "user"
+        said = cfsctl("-vv", "--trace", "--repo", target.path, "ostree", "pull", "o", BRANCH).stderr
+        assert '"o"' in said
+        assert "hunter2" not in said
+        target.ostree("untag", f"o:{BRANCH}")
+        secret.write_text("user:wrong")
+        assert "401" in pulls(target, "o", BRANCH, status=6)
+        assert b"hunter2" not in b"".join(path.read_bytes() for path in target.path.rglob("*") if path.is_file())
+
+        netrc.write_text("machine localhost login user password hunter2:é\n")
+        pulls(target, server.url, BRANCH)
+        netrc.write_text("machine elsewhere login user password hunter2:é\n")
+        pulls(target, server.url, BRANCH, status=6)
+        for text, message in (("rubbish", "USER:PASSWORD"), ("a:b\nc", "USER:PASSWORD"), ("x" * 70_000, "longer")):
+            secret.write_text(text)
+            assert message in pulls(target, "o", BRANCH, status=5)
+        secret.unlink()
+        assert str(secret) in pulls(target, "o", BRANCH, status=3)
+
+
+def test_tokens_and_headers(tmp_path: Path, target: Target, source: Path) -> None:
+    token, headers = tmp_path / "token", tmp_path / "headers"
+    token.write_text("s3cr3t\n")
+    headers.write_text("# for the cache\nX-Key: k3y\n")
+    gate = 'if ($http_authorization != "Bearer s3cr3t") { return 401; } if ($http_x_key != "k3y") { return 402; }'
+    with nginx(tmp_path / "nginx", source, gate) as server:
+        remote(target, server.url, f"--set=http-bearer-token-file={token}")
+        assert "402" in pulls(target, "o", BRANCH, status=6)
+        pulls(target, "o", BRANCH, f"--http-header-file={headers}")
+        remote(target, server.url, f"--set=http-bearer-token-file={token}", f"--set=http-headers-file={headers}")
+        pulls(target, "o", BRANCH)
+        token.write_text("two words")
+        assert "token" in pulls(target, "o", BRANCH, status=5)
+        headers.write_text("no header")
+        token.write_text("s3cr3t")
+        assert "line 1" in pulls(target, "o", BRANCH, status=5)
+
+
+def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Path) -> None:
+    token, headers = tmp_path / "token", tmp_path / "headers"
+    token.write_text("s3cr3t")
+    headers.write_text("X-Key: k3y\n")
+    with nginx(tmp_path / "other", source) as other:
+        elsewhere = other.url.replace("localhost", "127.0.0.1")
+        with nginx(tmp_path / "nginx", source, f"rewrite ^ {elsewhere}$uri redirect;") as server:
+            remote(target, server.url, f"--set=http-bearer-token-file={token}")
+            pulls(target, "o", BRANCH)
+            assert {request[6] for request in server.log()} == {"Bearer s3cr3t"}
+            assert {request[6] for request in other.log()} == {"-"}
+            remote(target, server.url, f"--set=http-headers-file={headers}")
+            assert "302" in pulls(target, "o", BRANCH, status=6)
+            assert {request[5] for request in other.log()} == {"-"}
+        mirrors = tmp_path / "mirrors"
+        (mirrors).mkdir()
+        (mirrors / "list").write_text(f"{elsewhere}\n")
+        with nginx(tmp_path / "third", mirrors) as server:
+            remote(target, f"mirrorlist={server.url}/list", f"--set=http-bearer-token-file={token}")
+            pulls(target, "o", BRANCH)
+            assert {request[6] for request in server.log()} == {"Bearer s3cr3t"}
+            assert {request[6] for request in other.log()} == {"-"}
+
+
+def test_proxies(target: Target, source: Path) -> None:
+    with serve(source) as server, proxy() as (url, asked):
+        pulls(target, server.url, BRANCH, env=os.environ | {"http_proxy": url})
+        assert sorted(asked) == sorted(f"GET {server.url}{path}" for path in server.requests)
+        assert len(asked) > 10
+        asked.clear()
+        pulls(target, server.url, BRANCH, env=os.environ | {"http_proxy": url, "no_proxy": "127.0.0.1"})
+        assert asked == []
+        remote(target, server.url, f"--set=proxy={url}")
+        pulls(target, "o", BRANCH)
+        assert len(asked) > 10
+        remote(target, server.url, "--set=proxy=http://127.0.0.1:1")
+        assert "127.0.0.1" in pulls(target, "o", BRANCH, status=6)
+
+
+def test_tls_through_a_proxy_that_wants_a_password(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates
+) -> None:
+    with (
+        nginx(tmp_path / "nginx", source, certificates=certificates) as server,
+        proxy("user:hunter2") as (url, asked),
+    ):
+        remote(target, server.url, f"--set=tls-ca-path={certificates.ca}")
+        environment = os.environ | {"https_proxy": url.replace("//", "//user:hunter2@")}
+        said = pulls(target, "o", BRANCH, env=environment)
+        assert set(asked) == {f"CONNECT {server.url.removeprefix('https://')}"}
+        assert len(server.log()) > 10
+        refused = pulls(target, "o", BRANCH, status=6, env=os.environ | {"https_proxy": url})
+        assert "the proxy wants to know who you are" in refused
+        wrong = os.environ | {"https_proxy": url.replace("//", "//user:hunter3@")}
+        refused = pulls(target, "o", BRANCH, status=6, env=wrong)
+        assert "hunter" not in said + refused
+
+
+def test_content_from_elsewhere(target: Target, source: Path) -> None:
+    with serve(source) as metadata, serve(source) as content:
+        remote(target, metadata.url, f"--contenturl={content.url}")
+        pulls(target, "o", BRANCH)
+        assert metadata.count("*.filez") == 0
+        assert content.count("*.filez") == content.count() > 5
+
+
+def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    with serve(source) as good, serve(source) as bad, serve(lists) as server:
+        (lists / "list").write_text(f"# mirrors\nhttp://127.0.0.1:1/\n{bad.url}\nftp://h/\n{good.url}/\n")
+        remote(target, f"mirrorlist={server.url}/list")
+        said = pulls(target, "o", BRANCH)
+        assert "127.0.0.1:1/config" in said
+        assert good.count() == good.count("*.commitmeta") == 1  # what one mirror lacks, another may have
+        bad.fault("*.filez", Fault(status=503))
+        bad.fault("*.dirtree", Fault(status=404))
+        pulls(target, "o", BRANCH)
+        assert good.count("*.filez") > 5
+        assert good.count("*.dirtree") > 1
+        for mirror in (good, bad):
+            mirror.fault("*.filez", Fault(status=503))
+        assert "503" in pulls(target, "o", BRANCH, status=6)
+        (lists / "list").write_text("<html>\n")
+        assert "mirror list" in pulls(target, "o", BRANCH, status=5)
+        (lists / "list").unlink()
+        assert "list: not found" in pulls(target, "o", BRANCH, status=3)
+
+
+METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>
+<hash type="sha256">{digest}</hash></verification><resources>
+<url>{one}/summary</url><url>{two}/summary</url></resources></file></files></metalink>"""
+
+
+def test_metalinks(tmp_path: Path, target: Target, source: Path) -> None:
+
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    summary = (source / "summary").read_bytes()
+    with serve(source) as one, serve(source) as two, serve(lists) as server:
+
+        def write(data: bytes) -> None:
+            text = METALINK.format(size=len(data), digest=sha256(data).hexdigest(), one=one.url, two=two.url)
+            (lists / "metalink.xml").write_text(text)
+
+        write(summary)
+        remote(target, f"metalink={server.url}/metalink.xml")
+        pulls(target, "o", BRANCH)
+        assert two.count() == two.count("*.commitmeta") == 1
+        cfsctl("--repo", target.path, "gc")
+        one.fault("/summary", Fault(body=summary[:-1] + b"\xff"))
+        one.requests.clear()
+        target.ostree("remote", "refs", "o")
+        assert one.count("/summary") == 0  # what is kept is the right one
+        for kept in cache_files("summary-*"):
+            kept.unlink()
+        assert "next mirror" in pulls(target, "o", BRANCH)
+        assert two.count("/summary") == 1
+        write(summary + b"x")
+        for kept in cache_files("summary-*"):
+            kept.unlink()
+        assert "metalink" in pulls(target, "o", BRANCH, status=5)
+        (lists / "metalink.xml").write_text('<!DOCTYPE metalink [<!ENTITY a "b">]><metalink/>')
+        assert "document type" in pulls(target, "o", BRANCH, status=5)
+
+
+# Bounds
+
+
+def test_how_fast_and_over_how_many_connections(target: Target, source: Path) -> None:
+
+    size = sum(path.stat().st_size for path in (source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        start = monotonic()
+        pulls(target, server.url, BRANCH, f"--limit-rate={size // 2}")
+        assert monotonic() - start > 1.5
+        before = server.connections
+        pulls(target, server.url, BRANCH, "--max-connections=3")
+        assert server.connections - before <= 3
+        for arguments in (["--limit-rate=fast"], ["--max-connections=1"], ["--timeout=0"]):
+            pulls(target, server.url, BRANCH, *arguments, status=2)
+
+
+def test_what_takes_too_long_is_given_up(target: Target, source: Path) -> None:
+
+    with serve(source) as server:
+        server.fault("*.dirtree", Fault(stall=True, keep=1))
+        start = monotonic()
+        assert "dirtree" in pulls(target, server.url, BRANCH, "--timeout=2", "--low-speed-time-seconds=60", status=6)
+        assert monotonic() - start < 15
+        assert server.count("*.dirtree") == 1  # it had all the time that it may have, and is not tried again
+
+
+def test_a_server_says_when_to_come_back(target: Target, source: Path) -> None:
+
+    with serve(source) as server:
+        server.fault("/summary", Fault(status=503, headers=(("Retry-After", "2"),)), times=1)
+        start = monotonic()
+        assert "trying again in 2 s" in pulls(target, server.url, BRANCH)
+        assert monotonic() - start > 2
+        server.fault("/summary", Fault(status=429, headers=(("Retry-After", "86400"),)))
+        server.requests.clear()
+        assert "429" in pulls(target, server.url, BRANCH, status=6)
+        assert server.count("/summary") == 1

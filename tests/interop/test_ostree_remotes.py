@@ -1,0 +1,168 @@
+"""Remotes as the distribution's ostree has them: the same words, files, settings and refusals."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl, run
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.peers import require
+from support.remotes import machine, pulls, remote, source, target
+from support.server import serve
+
+__all__ = ["extensions", "machine", "source", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+SETTINGS = [
+    ["plain", "http://h/repo", "os/a", "os/b"],
+    ["link", "metalink=http://h/metalink.xml", "--no-gpg-verify"],
+    ["mirrors", "mirrorlist=http://h/list", "--contenturl=http://content/", "--collection-id=org.example.Os"],
+    ["odd", "http://h", "--set=xa.title=  two  words\\;", "--set=gpgkeypath=/a;/b", "--set=xa.ü=1"],
+    ["tls", "https://h", "--set=tls-permissive=true", "--set=http2=false", "--set=proxy=http://p:3128"],
+    ["other", "--custom-backend=fetcher"],
+]
+
+
+def sections(text: str) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser(delimiters="=", comment_prefixes="#")
+    parser.optionxform = str  # type: ignore[method-assign,assignment]
+    parser.read_string(text)
+    return {name: dict(parser[name]) for name in parser.sections() if name != "core"}
+
+
+def test_the_same_words_make_the_same_settings(tmp_path: Path, target: Target) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    for words in SETTINGS:
+        run(require("ostree"), "remote", "add", f"--repo={theirs}", *words)
+        target.ostree("remote", "add", *words)
+    shown = "".join(target.ostree("remote", "show", words[0]).stdout for words in SETTINGS)
+    assert sections(shown) == sections((theirs / "config").read_text())
+    assert target.ostree("remote", "list").stdout.split() == sorted(words[0] for words in SETTINGS)
+    urls = dict(
+        line.split(maxsplit=1) for line in target.ostree("remote", "list", "-u").stdout.splitlines() if " h" in line
+    )
+    for name, url in urls.items():
+        if not url.startswith("metalink="):
+            assert run("ostree", "remote", "show-url", f"--repo={theirs}", name).stdout.strip() == url
+
+
+def test_what_ostree_writes_is_read(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    for words in SETTINGS:
+        run(require("ostree"), "remote", "add", f"--repo={theirs}", *words)
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(theirs))
+    facts = {remote["name"]: remote for remote in target.json("remote", "list")["remotes"]}
+    assert sorted(facts) == sorted(words[0] for words in SETTINGS)
+    assert all(remote["origin"] == f"{theirs}/config" for remote in facts.values())
+    shown = "".join(target.ostree("remote", "show", words[0]).stdout for words in SETTINGS)
+    assert sections(shown) == sections((theirs / "config").read_text())
+
+
+def test_the_same_is_refused(tmp_path: Path, target: Target) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    for arguments, status, is_refused in (
+        (["add", "a", "http://h"], 0, False),
+        (["add", "a", "http://h"], 4, True),
+        (["add", "a", "http://h", "--if-not-exists"], 0, False),
+        (["add", "a", "http://new", "--force"], 0, False),
+        (["add", "a/b", "http://h"], 2, True),
+        (["add", "a b", "http://h"], 2, True),
+        (["add", "b"], 2, True),
+        (["add", "b", "http://h", "--set=x"], 2, True),
+        (["delete", "a"], 0, False),
+        (["delete", "a"], 3, True),
+        (["delete", "a", "--if-exists"], 0, False),
+        (["refs", "a"], 3, True),
+    ):
+        done = run(require("ostree"), "remote", f"--repo={theirs}", *arguments, status=None)
+        assert (done.returncode != 0) == is_refused, arguments
+        target.ostree("remote", *arguments, status=status)
+    assert target.json("remote", "list") == {"remotes": []}
+
+
+def test_a_remote_stays_until_it_is_deleted(target: Target) -> None:
+    assert target.json("remote", "add", "a", "http://h") == {"name": "a", "added": True}
+    assert target.json("remote", "add", "a", "http://i", "--if-not-exists") == {"name": "a", "added": False}
+    cfsctl("--repo", target.path, "gc")
+    assert target.json("remote", "show", "a")["settings"] == {"url": "http://h"}
+    assert target.names()["streams/refs/ostree-remotes/a"] == "../../ostree-remote-a"
+    target.ostree("remote", "delete", "a")
+    cfsctl("--repo", target.path, "gc")
+    assert target.names() == {}
+    assert target.left_over() == []
+
+
+def test_remotes_of_the_machine(target: Target, machine: Path, source: Path) -> None:
+    (machine / "a.conf").write_text(f'[remote "here"]\nurl=file://{source}\ngpg-verify=false\n')
+    (machine / "b.conf.bak").write_text('[remote "no"]\nurl=http://h\n')
+    (machine / "c.conf").write_text(
+        '[remote "here"]\nurl=http://second\n[remote "paid"]\nurl=http://h\nunconfigured-state=buy\n'
+    )
+    assert target.ostree("remote", "list").stdout == "here\npaid\n"
+    assert target.ostree("remote", "refs", "here").stdout == f"here:{BRANCH}\n"
+    assert cfsctl("ostree", "list-refs", "here").stdout.splitlines()[1].startswith(BRANCH)
+    pulls(target, f"here:{BRANCH}")
+    assert "buy" in target.ostree("pull", "paid", BRANCH, status=7).stderr
+    assert str(machine) in target.ostree("remote", "delete", "here", status=3).stderr
+    target.ostree("remote", "add", "here", "http://own")
+    assert target.json("remote", "show", "here")["settings"] == {"url": "http://own"}
+    (machine / "a.conf").write_text("rubbish")
+    assert "a.conf" in target.ostree("remote", "list", status=5).stderr
+
+
+def test_the_refs_of_a_remote_are_those_that_ostree_lists(tmp_path: Path, target: Target, source: Path) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    with serve(source) as server:
+        run(require("ostree"), "remote", "add", f"--repo={theirs}", "--no-gpg-verify", "o", server.url)
+        target.ostree("remote", "add", "--no-gpg-verify", "o", server.url)
+        for flags in ([], ["--revision"]):
+            expected = run("ostree", "remote", "refs", f"--repo={theirs}", *flags, "o").stdout
+            assert target.ostree("remote", "refs", *flags, "o").stdout == expected
+
+
+def test_secrets_are_not_taken_from_the_command_line(target: Target) -> None:
+    for arguments in (
+        ["http://user:hunter2@h/"],
+        ["http://h", "--set=proxy=http://user:hunter2@p:80"],
+        ["http://h", "--contenturl=mirrorlist=http://user:hunter2@h/list"],
+        ["metalink=http://user:hunter2@h/list"],
+    ):
+        refused = target.ostree("remote", "add", "a", *arguments, status=2).stderr
+        assert "password" in refused
+        assert "hunter2" not in refused
+
+
+def test_the_branches_of_a_remote_are_what_a_pull_means(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    commits = {name: commit(repo, make_tree(tmp_path / name, seed=len(name), files=1), branch=name) for name in "ab"}
+    commit(repo, tmp_path / "a", branch="c")
+    update_summary(repo)
+    theirs = make_repo(tmp_path / "theirs")
+    with serve(repo) as server:
+        target.ostree("remote", "add", "--no-gpg-verify", "o", server.url, "a", "b")
+        pulled = target.json("pull", "o")["pulled"]
+        assert {row["ref"]: row["commit"] for row in pulled} == {f"o:{name}": commits[name] for name in "ab"}
+        run(require("ostree"), "remote", "add", f"--repo={theirs}", "--no-gpg-verify", "o", server.url, "a", "b")
+        run("ostree", "pull", f"--repo={theirs}", "o")
+        assert run("ostree", "refs", f"--repo={theirs}").stdout.split() == ["o:a", "o:b"]
+        server.forgive()
+        assert target.json("pull", "o:a")["files_fetched"] == 0
+        assert server.count("*.filez") == server.count("*.commit") == 0
+        remote(target, server.url)
+        assert "nothing to pull" in target.ostree("pull", "o", status=2).stderr
+        assert run("ostree", "pull", f"--repo={theirs}", "x:o", status=None).returncode != 0
+    remote(target, "http://127.0.0.1:1")
+    with serve(repo) as server:
+        assert target.json("pull", "o", "a", "--url", server.url)["ref"] == "o:a"
+
+
+def test_settings_that_we_do_not_know_are_kept(target: Target) -> None:
+    words = ("--set=xa.title=A b", "--set=xa.noenumerate=true", "--set=com.example.Key=;;", "--set=x-é=\t\\n")
+    remote(target, "http://h", *words)
+    settings = target.json("remote", "show", "o")["settings"]
+    assert {f"--set={key}={value}" for key, value in settings.items()} >= set(words)

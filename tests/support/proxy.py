@@ -1,0 +1,97 @@
+"""A proxy on loopback, for http (GET with a whole URL) and for TLS (CONNECT).
+
+with proxy() as (url, asked):
+    cfsctl(…, env=os.environ | {"http_proxy": url})
+    assert asked[0] == "GET http://…/config"
+"""
+
+from __future__ import annotations
+
+import base64
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+@contextmanager
+def proxy(password: str | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Run a proxy while the block runs; yield its URL and the requests that it let pass.
+
+    ``password`` is the ``USER:PASSWORD`` that it wants.
+    """
+    asked: list[str] = []
+    wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _may_pass(self) -> bool:
+            if wanted is not None and self.headers.get("Proxy-Authorization") != wanted:
+                self.send_response(407)
+                self.send_header("Proxy-Authenticate", 'Basic realm="x"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return False
+            asked.append(f"{self.command} {self.path}")
+            return True
+
+        def do_GET(self) -> None:
+            if not self._may_pass():
+                return
+            url = urlsplit(self.path)
+            connection = HTTPConnection(url.netloc)
+            connection.request("GET", url.path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            connection.close()
+
+        def do_CONNECT(self) -> None:
+            if not self._may_pass():
+                return
+            host, _, port = self.path.partition(":")
+            with socket.create_connection((host, int(port))) as there:
+                self.send_response(200)
+                self.end_headers()
+                _relay(self.connection, there)
+            self.close_connection = True
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing: the tests look at ``asked``."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _relay(here: socket.socket, there: socket.socket) -> None:
+    """Carry bytes both ways until one side has no more."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(here, selectors.EVENT_READ, there)
+        selector.register(there, selectors.EVENT_READ, here)
+        while True:
+            for key, _ in selector.select(timeout=30):
+                source = key.fileobj
+                assert isinstance(source, socket.socket)
+                try:
+                    data = source.recv(65536)
+                    key.data.sendall(data)
+                except ConnectionError:
+                    return
+                if not data:
+                    return

@@ -1,0 +1,69 @@
+"""What tests of remotes start from: a machine that has none, a repository to pull from, and pulls into nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl
+from support.nginx import Certificates, make_certificates
+from support.ostree_pull import Target
+from support.ostree_repo import commit, make_repo, make_tree, update_summary
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without remotes, proxies, passwords and caches; the directory of its remotes."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    directory = tmp_path / "remotes.d"
+    directory.mkdir()
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(directory))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return directory
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """A repository to pull into."""
+    return Target(tmp_path / "target")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of a server and its clients."""
+    return make_certificates(tmp_path_factory.mktemp("tls") / "made")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with one branch and a summary."""
+    path = tmp_path_factory.mktemp("source")
+    repo = make_repo(path / "repo")
+    commit(repo, make_tree(path / "tree", files=8))
+    update_summary(repo)
+    return repo
+
+
+def pulls(target: Target, *source: str | Path, status: int = 0, **options: object) -> str:
+    """Pull into what is empty again, which takes the workers too; return what was said to the user."""
+    done = target.ostree("pull", *source, status=status, **options)
+    if status == 0:
+        assert target.names()
+        for ref in target.json("images")["images"]:
+            target.ostree("untag", ref["name"])
+        cfsctl("--repo", target.path, "gc")
+    return done.stderr
+
+
+def cache_files(pattern: str) -> list[Path]:
+    """What the extension keeps between runs."""
+    return list(Path(os.environ["XDG_CACHE_HOME"]).glob(f"composefs/ext/ostree/*/{pattern}"))
+
+
+def remote(target: Target, url: str, *arguments: str) -> None:
+    """Configure the remote ``o``, in place of what it was, without GPG unless the arguments say otherwise."""
+    target.ostree("remote", "add", "--force", "--no-gpg-verify", "o", url, *arguments)
