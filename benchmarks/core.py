@@ -15,15 +15,15 @@ from pathlib import Path
 
 from measure import Sample, measure
 from os_tree_dump import os_tree_dump
-from rows import BIN, CFSCTL, Row, alternate, quietly
-from workload import Workload
+from rows import BIN, CFSCTL, Bench, Row, alternate, quietly
 
 DUMP_ENTRIES = 40_000
 _READ = "find {} -type f -exec cat {{}} + >/dev/null"
 
 
-def core_jobs(work: Path, made: Workload, rounds: int) -> Iterator[Row]:
+def core_jobs(bench: Bench) -> Iterator[Row]:
     """Run the jobs of the core."""
+    work, made, rounds = bench.work, bench.workload(), bench.rounds
     yield from _dumps(work, rounds)
     tree = work / "tree"
     quietly(["ostree", "checkout", "-U", f"--repo={made.repo}", made.first, tree])

@@ -28,14 +28,20 @@ http {{
     fastcgi_temp_path {home}/fastcgi;
     uwsgi_temp_path {home}/uwsgi;
     scgi_temp_path {home}/scgi;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
+    {faults}
+    server {{ listen 127.0.0.1:{port}; root {root}; {fail} }}
 }}
 """
+_FAULTS = "split_clients $request_id $outcome {{ {half:.2f}% refuse; {half:.2f}% hang_up; * serve; }}"
+_FAIL = "if ($outcome = refuse) { return 503; } if ($outcome = hang_up) { return 444; }"
 
 
 @contextmanager
-def nginx(root: Path, home: Path) -> Iterator[str]:
-    """Serve a directory while the block runs; ``home`` is for nginx's own files.  Yields the URL."""
+def nginx(root: Path, home: Path, failing: float = 0.0) -> Iterator[str]:
+    """Serve a directory while the block runs; ``home`` is for nginx's own files.  Yields the URL.
+
+    ``failing`` is how many of a hundred requests fail, half of them by status 503, half by a closed connection.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -43,7 +49,10 @@ def nginx(root: Path, home: Path) -> Iterator[str]:
     # Started by root, its workers would be another user, who may not read the directory.
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = home / "nginx.conf"
-    configuration.write_text(_CONFIGURATION.format(home=home, root=root.resolve(), port=port, user=user))
+    faults, fail = (_FAULTS.format(half=failing / 2), _FAIL) if failing else ("", "")
+    configuration.write_text(
+        _CONFIGURATION.format(home=home, root=root.resolve(), port=port, user=user, faults=faults, fail=fail)
+    )
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
     process = subprocess.Popen([program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)])
     try:

@@ -12,6 +12,7 @@ import math
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
@@ -42,6 +43,8 @@ class Workload(NamedTuple):
     def publish(self, commit: str) -> None:
         """Point the branch to a commit."""
         (self.repo / "refs" / "heads" / BRANCH).write_text(commit + "\n")
+        if (self.repo / "summary").exists():
+            subprocess.run(["ostree", "summary", "-u", f"--repo={self.repo}"], check=True)
 
 
 def workload(directory: Path, scale: float) -> Workload:
@@ -50,25 +53,49 @@ def workload(directory: Path, scale: float) -> Workload:
     note = home / "workload.json"
     if note.is_file() and (kept := json.loads(note.read_text()))["version"] == _VERSION:
         return Workload(home / "repo", kept["first"], kept["second"], kept["files"], kept["bytes"])
+    print(f"making a runtime of scale {scale:g} in {home}/ …", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
     tree = home / "tree"
     tree.mkdir(parents=True)
     sizes = _sizes(scale)
     chooser = random.Random(_SEED)
-    pool = _pool(chooser)
+    content = pool(chooser)
     paths = _paths(tree, len(sizes), scale, chooser)
     for path, size in zip(paths, sizes, strict=True):
-        _write(path, size, pool, chooser)
+        _write(path, size, content, chooser)
     repo = home / "repo"
     subprocess.run(["ostree", "init", f"--repo={repo}", "--mode=archive"], check=True)
     first = _commit(repo, tree)
     for path in chooser.sample(paths[: int(len(paths) * 0.99)], round(len(paths) * _CHANGED)):
-        _write(path, path.stat().st_size, pool, chooser)
+        _write(path, path.stat().st_size, content, chooser)
     second = _commit(repo, tree)
     shutil.rmtree(tree)
     made = Workload(repo, first, second, len(sizes), sum(sizes))
     note.write_text(json.dumps({**made._asdict(), "repo": "repo", "version": _VERSION}))
     return made
+
+
+def with_deltas(made: Workload) -> Workload:
+    """Return the workload as a repository with the same objects and static deltas, made as ostree does by default.
+
+    One delta makes the first commit of nothing, one the second of the first.
+    """
+    home = made.repo.with_name("deltas")
+    repo = made._replace(repo=home)
+    if (home / "summary").is_file():
+        return repo
+    print(f"making static deltas in {home}/, which takes some minutes …", file=sys.stderr)
+    shutil.rmtree(home, ignore_errors=True)
+    subprocess.run(["ostree", "init", f"--repo={home}", "--mode=archive"], check=True)
+    (home / "objects").rmdir()
+    (home / "objects").symlink_to("../repo/objects")
+    (home / "refs" / "heads" / BRANCH).parent.mkdir(parents=True, exist_ok=True)
+    repo.publish(made.first)
+    for origin, to in (("--empty", made.first), (f"--from={made.first}", made.second)):
+        argv = ["ostree", "static-delta", "generate", f"--repo={home}", origin, f"--to={to}"]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(["ostree", "summary", "-u", f"--repo={home}"], check=True)
+    return repo
 
 
 def _sizes(scale: float) -> list[int]:
@@ -84,7 +111,7 @@ def _sizes(scale: float) -> list[int]:
     return sizes
 
 
-def _pool(chooser: random.Random) -> bytes:
+def pool(chooser: random.Random) -> bytes:
     """Bytes that deflate to three fifths, as programs do: often-used sequences among bytes that nothing predicts."""
     words = [chooser.randbytes(chooser.randint(2, 9)) for _ in range(3000)]
     weights = [1 / (rank + 8) for rank in range(len(words))]
@@ -108,11 +135,11 @@ def _paths(tree: Path, count: int, scale: float, chooser: random.Random) -> list
     return [chooser.choice(directories) / f"file-{number}.so" for number in range(count)]
 
 
-def _write(path: Path, size: int, pool: bytes, chooser: random.Random) -> None:
+def _write(path: Path, size: int, content: bytes, chooser: random.Random) -> None:
     with path.open("wb") as file:
         while size > 0:
-            start = chooser.randrange(len(pool) - 1)
-            piece = pool[start : start + min(size, 1 << 20)]
+            start = chooser.randrange(len(content) - 1)
+            piece = content[start : start + min(size, 1 << 20)]
             file.write(piece)
             size -= len(piece)
 

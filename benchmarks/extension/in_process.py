@@ -1,0 +1,27 @@
+"""Store files in a repository without an extension: in_process.py REPO FILES SIZE prints the seconds that it took."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from composefs.repository import Repository
+from composefs.repository.staging import Staging
+
+if __name__ == "__main__":
+    path, files, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with Repository.open(path, writable=True) as repository, Staging.create(repository) as staging:
+        rows = []
+        for number in range(files):
+            name = f"file-{number}"
+            with open(staging.work / name, "xb", buffering=0) as file:
+                file.write(number.to_bytes(8, "little") * (size // 8 + 1))
+            rows.append((name, os.path.getsize(staging.work / name)))
+        time.sleep(0.1)
+        start = time.perf_counter()
+        stored = [
+            repository.objects.adopt(staging.work_fd, name, staging.private, size=length) for name, length in rows
+        ]
+        print(time.perf_counter() - start)
+        assert len({each.id for each in stored}) == files
