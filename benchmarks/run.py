@@ -19,11 +19,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ext import extension_jobs
-from ostree import ostree_jobs
-
 from core import core_jobs
+from ext import extension_jobs
 from measure import Sample, medians
+from oci import oci_jobs
+from ostree import ostree_jobs
 from pulls import main_jobs
 from rows import Bench, Row
 
@@ -31,6 +31,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "pulls": main_jobs,
     "core": core_jobs,
     "ostree": ostree_jobs,
+    "oci": oci_jobs,
     "ext": extension_jobs,
 }
 
