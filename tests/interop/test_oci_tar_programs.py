@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ext.errors import FormatError
 from composefs_oci.filesystem import Node
 from composefs_oci.tar.entries import shown
 from support.oci_layers import Layers
+from support.oci_layout import tar
 from support.peers import require
 
 GNU = {
@@ -125,3 +127,24 @@ def test_a_directory(tmp_path: Path, style: str) -> None:
     if "sparse" in style:
         assert len(data) < 2_000_000
         assert layers.unpacked[0].expanded
+
+
+@pytest.mark.parametrize("size", [10, 100, 511, 512])
+@pytest.mark.parametrize("piece", [1, 512, 10_000])
+def test_an_archive_that_ends_with_its_last_content(tmp_path: Path, size: int, piece: int) -> None:
+    """So ``umoci insert`` writes it: neither padding nor zero blocks."""
+    data = tar(a=b"first" * 100, b=b"x" * size)
+    end = data.rindex(b"x") + 1
+    layers = Layers(tmp_path)
+    layers.add(data[:end], piece=piece)
+    assert layers.archive() == data[:end]
+    assert layers.dump() == once(tmp_path, data)
+    with pytest.raises(FormatError, match="ends within an entry"):
+        layers.add(data[: end - 1], piece=piece)
+
+
+def once(directory: Path, data: bytes) -> bytes:
+    """The tree of one archive."""
+    layers = Layers(directory)
+    layers.add(data)
+    return layers.dump()

@@ -136,7 +136,7 @@ class Splitter:
         self._left = 0  # bytes of the external content at hand that still have to come
         self._fd = -1
         self._file = ""
-        self._padding = 0
+        self._padding = 0  # what of that is padding
         self._size = 0
         self._chunks: list[int] = []
         self._files = 0
@@ -195,7 +195,8 @@ class Splitter:
                     self._write_inline(memoryview(data)[begin:position])
                     self._begin_file(entry)
                 elif size:
-                    self._pass = size + padding(size)
+                    self._padding = padding(size)
+                    self._pass = size + self._padding
         except (FormatError, TooLargeError) as error:
             where = self._size - (end - position)
             raise type(error)(f"{error.message} (before byte {where} of the archive)", hint=error.hint) from None
@@ -204,11 +205,16 @@ class Splitter:
         self._rest = data[position:]
 
     def finish(self, diff_id: str) -> Unpacked:
-        """Say that all has come.  Raises FormatError if the archive is cut short."""
-        if self._rest or self._pass or self._left:
+        """Say that all has come.  Raises FormatError if the archive is cut short.
+
+        The padding of the last entry may be missing: so ``umoci insert`` ends an archive, and Go's reader takes it.
+        """
+        if self._rest or self._left or self._pass > self._padding:
             raise FormatError(
                 f"the archive ends within an entry, after {self._size} bytes", hint="it was cut short when it was made"
             )
+        if self._expansion is not None:
+            self._end_expansion()
         self._parser.finish()
         if self._run:
             self._chunks.append(-self._run)
@@ -266,7 +272,7 @@ class Splitter:
             fd, self._fd = self._fd, -1
             os.close(fd)
             assert self._entry is not None
-            self._pass = padding(self._entry.size)
+            self._pass = self._padding = padding(self._entry.size)
             self._give(self._file, self._entry.size)
         return stop
 

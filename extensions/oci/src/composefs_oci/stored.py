@@ -70,6 +70,7 @@ def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iter
     chunks = iter(layer.chunks)
     offset = 0  # inline bytes before the next object
     position, end = 0, len(inline)
+    rest = 0  # padding of the entry at hand, which may be missing after the last one
     external = 0  # bytes in objects
     content: Content
     while position < end and not parser.ended:
@@ -82,6 +83,7 @@ def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iter
         if entry is None:
             continue
         size = entry.size
+        rest = padding(size)
         if entry.external:
             for chunk in chunks:
                 if chunk >= 0:
@@ -93,18 +95,18 @@ def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iter
                 raise _misplaced(entry)
             external += size
             content = references[chunk] if entry.sparse is None else whole(entry, references[chunk])
-            position += padding(size)
+            position += rest
         elif entry.sparse is not None:
             with memoryview(inline) as view, view[position : position + size] as pieces:
                 content = whole(entry, pieces)
-            position += size + padding(size)
+            position += size + rest
         elif size:
             content = inline[position : position + size]
-            position += size + padding(size)
+            position += size + rest
         else:
             content = b""
         yield entry, content
-    if position > end:
+    if position > end + rest:
         raise FormatError("the archive ends within an entry")
     parser.finish()
     if any(chunk >= 0 for chunk in chunks) or end + external != layer.size:
