@@ -60,6 +60,7 @@ def damaged(seeds: list[bytes], count: int) -> Iterator[bytes]:
 def seeds(keys: Keys) -> list[bytes]:
     sign = keys.gpg.sign
     good = [sign(DATA, keys.good), sign(DATA, keys.rsa), sign(DATA, keys.subkey), sign(DATA, keys.good, "--textmode")]
+    good.append(sign(DATA, keys.good, "--armor"))
     return [*good, good[0] + good[1], keys.gpg.export(keys.parent), sign(DATA, keys.rsa, "--digest-algo=SHA1")]
 
 

@@ -123,6 +123,7 @@ MADE: dict[str, tuple[Callable[[Keys, bytes], list[bytes]], bool]] = {
         True,
     ),
     "good before bad": (lambda keys, data: [keys.gpg.sign(data, keys.good), keys.gpg.sign(b"x", keys.other)], True),
+    "armoured": (lambda keys, data: [keys.gpg.sign(data, keys.good, "--armor")], True),
     "two in one": (lambda keys, data: [keys.gpg.sign(data, keys.foreign) + keys.gpg.sign(data, keys.good)], True),
     "unsigned": (lambda *_: [], False),
     "foreign key": (lambda keys, data: [keys.gpg.sign(data, keys.foreign)], False),

@@ -64,6 +64,13 @@ def test_several_signatures_may_be_in_one_element(keys: Keys, everybody: bytes) 
     assert [signature.problem for signature in verify(everybody, both)] == [None, None]
 
 
+def test_an_armoured_signature_is_read_as_ostree_reads_it(keys: Keys, everybody: bytes) -> None:
+    armoured = keys.gpg.sign(DATA, keys.good, "--armor")
+    binary = keys.gpg.sign(DATA, keys.other)
+    for text in (armoured, armoured.replace(b"\n", b"\r\n"), armoured + b"what follows"):
+        assert [found.key for found in verify(everybody, text, binary) if not found.problem] == [keys.good, keys.other]
+
+
 def test_armoured_and_joined_keyrings_are_read(keys: Keys) -> None:
     armoured = keys.gpg.export(keys.other, armoured=True) + b"\n" + keys.gpg.export(keys.good, armoured=True)
     assert verify(armoured, keys.gpg.sign(DATA, keys.good))[0].problem is None
@@ -95,11 +102,22 @@ REFUSED: dict[str, tuple[Callable[[Keys, bytes], tuple[bytes, ...]], str]] = {
     ),
     "SHA-1": (lambda keys, _: (keys.gpg.sign(DATA, keys.rsa, "--digest-algo=SHA1"),), "it relies on SHA1"),
     "text": (lambda keys, _: (keys.gpg.sign(DATA, keys.good, "--textmode"),), "not a signature of a document"),
-    "armoured": (lambda keys, _: (keys.gpg.sign(DATA, keys.good, "--armor"),), "does not begin an OpenPGP packet"),
     "garbage": (lambda *_: (b"\xc2\x0a" + bytes(10),), "malformed or of an unknown version"),
     "garbled": (lambda *_: (b"\x01\x02\x03",), "byte 0 does not begin an OpenPGP packet"),
     "empty": (lambda *_: (b"",), "it has no GPG signature"),
     "cut off": (lambda keys, _: (keys.gpg.sign(DATA, keys.good)[:-7],), "is cut off"),
+    "armour without end": (
+        lambda keys, _: (keys.gpg.sign(DATA, keys.good, "--armor")[:-40],),
+        "the ASCII armour is cut off",
+    ),
+    "armour and no base64": (
+        lambda *_: (b"-----BEGIN PGP SIGNATURE-----\n\nAAA\n-----END PGP SIGNATURE-----\n",),
+        "malformed ASCII armour",
+    ),
+    "millions of beginnings": (
+        lambda *_: (b"-----BEGIN PGP SIGNATURE-----\n" * 500_000,),
+        "the ASCII armour is cut off",
+    ),
     "endless": (lambda *_: (b"\xc2\xe9" + bytes(600),), "comes in parts"),
     "huge": (lambda *_: (b"\xc2\xff" + (100_000).to_bytes(4) + bytes(100_000),), "no signature's size"),
     "a certificate": (lambda keys, _: (keys.gpg.export(keys.good),), "it is not an OpenPGP signature"),

@@ -17,7 +17,7 @@ from composefs_ext.errors import FormatError
 from composefs_ostree.signatures.detached import MAX_SIGNATURE_SIZE, MAX_SIGNATURES
 from composefs_ostree.signatures.keyring import PURPOSE, day, key_id
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
-from composefs_ostree.signatures.packets import SIGNATURE, split
+from composefs_ostree.signatures.packets import SIGNATURE, dearmour_signature, split
 from composefs_ostree.signatures.record import Signature
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def _packets(signatures: Sequence[bytes]) -> Iterator[bytes | Signature]:
     count = 0
     for signature in signatures:
         try:
-            for packet in split(signature):
+            for packet in split(dearmour_signature(signature)):
                 count += 1
                 if count > MAX_SIGNATURES:
                     raise FormatError(f"there are more than {MAX_SIGNATURES} GPG signatures")

@@ -16,13 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PUBLIC_KEY", "SECRET_KEY", "SIGNATURE", "Packet", "dearmour", "split"]
+__all__ = ["PUBLIC_KEY", "SECRET_KEY", "SIGNATURE", "Packet", "dearmour", "dearmour_signature", "split"]
 
 SIGNATURE = 2
 SECRET_KEY = 5
 PUBLIC_KEY = 6
 
 _ARMOUR = re.compile(rb"-----BEGIN PGP ([A-Z ]+)-----\r?\n(.*?)-----END PGP \1-----", re.DOTALL)
+_BEGIN = b"-----BEGIN PGP SIGNATURE-----"
+_END = b"-----END PGP SIGNATURE-----"
 _CHECKSUM = re.compile(rb"^=[A-Za-z0-9+/]{4}\s*$", re.MULTILINE)
 
 
@@ -75,15 +77,31 @@ def dearmour(data: bytes) -> bytes:
 
     The checksum of a block is not looked at: RFC 9580 says not to, and parsing finds accidents too.
     """
-    blocks = []
-    for match in _ARMOUR.finditer(data):
-        headers, blank, body = match[2].replace(b"\r\n", b"\n").partition(b"\n\n")
-        if match[2].startswith((b"\n", b"\r\n")):
-            body = match[2]
-        elif not blank:
-            body = headers
-        try:
-            blocks.append(binascii.a2b_base64(_CHECKSUM.sub(b"", body)))
-        except binascii.Error as error:
-            raise FormatError(f"malformed ASCII armour: {error}") from None
+    blocks = [_decode(match[2]) for match in _ARMOUR.finditer(data)]
     return b"".join(blocks) if blocks else data
+
+
+def dearmour_signature(data: bytes) -> bytes:
+    """Return the bytes of a signature that begins with its armour, any other as it is; raise FormatError.
+
+    It is hostile, so it is searched once, while for each block of a keyring all of the rest may be.
+    """
+    if not data.startswith(_BEGIN):
+        return data
+    end = data.find(_END)
+    if end < 0:
+        raise FormatError("the ASCII armour is cut off")
+    return _decode(data[len(_BEGIN) : end].removeprefix(b"\r").removeprefix(b"\n"))
+
+
+def _decode(block: bytes) -> bytes:
+    """Return the bytes of what stands between the first and the last line of armour."""
+    headers, blank, body = block.replace(b"\r\n", b"\n").partition(b"\n\n")
+    if block.startswith((b"\n", b"\r\n")):
+        body = block
+    elif not blank:
+        body = headers
+    try:
+        return binascii.a2b_base64(_CHECKSUM.sub(b"", body))
+    except binascii.Error as error:
+        raise FormatError(f"malformed ASCII armour: {error}") from None
