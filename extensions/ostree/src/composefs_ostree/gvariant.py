@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
@@ -43,6 +44,7 @@ MAX_VALUES = 2_000_000
 
 _MAX_SIGNATURE = 255
 _FIXED = {"b": "<B", "y": "<B", "n": "<h", "q": "<H", "i": "<i", "u": "<I", "h": "<i", "x": "<q", "t": "<Q", "d": "<d"}
+_OFFSETS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 class Variant(NamedTuple):
@@ -127,7 +129,7 @@ def offset_size(container_size: int) -> int:
 def _pack_offsets(body_size: int, offsets: list[int]) -> bytes:
     """Serialise end offsets in the narrowest width that can express the size of the finished container."""
     width = next(width for width in (1, 2, 4, 8) if body_size + width * len(offsets) < 1 << (8 * width))
-    return b"".join([offset.to_bytes(width, "little") for offset in offsets])
+    return struct.pack(f"<{len(offsets)}{_OFFSETS[width]}", *offsets)
 
 
 def decode(signature: str, data: bytes | memoryview) -> Any:
@@ -192,6 +194,13 @@ class _Decoder:
             spans = [(start, start + element.size) for start in range(0, len(view), element.size)]
         else:
             spans = _element_spans(view, element.alignment, self.left)
+        if depth < MAX_DEPTH and _is_byte_string(
+            element
+        ):
+            # A loop for itself: ostree.sizes in a commit has one for each object.
+            strings = [bytes(view[start:end]) for start, end in spans]
+            self.left -= len(strings)
+            return strings
         values = [self.decode(element, view[start:end], depth + 1) for start, end in spans]
         return dict(values) if element.kind == "{" else values
 
@@ -213,6 +222,10 @@ class _Decoder:
                 raise FormatError(f"a GVariant of type {of.signature} has a member outside of itself")
             values.append(self.decode(member, view[start:position], depth + 1))
         return tuple(values)
+
+
+def _is_byte_string(of: Type) -> bool:
+    return of.kind == "a" and of.members[0].kind == "y"
 
 
 def _decode_string(view: memoryview) -> str:
@@ -237,8 +250,7 @@ def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tupl
     if (size - table) // width > most:
         raise _too_many()
     start = 0
-    for position in range(table, size, width):
-        end = int.from_bytes(view[position : position + width], "little")
+    for (end,) in struct.iter_unpack(f"<{_OFFSETS[width]}", view[table:]):
         if not start <= end <= table:
             raise FormatError("a GVariant array has elements out of order")
         yield start, end
@@ -284,6 +296,10 @@ def _encode(of: Type, value: Any) -> bytes:
 def _encode_array(element: Type, value: Any) -> bytes:
     if element.kind == "y":
         return bytes(value)
+    if _is_byte_string(element):
+        strings = [bytes(item) for item in value]
+        ends = list(accumulate(map(len, strings)))
+        return b"".join(strings) + (_pack_offsets(ends[-1], ends) if ends else b"")
     parts = []
     offsets = []
     position = 0
