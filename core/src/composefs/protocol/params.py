@@ -105,8 +105,8 @@ def check_id(value: JSONValue, hex_size: int) -> str:
 
 def check_ids(values: Sequence[JSONValue], hex_size: int) -> None:
     """Check many ids.  All at once takes a sixth of the time, and pulls ask for tens of thousands."""
-    if all(type(value) is str and len(value) == hex_size for value in values):  # type: ignore[arg-type]
-        joined = "".join(values)  # type: ignore[arg-type]
+    if all(type(value) is str and len(value) == hex_size for value in values):
+        joined = "".join(values)
         if not joined or _HEX.match(joined):
             return
     for value in values:
