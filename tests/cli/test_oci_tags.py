@@ -24,9 +24,5 @@ def test_tagging_what_is_not_here_names_the_digest_and_changes_nothing(repo: Pat
     assert not (repo / "streams/refs/oci").exists()
 
 
-def test_tag_wants_a_digest(repo: Path) -> None:
-    assert "is not a digest" in cfsctl("--repo", repo, "oci", "tag", "app:2", "app:1", status=2).stderr
-
-
 def test_removing_a_name_that_is_not_there(repo: Path) -> None:
     assert "'app:1'" in cfsctl("--repo", repo, "oci", "untag", "app:1", status=3).stderr

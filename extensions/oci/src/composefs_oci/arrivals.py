@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import CancelledError, ExtError, from_wire
+from composefs_ext.puts import Puts
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, serve, staged_cost
 from composefs_oci.layer import MAX_INLINE, Unpacked, references
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrivals", "Arrived", "Counts"]
 
-PUTS = 4
-PUT_FILES = 128
-"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
 TAKEN_LOT = 8 << 20
 """How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
 
@@ -100,8 +98,7 @@ class Arrivals:
         self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
         self._layers: dict[int, _Layer] = {}
         self._workers: list[_Worker] = []
-        self._to_put: deque[tuple[int, _Worker, str, int]] = deque()
-        self._puts: deque[tuple[Pending[Any], list[tuple[int, _Worker, str, int]]]] = deque()
+        self._puts = Puts(core)
         self.arrived: dict[int, Arrived] = {}
 
     def __enter__(self) -> Self:
@@ -126,8 +123,8 @@ class Arrivals:
     def _settle(self) -> None:
         """Have stored what had come in before something failed."""
         with suppress(ExtError):
-            while self._to_put or self._puts or any(layer.stream for layer in self._layers.values()):
-                self._put()
+            while self._puts or any(layer.stream for layer in self._layers.values()):
+                self._puts.send()
                 if not self._has_answers():
                     self._core.pump(None)
                 self._take_answers()
@@ -135,7 +132,7 @@ class Arrivals:
     def _turn(self) -> None:
         """Do everything that can be done without waiting, then wait for something to happen."""
         self._deal()
-        self._put()
+        self._puts.send()
         if self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
         by_fd = {worker.process.fileno(): worker for worker in self._workers}
@@ -184,7 +181,8 @@ class Arrivals:
         match message:
             case (kind, rows, read) if kind == FILES:
                 self._layers[number].progress.advance(read)
-                self._to_put += [(number, worker, name, size) for name, size in rows]
+                for name, size in rows:
+                    self._puts.add((number, worker, size), name, size)
             case (kind, fields) if kind == DONE:
                 self._layers[number].unpacked = Unpacked(*fields)
                 worker.state["job"] = -1
@@ -194,36 +192,29 @@ class Arrivals:
             case (kind, error) if kind == FAILED:
                 raise from_wire(error)
 
-    def _put(self) -> None:
-        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
-        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
-            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
-            files: list[Any] = [{"name": name, "size": size} for _, _, name, size in rows]
-            self._puts.append((self._core.object_put(files), rows))
-
     def _has_answers(self) -> bool:
-        return bool(self._puts and self._puts[0][0].done) or any(
+        return self._puts.answered or any(
             layer.stream is not None and layer.stream.done for layer in self._layers.values()
         )
 
     def _take_answers(self) -> None:
-        while self._puts and self._puts[0][0].done:
-            pending, rows = self._puts.popleft()
-            for (number, worker, _, size), stored in zip(rows, pending.result(), strict=True):
-                layer = self._layers[number]
-                layer.ids.append(stored["id"])
-                new, bytes_new, present, inlined = layer.counts
-                if stored["stored"] == "present":
-                    layer.counts = Counts(new, bytes_new, present + 1, inlined)
-                else:
-                    layer.counts = Counts(new + 1, bytes_new + size, present, inlined)
-                worker.state["taken"] += staged_cost(size)
-            for worker in self._workers:
-                if worker.state["taken"] >= TAKEN_LOT:
-                    worker.process.send(-worker.state["taken"])
-                    worker.state["taken"] = 0
-            for number in {row[0] for row in rows}:
-                self._finish(number)
+        numbers = set()
+        for (number, worker, size), stored in self._puts.taken():
+            layer = self._layers[number]
+            layer.ids.append(stored["id"])
+            new, bytes_new, present, inlined = layer.counts
+            if stored.get("stored") == "present":
+                layer.counts = Counts(new, bytes_new, present + 1, inlined)
+            else:
+                layer.counts = Counts(new + 1, bytes_new + size, present, inlined)
+            worker.state["taken"] += staged_cost(size)
+            numbers.add(number)
+        for worker in self._workers:
+            if worker.state["taken"] >= TAKEN_LOT:
+                worker.process.send(-worker.state["taken"])
+                worker.state["taken"] = 0
+        for number in numbers:
+            self._finish(number)
         for number, layer in list(self._layers.items()):
             if layer.stream is not None and layer.stream.done:
                 stream = layer.stream.result()["id"]

@@ -142,11 +142,14 @@ def _line(path: bytes, node: Node, nlink: int) -> bytes:
 
 
 def entry_lines(entries: Iterable[tuple[Entry, Content]]) -> Iterator[bytes]:
-    """Return a line for each entry of a layer, as it stands there: whiteouts too, and each with one link."""
+    """Return a line for each entry of a layer, as it stands there: whiteouts too, and each with one link.
+
+    Hard links are spelt, and attributes sorted, as composefs-rs does it.
+    """
     for entry, content in entries:
         path = b"/" + entry.path
         if entry.kind == Kind.HARDLINK:
-            yield dump.hardlink(path, b"/" + entry.link)
+            yield b"%b 0 @120000 - - - - 0.0 %b - -\n" % (dump.escape(path), dump.optional(b"/" + entry.link))
             continue
         size = entry.size if entry.sparse is None else entry.sparse.size
         node = Node(
@@ -154,7 +157,7 @@ def entry_lines(entries: Iterable[tuple[Entry, Content]]) -> Iterator[bytes]:
             entry.uid,
             entry.gid,
             entry.mtime,
-            dump.xattrs(entry.xattrs),
+            dump.xattrs(sorted(entry.xattrs)),
             size,
             content,
             entry.link,

@@ -16,9 +16,12 @@ from composefs_oci.names import (
     CONFIG,
     IMAGE_PREFIX,
     MANIFEST,
+    REFERRER_REFS,
+    TAG_REFS,
     config_stream,
     digest_of_stream,
     manifest_stream,
+    referrer_ref,
     tag_ref,
 )
 
@@ -26,7 +29,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Stream
 
-__all__ = ["HeldConfig", "HeldManifest", "find_manifest", "open_config", "open_manifest", "read_document"]
+__all__ = [
+    "HeldConfig",
+    "HeldManifest",
+    "find_config",
+    "find_manifest",
+    "held_tags",
+    "not_here",
+    "open_config",
+    "open_manifest",
+    "read_bytes",
+    "read_document",
+    "referrers_of",
+]
 
 _CONFIG_REF = "config:"
 _REMEDY = "run cfsctl oci fsck, and cfsctl oci pull --repair to fetch again what is damaged"
@@ -51,20 +66,58 @@ class HeldConfig(NamedTuple):
     images: dict[str, str]
 
 
-def find_manifest(core: Core, name: str) -> str:
+def find_manifest(core: Core, name: str, source: str | None = None) -> str:
     """Return the digest of the manifest that a tag names, or that is given itself, with @ before it or without.
 
+    ``source`` is another repository to look in.
     Raises NotFoundError if there is no such tag; whether there is such a manifest shows when it is opened.
     """
     digest = name.removeprefix("@")
     if name.startswith("@") and is_digest(digest):
         return digest
     try:
-        return digest_of_stream(core.ref_get(tag_ref(name)).result()["target"])
+        return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])
     except NotFoundError:
         if is_digest(name):
             return name
         raise not_here(name) from None
+
+
+def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConfig:
+    """Return the config of the image that a tag or a digest names, the manifest's or the config's own.
+
+    ``stream_id`` is the config's stream, where somebody knows it.  Raises NotFoundError; UnsupportedError for what is
+    no image.
+    """
+    digest = name.removeprefix("@")
+    if not is_digest(digest) or _is_named(core, manifest_stream(digest)):
+        manifest = open_manifest(core, find_manifest(core, name))
+        config = open_config(core, manifest.config, stream_id or manifest.config_id)
+    else:
+        config = open_config(core, digest, stream_id)
+    return config
+
+
+def held_tags(core: Core) -> list[tuple[str, str]]:
+    """Return the tags by name, and the stream that each names."""
+    rows = core.ref_list(f"{TAG_REFS}/").result()
+    return sorted((row["name"].removeprefix(f"{TAG_REFS}/"), row["target"]) for row in rows)
+
+
+def referrers_of(core: Core, subject: str | None = None, source: str | None = None) -> dict[str, list[str]]:
+    """Return, by the digest of what they refer to, the digests of the artifacts that refer to something."""
+    found: dict[str, list[str]] = {}
+    for row in core.ref_list(referrer_ref(subject, "") if subject else f"{REFERRER_REFS}/", source).result():
+        found.setdefault(row["name"].split("/")[1], []).append(digest_of_stream(row["target"]))
+    return {digest: sorted(each) for digest, each in found.items()}
+
+
+def _is_named(core: Core, stream: str) -> bool:
+    try:
+        core.stream_get(name=stream).result()
+    except NotFoundError:
+        return False
+    return True
 
 
 def not_here(name: str) -> NotFoundError:
@@ -74,11 +127,14 @@ def not_here(name: str) -> NotFoundError:
     )
 
 
-def open_manifest(core: Core, digest: str) -> HeldManifest:
-    """Read a manifest's stream; raise NotFoundError if it is not here, CorruptError if it is none."""
+def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, source: str | None = None) -> HeldManifest:
+    """Read a manifest's stream, by its id or else by its name; ``source`` is another repository.
+
+    Raises NotFoundError if it is not here, CorruptError if it is none.
+    """
     name = manifest_stream(digest)
     try:
-        stream = core.stream_get(name=name).result()
+        stream = core.stream_get(name=None if stream_id else name, id=stream_id, source=source).result()
     except NotFoundError:
         raise not_here(digest) from None
     _expect(stream, MANIFEST, name)
@@ -105,15 +161,20 @@ def open_config(core: Core, digest: str, stream_id: str | None = None) -> HeldCo
 
 def read_document(core: Core, stream_id: str, digest: str) -> bytes:
     """Return the manifest or config that a stream holds; raise CorruptError if it has not this digest."""
+    data = read_bytes(core, stream_id, digest)
+    if (now := digest_of(data, digest)) != digest:
+        raise CorruptError(f"what is here as {digest} has the digest {now}", hint=_REMEDY, subject=digest)
+    return data
+
+
+def read_bytes(core: Core, stream_id: str, digest: str) -> bytes:
+    """Return what a manifest's or config's stream holds, unchecked; raise CorruptError if it is too much for one."""
     into = core.staging.new_name("document")
     size = core.stream_cat(id=stream_id, into=into).result()
     if size > MAX_DOCUMENT:
         os.unlink(core.staging.path_of(into))
         raise CorruptError(f"{digest} has {size} bytes, more than any manifest or config", hint=_REMEDY, subject=digest)
-    data = core.staging.read(into)
-    if (now := digest_of(data, digest)) != digest:
-        raise CorruptError(f"what is here as {digest} has the digest {now}", hint=_REMEDY, subject=digest)
-    return data
+    return core.staging.read(into)
 
 
 def _expect(stream: Stream, content_type: str, name: str) -> None:

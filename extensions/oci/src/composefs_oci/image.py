@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
     Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
 
-__all__ = ["BOOT_PREFIX", "Image", "Variant", "bootable_variants", "find_expected", "layered", "put_images", "variants"]
+__all__ = [
+    "BOOT_PREFIX",
+    "Image",
+    "Variant",
+    "bootable_variants",
+    "find_expected",
+    "keyed_variants",
+    "layered",
+    "mountable",
+    "put_images",
+    "variants",
+]
 
 BOOT_PREFIX = f"{IMAGE_PREFIX}.boot"
 """How the keys of bootable images begin, whichever it is."""
@@ -89,6 +100,19 @@ def variants(repository: Repository, *, bootable: bool = False) -> list[Variant]
 def bootable_variants() -> list[Variant]:
     """Return the images that may have been sealed, in the order in which composefs-rs tries them."""
     return [Variant(erofs_format, True, xattrs) for xattrs in (ALLOWLIST, KEEP_USER) for erofs_format in (1, 2)]
+
+
+def keyed_variants() -> dict[str, Variant]:
+    """Return every image that a key keeps, by key; format 1 stands for format 0 too."""
+    every = [Variant(1), Variant(2), *bootable_variants()]
+    return {str(variant.key): variant for variant in every}
+
+
+def mountable(repository: Repository, *, bootable: bool = False) -> list[str]:
+    """Return the keys of images in the order in which they are taken: the repository's format first."""
+    wanted = [Variant(repository.erofs_default, bootable)]
+    wanted += [each for each in bootable_variants() if bootable] or [Variant(1), Variant(2)]
+    return list(dict.fromkeys(str(variant.key) for variant in wanted))
 
 
 def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:

@@ -20,6 +20,7 @@ __all__ = [
     "TAG_REFS",
     "config_stream",
     "digest_of_stream",
+    "layer_ref",
     "layer_stream",
     "manifest_stream",
     "referrer_ref",
@@ -76,6 +77,11 @@ def tag_ref(name: str) -> str:
             hint="a name that begins with @ would be taken for a digest" if name else None,
         )
     return f"{TAG_REFS}/{name}"
+
+
+def layer_ref(name: str) -> str:
+    """Return the ref of a name given to a single layer."""
+    return f"{LAYER_REFS}/{name}"
 
 
 def referrer_ref(subject: str, artifact: str) -> str:

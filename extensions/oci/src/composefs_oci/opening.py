@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from composefs_oci.reference import ArchiveReference, LayoutReference, RegistryReference
+from composefs_oci.access import access_of
+from composefs_oci.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from composefs_ext import Core, Request
     from composefs_oci.access import Access
     from composefs_oci.reference import Reference
     from composefs_oci.source import Source
 
-__all__ = ["open_source"]
+__all__ = ["open_requested", "open_source"]
+
+
+def open_requested(request: Request, core: Core) -> Source:
+    """Open the source that a command's IMAGE names."""
+    reference = parse_reference(request.arguments["image"], request.directory)
+    return open_source(reference, access_of(request), lambda line: core.log("warning", line))
 
 
 def open_source(reference: Reference, access: Access, tell: Callable[[str], object] | None = None) -> Source:

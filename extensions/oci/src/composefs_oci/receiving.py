@@ -24,6 +24,7 @@ from composefs_ext.errors import (
 )
 from composefs_oci.arrivals import Arrivals, Counts
 from composefs_oci.descriptors import parse_config
+from composefs_oci.documents import config_refs, manifest_refs, put_document
 from composefs_oci.fetch import Job
 from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document
 from composefs_oci.image import BOOT_PREFIX, Variant, bootable_variants, find_expected, layered, put_images, variants
@@ -263,16 +264,14 @@ class Receiver:
         held = self._config
         if held is not None and (held.layers, held.images) == (self._layers, images) and self._is_sound(held.id):
             return held.id
-        # Plain images first: so composefs-rs has it.
-        keys = sorted(images, key=lambda key: (key.startswith(BOOT_PREFIX), key))
-        return self._put_document(CONFIG, document, [*self._layers.items(), *((key, images[key]) for key in keys)])
+        return self._put_document(CONFIG, document, config_refs(self._layers, images))
 
     def _put_manifest(self, config_id: str) -> str:
         held = self._held
         if held is not None and (held.config_id, held.layers) == (config_id, self._layers) and self._is_sound(held.id):
             return held.id
-        config = f"config:{self._manifest.config.digest}"
-        return self._put_document(MANIFEST, self._manifest.raw, [(config, config_id), *self._layers.items()])
+        named = manifest_refs(self._manifest.config.digest, config_id, self._layers)
+        return self._put_document(MANIFEST, self._manifest.raw, named)
 
     def _is_sound(self, stream: str) -> bool:
         if not self._terms.damaged:
@@ -281,15 +280,12 @@ class Receiver:
         return self._terms.damaged.isdisjoint((stream, *refs))
 
     def _put_document(self, content_type: str, data: bytes, named_refs: list[tuple[str, str]]) -> str:
-        """Store a manifest or a config as one object, whatever its size, and its stream; return that one's id."""
-        name = self._core.staging.write(data, "document")
-        [stored] = self._core.object_put([{"name": name, "size": len(data)}]).result()
+        stream, stored = put_document(self._core, content_type, data, named_refs)
         if stored.get("stored") == "present":
             self._counts = self._counts._replace(present=self._counts.present + 1)
         else:
             self._counts = self._counts._replace(new=self._counts.new + 1, stored=self._counts.stored + len(data))
-        put = self._core.stream_put(content_type, chunks=[0], object_refs=[stored["id"]], named_refs=named_refs)
-        return put.result()["id"]
+        return stream
 
     def _publish(self, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]) -> None:
         """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""

@@ -1,8 +1,12 @@
-"""How the commands print: sizes for people."""
+"""How the commands print: tables, and sizes for people."""
 
 from __future__ import annotations
 
-__all__ = ["human_bytes"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["human_bytes", "table"]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -13,3 +17,11 @@ def human_bytes(size: int) -> str:
         return f"{size} B"
     power = min((size.bit_length() - 1) // 10, len(_UNITS))
     return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return lines with aligned columns, two spaces between them."""
+    cells = [head, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "".join(f"{line}\n" for line in lines)

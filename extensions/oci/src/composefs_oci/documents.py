@@ -1,0 +1,35 @@
+"""Storing manifests and configs: one object each, whatever the size, and what their streams name, in what order."""
+
+from __future__ import annotations
+
+from composefs_oci.image import BOOT_PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from composefs_ext import Core
+    from composefs_ext.rows import Stored
+
+__all__ = ["config_refs", "manifest_refs", "put_document"]
+
+
+def config_refs(layers: Mapping[str, str], images: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what a config's stream names: the layers in their order, plain images, bootable images."""
+    keys = sorted(images, key=lambda key: (key.startswith(BOOT_PREFIX), key))
+    return [*layers.items(), *((key, images[key]) for key in keys)]
+
+
+def manifest_refs(config: str, config_id: str, layers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what a manifest's stream names: the config, and the layers in their order."""
+    return [(f"config:{config}", config_id), *layers.items()]
+
+
+def put_document(
+    core: Core, content_type: str, data: bytes, named_refs: Sequence[tuple[str, str]]
+) -> tuple[str, Stored]:
+    """Have a document and its stream stored; return the stream's id, and what became of the object."""
+    name = core.staging.write(data, "document")
+    [stored] = core.object_put([{"name": name, "size": len(data)}]).result()
+    put = core.stream_put(content_type, chunks=[0], object_refs=[stored["id"]], named_refs=named_refs)
+    return put.result()["id"], stored

@@ -1,0 +1,80 @@
+"""Staged files on their way to the core, a lot at a time.
+
+    puts = Puts(core)
+    puts.add(row, name, size)        # for each file as it is complete
+    puts.send()                      # now and then
+    for row, stored in puts.taken(): # what the core has answered
+        ...
+    for row, stored in puts.rest():  # at the end, waiting
+        ...
+
+While the core is busy, lots are large; while it is not, each file leaves at once.  Answers come in the order in which
+files were added.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from composefs_ext.connection import Pending
+    from composefs_ext.core import Core
+    from composefs_ext.rows import FileRow, Stored
+
+__all__ = ["Puts"]
+
+CALLS = 4
+FILES = 128
+"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
+
+
+class Puts:
+    """``bytes`` counts what was added and not taken yet; a row is whatever tells you which file it was."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._rows: deque[tuple[Any, str, int]] = deque()
+        self._sent: deque[tuple[Pending[list[Stored]], list[tuple[Any, str, int]]]] = deque()
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything was added and not taken yet."""
+        return bool(self._rows or self._sent)
+
+    @property
+    def answered(self) -> bool:
+        """Whether :meth:`taken` has something: ask after sending, as that may have read answers."""
+        return bool(self._sent and self._sent[0][0].done)
+
+    def add(self, row: Any, name: str, size: int) -> None:
+        """Add the staged file ``name`` of ``size`` bytes."""
+        self._rows.append((row, name, size))
+        self.bytes += size
+
+    def send(self) -> None:
+        """Give the core what is good to give now; waits only while the connection is full."""
+        rows = self._rows
+        while rows and len(self._sent) < (CALLS if len(rows) >= FILES else CALLS // 2):
+            lot = [rows.popleft() for _ in range(min(FILES, len(rows)))]
+            files: list[FileRow] = [{"name": name, "size": size} for _, name, size in lot]
+            self._sent.append((self._core.object_put(files), lot))
+
+    def taken(self) -> Iterator[tuple[Any, Stored]]:
+        """Yield each row whose answer is here, and what the core made of its file; raise the first error."""
+        while self.answered:
+            pending, lot = self._sent.popleft()
+            for (row, _, size), stored in zip(lot, pending.result(), strict=True):
+                self.bytes -= size
+                yield row, stored
+
+    def rest(self, allowed: int = -1) -> Iterator[tuple[Any, Stored]]:
+        """Yield as :meth:`taken` does, waiting while more than ``allowed`` bytes are left (negative: all)."""
+        while self and self.bytes > allowed:
+            self.send()
+            if not self.answered:
+                self._core.pump(None)
+            yield from self.taken()
