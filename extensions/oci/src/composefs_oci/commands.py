@@ -28,6 +28,7 @@ _COMMANDS = {
     "dump": "trees",
     "compute-id": "trees",
     "mount": "trees",
+    "prepare-boot": "boot",
     "copy": "copying",
     "fsck": "checking",
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Repository
     from composefs_ext.rows import Transforms
+    from composefs_oci.filesystem import Node
     from composefs_oci.stored import StoredLayer
 
     Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
@@ -44,6 +45,7 @@ __all__ = [
     "layered",
     "mountable",
     "put_images",
+    "tree_of",
     "variants",
 ]
 
@@ -121,11 +123,16 @@ def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False
     They may be given while they arrive: each is applied before the next one is asked for.  Raises FormatError,
     TooLargeError, CorruptError.
     """
+    root = tree_of(layers, upstream=upstream)
+    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
+
+
+def tree_of(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Node:
+    """Put layers over each other; return the root of what comes of it.  Raises as :func:`layered` does."""
     filesystem = Filesystem(upstream=upstream)
     for layer in layers:
         filesystem.apply(layer.name, entries(layer, upstream=upstream))
-    root = filesystem.root
-    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
+    return filesystem.root
 
 
 def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:

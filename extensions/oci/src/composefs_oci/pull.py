@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
-from composefs_ext.errors import UsageError
+from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_oci.access import access_of
 from composefs_oci.convert import as_oci
 from composefs_oci.descriptors import parse_manifest
 from composefs_oci.digest import digest_of
+from composefs_oci.held import open_config, open_manifest
 from composefs_oci.image import Variant
-from composefs_oci.names import manifest_stream, tag_ref
+from composefs_oci.mediatypes import is_manifest
+from composefs_oci.names import config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.opening import open_source
 from composefs_oci.platform import parse_platform
 from composefs_oci.receiving import Receiver, Terms
@@ -19,14 +22,19 @@ from composefs_oci.text import human_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_oci.receiving import Received
+    from composefs_ext.rows import RefUpdate
+    from composefs_oci.descriptors import Manifest
+    from composefs_oci.receiving import Opener, Received
+    from composefs_oci.source import Document, Source
 
 __all__ = ["pull"]
 
 _DIGITS = {"sha256": 64, "sha512": 128}
+_MAX_REFERRERS = 1000
 
 
 def pull(request: Request, core: Core) -> dict[str, Any]:
@@ -39,16 +47,77 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     reference = parse_reference(text, request.directory)
     access = access_of(request)
     with open_source(reference, access, lambda line: core.log("info", line)) as source:
+        puller = _Puller(core, source, lambda tell: open_source(reference, access, tell), repair=request.get("repair"))
         document = source.manifest(platform)
-        manifest = as_oci(parse_manifest(document.raw, document.media_type, str(reference)))
-        digest = digest_of(manifest.raw, document.digest)
-        receiver = Receiver(core, source, lambda tell: open_source(reference, access, tell), digest, manifest, terms)
-        received = receiver.receive([{"name": ref, "target": manifest_stream(digest)}])
-    pulled = Pulled(
-        name, document.digest if document.digest != digest else None, received, _boot_image(core, received, terms)
-    )
+        manifest = puller.parse(document)
+        refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []
+        received = puller.receive(manifest, terms, [*refs, {"name": ref, "target": manifest_stream(manifest.digest)}])
+    origin = None if document.digest == manifest.digest else document.digest
+    pulled = Pulled(name, origin, received, _boot_image(core, received, terms), len(refs))
     core.output(pulled.text())
     return pulled.facts()
+
+
+class _Found(NamedTuple):
+    """A manifest as it is kept here: one of OCI."""
+
+    digest: str
+    manifest: Manifest
+
+
+class _Puller:
+    """What is pulled from one source in one run."""
+
+    def __init__(self, core: Core, source: Source, open_source: Opener, *, repair: bool) -> None:
+        self._core = core
+        self._source = source
+        self._open_source = open_source
+        self._repair = repair
+
+    def parse(self, document: Document) -> _Found:
+        """Read a manifest; have one of Docker converted."""
+        manifest = as_oci(parse_manifest(document.raw, document.media_type, f"the manifest {document.digest}"))
+        return _Found(digest_of(manifest.raw, document.digest), manifest)
+
+    def receive(self, found: _Found, terms: Terms, refs: Sequence[RefUpdate] = ()) -> Received:
+        """Have a manifest stored with all that it needs, and then set the refs."""
+        if self._repair:
+            terms = terms._replace(damaged=self._damaged(found))
+        return Receiver(self._core, self._source, self._open_source, *found, terms).receive(refs)
+
+    def referrers(self, at_source: str, subject: _Found) -> list[RefUpdate]:
+        """Have all artifacts stored that refer to a manifest, and to these; return the refs that say so."""
+        refs: dict[str, RefUpdate] = {}
+        pending = [(at_source, subject.digest)]
+        for digest, here in pending:
+            for descriptor in self._source.referrers(digest):
+                if not is_manifest(descriptor.media_type):
+                    self._core.log(
+                        "warning", f"left out the referrer {descriptor.digest}: it is {descriptor.media_type}"
+                    )
+                    continue
+                found = self.parse(self._source.document(descriptor))
+                ref = referrer_ref(here, found.digest)
+                if ref in refs:
+                    continue
+                if len(refs) >= _MAX_REFERRERS:
+                    raise TooLargeError(f"{at_source} has more than {_MAX_REFERRERS} referrers", subject=at_source)
+                self.receive(found, Terms())
+                refs[ref] = {"name": ref, "target": manifest_stream(found.digest)}
+                pending.append((descriptor.digest, found.digest))
+        return list(refs.values())
+
+    def _damaged(self, found: _Found) -> frozenset[str]:
+        """Read everything that is here of an image; return what is bad."""
+        from composefs_ext.damage import damaged_objects
+
+        names = [manifest_stream(found.digest), config_stream(found.manifest.config.digest)]
+        layers: set[str] = set()
+        with suppress(ExtError):
+            layers |= set(open_manifest(self._core, found.digest).layers)
+        with suppress(ExtError):
+            layers |= set(open_config(self._core, found.manifest.config.digest).layers)
+        return frozenset(damaged_objects(self._core, [*names, *map(layer_stream, sorted(layers))]))
 
 
 def _terms(request: Request, core: Core) -> Terms:
@@ -84,6 +153,7 @@ class Pulled(NamedTuple):
     origin: str | None
     received: Received
     boot_image: str | None
+    referrers: int
 
     def facts(self) -> dict[str, Any]:
         """Return what --json shows."""
@@ -95,6 +165,7 @@ class Pulled(NamedTuple):
             "config": received.config,
             "verity": received.verity,
             "name": self.name,
+            "referrers": self.referrers,
             "objects": received.counts._asdict(),
             "images": received.images,
             "boot_image": self.boot_image,
@@ -111,6 +182,8 @@ class Pulled(NamedTuple):
         lines += [f"config   {received.config}", f"verity   {received.verity}", f"tagged   {self.name}"]
         sizes = f"{human_bytes(counts.stored)} stored, {human_bytes(counts.inlined)} inlined"
         lines.append(f"objects  {counts.new} new + {counts.present} already present objects; {sizes}")
+        if self.referrers:
+            lines.append(f"referrers {self.referrers}")
         if self.boot_image is not None:
             expected = received.expected
             how = f" (xattr-mode={expected.xattrs}, format-version=V{expected.erofs_format})" if expected else ""

@@ -101,6 +101,7 @@ class Receiver:
         self._names = _LayerNames(core)
         self._counts = Counts()
         self._expected: Variant | None = None
+        self._is_config_sound = True
 
     def receive(self, refs: Sequence[RefUpdate] = ()) -> Received:
         """Have everything stored that is not, name it, and then set the refs."""
@@ -158,8 +159,10 @@ class Receiver:
         """Return the config, from here or from the source."""
         descriptor = self._manifest.config
         if self._config is not None:
-            with suppress(CorruptError, FormatError, MissingObjectError):
+            try:
                 return read_document(self._core, self._config.id, descriptor.digest)
+            except (CorruptError, FormatError, MissingObjectError):
+                self._is_config_sound = False
         with self._source.open_blob(descriptor) as blob:
             return blob.read_all()
 
@@ -262,7 +265,8 @@ class Receiver:
     def _put_config(self, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""
         held = self._config
-        if held is not None and (held.layers, held.images) == (self._layers, images) and self._is_sound(held.id):
+        is_same = held is not None and (held.layers, held.images) == (self._layers, images)
+        if held is not None and is_same and self._is_config_sound and self._is_sound(held.id):
             return held.id
         return self._put_document(CONFIG, document, config_refs(self._layers, images))
 
