@@ -26,7 +26,8 @@ class Fault(NamedTuple):
 
     ``status`` answers with this status; ``close`` hangs up without an answer; ``stall`` announces the whole body, sends
     ``keep`` bytes of it and then nothing until the server ends; ``truncate`` announces it, sends ``keep`` bytes and
-    hangs up; ``body`` replaces the body; ``flip`` inverts the byte at this position (negative: from the end).
+    hangs up; ``drip`` sends so many bytes a second; ``body`` replaces the body; ``flip`` inverts the byte at this
+    position (negative: from the end).
     """
 
     status: int | None = None
@@ -36,6 +37,7 @@ class Fault(NamedTuple):
     keep: int = 0
     body: bytes | None = None
     flip: int | None = None
+    drip: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -57,6 +59,7 @@ class Server:
     _rules: list[_Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ending: threading.Event = field(default_factory=threading.Event)
+    _stalling: threading.Event = field(default_factory=threading.Event)
 
     def fault(self, pattern: str, fault: Fault, *, times: int | None = None) -> None:
         """Misbehave for paths that match the shell pattern, for so many requests (None: all)."""
@@ -68,6 +71,12 @@ class Server:
         with self._lock:
             self._rules.clear()
             self.requests.clear()
+
+    def wake(self) -> None:
+        """Hang up where the server stalls."""
+        with self._lock:
+            self._stalling.set()
+            self._stalling = threading.Event()
 
     def count(self, pattern: str = "*") -> int:
         """The number of requests whose path matches the shell pattern."""
@@ -102,6 +111,7 @@ def serve(directory: Path) -> Iterator[Server]:
         yield server
     finally:
         server._ending.set()
+        server.wake()
         http.shutdown()
         http.server_close()
         thread.join()
@@ -136,12 +146,22 @@ class _Handler(BaseHTTPRequestHandler):
             changed = bytearray(body)
             changed[fault.flip] ^= 0xFF
             body = bytes(changed)
-        self._answer(200, body, fault.headers, keep=fault.keep if fault.stall or fault.truncate else None)
+        keep = 0 if fault.drip else fault.keep if fault.stall or fault.truncate else None
+        self._answer(200, body, fault.headers, keep=keep)
+        if fault.drip:
+            self._drip(body, fault.drip)
         if fault.stall:
             self.wfile.flush()
-            self.state._ending.wait()
+            self.state._stalling.wait()
         if fault.stall or fault.truncate:
             self.close_connection = True
+
+    def _drip(self, body: bytes, rate: int) -> None:
+        for start in range(0, len(body), rate // 4):
+            self.wfile.write(body[start : start + rate // 4])
+            self.wfile.flush()
+            if self.state._ending.wait(0.25):
+                break
 
     def _answer(
         self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, keep: int | None = None

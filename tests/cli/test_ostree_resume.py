@@ -1,0 +1,128 @@
+"""An interrupted pull goes on where it was, whoever interrupted it; what is damaged or gone here is fetched again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, cfsctl
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo
+from support.server import Fault, Server, serve
+
+__all__ = ["extensions"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+FILES = 300
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source")
+    (path / "tree" / "d").mkdir(parents=True)
+    for number in range(FILES):
+        (path / "tree" / "d" / str(number)).write_bytes(b"%d" % number * 300)
+    repo = make_repo(path / "repo")
+    commit(repo, path / "tree")
+    return repo
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(tmp_path / "target")
+
+
+def family(process: int) -> list[int]:
+    """The process and all that descend from it."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(pid for child in children for pid in family(int(child)))]
+
+
+def kill_all(process: subprocess.Popen[bytes], _: Server) -> None:
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_the_core(process: subprocess.Popen[bytes], _: Server) -> None:
+    process.kill()
+
+
+def press_ctrl_c(process: subprocess.Popen[bytes], _: Server) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def let_the_server_die(_: subprocess.Popen[bytes], server: Server) -> None:
+    server.forgive()
+    server.fault("*", Fault(close=True))
+    server.wake()
+
+
+@pytest.mark.parametrize("interrupt", [kill_all, kill_the_core, press_ctrl_c, let_the_server_die])
+def test_a_pull_goes_on_where_it_was(
+    source: Path,
+    target: Target,
+    interrupt: Callable[[subprocess.Popen[bytes], Server], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", "60")
+    last = max((source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        server.fault(f"*{last.name}", Fault(stall=True, keep=5))
+        argv = [CFSCTL, "--repo", target.path, "ostree", "pull", server.url, BRANCH]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 60
+            while server.count("*.filez") < FILES:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.5)  # what has come is handed on
+            interrupt(process, server)
+            said = process.communicate(timeout=60)[1].decode()
+        assert process.returncode != 0
+        assert target.names() == {}
+        server.forgive()
+        resumed = target.json("pull", server.url, BRANCH)
+        assert server.count("*.filez") == resumed["files_fetched"]
+        assert 1 <= resumed["files_fetched"] <= FILES // 2, said
+        assert target.json("fsck")["ok"]
+    assert target.left_over() == []
+    fresh = Target(target.path.with_name("fresh")).json("pull-local", source, BRANCH)
+    assert (fresh["image"], fresh["verity"]) == (resumed["image"], resumed["verity"])
+
+
+def cut(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, empty, flip])
+def test_what_is_damaged_or_gone_here_is_fetched_again(
+    source: Path, target: Target, damage: Callable[[Path], None]
+) -> None:
+    first = target.json("pull-local", source, BRANCH)
+    image, stream = (target.path / "objects" / first[key][:2] / first[key][2:] for key in ("image", "verity"))
+    objects = [path for path in (target.path / "objects").glob("*/*") if path not in (image, stream)]
+    for path in objects[:10]:
+        damage(path)
+    with serve(source) as server:
+        assert target.json("pull", server.url, BRANCH, "--repair")["files_fetched"] == 10
+        assert server.count("*.filez") == 10
+        assert server.count("*.dirtree") == server.count("*.dirmeta") == 0
+    assert target.json("fsck")["ok"]
+    cfsctl("--repo", target.path, "fsck")
