@@ -253,6 +253,16 @@ def test_what_takes_too_long_is_given_up(target: Target, source: Path) -> None:
         assert server.count("*.dirtree") == 1  # it had all the time that it may have, and is not tried again
 
 
+def test_a_server_that_drips(target: Target, source: Path) -> None:
+    with serve(source) as server:
+        server.fault("*.filez", Fault(drip=4000))
+        start = monotonic()
+        assert "filez" in pulls(target, server.url, BRANCH, "--timeout=3", "--network-retries=0", status=6)
+        slow = ("--low-speed-limit-bytes=100000", "--low-speed-time-seconds=1", "--network-retries=0")
+        assert "filez" in pulls(target, server.url, BRANCH, *slow, status=6)
+        assert monotonic() - start < 30
+
+
 def test_a_server_says_when_to_come_back(target: Target, source: Path) -> None:
 
     with serve(source) as server:
