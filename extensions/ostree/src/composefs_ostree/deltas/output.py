@@ -25,6 +25,8 @@ METADATA = -1
 _CACHED = 4096
 _MAX_TARGET = 4096
 _LARGE = 1 << 20
+_GATHERED = 64 << 10
+"""Pieces below this are put together: those of a patch have a few bytes each, and a call of the system costs more."""
 
 
 class Heads:
@@ -88,7 +90,7 @@ class FileOutput:
         self.size = size
         self.left = size
         self._staged = staged
-        self._inline = bytearray()
+        self._gathered = bytearray()
         self._fd: int | None = None
         if staged is not None:
             self._fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -99,28 +101,45 @@ class FileOutput:
                     self.discard()
                     raise
 
-    def write(self, piece: bytes | memoryview) -> None:
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append bytes; raise CorruptError if that makes it longer than it should be."""
         self.left -= len(piece)
         if self.left < 0:
             raise CorruptError(f"file {self._id.hex()} becomes longer than its {self.size} bytes")
+        if self._fd is None or len(piece) < _GATHERED:
+            self._gathered += piece
+        else:
+            self._put_gathered()
+            self._put(self._fd, piece)
+        if len(self._gathered) >= _GATHERED:
+            self._put_gathered()
+
+    def _put_gathered(self) -> None:
+        if self._fd is not None and self._gathered:
+            self._put(self._fd, self._gathered)
+            self._gathered = bytearray()
+
+    def _put(self, fd: int, piece: bytes | bytearray | memoryview) -> None:
         self._hash.update(piece)
-        if self._fd is None:
-            self._inline += piece
-            return
-        written = os.write(self._fd, piece)
+        written = os.write(fd, piece)
         while written < len(piece):
-            written += os.write(self._fd, piece[written:])
+            written += os.write(fd, piece[written:])
 
     def finish(self) -> Row:
         """Return the row of the file; raise CorruptError if it is another one."""
         if self.left:
             raise CorruptError(f"file {self._id.hex()} ends after {self.size - self.left} of {self.size} bytes")
+        inline = b""
+        if self._fd is not None:
+            self._put_gathered()
+        else:
+            inline = bytes(self._gathered)
+            self._hash.update(inline)
         _check(self._id, self._hash.digest())
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        return self._id, self._head + self._inline, self.size, self._staged
+        return self._id, self._head + inline, self.size, self._staged
 
     def discard(self) -> None:
         """Remove what was written."""
