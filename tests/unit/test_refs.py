@@ -8,7 +8,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import CorruptError, FormatError, NotFoundError, UsageError
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
-from composefs.repository.names import check_stream_name, ref_parts
+from composefs.repository.names import check_stream_name, decode_flat, ref_parts
 
 
 @pytest.fixture
@@ -91,31 +91,25 @@ def test_images_are_found_by_id_and_ref(repository: Repository) -> None:
         repository.images.resolve("top")
 
 
+NEVER = ["", ".", "..", "a\0b", ".symlink-x", "\udc80", "a" * 256]
+ONLY_FLAT = ["/a", "a/", "a//b", "a/../b", "../a", "a/.", "a/.symlink-x", "docker://host/image:1"]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "/a",
-        "a/",
-        "a//b",
-        ".",
-        "..",
-        "a/../b",
-        "../a",
-        "a/.",
-        "a\0b",
-        ".symlink-x",
-        "a/.symlink-x",
-        "\udc80",
-        "a" * 256,
-    ],
+    ("encoding", "name"), [*(("flat", name) for name in NEVER), *(("path", name) for name in [*NEVER, *ONLY_FLAT])]
 )
-@pytest.mark.parametrize("encoding", ["flat", "path"])
 def test_names_of_refs_that_are_refused(repository: Repository, name: str, encoding: str) -> None:
     with pytest.raises(FormatError, match=r"the (name|ref) "):
         ref_parts(f"ostree/{name}" if encoding == "flat" else name, encoding)
     with pytest.raises(FormatError):
         repository.refs.read(f"ostree/{name}", encoding)
+
+
+@pytest.mark.parametrize("name", ONLY_FLAT)
+def test_flat_names_are_one_file_name(name: str) -> None:
+    directory, file_name = ref_parts(f"oci/{name}", "flat")
+    assert (directory, decode_flat(file_name)) == ("oci", name)
+    assert "/" not in file_name
 
 
 @pytest.mark.parametrize(

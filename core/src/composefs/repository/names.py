@@ -54,17 +54,16 @@ def check_stream_name(name: str) -> None:
 def ref_parts(name: str, encoding: Encoding) -> list[str]:
     """Return the path of a ref below ``refs/``, encoded, part by part; raise FormatError for a name not allowed.
 
-    Whatever the encoding, no part between slashes may be empty, ``.`` or ``..``.
+    No part may be empty, ``.`` or ``..``.  A flat name is one part, whatever is between its slashes: ``docker://a/b``.
     """
     parts = name.split("/")
-    for part in parts:
-        _check_component(part, name)
     if encoding == "flat":
         if len(parts) < 2:
             raise FormatError(f"the ref {name[:300]!r} has no directory; flat refs are DIR/NAME")
         directory, _, rest = name.partition("/")
         parts = [directory, encode_flat(rest)]
-        _check_component(parts[1], name)
+    for part in parts:
+        _check_component(part, name)
     if len(name.encode()) > _MAX_NAME:
         raise FormatError(f"the ref {name[:300]!r}… is longer than {_MAX_NAME} bytes")
     return parts
