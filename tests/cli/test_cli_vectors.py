@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.commands import cfsctl
+from support.dumps import image_of_its_dump
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 IMAGES: list[dict[str, Any]] = json.loads((VECTORS / "images.json").read_text())
@@ -68,3 +69,4 @@ def test_ids_of_a_directory(tmp_path: Path, row: dict[str, Any]) -> None:
         done = cfsctl("--repo", repository, "create-image", "--no-propagate-usr-to-root", tree, "tree")
         assert done.stdout == f"{algorithm}:{image}\n"
         assert (repository / "images" / "refs" / "tree").resolve().name == image[2:]
+        assert image_of_its_dump(repository, image, dump) == image

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from composefs.digest import Algorithm
+from composefs import dumpfile
+from composefs.digest import SHA256, SHA512, Algorithm
+from composefs.erofs.reader import Image, Rules, read_tree
 from composefs.fsverity import digest_bytes
+from support.commands import BIN, cfsctl, run
 from support.vectors import DATA
+
+WITH_WHITEOUTS = 2
+"""The format whose whiteouts are devices."""
 
 
 def recorded(name: str) -> Any:
@@ -43,3 +50,26 @@ def image_hashes(pieces: list[bytes], algorithm: Algorithm) -> dict[str, str]:
     """Return the two hashes by which images.json tells an image."""
     image = b"".join(pieces)
     return {"image_sha256": hashlib.sha256(image).hexdigest(), "fsverity": digest_bytes(image, algorithm).hex()}
+
+
+def image_of_its_dump(repository: Path, image: str, dump: Path) -> str:
+    """Dump an image of a repository into a file, make an image of that text, and return its id.
+
+    Its text is the same again, whether or not the id is.
+    """
+    text = _text_of(repository, image)
+    dump.write_text(text, errors="surrogateescape")
+    again = cfsctl("--repo", repository, "create-image", "--from-dump", dump).stdout.strip().rpartition(":")[2]
+    assert _text_of(repository, again) == text
+    return again
+
+
+def _text_of(repository: Path, image: str) -> str:
+    """Return the text of an image; composefs-info leaves out the whiteouts of format 2, as C's does."""
+    path = repository / "images" / image
+    data = path.read_bytes()
+    if Image(data).version != WITH_WHITEOUTS:
+        return run(BIN / "composefs-info", "dump", path).stdout
+    text = io.BytesIO()
+    dumpfile.write(read_tree(Image(data), Rules("rs", SHA256 if len(image) == SHA256.hex_size else SHA512)), text)
+    return text.getvalue().decode(errors="surrogateescape")
