@@ -22,7 +22,7 @@ __all__ = ["PORT"]
 
 PORT = "composefs.results"
 SECONDS_A_CHECK = 120
-SECONDS_A_SWEEP = 1200
+SECONDS_A_SWEEP = 3000
 
 
 def _set_up() -> None:
