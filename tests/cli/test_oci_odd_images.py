@@ -1,0 +1,96 @@
+"""Odd images through ``cfsctl oci pull``: each gets the answer that support.oci_odd has, and what was here stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import cfsctl
+from support.oci_images import init, pull
+from support.oci_layers import run_generator
+from support.oci_odd import ACCEPTED, BASE, BOOTABLE_ONLY, ODD, READ_OTHERWISE, REFUSED
+
+WRONG = {
+    "wrong-diff-id": "the archive of a layer has the digest sha256:",
+    "wrong-blob": "has the digest sha256:",
+}
+"""Stored by composefs-rs, which does not look; refused here."""
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One repository for all cases, which has the images of both formats made."""
+    return init(tmp_path_factory.mktemp("odd") / "repo", "sha256", 1, 2)
+
+
+@pytest.fixture
+def source(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    run_generator("make_boot_layout.py", 0, tmp_path / "layout", f"--case={request.node.callspec.params['case']}")
+    return f"oci:{tmp_path / 'layout'}"
+
+
+def tags(repo: Path) -> set[str]:
+    return {path.name for path in (repo / "streams/refs/oci").glob("*")}
+
+
+def refused(repo: Path, source: str, case: str, *options: str, words: str = "") -> None:
+    """Pull, which must fail with one line and set no tag."""
+    before = tags(repo)
+    done = cfsctl("--repo", repo, "oci", "pull", source, case, *options, status=None)
+    assert done.returncode in (3, 5, 8, 9)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert tags(repo) == before
+
+
+@pytest.mark.parametrize("case", [case for case in ODD if case not in {*REFUSED, *BOOTABLE_ONLY, *WRONG}])
+def test_accepted(repo: Path, source: str, case: str) -> None:
+    if case == "no-usr":
+        facts = pull(repo, source, case)
+        refused(repo, source, case, "--bootable", words="/usr")
+    else:
+        facts = pull(repo, source, case, "--bootable")
+    row = ODD[case]
+    images = facts["images"]
+    for version, key in ((1, ".v1"), (2, "")):
+        told = row.get(f"sha256-v{version}", {})
+        if case in READ_OTHERWISE:
+            sealed = told["pull --bootable"]
+            known = pull(repo, source, case, "--bootable", f"--expected-digest={sealed}")
+            assert known["boot_image"] == sealed
+            assert known["format_version"] == version or images[f"composefs.image.boot{key}"] == sealed
+        elif row["rs"] == "accepted":
+            assert images[f"composefs.image{key}"] == told["pull"]
+            assert images[f"composefs.image.boot{key}"] == told["pull --bootable"]
+    if ACCEPTED.get(case) == BASE:
+        assert images["composefs.image.v1"] == BASE
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", case, "--json").stdout)["ok"]
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *WRONG])
+def test_refused(repo: Path, source: str, case: str) -> None:
+    refused(repo, source, case, words=WRONG.get(case) or REFUSED[case][1])
+
+
+@pytest.mark.parametrize("case", sorted(BOOTABLE_ONLY))
+def test_refused_when_made_bootable(repo: Path, source: str, case: str, tmp_path: Path) -> None:
+    told: dict[str, Any] = ODD[case]
+    images = pull(repo, source, case)["images"]
+    assert images == {
+        "composefs.image": told["sha256-v2"]["pull"],
+        "composefs.image.v1": told["sha256-v1"]["pull"],
+    }
+    refused(repo, source, f"{case}-bootable", "--bootable")
+    refused(repo, source, case, "--bootable")
+    assert case in tags(repo)
+
+
+def test_the_repository_is_sound_after_all_of_that(repo: Path) -> None:
+    report = cfsctl("--repo", repo, "oci", "fsck").stdout
+    assert "status: ok" in report
+    cfsctl("--repo", repo, "gc")
+    assert "status: ok" in cfsctl("--repo", repo, "oci", "fsck").stdout
