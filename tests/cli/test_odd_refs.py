@@ -57,3 +57,18 @@ def test_refs_that_an_extension_lists(made: Populated) -> None:
     for name in ("ostree/file is not a symlink", "50%off", "ostree/dangling: there is no stream 'none'"):
         assert f"left out: {'the ref ' if 'dangling' in name else ''}" in listed.stderr
         assert name in listed.stderr
+
+
+def test_what_is_wrong_is_removed_as_it_is_listed(made: Populated) -> None:
+    """gc does nothing while there is such a ref, and says how to remove it."""
+    (made.path / "images/refs/file").unlink()
+    (made.path / "streams/refs/oci/fifo/file").unlink()
+    refused = cfsctl("--repo", made.path, "gc", status=5).stderr
+    assert "images/refs/os/elsewhere" in refused
+    assert "cfsctl ref remove [--image] NAME" in refused
+    cfsctl("--repo", made.path, "ref", "remove", "--image", "os/elsewhere", "short")
+    cfsctl("--repo", made.path, "ref", "remove", "oci/up")
+    assert "removed" in cfsctl("--repo", made.path, "gc").stdout
+    assert left_out(cfsctl("--repo", made.path, "ref", "list").stderr) == ["streams/refs/oci/50%off"]
+    assert not (made.path / "images/refs/short").is_symlink()
+    assert cfsctl("--repo", made.path, "fsck").stdout.endswith("status: ok\n")

@@ -91,7 +91,7 @@ def _refusal(problems: list[Problem]) -> CorruptError:
         subject=problems[0].object or problems[0].where,
         causes=tuple(map(str, problems[_TOLD:_LISTED])),
         hint="bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
-        "`cfsctl ref remove NAME`",
+        "`cfsctl ref remove [--image] NAME`",
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "point",
     "read_link",
     "read_ref",
+    "read_ref_link",
     "walk",
 ]
 
@@ -109,18 +110,23 @@ def read_ref(parts: Sequence[str], at: int | None, directory: str) -> str | None
 
     ``at`` is that directory, or None if it is not there.  Raises CorruptError and the errors of the system.
     """
+    link = read_ref_link(parts, at, directory)
+    return None if link is None else parse_ref_link(link, len(parts) - 1, "/".join([directory, "refs", *parts]))
+
+
+def read_ref_link(parts: Sequence[str], at: int | None, directory: str) -> str | None:
+    """Return the symlink of a ref as it is, right or wrong; else as :func:`read_ref`."""
     where = "/".join([directory, "refs", *parts])
     try:
         fd = open_refs(parts[:-1], at, f"{directory}/refs")
         if fd is None:
             return None
         try:
-            link = read_link(parts[-1], fd, where)
+            return read_link(parts[-1], fd, where)
         finally:
             os.close(fd)
     except OSError as error:
         raise from_os_error(error, f"reading {where}") from error
-    return None if link is None else parse_ref_link(link, len(parts) - 1, where)
 
 
 def make_directories(parts: Sequence[str], at: int, where: str) -> int:

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from composefs.digest import parse_id
-from composefs.errors import ConflictError, ExistsError, NotFoundError, UsageError, from_os_error
+from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError, from_os_error
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
-from composefs.repository.links import make_directories, point
-from composefs.repository.names import check_stream_name, object_link, ref_link, ref_parts
+from composefs.repository.links import make_directories, point, read_ref_link
+from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
 from composefs.repository.objects import StoredObjects
 from composefs.repository.publication import (
     ANY,
@@ -138,19 +138,31 @@ class Publisher:
             plan.add_ref("streams", parts, ref.target, there=current == ref.target)
             plan.published.refs.append((ref.name, current))
         for removal in publication.remove_refs:
-            current = self._refs.read(removal.name, removal.encoding)
+            parts = ref_parts(removal.name, removal.encoding)
+            current = self._named_by("streams", parts)
             if current is None:
                 raise NotFoundError(f"there is no ref {removal.name!r}", subject=removal.name)
             _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
-            plan.removals.append(("streams", ref_parts(removal.name, removal.encoding)))
+            plan.removals.append(("streams", parts))
             plan.published.removed_refs.append((removal.name, current))
         for name in publication.remove_image_refs:
-            current = self._images.read_ref(name)
+            parts = ref_parts(name, "path")
+            current = self._named_by("images", parts)
             if current is None:
                 raise NotFoundError(f"there is no image ref {name!r}", subject=name)
-            plan.removals.append(("images", ref_parts(name, "path")))
+            plan.removals.append(("images", parts))
             plan.published.removed_image_refs.append((name, current))
         return plan
+
+    def _named_by(self, directory: str, parts: list[str]) -> str | None:
+        """Return what a ref names that is to be removed; what is wrong with it must not keep it there for ever."""
+        link = read_ref_link(parts, self._store.find(directory), directory)
+        if link is None:
+            return None
+        try:
+            return parse_ref_link(link, len(parts) - 1, directory)
+        except CorruptError:
+            return os.fsencode(link).decode(errors="replace")
 
     def _plan_stream(self, stream: StreamName, plan: _Plan) -> None:
         current = self._streams.lookup(stream.name)
