@@ -170,4 +170,6 @@ class CommitStream:
             raise FormatError("the stream of a commit in part does not tell which part")
         self._end = tail - size
         paths: list[str] = gvariant.decode("as", self._inline[self._end : tail])
+        if any(path[:1] != "/" or "" in path.split("/")[1:] for path in paths):
+            raise FormatError("the stream of a commit in part names something else than paths")
         return paths
