@@ -310,6 +310,36 @@ def test_a_part_is_not_taken_for_the_whole(tmp_path: Path, source: Source, targe
     assert "in part only (/usr/bin)" in refused.stderr
 
 
+def test_parts_of_a_history(tmp_path: Path, source: Source, target: Target) -> None:
+    """Parents have the paths that they have: one is newer than they are."""
+    (source.tree / "usr" / "new").mkdir()
+    (source.tree / "usr" / "new" / "file").write_text("new")
+    newest = source.commit("@1800000000", "with something new")
+    options = ["--subpath=/usr/new", "--subpath=/usr/bin", "--depth=2"]
+    theirs = Theirs(tmp_path / "theirs", source.path)
+    theirs.pull(*options, REF)
+    done = target.json("pull-local", source.path, REF, *options)
+    parts = {newest: ["/usr/bin", "/usr/new"], source.history[2]: ["/usr/bin"], source.history[1]: ["/usr/bin"]}
+    assert target.json("fsck")["partial"] == parts
+    assert theirs.partial() == set(parts)
+    run(*cfsctl_of(target), "gc")
+    assert "/usr/bin/tool" in target.ostree("dump", source.history[1]).stdout
+    only_new = target.json("pull-local", source.path, f"{REF}@{newest}", "--subpath=/usr/new/file", "--depth=1")
+    assert only_new["files_fetched"] == 0
+    # The whole history completes all of them, and nothing of it is fetched twice.
+    again = target.json("pull-local", source.path, REF, "--depth=-1")
+    assert len(again["parents"]) == 3
+    assert target.json("fsck")["partial"] == {}
+    whole = Target(tmp_path / "whole").json("pull-local", source.path, REF, "--depth=-1")
+    assert (again["image"], again["commit"]) == (whole["image"], done["commit"])
+    assert again["files_fetched"] + done["files_fetched"] == whole["files_fetched"]
+    # A path that the commit itself lacks is an error all the same.
+    target.ostree("pull-local", source.path, REF, "--subpath=/usr/older", "--depth=1", status=0)
+    target.ostree("pull-local", source.path, f"{REF}@{source.history[0]}", "--subpath=/usr/new", status=0)
+    fresh = Target(tmp_path / "fresh")
+    fresh.ostree("pull-local", source.path, f"{REF}@{source.history[0]}", "--subpath=/usr/new", status=3)
+
+
 @pytest.mark.parametrize("path", ["/no/such", "/usr/bin/tool/below", "usr", "/usr/../etc", "/" + "x" * 300])
 def test_paths_that_name_nothing(source: Source, target: Target, path: str) -> None:
     refused = target.ostree("pull-local", source.path, REF, f"--subpath={path}", status=None)

@@ -23,7 +23,7 @@ from composefs_ostree.commit_stream import (
 )
 from composefs_ostree.held import open_commit
 from composefs_ostree.names import ObjectType, object_path
-from composefs_ostree.part import find_part
+from composefs_ostree.part import existing, find_part
 from composefs_ostree.pull import Pull
 from composefs_ostree.transport import bad_object, read
 from composefs_ostree.tree import stage_dump
@@ -53,7 +53,8 @@ class Wish(NamedTuple):
 
     ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
     to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
-    image, ``delta`` a static delta that makes it.
+    image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
+    subpaths: it is older than the one of which they were asked for.
     """
 
     commit_id: bytes
@@ -64,13 +65,18 @@ class Wish(NamedTuple):
     subpaths: Sequence[str] | None = None
     named_refs: Sequence[tuple[str, str]] = ()
     delta: Delta | None = None
+    may_lack_paths: bool = False
 
 
 class Arrived(NamedTuple):
-    """What is stored, though not named yet: ids of stream and image; and how much of it came from the source."""
+    """What is stored, though not named yet: ids of stream and image, what it has of the commit (None: all).
+
+    The numbers are how much came from the source.
+    """
 
     stream: str
     image: str | None
+    subpaths: Sequence[str] | None
     metadata: int
     files: int
     parts: int = 0
@@ -114,9 +120,13 @@ class Arrivals:
         if wish.damaged:
             held = [_Sound(each, wish.damaged) for each in held]
         add = None if self._cache is None else self._cache.add
-        if wish.subpaths is not None and not wish.subpaths:
+        way = _Way(core, self._transport, held)
+        subpaths = wish.subpaths
+        if subpaths is not None and wish.may_lack_paths:
+            subpaths = existing(wish.commit, subpaths, way.load)
+        if subpaths is not None and not subpaths:
             stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
-            return Arrived(stream, None, 1, 0)
+            return Arrived(stream, None, (), 1 + way.fetched, 0)
         parts = metadata = files = 0
         if wish.delta is not None:
             from composefs_ostree.deltas.applying import apply
@@ -125,16 +135,27 @@ class Arrivals:
             if wish.delta.origin is not None:
                 base = open_commit(core, stream_name(wish.delta.origin))[0]
             applied = apply(
-                core, wish.delta, self._source.content_transport, self._limit, base, held=list(held), store=add
+                core,
+                wish.delta,
+                self._source.content_transport,
+                self._limit,
+                base,
+                held=list(held),
+                store=add,
+                max_workers=self._source.max_workers,
             )
             parts, metadata, files = applied.parts, applied.metadata, applied.files
             held.insert(0, applied)
-        pull = Pull(core, self._transport, lambda: self._source.files(self._limit), held=held, store=add)
-        part = None
-        if wish.subpaths is not None:
-            way = _Way(core, self._transport, held)
-            part = find_part(wish.commit, wish.subpaths, way.load)
-            metadata += way.fetched
+        pull = Pull(
+            core,
+            self._transport,
+            lambda: self._source.files(self._limit),
+            held=held,
+            store=add,
+            max_workers=self._source.max_workers,
+        )
+        part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
+        metadata += way.fetched
         tree = pull.run(wish.commit_id, wish.data, wish.commit, part)
         stream, image = store(
             core,
@@ -143,10 +164,11 @@ class Arrivals:
             tree,
             keep_nul=self._keep_nul,
             named_refs=wish.named_refs,
-            subpaths=wish.subpaths,
+            subpaths=subpaths,
         )
-        self._last = (stream_name(wish.commit_id) if wish.subpaths is None else partial_name(wish.commit_id), stream)
-        return Arrived(stream, image, metadata + pull.fetched_metadata + 1, files + pull.fetched_files, parts)
+        self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream)
+        metadata += pull.fetched_metadata + 1
+        return Arrived(stream, image, subpaths, metadata, files + pull.fetched_files, parts)
 
     def _open_last(self) -> None:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""
@@ -187,10 +209,13 @@ class _Way:
         self._core = core
         self._transport = transport
         self._held = held
+        self._loaded: dict[bytes, bytes] = {}
         self.fetched = 0
 
     def load(self, kind: ObjectType, object_id: bytes) -> bytes:
         """Return a dirtree's or dirmeta's bytes."""
+        if object_id in self._loaded:
+            return self._loaded[object_id]
         for holder in self._held:
             entry = holder.get(object_id)
             if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
@@ -203,6 +228,7 @@ class _Way:
         if sha256(data).digest() != object_id:
             raise bad_object(where, CorruptError("its checksum does not match its name"))
         self.fetched += 1
+        self._loaded[object_id] = data
         return data
 
 

@@ -37,9 +37,7 @@ _REMEDY = "cfsctl ostree pull --repair fetches again what is damaged"
 def fsck(request: Request, core: Core) -> dict[str, Any]:
     """Check the commits that the request names, or all; print and return what is wrong."""
     names = [find_stream(core, name) for name in request.get("refs", [])]
-    if not names:
-        names = [row["name"] for prefix in (STREAM_PREFIX, PARTIAL_PREFIX) for row in core.stream_list(prefix).result()]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(names)) or _all_commits(core)
     check = _Check(core)
     for name in names:
         check.commit(name)
@@ -61,6 +59,14 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
         "affected": found.get("affected"),
         "status": 1 if errors else 0,
     }
+
+
+def _all_commits(core: Core) -> list[str]:
+    """Return the streams of all commits; of one that was completed the part is still there until the next gc."""
+    whole = [row["name"] for row in core.stream_list(STREAM_PREFIX).result()]
+    parts = [row["name"] for row in core.stream_list(PARTIAL_PREFIX).result()]
+    complete = set(whole)
+    return whole + [name for name in parts if STREAM_PREFIX + name.removeprefix(PARTIAL_PREFIX) not in complete]
 
 
 def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:

@@ -91,6 +91,7 @@ class Job:
         self.delta: Delta | None = None
         self.signatures: list[dict[str, Any]] = []
         self.parents: list[Job] = []
+        self.is_parent = False
         self.here: Here | None = None
 
 
@@ -149,6 +150,7 @@ class Commits:
                 self._object(each)
             except NotFoundError:
                 break
+            each.is_parent = each.here is None
             parents.append(each)
             total += len(each.data)
             if total > _MAX_HISTORY:
@@ -287,12 +289,20 @@ class Commits:
                 keep_nul=self._terms.compat == "composefs-rs",
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
-        part = self._part(job)
-        name = stream_name(job.commit_id) if part is None else partial_name(job.commit_id)
-        arrived = self._arrivals.receive(
-            Wish(job.commit_id, job.data, commit, self._bases(job), damaged, part, list(beside.items()), job.delta)
+        wish = Wish(
+            job.commit_id,
+            job.data,
+            commit,
+            self._bases(job),
+            damaged,
+            self._part(job),
+            list(beside.items()),
+            job.delta,
+            may_lack_paths=job.is_parent,
         )
-        return Here(name, arrived.stream, arrived.image, part, arrived.metadata, arrived.files, arrived.parts)
+        stream, image, part, metadata, files, parts = self._arrivals.receive(wish)
+        name = stream_name(job.commit_id) if part is None else partial_name(job.commit_id)
+        return Here(name, stream, image, part, metadata, files, parts)
 
     def _bases(self, job: Job) -> list[str]:
         """Return the names of the streams that may have something of a commit, the likeliest first."""

@@ -194,9 +194,7 @@ class _Decoder:
             spans = [(start, start + element.size) for start in range(0, len(view), element.size)]
         else:
             spans = _element_spans(view, element.alignment, self.left)
-        if depth < MAX_DEPTH and _is_byte_string(
-            element
-        ):
+        if depth < MAX_DEPTH and _is_byte_string(element):
             # A loop for itself: ostree.sizes in a commit has one for each object.
             strings = [bytes(view[start:end]) for start, end in spans]
             self.left -= len(strings)

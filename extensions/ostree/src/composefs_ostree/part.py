@@ -18,11 +18,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.tree import Tree
 
-__all__ = ["Part", "find_part", "joined_subpaths", "parse_subpaths"]
+__all__ = ["Part", "existing", "find_part", "joined_subpaths", "parse_subpaths"]
 
 _MAX_DEPTH = 2000
 _NODE = bytes(33)
 """Begins the keys under which directories on the way stand in a tree; no object id is that long."""
+
+
+class NoSuchPathError(NotFoundError):
+    """A commit does not have a path; nothing says that anything is missing of what it has."""
 
 
 class Part(NamedTuple):
@@ -75,10 +79,22 @@ def joined_subpaths(paths: Iterable[str]) -> list[str] | None:
     return kept
 
 
+def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> list[str]:
+    """Return those of the paths that a commit has; ``load`` is as for :func:`find_part`."""
+    found = []
+    for path in subpaths:
+        try:
+            find_part(commit, [path], load)
+        except NoSuchPathError:
+            continue
+        found.append(path)
+    return found
+
+
 def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> Part:
     """Walk to what the paths name; ``load`` returns the bytes of a dirtree or dirmeta, or raises.
 
-    Raises NotFoundError when the commit does not have one of them.
+    Raises NoSuchPathError when the commit does not have one of them.
     """
     part = Part(_NODE + b"/", [(ObjectType.DIRMETA, commit.root_meta)], [], {}, {})
     pending = [("", commit.root_tree, [path.split("/")[1:] for path in subpaths])]
@@ -109,7 +125,7 @@ def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectTyp
         for name, below in rests.items():
             if name not in found:
                 missing = "/".join([path, name.decode(), *below[0]])
-                raise NotFoundError(
+                raise NoSuchPathError(
                     f"the commit has no {missing!r}", hint="check the paths given as --subpath", subject=missing
                 )
         part.trees[_NODE + (path or "/").encode()] = Dirtree(files, directories)

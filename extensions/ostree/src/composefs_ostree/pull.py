@@ -122,8 +122,9 @@ class Pull:
         *,
         held: Sequence[Holder] = (),
         store: Callable[[bytes, Entry], None] | None = None,
+        max_workers: int | None = None,
     ) -> None:
-        """``make_files`` is called in each worker process.
+        """``make_files`` is called in each worker process; there are no more of these than processors.
 
         ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.
         """
@@ -148,7 +149,7 @@ class Pull:
         self._to_put: deque[Row] = deque()
         self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
         self._staged_bytes = 0
-        self._cores = available_cores()
+        self._cores = min(available_cores(), max_workers or available_cores())
         self._to_fetch = FetchQueue(dict, self._cores)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")

@@ -1,4 +1,4 @@
-"""Finding a commit in the repository to pull from: ref, commit object, bindings."""
+"""Finding a commit in the repository to pull from: ref and commit object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
 
-__all__ = ["check_bindings", "fetch_commit", "resolve"]
+__all__ = ["fetch_commit", "resolve"]
 
 
 def resolve(core: Core, source: Source, transport: Transport, name: str) -> SummaryRef:
@@ -71,20 +71,3 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
         return data, parse_commit(data)
     except ExtError as error:
         raise bad_object(where, error) from None
-
-
-def check_bindings(commit: Commit, commit_id: bytes, ref: str) -> None:
-    """Raise CorruptError if the commit says which refs it is for and this one is not among them.
-
-    Else a server could hand out one ref's commit, with its good signature, under the name of another.
-    """
-    binding = commit.metadata.get("ostree.ref-binding")
-    if binding is None:
-        return
-    refs = binding.value if binding.signature == "as" else []
-    if ref not in refs:
-        raise CorruptError(
-            f"commit {commit_id.hex()} is bound to {', '.join(refs)[:300] or 'no ref'}, not to {ref!r}",
-            hint="pull it by the ref it is bound to or by its id, or give --disable-verify-bindings",
-            subject=ref,
-        )

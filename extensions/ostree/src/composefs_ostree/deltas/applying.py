@@ -91,15 +91,15 @@ def apply(
     *,
     held: Sequence[Holder] = (),
     store: Callable[[bytes, Entry], None] | None = None,
-    must: bool = False,
+    max_workers: int | None = None,
 ) -> Applied:
     """Carry out the parts of a delta and have the core store the files that they make.
 
     ``make_transport`` is called in each worker process, ``base`` is the stream of the delta's old commit.  Parts whose
     files are all held already (by an interrupted pull) are left out.  ``store`` is told of every file that has come.
 
-    When the delta turns out to be useless, that is logged and what has come is returned; with ``must`` it is raised.
-    Whatever has not the digest that it should have raises CorruptError, and what makes no sense FormatError.
+    When the delta turns out to be useless, that is logged and what has come is returned.  Whatever has not the digest
+    that it should have raises CorruptError, and what makes no sense FormatError.
     """
     assert core.repository is not None
     files = HeldFiles(base, core.repository.objects)
@@ -107,12 +107,13 @@ def apply(
     numbers = [number for number in range(len(delta.parts)) if not _is_held(delta, number, held)]
     if not numbers:
         return applied
-    run = _Run(core, delta, lambda: PartFiles(delta.parts, make_transport(), files, inline_limit), applied, store)
+    cores = min(available_cores(), max_workers or available_cores())
+    run = _Run(
+        core, delta, lambda: PartFiles(delta.parts, make_transport(), files, inline_limit), applied, store, cores
+    )
     try:
         run.run(numbers)
     except UNUSABLE as error:
-        if must:
-            raise
         core.log("warning", f"the delta is not used further, objects are fetched one by one: {error.message}")
     return applied
 
@@ -135,12 +136,14 @@ class _Run:
         make_files: Callable[[], PartFiles],
         applied: Applied,
         store: Callable[[bytes, Entry], None] | None,
+        cores: int,
     ) -> None:
         self._core = core
         self._delta = delta
         self._make_files = make_files
         self._applied = applied
         self._store = store
+        self._cores = cores
         self._workers: list[Worker] = []
         self._to_do: deque[int] = deque()
         self._to_put: deque[Row] = deque()
@@ -194,11 +197,11 @@ class _Run:
                 raise worker.failure
 
     def _deal(self) -> None:
-        """Give a part to each worker that has none; start one for each core while there are parts."""
+        """Give a part to each worker that has none; start as many as there may be while there are parts."""
         while self._to_do and self._staged_bytes < STAGED_BYTES:
             worker = next((worker for worker in self._workers if not worker.outstanding), None)
             if worker is None:
-                if len(self._workers) == available_cores():
+                if len(self._workers) == self._cores:
                     return
                 worker = Worker(len(self._workers), self._make_files, self._core.staging.path)
                 self._workers.append(worker)
