@@ -41,7 +41,10 @@ def breach(method: str, params: Message) -> Breach | None:
         rule = 19
     else:
         rule = 43
-    message = error.message if len(error.message) < 200 else error.message[:200] + "…"
+    if error.validator == "maxItems":
+        message = f"more than {error.validator_value} rows"
+    else:
+        message = error.message if len(error.message) < 200 else error.message[:200] + "…"
     return Breach(rule, f"{method}: {error.json_path.removeprefix('$.')}: {message}")
 
 

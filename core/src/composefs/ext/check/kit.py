@@ -10,8 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Invocation", "check"]
 
-_STDERR = 2
 _STDERR_KEPT = 4000
 
 
@@ -56,13 +54,12 @@ class _Probe:
     def __init__(self, script: Script, watch: Watch, stderr: int) -> None:
         self._script = script
         self._watch = watch
-        self._stderr = stderr
+        self.stderr = stderr
         self.tap: Tap | None = None
         self.took: float | None = None
 
     def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Tap:
         """Return a channel that records and meddles."""
-        os.dup2(self._stderr, _STDERR)  # the process has got another one by now; see _stderr_in
         self.tap = Tap(read_fd, write_fd, limits, observer, strict=strict, script=self._script, watch=self._watch)
         return self.tap
 
@@ -75,34 +72,24 @@ class _Probe:
             self.tap.left_over()
 
 
-@contextmanager
-def _stderr_in(file: int) -> Iterator[int]:
-    """Have what is started now write its standard error to a file; yield the descriptor of our own."""
-    own = os.dup(_STDERR)
-    try:
-        os.dup2(file, _STDERR)
-        yield own
-    finally:
-        os.dup2(own, _STDERR)
-        os.close(own)
-
-
 def check(
     extension: Extension,
     invocations: Sequence[Invocation],
     *,
     timeouts: Timeouts | None = None,
+    rules: Collection[int] | None = None,
     trace: Observers | None = None,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Report:
     """Check an extension by these commands.
 
-    ``trace`` is shown the conversations; ``report`` is told how many runs are done, of how many as far as is known.
+    With ``rules``, of the runs that are not ordinary only those are made which try one of them.  ``trace`` is shown
+    the conversations; ``report`` is told how many runs are done, of how many as far as is known.
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
     with tempfile.TemporaryDirectory(prefix="cfsctl-check-") as directory:
         # Signals are how a run is cancelled; see Tap.
-        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), trace or Observers(), report)
+        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), rules, trace or Observers(), report)
         kit.check_manifest()
         for invocation in invocations:
             kit.check_command(invocation)
@@ -115,12 +102,14 @@ class _Kit:
         extension: Extension,
         directory: Path,
         timeouts: Timeouts,
+        rules: Collection[int] | None,
         trace: Observers,
         progress: Callable[[int, int], None],
     ) -> None:
         self._extension = extension
         self._directory = directory
         self._timeouts = timeouts
+        self._rules = rules
         self._trace = trace
         self._progress = progress
         self._total = 0
@@ -160,7 +149,9 @@ class _Kit:
         if plain.command.name in self._checked:
             return
         self._checked.add(plain.command.name)
-        todo = list(scenarios(plain))
+        if "object.put" in plain.calls:
+            self.report.applicable.add(32)
+        todo = [each for each in scenarios(plain) if self._rules is None or not set(each.rules).isdisjoint(self._rules)]
         self._total += len(todo)
         for scenario in todo:
             found = self._run(invocation, scenario, self._copy(before), add=not scenario.single)
@@ -200,36 +191,35 @@ class _Kit:
         watch = Watch(title, self._extension.manifest, command, id_size=algorithm.hex_size)
         failure = None
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
-            with _stderr_in(stderr.fileno()) as own:
-                probe = _Probe(scenario.script, watch, own)
-                try:
-                    with Repository.open(repository, writable=command.repository == "write") as opened:
-                        run_extension(
-                            self._extension,
-                            command.name,
-                            arguments,
-                            repository=None if command.repository == "none" else opened,
-                            observer=self._trace,
-                            options=RunOptions(json=algorithm is SHA512, directory=invocation.directory or str(work)),
-                            cache_dir=self._directory / f"cache-{algorithm.name}",
-                            stdin_fd=null.fileno(),
-                            stdout_fd=null.fileno(),
-                            timeouts=self._timeouts,
-                            probe=probe,
-                        )
-                except CancelledError:
-                    if probe.tap is None or probe.tap.interfered_at is None:
-                        raise
-                except TooLargeError as error:
-                    failure = error.message
-                    if watch.answer is None:
-                        watch.find(17, error.message)
-                except ProtocolError as error:
-                    failure = error.message
-                    if not watch.failed:
-                        watch.find(3, error.message)
-                except ComposefsError as error:
-                    failure = error.message
+            probe = _Probe(scenario.script, watch, stderr.fileno())
+            try:
+                with Repository.open(repository, writable=command.repository == "write") as opened:
+                    run_extension(
+                        self._extension,
+                        command.name,
+                        arguments,
+                        repository=None if command.repository == "none" else opened,
+                        observer=self._trace,
+                        options=RunOptions(json=algorithm is SHA512, directory=invocation.directory or str(work)),
+                        cache_dir=self._directory / f"cache-{algorithm.name}",
+                        stdin_fd=null.fileno(),
+                        stdout_fd=null.fileno(),
+                        timeouts=self._timeouts,
+                        probe=probe,
+                    )
+            except CancelledError:
+                if probe.tap is None or probe.tap.interfered_at is None:
+                    raise
+            except TooLargeError as error:
+                failure = error.message
+                if watch.answer is None:
+                    watch.find(17, error.message)
+            except ProtocolError as error:
+                failure = error.message
+                if not watch.failed:
+                    watch.find(3, error.message)
+            except ComposefsError as error:
+                failure = error.message
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, probe.took, self._timeouts, failure)
@@ -238,11 +228,6 @@ class _Kit:
         if add:
             self.report.add(watch.findings)
         self.report.tried.update(watch.tried)
-        self._note_what_applies(watch)
-        return watch
-
-    def _note_what_applies(self, watch: Watch) -> None:
         if "publish" in watch.calls:
             self.report.tried[27] += 1
-        if "object.put" in watch.calls:
-            self.report.applicable.add(32)
+        return watch

@@ -17,6 +17,7 @@ from composefs.ext.check.watch import LISTINGS, Watch
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts
+    from composefs.protocol.wire import Message
 
 __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 
@@ -38,7 +39,6 @@ class Scenario(NamedTuple):
     rules: tuple[int, ...]
     expect: Literal["same", "error", "row", "listing", "end", "unknown"] = "same"
     single: tuple[Scenario, ...] = ()
-    fresh: bool = False
 
 
 PLAIN = Scenario("an ordinary run", Script(), ())
@@ -68,12 +68,9 @@ def scenarios(plain: Watch) -> Iterator[Scenario]:
     yield _UNKNOWN
     if calls:
         yield _SLOW
-    if any(method == "object.put" and params.get("files") for method, params in zip(calls, plain.params, strict=True)):
+    if any(method == "object.put" and params.get("files") for method, params in _made(plain)):
         yield Scenario("a file that the core refuses", Script(refuse_row=True), (32,), "row")
-    if any(
-        method in LISTINGS and f"{LISTINGS[method]}_into" not in params
-        for method, params in zip(calls, plain.params, strict=True)
-    ):
+    if any(method in LISTINGS and f"{LISTINGS[method]}_into" not in params for method, params in _made(plain)):
         yield Scenario("a listing that is too long for a message", Script(too_large=True), (15,), "listing")
     for method, kind in zip([method for method in _STORING if method in calls], _KINDS, strict=False):
         yield Scenario(f"{method} refused: {kind}", Script(refuse=(method, kind)), (35,), "error")
@@ -119,6 +116,9 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
         return
     if watch.answer is None:
         tail = f"; it wrote: {watch.stderr.strip()[-300:]}" if watch.stderr.strip() else ""
+        if watch.welcomed is None:
+            watch.find(25, f"initialize is not answered{why}{tail}")
+            return
         watch.find(30 if scenario.expect != "same" or rule == 42 else rule, f"run is not answered{why}{tail}")
         return
     match scenario.expect:
@@ -138,19 +138,20 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
                        warning=kind == "too_large")  # fmt: skip
 
 
+def _made(watch: Watch) -> list[tuple[str, Message]]:
+    """Return the calls that were made, each with its parameters."""
+    return list(zip(watch.calls, watch.params, strict=True))
+
+
 def _put_again(watch: Watch) -> bool:
-    puts = [params for method, params in zip(watch.calls, watch.params, strict=True) if method == "object.put"]
+    puts = [params for method, params in _made(watch) if method == "object.put"]
     first, *others = [row.get("name") for params in puts for row in params.get("files", ())]
     return first in others
 
 
 def _listed_again(watch: Watch) -> bool:
-    return all(
-        (method, f"{LISTINGS[method]}_into")
-        in [(m, key) for m, p in zip(watch.calls, watch.params, strict=True) for key in p]
-        for method in watch.calls
-        if method in LISTINGS
-    )
+    in_files = {method for method, params in _made(watch) if f"{LISTINGS.get(method)}_into" in params}
+    return in_files.issuperset(method for method in watch.calls if method in LISTINGS)
 
 
 def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeouts) -> None:
@@ -168,7 +169,7 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
             watch.find(29, f"{what}: it did not end, and had to be killed")
         else:
             watch.find(29, f"{what}: it ended on SIGTERM only", warning=scenario.expect == "end")
-    if ended.left and not killed:
+    if ended.left and not os.WIFSIGNALED(ended.status):
         watch.find(29, f"it left {ended.left} processes running")
     if watch.answer is not None and scenario.expect != "end":
         watch.tried |= {26, 29}

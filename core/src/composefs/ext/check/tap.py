@@ -21,6 +21,7 @@ from composefs.errors import ProtocolError
 from composefs.ext.channel import Channel
 from composefs.ext.check.watch import LISTINGS, Watch
 from composefs.observe import Observers
+from composefs.protocol import VERSIONS
 from composefs.protocol.limits import Limits
 from composefs.protocol.wire import Message
 
@@ -86,6 +87,7 @@ class Tap(Channel):
         self._answers: dict[int, Message] = {}
         self._served = 0
         self._row_refused = False
+        self._concluded = False
         self.interfered_at: float | None = None
         self.answered_at: float | None = None
 
@@ -111,9 +113,8 @@ class Tap(Channel):
 
     def _look_at(self, line: bytes) -> bytes:
         script = self._script
-        versions = ([] if script.only_unknown else [1]) + (_VERSIONS if script.offer or script.only_unknown else [])
         ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
-        self._watch.received(line, (versions, _FEATURES if script.offer else []), ids)
+        self._watch.received(line, [] if script.only_unknown else list(VERSIONS), ids)
         if self._watch.answer is not None and self.answered_at is None:
             self.answered_at = time.monotonic()
         if script.ids:
@@ -127,6 +128,7 @@ class Tap(Channel):
     def next_message(self) -> Message:
         """Take the message that came first; interfere where the script says so."""
         message = super().next_message()
+        self._concluded = message.get("id") == 2 and "method" not in message
         if "method" not in message or type(message["method"]) is not str:
             return message
         if type(message.get("id")) is int and self._watch.welcomed is not None:
@@ -182,11 +184,12 @@ class Tap(Channel):
         with suppress(BlockingIOError):
             data = os.read(self._read_fd, 1 << 16)
             self.ended = not data
-            self._watch.after_the_end(data)
+            if self._concluded:
+                self._watch.after_the_end(data)
 
     def left_over(self) -> None:
         """Look at what came together with the answer to run, and nobody served."""
-        if self._inbox:
+        if self._inbox and self._concluded:
             self._watch.after_the_end(b"...")
 
     # To the extension

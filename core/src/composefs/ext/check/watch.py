@@ -56,6 +56,7 @@ class Watch:
         self.stderr = ""
         self.refused = False  # we are the reason of errors that the core answers from here on
         self.staging = ""
+        self._garbled = False
         self._id_size = id_size
         self._lines: list[str] = []
         self._open: dict[int, tuple[str, Message, int]] = {}
@@ -83,13 +84,19 @@ class Watch:
         if len(self._lines) > _LINES_KEPT:
             del self._lines[: _LINES_KEPT // 2]
 
-    def received(self, line: bytes, offered: tuple[list[int], list[str]], ids: tuple[int, int]) -> None:
-        """Look at a line of the extension, as it came.  ``ids`` are those of initialize and run."""
+    def received(self, line: bytes, versions: list[int], ids: tuple[int, int]) -> None:
+        """Look at a line of the extension, as it came.
+
+        ``versions`` are those that are on offer and that anybody can speak, ``ids`` those of initialize and run.
+        """
         self._note("< ", line)
         self.tried |= {1, 2, 3, 4, 5, 17}
         try:
             message = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
+            if self._garbled:
+                return  # the rest of what was broken at its beginning
+            self._garbled = True
             if isinstance(error, RecursionError):
                 self.find(4, "a message is nested too deep")
             elif line.lstrip()[:1] in (b"{", b"["):
@@ -110,7 +117,7 @@ class Watch:
         elif "method" in message:
             self._received_call(message)
         else:
-            self._received_answer(message, offered, ids)
+            self._received_answer(message, versions, ids)
 
     def _received_call(self, message: Message) -> None:
         method, number = message["method"], message.get("id")
@@ -132,19 +139,19 @@ class Watch:
             self.tried |= {6, 8}
             self._open[number] = (method, message["params"], len(self.findings))
 
-    def _received_answer(self, message: Message, offered: tuple[list[int], list[str]], ids: tuple[int, int]) -> None:
+    def _received_answer(self, message: Message, versions: list[int], ids: tuple[int, int]) -> None:
         number = message.get("id")
         self.tried.add(6)
         if number == ids[0] and self.welcomed is None:
             self.welcomed = message
-            self._check_welcome(message, *offered)
+            self._check_welcome(message, versions)
         elif number == ids[1] and self.answer is None and self.welcomed is not None:
             self.answer = message
             self._check_result(message)
         else:
             self.find(6, f"the answer with the id {number!r} belongs to no call of the core")
 
-    def _check_welcome(self, message: Message, versions: list[int], features: list[str]) -> None:
+    def _check_welcome(self, message: Message, versions: list[int]) -> None:
         self.tried.add(25)
         if message.get("error") is not None:
             self._check_error(message["error"])
@@ -153,10 +160,11 @@ class Watch:
         if type(result) is not dict:
             self.find(3, "the answer to initialize has neither an error nor an object as result")
             return
-        if type(result.get("version")) is not int or result["version"] not in versions:
-            self.find(25, f"version {result.get('version')!r} was picked, of {versions}")
-        elif type(result.get("features", [])) is not list or not set(result.get("features", [])) <= set(features):
-            self.find(25, f"features {result.get('features')!r} were picked, of {features}")
+        spoken = [version for version in versions if version in self.manifest.protocol]
+        if type(result.get("version")) is not int or result["version"] not in spoken:
+            self.find(25, f"version {result.get('version')!r} was picked; on offer, and in the manifest, are {spoken}")
+        elif result.get("features", []) != []:
+            self.find(25, f"features {result['features']!r} were picked, which nobody knows yet")
 
     def _check_result(self, message: Message) -> None:
         self.tried.add(30)
@@ -334,6 +342,6 @@ class Watch:
     def after_the_end(self, data: bytes) -> None:
         """Note what the extension wrote when it had nothing more to say."""
         self.tried.add(26)
-        if data and self.answer is not None:
+        if data and not any(each.rule == 26 for each in self.findings):
             self._note("< ", data)
             self.find(26, "something was written after the answer to run")

@@ -1,0 +1,144 @@
+"""The conformance kit: what is right passes, each broken sample fails its own rule, and no rule is without a check.
+
+The last is proved against the numbers on docs/protocol.md: a rule that an extension can break is in the kit's table and
+has a sample that breaks it; each is named by a test that holds the core to it, or by a sample.  The table is shown
+in docs/conformance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from composefs.cli.extension import parse
+from composefs.ext import discovery
+from composefs.ext.check.kit import Invocation, check
+from composefs.ext.check.report import Report
+from composefs.ext.check.rules import RULES
+from composefs.ext.options import Timeouts
+from support.commands import cfsctl
+
+ROOT = Path(__file__).parents[2]
+BROKEN = ROOT / "samples/broken"
+PAGE = (ROOT / "docs/protocol.md").read_text()
+NUMBERED = sorted(int(number) for number in re.findall(r"\*\*P-(\d+)\*\*", PAGE))
+SAMPLES = sorted(path.name for path in BROKEN.glob("p[0-9]*"))
+ON_TIME = {"p25silent", "p29deaf"}
+"""What these break is a time; the others get so much of it that a busy machine breaks nothing."""
+
+
+def rule_of(sample: str) -> int:
+    return int(re.match(r"p(\d+)", sample)[1])  # type: ignore[index]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The samples as samples/broken/install puts them, for the interpreter of this test."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run([BROKEN / "install", tmp_path / "ext"], check=True)
+    return tmp_path / "ext"
+
+
+def kit(directory: Path, name: str) -> Report:
+    extension = discovery.find(name, [str(directory)])
+    timeouts = Timeouts(2, 1, 1) if name in ON_TIME else Timeouts(300, 300, 300)
+    invocation = Invocation("store", lambda _: parse(extension, ["store"]))
+    return check(extension, [invocation], timeouts=timeouts, rules={rule_of(name)})
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_broken_sample_fails_its_rule_and_no_other(installed: Path, sample: str) -> None:
+    report = kit(installed, sample)
+    states = {rule: report.state(rule) for rule in RULES}
+    expected = "unseen" if rule_of(sample) == 27 else "fail"
+    assert states[rule_of(sample)] == expected, report.findings
+    assert [each for each in report.findings if each.rule != rule_of(sample)] == []
+    assert not report.ok(strict=False)
+    assert all(each.run and each.message for each in report.findings)
+
+
+def test_samples_say_what_they_break_and_are_short() -> None:
+    for sample in SAMPLES:
+        text = (BROKEN / sample).read_text()
+        assert f'"""P-{rule_of(sample)}: ' in text
+        assert len(text.splitlines()) <= 30
+
+
+def checks() -> dict[int, tuple[str, str]]:
+    """By rule: the samples that break it, and the modules of tests that hold the core to it."""
+    samples = defaultdict(list)
+    for sample in SAMPLES:
+        samples[rule_of(sample)].append(sample)
+    hosts = defaultdict(list)
+    for path in sorted((ROOT / "tests/conformance").glob("test_*.py")):
+        if path.stem != Path(__file__).stem:
+            for number in {int(each) for each in re.findall(r"\bP-(\d+)\b", path.read_text())}:
+                hosts[number].append(path.stem.removeprefix("test_"))
+    return {
+        number: (", ".join(samples[number]), ", ".join(hosts[number]))
+        for number in {*samples, *hosts, *NUMBERED, *RULES}
+    }
+
+
+def test_every_rule_has_a_check_that_can_fail() -> None:
+    """The proof that the table is complete: rule ↔ check ↔ sample, and host tests for what binds the core."""
+    table = checks()
+    assert sorted(table) == NUMBERED == list(range(1, len(NUMBERED) + 1))
+    assert {rule for rule in RULES if not table[rule][0]} == set(), "in the kit, but no sample breaks them"
+    assert {rule for rule, (samples, _) in table.items() if samples} <= set(RULES), "a sample, but no check"
+    assert {rule for rule in NUMBERED if rule not in RULES and not table[rule][1]} == set(), "held by nothing"
+
+
+def test_the_table_in_the_docs() -> None:
+    rows = [
+        f"| P-{rule} | {RULES.get(rule, '(the core alone)')} | {samples or '—'} | {hosts or '—'} |"
+        for rule, (samples, hosts) in sorted(checks().items())
+    ]
+    text = (ROOT / "docs/conformance.md").read_text()
+    assert "\n".join(rows) in text, "docs/conformance.md should have:\n" + "\n".join(rows)
+
+
+def test_what_is_right_passes_strictly(installed: Path) -> None:
+    done = cfsctl("ext", "check", installed / "good", "--strict")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "$ cfsctl good store"
+    assert len(lines) == len(RULES) + 2
+    assert re.fullmatch(r"good passes: \d+ rules kept, \d+ that do not concern it; 19 runs", lines[-1])
+    assert done.stderr == ""
+    report = json.loads(cfsctl("ext", "check", installed / "good", "--json", "--", "store").stdout)
+    assert report["ok"] is True
+    assert [rule["rule"] for rule in report["rules"]] == [f"P-{rule}" for rule in RULES]
+
+
+def test_the_command_shows_the_breach_with_what_was_said(installed: Path) -> None:
+    done = cfsctl("ext", "check", installed / "p5prints", status=1)
+    assert "P-5   FAIL    standard output carries messages only\n" in done.stdout
+    assert "      a line on standard output is not a message\n      in an ordinary run:\n        > {" in done.stdout
+    assert "        < Downloading...\n" in done.stdout
+    assert "p5prints does not pass: " in done.stdout
+    report = json.loads(cfsctl("ext", "check", installed / "p5prints", "--json").stdout)
+    [finding] = [each for rule in report["rules"] for each in rule["findings"]]
+    assert (report["ok"], finding["conversation"][-1]) == (False, "< Downloading...")
+
+
+def test_what_cannot_be_checked_is_said(installed: Path) -> None:
+    assert "no publishing call was seen" in cfsctl("ext", "check", installed / "p27nothing", status=1).stdout
+    manifest = installed / "good.json"
+    manifest.write_text(manifest.read_text().replace('"offline": true', '"offline": false'))
+    assert "no offline examples" in cfsctl("ext", "check", installed / "good", status=2).stderr
+    assert "no command 'pull'" in cfsctl("ext", "check", installed / "good", "--", "pull", status=2).stderr
+    assert "nonesuch" in cfsctl("ext", "check", "nonesuch", status=3).stderr
+
+
+def test_an_unknown_field_of_the_manifest_is_a_warning(installed: Path) -> None:
+    manifest = installed / "good.json"
+    manifest.write_text(manifest.read_text().replace('"protocol"', '"colour": "red", "protocol"'))
+    assert "WARN" in cfsctl("ext", "check", installed / "good").stdout
+    assert "'colour' was unexpected" in cfsctl("ext", "check", installed / "good", "--strict", status=1).stdout
