@@ -1,0 +1,276 @@
+"""Pulling what is here already, in part or whole, under other names, by others; and letting go of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import CFSCTL, cfsctl, completions, the_error
+from support.oci_images import init, pull
+from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, simple, tar
+
+ARTIFACT = "application/vnd.example.signature"
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return init(tmp_path / "repo")
+
+
+def blobs(layout: Path) -> Path:
+    return layout / "blobs/sha256"
+
+
+def config_of(layout: Path, manifest: str) -> dict[str, Any]:
+    document = json.loads((blobs(layout) / manifest[7:]).read_text())
+    found: dict[str, Any] = json.loads((blobs(layout) / document["config"]["digest"][7:]).read_text())
+    return found
+
+
+def images(repo: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(cfsctl("--repo", repo, "oci", "images", "--json").stdout)["images"]
+    return found
+
+
+def state(repo: Path) -> dict[str, Any]:
+    """Every name in a repository, and where it leads."""
+    links = [path for top in ("streams", "images") for path in (repo / top).rglob("*") if path.is_symlink()]
+    return {str(path.relative_to(repo)): os.readlink(path) for path in links}
+
+
+def test_a_second_pull_needs_nothing_but_the_manifest(tmp_path: Path, repo: Path) -> None:
+    layout = simple().write(tmp_path / "layout")
+    first = pull(repo, f"oci:{layout}:latest", "app:1")
+    before = state(repo)
+    kept = {first["manifest"][7:]}
+    for blob in blobs(layout).iterdir():
+        if blob.name not in kept:
+            blob.unlink()
+    again = pull(repo, f"oci:{layout}:latest", "app:1")
+    assert again["objects"] == {"new": 0, "stored": 0, "present": 0, "inlined": 0}
+    assert (again["verity"], again["images"]) == (first["verity"], first["images"])
+    assert state(repo) == before
+    pull(repo, f"oci:{layout}:latest", "app/other:50%")  # another name for what is here
+    assert state(repo).keys() - before.keys() == {"streams/refs/oci/app%2Fother:50%25"}
+    (tmp_path / "elsewhere").mkdir()
+    cfsctl("--repo", repo, "oci", "pull", "oci:../layout:latest", cwd=tmp_path / "elsewhere")  # as it is typed
+    assert {image["name"] for image in images(repo)} == {"app:1", "app/other:50%", "oci:../layout:latest"}
+    assert {image["manifest_digest"] for image in images(repo)} == {first["manifest"]}
+
+
+def test_only_the_layers_that_are_new_are_fetched(tmp_path: Path, repo: Path) -> None:
+    base, old, new = tar(base=b"b" * 5000), tar(a=b"old" * 100), tar(a=b"new" * 100)
+    layout = Layout()
+    layout.add(layout.image(base, old), "1")
+    layout.add(layout.image(base, new), "2")
+    directory = layout.write(tmp_path / "layout")
+    pull(repo, f"oci:{directory}:1", "app")
+    import gzip
+
+    (blobs(directory) / digest(gzip.compress(base, mtime=0))[7:]).unlink()
+    facts = pull(repo, f"oci:{directory}:2", "app")
+    assert facts["objects"]["new"] == 3, "the new file, the config and the manifest"
+    dump = cfsctl("--repo", repo, "oci", "dump", "app").stdout
+    assert "/usr/base 5000" in dump
+    # What the tag let go of is collected, what it shares is not.
+    cfsctl("--repo", repo, "gc")
+    streams = {path.name for path in (repo / "streams").iterdir()} - {"refs"}
+    assert streams == {
+        f"oci-layer-{digest(base)}",
+        f"oci-layer-{digest(new)}",
+        f"oci-config-{facts['config']}",
+        f"oci-manifest-{facts['manifest']}",
+    }
+    assert cfsctl("--repo", repo, "oci", "fsck").stdout.endswith("oci images: 1/1 ok\n")
+    cfsctl("--repo", repo, "oci", "untag", "app")
+    assert cfsctl("--repo", repo, "oci", "images").stdout == "No images found\n"
+    cfsctl("--repo", repo, "gc")
+    assert [path for path in (repo / "objects").rglob("*") if path.is_file()] == []
+
+
+def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    each = {
+        name: layout.image(tar(a=name.encode() * 50), architecture=name, platform={"os": "linux", "architecture": name})
+        for name in ("amd64", "arm64", "s390x")
+    }
+    layout.add(layout.index(*each.values()), "multi")
+    source = f"oci:{layout.write(tmp_path / 'layout')}:multi"
+    for name in ("arm64", "s390x"):
+        facts = pull(repo, source, f"app:{name}", f"--platform=linux/{name}")
+        assert facts["manifest"] == each[name]["digest"]
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64")
+    assert pull(repo, source, "app:native")["manifest"] == each[machine]["digest"]
+    assert "linux/riscv64" in the_error("--repo", repo, "oci", "pull", source, "--platform=linux/riscv64", status=3)
+    table = [line.split() for line in cfsctl("--repo", repo, "oci", "images").stdout.splitlines()]
+    assert table[1] == ["app:arm64", each["arm64"]["digest"][7:19], "arm64", "1", "0"]
+
+
+def test_an_image_of_docker_is_kept_as_oci(tmp_path: Path, repo: Path) -> None:
+    layer, layout = tar(a=b"x" * 100), Layout()
+    image = layout.image(layer)
+    manifest = json.loads(layout.blobs[image["digest"]])
+    docker = "application/vnd.docker."
+    manifest["mediaType"] = f"{docker}distribution.manifest.v2+json"
+    manifest["config"]["mediaType"] = f"{docker}container.image.v1+json"
+    manifest["layers"][0]["mediaType"] = f"{docker}image.rootfs.diff.tar.gzip"
+    entry = layout.document(manifest["mediaType"], manifest)
+    layout.add(entry, "docker")
+    source = f"oci:{layout.write(tmp_path / 'layout')}:docker"
+    facts = pull(repo, source, "app")
+    assert facts["origin"] == entry["digest"]
+    raw = cfsctl("--repo", repo, "oci", "inspect", "app", "--manifest").stdout
+    assert digest(raw.removesuffix("\n").encode()) == facts["manifest"] != entry["digest"]
+    found = json.loads(raw)
+    assert found["mediaType"] == MANIFEST
+    assert found["config"]["mediaType"] == CONFIG
+    assert [layer["mediaType"] for layer in found["layers"]] == [GZIP]
+    assert f"origin   {entry['digest']}\n" in cfsctl("--repo", repo, "oci", "pull", source, "app").stdout
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
+def referring(layout: Layout, subject: dict[str, Any], content: bytes) -> dict[str, Any]:
+    """Add an artifact that refers to a manifest."""
+    return layout.document(
+        MANIFEST,
+        {
+            "mediaType": MANIFEST,
+            "artifactType": ARTIFACT,
+            "config": layout.blob("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [layout.blob("application/octet-stream", content)],
+            "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
+            "annotations": {"made.by": "a test"},
+        },
+    )
+
+
+def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    image = layout.image(tar(a=b"x" * 100))
+    layout.add(image, "1")
+    signature = referring(layout, image, b"signature\n")
+    note = referring(layout, signature, b"note on the signature\n")
+    for each in (signature, note):
+        layout.add(each)
+    source = f"oci:{layout.write(tmp_path / 'layout')}:1"
+    listed = json.loads(cfsctl("oci", "list-referrers", source, "--json").stdout)
+    assert [row["digest"] for row in listed["referrers"]] == [signature["digest"]]
+    assert listed["referrers"][0]["artifact_type"] == ARTIFACT
+    pull(repo, source, "app")
+    assert cfsctl("--repo", repo, "oci", "referrers", "app").stdout == "No referrers found\n"
+    assert pull(repo, source, "app", "--referrers")["referrers"] == 2
+    assert images(repo)[0]["referrer_count"] == 1
+    assert json.loads(cfsctl("--repo", repo, "oci", "inspect", "app").stdout)["referrers"] == [signature["digest"]]
+    [row] = json.loads(cfsctl("--repo", repo, "oci", "referrers", "app", "--json").stdout)["referrers"]
+    assert row == {
+        "digest": signature["digest"],
+        "artifact_type": ARTIFACT,
+        "size": signature["size"],
+        "annotations": {"made.by": "a test"},
+    }
+    assert note["digest"] in cfsctl("--repo", repo, "oci", "referrers", f"@{signature['digest']}").stdout
+    blob = cfsctl("--repo", repo, "oci", "layer", digest(b"signature\n")).stdout
+    assert blob == "signature\n"
+    cfsctl("--repo", repo, "gc")
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+    # An artifact by itself; no image can be made of it.
+    cfsctl("--repo", repo, "oci", "tag", note["digest"], "note")
+    assert [each["is_container"] for each in images(repo)] == [True, False]
+    assert "artifact" in cfsctl("--repo", repo, "oci", "images").stdout
+    for command in (
+        ["dump", "note"],
+        ["mount", "note", str(tmp_path)],
+        ["layer", "--dumpfile", digest(b"signature\n")],
+    ):
+        the_error("--repo", repo, "oci", *command, status=3 if command[0] == "mount" else 5)
+    # A copy takes them along; the last tag takes them with it.
+    other = init(tmp_path / "other")
+    copied = cfsctl(
+        "--repo", other, "oci", "copy", "app", "--from", repo, "--referrers", "--name=copy", "--json"
+    ).stdout
+    assert json.loads(copied)["referrers"] == [signature["digest"], note["digest"]]
+    assert json.loads(cfsctl("--repo", other, "oci", "fsck", "--json").stdout)["ok"]
+    cfsctl("--repo", other, "oci", "untag", "copy")
+    cfsctl("--repo", other, "gc")
+    assert [path for path in (other / "objects").rglob("*") if path.is_file()] == []
+
+
+def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
+    source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
+    with_format_2 = init(tmp_path / "other", "sha256", 2)
+    here, there = pull(repo, source, "app")["images"], pull(with_format_2, source, "app")["images"]
+    out = cfsctl("--repo", repo, "oci", "copy", "app", "--from", with_format_2).stdout.splitlines()
+    assert out[0] == "Copied image app"
+    assert [line.split()[0] for line in out[1:5]] == ["manifest", "config", "verity", "tagged"]
+    for version in ("1", "2"):
+        shown = cfsctl("--repo", repo, "--erofs-version", version, "oci", "inspect", "app").stdout
+        assert json.loads(shown)["composefs_erofs"] == next(iter((here if version == "1" else there).values()))
+    assert "nothing" in the_error("--repo", repo, "oci", "copy", "nothing", "--from", with_format_2, status=3)
+    sha512 = init(tmp_path / "sha512", "sha512")
+    assert "sha512" in the_error("--repo", sha512, "oci", "copy", "app", "--from", repo, status=9)
+    cfsctl("--repo", repo, "gc")
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
+def test_an_image_without_usr(tmp_path: Path, repo: Path) -> None:
+    """A static program: the root is what the layers make of it, and it cannot be made bootable."""
+    import io
+    import tarfile
+
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in ("app", "run/app.pid"):
+            info = tarfile.TarInfo(name)
+            info.size = 100
+            archive.addfile(info, io.BytesIO(bytes(100)))
+    layout = Layout()
+    layout.add(layout.image(out.getvalue()), "1")
+    layout.add(layout.image(), "scratch")
+    source = layout.write(tmp_path / "layout")
+    pull(repo, f"oci:{source}:1", "app")
+    dump = [line.split()[:3] for line in cfsctl("--repo", repo, "oci", "dump", "app").stdout.splitlines()]
+    assert dump == [
+        ["/", "0", "40755"],
+        ["/app", "100", "100644"],
+        ["/run", "0", "40755"],
+        ["/run/app.pid", "100", "100644"],
+    ]
+    assert "/usr" in the_error("--repo", repo, "oci", "pull", f"oci:{source}:1", "app", "--bootable", status=5)
+    pull(repo, f"oci:{source}:scratch", "scratch")
+    assert cfsctl("--repo", repo, "oci", "dump", "scratch").stdout.splitlines() == ["/ 0 40755 2 0 0 0 0.0 - - -"]
+
+
+def test_two_pulls_at_once(tmp_path: Path, repo: Path) -> None:
+    source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
+    argv = [CFSCTL, "--repo", str(repo), "oci", "pull", source]
+    runs = [subprocess.Popen([*argv, f"app:{number}"], stderr=subprocess.PIPE, text=True) for number in range(4)]
+    for run in runs:
+        _, err = run.communicate(timeout=120)
+        assert (run.returncode, err) == (0, "")
+    assert len({image["manifest_digest"] for image in images(repo)}) == 1
+    assert len(images(repo)) == 4
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
+def test_names_are_completed(tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull(repo, f"oci:{simple().write(tmp_path / 'layout')}:latest", "team/app:1")
+    pull(repo, f"oci:{tmp_path / 'layout'}:latest", "team/lib:2")
+    monkeypatch.chdir(tmp_path)
+    for command in ("inspect", "untag", "mount", "dump", "compute-id", "fsck", "referrers"):
+        assert completions("--repo", "repo", "oci", command, "team/a") == ["team/app:1"], command
+
+
+def test_what_is_not_here_is_named(repo: Path) -> None:
+    wanted = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+    for name in ("none:1", f"@{wanted}", wanted):
+        for command in ("inspect", "dump", "compute-id", "fsck", "untag", "referrers"):
+            if command == "untag" and name != "none:1":
+                continue
+            assert name.removeprefix("@") in the_error("--repo", repo, "oci", command, name, status=3)
+    assert wanted in the_error("--repo", repo, "oci", "layer", wanted, status=3)
