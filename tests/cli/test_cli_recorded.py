@@ -36,6 +36,8 @@ def test_images(recorded: tuple[Path, dict[str, Any]]) -> None:
     rows = [line.split() for line in cfsctl("--repo", repo, "images").stdout.splitlines()]
     images = expected["json"]["images"]
     assert rows == [["NAME", "DIGEST"], *([image["name"], image["digest"][:12]] for image in images)]
+    rows = [line.split() for line in cfsctl("--repo", repo, "images", "--no-trunc").stdout.splitlines()]
+    assert rows[1:] == [[image["name"], image["digest"]] for image in images]
 
 
 def test_cat(recorded: tuple[Path, dict[str, Any]]) -> None:
