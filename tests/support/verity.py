@@ -1,9 +1,9 @@
 """A double of the kernel's fs-verity, at the level of the ioctls, for kernels and file systems that have none.
 
 It knows the rules of FS_IOC_ENABLE_VERITY and FS_IOC_MEASURE_VERITY (kernel documentation, filesystems/fsverity.rst):
-enabling fails with ETXTBSY while anybody has the file open for writing, and with EEXIST the second time; measuring
-without fs-verity fails with ENODATA.  It does not make files immutable, and keeps them open so that no other file gets
-their inode numbers.
+enabling fails with EACCES for who may not write the file, with ETXTBSY while anybody has it open for writing, and with
+EEXIST the second time; measuring without fs-verity fails with ENODATA.  It does not make files immutable, and keeps
+them open so that no other file gets their inode numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +27,13 @@ _REAL_IOCTL = fcntl.ioctl
 
 
 class KernelVerity:
-    """Answers the two ioctls; ``digests`` maps (device, inode) to (number of the algorithm, digest)."""
+    """Answers the two ioctls; ``digests`` maps (device, inode) to (number of the algorithm, digest).
+
+    ``root`` is whether the caller may write every file, as root may.
+    """
 
     def __init__(self) -> None:
+        self.root = True
         self.digests: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._pins: list[int] = []
 
@@ -43,6 +48,8 @@ class KernelVerity:
         status = os.fstat(fd)
         key = (status.st_dev, status.st_ino)
         if request == 0x40806685:
+            if not (self.root or status.st_mode & stat.S_IWUSR):
+                raise OSError(errno.EACCES, "may not be written")
             return self._enable(fd, key, argument)
         if key not in self.digests:
             raise OSError(errno.ENODATA, "no fs-verity")

@@ -88,6 +88,18 @@ def test_a_good_file_moves(desk: Desk) -> None:
     assert desk.left() == ([], [])
 
 
+def test_who_may_not_write_every_file_can_have_verity(tmp_path: Path, kernel: KernelVerity) -> None:
+    Repository.init(tmp_path / "repo", algorithm=SHA256)
+    kernel.root = False
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+        desk = Desk(repository, staging)
+        desk.put()
+        assert desk.adopt().stored == "moved"
+        status = desk.object.stat()
+        assert (status.st_dev, status.st_ino) in kernel.digests
+        assert stat.S_IMODE(status.st_mode) == 0o444
+
+
 def test_the_second_of_equal_files_is_dropped(desk: Desk) -> None:
     desk.put("a")
     desk.put("b")

@@ -76,10 +76,13 @@ def test_stored_under_the_digest_and_present_the_second_time(repository: Reposit
     assert os.listdir(repository.path / "staging") == []
 
 
-def test_a_secure_object_has_verity(secure: Repository, kernel: KernelVerity) -> None:
+@pytest.mark.parametrize("root", [True, False])
+def test_a_secure_object_has_verity(secure: Repository, kernel: KernelVerity, root: bool) -> None:
+    kernel.root = root
     secure.objects.store_bytes(CONTENT)
     status = secure.objects.path(ID).stat()
     assert kernel.digests[status.st_dev, status.st_ino] == (1, bytes.fromhex(ID))
+    assert stat.S_IMODE(status.st_mode) == 0o444
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, transfer.PIECE, transfer.PIECE + 1])

@@ -121,8 +121,10 @@ def secure(made: Populated) -> int:
         return enable_verity(repository)
 
 
-def test_a_repository_becomes_secure(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("root", [True, False])
+def test_a_repository_becomes_secure(made: Populated, monkeypatch: pytest.MonkeyPatch, root: bool) -> None:
     with kernel_verity(monkeypatch) as kernel:
+        kernel.root = root
         assert secure(made) == len(made.ids())
         assert len(kernel.digests) == len(made.ids()) + 1
         with Repository.open(made.path, require_verity=True) as repository:

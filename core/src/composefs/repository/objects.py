@@ -17,7 +17,14 @@ from typing import Literal, NamedTuple, Protocol
 
 from composefs import fsverity
 from composefs.digest import Algorithm, parse_id
-from composefs.errors import BusyError, CancelledError, CorruptError, MissingObjectError, from_os_error
+from composefs.errors import (
+    BusyError,
+    CancelledError,
+    CorruptError,
+    MissingObjectError,
+    PermissionDeniedError,
+    from_os_error,
+)
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
@@ -31,6 +38,7 @@ MISSING_LISTED = 20
 """How many missing objects an error names."""
 
 OBJECT_MODE = 0o444
+_WRITABLE_MODE = 0o644
 
 # fork(2) in another thread keeps our writable descriptor open in the child until it calls exec.
 _VERITY_DELAYS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
@@ -269,8 +277,23 @@ class StoredObjects:
 def seal(fd: int, store: Store) -> bool:
     """Enable fs-verity on a file opened for reading; False if a writer does not go away, or it has it already.
 
-    Raises UnsupportedError.
+    Its mode is that of objects then, if it had to be changed.  Raises UnsupportedError, PermissionDeniedError.
     """
+    try:
+        return _seal(fd, store)
+    except PermissionDeniedError:
+        # The kernel asks for the right to write, which for an object only root has.
+        try:
+            os.fchmod(fd, _WRITABLE_MODE)
+            try:
+                return _seal(fd, store)
+            finally:
+                os.fchmod(fd, OBJECT_MODE)
+        except OSError as error:
+            raise from_os_error(error, "enabling fs-verity") from error
+
+
+def _seal(fd: int, store: Store) -> bool:
     for delay in _VERITY_DELAYS:
         try:
             return fsverity.enable(fd, store.algorithm)
