@@ -33,7 +33,7 @@ from composefs_ostree.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.gvariant import Variant
 from composefs_ostree.names import ObjectType
 from composefs_ostree.remotes import index
-from composefs_ostree.sizes import file_sizes
+from composefs_ostree.sizes import FileSizes
 from composefs_ostree.tree import load, write_dump
 from support.ostree_delta import LINK, REGULAR, SmallCommit, control, file_id, operation, part, part_file, payload
 from support.ostree_forge import swap
@@ -236,7 +236,10 @@ def read_object(case: bytes) -> None:
             inspect.metadata_text(commit)
             inspect.commit_text(bytes(32), commit).encode()
             inspect.commit_facts(bytes(32), commit)
-            file_sizes(commit)
+            sizes = FileSizes(commit)
+            told = commit.metadata.get("ostree.sizes")
+            if told is not None and told.signature == "aay":
+                assert all((sizes.get(entry[:32]) or 0) >= 0 for entry in told.value)
         case b"t":
             assert objects.make_dirtree(objects.parse_dirtree(data)) == data
         case b"m":

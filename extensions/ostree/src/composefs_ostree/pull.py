@@ -6,8 +6,7 @@ file on.  What is held already (a base commit, or the cache of an interrupted pu
 confirmed that it is still there.
 
 How far each side may run ahead is bounded: hand-overs to workers stop while more than ``STAGED_BYTES`` of staged
-files have no answer yet, and at most ``PUTS`` calls are on their way.  What is kept in memory is metadata: about 2 KB
-an object.
+files have no answer yet.  What is kept in memory is metadata: about 2 KB an object.
 """
 
 from __future__ import annotations
@@ -17,23 +16,26 @@ from contextlib import suppress
 from hashlib import sha256
 
 from composefs_ext.errors import CancelledError, CorruptError, ExtError, TooLargeError
+from composefs_ext.puts import Puts
+from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.fetch_queue import FetchQueue
 from composefs_ostree.fileheader import content_size
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
-from composefs_ostree.sizes import file_sizes
+from composefs_ostree.sizes import FileSizes
 from composefs_ostree.transport import Fetch, bad_object, wait
 from composefs_ostree.tree import Tree
-from composefs_ostree.worker import HANDOVER, Worker, available_cores
+from composefs_ostree.worker import HANDOVER, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Protocol
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
+    from composefs_ext.rows import Stored
     from composefs_ostree.content import Row
     from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
@@ -49,11 +51,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 
-PUTS = 4
-PUT_FILES = 128
-"""``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
-
 STAGED_BYTES = 64 << 20
+"""Bytes of staged files without an answer, above which workers get nothing more to do."""
+
 CONFIRM_FILES = 1000
 """Held files in one ``object.has``: as many ids as fit a message."""
 
@@ -146,9 +146,7 @@ class Pull:
         self._workers: list[Worker] = []
         self._to_confirm: list[tuple[bytes, Entry, int]] = []
         self._confirming: deque[tuple[Pending[list[bool]], list[tuple[bytes, Entry, int]]]] = deque()
-        self._to_put: deque[Row] = deque()
-        self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
-        self._staged_bytes = 0
+        self._puts = Puts(core)
         self._cores = min(available_cores(), max_workers or available_cores())
         self._to_fetch = FetchQueue(dict, self._cores)
         self._metadata_progress = core.progress("metadata")
@@ -156,7 +154,7 @@ class Pull:
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Tree:
         """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree."""
-        self._to_fetch = FetchQueue(lambda: file_sizes(commit), self._cores)
+        self._to_fetch = FetchQueue(lambda: FileSizes(commit), self._cores)
         self.entries[commit_id] = Entry(data, None)
         if part is not None:
             self.entries.update(part.entries)
@@ -191,11 +189,7 @@ class Pull:
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
         with suppress(ExtError):
-            while self._to_put or self._puts:
-                self._put()
-                if not self._has_answers():
-                    self._core.pump(None)
-                self._take_answers()
+            self._take_stored(self._puts.rest())
 
     def _is_done(self) -> bool:
         return not (
@@ -203,7 +197,6 @@ class Pull:
             or self._to_fetch
             or self._to_confirm
             or self._confirming
-            or self._to_put
             or self._puts
             or any(worker.outstanding for worker in self._workers)
         )
@@ -216,7 +209,7 @@ class Pull:
         self._take_answers()
         self._confirm()
         self._deal()
-        self._put()
+        self._puts.send()
         if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
         by_fd = {worker.fileno(): worker for worker in self._workers}
@@ -325,9 +318,11 @@ class Pull:
 
     def _deal(self) -> None:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
-        while self._to_fetch and self._staged_bytes < STAGED_BYTES:
+        while self._to_fetch and self._puts.bytes < STAGED_BYTES:
             worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
-            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
+            # A large file keeps one worker busy: behind a static delta, often nothing but large ones is left.
+            full = 1 if self._to_fetch.has_large else HANDOVER
+            if worker is None or (worker.outstanding >= full and len(self._workers) < self._cores):
                 worker = Worker(len(self._workers), self._make_files, self._core.staging.path)
                 self._workers.append(worker)
             if worker.outstanding > HANDOVER:
@@ -346,19 +341,11 @@ class Pull:
             if staged is None:
                 self._stored(file_id, Entry(data, None))
             else:
-                self._staged_bytes += size
-                self._to_put.append(row)
+                self._puts.add((file_id, data), staged, size)
             self._files_progress.advance(size, total=self._to_fetch.bytes)
 
-    def _put(self) -> None:
-        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
-        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
-            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
-            files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged in rows]
-            self._puts.append((self._core.object_put(files), rows))
-
     def _has_answers(self) -> bool:
-        return any(waiting and waiting[0][0].done for waiting in (self._puts, self._confirming))
+        return self._puts.answered or bool(self._confirming and self._confirming[0][0].done)
 
     def _take_answers(self) -> None:
         while self._confirming and self._confirming[0][0].done:
@@ -368,11 +355,11 @@ class Pull:
                     self._files[file_id] = entry
                 else:
                     self._to_fetch.add(file_id)
-        while self._puts and self._puts[0][0].done:
-            pending, rows = self._puts.popleft()
-            for (file_id, data, size, _), stored in zip(rows, pending.result(), strict=True):
-                self._staged_bytes -= size
-                self._stored(file_id, Entry(data, stored["id"]))
+        self._take_stored(self._puts.taken())
+
+    def _take_stored(self, answers: Iterator[tuple[Any, Stored]]) -> None:
+        for (file_id, data), stored in answers:
+            self._stored(file_id, Entry(data, stored["id"]))
 
     def _stored(self, file_id: bytes, entry: Entry) -> None:
         self._files[file_id] = entry
