@@ -107,6 +107,10 @@ class StreamRef(_Completed):
     def __init__(self, directories: Sequence[tuple[str, Encoding]]) -> None:
         self._directories = directories
 
+    def of(self, directory: str | None) -> StreamRef:
+        """Return the same for one of the directories, or for all (None)."""
+        return StreamRef([each for each in self._directories if directory in (None, each[0])])
+
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the names, without the directory."""
         with settings.open_repository() as repository:

@@ -176,7 +176,7 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
     elif argument.prefixes:
         type_ = PrefixedPath(argument.prefixes)
     else:
-        type_ = refs if argument.kind == "ref" else _TYPES[argument.kind]()
+        type_ = refs.of(argument.dir) if argument.kind == "ref" else _TYPES[argument.kind]()
     common: dict[str, Any] = {"type": type_, "required": argument.required, "metavar": argument.metavar}
     if argument.default is not None:
         common["default"] = argument.default

@@ -71,7 +71,8 @@ class Argument(NamedTuple):
 
     ``name`` is the key in ``run.arguments`` (``base_name``; the option is ``--base-name``, and ``-b`` too with the
     ``short`` ``b``).  ``default`` has the argument's type, or is None; ``choices`` belong to the kind ``choice``.
-    One of ``prefixes`` (``dir=``), where there are some, stands before a path and says what it is.
+    One of ``prefixes`` (``dir=``), where there are some, stands before a path and says what it is.  ``dir`` is the
+    directory of the refs that a word of the kind ``ref`` is completed from, None for all of the manifest's.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Argument(NamedTuple):
     metavar: str | None = None
     short: str | None = None
     prefixes: tuple[str, ...] = ()
+    dir: str | None = None
 
     @property
     def option(self) -> str:
@@ -330,11 +332,14 @@ def _argument(reader: _Reader) -> Argument:
         metavar=reader.optional_text("metavar"),
         short=None if reader.raw("short") is None else reader.word("short", _LETTER),
         prefixes=reader.words("prefixes", _PATH_PREFIX.match, "a word and ="),
+        dir=reader.optional_text("dir"),
     )
     if (kind == "choice") != bool(choices):
         raise reader.fail("choices", "belongs to the kind choice, and is needed there")
     if argument.prefixes and kind != "path-read":
         raise reader.fail("prefixes", "belongs to the kind path-read")
+    if argument.dir is not None and kind != "ref":
+        raise reader.fail("dir", "belongs to the kind ref")
     if argument.short and argument.positional:
         raise reader.fail("short", "is for options, not for operands")
     if argument.name in _TAKEN and not argument.positional:

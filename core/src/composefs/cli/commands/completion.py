@@ -9,6 +9,50 @@ from composefs.cli.output import write
 
 __all__ = ["command"]
 
+# click's own, but for words with a colon: readline takes them apart, and puts what we answer behind the last colon.
+_BASH = r"""%(complete_func)s() {
+    local IFS=$'\n'
+    local response type value word colons
+    local words=() is_open=
+
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        if [[ $is_open || ( $word == :* && ${#words[@]} -gt 0 ) ]]; then
+            words[-1]+=$word
+        else
+            words+=("$word")
+        fi
+        [[ $word == *: && $COMP_WORDBREAKS == *:* ]] && is_open=1 || is_open=
+    done
+    word=${words[-1]}
+    colons=
+    [[ $COMP_WORDBREAKS == *:* ]] && colons=${word%%"${word##*:}"}
+
+    response=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete $1)
+
+    for word in $response; do
+        IFS=',' read -r type value <<< "$word"
+
+        if [[ $type == 'dir' ]]; then
+            COMPREPLY=()
+            compopt -o dirnames
+        elif [[ $type == 'file' ]]; then
+            COMPREPLY=()
+            compopt -o default
+        elif [[ $type == 'plain' ]]; then
+            COMPREPLY+=("${value#"$colons"}")
+        fi
+    done
+
+    return 0
+}
+
+%(complete_func)s_setup() {
+    complete -o nosort -F %(complete_func)s %(prog_name)s
+}
+
+%(complete_func)s_setup;
+"""
+
 
 @click.command(
     cls=Command,
@@ -26,4 +70,7 @@ def command(shell: str) -> None:
 
     generator = get_completion_class(shell)
     assert generator is not None
-    write(generator(root, {}, PROGRAM, COMPLETE_VARIABLE).source().encode())
+    script = generator(root, {}, PROGRAM, COMPLETE_VARIABLE)
+    if shell == "bash":
+        script.source_template = _BASH
+    write(script.source().encode())

@@ -1,0 +1,150 @@
+"""Refs and remotes of ostree commands as bash, zsh and fish complete them, and --json of all that prints facts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import time
+from pathlib import Path
+
+import pytest
+
+from support.commands import BIN, cfsctl, completions, run
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.peers import require
+from support.remotes import machine, remote, target
+
+__all__ = ["extensions", "machine", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def filled(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A repository with the remote ``o``, its ref and a ref of our own."""
+    repo = make_repo(tmp_path / "repo")
+    commit(repo, make_tree(tmp_path / "tree", files=1))
+    update_summary(repo)
+    remote(target, f"file://{repo}")
+    target.ostree("pull", "o", BRANCH)
+    target.ostree("tag", f"o:{BRANCH}", "mine")
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    return target
+
+
+def by_bash(line: str, home: Path) -> set[str]:
+    """What bash would put in place of the last word, or of what is behind its last colon."""
+    words = re.findall(r":|[^\s:]+", line) + ([""] if line.endswith(" ") else [])
+    script = f"""
+        source <(cfsctl completion bash)
+        COMP_WORDS=({" ".join(f"'{word}'" for word in words)})
+        COMP_CWORD={len(words) - 1}
+        _cfsctl_completion cfsctl
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    return set(run(require("bash"), "-c", script, cwd=home).stdout.split())
+
+
+def by_fish(line: str, home: Path) -> set[str]:
+    script = f"cfsctl completion fish | source; complete -C '{line}'"
+    shown = run(require("fish"), "--no-config", "-c", script, cwd=home).stdout
+    return {row.split("\t")[0] for row in shown.splitlines()}
+
+
+def by_zsh(line: str, home: Path) -> set[str]:
+    """Type the line and Tab in a terminal; the line that zsh makes of it is all that there is."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(home)
+        os.environ["TERM"] = "dumb"
+        os.execlp(require("zsh"), "zsh", "-f", "-i")
+    try:
+        os.write(fd, b"PS1=; autoload -Uz compinit; compinit -u -D; eval \"$(cfsctl completion zsh)\"; echo rea''dy\n")
+        _read_until(fd, "ready\r\n")
+        # Ctrl-A and echo: what the line has become is printed instead of run.
+        os.write(fd, line.encode() + b"\t\x01echo '<\x05>'\n")
+        shown = _read_until(fd, "<.*>\r\n")
+    finally:
+        os.close(fd)
+        os.waitpid(pid, 0)
+    return {re.findall(r"<(.*)>\r\n", shown)[-1].split()[-1]}
+
+
+def _read_until(fd: int, end: str) -> str:
+    text = ""
+    deadline = time.monotonic() + 60
+    while not re.search(end, text):
+        assert time.monotonic() < deadline, text
+        if select.select([fd], [], [], 0.2)[0]:
+            text += os.read(fd, 65536).decode(errors="replace")
+    return text
+
+
+def test_bash(filled: Target, tmp_path: Path) -> None:
+    start = f"cfsctl --repo {filled.path} ostree"
+    assert by_bash(f"{start} inspect m", tmp_path) == {"mine"}
+    assert by_bash(f"{start} inspect ", tmp_path) == {"mine", f"o:{BRANCH}"}
+    assert by_bash(f"{start} inspect o:t", tmp_path) == {BRANCH}
+    assert by_bash(f"{start} inspect o:", tmp_path) == {BRANCH}
+    assert by_bash(f"{start} remote show ", tmp_path) == {"o"}
+    assert by_bash(f"{start} remote refs x", tmp_path) == set()
+
+
+def test_fish(filled: Target, tmp_path: Path) -> None:
+    start = f"cfsctl --repo {filled.path} ostree"
+    assert by_fish(f"{start} inspect o:t", tmp_path) == {f"o:{BRANCH}"}
+    assert by_fish(f"{start} remote show ", tmp_path) == {"o"}
+
+
+def test_zsh(filled: Target, tmp_path: Path) -> None:
+    start = f"cfsctl --repo {filled.path} ostree"
+    assert by_zsh(f"{start} inspect m", tmp_path) == {"mine"}
+    assert by_zsh(f"{start} inspect o:t", tmp_path) == {f"o:{BRANCH}"}
+    assert by_zsh(f"{start} remote show ", tmp_path) == {"o"}
+
+
+def test_which_refs_a_word_can_become(filled: Target) -> None:
+    def words(*line: str) -> set[str]:
+        return set(completions("--repo", str(filled.path), "ostree", *line))
+
+    assert words("pull", "") == {"o", "mine", f"o:{BRANCH}"}
+    assert words("pull-local", "--remote", "") == words("remote", "delete", "") == {"o"}
+    for command in (("untag",), ("dump",), ("tag",), ("fsck",), ("compute-id",), ("export",), ("pull", "o")):
+        assert words(*command, "") == {"mine", f"o:{BRANCH}"}, command
+    assert words("pull", "o", "--base-name", "m") == {"mine"}
+
+
+FACTS = {
+    "images": {"images"},
+    "inspect mine": {"commit", "timestamp", "signatures"},
+    "inspect mine --metadata": {"metadata"},
+    "compute-id mine": {"id"},
+    "fsck": {"ok", "errors"},
+    "remote list": {"remotes"},
+    "remote show o": {"settings"},
+    "remote refs o": {"refs"},
+    "tag mine other": {"name", "commit"},
+    "untag other": {"name"},
+    "remote add p http://h": {"added"},
+    "remote delete p": {"deleted"},
+}
+"""What commands say with --json, at least."""
+
+
+@pytest.mark.parametrize("command", FACTS)
+def test_json(filled: Target, command: str) -> None:
+    if command == "untag other":
+        filled.ostree("tag", "mine", "other")
+    if command == "remote delete p":
+        filled.ostree("remote", "add", "p", "http://h")
+    assert filled.json(*command.split()).keys() >= FACTS[command]
+
+
+def test_every_command_has_json() -> None:
+    manifest = json.loads((Path(__file__).parents[2] / "libexec" / "ostree.json").read_text())
+    for command in manifest["commands"]:
+        assert "--json" in cfsctl("ostree", *command["name"], "--help").stdout
