@@ -1,10 +1,12 @@
-"""Archives that GNU tar and bsdtar write of a directory give its files, and come back byte for byte."""
+"""Archives that GNU tar, bsdtar, Python and Go write of a directory give its files, and come back byte for byte."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ import pytest
 from composefs_ext.errors import FormatError
 from composefs_oci.filesystem import Node
 from composefs_oci.tar.entries import shown
+from support.commands import CFSCTL, cfsctl
+from support.oci_images import init, pull
 from support.oci_layers import Layers
-from support.oci_layout import tar
+from support.oci_layout import Layout, digest, tar
+from support.oci_made import Containers, Umoci, change, fill
 from support.peers import require
 
 GNU = {
@@ -109,17 +114,21 @@ def compare(layers: Layers, root: Path, *, fractions: bool) -> None:
     assert len({id(node) for node in inodes.values()}) == len(inodes)
 
 
+def write(root: Path, style: str, archive: Path, *options: str) -> bytes:
+    """Make an archive of a tree; return its bytes."""
+    program = require("tar" if style in GNU else "bsdtar")
+    # UTF-8, or bsdtar has no words for names outside of ASCII.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    argv = [program, "-cf", archive, *(GNU | BSD)[style], *options, "-C", root, "usr"]
+    subprocess.run(argv, check=True, env=environment)
+    return archive.read_bytes()
+
+
 @pytest.mark.parametrize("style", [*GNU, *BSD])
 def test_a_directory(tmp_path: Path, style: str) -> None:
     root = tmp_path / "tree"
     make_tree(root, style)
-    program = require("tar" if style in GNU else "bsdtar")
-    archive = tmp_path / "archive.tar"
-    # UTF-8, or bsdtar has no words for names outside of ASCII.
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-    options = (GNU | BSD)[style]
-    subprocess.run([program, "-cf", archive, *options, "-C", root, "usr"], check=True, env=environment)
-    data = archive.read_bytes()
+    data = write(root, style, tmp_path / "archive.tar")
     layers = Layers(tmp_path)
     layers.add(data, piece=10_000)
     assert layers.archive() == data
@@ -127,6 +136,57 @@ def test_a_directory(tmp_path: Path, style: str) -> None:
     if "sparse" in style:
         assert len(data) < 2_000_000
         assert layers.unpacked[0].expanded
+
+
+def test_the_command_gives_back_what_tar_programs_wrote(tmp_path: Path) -> None:
+    """``oci layer`` writes each archive of an image that has one in each format."""
+    trees = {}
+    for kind in ("v7", "ustar", "pax"):
+        trees[kind] = tmp_path / kind
+        make_tree(trees[kind], kind)
+    archives = []
+    for style in (*GNU, *BSD):
+        kind = "v7" if style in SHORT_NAMES else "ustar" if style in USTAR else "pax"
+        whole = () if "sparse" in style else ("--exclude=usr/sparse",)
+        archives.append(write(trees[kind], style, tmp_path / "archive.tar", *whole))
+    for kind, python in (("ustar", tarfile.USTAR_FORMAT), ("pax", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
+        with tarfile.open(tmp_path / "python.tar", mode="w", format=python, errors="surrogateescape") as archive:
+            archive.add(trees[kind] / "usr", "usr", filter=lambda info: None if "sparse" in info.name else info)
+        archives.append((tmp_path / "python.tar").read_bytes())
+    layout = Layout()
+    layout.add(layout.image(*archives))
+    repo = init(tmp_path / "repo")
+    pull(repo, f"oci:{layout.write(tmp_path / 'layout')}", "app")
+    for archive in archives:
+        assert layer(repo, digest(archive)) == archive
+
+
+def test_the_command_gives_back_what_go_wrote(tmp_path: Path) -> None:
+    """umoci and buildah write archives with Go; their configs say the digests."""
+    umoci = Umoci(tmp_path / "umoci")
+    umoci.new("app")
+    fill(umoci.unpack("app", tmp_path / "bundle"))
+    umoci.repack("app", tmp_path / "bundle")
+    change(umoci.unpack("app", tmp_path / "again"))
+    umoci.repack("app", tmp_path / "again")
+    containers = Containers(tmp_path / "storage")
+    container = containers.buildah("from", "scratch")
+    fill(Path(containers.buildah("mount", container)))
+    containers.buildah("commit", "--quiet", container, "app")
+    containers.buildah("push", "--quiet", "app", f"oci:{tmp_path}/buildah:app")
+    repo = init(tmp_path / "repo")
+    for name, count in (("umoci", 2), ("buildah", 1)):
+        pull(repo, f"oci:{tmp_path}/{name}:app", name)
+        config = json.loads(cfsctl("--repo", repo, "oci", "inspect", "--config", name).stdout)
+        diff_ids = config["rootfs"]["diff_ids"]
+        assert len(diff_ids) == count
+        for diff_id in diff_ids:
+            assert digest(layer(repo, diff_id)) == diff_id
+
+
+def layer(repo: Path, diff_id: str) -> bytes:
+    """What the installed command writes."""
+    return subprocess.run([CFSCTL, "--repo", repo, "oci", "layer", diff_id], check=True, stdout=subprocess.PIPE).stdout
 
 
 @pytest.mark.parametrize("size", [10, 100, 511, 512])
