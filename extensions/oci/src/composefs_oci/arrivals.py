@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrivals", "Arrived", "Counts"]
 
+TICK = 1000
+"""Milliseconds."""
 TAKEN_LOT = 8 << 20
 """How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
 
@@ -85,13 +87,16 @@ class Arrivals:
         jobs: Sequence[Job],
         open_source: Callable[[Callable[[str], object]], Source],
         tell: Callable[[int, Arrived], object] = lambda _number, _arrived: None,
+        tick: Callable[[], object] = lambda: None,
     ) -> None:
         """``open_source`` is called in each worker, with what takes a line for the user.
 
-        ``tell`` is called for each layer as soon as it is stored, whichever is waited for.
+        ``tell`` is called for each layer as soon as it is stored, whichever is waited for; ``tick`` once a second or
+        more often.
         """
         self._core = core
         self._tell = tell
+        self._tick = tick
         self._jobs = list(jobs)
         self._open_source = open_source
         self._max_inline = core.limits.get("stream_bytes", MAX_INLINE)
@@ -114,6 +119,7 @@ class Arrivals:
             while number not in self.arrived:
                 self._turn()
                 self._take_answers()
+                self._tick()
         except ExtError as error:
             if not isinstance(error, CancelledError):
                 self._settle()
@@ -139,7 +145,7 @@ class Arrivals:
         poll = select.poll()
         for fd in (self._core.fileno(), *by_fd):
             poll.register(fd, select.POLLIN)
-        for fd, _ in poll.poll():
+        for fd, _ in poll.poll(TICK):
             if fd in by_fd:
                 for message in by_fd[fd].process.messages():
                     self._hear(by_fd[fd], message)

@@ -232,7 +232,8 @@ class Receiver:
             self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
             self._names.add(digest, arrived.stream)
 
-        with Arrivals(self._core, [jobs[digest] for digest in missing], self._open_source, tell) as arrivals:
+        wanted = [jobs[digest] for digest in missing]
+        with Arrivals(self._core, wanted, self._open_source, tell, self._names.tick) as arrivals:
             images: dict[str, str] = {}
             if self._manifest.is_image:
                 images = self._images(_Stack(self._core, order, missing, arrivals))
@@ -344,11 +345,14 @@ class _LayerNames:
         self.all += [{"name": layer_stream(each), "id": stream, "if_exists": "keep"} for each, stream in layers.items()]
 
     def add(self, digest: str, stream: str) -> None:
-        """Name a layer, now or soon."""
+        """Have a layer named soon."""
         row: StreamName = {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
         self.all.append(row)
         self._rows.append(row)
-        if monotonic() >= self._next:
+
+    def tick(self) -> None:
+        """Name what has no name yet, if that was not just done."""
+        if self._rows and monotonic() >= self._next:
             self.write()
             self._next = monotonic() + NAME_INTERVAL
 

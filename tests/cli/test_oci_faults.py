@@ -1,0 +1,310 @@
+"""Pulls that are interrupted, run out of room, or meet damage and malice: what was here stays, the next pull works."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, cfsctl, the_error
+from support.mounts import mounted
+from support.oci_hostile import Handler, Hostile, hostile
+from support.oci_images import init, pull
+from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, simple, tar
+
+SMALL, LARGE = tar(small=b"s" * 3000), tar(large=random.Random(1).randbytes(300_000))
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return init(tmp_path / "repo")
+
+
+def two_layers() -> Layout:
+    layout = Layout()
+    layout.add(layout.image(SMALL, LARGE))
+    return layout
+
+
+def blob_of(layer: bytes) -> str:
+    return digest(gzip.compress(layer, mtime=0))
+
+
+def stall(handler: Handler) -> bool:
+    """Send the beginning of a body, and then nothing."""
+    handler.answer(
+        200, b"\x1f\x8b", {"Content-Type": "application/octet-stream"}, length=len(gzip.compress(LARGE, mtime=0))
+    )
+    handler.state.ending.wait(100)
+    return True
+
+
+def left_over(repo: Path) -> list[Path]:
+    return list((repo / "staging").iterdir()) if (repo / "staging").exists() else []
+
+
+@contextmanager
+def stalled_pull(server: Hostile, repo: Path, ready: Callable[[], bool]) -> Iterator[subprocess.Popen[str]]:
+    """A pull of which one layer has come to a stop, once something is ``ready``."""
+    server.rule(blob_of(LARGE), stall)
+    argv = [CFSCTL, "--repo", str(repo), "oci", "pull", server.image, "app", "--tls-verify=false"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not ready():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_pull_goes_on(repo: Path, number: signal.Signals) -> None:
+    small = repo / "streams" / f"oci-layer-{digest(SMALL)}"
+    with hostile(two_layers()) as server:
+        with stalled_pull(server, repo, small.is_symlink) as process:
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=100)
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+        assert out == ""
+        assert [path.name for path in (repo / "streams").iterdir()] == [small.name]
+        if number != signal.SIGKILL:
+            assert left_over(repo) == []
+        server.rules.clear()
+        pull(repo, server.image, "app", "--tls-verify=false")
+        assert len(server.paths(blob_of(SMALL))) == 1, "what had come did not come again"
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+    cfsctl("--repo", repo, "gc")
+    assert left_over(repo) == []
+
+
+def test_a_layer_that_fails_does_not_take_the_others_with_it(repo: Path) -> None:
+    layout = two_layers()
+    with hostile(layout) as server:
+        server.rule(blob_of(LARGE), lambda handler: handler.answer(404, b""))
+        error = the_error("--repo", repo, "oci", "pull", server.image, "app", "--tls-verify=false", status=3)
+        assert blob_of(LARGE) in error
+        server.rules.clear()
+        pull(repo, server.image, "app", "--tls-verify=false")
+        assert len(server.paths(blob_of(SMALL))) == 1
+
+
+def test_a_read_only_repository(tmp_path: Path, repo: Path) -> None:
+    layout = two_layers()
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    facts = pull(repo, source, "app")
+    (tmp_path / "view").mkdir()
+    view = tmp_path / "view"
+    with hostile(layout) as server, mounted(view, "--bind", "-o", "ro", str(repo)):
+        for command in (
+            ["pull", server.image, "other", "--tls-verify=false"],
+            ["tag", facts["manifest"], "other"],
+            ["untag", "app"],
+            ["copy", "app", "--from", str(repo)],
+        ):
+            assert str(view) in the_error("--repo", view, "oci", *command, status=7)
+        assert server.requests == [], "it is told before anything is fetched"
+        for command in (["images"], ["inspect", "app"], ["dump", "app"], ["layer", digest(SMALL), "--json"], ["fsck"]):
+            assert cfsctl("--repo", view, "oci", *command).stdout
+        image = cfsctl("--repo", view, "oci", "compute-id", "app").stdout
+        assert image.strip() == facts["images"]["composefs.image.v1"]
+
+
+def damaged(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def test_damage_is_found_and_fetched_again(tmp_path: Path, repo: Path) -> None:
+    source = f"oci:{two_layers().write(tmp_path / 'layout')}"
+    facts = pull(repo, source, "app")
+    streams = repo / "streams"
+
+    def object_of(name: str, data: bytes | None = None) -> Path:
+        """The object of a stream, or the one with this content."""
+        if data is None:
+            return (streams / name).resolve()
+        return next(path for path in (repo / "objects").rglob("*") if path.is_file() and path.read_bytes() == data)
+
+    raw = {
+        option: cfsctl("--repo", repo, "oci", "inspect", "app", f"--{option}").stdout
+        for option in ("manifest", "config")
+    }
+    victims = {
+        "content": object_of("", b"s" * 3000),
+        "layer": object_of(f"oci-layer-{digest(LARGE)}"),
+        "config": object_of("", raw["config"][:-1].encode()),
+        "config stream": object_of(f"oci-config-{facts['config']}"),
+        "manifest": object_of("", raw["manifest"][:-1].encode()),
+        "manifest stream": object_of(f"oci-manifest-{facts['manifest']}"),
+        "image": (repo / "images" / facts["images"]["composefs.image.v1"]).resolve(),
+    }
+    for what, path in victims.items():
+        good = path.read_bytes()
+        for harm in (damaged, Path.unlink):
+            harm(path)
+            report = cfsctl("--repo", repo, "oci", "fsck", status=1).stdout
+            assert path.name in report, what
+            assert "cfsctl oci pull --repair" in report
+            assert not json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+            pull(repo, source, "app", "--repair")
+            assert path.read_bytes() == good, what
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
+def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> None:
+    """Every object is whole, and belongs to something else."""
+    layout = two_layers()
+    other = layout.image(LARGE)
+    layout.add(other, "other")
+    source = layout.write(tmp_path / "layout")
+    first = layout.entries[0]["digest"]
+    layout.entries[0]["annotations"] = {"org.opencontainers.image.ref.name": "app"}
+    layout.write(source)
+    pull(repo, f"oci:{source}:app", "app")
+    pull(repo, f"oci:{source}:other", "other")
+    streams = repo / "streams"
+    (streams / "refs/oci/lost").symlink_to(f"../../oci-manifest-{digest(b'')}")
+    manifest = streams / f"oci-manifest-{first}"
+    target = manifest.readlink()
+    manifest.unlink()
+    manifest.symlink_to((streams / f"oci-manifest-{other['digest']}").readlink())
+    done = cfsctl("--repo", repo, "oci", "fsck", status=1)
+    assert "oci images: 1/2 ok" in done.stdout
+    assert f"  - fsck: manifest-digest-mismatch: app: {first} has the digest {other['digest']}" in done.stdout
+    assert "fsck: broken-symlink: streams/refs/oci/lost" in done.stdout
+    listed = cfsctl("--repo", repo, "oci", "images", "--json")
+    assert [image["name"] for image in json.loads(listed.stdout)["images"]] == ["other"]
+    assert "left out app" in listed.stderr
+    manifest.unlink()
+    manifest.symlink_to(target)
+    assert "oci images: 2/2 ok" in cfsctl("--repo", repo, "oci", "fsck", status=1).stdout
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "app", "--json").stdout)["images_checked"] == 1
+
+
+@pytest.mark.root
+def test_a_full_disk(tmp_path: Path) -> None:
+    big = tar(big=random.Random(2).randbytes(6_000_000))
+    layout = Layout()
+    layout.add(layout.image(SMALL, big))
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with mounted(disk, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
+        repo = init(disk / "repo")
+        error = the_error("--repo", repo, "oci", "pull", source, "app", status=8)
+        assert str(repo) in error
+        assert left_over(repo) == []
+        assert not (repo / "streams/refs").exists()
+        assert json.loads(cfsctl("--repo", repo, "fsck", "--json").stdout)["ok"]
+        subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
+        pull(repo, source, "app")
+
+
+def archive(*entries: tuple[str, dict[str, object]]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as file:
+        for name, members in entries:
+            info = tarfile.TarInfo(name)
+            for key, value in members.items():
+                setattr(info, key, value)
+            file.addfile(info, io.BytesIO(bytes(info.size)) if info.size else None)
+    return out.getvalue()
+
+
+def sparse(size: int) -> bytes:
+    return archive(
+        ("usr", {"type": tarfile.DIRTYPE}),
+        (
+            "usr/bomb",
+            {
+                "pax_headers": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(size)},
+                "size": 512,
+            },
+        ),
+    )
+
+
+USR = ("usr", {"type": tarfile.DIRTYPE})
+HOSTILE: dict[str, tuple[bytes, int, str]] = {
+    "a sparse bomb": (archive(USR).removesuffix(bytes(1024)) and sparse(1 << 50), 8, "bytes"),
+    "out of the root": (archive(USR, ("usr/../../etc/passwd", {"size": 100})), 5, ".. in its path"),
+    "a link out of the root": (
+        archive(USR, ("usr/a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/shadow"})),
+        5,
+        ".. in its path",
+    ),
+    "links in a circle": (
+        archive(
+            USR,
+            ("usr/a", {"type": tarfile.SYMTYPE, "linkname": "b"}),
+            ("usr/b", {"type": tarfile.SYMTYPE, "linkname": "a"}),
+            ("usr/a/file", {"size": 100}),
+        ),
+        5,
+        "usr/a",
+    ),
+    "a file on the way": (archive(USR, ("usr/a", {"size": 100}), ("usr/a/b", {"size": 100})), 5, "usr/a/b"),
+    "endless names": (archive(USR, ("/".join(["usr"] + ["d" * 200] * 30), {"size": 100})), 5, "4095"),
+    "a huge header": (archive(USR, ("usr/a", {"pax_headers": {"SCHILY.xattr.user.x": "x" * (2 << 20)}})), 8, "1048576"),
+    "no archive": (random.Random(3).randbytes(4096), 5, "checksum"),
+}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One repository for all attacks, with an image that has to survive them."""
+    directory = tmp_path_factory.mktemp("attacked")
+    repo = init(directory / "repo")
+    pull(repo, f"oci:{simple().write(directory / 'layout')}", "good")
+    return repo
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_layer(tmp_path: Path, attacked: Path, attack: str) -> None:
+    layer, status, words = HOSTILE[attack]
+    layout = Layout()
+    layout.add(layout.image(layer))
+    source = f"oci:{layout.write(tmp_path / 'layout')}"
+    before = cfsctl("--repo", attacked, "oci", "images").stdout
+    error = the_error("--repo", attacked, "oci", "pull", source, "bad", status=status)
+    assert words in error, error
+    assert cfsctl("--repo", attacked, "oci", "images").stdout == before
+    assert left_over(attacked) == []
+    cfsctl("--repo", attacked, "gc")
+    assert cfsctl("--repo", attacked, "oci", "fsck").stdout.endswith("oci images: 1/1 ok\n")
+
+
+@pytest.mark.parametrize("how", ["cut short", "followed by rubbish", "a bomb of nothing"])
+def test_a_hostile_blob(tmp_path: Path, attacked: Path, how: str) -> None:
+    blob = gzip.compress(SMALL, mtime=0)
+    blob = {
+        "cut short": blob[:-9],
+        "followed by rubbish": blob + b"rubbish",
+        "a bomb of nothing": gzip.compress(bytes(64 << 20), mtime=0),
+    }[how]
+    layout = Layout()
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest(SMALL)]}}
+    )
+    document = {
+        "mediaType": MANIFEST,
+        "config": layout.blob(CONFIG, config.encode()),
+        "layers": [layout.blob(GZIP, blob)],
+    }
+    layout.add(layout.document(MANIFEST, document))
+    error = the_error("--repo", attacked, "oci", "pull", f"oci:{layout.write(tmp_path / 'layout')}", "bad", status=5)
+    assert digest(blob)[7:] in error or digest(SMALL) in error
+    assert left_over(attacked) == []
