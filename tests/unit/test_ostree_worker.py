@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.workers import available_cores
 from composefs_ostree import gvariant
 from composefs_ostree.config import Config
 from composefs_ostree.local import LocalFiles
 from composefs_ostree.places import Place
-from composefs_ostree.worker import Worker, available_cores
+from composefs_ostree.worker import Worker
 
 
 def head_and_file(directory: Path, content: bytes) -> bytes:

@@ -7,30 +7,27 @@ that is whole but belongs to another file.  The digests are checked too, by the 
 from __future__ import annotations
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
+from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
 from composefs_ostree.fileheader import checksum_header, head_size
 from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
 from composefs_ostree.tree import load, stage_dump
-from composefs_ostree.worker import available_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from composefs_ext import Core, Request
     from composefs_ostree.commit_stream import Entry
     from composefs_ostree.tree import Tree
 
-__all__ = ["damaged_objects", "fsck"]
+__all__ = ["fsck"]
 
 _PIECE = 256 << 10
-_OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62,126})")
 _REMEDY = "cfsctl ostree pull --repair fetches again what is damaged"
 
 
@@ -67,26 +64,6 @@ def _all_commits(core: Core) -> list[str]:
     parts = [row["name"] for row in core.stream_list(PARTIAL_PREFIX).result()]
     complete = set(whole)
     return whole + [name for name in parts if STREAM_PREFIX + name.removeprefix(PARTIAL_PREFIX) not in complete]
-
-
-def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
-    """Return the ids of the objects that are bad, or not there, of those that some streams need.
-
-    Streams that are not here are left out.
-    """
-    here = []
-    bad = set()
-    for name in dict.fromkeys(names):
-        try:
-            needed = core.stream_get(name=name, object_refs=True).result().object_refs
-        except ExtError:
-            continue
-        here.append(name)
-        if needed:
-            present = core.object_has(needed).result()
-            bad.update(each for each, is_present in zip(needed, present, strict=True) if not is_present)
-    errors = core.repo_fsck(here).result()["errors"]
-    return bad.union(prefix + rest for error in errors for prefix, rest in _OBJECT.findall(error))
 
 
 class _Check:

@@ -332,7 +332,7 @@ class Commits:
 
     def _damaged(self, job: Job) -> set[str]:
         """Read everything that is here of a commit, and of those that would be its bases; return what is bad."""
-        from composefs_ostree.checking import damaged_objects
+        from composefs_ext.damage import damaged_objects
 
         self._object(job)
         return damaged_objects(self._core, self._bases(job))

@@ -18,16 +18,20 @@ _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62,126})")
 
 
 def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
-    """Return the ids of the bad objects among those that some streams need; streams that cannot be read are left out.
+    """Return the ids of the objects that are bad, or not there, of those that some streams need.
 
-    Everything is read.
+    Streams that cannot be read are left out.  Everything is read.
     """
     here = []
+    bad: set[str] = set()
     for name in dict.fromkeys(names):
         try:
-            core.stream_get(name=name).result()
+            needed = core.stream_get(name=name, object_refs=True).result().object_refs
         except ExtError:
             continue
         here.append(name)
+        if needed:
+            present = core.object_has(needed).result()
+            bad.update(each for each, is_present in zip(needed, present, strict=True) if not is_present)
     errors = core.repo_fsck(here).result()["errors"]
-    return {prefix + rest for error in errors for prefix, rest in _OBJECT.findall(error)}
+    return bad.union(prefix + rest for error in errors for prefix, rest in _OBJECT.findall(error))

@@ -20,13 +20,13 @@ import gc
 import marshal
 import os
 import signal
-import socket
 import sys
 
 from composefs_ext.errors import ExtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -97,6 +97,8 @@ class WorkerProcess:
     """A forked process that runs ``serve`` with its end of a channel, in the directory ``staging``."""
 
     def __init__(self, serve: Callable[[Channel], None], staging: str) -> None:
+        import socket  # here, as it costs the start of a command that needs no worker 2 ms
+
         ours, theirs = socket.socketpair()
         sys.stderr.flush()
         self._pid = os.fork()

@@ -19,20 +19,22 @@ from composefs_ext.errors import (
     TooLargeError,
     UnsupportedError,
 )
+from composefs_ext.puts import Puts
+from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.deltas.output import METADATA
 from composefs_ostree.deltas.parts import PartFiles, part_id
 from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.names import ObjectType
-from composefs_ostree.worker import Worker, available_cores
+from composefs_ostree.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from composefs_ext import Core
-    from composefs_ext.connection import Pending
+    from composefs_ext.rows import Stored
     from composefs_ostree.commit_stream import CommitStream
     from composefs_ostree.content import Row
     from composefs_ostree.deltas.superblock import Delta
@@ -44,10 +46,8 @@ __all__ = ["UNUSABLE", "Applied", "apply"]
 UNUSABLE = (MissingObjectError, NotFoundError, TooLargeError, UnsupportedError)
 """What makes a delta useless though nobody altered it: a part or an old file is gone, or it is beyond our limits."""
 
-PUTS = 4
-PUT_FILES = 128
 STAGED_BYTES = 64 << 20
-"""As in a pull: calls without an answer, files in one, bytes staged above which no part is begun."""
+"""As in a pull: bytes staged without an answer, above which no part is begun."""
 
 _MAX_METADATA = 256 << 20
 
@@ -146,9 +146,7 @@ class _Run:
         self._cores = cores
         self._workers: list[Worker] = []
         self._to_do: deque[int] = deque()
-        self._to_put: deque[Row] = deque()
-        self._puts: deque[tuple[Pending[Any], list[Row]]] = deque()
-        self._staged_bytes = 0
+        self._puts = Puts(core)
 
     def run(self, numbers: list[int]) -> None:
         """Carry out these parts."""
@@ -168,22 +166,18 @@ class _Run:
         self._progress.finish()
 
     def _is_done(self) -> bool:
-        return not (self._to_do or self._to_put or self._puts or any(worker.outstanding for worker in self._workers))
+        return not (self._to_do or self._puts or any(worker.outstanding for worker in self._workers))
 
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
         with suppress(ExtError):
-            while self._to_put or self._puts:
-                self._put()
-                if not (self._puts and self._puts[0][0].done):
-                    self._core.pump(None)
-                self._take_answers()
+            self._take_answers(self._puts.rest())
 
     def _turn(self) -> None:
-        self._take_answers()
+        self._take_answers(self._puts.taken())
         self._deal()
-        self._put()
-        if self._is_done() or (self._puts and self._puts[0][0].done):  # nothing else would wake us
+        self._puts.send()
+        if self._is_done() or self._puts.answered:  # nothing else would wake us
             return
         by_fd = {worker.fileno(): worker for worker in self._workers if worker.outstanding}
         ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
@@ -198,7 +192,7 @@ class _Run:
 
     def _deal(self) -> None:
         """Give a part to each worker that has none; start as many as there may be while there are parts."""
-        while self._to_do and self._staged_bytes < STAGED_BYTES:
+        while self._to_do and self._puts.bytes < STAGED_BYTES:
             worker = next((worker for worker in self._workers if not worker.outstanding), None)
             if worker is None:
                 if len(self._workers) == self._cores:
@@ -223,23 +217,12 @@ class _Run:
             if staged is None:
                 self._stored(object_id, Entry(data, None))
             else:
-                self._staged_bytes += size
-                self._to_put.append(row)
+                self._puts.add((object_id, data), staged, size)
             self._progress.advance(size)
 
-    def _put(self) -> None:
-        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
-        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
-            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
-            files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged in rows]
-            self._puts.append((self._core.object_put(files), rows))
-
-    def _take_answers(self) -> None:
-        while self._puts and self._puts[0][0].done:
-            pending, rows = self._puts.popleft()
-            for (file_id, data, size, _), stored in zip(rows, pending.result(), strict=True):
-                self._staged_bytes -= size
-                self._stored(file_id, Entry(data, stored["id"]))
+    def _take_answers(self, answers: Iterator[tuple[Any, Stored]]) -> None:
+        for (file_id, data), stored in answers:
+            self._stored(file_id, Entry(data, stored["id"]))
 
     def _stored(self, file_id: bytes, entry: Entry) -> None:
         self._applied.add(file_id, entry)

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import NamedTuple, cast
 
 from composefs_ext.errors import CorruptError, UnsupportedError, UsageError
+from composefs_ext.workers import available_cores
 from composefs_ostree import gvariant
 from composefs_ostree.fileheader import content_size, head_size, parse_head
 from composefs_ostree.held import detached_metadata, find_stream, open_commit
@@ -19,7 +20,7 @@ from composefs_ostree.making.writers import ObjectWriter, fits_user_only, object
 from composefs_ostree.names import ObjectType, check_ref, is_commit_id, is_ref
 from composefs_ostree.transport import MAX_METADATA
 from composefs_ostree.tree import load
-from composefs_ostree.worker import HANDOVER, Worker, available_cores
+from composefs_ostree.worker import HANDOVER, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

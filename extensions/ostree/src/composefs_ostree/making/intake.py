@@ -7,21 +7,21 @@ Workers read, hash and stage; what they stage is given to the core while they go
 from __future__ import annotations
 
 import select
-from collections import deque
-from typing import Any, cast
+from typing import cast
 
 from composefs_ext.errors import TooLargeError
+from composefs_ext.puts import Puts
+from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.making.contents import JOB_SIZE, Maker
-from composefs_ostree.pull import MAX_COMMIT_METADATA, PUT_FILES, PUTS, STAGED_BYTES
-from composefs_ostree.worker import HANDOVER, Worker, available_cores
+from composefs_ostree.pull import MAX_COMMIT_METADATA, STAGED_BYTES
+from composefs_ostree.worker import HANDOVER, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from composefs_ext import Core
-    from composefs_ext.connection import Pending
     from composefs_ostree.files import Files
     from composefs_ostree.making.contents import MadeRow, Settings
     from composefs_ostree.making.inodes import Listing
@@ -44,9 +44,7 @@ class Intake:
         self._left = listing.jobs
         self._next = 0
         self._workers: list[Worker] = []
-        self._to_put: deque[MadeRow] = deque()
-        self._puts: deque[tuple[Pending[Any], list[MadeRow]]] = deque()
-        self._staged_bytes = 0
+        self._puts = Puts(core)
         self._cores = available_cores()
         self._metadata_left = min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA)
 
@@ -55,12 +53,13 @@ class Intake:
         make_files = cast("Callable[[], Files]", lambda: Maker(self._listing.reader(self._core), self._settings))
         progress = self._core.progress("files", unit="bytes")
         try:
-            while self._left or self._puts or self._to_put:
+            while self._left or self._puts:
                 self._deal(make_files)
-                self._put()
-                self._take_answers()
+                self._puts.send()
+                for row, stored in self._puts.taken():
+                    self._done(row, stored["id"])
                 by_fd = {worker.fileno(): worker for worker in self._workers}
-                if not (self._left or self._puts or self._to_put) or (self._puts and self._puts[0][0].done):
+                if not (self._left or self._puts) or self._puts.answered:
                     continue
                 ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
                 for fd in ready:
@@ -80,7 +79,7 @@ class Intake:
 
     def _deal(self, make_files: Callable[[], Files]) -> None:
         """Hand jobs to the workers, to the least loaded first; start another one while all are busy."""
-        while self._next < self._listing.jobs and self._staged_bytes < STAGED_BYTES:
+        while self._next < self._listing.jobs and self._puts.bytes < STAGED_BYTES:
             worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
             if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
                 worker = Worker(len(self._workers), make_files, self._core.staging.path)
@@ -102,22 +101,7 @@ class Intake:
         if staged is None:
             self._done(row, content)
         else:
-            self._staged_bytes += size
-            self._to_put.append(row)
-
-    def _put(self) -> None:
-        """Give staged files to the core, in large lots when it is busy, at once when it is not."""
-        while self._to_put and len(self._puts) < (PUTS if len(self._to_put) >= PUT_FILES else 2):
-            rows = [self._to_put.popleft() for _ in range(min(PUT_FILES, len(self._to_put)))]
-            files: list[Any] = [{"name": staged, "size": size} for _, _, size, staged, _, _ in rows]
-            self._puts.append((self._core.object_put(files), rows))
-
-    def _take_answers(self) -> None:
-        while self._puts and self._puts[0][0].done:
-            pending, rows = self._puts.popleft()
-            for row, stored in zip(rows, pending.result(), strict=True):
-                self._staged_bytes -= row[2]
-                self._done(row, stored["id"])
+            self._puts.add(row, staged, size)
 
     def _done(self, row: MadeRow, content: str | None) -> None:
         job, data, _, _, file_id, _ = row
