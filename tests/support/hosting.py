@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ QUICK = Timeouts(initialize=20, terminate=0.2, kill=0.2)
 
 @dataclass
 class Recorder:
-    """A sink that keeps everything."""
+    """A sink that keeps everything, and presses Ctrl-C where the extension asks for it."""
 
     logs: list[tuple[str, str]] = field(default_factory=list)
     events: list[Progress] = field(default_factory=list)
@@ -37,6 +38,9 @@ class Recorder:
 
     @sink
     def log(self, level: str, message: str) -> None:
+        if message == "please interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+            return
         self.logs.append((level, message))
 
     @sink

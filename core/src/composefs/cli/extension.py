@@ -231,6 +231,8 @@ def _run(
         color=os.isatty(STDOUT) if settings.color is None else settings.color,
         erofs_default=settings.erofs_version,
         directory=_working_directory(),
+        readable=settings.ext_read,
+        account=settings.ext_user,
     )
     with contextlib.ExitStack() as stack:
         repository = None

@@ -141,6 +141,15 @@ class Root(LazyGroup):
     default="auto",
     help="How progress is shown on standard error; auto: bars on a terminal.",
 )
+@click.option("--ext-user", metavar="USER", help="Run extensions as this user instead of as root.")
+@click.option(
+    "--ext-read",
+    metavar="PATH",
+    type=click.Path(exists=True),
+    multiple=True,
+    envvar="COMPOSEFS_EXT_READ",
+    help="Let extensions read this too (COMPOSEFS_EXT_READ: several, with : between them).",
+)
 @click.option("--trace", is_flag=True, help="Show the conversation with the extension on standard error.")
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context

@@ -40,6 +40,7 @@ DEFAULT_EROFS_VERSION = 1
 class Settings(NamedTuple):
     """The global options; None means that the option was not given.
 
+    ``ext_user`` is whom extensions run as, and ``ext_read`` are absolute paths that they may read besides.
     ``algorithm`` is what --hash asserts, ``wait`` seconds, ``verbosity`` the number of -v minus the number of -q.
     """
 
@@ -56,6 +57,8 @@ class Settings(NamedTuple):
     wait: float = 0.0
     trace: bool = False
     progress: str = "auto"
+    ext_user: str | None = None
+    ext_read: tuple[str, ...] = ()
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Settings:
@@ -76,6 +79,8 @@ class Settings(NamedTuple):
             wait=options["wait"],
             trace=options["trace"],
             progress=options["progress"],
+            ext_user=options["ext_user"],
+            ext_read=tuple(map(os.path.abspath, options["ext_read"])),
         )
 
     def repository_path(self) -> str:

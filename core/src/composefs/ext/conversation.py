@@ -24,6 +24,7 @@ from composefs.errors import (
 )
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
+from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.options import Timeouts
 from composefs.ext.process import Process
@@ -55,8 +56,10 @@ class Conversation:
         context: Context,
         interrupts: Interrupts,
         timeouts: Timeouts,
+        errors: ErrorText,
     ) -> None:
         self._process = process
+        self._errors = errors
         self._channel = channel
         self._context = context
         self._interrupts = interrupts
@@ -157,12 +160,16 @@ class Conversation:
             poll.register(self._process.stdin, select.POLLOUT)
         poll.register(self._interrupts.fd, select.POLLIN)
         poll.register(self._process.pidfd, select.POLLIN)
+        if not self._errors.ended:
+            poll.register(self._errors.fd, select.POLLIN)
         timeout = 0 if self._channel.has_message or seconds is None else seconds
         for fd, _ in poll.poll(int(timeout * 1000) + (timeout > 0)):
             if fd == self._interrupts.fd:
                 self._interrupts.drain()
             elif fd == self._process.stdout:
                 self._channel.read()
+            elif fd == self._errors.fd:
+                self._errors.pass_on()
             elif fd == self._process.pidfd:
                 self._dead = True
                 self._channel.abandon_output()

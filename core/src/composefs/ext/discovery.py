@@ -17,10 +17,11 @@ from composefs.errors import ComposefsError, ExtensionError, FormatError, NotFou
 from composefs.ext.manifest import MAX_MANIFEST, NAME, Manifest, parse_manifest
 from composefs.ext.trust import distrust
 
-__all__ = ["SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "search_path"]
+__all__ = ["BELOW_PREFIX", "SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "search_path"]
 
 SEARCH_VARIABLE = "COMPOSEFS_EXT_PATH"
-_BELOW = "libexec/composefs/ext"
+BELOW_PREFIX = "libexec/composefs/ext"
+"""Where extensions are in an installation prefix."""
 
 
 class Extension(NamedTuple):
@@ -61,8 +62,8 @@ def search_path() -> list[str]:
         directories += [part for part in os.environ.get(SEARCH_VARIABLE, "").split(":") if part]
         home = os.environ.get("HOME", "")
         if home.startswith("/"):
-            directories.append(f"{home}/.local/{_BELOW}")
-    directories += [f"{prefix}/{_BELOW}" for prefix in (sys.prefix, "/usr/local", "/usr")]
+            directories.append(f"{home}/.local/{BELOW_PREFIX}")
+    directories += [f"{prefix}/{BELOW_PREFIX}" for prefix in (sys.prefix, "/usr/local", "/usr")]
     return list(dict.fromkeys(os.path.abspath(directory) for directory in directories))
 
 

@@ -11,7 +11,8 @@ class RunOptions(NamedTuple):
     """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
 
     ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
-    extension from writing anywhere but to staging, its cache and typed paths, where the kernel can (Landlock).
+    extension to the files it needs, where the kernel can (Landlock); ``readable`` are paths that it may read besides.
+    ``account`` is the user to run it as, if that is not ours.
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     """
 
@@ -23,6 +24,8 @@ class RunOptions(NamedTuple):
     erofs_extra: tuple[int, ...] | None = None
     confine: bool = True
     directory: str | None = None
+    readable: tuple[str, ...] = ()
+    account: str | None = None
 
 
 class Timeouts(NamedTuple):

@@ -1,8 +1,9 @@
 """An extension's process: started in its own session, talked to over two pipes, and ended with all that it left behind.
 
 The fork and exec are done by hand, as subprocess costs 4 ms to import and cannot say all of this: own session,
-parent-death signal, no new privileges, no core dumps, default signals, and no descriptor beyond those promised (P-36,
-P-37).  The core is child subreaper, so that a grandchild which changed its session is still found.
+parent-death signal, no new privileges, fewer capabilities, another user, Landlock, limits, default signals, and no
+descriptor beyond those promised (P-36, P-37).  The core is child subreaper, so that a grandchild which changed its
+session is still found.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import signal
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from composefs.errors import ExtensionError, from_os_error
-from composefs.linux.landlock import restrict
-from composefs.linux.prctl import set_child_subreaper, set_no_new_privileges, set_parent_death_signal
+from composefs.ext.account import Account
+from composefs.linux.landlock import Ruleset
+from composefs.linux.prctl import (
+    drop_capabilities,
+    set_child_subreaper,
+    set_no_new_privileges,
+    set_parent_death_signal,
+)
 
 __all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "spawn"]
 
@@ -27,6 +34,11 @@ USER_STDOUT = 4
 _FIRST_FREE = 5
 _EXEC_FAILED = 127
 _MAX_REAP_ROUNDS = 10_000
+
+# Root's work on files.  What else root may do (trace, load modules, read the kernel's memory, set up the network) no
+# fetcher needs.  CAP_SYS_ADMIN is what security.* and trusted.* attributes of files take.
+_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP, _SYS_ADMIN = 0, 1, 2, 3, 4, 5, 31, 21
+_KEPT_CAPABILITIES = frozenset({_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP})
 
 
 class Ended(NamedTuple):
@@ -47,20 +59,34 @@ class Ended(NamedTuple):
 
 
 class Confinement(NamedTuple):
-    """What a confined process may change: files beneath ``writable``; and whether it may use the network."""
+    """What a process is held to: Landlock's rules, an account that root gives it, and the size of a file it writes.
 
-    writable: tuple[str, ...]
-    network: bool
+    ``attributes`` leaves root's extension the right to privileged attributes of files.  A context manager
+    that closes the ruleset.
+    """
+
+    ruleset: Ruleset | None = None
+    account: Account | None = None
+    file_size: int = resource.RLIM_INFINITY
+    attributes: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ruleset is not None:
+            self.ruleset.close()
 
 
 class Process:
-    """A running extension.  ``stdin`` and ``stdout`` are non-blocking; ``pidfd`` becomes readable when it has ended."""
+    """A running extension.  Its standard streams here do not block; ``pidfd`` becomes readable when it has ended."""
 
-    def __init__(self, pid: int, stdin: int, stdout: int, failure: int, strangers: frozenset[int]) -> None:
+    def __init__(self, pid: int, stdin: int, stdout: int, stderr: int, failure: int, strangers: frozenset[int]) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.stdin = stdin
         self.stdout = stdout
+        self.stderr = stderr
         self._failure = failure
         self._strangers = strangers
         self._reaped = False
@@ -96,6 +122,7 @@ class Process:
         self.close_stdin()
         os.close(self.stdout)
         os.close(self.pidfd)
+        # What it wrote at last is still in the pipe; the caller takes it from there.
         with open(self._failure, "rb") as file:
             failure = file.read().decode()
         left = _kill_children_except(self._strangers)
@@ -109,13 +136,14 @@ def spawn(
     directory: str,
     environment: Mapping[str, str],
     descriptors: Mapping[int, int],
-    confinement: Confinement | None,
+    confinement: Confinement,
 ) -> Process:
     """Start an extension in ``directory``.  ``descriptors`` maps 3 or 4 to the caller's descriptor to be seen there."""
     strangers = frozenset(_children())
     set_child_subreaper(True)
     child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
     stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
+    stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
     failure, child_failure = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     try:
@@ -124,18 +152,18 @@ def spawn(
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError as error:
-        for fd in (child_stdin, stdin, stdout, child_stdout, failure, child_failure):
+        for fd in (child_stdin, stdin, stdout, child_stdout, stderr, child_stderr, failure, child_failure):
             os.close(fd)
         set_child_subreaper(False)
         raise from_os_error(error, f"starting {executable}") from error
     if pid == 0:
-        wanted = {0: child_stdin, 1: child_stdout, **descriptors}
+        wanted = {0: child_stdin, 1: child_stdout, 2: child_stderr, **descriptors}
         _become(executable, directory, environment, wanted, confinement, child_failure, parent)
-    for fd in (child_stdin, child_stdout, child_failure):
+    for fd in (child_stdin, child_stdout, child_stderr, child_failure):
         os.close(fd)
-    os.set_blocking(stdin, False)
-    os.set_blocking(stdout, False)
-    return Process(pid, stdin, stdout, failure, strangers)
+    for fd in (stdin, stdout, stderr):
+        os.set_blocking(fd, False)
+    return Process(pid, stdin, stdout, stderr, failure, strangers)
 
 
 def _become(
@@ -143,27 +171,26 @@ def _become(
     directory: str,
     environment: Mapping[str, str],
     wanted: Mapping[int, int],
-    confinement: Confinement | None,
+    confinement: Confinement,
     failure: int,
     parent: int,
 ) -> None:
     """The child's part of :func:`spawn`; never returns."""
     try:
         os.setsid()
+        set_no_new_privileges()
+        _give_up(confinement, directory)
+        # Not before the account is changed, which takes it back.
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(_EXEC_FAILED)
-        set_no_new_privileges()
-        if confinement is not None:
-            restrict(confinement.writable, network=confinement.network)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and that would be inherited
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        # First out of the way of the numbers they go to, then there; 2 is inherited.
+        # First out of the way of the numbers they go to, then there.
         failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, 2 * _FIRST_FREE)
         high = {to: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 2 * _FIRST_FREE) for to, fd in wanted.items()}
-        for to in (0, 1, USER_STDIN, USER_STDOUT):
+        for to in range(_FIRST_FREE):
             if to in high:
                 os.dup2(high[to], to, inheritable=True)
             else:
@@ -171,12 +198,30 @@ def _become(
                     os.close(to)
         os.closerange(_FIRST_FREE, failure)
         os.closerange(failure + 1, os.sysconf("SC_OPEN_MAX"))
-        os.chdir(directory)
         os.execve(executable, [executable], environment)  # noqa: S606  # no shell is wanted
     except BaseException as error:  # noqa: BLE001  # whatever it is, a child must not run the parent's code
         os.write(failure, str(getattr(error, "strerror", None) or error).encode())
     finally:
         os._exit(_EXEC_FAILED)
+
+
+def _give_up(confinement: Confinement, directory: str) -> None:
+    """Give up, in the child, what an extension may not have, and go to the directory that it works in."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = confinement.file_size if hard == resource.RLIM_INFINITY else min(hard, confinement.file_size)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if os.geteuid() == 0:
+        drop_capabilities(_KEPT_CAPABILITIES | ({_SYS_ADMIN} if confinement.attributes else set()))
+    if confinement.account is not None:
+        confinement.account.become()
+    try:
+        os.chdir(directory)
+    except PermissionError:
+        who = "" if confinement.account is None else f" for {confinement.account.name}"
+        raise PermissionError(f"{directory} is out of reach{who}") from None
+    if confinement.ruleset is not None:
+        confinement.ruleset.restrict_self()
 
 
 def _children() -> list[int]:

@@ -25,12 +25,15 @@ from composefs.errors import (
     ProtocolError,
     UsageError,
 )
+from composefs.ext.account import CACHE, Account, account_of
 from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
+from composefs.ext.errortext import STDERR, ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command, typed_values
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
+from composefs.ext.reach import reach_of
 from composefs.ext.trust import distrust
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
@@ -91,17 +94,31 @@ def run_extension(
     descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
     with Interrupts() as interrupts, Staging.create(repository) as staging:
         work = str(staging.work)
-        cache = _cache(extension, repository, cache_dir)
+        account = None if options.account is None else account_of(options.account)
+        if account is not None:
+            os.fchown(staging.work_fd, account.uid, account.gid)
+        cache = _cache(extension, repository, cache_dir, account)
+        environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": work}
+        if account is not None:
+            environment = account.environment(environment)
+        confinement = Confinement(account=account, file_size=limits.staging_bytes)
+        if options.confine:
+            own = (work,) if cache is None else (work, cache)
+            confinement, environment = _confined(
+                confinement, extension, described, arguments, own, repository, environment, options
+            )
         # The extension starts before anything slow is done: its interpreter and ours load in parallel, for which what
         # the conversation needs is imported only then.
-        process = spawn(
-            extension.executable,
-            directory=work,
-            environment=clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": work},
-            descriptors=descriptors,
-            confinement=_confinement(described, arguments, work, cache) if options.confine else None,
-        )
+        with confinement:
+            process = spawn(
+                extension.executable,
+                directory=work,
+                environment=environment,
+                descriptors=descriptors,
+                confinement=confinement,
+            )
         interrupts.kill = process.kill_group
+        errors = ErrorText(process.stderr, extension.name, STDERR if probe is None else probe.stderr)
         outcome: Message | ComposefsError | None = None
         ended: Ended | None = None
         try:
@@ -115,7 +132,7 @@ def run_extension(
                 command=described,
                 arguments=dict(arguments),
                 repository=repository,
-                staged=StagedFiles(staging.work_fd),
+                staged=StagedFiles(staging.work_fd, None if account is None else (account.uid, account.gid)),
                 private_fd=staging.private,
                 observer=observer,
                 options=options,
@@ -127,10 +144,10 @@ def run_extension(
                 repository.objects.interrupted = context.interrupted
             make_channel = Channel if probe is None else probe.channel
             channel = make_channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
-            conversation = Conversation(process, channel, context, interrupts, timeouts)
+            conversation = Conversation(process, channel, context, interrupts, timeouts, errors)
             with context.resources, suppress(Gone):
                 outcome = conversation.serve(_welcome(context, work, cache))
-            ended = _end(process, channel, interrupts, timeouts)
+            ended = _end(process, channel, interrupts, timeouts, errors)
         except ProtocolError as error:
             error.message = f"extension {extension.name} broke the protocol: {error.message}"
             raise
@@ -138,6 +155,7 @@ def run_extension(
             if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
                 process.kill_group()
                 ended = process.reap()
+            errors.close()
             if probe is not None:
                 probe.ended(ended)
     if context.cancelled:
@@ -158,19 +176,26 @@ def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[i
     return descriptors
 
 
-def _cache(extension: Extension, repository: Repository | None, base: Path | None) -> str | None:
-    """Make the directory private to extension and repository; None where there is no place for one."""
-    if base is None:
+def _cache(
+    extension: Extension, repository: Repository | None, base: Path | None, account: Account | None
+) -> str | None:
+    """Make the directory private to extension, repository and account; None where there is no place for one."""
+    if base is None and account is not None:
+        base = Path(CACHE, str(account.uid))
+    elif base is None:
         home = os.environ.get("XDG_CACHE_HOME", "")
         if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
             home = os.path.join(os.environ.get("HOME", "/nonexistent"), ".cache")
         base = Path(home, "composefs")
     key = "none" if repository is None else hashlib.sha256(os.fsencode(repository.path.resolve())).hexdigest()[:32]
     directory = base / "ext" / extension.name / key
-    if os.geteuid() == 0 and not _is_out_of_reach(directory):
+    # The directory itself is the account's, if there is one.
+    if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else directory.parent):
         return None
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if account is not None:
+            os.chown(directory, account.uid, account.gid, follow_symlinks=False)
     except OSError:
         return None
     return str(directory) if os.access(directory, os.W_OK) else None
@@ -186,13 +211,33 @@ def _is_out_of_reach(directory: Path) -> bool:
         return False
 
 
-def _confinement(command: Command, arguments: Mapping[str, JSONValue], staging: str, cache: str | None) -> Confinement:
-    """What a command may write: staging, its cache, and where the user typed a path to write to."""
-    typed = typed_values(command, arguments, "path-write")
-    # A file is made, or replaced by renaming, in the directory that it is in.
-    directories = [path if os.path.isdir(path) else os.path.dirname(path) for path in typed]
-    own = [staging] if cache is None else [staging, cache]
-    return Confinement(("/dev/null", *own, *directories), "network" in command.permissions)
+def _confined(
+    confinement: Confinement,
+    extension: Extension,
+    command: Command,
+    arguments: Mapping[str, JSONValue],
+    own: tuple[str, ...],
+    repository: Repository | None,
+    environment: dict[str, str],
+    options: RunOptions,
+) -> tuple[Confinement, dict[str, str]]:
+    """Add to ``confinement`` what Landlock is to enforce, and take from PATH what is out of reach then."""
+    reach = reach_of(
+        extension,
+        command,
+        arguments,
+        own=own,
+        objects=None if repository is None else str(repository.path / "objects"),
+        environment=environment,
+        directory=options.directory,
+        extra=options.readable,
+    )
+    ruleset = reach.ruleset()
+    if not ruleset.empty:
+        environment = environment | {"PATH": reach.search_path(environment["PATH"])}
+    # Files of the user's own, with all their attributes, are read and written only where one was typed.
+    attributes = bool(typed_values(command, arguments, "path-read", "path-write"))
+    return confinement._replace(ruleset=ruleset, attributes=attributes), environment
 
 
 def _welcome(context: Context, staging: str, cache: str | None) -> Message:
@@ -222,16 +267,18 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     }
 
 
-def _end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts) -> Ended:
+def _end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, errors: ErrorText) -> Ended:
     """End a process that has nothing more to say: end of input, then SIGTERM, then SIGKILL."""
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
-        if _wait_for_exit(process, channel, interrupts, time.monotonic() + seconds):
+        if _wait_for_exit(process, channel, interrupts, time.monotonic() + seconds, errors):
             break
         process.signal_group(number)
     return process.reap()
 
 
-def _wait_for_exit(process: Process, channel: Channel, interrupts: Interrupts, deadline: float) -> bool:
+def _wait_for_exit(
+    process: Process, channel: Channel, interrupts: Interrupts, deadline: float, errors: ErrorText
+) -> bool:
     """Write out what is left, close the extension's input, and discard what it still says until it ends."""
     while (left := deadline - time.monotonic()) > 0:
         poll = select.poll()
@@ -239,6 +286,8 @@ def _wait_for_exit(process: Process, channel: Channel, interrupts: Interrupts, d
         poll.register(interrupts.fd, select.POLLIN)
         if not channel.ended:
             poll.register(process.stdout, select.POLLIN)
+        if not errors.ended:
+            poll.register(errors.fd, select.POLLIN)
         channel.write()
         if channel.wants_write:
             poll.register(process.stdin, select.POLLOUT)
@@ -251,6 +300,8 @@ def _wait_for_exit(process: Process, channel: Channel, interrupts: Interrupts, d
             interrupts.drain()
         if process.stdout in ready:
             channel.discard()
+        if errors.fd in ready:
+            errors.pass_on()
     return False
 
 

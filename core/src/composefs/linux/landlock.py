@@ -1,18 +1,21 @@
-"""Landlock: a process gives up, for good, the right to change files and to use TCP.
+"""Landlock: a process gives up, for good, the files that it needs not, the use of TCP, and signals to others.
 
-Documentation/userspace-api/landlock.rst describes it.  Only rights that change something are handled here; reading
-stays as it is.  What the running kernel does not know is left out, as the kernel's documentation advises: an older
-kernel confines less.
+Documentation/userspace-api/landlock.rst describes it.  What the running kernel does not know is left out, as the
+kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod, chown,
+utime, setxattr and the like, of files that the process may look up and owns (or is root), and UDP.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
-from collections.abc import Iterable
+from enum import IntFlag
 
-__all__ = ["abi", "restrict"]
+from composefs.linux.closing import Closing
+
+__all__ = ["Access", "Ruleset", "abi"]
 
 # The same numbers on every architecture, as all newer system calls have.
 _CREATE_RULESET = 444
@@ -21,25 +24,41 @@ _RESTRICT_SELF = 446
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 
+_EXECUTE = 1 << 0
 _WRITE_FILE = 1 << 1
+_READ_FILE = 1 << 2
+_READ_DIR = 1 << 3
 _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))  # REMOVE_DIR to MAKE_SYM
 _REFER = 1 << 13
 _TRUNCATE = 1 << 14
-_NET = 1 << 0 | 1 << 1  # BIND_TCP, CONNECT_TCP
+_IOCTL_DEV = 1 << 15
+_TCP = 1 << 0 | 1 << 1  # BIND_TCP, CONNECT_TCP
+_SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0
+_SCOPE_SIGNAL = 1 << 1
 
 # The version of the ABI that brought a right.
 _REFER_ABI = 2
 _TRUNCATE_ABI = 3
 _NET_ABI = 4
+_IOCTL_DEV_ABI = 5
+_SCOPE_ABI = 6
 
-
-# struct landlock_ruleset_attr: handled_access_fs and, from _NET_ABI on, handled_access_net.
-_RULESET = struct.Struct("=QQ")
-_OLD_RULESET_SIZE = 8
+_RULESET = struct.Struct("=QQQ")  # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
 _PATH_BENEATH = struct.Struct("=Qi")  # struct landlock_path_beneath_attr: allowed_access, parent_fd
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
+
+
+class Access(IntFlag):
+    """What may be done to a file or, with all beneath it, to a directory."""
+
+    READ = _READ_FILE | _READ_DIR
+    EXECUTE = _EXECUTE
+    WRITE = _WRITE_FILE | _REMOVE_AND_MAKE | _REFER | _TRUNCATE
+
+
+_ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 
 def _call(number: int, *arguments: object) -> int:
@@ -58,32 +77,57 @@ def abi() -> int:
         return 0
 
 
-def restrict(writable: Iterable[str], *, network: bool) -> bool:
-    """Let this process, and all that it starts, change nothing but what is beneath ``writable``; say whether it worked.
+class Ruleset(Closing):
+    """What a process will be left with; nothing of files but what :meth:`allow` names.
 
-    Paths that do not exist are passed over.  Without ``network`` TCP is refused, from ABI 4 on.  The process must have
-    given up new privileges before.  False means that the kernel has no Landlock, and nothing is confined.
+    Without ``network`` it loses TCP (from ABI 4 on) and abstract Unix sockets of others (6); signals to processes that
+    are not confined by the same ruleset are always refused (6).  On a kernel without Landlock it is ``empty``, and
+    confines nothing.
     """
-    version = abi()
-    if not version:
-        return False
-    on_files = _WRITE_FILE | (_TRUNCATE if version >= _TRUNCATE_ABI else 0)
-    on_directories = on_files | _REMOVE_AND_MAKE | (_REFER if version >= _REFER_ABI else 0)
-    attributes = _RULESET.pack(on_directories, 0 if network else _NET)
-    size = _RULESET.size if version >= _NET_ABI else _OLD_RULESET_SIZE
-    ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
-    try:
-        for path in writable:
-            try:
-                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                rule = _PATH_BENEATH.pack(on_directories if os.path.isdir(path) else on_files, fd)
-                _call(_ADD_RULE, ruleset, ctypes.c_int(_RULE_PATH_BENEATH), rule, ctypes.c_uint32(0))
-            finally:
-                os.close(fd)
-        _call(_RESTRICT_SELF, ruleset, ctypes.c_uint32(0))
-    finally:
-        os.close(ruleset)
-    return True
+
+    def __init__(self, *, network: bool) -> None:
+        version = abi()
+        self.empty = version == 0
+        self._fd = -1
+        if self.empty:
+            return
+        self._handled = int(Access.READ | Access.EXECUTE | Access.WRITE)
+        if version < _REFER_ABI:
+            self._handled &= ~_REFER
+        if version < _TRUNCATE_ABI:
+            self._handled &= ~_TRUNCATE
+        if version >= _IOCTL_DEV_ABI:
+            self._handled |= _IOCTL_DEV
+        scoped = _SCOPE_SIGNAL | (0 if network else _SCOPE_ABSTRACT_UNIX_SOCKET)
+        attributes = _RULESET.pack(self._handled, 0 if network else _TCP, scoped)
+        # An older kernel refuses a structure that is longer than its own, so it gets no more than it knows.
+        size = 24 if version >= _SCOPE_ABI else 16 if version >= _NET_ABI else 8
+        self._fd = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+
+    def allow(self, path: str, access: Access) -> None:
+        """Allow ``access`` to a file, or to a directory and all beneath; what does not exist is passed over."""
+        if self.empty:
+            return
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            rights = access & self._handled
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                rights &= _ON_FILES
+            rule = _PATH_BENEATH.pack(rights, fd)
+            _call(_ADD_RULE, self._fd, ctypes.c_int(_RULE_PATH_BENEATH), rule, ctypes.c_uint32(0))
+        finally:
+            os.close(fd)
+
+    def restrict_self(self) -> None:
+        """Confine this thread, and all that it starts, for good.  It must have given up new privileges before."""
+        if not self.empty:
+            _call(_RESTRICT_SELF, self._fd, ctypes.c_uint32(0))
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 
-__all__ = ["set_child_subreaper", "set_no_new_privileges", "set_parent_death_signal"]
+__all__ = ["drop_capabilities", "set_child_subreaper", "set_no_new_privileges", "set_parent_death_signal"]
 
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -23,6 +26,19 @@ def _set(option: int, value: int) -> None:
     if _prctl(option, value, 0, 0, 0) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def drop_capabilities(kept: frozenset[int]) -> None:
+    """Let what this process executes, as root too, have no capabilities but those ``kept`` (capabilities(7)).
+
+    A container's root may lack the right even to give up.
+    """
+    for capability in range(64):
+        if _prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) < 0:
+            return  # the kernel has no more
+        if capability not in kept:
+            with suppress(PermissionError):
+                _set(_PR_CAPBSET_DROP, capability)
 
 
 def set_parent_death_signal(signal: int) -> None:

@@ -23,12 +23,16 @@ _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class StagedFiles:
-    """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name."""
+    """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name.
 
-    __slots__ = ("fd",)
+    ``owner``, user and group, gets what the core makes there, if it is not ours.
+    """
 
-    def __init__(self, fd: int) -> None:
+    __slots__ = ("_owner", "fd")
+
+    def __init__(self, fd: int, owner: tuple[int, int] | None = None) -> None:
         self.fd = fd
+        self._owner = owner
 
     def open(self, name: str, limit: int) -> int:
         """Open a staged file for reading and return the descriptor; it may hold ``limit`` bytes at most."""
@@ -78,6 +82,8 @@ class StagedFiles:
         except OSError as error:
             raise from_os_error(error, f"creating staged file {name}") from error
         try:
+            if self._owner is not None:
+                os.fchown(fd, *self._owner)
             yield fd
         except BaseException:
             self.remove(name)

@@ -1,0 +1,55 @@
+"""The account that an extension runs under, if root does not want it to be root (``--ext-user``)."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from composefs.errors import NotFoundError, UsageError
+
+__all__ = ["CACHE", "Account", "account_of"]
+
+CACHE = "/var/cache/composefs"
+"""Where caches of extensions are that run under an account of their own; their homes are not ours to fill."""
+
+_MAX_PROCESSES = 4096
+
+
+class Account(NamedTuple):
+    """A user as in passwd(5), with all groups."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """Return an extension's environment without what it says of root."""
+        kept = {name: value for name, value in inherited.items() if not name.startswith("XDG_")}
+        return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
+    def become(self) -> None:
+        """Let this process be the account's, for good; the kernel takes all capabilities from it."""
+        resource.setrlimit(resource.RLIMIT_NPROC, (_MAX_PROCESSES, _MAX_PROCESSES))
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+
+def account_of(name: str) -> Account:
+    """Look up a user by name or number; raise UsageError if we may not become it, NotFoundError if there is none."""
+    import pwd
+
+    if os.geteuid() != 0:
+        raise UsageError("only root can run extensions as another user", hint="leave out --ext-user")
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        raise NotFoundError(f"there is no user {name}", subject=name, hint="make one: adduser --system NAME") from None
+    if entry.pw_uid == 0:
+        raise UsageError(f"{name} is root", hint="leave out --ext-user, or name an unprivileged user")
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups), entry.pw_dir)

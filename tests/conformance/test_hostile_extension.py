@@ -1,0 +1,123 @@
+"""An extension that was taken over: every attack fails with one clear line, and the repository stays as it was.
+
+As root it is confined by Landlock alone, and then runs as another user too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from composefs.ext.account import CACHE
+from composefs.ext.errortext import MAX_ERROR_TEXT
+from composefs.linux import landlock
+from support.commands import cfsctl
+from support.hosting import HERE, install
+
+SCOPES = 6
+"""The version of Landlock that holds back all that is tried here (Linux 6.12)."""
+
+OTHER_USER = "nobody"
+
+# What each attack comes to: the exit status and the end of the only line on standard error.
+DENIED = (7, r"cfsctl: refused: Permission denied")
+ATTACKS = {
+    "write-repository": DENIED,
+    "read-secrets": (7, "cfsctl: refused: (Permission denied|Operation not permitted)"),
+    "attack-core": (7, "cfsctl: refused: Operation not permitted"),
+    "use-network": (7, "cfsctl: refused: Operation not permitted"),
+    "run-staged-program": DENIED,
+    "keep-open": (7, "cfsctl: refused: stored what was put"),
+    "keep-mapped": (7, "cfsctl: refused: stored what was put"),
+    "hand-over-symlink": (7, "cfsctl: refused: .*a.*(symlink|symbolic link|not a regular file)"),
+    "hand-over-hard-link": (7, "cfsctl: refused: .*a.*link"),
+    "hand-over-fifo": (7, "cfsctl: refused: .*a.*not a regular file"),
+    "hand-over-directory": (7, "cfsctl: refused: .*a.*not a regular file"),
+    "hand-over-device": (7, "cfsctl: refused: Operation not permitted"),
+    "plant-link": (7, "cfsctl: refused: staged file b exists already"),
+    "plant-dangling-link": (7, "cfsctl: refused: staged file b exists already"),
+    "escape-staging": (7, "cfsctl: refused: .*private.*"),
+    "flood-stdout": (10, "cfsctl: extension hostile broke the protocol: a message is longer than 1048576 bytes"),
+    "flood-stderr": (8, f"cfsctl: extension hostile wrote more than {MAX_ERROR_TEXT} bytes to standard error"),
+    "fork-and-stay": (0, r"warning: extension hostile left processes behind, which were killed \(1\)"),
+    "name-others-streams": (7, "cfsctl: refused: .*ostree-commit-00"),
+    "name-others-refs": (7, "cfsctl: refused: .*ostree/os"),
+    "name-others-images": (7, "cfsctl: refused: .*ostree/os"),
+    "remove-others-refs": (7, "cfsctl: refused: .*other/kept"),
+    "escape-by-ref-name": (7, "cfsctl: refused: .*hostile/"),
+}
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """Make a repository with an image and the extension where other users get to them, as /srv and /usr are."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "tree").mkdir()
+        (place / "tree/file").write_bytes(b"of the victim\n" * 100)
+        run_in = {"env": {**os.environ, "HOME": name}}
+        cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", place / "repo", **run_in)
+        cfsctl(
+            "--repo", place / "repo", "create-image", "--no-propagate-usr-to-root", place / "tree", "victim", **run_in
+        )
+        install(HERE / "extensions", "hostile", place / "ext")
+        yield place
+    shutil.rmtree(Path(CACHE, str(pwd.getpwnam(OTHER_USER).pw_uid)), ignore_errors=True)
+
+
+def contents(repo: Path) -> dict[str, tuple[int, int, str]]:
+    """Everything that a repository consists of: modes, owners, and what files and links hold."""
+    found = {}
+    for path in sorted(repo.rglob("*")):
+        info = path.lstat()
+        data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(repo))] = (info.st_mode, info.st_uid, hashlib.sha256(data).hexdigest())
+    return found
+
+
+@pytest.mark.parametrize("user", [None, OTHER_USER])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_fails_with_one_line(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str, user: str | None
+) -> None:
+    assert landlock.abi() >= SCOPES, "this needs Landlock as Linux 6.12 has it: older ones confine less"
+    assert user is None or os.geteuid() == 0, "only root can test --ext-user"
+    shutil.copytree(place / "repo", repo := place / tmp_path.name, symlinks=True)
+    before = contents(repo)
+    home = Path(os.environ["HOME"])
+    (home / ".secret").write_text("secret")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    options = [] if user is None else ["--ext-user", user]
+    status, line = ATTACKS[attack]
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as local:
+        port = tcp.getsockname()[1]
+        local.bind(f"\0composefs-test-{port}")
+        local.listen()
+        done = cfsctl("--repo", repo, *options, "hostile", "attack", attack, f"--port={port}", status=status)
+    assert done.stdout == ""
+    *flood, last = done.stderr.splitlines()
+    assert re.match(line, last), done.stderr[-1000:]
+    assert bool(flood) == (attack in ("flood-stderr", "fork-and-stay"))
+    assert len(done.stderr) < 2 * MAX_ERROR_TEXT
+    assert "\x1b" not in done.stderr
+    if attack == "fork-and-stay":
+        assert not Path("/proc", flood[0]).exists()
+    after = contents(repo)
+    changed = {name: after.get(name) for name in before if after.get(name) != before[name]}
+    assert changed == {}
+    # Objects that nobody names may have been added, and nothing else.
+    assert {name.split("/")[0] for name in set(after) - set(before)} <= {"objects", "staging"}
+    assert not any(name.startswith("staging/") for name in after)
+    fsck = cfsctl("--repo", repo, "fsck", "--json")
+    assert '"ok": true' in fsck.stdout
+    shutil.rmtree(repo)
