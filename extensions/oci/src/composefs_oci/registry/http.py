@@ -17,7 +17,8 @@ import requests.adapters
 import requests.auth
 import urllib3
 
-from composefs_ext.errors import ExtError, NetworkError, UsageError
+from composefs_ext import environment
+from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci import __version__
 
 TYPE_CHECKING = False
@@ -56,16 +57,7 @@ FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 def number(name: str) -> float:
     """Return a setting from the environment; raise UsageError if it is none."""
-    text = os.environ.get(name)
-    if not text:
-        return ENVIRONMENT[name]
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86400:
-        raise UsageError(f"{name}={text!r} is not a number between 0 and 86400")
-    return value
+    return environment.number(name, ENVIRONMENT[name])
 
 
 def shown(url: str) -> str:

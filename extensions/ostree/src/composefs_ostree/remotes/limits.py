@@ -5,7 +5,6 @@ What is not said there comes from the environment, then from the defaults.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
 
@@ -70,17 +69,3 @@ def parse_rate(text: str) -> int:
     if rate < 1:
         raise UsageError(f"{text[:40]!r} is not a rate", hint="write bytes a second, as 500k or 2.5M")
     return rate
-
-
-def number_from_environment(name: str, default: float) -> float:
-    """Return the number in an environment variable; raise UsageError if it is none."""
-    text = os.environ.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86400:
-        raise UsageError(f"{name}={text!r} is not a number between 0 and 86400")
-    return value

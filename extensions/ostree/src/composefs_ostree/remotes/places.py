@@ -5,11 +5,11 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.workers import available_cores
 from composefs_ostree.config import MAX_CONFIG, parse_config
 from composefs_ostree.http import CONNECTIONS, HttpTransport, check_url
-from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, settings_of
+from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
 from composefs_ostree.transport import bad_object, read
-from composefs_ostree.worker import available_cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Places:
         def tell(line: str) -> None:
             core.log("warning", line)
 
+        if problem := netrc_problem():
+            tell(problem)
         if self._metalink is not None:
             from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
 

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pycurl
 
+from composefs_ext import environment
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError, UsageError
-from composefs_ostree.remotes.limits import NO_LIMITS, Limits, number_from_environment
+from composefs_ostree.remotes.limits import NO_LIMITS, Limits
 from composefs_ostree.remotes.meter import Meter
 from composefs_ostree.remotes.record import Remote
 from composefs_ostree.transport import open_regular
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Options = tuple[tuple[int, Any], ...]
 
-__all__ = ["CONTENT_SECONDS", "METADATA_SECONDS", "Settings", "settings_of"]
+__all__ = ["CONTENT_SECONDS", "METADATA_SECONDS", "Settings", "netrc_problem", "settings_of"]
 
 METADATA_SECONDS = 3600
 CONTENT_SECONDS = 86400
@@ -87,10 +88,10 @@ def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequenc
     remote = remote or Remote("")
     seconds = limits.low_speed_seconds
     if seconds is None:
-        seconds = max(1, round(number_from_environment(LOW_SPEED_SECONDS, 30)))
+        seconds = max(1, round(environment.number(LOW_SPEED_SECONDS, 30)))
     retries = limits.retries
     if retries is None:
-        retries = int(number_from_environment(RETRIES, 5))
+        retries = int(environment.number(RETRIES, 5))
     return Settings(
         common=(
             *_tls_options(remote),
@@ -103,7 +104,7 @@ def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequenc
         origins=frozenset(map(_origin, urls)),
         connections=limits.connections,
         retries=retries,
-        retry_seconds=number_from_environment(RETRY_SECONDS, 0.5),
+        retry_seconds=environment.number(RETRY_SECONDS, 0.5),
         seconds=limits.seconds,
         meter=None if limits.rate is None else Meter(limits.rate),
     )
@@ -163,11 +164,25 @@ def _proxy_options(remote: Remote) -> Options:
     return ((pycurl.PROXY, proxy),) if proxy else ()
 
 
-def _netrc_options() -> Options:
+def netrc_problem() -> str | None:
+    """Return what the user should know of the netrc file: that others can read or write it."""
+    path = _netrc()
+    if path is None:
+        return None
+    status = os.stat(path)
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o077:
+        return f"{path}: others can read or change the passwords in it (chmod 600 {path})"
+    return None
+
+
+def _netrc() -> str | None:
     path = os.environ.get(NETRC) or os.path.expanduser("~/.netrc")
-    if not os.access(path, os.R_OK):
-        return ()
-    return ((pycurl.NETRC, pycurl.NETRC_OPTIONAL), (pycurl.NETRC_FILE, path))
+    return path if os.access(path, os.R_OK) else None
+
+
+def _netrc_options() -> Options:
+    path = _netrc()
+    return () if path is None else ((pycurl.NETRC, pycurl.NETRC_OPTIONAL), (pycurl.NETRC_FILE, path))
 
 
 def _secret_options(remote: Remote, limits: Limits) -> Options:
