@@ -131,18 +131,19 @@ def _paths_in_values(command: Command, arguments: Mapping[str, JSONValue], direc
         words = _WORDS.match(value)
         if words is None:
             continue
-        path = value[words.end() :]
-        if path.startswith("//"):
-            if not words.group().lower().endswith("file:"):
-                continue
-            from urllib.parse import unquote  # takes 4 ms that a run without such a URL need not spend
+        # The path may have words with colons of its own: oci:PATH:TAG begins after the first word.
+        for end in re.finditer(r"[:=]", words.group()):
+            path = value[end.end() :]
+            if path.startswith("//"):
+                if not value[: end.end()].lower().endswith("file:"):
+                    continue
+                from urllib.parse import unquote  # takes 4 ms that a run without such a URL need not spend
 
-            path = unquote("/" + path[2:].partition("/")[2])
-        if not path or not (path.startswith("/") or directory):
-            continue
-        path = os.path.join(directory or "/", path)
-        yield path
-        yield from (path[: match.start()] for match in re.finditer(r"[:@]", path))  # oci:PATH:TAG
+                path = unquote("/" + path[2:].partition("/")[2])
+            if path and (path.startswith("/") or directory):
+                path = os.path.join(directory or "/", path)
+                yield path
+                yield from (path[: match.start()] for match in re.finditer(r"[:@]", path))
 
 
 def _expanded(pattern: str, environment: Mapping[str, str]) -> Iterator[str]:
