@@ -18,15 +18,22 @@ class UnreadableError(Exception):
     """A library refuses some bytes; the message is the first line of its own."""
 
 
+# A distribution's pysequoia may be older than what we need, which is told by what it lacks.
+_PROBES = {"pysequoia": "pysequoia.packet"}
+_WANTED = {"pysequoia": "pysequoia>=0.1.30"}
+
+
 def load(module: str, purpose: str) -> Any:
     """Import a module; raise UnsupportedError if it cannot be, for what cannot be checked must not pass."""
     try:
+        if module in _PROBES:
+            import_module(_PROBES[module])
         return import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
         raise UnsupportedError(
             f"{purpose} need the Python library {library}, which cannot be loaded: {error}",
-            hint=f"pip install {library}",
+            hint=f"pip install '{_WANTED.get(library, library)}'",
             subject=library,
         ) from None
 
