@@ -29,7 +29,7 @@ __all__ = ["write"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WHEELS = ("composefs", "composefs-ext", "composefs-ostree")
-_PROGRAMS = ("mount", "umount", "strace")
+_PROGRAMS = ("mount", "umount", "strace", "fusermount3")
 _OPTIONAL = ("mfusepy",)
 # Half of the standard library's size, and nothing of it runs in the machine.
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "site-packages"}

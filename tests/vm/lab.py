@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from composefs.cli import main as cfsctl_main
 
-__all__ = ["DISK", "MEMORY", "cfsctl", "flip", "load_module", "mount", "mount_disk", "power_off", "unmounted"]
+__all__ = ["DISK", "MEMORY", "NOBODY", "cfsctl", "flip", "load_module", "mount", "mount_disk", "power_off", "unmounted"]
 
 DISK = Path("/disk")
 """Where the disk is mounted: ext4 with fs-verity."""
@@ -27,6 +27,9 @@ MEMORY = Path("/memory")
 
 EVERY_FAULT = False
 """Whether every call of a command is made to fail, or a sample."""
+
+NOBODY = 65534
+"""The number of a user and a group without any rights."""
 
 _DEVICE = "/dev/nvme0n1"
 _BLOCK_SIZE = 4096
@@ -44,12 +47,12 @@ def _checked(result: int, what: str) -> None:
 
 
 def cfsctl(
-    *arguments: str | Path, status: int | None = 0, tracer: Sequence[str] = ()
+    *arguments: str | Path, status: int | None = 0, tracer: Sequence[str] = (), user: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run cfsctl's main function in a child, and check its exit status (None: any).
 
     To start an interpreter and import everything takes more than a second in an emulated machine; a fork has all that.
-    ``tracer`` is a command line of strace, which watches the child from its first step.
+    ``tracer`` is a command line of strace, which watches the child from its first step; ``user`` is whom it runs as.
     """
     argv = ["cfsctl", *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -58,7 +61,7 @@ def cfsctl(
         if child == 0:
             os.close(go)
             os.read(wait, 1)
-            _become(argv, out.fileno(), err.fileno())
+            _become(argv, out.fileno(), err.fileno(), user)
         os.close(wait)
         watcher = _attach(tracer, child) if tracer else None
         os.close(go)
@@ -83,12 +86,16 @@ def _attach(tracer: Sequence[str], child: int) -> subprocess.Popen[bytes]:
     return watcher
 
 
-def _become(argv: list[str], out: int, err: int) -> NoReturn:
+def _become(argv: list[str], out: int, err: int, user: int) -> NoReturn:
     """Be cfsctl in the child, and end there whatever happens."""
     status = 70
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
+        if user:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
         sys.argv = argv
         status = cfsctl_main.main()
         sys.stdout.flush()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
 from pathlib import Path
 
 from composefs.digest import SHA256, SHA512
 from support.commands import run
 from vm import lab
-from vm.checks.common import BIG, SOME, error_of, objects_of, replace, repository_with_image
-from vm.lab import cfsctl
+from vm.checks.common import BIG, SOME, error_of, measured, objects_of, replace, repository_with_image
+from vm.lab import NOBODY, cfsctl
 
 
 def _mountpoint(directory: Path) -> Path:
@@ -125,6 +127,41 @@ def check_fuse_demands_verity_too(directory: Path) -> None:
         assert (share / "tiny").read_bytes() == b"tiny"
     finally:
         cfsctl("umount", mountpoint)
+
+
+def check_a_user_without_rights_has_a_secure_repository_too(directory: Path) -> None:
+    """They may enable fs-verity for their files, and mount by FUSE, which shows the image to nobody else."""
+    os.makedirs("/etc", exist_ok=True)
+    Path("/etc/passwd").write_text(f"nobody:x:{NOBODY}:{NOBODY}::/:/bin/sh\n")
+    Path("/etc/mtab").symlink_to("/proc/self/mounts")
+    os.chmod("/dev/fuse", 0o666)  # as udev does
+    os.chmod("/usr/bin/fusermount3", 0o4755)
+    repository, _ = repository_with_image(directory)
+    mountpoint = _mountpoint(directory)
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    (directory / "tree/usr/share/new").write_bytes(SOME * 2)
+    cfsctl("--repo", repository, "create-image", directory / "tree", "it", user=NOBODY)
+    assert all(measured(path) == digest for digest, path in objects_of(repository).items())
+
+    def read(path: Path) -> subprocess.CompletedProcess[str]:
+        command = ["/bin/sh", "-c", 'read -r line < "$1" && echo "$line"', "sh", path]
+        user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        return subprocess.run(command, capture_output=True, text=True, check=False, **user)
+
+    mounted = cfsctl("--repo", repository, "mount", "refs/it", mountpoint, user=NOBODY)
+    assert "trying FUSE" in mounted.stderr
+    some, new = (mountpoint / "usr/share" / name for name in ("some", "new"))
+    try:
+        assert read(some).stdout == SOME.decode()
+        assert error_of(some.read_bytes) == errno.EACCES
+        (path,) = (path for path in objects_of(repository).values() if path.read_bytes() == SOME * 2)
+        replace(path, SOME * 2)
+        refused = read(new)
+        assert refused.stdout == ""
+        assert "Input/output error" in refused.stderr
+    finally:
+        cfsctl("umount", mountpoint, user=NOBODY)
 
 
 def check_changes_to_a_secure_image_go_to_the_upper_directory(directory: Path) -> None:
