@@ -71,6 +71,10 @@ def test_bootable_images(tmp_path: Path, row: dict[str, Any]) -> None:
     if how == "keep-user-xattrs":
         expected["composefs.image.boot.v1.xattrs=keep-user-xattrs"] = keep
     assert images == expected
+    # Two manifests have this config: one goes, and takes nothing of the other with it.
+    cfsctl("--repo", repo, "oci", "untag", "os")
+    cfsctl("--repo", repo, "gc")
+    assert {path.name for path in (repo / "images").iterdir()} == set(expected.values())
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
 
 

@@ -1,0 +1,165 @@
+"""Single layers, and images as trees: import-layer, layer, dump, compute-id, mount, prepare-boot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import CFSCTL, cfsctl, completions, the_error
+from support.oci_images import init, pull
+from support.oci_layers import run_generator
+from support.oci_layout import digest, tar
+from support.oci_odd import BOOT
+
+LAYER = (
+    tar(large=random.Random(4).randbytes(100_000), small=b"small", same=b"same" * 100, again=b"same" * 100)
+    + b"\0" * 9000
+)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return init(tmp_path / "repo")
+
+
+def import_layer(repo: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    argv = [CFSCTL, "--repo", str(repo), "oci", "import-layer", *arguments]
+    return subprocess.run(argv, input=data, capture_output=True, check=False, timeout=100)
+
+
+def layer(repo: Path, *arguments: str) -> bytes:
+    argv = [CFSCTL, "--repo", str(repo), "oci", "layer", *arguments]
+    return subprocess.run(argv, capture_output=True, check=True, timeout=100).stdout
+
+
+def test_a_layer_comes_back_byte_for_byte(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = digest(LAYER)
+    done = import_layer(repo, LAYER, wanted, "base/layer 1")
+    facts = json.loads(layer(repo, wanted, "--json"))
+    assert done.stdout.decode() == f"sha256:{facts['verity']}\n"
+    assert layer(repo, wanted) == layer(repo, f"@{wanted}") == layer(repo, "base/layer 1") == LAYER
+    assert facts == {
+        "diffId": wanted,
+        "verity": facts["verity"],
+        "size": len(LAYER),
+        "entryCount": 5,
+        "splitstream": {
+            "externalObjects": 2,
+            "externalSize": 100_800,
+            "inlineSize": len(LAYER) - 100_800,
+        },
+    }
+    lines = layer(repo, wanted, "--dumpfile").decode().splitlines()
+    assert [line.split()[0] for line in lines] == ["/usr", "/usr/large", "/usr/small", "/usr/same", "/usr/again"]
+    assert (repo / "streams/refs/oci-layers/base/layer 1").is_symlink()
+    assert json.loads(import_layer(repo, LAYER, wanted, "--json").stdout)["verity"] == facts["verity"]
+    cfsctl("--repo", repo, "gc")
+    assert layer(repo, "base/layer 1") == LAYER
+    monkeypatch.chdir(repo.parent)
+    assert completions("--repo", "repo", "oci", "layer", "base")[:1] == ["base/layer 1"]
+
+
+def test_a_layer_that_is_another_one(repo: Path) -> None:
+    done = import_layer(repo, LAYER, digest(b""), "name")
+    assert (done.returncode, done.stdout) == (5, b"")
+    assert digest(LAYER).encode() in done.stderr
+    assert import_layer(repo, LAYER, "name").returncode == 2
+    done = import_layer(repo, LAYER[:2000], digest(LAYER[:2000]))
+    assert done.returncode == 5
+    assert done.stderr.count(b"\n") == 1
+    assert not list((repo / "streams").iterdir())
+
+
+def test_no_tar_on_a_terminal(repo: Path) -> None:
+    import_layer(repo, LAYER, digest(LAYER))
+    argv = [CFSCTL, "--repo", str(repo), "oci", "layer", digest(LAYER)]
+    done = subprocess.run(
+        ["script", "-qec", " ".join(argv), "/dev/null"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert done.returncode == 7
+    assert b"terminal" in done.stdout
+    assert b"ustar" not in done.stdout
+
+
+def test_trees_by_every_name(tmp_path: Path, repo: Path) -> None:
+    """The recorded hashes and ids, by tag, manifest and config, in every mode."""
+    row: dict[str, Any] = BOOT["oci"][0]
+    run_generator("make_boot_layout.py", row["seed"], tmp_path / "layout")
+    facts = pull(repo, f"oci:{tmp_path / 'layout'}", "os")
+    told = row["sha256-v1"]
+    modes = {
+        "plain": [],
+        "plain keep-user-xattrs": ["--xattrs=keep-user-xattrs"],
+        "bootable": ["--bootable"],
+        "bootable keep-user-xattrs": ["--bootable", "--xattrs=keep-user-xattrs"],
+    }
+    config = f"@{facts['config']}"
+    verity = (repo / "streams" / f"oci-config-{facts['config']}").readlink()
+    names = [["os"], [f"@{facts['manifest']}"], [config], [config, "".join(verity.parts[-2:])]]
+    for names_of, (mode, options) in zip(names, modes.items(), strict=True):
+        dump = cfsctl("--repo", repo, "oci", "dump", *names_of, *options).stdout
+        assert hashlib.sha256(dump.encode("utf-8", "surrogateescape")).hexdigest() == told["dump sha256"][mode]
+        assert cfsctl("--repo", repo, "oci", "compute-id", *names_of, *options).stdout == f"{told[mode]}\n"
+    other = cfsctl("--repo", repo, "--erofs-version=2", "oci", "compute-id", "os").stdout
+    assert other == f"{row['sha256-v2']['plain']}\n"
+
+
+@pytest.mark.root
+def test_mount(tmp_path: Path, repo: Path) -> None:
+    source = f"oci:{tmp_path / 'layout'}"
+    run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+    pull(repo, source, "os")
+    for name in ("mnt", "up", "work"):
+        (tmp_path / name).mkdir()
+    mountpoint = tmp_path / "mnt"
+    error = the_error("--repo", repo, "oci", "mount", "os", mountpoint, "--bootable", status=3)
+    assert "--bootable" in error
+    facts = pull(repo, source, "os", "--bootable")
+    writable = ["--upperdir", str(tmp_path / "up"), "--workdir", str(tmp_path / "work"), "--read-write"]
+    for name, options in (("os", []), (f"@{facts['manifest']}", ["--bootable"]), (f"@{facts['config']}", writable)):
+        assert cfsctl("--repo", repo, "oci", "mount", name, mountpoint, *options).stdout == ""
+        try:
+            assert bool(list((mountpoint / "boot").iterdir())) == ("--bootable" not in options)
+            if options == writable:
+                (mountpoint / "usr/new").write_text("new")
+        finally:
+            subprocess.run(["umount", mountpoint], check=True)
+    assert (tmp_path / "up/usr/new").read_text() == "new"
+
+
+def test_preparing_the_boot(tmp_path: Path, repo: Path) -> None:
+    run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+    source = f"oci:{tmp_path / 'layout'}"
+    pull(repo, source, "os")
+    boot, state = tmp_path / "boot", tmp_path / "state"
+    command = ["--repo", str(repo), "oci", "prepare-boot", "os", "--bootdir", str(boot)]
+    assert "--bootable" in the_error(*command, status=3)
+    image = pull(repo, source, "os", "--bootable")["boot_image"]
+    assert "is not a directory" in the_error(*command, status=3)
+    boot.mkdir()
+    options = ["--entry-id=os-1", "--cmdline=rw", "--cmdline=console=ttyS0", f"--statedir={state}"]
+    assert "../x" in the_error(*command, "--entry-id=../x", status=2)
+    facts = json.loads(cfsctl(*command, *options, "--json").stdout)
+    karg = f"composefs.digest=?v1-sha256-12:{image}"
+    assert (facts["image"], facts["karg"]) == (image, karg)
+    entry = (boot / "loader/entries/os-1.conf").read_text().splitlines()
+    [options_line] = [line for line in entry if line.startswith("options ")]
+    assert options_line.split()[-3:] == [karg, "rw", "console=ttyS0"]
+    lines = [line.split() for line in cfsctl("--repo", repo, "oci", "dump", "os").stdout.splitlines()]
+    sizes = {(line[0].rpartition("/")[2], int(line[1])) for line in lines}
+    for line in entry:
+        key, _, value = line.partition(" ")
+        if key in ("linux", "initrd"):
+            data = (boot / value.lstrip("/")).read_bytes()
+            assert value.startswith("/os-1/")
+            assert (value.rpartition("/")[2], len(data)) in sizes
+    assert sorted(path.name for path in (state / image).iterdir()) == ["etc", "var"]
+    before = {path: path.read_bytes() for path in boot.rglob("*") if path.is_file()}
+    cfsctl(*command, *options)
+    assert {path: path.read_bytes() for path in boot.rglob("*") if path.is_file()} == before
