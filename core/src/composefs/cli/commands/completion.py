@@ -71,6 +71,5 @@ def command(shell: str) -> None:
     generator = get_completion_class(shell)
     assert generator is not None
     script = generator(root, {}, PROGRAM, COMPLETE_VARIABLE)
-    if shell == "bash":
-        script.source_template = _BASH
-    write(script.source().encode())
+    text = _BASH % script.source_vars() if shell == "bash" else script.source()
+    write(text.encode())
