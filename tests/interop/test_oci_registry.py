@@ -19,6 +19,7 @@ from composefs_oci.opening import open_source
 from composefs_oci.platform import Platform
 from composefs_oci.reference import parse_reference
 from support.commands import cfsctl, run
+from support.oci_images import init, pull
 from support.oci_layout import MANIFEST, Layout, simple, tar
 from support.oci_registry import PASSWORD, USER, Registry, push, registry
 from support.peers import require
@@ -35,6 +36,14 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def images(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The images of the layout, by the names that a repository keeps them under."""
+    found: dict[str, str] = pull(init(tmp_path_factory.mktemp("images") / "repo"), f"oci:{layout}")["images"]
+    assert found
+    return found
 
 
 @pytest.fixture
@@ -151,7 +160,15 @@ def test_referrers_by_the_tag_schema(plain: Registry, tmp_path: Path) -> None:
         assert source.document(found).digest == signature["digest"]
 
 
-def test_a_registry_with_a_login(layout: Path, tmp_path: Path, hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def listed(repo: Path) -> list[str]:
+    """The names of the images that a repository has."""
+    return [each["name"] for each in json.loads(cfsctl("--repo", repo, "oci", "images", "--json").stdout)["images"]]
+
+
+def test_a_registry_with_a_login(
+    layout: Path, images: dict[str, str], tmp_path: Path, hurry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = init(tmp_path / "repo")
     with registry(tmp_path / "registry", login=True) as running:
         push(f"oci:{layout}", running.image("app:1"), "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}")
         command = ("oci", "list-tags", "--tls-verify=false", running.image("app"))
@@ -175,6 +192,12 @@ def test_a_registry_with_a_login(layout: Path, tmp_path: Path, hurry: None, monk
         assert (tmp_path / "run/containers/auth.json").exists()
         assert cfsctl(*command).stdout == "1\n"
 
+        podman = (require("podman"), "login", "--tls-verify=false", f"--username={USER}", "--password-stdin")
+        run(*podman, f"--authfile={tmp_path}/podman.json", running.host, input=PASSWORD)
+        facts = pull(repo, running.image("app:1"), "--tls-verify=false", f"--authfile={tmp_path}/podman.json")
+        assert facts["images"] == images
+        assert listed(repo) == [running.image("app:1")]
+
         wrong = base64.b64encode(f"{USER}:not-{PASSWORD}".encode()).decode()
         authfile.write_text(json.dumps({"auths": {running.host: {"auth": wrong}}}))
         done = cfsctl("-vv", "--trace", *command, "--authfile", authfile, status=7)
@@ -184,7 +207,9 @@ def test_a_registry_with_a_login(layout: Path, tmp_path: Path, hurry: None, monk
         assert wrong not in done.stderr
 
 
-def test_a_credential_helper_is_asked(layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_helper_is_asked(
+    layout: Path, images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     helper = tmp_path / "bin/docker-credential-test"
     helper.parent.mkdir()
     monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
@@ -202,13 +227,17 @@ def test_a_credential_helper_is_asked(layout: Path, tmp_path: Path, monkeypatch:
         for settings in ({"credHelpers": {running.host: "test"}}, {"credsStore": "test"}):
             (tmp_path / "docker/config.json").write_text(json.dumps(settings))
             assert cfsctl(*command).stdout == "1\n"
+        facts = pull(init(tmp_path / "repo"), running.image("app:1"), "--tls-verify=false")
+        assert facts["images"] == images
         helper.write_text(f"#!/bin/sh\necho {PASSWORD}; echo {PASSWORD} >&2; exit 1\n")
         done = cfsctl(*command, status=1)
         assert "docker-credential-test failed" in done.stderr
         assert PASSWORD not in done.stderr
 
 
-def test_a_registry_with_a_certificate_of_its_own(layout: Path, tmp_path: Path, hurry: None) -> None:
+def test_a_registry_with_a_certificate_of_its_own(
+    layout: Path, images: dict[str, str], tmp_path: Path, hurry: None
+) -> None:
     with registry(tmp_path / "registry", tls=True) as running:
         assert running.certs
         push(f"oci:{layout}", running.image("app:1"), "--dest-tls-verify=false")
@@ -217,6 +246,11 @@ def test_a_registry_with_a_certificate_of_its_own(layout: Path, tmp_path: Path, 
         assert "--cert-dir" in done.stderr
         assert cfsctl("oci", "list-tags", "--cert-dir", running.certs, running.image("app")).stdout == "1\n"
         assert cfsctl("oci", "list-tags", "--tls-verify=false", running.image("app")).stdout == "1\n"
+        image = running.image("app:1")
+        done = cfsctl("--repo", init(tmp_path / "repo"), "oci", "pull", image, status=6)
+        assert "not trusted" in done.stderr
+        for number, option in enumerate((f"--cert-dir={running.certs}", "--tls-verify=false")):
+            assert pull(init(tmp_path / f"repo{number}"), image, option)["images"] == images
         place = Path(os.environ["HOME"]) / ".config/containers/certs.d" / running.host
         place.mkdir(parents=True)
         (place / "ca.crt").write_bytes((running.certs / "ca.crt").read_bytes())
