@@ -187,6 +187,7 @@ class DeltaTransport(DirectoryTransport):
         path = object_path(ObjectType.COMMIT, delta.to)
         self._detached_path = f"{path}meta"
         self._detached = delta.detached
+        self._inline = {part.path for part in delta.parts if part.inline is not None}
 
     def _read(self, fetch: Fetch) -> None:
         if fetch.path == self._detached_path and self._detached is not None:
@@ -200,6 +201,8 @@ class DeltaTransport(DirectoryTransport):
         """Return the path of the superblock or of a part; what else is wanted, the delta should have brought."""
         if path == f"{self._prefix}{_SUPERBLOCK}":
             return self._file
+        if path in self._inline:
+            return f"{self._file}: part {path.removeprefix(self._prefix)}"
         if path.startswith(self._prefix):
             return f"{os.path.dirname(self._file) or '.'}/{path.removeprefix(self._prefix)}"
         return f"{self._file}: {path}"

@@ -9,7 +9,15 @@ from collections import deque
 from hashlib import sha256
 from itertools import islice
 
-from composefs_ext.errors import CorruptError, ExtError, MissingObjectError, TooLargeError, from_exception, to_wire
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    MissingObjectError,
+    TooLargeError,
+    UnsupportedError,
+    from_exception,
+    to_wire,
+)
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.names import ID_SIZE
@@ -38,13 +46,14 @@ def part_id(number: int) -> bytes:
 class PartFetch(Fetch):
     """The fetch of a part's file, which is hashed and unpacked as it comes."""
 
-    __slots__ = ("_hash", "_unpacking", "part")
+    __slots__ = ("_hash", "_unpacking", "_unsupported", "part")
 
     def __init__(self, part: Part) -> None:
         super().__init__(part.path, part.size)
         self.part = part
         self._unpacking = Unpacking(most_unpacked(part.plain))
         self._hash = sha256()
+        self._unsupported: UnsupportedError | None = None
 
     def begin(self) -> None:
         """Start again, without what an earlier attempt has brought."""
@@ -52,6 +61,7 @@ class PartFetch(Fetch):
         self._unpacking.discard()
         self._unpacking = Unpacking(most_unpacked(self.part.plain))
         self._hash = sha256()
+        self._unsupported = None
 
     def take(self, data: bytes) -> int | None:
         """Take the next bytes."""
@@ -60,7 +70,10 @@ class PartFetch(Fetch):
             if self._received > self.limit:
                 raise CorruptError(f"it is longer than the {self.limit} bytes that its superblock tells")
             self._hash.update(data)
-            self._unpacking.feed(data)
+            if self._unsupported is None:
+                self._unpacking.feed(data)
+        except UnsupportedError as error:
+            self._unsupported = error  # unless it is a damaged part, which the checksum will tell
         except (ExtError, OSError) as error:
             self.error = from_exception(error)
             return -1
@@ -72,6 +85,8 @@ class PartFetch(Fetch):
             raise self.error
         if self._received != self.part.size or self._hash.digest() != self.part.checksum:
             raise CorruptError("its size or checksum is not what its superblock tells")
+        if self._unsupported is not None:
+            raise self._unsupported
         return self._unpacking.finish()
 
     def discard(self) -> None:

@@ -1,0 +1,368 @@
+"""Static deltas that ostree makes, pulled and applied by the installed command: the same images as without them."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from composefs_ostree import gvariant
+from composefs_ostree.deltas.listing import index_path, parse_index
+from composefs_ostree.gvariant import Variant
+from support.commands import run
+from support.gpg import Keys, keys
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.server import Fault, Server, serve
+
+__all__ = ["keys"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+GENERATE = {
+    "plain": (),
+    "without bsdiff": ("--disable-bsdiff",),
+    "inline": ("--inline",),
+    "many parts": ("--max-chunk-size=1", "--min-fallback-size=0"),
+    "fallbacks": ("--min-fallback-size=1",),
+    "patches at most 1 MB": ("--max-bsdiff-size=1",),
+    "big-endian": ("--set-endianness=B",),
+}
+
+
+class Source:
+    """A repository with two commits: small changes in large files, moved blocks, new files, removed ones."""
+
+    def __init__(self, path: Path) -> None:
+        self.kept = path
+        chooser = random.Random(4)
+        tree = make_tree(path / "tree")
+        words = [chooser.randbytes(9) for _ in range(500)]
+        large = b"".join(chooser.choices(words, k=120_000))
+        (tree / "usr" / "large").write_bytes(large)
+        (tree / "usr" / "random").write_bytes(chooser.randbytes(1_100_000))
+        (tree / "usr" / "empty").write_bytes(b"")
+        self.repo = make_repo(path / "source")
+        self.old = commit(self.repo, tree)
+        changed = bytearray(large)
+        changed[1000] ^= 1
+        changed[300_000:300_000] = b"inserted" * 100
+        del changed[800_000:830_000]
+        (tree / "usr" / "large").write_bytes(changed)
+        (tree / "usr" / "bin" / "tool").write_bytes(b"#!/bin/bash\n" + (tree / "usr" / "bin" / "tool").read_bytes())
+        (tree / "usr" / "moved").write_bytes(large[500_000:] + large[:450_000])
+        (tree / "usr" / "share" / "file 5").unlink()
+        (tree / "usr" / "new link").symlink_to("moved")
+        self.new = commit(self.repo, tree)
+        self._made: dict[tuple[str, ...], Path] = {}
+
+    def copy(self, path: Path) -> Source:
+        """The same in another place."""
+        shutil.copytree(self.repo, path)
+        other = copy.copy(self)
+        other.repo = path
+        return other
+
+    def generate(self, *arguments: str) -> None:
+        """Make a delta, once for all copies: xz takes its time."""
+        words = ("static-delta", "generate", *arguments, f"--to={self.new}")
+        if any(word.startswith("--filename") for word in arguments):
+            run("ostree", f"--repo={self.repo}", *words)
+            return
+        deltas = self.repo / "deltas"
+        if arguments not in self._made:
+            before = set(deltas.glob("*/*"))
+            run("ostree", f"--repo={self.repo}", *words)
+            kept = self._made[arguments] = Path(tempfile.mkdtemp(dir=self.kept))
+            for made in set(deltas.glob("*/*")) - before:
+                shutil.copytree(made, kept / made.relative_to(deltas))
+        shutil.copytree(self._made[arguments], deltas, dirs_exist_ok=True)
+
+    def publish(self) -> None:
+        update_summary(self.repo)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return Source(tmp_path_factory.mktemp("deltas"))
+
+
+@pytest.fixture
+def source(made: Source, tmp_path: Path) -> Source:
+    """A copy to make deltas in."""
+    return made.copy(tmp_path / "source")
+
+
+@pytest.fixture
+def server(source: Source) -> Iterator[Server]:
+    with serve(source.repo) as running:
+        yield running
+
+
+def direct(source: Source, path: Path) -> tuple[str, str]:
+    """Image and stream of a pull without deltas."""
+    pulled = Target(path).json("pull-local", source.repo, source.new)
+    return pulled["image"], pulled["verity"]
+
+
+@pytest.mark.parametrize("how", GENERATE)
+def test_from_scratch(source: Source, server: Server, tmp_path: Path, how: str) -> None:
+    source.generate("--empty", *GENERATE[how])
+    source.publish()
+    target = Target(tmp_path / "target")
+    pulled = target.json("pull", server.url, BRANCH)
+    assert (pulled["image"], pulled["verity"]) == direct(source, tmp_path / "direct")
+    parts = server.count("/deltas/*") - 1
+    assert pulled["delta_parts"] == (parts if how != "inline" else 1)
+    assert (parts > 1) == (how == "many parts")
+    assert server.count("*.filez") == (3 if how == "fallbacks" else 0)
+    assert server.count("*.dirtree") + server.count("*.dirmeta") + server.count("*.commit") == 0
+    assert target.left_over() == []
+    assert target.ostree("fsck").returncode == 0
+
+
+@pytest.mark.parametrize("how", GENERATE)
+def test_from_another_commit(source: Source, server: Server, tmp_path: Path, how: str) -> None:
+    source.generate(f"--from={source.old}", *GENERATE[how])
+    source.publish()
+    target = Target(tmp_path / "target", "sha512")
+    target.ostree("pull-local", source.repo, source.old)
+    target.ostree("tag", source.old, BRANCH)
+    pulled = target.json("pull", server.url, BRANCH)
+    expected = Target(tmp_path / "direct", "sha512").json("pull-local", source.repo, source.new)
+    assert (pulled["image"], pulled["verity"]) == (expected["image"], expected["verity"])
+    assert pulled["delta_parts"] >= 1
+    assert server.count("*/superblock") == 1
+    fallbacks = {"plain": 0, "fallbacks": None}.get(how, 0)
+    assert fallbacks is None or server.count("*.filez") == fallbacks
+    assert target.left_over() == []
+
+
+def test_without_delta(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty")
+    source.publish()
+    pulled = Target(tmp_path / "target").json("pull", server.url, BRANCH, "--no-delta")
+    assert pulled["delta_parts"] == 0
+    assert server.count("/deltas/*") == 0
+    assert (pulled["image"], pulled["verity"]) == direct(source, tmp_path / "direct")
+
+
+def test_a_scratch_delta_is_not_used_over_something(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty")
+    source.publish()
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source.repo, source.old)
+    target.ostree("tag", source.old, BRANCH)
+    assert target.json("pull", server.url, BRANCH)["delta_parts"] == 0
+
+
+def test_a_list_in_the_summary_itself(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty")
+    run("ostree", f"--repo={source.repo}", "config", "set", "core.no-deltas-in-summary", "false")
+    source.publish()
+    for index in (source.repo / "delta-indexes").rglob("*.index"):
+        index.unlink()
+    pulled = Target(tmp_path / "target").json("pull", server.url, BRANCH)
+    # With indexes announced and none there, there are no deltas; a summary that announces none lists them itself.
+    assert pulled["delta_parts"] == (0 if server.count("*.index") else 1)
+
+
+@pytest.mark.parametrize("gone", ["*/superblock", "/deltas/*/0"])
+def test_a_delta_that_is_gone_is_done_without(source: Source, server: Server, tmp_path: Path, gone: str) -> None:
+    source.generate("--empty")
+    source.publish()
+    server.fault(gone, Fault(status=404))
+    target = Target(tmp_path / "target")
+    done = target.ostree("pull", server.url, BRANCH)
+    assert "one by one" in done.stderr
+    image = target.json("pull", server.url, BRANCH)["image"]
+    assert image == direct(source, tmp_path / "direct")[0]
+
+
+@pytest.mark.parametrize("where", ["*/superblock", "/deltas/*/0"])
+@pytest.mark.parametrize("at", [0, -1])
+def test_an_altered_delta_is_refused(source: Source, server: Server, tmp_path: Path, where: str, at: int) -> None:
+    source.generate("--empty")
+    source.publish()
+    server.fault(where, Fault(flip=at))
+    target = Target(tmp_path / "target")
+    done = target.ostree("pull", server.url, BRANCH, status=None)
+    assert done.returncode == 5
+    assert "/deltas/" in done.stderr
+    assert target.names() == {}
+    assert target.left_over() == []
+    server.forgive()
+    assert target.ostree("pull", server.url, BRANCH).returncode == 0
+
+
+def test_a_damaged_old_file_is_no_fault_of_the_delta(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate(f"--from={source.old}")
+    source.publish()
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source.repo, source.old)
+    target.ostree("tag", source.old, BRANCH)
+    largest = max((target.path / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    for path in (target.path / "objects").rglob("*"):
+        if path.is_file() and path.stat().st_size in (largest.stat().st_size, 1_080_000):
+            content = bytearray(path.read_bytes())
+            content[5000:5010] = b"0123456789"
+            path.chmod(0o644)
+            path.write_bytes(content)
+    done = target.ostree("pull", server.url, BRANCH, status=None)
+    assert "is damaged here" in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:
+    for arguments, name in ((("--empty",), "scratch"), ((f"--from={source.old}",), "update")):
+        source.generate(*arguments, "--inline", "--min-fallback-size=0", f"--filename={tmp_path / name}")
+    target = Target(tmp_path / "target")
+    missing = target.ostree("apply-delta", tmp_path / "update", status=None)
+    assert missing.returncode == 3
+    assert source.old in missing.stderr
+    image = direct(source, tmp_path / "direct")[0]
+    lines = target.ostree("apply-delta", tmp_path / "scratch").stdout.splitlines()
+    assert lines[0] == f"commit  {source.new}"
+    assert lines[2] == f"image   {image}"
+    assert lines[3].endswith(" files applied via 1 delta parts")
+    assert f"streams/ostree-commit-{source.new}" in target.names()
+    again = target.json("apply-delta", tmp_path / "update")
+    assert (again["image"], again["delta_parts"]) == (image, 0)
+    second = Target(tmp_path / "second")
+    second.ostree("pull-local", source.repo, source.old)
+    assert second.json("apply-delta", tmp_path / "update")["image"] == image
+    assert second.left_over() == []
+
+
+def test_a_delta_in_a_directory(source: Source, tmp_path: Path) -> None:
+    source.generate("--empty", "--min-fallback-size=0", "--max-chunk-size=1")
+    (superblock,) = (source.repo / "deltas").rglob("superblock")
+    applied = Target(tmp_path / "target").json("apply-delta", superblock.parent)
+    assert applied["image"] == direct(source, tmp_path / "direct")[0]
+    assert applied["delta_parts"] > 1
+
+
+def test_a_delta_with_fallbacks_is_not_enough(source: Source, tmp_path: Path) -> None:
+    source.generate("--empty", "--min-fallback-size=1")
+    (superblock,) = (source.repo / "deltas").rglob("superblock")
+    target = Target(tmp_path / "target")
+    done = target.ostree("apply-delta", superblock, status=None)
+    assert done.returncode == 9
+    assert "--min-fallback-size=0" in done.stderr
+    assert target.names() == {}
+    target.ostree("pull-local", source.repo, source.new)
+    assert target.ostree("apply-delta", superblock).returncode == 0
+
+
+def test_an_interrupted_pull_leaves_out_the_parts_that_it_has(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty", "--max-chunk-size=1", "--min-fallback-size=0")
+    source.publish()
+    parts = len([path for path in (source.repo / "deltas").rglob("*") if path.name.isdigit()])
+    server.fault(f"/deltas/*/{parts - 1}", Fault(flip=100))
+    target = Target(tmp_path / "target")
+    assert target.ostree("pull", server.url, BRANCH, status=None).returncode == 5
+    server.forgive()
+    pulled = target.json("pull", server.url, BRANCH)
+    assert 1 <= pulled["delta_parts"] < parts
+    assert pulled["image"] == direct(source, tmp_path / "direct")[0]
+
+
+def test_what_is_altered_in_a_file_is_refused_by_both(source: Source, tmp_path: Path) -> None:
+    name = tmp_path / "delta"
+    source.generate("--empty", "--inline", "--min-fallback-size=0", f"--filename={name}")
+    good = name.read_bytes()
+    target = Target(tmp_path / "target")
+    theirs = make_repo(tmp_path / "theirs", "bare-user")
+    for place in (len(good) // 2, good.index(bytes.fromhex(source.new)) + 5):
+        name.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        run("ostree", f"--repo={theirs}", "static-delta", "apply-offline", name, status=1)
+        refused = target.ostree("apply-delta", name, status=5)
+        assert str(name) in refused.stderr
+        assert target.names() == {}
+        assert target.left_over() == []
+    name.write_bytes(good)
+    run("ostree", f"--repo={theirs}", "static-delta", "apply-offline", name)
+    assert run("ostree", f"--repo={theirs}", "show", source.new).returncode == 0
+    assert target.json("apply-delta", name)["commit"] == source.new
+
+
+def test_a_signed_superblock(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ostree of the distribution signs with its dummy kind only, so ed25519 is put in by hand."""
+    monkeypatch.setenv("OSTREE_DUMMY_SIGN_ENABLED", "1")
+    for name, signing in (("dummy", ("--sign-type=dummy", "--sign=someone")), ("plain", ())):
+        source.generate("--empty", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / name}", *signing)
+    run("ostree", f"--repo={source.repo}", "static-delta", "verify", "--sign-type=dummy", tmp_path / "dummy", "someone")
+    dummy, plain = tmp_path / "dummy", tmp_path / "plain"
+    assert dummy.read_bytes().startswith(b"OSTSGNDT")
+    assert Target(tmp_path / "trusting").json("apply-delta", dummy)["commit"] == source.new
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    ours = f"--sign-key=ed25519=inline:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
+    target = Target(tmp_path / "target")
+    data = plain.read_bytes()
+    magic = int.from_bytes(b"OSTSGNDT", "little")
+    for signer, status in ((None, 5), (other, 5), (key, 0)):
+        signed = tmp_path / f"signed{status}{signer is None}"
+        made = {} if signer is None else {"ostree.sign.ed25519": Variant("aay", [signer.sign(data)])}
+        signed.write_bytes(gvariant.encode("(taya{sv})", (magic, data, made)))
+        refused = target.ostree("apply-delta", signed, ours, status=status).stderr
+        assert bool(status) == ("signature" in refused)
+        assert bool(status) == (target.names() == {})
+    assert "signature" in Target(tmp_path / "second").ostree("apply-delta", dummy, ours, status=5).stderr
+
+
+@pytest.mark.parametrize("key", ["right", "wrong"])
+def test_a_commit_that_comes_in_a_delta_is_verified(
+    source: Source, server: Server, tmp_path: Path, keys: Keys, key: str
+) -> None:
+    run("ostree", f"--repo={source.repo}", "gpg-sign", f"--gpg-homedir={keys.gpg.home}", source.new, keys.good)
+    source.generate("--empty")
+    source.publish()
+    keyring = tmp_path / "keyring"
+    keyring.write_bytes(keys.gpg.export(keys.good if key == "right" else keys.rsa))
+    target = Target(tmp_path / "target")
+    target.ostree("remote", "add", f"--gpg-import={keyring}", "o", server.url)
+    if key == "wrong":
+        assert "signature" in target.ostree("pull", f"o:{BRANCH}", status=None).stderr
+        assert server.count("/deltas/*/0") == server.count("*.filez") == 0
+        assert "streams/refs/ostree/o:test%2Fmain" not in target.names()
+        return
+    pulled = target.json("pull", f"o:{BRANCH}")
+    assert pulled["delta_parts"] == 1
+    assert [each["problem"] for each in pulled["signatures"]] == [None]
+    # A delta in a file brings the signatures along.
+    source.generate("--empty", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
+    applied = Target(tmp_path / "offline")
+    assert applied.json("apply-delta", tmp_path / "file", f"--gpg-key={keyring}")["commit"] == source.new
+    assert applied.json("inspect", source.new)["signatures"]
+
+
+def test_indexes_that_ostree_writes_anew(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty")
+    source.generate(f"--from={source.old}")
+    source.publish()
+    index = source.repo / index_path(bytes.fromhex(source.new))
+    shutil.rmtree(source.repo / "delta-indexes")
+    assert Target(tmp_path / "without").json("pull", server.url, BRANCH)["delta_parts"] == 0
+    run("ostree", f"--repo={source.repo}", "static-delta", "reindex")
+    assert run("ostree", f"--repo={source.repo}", "static-delta", "indexes").stdout.split() == [source.new]
+    assert set(parse_index(index.read_bytes()).digests) == {source.new, f"{source.old}-{source.new}"}
+    assert Target(tmp_path / "with").json("pull", server.url, BRANCH)["delta_parts"] == 1
+
+
+def test_an_altered_fallback_is_refused(source: Source, server: Server, tmp_path: Path) -> None:
+    source.generate("--empty", "--min-fallback-size=1")
+    source.publish()
+    server.fault("*.filez", Fault(flip=-3))
+    target = Target(tmp_path / "target")
+    assert ".filez" in target.ostree("pull", server.url, BRANCH, status=5).stderr
+    assert target.names() == {}
+    server.forgive()
+    assert target.json("pull", server.url, BRANCH)["delta_parts"] == 0  # what the parts brought is here
+    assert server.count("*.filez") == 3
