@@ -1,0 +1,3 @@
+module composefs.example/zip
+
+go 1.21
