@@ -84,7 +84,9 @@ def test_hard_links_may_name_later_lines_and_each_other() -> None:
 
 def test_a_line_may_end_before_its_digest() -> None:
     assert node(b"/a 0 100644 1 0 0 0 0.0 - -").digest is None
-    assert node(b"/a 3 120777 1 0 0 0 0.0 abc").payload == b"abc"
+    assert node(b"/a 0 120777 1 0 0 0 0.0 abc").payload == b"abc"
+    with pytest.raises(FormatError, match="CONTENT has 0 bytes"):
+        node(b"/a 3 120777 1 0 0 0 0.0 abc")
     assert node(b"/a 0 40755 1 0 0 0 0.0").children == {}
 
 
