@@ -18,6 +18,8 @@ from composefs_ext.errors import (
     ExtError,
     MissingObjectError,
     NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
     UsageError,
 )
 from composefs_ext.fsverity import fsverity_digest
@@ -45,6 +47,9 @@ class MemoryRepository:
         self.refs: dict[str, str] = {}
         self.output = ""
         """What was printed to the user's standard output."""
+        self.prefixes: tuple[str, ...] = ("",)
+        """How streams may be called that are published, and below, where refs may be: anything, at first."""
+        self.ref_directories: tuple[str, ...] | None = None
 
     # Staged files and lists
 
@@ -166,13 +171,39 @@ class MemoryRepository:
 
     def _image_digest(self, params: dict[str, Any]) -> dict[str, Any]:
         dump = self._read(params["dump"])
-        digests = (line.split(b" ")[10] for line in dump.splitlines())
-        self._need([digest.decode() for digest in digests if digest != b"-"])
+        self._need(_digests(dump))
         # An image here is no more than its dump; other transforms make another one.
         image = dump + repr(sorted(params.get("transforms", {}).items())).encode() * ("transforms" in params)
         return {"id": fsverity_digest(image, self.algorithm), "size": len(image)}
 
+    def _image_objects(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._give(params, "ids", sorted(set(_digests(self._image(params)))))
+
+    def _image_dump(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params.get("paths") or "paths_file" in params:
+            raise UnsupportedError("the core in memory dumps whole images only")
+        dump = self._read(params["dump"]) if "dump" in params else self._image(params)
+        self._write(params["into"], dump)
+        return {"size": len(dump)}
+
+    def _image(self, params: dict[str, Any]) -> bytes:
+        digest = params["id"] if "id" in params else self.image_refs.get(params["name"])
+        if digest not in self.images:
+            raise NotFoundError(f"there is no such image: {params}")
+        return self.images[digest]
+
+    def _check_own(self, kind: str, name: str) -> None:
+        if kind == "stream":
+            own = name.startswith(self.prefixes)
+        else:
+            own = self.ref_directories is None or name.partition("/")[0] in self.ref_directories
+        if not own:
+            raise PermissionDeniedError(f"{kind} {name} does not belong to the extension", subject=name)
+
     def _publish(self, params: dict[str, Any]) -> dict[str, Any]:
+        for key, kind in (("streams", "stream"), ("refs", "ref")):
+            for row in self._list(params, key):
+                self._check_own(kind, row["name"])
         names, refs = dict(self.stream_names), dict(self.refs)
         answer: dict[str, Any] = {"streams": [], "images": [], "refs": [], "remove_refs": []}
         for row in self._list(params, "streams"):
@@ -245,6 +276,11 @@ class MemoryRepository:
         return bytes(data)
 
 
+def _digests(dump: bytes) -> list[str]:
+    digests = (line.split(b" ")[10] for line in dump.splitlines())
+    return [digest.decode() for digest in digests if digest != b"-"]
+
+
 def _check_expect(row: dict[str, Any], previous: str | None) -> None:
     if "expect" in row and row["expect"] != previous:
         raise ConflictError(f"{row['name']!r} is {previous}, expected was {row['expect']}")
@@ -260,6 +296,8 @@ CALLS = {
     "stream.list": MemoryRepository._stream_list,
     "image.put": MemoryRepository._image_put,
     "image.digest": MemoryRepository._image_digest,
+    "image.dump": MemoryRepository._image_dump,
+    "image.objects": MemoryRepository._image_objects,
     "publish": MemoryRepository._publish,
     "ref.get": MemoryRepository._ref_get,
     "ref.list": MemoryRepository._ref_list,

@@ -40,11 +40,22 @@ class MemoryCore(MemoryRepository):
     What was put and published is in the attributes of ``MemoryRepository``.  ``calls`` lists the (method, parameters)
     of all runs, ``events`` the progress and log messages.  Put an error into ``refuse`` to have a method answered with
     it, and a method into ``cancel_at`` to have the run cancelled when it is called.
+
+    ``manifest`` is the path of the extension's NAME.json: with it, names that are not the extension's are refused,
+    commands that it does not have are no test's, and the defaults of arguments are filled in.
     """
 
-    def __init__(self, directory: Path, *, algorithm: str = "sha512", writable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, algorithm: str = "sha512", writable: bool = True, manifest: Path | None = None
+    ) -> None:
         super().__init__(directory / "staging", algorithm)
         self.writable = writable
+        self.manifest: dict[str, Any] = {} if manifest is None else json.loads(manifest.read_bytes())
+        name = self.manifest.get("name", "test")
+        if manifest is not None:
+            self.prefixes = tuple(self.manifest.get("streams", [f"{name}-"]))
+            self.ref_directories = tuple(row["dir"] for row in self.manifest.get("refs", [{"dir": name}]))
+        self.name = name
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refuse: dict[str, ExtError] = {}
@@ -67,6 +78,7 @@ class MemoryCore(MemoryRepository):
 
         ``options`` are those of the run: verbosity, json, color, directory.
         """
+        given = self._with_defaults(command, arguments or {})
         with ExitStack() as stack:
             their_in, our_out = os.pipe()
             our_in, their_out = os.pipe()
@@ -74,7 +86,7 @@ class MemoryCore(MemoryRepository):
             outcome: list[dict[str, Any]] = []
 
             def converse() -> None:
-                outcome.append(self._converse(our_in, our_out, command, arguments or {}, options))
+                outcome.append(self._converse(our_in, our_out, command, given, options))
 
             thread = threading.Thread(target=converse)
             thread.start()
@@ -89,12 +101,13 @@ class MemoryCore(MemoryRepository):
         self, argv: Sequence[str], command: Sequence[str], arguments: dict[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         """Run a command with an executable as the extension, its standard error being ours."""
+        given = self._with_defaults(command, arguments or {})
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=self.staging) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             our_in, our_out = os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno())
             process.stdin.close()
-            outcome = self._converse(our_in, our_out, command, arguments or {}, options)
+            outcome = self._converse(our_in, our_out, command, given, options)
         return _result([outcome])
 
     # The conversation
@@ -124,6 +137,19 @@ class MemoryCore(MemoryRepository):
             path.unlink()
         return answer
 
+    def _with_defaults(self, command: Sequence[str], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the core would send them, by the manifest if there is one."""
+        if not self.manifest:
+            return arguments
+        [described] = [row for row in self.manifest["commands"] if row["name"] == list(command)]
+        rows = described.get("arguments", [])
+        unknown = set(arguments) - {row["name"] for row in rows}
+        missing = {row["name"] for row in rows if row.get("required")} - set(arguments)
+        assert not unknown, f"the manifest has no arguments {unknown}"
+        assert not missing, f"the manifest requires the arguments {missing}"
+        flags = {row["name"]: False for row in rows if row["kind"] == "bool"}
+        return {**flags, **{row["name"]: row["default"] for row in rows if "default" in row}, **arguments}
+
     def _initialize(self) -> dict[str, Any]:
         repository = {
             "algorithm": self.algorithm,
@@ -136,7 +162,7 @@ class MemoryCore(MemoryRepository):
             "versions": [PROTOCOL_VERSION],
             "features": [],
             "core": {"name": "composefs_ext.testing", "version": "0"},
-            "extension": "test",
+            "extension": self.name,
             "repository": repository,
             "staging": str(self.staging),
             "cache": str(self.cache),
