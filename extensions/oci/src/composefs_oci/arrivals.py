@@ -14,6 +14,7 @@ from typing import NamedTuple
 from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
 from composefs_ext.workers import WorkerProcess, available_cores
+from composefs_oci.documents import Counts
 from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, serve, staged_cost
 from composefs_oci.layer import MAX_INLINE, Unpacked, references
 from composefs_oci.names import BLOB, LAYER
@@ -31,21 +32,12 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Stored
     from composefs_oci.source import Source
 
-__all__ = ["Arrivals", "Arrived", "Counts"]
+__all__ = ["Arrivals", "Arrived"]
 
 TICK = 1000
 """Milliseconds."""
 TAKEN_LOT = 8 << 20
 """How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
-
-
-class Counts(NamedTuple):
-    """What came: objects that are new and their bytes, objects that were there, bytes kept inline."""
-
-    new: int = 0
-    stored: int = 0
-    present: int = 0
-    inlined: int = 0
 
 
 class Arrived(NamedTuple):

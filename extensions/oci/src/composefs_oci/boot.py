@@ -18,8 +18,9 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
 from composefs_oci.descriptors import parse_config
 from composefs_oci.held import find_config, read_document
-from composefs_oci.image import mountable, tree_of
+from composefs_oci.image import tree_of
 from composefs_oci.uki import command_line
+from composefs_oci.variants import mountable
 from composefs_oci.whole import open_layer
 
 TYPE_CHECKING = False

@@ -16,9 +16,10 @@ from composefs_ext.workers import available_cores
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import digest_of, new_hash
 from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
-from composefs_oci.image import keyed_variants, layered
+from composefs_oci.image import layered
 from composefs_oci.mediatypes import OCI_MANIFEST
 from composefs_oci.names import digest_of_stream, manifest_stream
+from composefs_oci.variants import keyed_variants
 from composefs_oci.whole import open_layer
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_oci.held import HeldConfig, HeldManifest
-    from composefs_oci.image import Variant
+    from composefs_oci.variants import Variant
 
     T = TypeVar("T")
 

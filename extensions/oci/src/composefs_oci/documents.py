@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from composefs_oci.image import BOOT_PREFIX
+from typing import NamedTuple
+
+from composefs_oci.variants import BOOT_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +13,16 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import Stored
 
-__all__ = ["config_refs", "manifest_refs", "put_document"]
+__all__ = ["Counts", "config_refs", "manifest_refs", "put_document"]
+
+
+class Counts(NamedTuple):
+    """What came: objects that are new and their bytes, objects that were there, bytes kept inline."""
+
+    new: int = 0
+    stored: int = 0
+    present: int = 0
+    inlined: int = 0
 
 
 def config_refs(layers: Mapping[str, str], images: Mapping[str, str]) -> list[tuple[str, str]]:

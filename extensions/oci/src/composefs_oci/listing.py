@@ -16,10 +16,10 @@ from composefs_oci.held import (
     read_document,
     referrers_of,
 )
-from composefs_oci.image import Variant
 from composefs_oci.mediatypes import OCI_MANIFEST
 from composefs_oci.names import digest_of_stream
 from composefs_oci.text import table
+from composefs_oci.variants import Variant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

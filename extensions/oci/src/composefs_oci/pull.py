@@ -11,7 +11,6 @@ from composefs_oci.convert import as_oci
 from composefs_oci.descriptors import parse_manifest
 from composefs_oci.digest import digest_of
 from composefs_oci.held import open_config, open_manifest
-from composefs_oci.image import Variant
 from composefs_oci.mediatypes import is_manifest
 from composefs_oci.names import config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.opening import open_source
@@ -19,6 +18,7 @@ from composefs_oci.platform import parse_platform
 from composefs_oci.receiving import Receiver, Terms
 from composefs_oci.reference import parse_reference
 from composefs_oci.text import human_bytes
+from composefs_oci.variants import Variant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,29 +22,25 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_oci.arrivals import Arrivals, Counts
 from composefs_oci.descriptors import parse_config
-from composefs_oci.documents import config_refs, manifest_refs, put_document
-from composefs_oci.fetch import Job
+from composefs_oci.documents import Counts, config_refs, manifest_refs, put_document
 from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document
-from composefs_oci.image import BOOT_PREFIX, Variant, bootable_variants, find_expected, layered, put_images, variants
 from composefs_oci.mediatypes import is_tar_layer
 from composefs_oci.names import BLOB, CONFIG, LAYER, MANIFEST, config_stream, layer_stream, manifest_stream
-from composefs_oci.whole import open_layer
+from composefs_oci.variants import BOOT_PREFIX, Variant, bootable_variants, variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Published, RefUpdate, StreamName
     from composefs_oci.arrivals import Arrived
-    from composefs_oci.descriptors import Manifest
+    from composefs_oci.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
     from composefs_oci.source import Source
-    from composefs_oci.stored import StoredLayer
 
     Opener = Callable[[Callable[[str], object]], Source]
 
@@ -166,12 +162,12 @@ class Receiver:
         with self._source.open_blob(descriptor) as blob:
             return blob.read_all()
 
-    def _wanted(self, document: bytes) -> tuple[list[str], dict[str, Job]]:
-        """Return the layers from bottom to top, by the digests that they have here, and how to fetch each."""
+    def _wanted(self, document: bytes) -> tuple[list[str], dict[str, Descriptor]]:
+        """Return the layers from bottom to top, by the digests that they have here, and what leads to each."""
         layers = self._manifest.layers
         if not self._manifest.is_image:
-            jobs = {layer.digest: Job(layer, None) for layer in layers}
-            return list(jobs), jobs
+            by_digest = {layer.digest: layer for layer in layers}
+            return list(by_digest), by_digest
         diff_ids = list(parse_config(document, f"the config {self._manifest.config.digest}").diff_ids)
         if len(diff_ids) != len(layers):
             raise FormatError(
@@ -179,7 +175,7 @@ class Receiver:
                 hint="the image was put together wrongly",
                 subject=self._digest,
             )
-        jobs = {}
+        by_digest = {}
         for layer, diff_id in zip(layers, diff_ids, strict=True):
             if not is_tar_layer(layer.media_type):
                 raise UnsupportedError(
@@ -187,8 +183,8 @@ class Receiver:
                     hint="only artifacts can have such layers",
                     subject=layer.digest,
                 )
-            jobs.setdefault(diff_id, Job(layer, diff_id))
-        return diff_ids, jobs
+            by_digest.setdefault(diff_id, layer)
+        return diff_ids, by_digest
 
     def _held_layers(self, digests: Sequence[str]) -> dict[str, str]:
         """Return the streams of those layers that are here and sound."""
@@ -220,48 +216,48 @@ class Receiver:
 
     def _store(self, document: bytes) -> dict[str, str]:
         """Have layers and images stored; return the images by key."""
-        order, jobs = self._wanted(document)
-        held = self._held_layers(list(jobs))
-        self._layers = dict.fromkeys(jobs, "") | held
+        order, layers = self._wanted(document)
+        held = self._held_layers(list(layers))
+        self._layers = dict.fromkeys(layers, "") | held
         self._names.held(held)
-        missing = [digest for digest in jobs if digest not in held]
+        missing = {digest: layer for digest, layer in layers.items() if digest not in held}
+        images, wanted, expected = self._images() if self._manifest.is_image else ({}, [], None)
+        if missing or wanted or expected is not None:
+            # What has nothing to make is done in a fifth of a second, and half of that is importing.
+            from composefs_oci.fetch import Job
+            from composefs_oci.layering import make
 
-        def tell(number: int, arrived: Arrived) -> None:
-            digest = missing[number]
-            self._layers[digest] = arrived.stream
-            self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
-            self._names.add(digest, arrived.stream)
-
-        wanted = [jobs[digest] for digest in missing]
-        with Arrivals(self._core, wanted, self._open_source, tell, self._names.tick) as arrivals:
-            images: dict[str, str] = {}
-            if self._manifest.is_image:
-                images = self._images(_Stack(self._core, order, missing, arrivals))
-            for number in range(len(missing)):
-                arrivals.wait(number)
+            jobs = {
+                digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()
+            }
+            made, found = make(
+                self._core, self._open_source, order, jobs, wanted, expected, self._arrived, self._names.tick
+            )
+            images |= {str(variant.key): image for variant, image in made.items()}
+            self._expected = self._expected or found
         return images
 
-    def _images(self, stack: _Stack) -> dict[str, str]:
-        """Return the wanted images by key, made where they are not here."""
+    def _arrived(self, digest: str, arrived: Arrived) -> None:
+        self._layers[digest] = arrived.stream
+        self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
+        self._names.add(digest, arrived.stream)
+
+    def _images(self) -> tuple[dict[str, str], list[Variant], str | None]:
+        """Return the images that stay, by key, those that are to be made, and the id that one of these must have."""
         assert self._core.repository is not None
         terms = self._terms
         wanted = variants(self._core.repository)
         if terms.bootable and terms.expected is None:
             wanted += variants(self._core.repository, bootable=True)
-        held = self._held_images()
-        images = {key: image for key, image in held.items() if key in {each.key for each in wanted}}
+        keys = {variant.key for variant in wanted}
+        images = {
+            key: image for key, image in self._held_images().items() if key in keys or key.startswith(BOOT_PREFIX)
+        }
         missing = [variant for variant in wanted if variant.key not in images]
         if terms.expected is not None:
-            known = [each for each in bootable_variants() if held.get(str(each.key)) == terms.expected]
+            known = [each for each in bootable_variants() if images.get(str(each.key)) == terms.expected]
             self._expected = known[0] if known else None
-        if missing or (terms.expected is not None and self._expected is None):
-            image = layered(self._core, stack)
-            made = put_images(self._core, image, missing)
-            if terms.expected is not None and self._expected is None:
-                self._expected, image = find_expected(self._core, list(stack), image, terms.expected)
-                made |= put_images(self._core, image, [self._expected])
-            images |= {str(variant.key): made_id for variant, made_id in made.items()}
-        return {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | images
+        return images, missing, None if self._expected else terms.expected
 
     def _put_config(self, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""
@@ -304,30 +300,6 @@ class Receiver:
             images=[{"id": image} for image in sorted(set(images.values()))],
             refs=refs,
         ).result()
-
-
-class _Stack:
-    """The layers of an image from bottom to top, as often as they are asked for: from here, or as they arrive."""
-
-    def __init__(self, core: Core, order: Sequence[str], missing: Sequence[str], arrivals: Arrivals) -> None:
-        self._core = core
-        self._order = order
-        self._missing = missing
-        self._arrivals = arrivals
-        self._open: dict[str, StoredLayer] = {}
-
-    def __iter__(self) -> Iterator[StoredLayer]:
-        for digest in self._order:
-            if digest not in self._open:
-                self._open[digest] = self._layer(digest)
-            yield self._open[digest]
-
-    def _layer(self, digest: str) -> StoredLayer:
-        if digest not in self._missing:
-            return open_layer(self._core, digest)
-        layer = self._arrivals.wait(self._missing.index(digest)).layer
-        assert layer is not None
-        return layer
 
 
 class _LayerNames:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from composefs_ext.errors import NotFoundError
 from composefs_oci.descriptors import parse_config
 from composefs_oci.held import find_config, read_document
-from composefs_oci.image import layered, mountable
+from composefs_oci.image import layered
+from composefs_oci.variants import mountable
 from composefs_oci.whole import open_layer
 
 TYPE_CHECKING = False
