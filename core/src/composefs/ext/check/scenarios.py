@@ -117,6 +117,7 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
     if watch.answer is None:
         tail = f"; it wrote: {watch.stderr.strip()[-300:]}" if watch.stderr.strip() else ""
         if watch.welcomed is None:
+            watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
             watch.find(25, f"initialize is not answered{why}{tail}")
             return
         watch.find(30 if scenario.expect != "same" or rule == 42 else rule, f"run is not answered{why}{tail}")
@@ -164,6 +165,7 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
         return
     killed = os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
     if took is not None and took >= timeouts.terminate and not watch.failed:
+        watch.late = True
         what = {"end": scenario.title}.get(scenario.expect, "after its answer to run")
         if killed:
             watch.find(29, f"{what}: it did not end, and had to be killed")

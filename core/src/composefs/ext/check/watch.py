@@ -54,6 +54,7 @@ class Watch:
         self.welcomed: Message | None = None
         self.ended: Ended | None = None
         self.stderr = ""
+        self.late = False  # a time was up, which may be the machine's fault
         self.refused = False  # we are the reason of errors that the core answers from here on
         self.staging = ""
         self._garbled = False
