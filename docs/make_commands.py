@@ -2,7 +2,7 @@
 
     python docs/make_commands.py [--check]
 
-The built-in commands come from click, those of the ostree extension from its manifest in this checkout, both by way of
+The built-in commands come from click, those of the extensions from their manifests in this checkout, both by way of
 what ``cfsctl COMMAND --help`` shows.  With ``--check`` nothing is written, and the exit status is 1 if the page is old.
 """
 
