@@ -32,7 +32,10 @@ from vm.checks.faults import EVERY
 
 _BEGIN, _END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
-HEAD = ("| operation | fault | injected | stopped it | harmless | survived | lost |", "|---|---|--:|--:|--:|--:|--:|")
+HEAD = (
+    "| operation | fault | injected | stopped it | harmless | survived | lost | run on |",
+    "|---|---|--:|--:|--:|--:|--:|---|",
+)
 
 _MACHINE_SECONDS = 7200
 _IN_MACHINE = {
@@ -94,13 +97,14 @@ def in_the_machine() -> tuple[list[str], bool]:
 def _row(name: str, fault: str, counted: collections.Counter[str]) -> str:
     injected, failed, lost = counted["injected"], counted["failed"], counted["lost"]
     numbers = (injected, failed, injected - failed, injected - lost, lost)
-    return f"| {name} | {fault} | {' | '.join(map(str, numbers))} |"
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    return f"| {name} | {fault} | {' | '.join(map(str, numbers))} | {today} |"
 
 
 def with_total(rows: list[str]) -> list[str]:
     """Return the table of rows, with one more that adds them up."""
-    columns = zip(*([int(cell) for cell in row.split("|")[3:-1]] for row in rows), strict=True)
-    return [*HEAD, *rows, f"| all |  | {' | '.join(str(sum(column)) for column in columns)} |"]
+    columns = zip(*([int(cell) for cell in row.split("|")[3:-2]] for row in rows), strict=True)
+    return [*HEAD, *rows, f"| all |  | {' | '.join(str(sum(column)) for column in columns)} | |"]
 
 
 def report(page: Path, rows: list[str]) -> None:
@@ -110,8 +114,7 @@ def report(page: Path, rows: list[str]) -> None:
     new = {_operation(row) for row in rows}
     kept = [row for row in old.splitlines() if row.startswith("| ") and row not in HEAD and _operation(row) != "all"]
     rows = [row for row in kept if _operation(row) not in new] + rows
-    date = dt.datetime.now(dt.UTC).date().isoformat()
-    page.write_text("\n".join([before + _BEGIN, f"Run on {date}:", "", *with_total(rows), _END + after]))
+    page.write_text("\n".join([before + _BEGIN, "", *with_total(rows), "", _END + after]))
 
 
 def _operation(row: str) -> str:
