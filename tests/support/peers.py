@@ -6,6 +6,8 @@ import os
 import shutil
 
 _PACKAGES = {
+    "dpkg-buildpackage": "dpkg-dev",
+    "go": "golang-go",
     "fsck.erofs": "erofs-utils",
     "fusermount3": "fuse3",
     "dump.erofs": "erofs-utils",

@@ -89,7 +89,7 @@ class Root(LazyGroup):
             return error
         return NotFoundError(
             f"there is neither a command nor an extension {name!r}",
-            hint=f"if it is an extension, install the package composefs-{name}",
+            hint=f"if it is one, install it: apt install composefs-{name}, or pip install composefs-{name}",
         )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
