@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -72,12 +73,18 @@ def test_passwords(tmp_path: Path, target: Target, source: Path) -> None:
         assert b"hunter2" not in b"".join(path.read_bytes() for path in target.path.rglob("*") if path.is_file())
 
         netrc.write_text("machine localhost login user password hunter2:é\n")
-        pulls(target, server.url, BRANCH)
+        netrc.chmod(0o644)
+        assert f"chmod 600 {netrc}" in pulls(target, server.url, BRANCH)
+        netrc.chmod(0o600)
+        assert "chmod" not in pulls(target, server.url, BRANCH)
         netrc.write_text("machine elsewhere login user password hunter2:é\n")
         pulls(target, server.url, BRANCH, status=6)
         for text, message in (("rubbish", "USER:PASSWORD"), ("a:b\nc", "USER:PASSWORD"), ("x" * 70_000, "longer")):
             secret.write_text(text)
             assert message in pulls(target, "o", BRANCH, status=5)
+        secret.write_text("user:hunter2:é")
+        confined = {name: value for name, value in os.environ.items() if name != "COMPOSEFS_EXT_READ"}
+        assert f"--ext-read {secret}" in pulls(target, "o", BRANCH, status=7, env=confined)
         secret.unlink()
         assert str(secret) in pulls(target, "o", BRANCH, status=3)
 
@@ -91,6 +98,10 @@ def test_tokens_and_headers(tmp_path: Path, target: Target, source: Path) -> Non
         remote(target, server.url, f"--set=http-bearer-token-file={token}")
         assert "402" in pulls(target, "o", BRANCH, status=6)
         pulls(target, "o", BRANCH, f"--http-header-file={headers}")
+        words = ("-vv", "--trace", "--repo", target.path, "ostree", "pull", "o")
+        for ref, status in ((BRANCH, 0), ("none", 3)):
+            said = cfsctl(*words, ref, f"--http-header-file={headers}", status=status)
+            assert not re.search("s3cr3t|k3y", said.stdout + said.stderr)
         remote(target, server.url, f"--set=http-bearer-token-file={token}", f"--set=http-headers-file={headers}")
         pulls(target, "o", BRANCH)
         token.write_text("two words")

@@ -14,10 +14,9 @@ from collections import deque
 from heapq import heappop, heappush
 from time import monotonic
 
-import pycurl
-
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UsageError
 from composefs_ostree import __version__
+from composefs_ostree.curl import pycurl
 from composefs_ostree.remotes.settings import METADATA_SECONDS
 
 TYPE_CHECKING = False

@@ -11,10 +11,17 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import pycurl
-
 from composefs_ext import environment
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+    UsageError,
+)
+from composefs_ostree.curl import pycurl
 from composefs_ostree.remotes.limits import NO_LIMITS, Limits
 from composefs_ostree.remotes.meter import Meter
 from composefs_ostree.remotes.record import Remote
@@ -151,11 +158,23 @@ def _existing(remote: Remote, key: str) -> str:
         raise UnsupportedError(
             f"{remote.origin}: {key} of remote {remote.name!r} is on a token", hint="only files in PEM can be used"
         )
-    if not os.access(path, os.R_OK):
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))  # access(2) knows nothing of confinement
+    except PermissionError:
+        raise _denied(path) from None
+    except OSError:
         raise NotFoundError(
             f"{path}: {key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}", subject=path
-        )
+        ) from None
     return path
+
+
+def _denied(path: str) -> ExtError:
+    return PermissionDeniedError(
+        f"{path}: permission denied",
+        hint=f"extensions are confined: cfsctl --ext-read {path} lets them read it; else check its owner and mode",
+        subject=path,
+    )
 
 
 def _proxy_options(remote: Remote) -> Options:
@@ -238,6 +257,8 @@ def _secret(path: str) -> str:
         fd = open_regular(path)
     except CorruptError as error:
         raise UsageError(f"{path}: {error.message}", subject=path) from None
+    except PermissionError:
+        raise _denied(path) from None
     with open(fd, "rb") as file:
         data = file.read(_SECRET_BYTES + 1)
     if len(data) > _SECRET_BYTES:

@@ -1,0 +1,31 @@
+"""libcurl, by the C module of pycurl alone.
+
+Around it, newer pycurl has a package with a multi interface for asyncio, which brings dataclasses and inspect: 20 of
+the 33 ms that importing it takes, for a pull that finds nothing new a sixth of its time.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pycurl
+else:
+
+    def _load():
+        import sys
+        from importlib import import_module
+        from importlib.machinery import PathFinder
+        from importlib.util import module_from_spec
+
+        package = PathFinder.find_spec("pycurl")
+        places = None if package is None else package.submodule_search_locations
+        spec = PathFinder.find_spec("pycurl._pycurl", places) if places else None
+        if spec is None or spec.loader is None:
+            return import_module("pycurl")  # older, or not there
+        module = sys.modules[spec.name] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    pycurl = _load()
+
+__all__ = ["pycurl"]
