@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from composefs_ext.errors import CorruptError, UsageError
+from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.http import check_url, without_password
 from composefs_ostree.names import check_ref
 from composefs_ostree.remotes.keyfile import as_boolean, is_key
@@ -104,7 +104,10 @@ def _check(settings: dict[str, str]) -> None:
         if len(value) > _MAX_VALUE or "\0" in value:
             raise UsageError(f"the value of {key} is too long, or has a NUL")
         if key in _BOOLEANS:
-            as_boolean(value)
+            try:
+                as_boolean(value)
+            except FormatError as error:
+                raise UsageError(f"{key}: {error.message}") from None
         elif key in _FILES and not value.startswith("/"):
             raise UsageError(f"{key}={value[:200]!r} is not an absolute path", hint="give the whole path")
         elif key in ("url", "contenturl", "metalink", "proxy"):
@@ -121,6 +124,8 @@ def _check(settings: dict[str, str]) -> None:
 def _check_place(key: str, value: str) -> None:
     is_list = key != "proxy" and value.startswith("mirrorlist=")
     url = value.removeprefix("mirrorlist=") if is_list else value
+    if not url.isprintable():
+        raise UsageError(f"the {key} has control characters in it")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         has_password = parts.password is not None

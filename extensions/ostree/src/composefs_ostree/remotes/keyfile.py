@@ -31,6 +31,8 @@ def parse_keyfile(data: bytes) -> Sections:
         text = data.decode()
     except UnicodeDecodeError:
         raise FormatError("it is not UTF-8") from None
+    if "\0" in text:
+        raise FormatError("it is not text: it has a NUL")
     sections: Sections = {}
     section: dict[str, str] | None = None
     for number, line in enumerate(text.split("\n"), 1):
@@ -45,7 +47,7 @@ def parse_keyfile(data: bytes) -> Sections:
         key, separator, value = line.partition("=")
         if section is None or not separator or not is_key(key.rstrip()):
             raise FormatError(f"line {number} is neither a section nor key=value: {line[:80]!a}")
-        section[key.rstrip()] = value.lstrip()
+        section[key.rstrip()] = value.lstrip(" \t")
     return sections
 
 

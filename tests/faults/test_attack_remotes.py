@@ -1,0 +1,135 @@
+"""Hostile settings of remotes, and servers of hostile summaries, mirror lists and metalinks, by the command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.commands import limit_memory
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH
+from support.remotes import machine, remote, source, target
+from support.server import Fault, serve
+
+__all__ = ["extensions", "machine", "source", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+def refused(target: Target, *arguments: str, status: int) -> str:
+    """Run a command that must fail with one line, and name nothing."""
+    names = target.names()
+    done = target.ostree(*arguments, status=status, preexec_fn=limit_memory)
+    assert (done.stdout, target.names(), target.left_over()) == ("", names, [])
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert len(done.stderr) < 1000
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a/b", "http://h"],
+        ["..", "http://h"],
+        ["-x", "http://h"],
+        ["a\nb", "http://h"],
+        ["a" * 300, "http://h"],
+        ["a", "http://h/\r\nX-Evil: 1"],
+        ["a", "http://h/ x"],
+        ["a", "file://h/repo\n"],
+        ["a", "http://h", "../../etc/passwd"],
+        ["a", "http://h", "--contenturl=http://h\nX: 1"],
+        ["a", "http://h", "--set=proxy=http://h\nX: 1"],
+        ["a", "http://h", "--set=x\ny=1"],
+        ["a", "http://h", "--set=[remote=1"],
+        ["a", "http://h", "--set=gpg-keyring=AAAA"],
+        ["a", "http://h", "--set=tls-ca-path=relative"],
+        ["a", "http://h", "--set=gpg-verify=perhaps"],
+        ["a", "http://h", "--collection-id=../x"],
+    ],
+)
+def test_settings_that_are_not_taken(target: Target, words: list[str]) -> None:
+    refused(target, "remote", "add", *(["--"] if words[0] == "-x" else []), *words, status=2)
+    assert target.json("remote", "list") == {"remotes": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b'[remote "o"]\nurl=http://h\0\n', 5),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/\\r\\nX-Evil: 1\n', 2),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/ x\n', 2),
+        (b'[remote "o"]\nurl=gopher://127.0.0.1:1/\n', 2),
+        (b'[remote "o"]\nurl=file://127.0.0.1/x\n', 2),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/\nproxy=\\n\n', 6),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/\nhttp-headers-file=/dev/zero\n', 2),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/\ntls-client-cert-path=pkcs11:x\ntls-client-key-path=y\n', 9),
+        (
+            b'[remote "o"]\nurl=http://127.0.0.1:1/\nhttp-basic-auth-file=/dev/null\nhttp-bearer-token-file=/dev/null\n',
+            5,
+        ),
+        (b'[remote "o/../../x"]\nurl=http://h\n', 3),
+        (b"[" * 5_000_000, 5),
+        (b'[remote "o"]\n' + b"\xff=1\n", 5),
+    ],
+)
+def test_files_of_settings_that_are_refused(target: Target, machine: Path, text: bytes, status: int) -> None:
+    (machine / "o.conf").write_bytes(text)
+    refused(target, "pull", "o", BRANCH, status=status)
+
+
+def test_a_named_pipe_among_the_files_of_settings(target: Target, machine: Path) -> None:
+    os.mkfifo(machine / "o.conf")
+    assert str(machine / "o.conf") in refused(target, "remote", "list", status=5)
+
+
+SERVED = {
+    "a summary of a gigabyte": (
+        "/summary",
+        Fault(body=bytes(129 << 20), headers=(("Content-Length", str(1 << 30)),)),
+        "",
+        "longer than",
+    ),
+    "a redirect without end": ("/summary", Fault(status=302, headers=(("Location", "/summary"),)), "", "redirects"),
+    "a redirect to a file": ("/config", Fault(status=302, headers=(("Location", "file:///etc/passwd"),)), "", "file"),
+    "an endless mirror list": ("/list", Fault(status=200, body=b"http://h/\n" * 200_000), "mirrorlist=", "longer than"),
+    "an endless metalink": (
+        "/list",
+        Fault(status=200, body=b"<metalink>" + b" " * (2 << 20)),
+        "metalink=",
+        "longer than",
+    ),
+    "a deep metalink": ("/list", Fault(status=200, body=b"<metalink>" + b"<a>" * 100_000), "metalink=", "nested"),
+    "a metalink of entities": (
+        "/list",
+        Fault(
+            status=200,
+            body=b'<!DOCTYPE metalink [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><metalink>&b;</metalink>',
+        ),
+        "metalink=",
+        "document type",
+    ),
+    "a mirror list of files": (
+        "/list",
+        Fault(status=200, body=b"file:///etc\n/etc\n"),
+        "mirrorlist=",
+        "no line of the mirror list",
+    ),
+    "an index that is a bomb": ("/summary.idx", Fault(status=200, body=bytes(129 << 20)), "", "longer than"),
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_what_servers_send(target: Target, source: Path, case: str) -> None:
+    path, fault, kind, reason = SERVED[case]
+    ref = "app/a/x86_64/b" if "idx" in path else BRANCH
+    with serve(source) as server:
+        server.fault(path, fault)
+        remote(target, f"{kind}{server.url}/list" if kind else server.url)
+        done = target.ostree("pull", "o", ref, status=None)
+        assert done.returncode in (5, 6, 7, 8, 9), done
+        assert reason in done.stderr
+        assert target.left_over() == []
+        assert server.count(path) <= 12
