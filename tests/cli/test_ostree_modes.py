@@ -75,7 +75,9 @@ def test_a_commit_that_bare_user_only_cannot_keep_is_refused_with_the_reason(tmp
 
 
 @pytest.mark.parametrize("mode", ["archive", "bare-user"])
-def test_what_a_repository_lacks_comes_from_its_parents(tmp_path: Path, archive: Path, mode: str) -> None:
+def test_what_a_repository_lacks_comes_from_its_parents(
+    tmp_path: Path, archive: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = Target(tmp_path / "from-archive").json("pull-local", archive, BRANCH)
     whole = copy_repo(archive, tmp_path / "whole", "bare", BRANCH)
     middle = make_repo(tmp_path / "middle", mode)
@@ -83,6 +85,9 @@ def test_what_a_repository_lacks_comes_from_its_parents(tmp_path: Path, archive:
     add_parent(child, middle)
     add_parent(middle, whole)
     target = Target(tmp_path / "target")
+    # What is read for a repository must be allowed, unless it was named.
+    assert f"--ext-read {middle}" in target.ostree("pull-local", child, BRANCH, status=7).stderr
+    monkeypatch.setenv("COMPOSEFS_EXT_READ", f"{middle}:{whole}")
     assert target.json("pull-local", child, BRANCH) == expected
     # What the child has itself is not looked for elsewhere, and not repaired from there either.
     own = copy_repo(archive, tmp_path / "own", "bare-user", BRANCH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError
+from composefs_ext.errors import CorruptError, NotFoundError, PermissionDeniedError, UnsupportedError
 from composefs_ostree.config import MAX_CONFIG, Config, parse_config
 from composefs_ostree.transport import bad_object, open_regular
 
@@ -30,7 +30,16 @@ def find_places(directory: str) -> list[Place]:
     seen = set()
     following: str | None = directory
     while following is not None:
-        place = _open_place(following)
+        try:
+            place = _open_place(following)
+        except PermissionError:
+            if not places:
+                raise
+            raise PermissionDeniedError(
+                f"{following}/config: the repository's parent cannot be read",
+                hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {following}",
+                subject=following,
+            ) from None
         if not os.path.isabs(place.config.parent or "/"):
             raise UnsupportedError(
                 f"{place.directory}/config: the parent {place.config.parent!r} is not an absolute path",
