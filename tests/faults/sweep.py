@@ -15,6 +15,7 @@ import argparse
 import collections
 import contextlib
 import datetime as dt
+import itertools
 import os
 import subprocess
 import sys
@@ -111,10 +112,16 @@ def report(page: Path, rows: list[str]) -> None:
     """Put the rows into the page's table, in the place of those of the same operations, or behind all."""
     before, rest = page.read_text().split(_BEGIN)
     old, after = rest.split(_END)
-    new = {_operation(row) for row in rows}
     kept = [row for row in old.splitlines() if row.startswith("| ") and row not in HEAD and _operation(row) != "all"]
-    rows = [row for row in kept if _operation(row) not in new] + rows
+    rows = list(itertools.chain(*(_by_operation(kept) | _by_operation(rows)).values()))
     page.write_text("\n".join([before + _BEGIN, "", *with_total(rows), "", _END + after]))
+
+
+def _by_operation(rows: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(_operation(row), []).append(row)
+    return found
 
 
 def _operation(row: str) -> str:
