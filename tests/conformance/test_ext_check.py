@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from composefs.ext.check.kit import Invocation, check
 from composefs.ext.check.report import Report
 from composefs.ext.check.rules import RULES
 from composefs.ext.options import Timeouts
-from support.commands import cfsctl
+from support.commands import CFSCTL, cfsctl
 
 ROOT = Path(__file__).parents[2]
 BROKEN = ROOT / "samples/broken"
@@ -98,7 +100,7 @@ def test_every_rule_has_a_check_that_can_fail() -> None:
 
 def test_the_table_in_the_docs() -> None:
     rows = [
-        f"| P-{rule} | {RULES.get(rule, '(the core alone)')} | {samples or '—'} | {hosts or '—'} |"
+        f"| P-{rule} | {RULES.get(rule, '(the core alone)')} | {samples or '—'} | {'yes' if hosts else '—'} |"
         for rule, (samples, hosts) in sorted(checks().items())
     ]
     text = (ROOT / "docs/conformance.md").read_text()
@@ -135,6 +137,18 @@ def test_what_cannot_be_checked_is_said(installed: Path) -> None:
     assert "no offline examples" in cfsctl("ext", "check", installed / "good", status=2).stderr
     assert "no command 'pull'" in cfsctl("ext", "check", installed / "good", "--", "pull", status=2).stderr
     assert "nonesuch" in cfsctl("ext", "check", "nonesuch", status=3).stderr
+
+
+def test_ctrl_c_ends_the_check_and_leaves_nothing(installed: Path, environment: Path) -> None:
+    argv = [CFSCTL, "--progress", "none", "ext", "check", str(installed / "p25silent")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "cfsctl: extension p25silent was interrupted\n")
+    assert list((environment / "tmp").iterdir()) == []
 
 
 def test_an_unknown_field_of_the_manifest_is_a_warning(installed: Path) -> None:
