@@ -118,3 +118,41 @@ def test_a_launcher_works_through_links_and_from_elsewhere(wheels: dict[str, Pat
         env={**os.environ, "COMPOSEFS_EXT_PATH": str(place)},
     )
     assert done.stdout == "No ostree commits found\n"
+
+
+def test_a_users_own_installation(wheels: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pip install --user: everything is in ~/.local, and uninstalled nothing is left."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    python = os.path.realpath(sys.executable)  # of the installation, as there is no --user in a virtual environment
+    site = Path(run(python, "-c", "import site; print(site.getusersitepackages())").stdout.strip())
+    site.mkdir(parents=True)
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    quietly = ("--quiet", "--no-deps", "--no-index", "--break-system-packages")
+    run(*pip, "install", "--user", "--force-reinstall", "--no-warn-script-location", *quietly, *wheels.values())
+    cfsctl = tmp_path / ".local/bin/cfsctl"
+    run(cfsctl, "init", "--insecure", tmp_path / "repo")
+    assert str(tmp_path / ".local" / LAUNCHER) in run(cfsctl, "ext", "list").stdout
+    assert run(cfsctl, "--repo", tmp_path / "repo", "ostree", "images").stdout == "No ostree commits found\n"
+    names = [name.replace("_", "-") for name in wheels]
+    run(*pip, "uninstall", "--quiet", "--yes", "--break-system-packages", *names)
+    left = [path for path in (tmp_path / ".local").rglob("*") if not path.is_dir()]
+    assert left == [site / "dependencies.pth"]
+
+
+def test_an_installation_in_usr_local(wheels: dict[str, Path], tmp_path: Path) -> None:
+    """The distribution's Python, with its own packages as dependencies; our /usr/local vanishes with its mount."""
+    script = f"""
+    mount -t tmpfs none /usr/local
+    pip() {{ /usr/bin/python3 -m pip "$@" --quiet --break-system-packages --root-user-action=ignore; }}
+    pip install --no-deps --no-index {" ".join(map(str, wheels.values()))}
+    cd /usr/local && bin/cfsctl init --insecure {tmp_path}/repo
+    bin/cfsctl ext list
+    bin/cfsctl --repo {tmp_path}/repo ostree images
+    pip uninstall --yes {" ".join(name.replace("_", "-") for name in wheels)}
+    find /usr/local -type f
+    """
+    environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = run("unshare", "-m", "sh", "-euc", script, env=environment)
+    assert f"/usr/local/{LAUNCHER}" in done.stdout
+    assert done.stdout.endswith("No ostree commits found\n")
