@@ -21,7 +21,7 @@ from rows import CFSCTL, Bench, Row, alternate, quietly
 FILES = 10_000
 SIZE = 2_500
 LOT = 128
-CALLS = 20_000
+CALLS = 5_000
 AHEAD = 32
 HERE = Path(__file__).parent / "extension"
 
