@@ -1,4 +1,4 @@
-"""The samples in C and Go: built by their Makefiles, run by the installed cfsctl, and checked by the conformance kit."""
+"""The samples in C and Go: built by their Makefiles, run by the installed cfsctl, checked by the conformance kit."""
 
 from __future__ import annotations
 
