@@ -158,7 +158,10 @@ def test_sign_wants_one_thing_to_do(arguments: tuple[str, ...], target: Target) 
     assert "Traceback" not in target.ostree("sign", BRANCH, *arguments, status=2).stderr
 
 
-def test_a_remotes_commit_is_verified_by_its_keys(keys: Keys, target: Target, tmp_path: Path) -> None:
+def test_a_remotes_commit_is_verified_by_its_keys(
+    keys: Keys, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_READ", str(tmp_path))  # the remote's URL is a path that only its settings name
     target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-homedir={keys.gpg.home}")
     (tmp_path / "keys").write_bytes(keys.gpg.export(keys.good))
     source, other = make_repo(tmp_path / "source"), Target(tmp_path / "other")

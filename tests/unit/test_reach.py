@@ -112,5 +112,5 @@ def test_interpreters_and_search_path(tmp_path: Path) -> None:
     path = f"{tmp_path}/elsewhere:{tmp_path}/venv/bin:/usr/bin"
     found = reach(tmp_path, environment={"PATH": path})
     assert {str(tmp_path / "venv"), str(tmp_path / "base"), str(tmp_path / "ext")} <= set(found.programs)
-    assert found.search_path(path) == f"{tmp_path}/venv/bin:/usr/bin"
+    assert found.search_path(path) == f"{tmp_path}/venv/bin:/usr/bin:{tmp_path}/elsewhere"
     assert os.path.isabs(found.readable[0])

@@ -61,10 +61,14 @@ class Reach(NamedTuple):
         return rules
 
     def search_path(self, path: str) -> str:
-        """Return of ``$PATH`` the directories in which programs can be run: others would hide those that can."""
+        """Return ``$PATH`` with the directories out of reach last, as what is found there first could not be run.
+
+        They may still hold links to what can.
+        """
         places = [os.path.realpath(place) for place in self.programs]
-        kept = [part for part in path.split(":") if any(_is_beneath(os.path.realpath(part), place) for place in places)]
-        return ":".join(kept)
+        parts = path.split(":")
+        near = [part for part in parts if any(_is_beneath(os.path.realpath(part), place) for place in places)]
+        return ":".join([*near, *(part for part in parts if part not in near)])
 
 
 def reach_of(

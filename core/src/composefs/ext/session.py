@@ -221,7 +221,7 @@ def _confined(
     environment: dict[str, str],
     options: RunOptions,
 ) -> tuple[Confinement, dict[str, str]]:
-    """Add to ``confinement`` what Landlock is to enforce, and take from PATH what is out of reach then."""
+    """Add to ``confinement`` what Landlock is to enforce, and put what is out of reach then last in PATH."""
     reach = reach_of(
         extension,
         command,
