@@ -11,7 +11,7 @@ import fnmatch
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from composefs.ext.discovery import BELOW_PREFIX, Extension
@@ -66,15 +66,11 @@ class Reach(NamedTuple):
         They may still hold links to what can.
         """
         parts = path.split(":")
-        near = [part for part in parts if self._runs_from(part)]
-        return ":".join([*near, *(part for part in parts if part not in near)])
-
-    def _runs_from(self, directory: str) -> bool:
-        # As it is written first: resolving every place takes 2 ms of each start, and few are links.
-        if any(_is_beneath(directory, place) for place in self.programs):
-            return True
-        real = os.path.realpath(directory)
-        return any(_is_beneath(real, os.path.realpath(place)) for place in self.programs)
+        far = [part for part in parts if not _is_beneath_any(part, self.programs)]
+        if far:  # resolving all the links takes 2 ms, which most need not spend at each start
+            places = [os.path.realpath(place) for place in self.programs]
+            far = [part for part in far if not _is_beneath_any(os.path.realpath(part), places)]
+        return ":".join([*(part for part in parts if part not in far), *far])
 
 
 def reach_of(
@@ -121,6 +117,10 @@ def reach_of(
 
 def _is_beneath(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _is_beneath_any(path: str, directories: Iterable[str]) -> bool:
+    return any(_is_beneath(path, directory) for directory in directories)
 
 
 def _resolver() -> Iterator[str]:
@@ -239,7 +239,7 @@ def _wanted_programs(names: tuple[str, ...], home: str, environment: Mapping[str
     """Programs that the manifest wants to run, where they are not among the system's."""
     for name in names:
         for program in _found_in_path(name, environment):
-            if not any(_is_beneath(os.path.realpath(program), system) for system in _PROGRAMS):
+            if not _is_beneath_any(os.path.realpath(program), _PROGRAMS):
                 yield from _prefixes(program, home)
                 interpreter = _interpreter(program, environment)
                 if interpreter is not None:
