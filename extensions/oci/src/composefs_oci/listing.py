@@ -6,6 +6,7 @@ import json
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError
+from composefs_ext.tables import table
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import shorten
 from composefs_oci.held import (
@@ -18,7 +19,6 @@ from composefs_oci.held import (
 )
 from composefs_oci.mediatypes import OCI_MANIFEST
 from composefs_oci.names import digest_of_stream
-from composefs_oci.text import table
 from composefs_oci.variants import Variant
 
 TYPE_CHECKING = False

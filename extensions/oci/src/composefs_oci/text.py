@@ -1,12 +1,8 @@
-"""How the commands print: tables, and sizes for people."""
+"""Sizes for people, as composefs-rs prints them."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-__all__ = ["human_bytes", "table"]
+__all__ = ["human_bytes"]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -17,11 +13,3 @@ def human_bytes(size: int) -> str:
         return f"{size} B"
     power = min((size.bit_length() - 1) // 10, len(_UNITS))
     return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return lines with aligned columns, two spaces between them."""
-    cells = [head, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
-    return "".join(f"{line}\n" for line in lines)

@@ -44,7 +44,7 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
     lines += [f"partial {commit} ({partly(paths)})" for commit, paths in check.partial.items()]
     lines += [f"objects {check.metadata} metadata + {check.files} files"]
     lines += [f"error   {error}" for error in errors]
-    lines += [_REMEDY if errors else "everything is as it should be"]
+    lines += ["status: corrupted", _REMEDY] if errors else ["status: ok"]
     core.output("\n".join(lines) + "\n")
     return {
         "ok": not errors,

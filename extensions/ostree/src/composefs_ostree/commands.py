@@ -1,8 +1,9 @@
-"""The commands of ``cfsctl ostree``, by name."""
+"""The commands of ``cfsctl ostree`` that are small: the others are modules of their own."""
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ext.errors import NotFoundError
+from composefs_ext.tables import table
 from composefs_ostree.held import (
     REF_DIRECTORY,
     commit_of_stream,
@@ -16,24 +17,16 @@ from composefs_ostree.held import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
 
-__all__ = ["run"]
+__all__ = ["compute_id", "dump", "images", "inspect", "mount", "pull", "pull_local", "tag", "untag"]
 
 
-def run(request: Request, core: Core) -> dict[str, Any]:
-    """Run the command that the request names."""
-    command = _COMMANDS.get(request.command)
-    if command is None:
-        raise UsageError(f"the ostree extension has no command {' '.join(request.command)!r}")
-    return command(request, core)
-
-
-def _pull(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.pulling import pull
+def pull(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a URL, a path or a remote."""
+    from composefs_ostree.pulling import pull as pull_from
     from composefs_ostree.remotes.limits import limits_of
     from composefs_ostree.signatures import options_of
     from composefs_ostree.source import open_source
@@ -42,7 +35,7 @@ def _pull(request: Request, core: Core) -> dict[str, Any]:
     names: list[str] = list(request.get("refs", []))
     limits, options = limits_of(request), options_of(request)
     if "://" in where or "/" in where.partition(":")[0]:
-        return pull(request, core, open_source(where, None, limits, options), names)
+        return pull_from(request, core, open_source(where, None, limits, options), names)
     from composefs_ostree.remotes.store import find_remote
 
     name, colon, ref = where.partition(":")
@@ -50,11 +43,12 @@ def _pull(request: Request, core: Core) -> dict[str, Any]:
     if colon:
         names.insert(0, ref)
     source = open_source(request.get("url"), remote, limits, options)
-    return pull(request, core, source, names or list(remote.branches))
+    return pull_from(request, core, source, names or list(remote.branches))
 
 
-def _pull_local(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.pulling import pull
+def pull_local(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a repository on this machine; without names, everything that it has."""
+    from composefs_ostree.pulling import pull as pull_from
     from composefs_ostree.signatures import options_of
     from composefs_ostree.source import DirectorySource
 
@@ -69,25 +63,7 @@ def _pull_local(request: Request, core: Core) -> dict[str, Any]:
         from composefs_ostree.refs import listed_refs
 
         names = [row["name"] for row in listed_refs(request, core, source)]
-    return pull(request, core, source, names)
-
-
-def _fsck(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.checking import fsck
-
-    return fsck(request, core)
-
-
-def _remote(name: str) -> Callable[[Request, Core], dict[str, Any]]:
-    """Return a command of :mod:`composefs_ostree.remotes.commands`."""
-
-    def command(request: Request, core: Core) -> dict[str, Any]:
-        from composefs_ostree.remotes import commands
-
-        run: Callable[[Request, Core], dict[str, Any]] = getattr(commands, name)
-        return run(request, core)
-
-    return command
+    return pull_from(request, core, source, names)
 
 
 def _stage_dump(request: Request, core: Core) -> str:
@@ -99,32 +75,23 @@ def _stage_dump(request: Request, core: Core) -> str:
     return stage_dump(core, load(commit), keep_nul=wants_nul(request))
 
 
-def _commit(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.making.commit import commit
-
-    return commit(request, core)
-
-
-def _export(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.making.export import export
-
-    return export(request, core)
-
-
-def _dump(request: Request, core: Core) -> dict[str, Any]:
+def dump(request: Request, core: Core) -> dict[str, Any]:
+    """Print a commit's tree as a composefs dump."""
     text = core.staging.new_name("text")
     size = core.image_dump(_stage_dump(request, core), text).result()
     core.output_file(text)
     return {"size": size}
 
 
-def _compute_id(request: Request, core: Core) -> dict[str, Any]:
+def compute_id(request: Request, core: Core) -> dict[str, Any]:
+    """Print the id of a commit's image, whether or not it was made."""
     image = core.image_digest(_stage_dump(request, core)).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
 
 
-def _inspect(request: Request, core: Core) -> dict[str, Any]:
+def inspect(request: Request, core: Core) -> dict[str, Any]:
+    """Show what a commit says of itself, and what is here of it."""
     from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
     from composefs_ostree.tree import load_commit
 
@@ -155,31 +122,21 @@ def _signatures(core: Core, stream: Stream) -> list[dict[str, Any]]:
     return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 
 
-def _images(_request: Request, core: Core) -> dict[str, Any]:
+def images(_request: Request, core: Core) -> dict[str, Any]:
+    """List the refs, and the commit that each names."""
     rows: list[dict[str, Any]] = []
     for row in core.ref_list(f"{REF_DIRECTORY}/").result():
         name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
         commit = commit_of_stream(row["target"]).hex()
         rows.append({"name": name, "commit": commit, "partial": is_partial(row["target"])})
     rows.sort(key=lambda row: row["name"])
-    core.output(_table(rows) if rows else "No ostree commits found\n")
+    cells = [(row["name"], row["commit"] + "  partial" * row["partial"]) for row in rows]
+    core.output(table(("NAME", "COMMIT"), cells) if rows else "No ostree commits found\n")
     return {"images": rows}
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Lay out names and commits, and say which are here in part."""
-    width = max(len("NAME"), *(len(row["name"]) for row in rows))
-    table = [("NAME", "COMMIT"), *((row["name"], row["commit"] + "  partial" * row["partial"]) for row in rows)]
-    return "".join(f"{name:<{width}}  {commit}\n" for name, commit in table)
-
-
-def _apply_delta(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.deltas.offline import apply_delta
-
-    return apply_delta(request, core)
-
-
-def _tag(request: Request, core: Core) -> dict[str, Any]:
+def tag(request: Request, core: Core) -> dict[str, Any]:
+    """Give a commit that is here one more ref."""
     source, name = request.arguments["source"], request.arguments["name"]
     target = find_stream(core, source)
     core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
@@ -187,7 +144,8 @@ def _tag(request: Request, core: Core) -> dict[str, Any]:
     return {"commit": commit_of_stream(target).hex(), "name": name, "partial": is_partial(target)}
 
 
-def _untag(request: Request, core: Core) -> dict[str, Any]:
+def untag(request: Request, core: Core) -> dict[str, Any]:
+    """Remove a ref."""
     name = request.arguments["name"]
     try:
         core.publish(remove_refs=[ref_name(name)]).result()
@@ -198,7 +156,8 @@ def _untag(request: Request, core: Core) -> dict[str, Any]:
     return {"name": name}
 
 
-def _mount(request: Request, core: Core) -> dict[str, Any]:
+def mount(request: Request, core: Core) -> dict[str, Any]:
+    """Mount the image that a pull has made."""
     target = find_stream(core, request.arguments["ref"])
     image = image_of(core.stream_get(name=target).result())
     if image is None:
@@ -216,33 +175,3 @@ def _mount(request: Request, core: Core) -> dict[str, Any]:
         read_write=request.get("read_write"),
     ).result()
     return {"image": image, "path": path}
-
-
-def _sign(request: Request, core: Core) -> dict[str, Any]:
-    from composefs_ostree.signatures.held import sign_held
-
-    return sign_held(request, core)
-
-
-_COMMANDS: dict[tuple[str, ...], Callable[[Request, Core], dict[str, Any]]] = {
-    ("pull",): _pull,
-    ("pull-local",): _pull_local,
-    ("list-refs",): _remote("list_refs"),
-    ("remote", "add"): _remote("add"),
-    ("remote", "list"): _remote("list_all"),
-    ("remote", "show"): _remote("show"),
-    ("remote", "delete"): _remote("delete"),
-    ("remote", "refs"): _remote("refs"),
-    ("commit",): _commit,
-    ("sign",): _sign,
-    ("export",): _export,
-    ("dump",): _dump,
-    ("compute-id",): _compute_id,
-    ("inspect",): _inspect,
-    ("images",): _images,
-    ("tag",): _tag,
-    ("untag",): _untag,
-    ("apply-delta",): _apply_delta,
-    ("fsck",): _fsck,
-    ("mount",): _mount,
-}

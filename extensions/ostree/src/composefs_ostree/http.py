@@ -310,6 +310,6 @@ class HttpTransport:
 
 def without_password(url: str) -> str:
     """Return a URL without the user name and password that it may have."""
-    scheme, _, rest = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

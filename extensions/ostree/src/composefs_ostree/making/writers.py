@@ -35,7 +35,7 @@ _AT_ONCE = 16
 _BYTES_AT_ONCE = 4 << 20
 _RAW_DEFLATE = -15
 _USER_META = "user.ostreemeta"
-_HINT = "run cfsctl fsck"
+_HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
 def object_name(file_id: bytes, mode: str) -> str:
@@ -100,17 +100,25 @@ class ObjectWriter:
             if head.is_symlink:
                 self._symlink(path, file_id, head, data[:end])
             else:
-                source = -1 if content is None else self._objects.open(content)
+                source = -1 if content is None else self._open(content)
                 try:
                     self._regular(path, file_id, head, data[:end], data[end:], source)
                 finally:
                     if source >= 0:
                         os.close(source)
+        except CorruptError as error:  # what is read, not the path that is written
+            return failure(file_id, f"file object {file_id.hex()}", error)
         except PermissionError as error:
             return failure(file_id, path, _not_permitted(error, self._mode))
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
             return failure(file_id, path, error)
         return file_id, b"", head.size, None
+
+    def _open(self, content: str) -> int:
+        try:
+            return self._objects.open(content)
+        except FileNotFoundError:
+            raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
 
     def _symlink(self, path: str, file_id: bytes, head: FileHead, raw: bytes) -> None:
         _check(sha256(checksum_header(raw)).digest(), file_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ExistsError, NotFoundError, UsageError
+from composefs_ext.tables import table
 from composefs_ostree.remotes.limits import limits_of
 from composefs_ostree.remotes.record import KEYRING, Remote
 from composefs_ostree.remotes.store import delete_remote, find_remote, list_remotes, save_remote
@@ -131,13 +132,12 @@ def list_refs(request: Request, core: Core) -> dict[str, Any]:
     else:
         source = open_source(None, find_remote(core, place), limits_of(request), options_of(request))
     rows = listed_refs(request, core, source)
-    core.output(_table(rows) if rows else "No refs found\n")
+    core.output(_ref_table(rows) if rows else "No refs found\n")
     return {"refs": rows}
 
 
-def _table(rows: list[dict[str, str]]) -> str:
+def _ref_table(rows: list[dict[str, str]]) -> str:
     """Lay out names, commits, and collections if there are any."""
     columns = ["name", "commit", *(["collection"] if any("collection" in row for row in rows) else [])]
-    table = [["REF", "COMMIT", "COLLECTION"][: len(columns)], *([row.get(key, "") for key in columns] for row in rows)]
-    width = max(len(line[0]) for line in table)
-    return "".join("  ".join([f"{line[0]:<{width}}", *line[1:]]).rstrip() + "\n" for line in table)
+    head = ["REF", "COMMIT", "COLLECTION"][: len(columns)]
+    return table(head, ([row.get(key, "") for key in columns] for row in rows))

@@ -49,6 +49,12 @@ def find_remote(core: Core, name: str) -> Remote:
     for remote in _machine_remotes():
         if remote.name == name:
             return remote
+    if core.repository is None:
+        raise NotFoundError(
+            f"ostree has no remote {name!r} on this machine",
+            hint=f"cfsctl ostree remote refs {name} lists those of a remote of the composefs repository",
+            subject=name,
+        )
     raise NotFoundError(
         f"there is no remote {name!r}",
         hint="cfsctl ostree remote list shows the remotes; cfsctl ostree remote add NAME URL makes one",
