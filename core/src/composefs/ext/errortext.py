@@ -39,10 +39,10 @@ class ErrorText(Closing):
             except BlockingIOError:
                 return
             self.ended = not data
-            # The end of line that the text lacks when the flood is cut off: our own message follows.
             text = self._decoder.decode(data[: self._left], final=self.ended)
             flooded = len(data) > self._left
             self._left -= len(data)
+            # Text that is cut off gets an end of line: our own message follows.
             with suppress(OSError):
                 os.write(self._to, (_CONTROL.sub("\ufffd", text) + "\n" * flooded).encode())
             if flooded:

@@ -6,6 +6,7 @@ run gets a copy.  A second line of ordinary runs, with --json, has the other dig
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from composefs.digest import SHA256, SHA512, Algorithm
 from composefs.errors import CancelledError, ComposefsError, ProtocolError, TooLargeError
-from composefs.ext.check.report import Report
+from composefs.ext.check.report import Finding, Report
 from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.session import run_extension
 from composefs.observe import Observers
+from composefs.protocol import schemas
 from composefs.repository import Repository
 
 if TYPE_CHECKING:
@@ -88,7 +90,6 @@ def check(
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
     with tempfile.TemporaryDirectory(prefix="cfsctl-check-") as directory:
-        # Signals are how a run is cancelled; see Tap.
         kit = _Kit(extension, Path(directory), timeouts or Timeouts(), rules, trace or Observers(), report)
         kit.check_manifest()
         for invocation in invocations:
@@ -123,11 +124,6 @@ class _Kit:
 
     def check_manifest(self) -> None:
         """Check the manifest with its schema; what an older core does not know is no failure."""
-        import json
-
-        from composefs.ext.check.report import Finding
-        from composefs.protocol import schemas
-
         self.report.tried[42] += 1
         error = schemas.first_error("manifest", json.loads(Path(self._extension.executable + ".json").read_bytes()))
         if error is not None:

@@ -147,6 +147,7 @@ class Tap(Channel):
     def _cancel(self) -> None:
         self.interfered_at = time.monotonic()
         self._watch.refused = True
+        # As the user would: the core knows no other way.
         signal.raise_signal(signal.SIGINT)
 
     def _end_input(self) -> None:
