@@ -91,13 +91,13 @@ def test_help_comes_from_the_manifest(echo: Path) -> None:
     assert "Say what was asked." in cfsctl("--help").stdout
     group = cfsctl("echo", "--help").stdout
     assert "Get things." in group
-    assert "remote" in group
+    assert "echo remote commands: add, fail." in group
     text = cfsctl("echo", "get", "--help").stdout
     for part in (
         "At length.",
         "Where.",
         "--base-name",
-        "[default: 3;",
+        "[default: 3]",
         "[fast|safe]",
         "--no-check",
         "$ cfsctl echo get http://x",

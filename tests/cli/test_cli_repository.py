@@ -254,6 +254,14 @@ class TestFrame:
         the_error("ref", "lst", status=2)
         the_error("images", "operand", status=2)
 
+    def test_a_global_option_behind_the_command(self, repo: Path) -> None:
+        assert "cfsctl --repo … COMMAND" in the_error("images", "--repo", repo, status=2)
+        assert "--quiet comes before the command" in the_error("ref", "list", "--quiet", status=2)
+
+    def test_summaries_of_a_group_are_whole(self) -> None:
+        shown = " ".join(cfsctl("ref", "--help").stdout.split())
+        assert "what kind of thing each names, and which." in shown
+
     def test_no_arguments_is_help(self) -> None:
         assert cfsctl().stdout == cfsctl("--help").stdout
 

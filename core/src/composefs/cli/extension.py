@@ -85,9 +85,21 @@ class Matching(Word):
 URL = Matching("url", r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e\xa0-\U0010ffff]+", "a URL (SCHEME:…, without blanks)")
 DIGEST = Matching("digest", r"(?:[a-z0-9]+:)?(?:[0-9a-f]{2})+", "a digest (lower-case hex digits, or HASH: and those)")
 
+
+class Integer(click.types.IntParamType):
+    """An integer that JSON can carry; help shows no range, as what is meaningful is the extension's to say."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the size."""
+        number = super().convert(value, param, ctx)
+        if abs(number) > LARGEST_INTEGER:
+            self.fail(f"{number} is not between -{LARGEST_INTEGER} and {LARGEST_INTEGER}", param, ctx)
+        return number
+
+
 _TYPES: Mapping[str, Callable[[], Any]] = {
     "string": lambda: click.STRING,
-    "int": lambda: click.IntRange(-LARGEST_INTEGER, LARGEST_INTEGER),
+    "int": Integer,
     "bool": lambda: click.BOOL,
     "url": lambda: URL,
     "digest": lambda: DIGEST,
@@ -106,10 +118,12 @@ def group_of(extension: Extension) -> click.Group:
         for word in manifest.name[:-1]:
             inner = group.commands.get(word)
             if not isinstance(inner, Group):
-                inner = Group(word, help=f"{extension.name} {word} commands.")
+                inner = Group(word)
                 group.add_command(inner)
             group = inner
         group.add_command(_command(extension, manifest))
+        if group is not top:
+            group.help = f"{extension.name} {manifest.name[-2]} commands: {', '.join(sorted(group.commands))}."
     return top
 
 

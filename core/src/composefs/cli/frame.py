@@ -47,6 +47,10 @@ class Command(click.Command):
         self.examples = tuple(examples)
         self.arguments = tuple(arguments)
 
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
+        """Return the first sentence whole for the list of a group, which wraps it: click would cut it off."""
+        return self.short_help or " ".join((self.help or "").split("\n\n")[0].split())
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the arguments before the options."""
         if self.arguments:

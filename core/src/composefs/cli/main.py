@@ -225,11 +225,19 @@ def _open_standard_descriptors() -> None:
     os.close(fd)
 
 
+def _is_global(option: str) -> bool:
+    return any(option in parameter.opts for parameter in root.params)
+
+
 def _failure(error: BaseException) -> ComposefsError:
     """Turn anything raised into one of our errors."""
     match error:
         case ComposefsError():
             return error
+        case click.NoSuchOption(option_name=option, ctx=click.Context() as ctx) if ctx.parent and _is_global(option):
+            return UsageError(
+                f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
+            )
         case click.UsageError():
             place = error.ctx.command_path if error.ctx else PROGRAM
             message = " ".join(error.format_message().split()).rstrip(".")

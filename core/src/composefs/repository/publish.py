@@ -141,7 +141,9 @@ class Publisher:
             parts = ref_parts(removal.name, removal.encoding)
             current = self._named_by("streams", parts)
             if current is None:
-                raise NotFoundError(f"there is no ref {removal.name!r}", subject=removal.name)
+                raise NotFoundError(
+                    f"there is no ref {removal.name!r}", subject=removal.name, hint="`cfsctl ref list` lists them"
+                )
             _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
             plan.removals.append(("streams", parts))
             plan.published.removed_refs.append((removal.name, current))
@@ -149,7 +151,7 @@ class Publisher:
             parts = ref_parts(name, "path")
             current = self._named_by("images", parts)
             if current is None:
-                raise NotFoundError(f"there is no image ref {name!r}", subject=name)
+                raise NotFoundError(f"there is no image ref {name!r}", subject=name, hint="`cfsctl images` lists them")
             plan.removals.append(("images", parts))
             plan.published.removed_image_refs.append((name, current))
         return plan
