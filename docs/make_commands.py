@@ -31,7 +31,7 @@ def spelling(parameter: click.Parameter) -> str:
     """How a parameter is written on the command line."""
     if isinstance(parameter, click.Argument):
         name = parameter.metavar or (parameter.name or "").upper()
-        name = name if parameter.nargs == 1 or name.endswith("…") else f"{name}…"
+        name = name if parameter.nargs == 1 or name.endswith(("…", "...")) else f"{name}…"
         return name if parameter.required or name.startswith("[") else f"[{name}]"
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count):
@@ -53,7 +53,7 @@ def section(command: click.Command, path: list[str]) -> Iterator[str]:
     if options:
         yield "| option | |\n|---|---|"
         for option in options:
-            text = " ".join((option.help or "").split()).replace("|", "\\|")
+            text = " ".join((option.help or "").split()).replace("|", "\\|") + " [required]" * option.required
             written = spelling(option).replace("|", "\\|")
             yield f"| `{written}` | {text} |"
         yield ""

@@ -36,8 +36,8 @@ __all__ = ["command"]
 def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Remove the objects, streams and images that no ref keeps.
 
-    Nobody else may use the repository meanwhile.  If anything that a ref names is missing or damaged, it is named and
-    nothing is removed.
+    Nobody else may use the repository meanwhile.  If a stream or image that a ref needs is missing or damaged, it is
+    named and nothing is removed.
     """
     from composefs.gc import collect
 
