@@ -154,6 +154,11 @@ def test_a_damaged_object_is_not_committed(made: Target) -> None:
     assert not (out / "refs/heads/main").exists()
     assert not list(out.rglob("*.commit"))
     assert not (out / "summary").exists()
+    large.unlink()
+    failed = made.ostree("export", "main", out, status=5)
+    assert f"object {large.parent.name}{large.name} is missing in the composefs repository" in failed.stderr
+    assert "pull --repair" in failed.stderr
+    assert str(out) not in failed.stderr  # nothing is wrong with what is written
 
 
 # Hostile archives

@@ -265,7 +265,9 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
         url = server.url
     assert f"{url}/config" in target.ostree("pull", url, BRANCH, status=6).stderr
     assert "not an ostree repository" in target.ostree("pull", f"file://{tmp_path}", BRANCH, status=3).stderr
-    assert "pull-local" in target.ostree("pull", tmp_path, BRANCH, status=2).stderr
+    refused = target.ostree("pull", tmp_path, BRANCH, status=2).stderr
+    assert f"'{tmp_path}' is not an http or https URL" in refused
+    assert "pull-local" in refused
 
 
 @pytest.mark.parametrize("ref", ["../x", "a//b", "/a", "-x", "a b"])
