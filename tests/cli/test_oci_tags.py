@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import cfsctl
+from support.oci_layout import Layout, tar
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -26,3 +27,13 @@ def test_tagging_what_is_not_here_names_the_digest_and_changes_nothing(repo: Pat
 
 def test_removing_a_name_that_is_not_there(repo: Path) -> None:
     assert "'app:1'" in cfsctl("--repo", repo, "oci", "untag", "app:1", status=3).stderr
+
+
+def test_what_an_image_says_of_itself_moves_no_cursor(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    layout.add(layout.image(tar(a=b"a"), architecture="x\x1b[2J\ny"), "a\x1b[2Jb\nc")
+    layout.write(tmp_path / "layout")
+    assert cfsctl("oci", "list-tags", f"oci:{tmp_path}/layout").stdout == "a\ufffd[2Jb\ufffdc\n"
+    cfsctl("--repo", repo, "oci", "pull", f"oci:{tmp_path}/layout", "app")
+    [_, line] = cfsctl("--repo", repo, "oci", "images").stdout.splitlines()
+    assert line.split()[2] == "x\ufffd[2J\ufffdy"

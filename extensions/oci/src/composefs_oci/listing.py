@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError
-from composefs_ext.tables import table
+from composefs_ext.text import table
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import shorten
 from composefs_oci.held import (

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, TooLargeError, UsageError
+from composefs_ext.text import human_bytes
 from composefs_oci.access import access_of
 from composefs_oci.convert import as_oci
 from composefs_oci.descriptors import parse_manifest
@@ -17,7 +18,6 @@ from composefs_oci.opening import open_source
 from composefs_oci.platform import parse_platform
 from composefs_oci.receiving import Receiver, Terms
 from composefs_oci.reference import parse_reference
-from composefs_oci.text import human_bytes
 from composefs_oci.variants import Variant
 
 TYPE_CHECKING = False

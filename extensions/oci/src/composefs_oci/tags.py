@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
+from composefs_ext.text import printable
 from composefs_oci.held import find_manifest, held_tags, not_here, referrers_of
 from composefs_oci.names import digest_of_stream, manifest_stream, referrer_ref, tag_ref
 
@@ -61,5 +62,5 @@ def list_tags(request: Request, core: Core) -> dict[str, Any]:
 
     with open_requested(request, core) as source:
         tags = source.tags()
-    core.output("".join(f"{tag}\n" for tag in tags) or "No tags found\n")
+    core.output("".join(f"{printable(tag)}\n" for tag in tags) or "No tags found\n")
     return {"tags": tags}

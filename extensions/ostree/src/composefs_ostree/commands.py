@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
-from composefs_ext.tables import table
+from composefs_ext.text import table
 from composefs_ostree.held import (
     REF_DIRECTORY,
     commit_of_stream,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from composefs_ext.text import printable
 from composefs_ostree.held import partly
 
 TYPE_CHECKING = False
@@ -49,13 +50,18 @@ def commit_text(
         lines += [f"signed  {line}" for line in lines_of(Signature(**row) for row in signatures).splitlines()]
     for text in (commit.subject, commit.body):
         if text:
-            lines += ["", text.rstrip("\n")]
+            lines += ["", _shown(text.rstrip("\n"))]
     return "\n".join(lines) + "\n"
 
 
 def metadata_text(commit: Commit) -> str:
     """Return a line for each key of the commit's metadata."""
-    return "".join(f"{key}={_text(variant.value)}\n" for key, variant in sorted(commit.metadata.items()))
+    return "".join(f"{_shown(f'{key}={_text(variant.value)}')}\n" for key, variant in sorted(commit.metadata.items()))
+
+
+def _shown(text: str) -> str:
+    """Return the lines of a text, which may be anybody's, without what a terminal would obey."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:

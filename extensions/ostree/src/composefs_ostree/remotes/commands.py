@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ExistsError, NotFoundError, UsageError
-from composefs_ext.tables import table
+from composefs_ext.text import table
 from composefs_ostree.remotes.limits import limits_of
 from composefs_ostree.remotes.record import KEYRING, Remote
 from composefs_ostree.remotes.store import delete_remote, find_remote, list_remotes, save_remote
@@ -43,7 +43,9 @@ def delete(request: Request, core: Core) -> dict[str, Any]:
         other = next((remote for remote in list_remotes(core) if remote.name == name), None)
         raise NotFoundError(
             f"there is no remote {name!r} in the repository",
-            hint=f"it is configured in {other.origin}, which cfsctl only reads" if other else "see: remote list",
+            hint=f"it is configured in {other.origin}, which cfsctl only reads"
+            if other
+            else "cfsctl ostree remote list shows the remotes",
             subject=name,
         )
     return {"name": name, "deleted": is_deleted}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from composefs_ext.text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,5 +46,5 @@ def lines_of(signatures: Iterable[Signature]) -> str:
 
             words.append(f"of {date(created)}")
         line = " ".join(words) + (f": {problem}" if problem else "")
-        lines.append("".join(character if character.isprintable() else "�" for character in line) + "\n")
+        lines.append(printable(line) + "\n")
     return "".join(lines)

@@ -1,0 +1,32 @@
+"""Text for people: tables, sizes, and words of strangers."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["human_bytes", "printable", "table"]
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+
+
+def printable(text: str) -> str:
+    """Return text in which nothing moves the cursor or ends the line: U+FFFD stands for each such character."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def human_bytes(size: int) -> str:
+    """Return bytes in the largest unit of which there is one, ``12 B`` or ``12.34 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return lines with aligned columns, two spaces between them; cells may come from strangers."""
+    cells = [head, *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "".join(f"{line}\n" for line in lines)
