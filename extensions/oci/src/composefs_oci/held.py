@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_ext.errors import CorruptError, NotFoundError, UsageError
 from composefs_oci.digest import digest_of, is_digest
 from composefs_oci.json_document import MAX_DOCUMENT
 from composefs_oci.names import (
@@ -73,14 +73,19 @@ def find_manifest(core: Core, name: str, source: str | None = None) -> str:
     Raises NotFoundError if there is no such tag; whether there is such a manifest shows when it is opened.
     """
     digest = name.removeprefix("@")
-    if name.startswith("@") and is_digest(digest):
-        return digest
+    if name.startswith("@"):
+        if is_digest(digest):
+            return digest
+        raise UsageError(
+            f"{digest[:200]!r} is not a whole digest, sha256: and 64 digits",
+            hint="cfsctl oci images --json shows those of the images",
+        )
     try:
         return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])
     except NotFoundError:
         if is_digest(name):
             return name
-        raise not_here(name) from None
+        raise not_here(name, source) from None
 
 
 def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConfig:
@@ -120,8 +125,11 @@ def _is_named(core: Core, stream: str) -> bool:
     return True
 
 
-def not_here(name: str) -> NotFoundError:
-    """Return the error for an image that is not here."""
+def not_here(name: str, source: str | None = None) -> NotFoundError:
+    """Return the error for an image that is not here, or not in the repository ``source``."""
+    if source is not None:
+        hint = f"cfsctl --repo {source} oci images lists those that are"
+        return NotFoundError(f"no image in {source} is called {name!r}", hint=hint, subject=name)
     return NotFoundError(
         f"no image here is called {name!r}", hint="cfsctl oci images lists those that are", subject=name
     )
@@ -136,7 +144,7 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
     try:
         stream = core.stream_get(name=None if stream_id else name, id=stream_id, source=source).result()
     except NotFoundError:
-        raise not_here(digest) from None
+        raise not_here(digest, source) from None
     _expect(stream, MANIFEST, name)
     configs = {ref: each for ref, each in stream.named_refs if ref.startswith(_CONFIG_REF)}
     if len(configs) != 1:
