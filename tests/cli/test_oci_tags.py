@@ -29,7 +29,7 @@ def test_removing_a_name_that_is_not_there(repo: Path) -> None:
     assert "'app:1'" in cfsctl("--repo", repo, "oci", "untag", "app:1", status=3).stderr
 
 
-def test_what_an_image_says_of_itself_moves_no_cursor(tmp_path: Path, repo: Path) -> None:
+def test_what_an_image_says_of_itself_stays_within_its_line(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
     layout.add(layout.image(tar(a=b"a"), architecture="x\x1b[2J\ny"), "a\x1b[2Jb\nc")
     layout.write(tmp_path / "layout")

@@ -69,16 +69,6 @@ def test_inspect_shows_the_parent(tmp_path: Path, target: Target) -> None:
     assert f"parent  {first}\n" in target.ostree("inspect", BRANCH).stdout
 
 
-def test_what_a_commit_says_of_itself_moves_no_cursor(tmp_path: Path, target: Target) -> None:
-    source = make_repo(tmp_path / "source")
-    make_tree(tmp_path / "tree")
-    commit(source, tmp_path / "tree", "--body=a\tb\n\x1b]0;c", "--add-metadata-string=k=\x1b[2J", subject="\x1b[2Jone")
-    target.ostree("pull-local", source, BRANCH)
-    lines = target.ostree("inspect", BRANCH).stdout.splitlines()
-    assert lines[-5:] == ["", "\ufffd[2Jone", "", "a       b", "\ufffd]0;c"]
-    assert target.ostree("inspect", "--metadata", BRANCH).stdout == "k=\ufffd[2J\n"
-
-
 def test_tag_and_untag(target: Target) -> None:
     head = target.json("inspect", BRANCH)["commit"]
     before = target.names()

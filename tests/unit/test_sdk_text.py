@@ -1,4 +1,4 @@
-"""Text for people: columns are aligned, and a stranger's words stay words."""
+"""Text for people: columns are aligned, and a stranger's name stays within its line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def test_columns_are_aligned_and_lines_end_with_words() -> None:
     assert table(("NAME", "SIZE"), [("a", 1), ("longer", 22), ("", "")]) == "NAME    SIZE\na       1\nlonger  22\n\n"
 
 
-def test_nothing_in_a_cell_moves_the_cursor_or_ends_the_line() -> None:
+def test_nothing_in_a_cell_ends_the_line() -> None:
     assert table(("A", "B"), [("x\ny", "\x1b[2J"), ("\ud800", "\x9b1m")]) == "A    B\nx�y  �[2J\n�    �1m\n"
     assert printable("schön, 雪 \N{GREEK SMALL LETTER ALPHA}") == "schön, 雪 α"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from composefs_ext.text import printable
 from composefs_ostree.held import partly
 
 TYPE_CHECKING = False
@@ -50,18 +49,13 @@ def commit_text(
         lines += [f"signed  {line}" for line in lines_of(Signature(**row) for row in signatures).splitlines()]
     for text in (commit.subject, commit.body):
         if text:
-            lines += ["", _shown(text.rstrip("\n"))]
+            lines += ["", text.rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
 def metadata_text(commit: Commit) -> str:
     """Return a line for each key of the commit's metadata."""
-    return "".join(f"{_shown(f'{key}={_text(variant.value)}')}\n" for key, variant in sorted(commit.metadata.items()))
-
-
-def _shown(text: str) -> str:
-    """Return the lines of a text, which may be anybody's, without what a terminal would obey."""
-    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+    return "".join(f"{key}={_text(variant.value)}\n" for key, variant in sorted(commit.metadata.items()))
 
 
 def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Text for people: tables, sizes, and words of strangers."""
+"""Text for people: tables, sizes, and names that strangers gave.
+
+What a terminal would obey the core takes out of all output; here it is that a name cannot pass for a line of ours.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
 def printable(text: str) -> str:
-    """Return text in which nothing moves the cursor or ends the line: U+FFFD stands for each such character."""
+    """Return text that is one line, with U+FFFD for each character that does not print."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
