@@ -127,6 +127,7 @@ def test_an_image_of_docker_is_kept_as_oci(tmp_path: Path, repo: Path) -> None:
     assert facts["origin"] == entry["digest"]
     raw = cfsctl("--repo", repo, "oci", "inspect", "app", "--manifest").stdout
     assert digest(raw.removesuffix("\n").encode()) == facts["manifest"] != entry["digest"]
+    the_error("--repo", repo, "oci", "inspect", "app", "--manifest", "--config", status=2)
     found = json.loads(raw)
     assert found["mediaType"] == MANIFEST
     assert found["config"]["mediaType"] == CONFIG

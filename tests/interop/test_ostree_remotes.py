@@ -91,7 +91,10 @@ def test_a_remote_stays_until_it_is_deleted(target: Target) -> None:
     cfsctl("--repo", target.path, "gc")
     assert target.json("remote", "show", "a")["settings"] == {"url": "http://h"}
     assert target.names()["streams/refs/ostree-remotes/a"] == "../../ostree-remote-a"
+    # list-refs opens no repository, and says who does.
+    assert "cfsctl ostree remote refs a " in target.ostree("list-refs", "a", status=3).stderr
     target.ostree("remote", "delete", "a")
+    assert "cfsctl ostree remote list" in target.ostree("remote", "delete", "a", status=3).stderr
     cfsctl("--repo", target.path, "gc")
     assert target.names() == {}
     assert target.left_over() == []

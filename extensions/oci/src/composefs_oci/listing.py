@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from composefs_ext.errors import ExtError
+from composefs_ext.errors import ExtError, UsageError
 from composefs_ext.text import table
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import shorten
@@ -90,6 +90,8 @@ def _facts(documents: _Documents) -> dict[str, Any]:
 def inspect(request: Request, core: Core) -> dict[str, Any]:
     """Show an image's documents, referrers and images."""
     assert core.repository is not None
+    if request.get("manifest") and request.get("config"):
+        raise UsageError("--manifest and --config exclude each other", hint="without them inspect shows both")
     digest = find_manifest(core, request.arguments["image"])
     documents = _documents(core, digest)
     for option, data in (("manifest", documents.manifest.raw), ("config", documents.config)):
