@@ -404,6 +404,31 @@ def test_referrers_by_the_registry_s_own_list(peer: Hostile) -> None:
         assert source.referrers(digest) == []  # neither list nor tag
 
 
+def test_files_of_the_user_that_are_named_pipes(peer: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody will write to them: to wait would be to hang."""
+    peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": "Basic realm=x"}))
+    for name in ("auth.json", "home/.docker/config.json", "ca/a.crt", "client/a.cert", "client/a.key"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(FormatError, match=r"auth\.json is not a regular file"):
+        read(peer, authfile=str(tmp_path / "auth.json"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FormatError, match=r"config\.json is not a regular file"):
+        read(peer)
+    for name in ("ca/a.crt", "client/a.cert"):
+        with pytest.raises(FormatError, match=f"{name} is not a regular file"):
+            open_source(parse_reference(peer.image), Access(cert_dir=str((tmp_path / name).parent)))
+
+
+def test_a_login_that_is_no_text(peer: Hostile, tmp_path: Path) -> None:
+    peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": "Basic realm=x"}))
+    for entry in ({"username": "\ud800"}, {"username": "a", "password": "\udfff"}, {"identitytoken": "\udc00"}):
+        with pytest.raises(FormatError, match="the login is not text"):
+            read(peer, authfile=login(peer, tmp_path / "auth.json", **entry))
+
+
 def test_netrc_is_not_used(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     (Path(os.environ["HOME"]) / ".netrc").write_text(f"machine 127.0.0.1 login a password {SECRET}\n")
     assert read(peer) == layer(peer)[1]

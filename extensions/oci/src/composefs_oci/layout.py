@@ -6,12 +6,12 @@ The names of images are in the index, in the annotation ``org.opencontainers.ima
 from __future__ import annotations
 
 import os
-import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_oci.descriptors import Descriptor, parse_index, parse_manifest
 from composefs_oci.json_document import MAX_DOCUMENT, parse_object
 from composefs_oci.mediatypes import OCI_INDEX, is_index, is_manifest
+from composefs_oci.regular import open_regular
 from composefs_oci.source import PIECE, Blob, check_document, resolve
 
 TYPE_CHECKING = False
@@ -165,13 +165,9 @@ class DirectoryFiles:
     def open(self, path: str) -> Reader | None:
         """Open a regular file, and nothing else, however it got there."""
         try:
-            fd = os.open(self.where(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            return open_regular(self.where(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise FormatError(f"{self.where(path)} is not a regular file", subject=self.where(path))
-        return open(fd, "rb", buffering=0)
 
     def where(self, path: str) -> str:
         """Return its path."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_oci.json_document import Fields, parse_object
+from composefs_oci.regular import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _MAX_ANSWER = 1 << 20
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TOKEN_USER = "<token>"  # noqa: S105  # what a helper calls the user of an identity token
 _HELPER_SECONDS = 120
+_TEXT = re.compile(r"[^\ud800-\udfff]*")
 _NOTHING = re.compile(rb"credentials not found|no credentials|not found in", re.IGNORECASE)
 
 
@@ -79,7 +82,7 @@ def _files(authfile: str | None, environment: Mapping[str, str]) -> Iterator[tup
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
+        with io.BufferedReader(open_regular(path)) as file:
             return file.read(_MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -132,11 +135,18 @@ def _entry(entry: Fields) -> Credentials | None:
         user, colon, password = text.partition(":")
         if not colon:
             raise FormatError(f"{entry.where}: auth has no password", hint="log in again", subject=entry.where)
-        return Credentials(user, password.rstrip("\0"), token)
+        return _sendable(Credentials(user, password.rstrip("\0"), token), entry.where)
     user, password = entry.text("username", ""), entry.text("password", "")
     if user or token:
-        return Credentials(user, password, token)
+        return _sendable(Credentials(user, password, token), entry.where)
     return None
+
+
+def _sendable(credentials: Credentials, where: str) -> Credentials:
+    """Return what JSON said, if it is text: half a surrogate pair is none, and could not be sent."""
+    if not all(_TEXT.fullmatch(each or "") for each in credentials):
+        raise FormatError(f"{where}: the login is not text", hint="log in again", subject=where)
+    return credentials
 
 
 def _ask(helper: str, server: str) -> Credentials | None:
@@ -180,4 +190,4 @@ def _answer(data: bytes, program: str) -> Credentials:
         raise FormatError(f"{program} answered with something else than credentials", subject=program) from None
     if not isinstance(user, str) or not isinstance(secret, str):
         raise FormatError(f"{program} answered with something else than credentials", subject=program)
-    return Credentials("", "", secret) if user == _TOKEN_USER else Credentials(user, secret)
+    return _sendable(Credentials("", "", secret) if user == _TOKEN_USER else Credentials(user, secret), program)

@@ -6,10 +6,12 @@ what the client shows.  Source: containers-certs.d(5).
 
 from __future__ import annotations
 
+import io
 import os
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, NotFoundError
+from composefs_oci.regular import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def find_trust(registry: str, access: Access) -> Trust:
             if f"{stem}.key" not in names:
                 raise NotFoundError(f"{directory}/{name} has no {stem}.key beside it", subject=f"{directory}/{name}")
             client = (f"{directory}/{name}", f"{directory}/{stem}.key")
+            for path in client:
+                open_regular(path).close()  # the library that reads them would wait for a named pipe
     if not access.tls_verify:
         return Trust(False, client)
     system = os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _SYSTEM_FILES), None)
@@ -66,7 +70,7 @@ def _joined(system: str | None, added: list[str]) -> str:
 
     contents = []
     for path in [*([system] if system else []), *added]:
-        with open(path, "rb") as file:
+        with io.BufferedReader(open_regular(path)) as file:
             contents.append(file.read(_MAX_FILE))
         if _PEM not in contents[-1]:
             raise FormatError(f"{path} holds no certificate in PEM format", subject=path)
