@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.errors import FormatError
 from composefs.ext.discovery import Extension
 from composefs.ext.manifest import parse_manifest
 from composefs.ext.reach import Reach, reach_of
@@ -25,6 +26,7 @@ def reach(
     arguments: dict[str, str] | None = None,
     /,
     environment: dict[str, str] | None = None,
+    directory: str = "/here",
     **manifest: object,
 ) -> Reach:
     whole = {
@@ -43,7 +45,7 @@ def reach(
         own=("/staging",),
         objects="/repo/objects",
         environment={"PATH": "/usr/bin", "HOME": str(tmp_path / "home"), **(environment or {})},
-        directory="/here",
+        directory=directory,
     )
 
 
@@ -69,6 +71,32 @@ def test_a_path_behind_words_may_be_read(tmp_path: Path, value: str, path: str) 
 def test_a_value_alone_gives_nothing(tmp_path: Path, value: str) -> None:
     """It may be a path in an image."""
     assert reach(tmp_path, {"text": value}) == reach(tmp_path)
+
+
+def test_what_is_before_a_colon_or_an_at_in_a_directory_is_not_read(tmp_path: Path) -> None:
+    """As in a user's directory HOST@NAME, or the subvolume @home; what is typed with a tag is found all the same."""
+    for name in ("me@host/some/img", "@home/img", "a:b/img"):
+        directory = tmp_path / name
+        directory.mkdir(parents=True)
+        base = set(reach(tmp_path).readable)
+        assert set(reach(tmp_path, {"text": f"oci:{directory}"}).readable) - base == {str(directory)}
+        assert set(reach(tmp_path, {"text": f"oci:{directory}:v1"}).readable) - base == {str(directory)}
+        assert set(reach(tmp_path, {"text": f"oci:{directory}/:v1"}).readable) - base == {f"{directory}/"}
+        found = reach(tmp_path, {"text": "oci:./nowhere:v1"}, directory=str(directory))
+        assert set(found.readable) - base == {f"{directory}/./nowhere", f"{directory}/./nowhere:v1"}
+    assert reach(tmp_path, {"text": "a::b"}, directory=str(directory)).readable[-2:] == (
+        f"{directory}/:b",
+        "/repo/objects",
+    )
+
+
+def test_a_directory_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/bin/helpers").mkdir(parents=True)
+    environment = {"PATH": f"{tmp_path}/elsewhere/bin"}
+    assert reach(tmp_path, environment=environment, execs=["help*"]).programs == reach(tmp_path).programs
+    for name in ("../../secret", "/etc/passwd", ""):
+        with pytest.raises(FormatError, match=r"execs holds .*, not a program's name"):
+            reach(tmp_path, execs=[name])
 
 
 def test_what_is_typed_is_read_or_written(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ _PREFIX = re.compile(r"[a-z][a-z0-9._-]*\Z")
 _DIRECTORY = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LETTER = re.compile(r"[A-Za-z]\Z")
+_PROGRAM = re.compile(r"[^/\0]+\Z")
 _PATH_PREFIX = re.compile(r"[a-z]+=\Z")
 
 _TAKEN = ("help", "json")
@@ -266,7 +267,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
         streams=top.words("streams", _PREFIX.match, "a prefix of stream names", (name + "-",)),
         refs=(RefDirectory(name, "flat"),) if top.raw("refs") is None else top.objects("refs", _ref_directory),
         reads=top.words("reads", bool, "a path"),
-        execs=top.words("execs", bool, "a program's name"),
+        execs=top.words("execs", _PROGRAM.match, "a program's name"),
     )
     _check_commands(top, manifest.commands)
     return manifest

@@ -38,6 +38,8 @@ _SETTINGS = (
 _SHEBANG_SIZE = 256
 # A path behind words that say what it is: oci:PATH, ed25519=file:PATH, tls-ca-path=PATH, file:///PATH.
 _WORDS = re.compile(r"(?:[A-Za-z0-9_-]+[:=])+")
+# Where a tag or a digest may begin behind a path.
+_TAGS = re.compile(r"(?<=.):|(?<=[^/])@", re.DOTALL)
 
 
 class Reach(NamedTuple):
@@ -126,7 +128,7 @@ def _is_beneath_any(path: str, directories: Iterable[str]) -> bool:
 def _resolver() -> Iterator[str]:
     """Where resolv.conf really is: who rewrites it puts a new file there, which a rule for the old one would miss."""
     directory = os.path.dirname(os.path.realpath("/etc/resolv.conf"))
-    if directory != "/etc":
+    if directory not in ("/", "/etc"):
         yield directory
 
 
@@ -151,9 +153,18 @@ def _paths_in_values(command: Command, arguments: Mapping[str, JSONValue], direc
 
                 path = unquote("/" + path[2:].partition("/")[2])
             if path and (path.startswith("/") or directory):
-                path = os.path.join(directory or "/", path)
-                yield path
-                yield from (path[: match.start()] for match in re.finditer(r"[:@]", path))
+                yield from _whole_or_tagged(path, directory or "/")
+
+
+def _whole_or_tagged(path: str, directory: str) -> tuple[str, ...]:
+    """The path, or what is before a tag or digest of it: the longest that there is, or all if there is none.
+
+    What is before : or @ in a directory's name is another place, which nobody typed.
+    """
+    ends = [*(match.start() for match in _TAGS.finditer(path)), len(path)]
+    places = [os.path.join(directory, path[:end]) for end in reversed(ends)]
+    there = next(filter(os.path.lexists, places), None)
+    return tuple(places) if there is None else (there,)
 
 
 def _expanded(pattern: str, environment: Mapping[str, str]) -> Iterator[str]:
@@ -258,4 +269,7 @@ def _found_in_path(pattern: str, environment: Mapping[str, str]) -> Iterator[str
                 continue
         else:
             names = [pattern] if pattern else []
-        yield from (path for name in names if os.access(path := f"{directory}/{name}", os.X_OK))
+        for name in names:
+            path = f"{directory}/{name}"
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                yield path
