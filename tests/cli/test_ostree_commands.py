@@ -90,6 +90,8 @@ def test_unknown_commits(target: Target, command: str, name: str) -> None:
 
 
 def test_untag_of_what_is_not_there(target: Target) -> None:
+    for command in (("untag", ""), ("tag", BRANCH, "")):
+        assert "cannot be empty" in target.ostree(*command, status=2).stderr
     assert "'no/such' is not a known ostree ref" in target.ostree("untag", "no/such", status=3).stderr
 
 

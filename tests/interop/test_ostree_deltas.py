@@ -287,6 +287,8 @@ def test_what_is_altered_in_a_file_is_refused_by_both(source: Source, tmp_path: 
         assert str(name) in refused.stderr
         assert target.names() == {}
         assert target.left_over() == []
+    name.write_bytes(b"text")
+    assert f"{name} is no static delta" in target.ostree("apply-delta", name, status=5).stderr
     name.write_bytes(good)
     run("ostree", f"--repo={theirs}", "static-delta", "apply-offline", name)
     assert run("ostree", f"--repo={theirs}", "show", source.new).returncode == 0

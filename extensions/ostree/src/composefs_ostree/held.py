@@ -53,7 +53,9 @@ _LONGEST_FILE_NAME = 255
 
 
 def ref_name(name: str) -> str:
-    """Return an ostree ref as the core names it."""
+    """Return an ostree ref as the core names it; raise UsageError for an empty one."""
+    if not name:
+        raise UsageError("a ref's name cannot be empty")
     return f"{REF_DIRECTORY}/{name}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
 from composefs_ostree import gvariant
 from composefs_ostree.commit_stream import stream_name
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
@@ -120,6 +120,12 @@ class DeltaSource:
             self.delta: Delta = parse_superblock(data)
         except FileNotFoundError:
             raise NotFoundError(f"{self.file}: not found", hint="give the file of a static delta") from None
+        except FormatError as error:
+            raise FormatError(
+                f"{self.file} is no static delta, or a damaged one: {error.message}",
+                hint="ostree static-delta generate --inline --filename=FILE writes one",
+                subject=self.file,
+            ) from None
         except ExtError as error:
             raise bad_object(self.file, error) from None
         self._digest = sha256(data).digest()
