@@ -89,8 +89,16 @@ def test_an_interrupted_pull_goes_on(repo: Path, number: signal.Signals) -> None
 
 def test_a_layer_that_fails_does_not_take_the_others_with_it(repo: Path) -> None:
     layout = two_layers()
+    small = repo / "streams" / f"oci-layer-{digest(SMALL)}"
+
+    def absent(handler: Handler) -> None:
+        deadline = time.monotonic() + 100
+        while not small.is_symlink() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        handler.answer(404, b"")
+
     with hostile(layout) as server:
-        server.rule(blob_of(LARGE), lambda handler: handler.answer(404, b""))
+        server.rule(blob_of(LARGE), absent)
         error = the_error("--repo", repo, "oci", "pull", server.image, "app", "--tls-verify=false", status=3)
         assert blob_of(LARGE) in error
         server.rules.clear()
