@@ -30,9 +30,7 @@ the command, and exit statuses are listed in [protocol.md](protocol.md#errors). 
 def spelling(parameter: click.Parameter) -> str:
     """How a parameter is written on the command line."""
     if isinstance(parameter, click.Argument):
-        name = parameter.metavar or (parameter.name or "").upper()
-        name = name if parameter.nargs == 1 or name.endswith(("…", "...")) else f"{name}…"
-        return name if parameter.required or name.startswith("[") else f"[{name}]"
+        return parameter.get_usage_pieces(click.Context(click.Command("")))[0]
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
     if isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count):
         return names

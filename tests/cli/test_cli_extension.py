@@ -93,6 +93,7 @@ def test_help_comes_from_the_manifest(echo: Path) -> None:
     assert "Get things." in group
     assert "echo remote commands: add, fail." in group
     text = cfsctl("echo", "get", "--help").stdout
+    assert text.startswith("Usage: cfsctl echo get [OPTIONS] PLACE [NAMES]...\n")
     for part in (
         "At length.",
         "Where.",

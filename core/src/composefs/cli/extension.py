@@ -195,6 +195,7 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
     if argument.default is not None:
         common["default"] = argument.default
     if argument.positional:
+        common["metavar"] = _operand(argument)
         return click.Argument([argument.name], nargs=-1 if argument.repeatable else 1, **common)
     short = [f"-{argument.short}"] if argument.short else []
     if argument.kind == "bool":
@@ -210,6 +211,12 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
         show_default=argument.default is not None,
         **common,
     )
+
+
+def _operand(argument: Argument) -> str:
+    """Write an operand as click does where the manifest does not say how: [NAME] may be left out, NAME... repeated."""
+    name = argument.metavar or argument.name.upper()
+    return (name if argument.required else f"[{name}]") + "..." * argument.repeatable
 
 
 def _check_encoding(name: str, value: object) -> None:
