@@ -153,6 +153,26 @@ def test_referrers_are_found_by_their_subject(tmp_path: Path) -> None:
     assert source.document(found).digest == signature["digest"]
 
 
+def test_a_chain_of_referrers_is_followed_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all documents for each of them would take hours for what a hostile layout may hold."""
+    layout, count = simple(), 50
+    empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}")
+    chain = [layout.entries[0]]
+    for number in range(count):
+        artifact = {"mediaType": MANIFEST, "config": empty, "layers": [], "annotations": {"number": str(number)}}
+        chain.append(layout.document(MANIFEST, {**artifact, "subject": chain[-1]}))
+        layout.add(chain[-1])
+    source = directory(layout.write(tmp_path))
+    opened: list[str] = []
+    open_blob = source.open_blob
+    monkeypatch.setattr(source, "open_blob", lambda each: opened.append(each.digest) or open_blob(each))
+    for number in range(count):
+        [found] = source.referrers(chain[number]["digest"])
+        assert (found.digest, found.annotations) == (chain[number + 1]["digest"], {"number": str(number)})
+    assert source.referrers(chain[-1]["digest"]) == []
+    assert len(opened) == len(chain) + count
+
+
 def test_a_missing_blob_is_named(tmp_path: Path) -> None:
     layout = simple()
     path = layout.write(tmp_path)

@@ -51,6 +51,7 @@ class LayoutSource:
         """Read the layout's index; raise NotFoundError, UnsupportedError or FormatError."""
         self._files = files
         self._tag = tag
+        self._subjects: dict[str, list[Descriptor]] | None = None
         try:
             _check_version(files)
             where = files.where("index.json")
@@ -104,15 +105,13 @@ class LayoutSource:
 
     def referrers(self, digest: str) -> list[Descriptor]:
         """Return the manifests that the index leads to and whose subject this is."""
+        if self._subjects is None:
+            self._subjects = self._find_subjects()
         found = []
-        for document in self._manifests():
-            manifest = parse_manifest(document.raw, document.media_type, document.digest)
-            if manifest.subject and manifest.subject.digest == digest:
-                kind = manifest.artifact_type or manifest.config.media_type
-                size = len(document.raw)
-                found.append(
-                    Descriptor(document.media_type, document.digest, size, manifest.annotations, artifact_type=kind)
-                )
+        for each in self._subjects.get(digest, ()):
+            manifest = parse_manifest(self.document(each).raw, each.media_type, each.digest)
+            kind = manifest.artifact_type or manifest.config.media_type
+            found.append(each._replace(annotations=manifest.annotations, artifact_type=kind))
         return found
 
     def close(self) -> None:
@@ -124,6 +123,19 @@ class LayoutSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _find_subjects(self) -> dict[str, list[Descriptor]]:
+        """Return what refers to each digest, after one walk: what refers may be referred to, and be asked for next.
+
+        Only what leads there again is kept, as annotations may be long.
+        """
+        subjects: dict[str, list[Descriptor]] = {}
+        for document in self._manifests():
+            subject = parse_manifest(document.raw, document.media_type, document.digest).subject
+            if subject:
+                found = Descriptor(document.media_type, document.digest, len(document.raw))
+                subjects.setdefault(subject.digest, []).append(found)
+        return subjects
 
     def _manifests(self) -> Iterator[Document]:
         """Walk all manifests that the index leads to and that are here, each once."""
