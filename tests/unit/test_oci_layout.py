@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -330,4 +331,27 @@ def test_an_archive_s_extended_headers_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(3 << 20))
     with pytest.raises(FormatError, match="extended header"):
+        archive(path)
+
+
+def test_long_names_in_an_archive_take_no_memory(tmp_path: Path) -> None:
+    path = simple().archive(tmp_path / "x.tar")
+    with tarfile.open(path, "a", format=tarfile.PAX_FORMAT) as out:
+        for number in range(20):
+            out.addfile(tarfile.TarInfo(f"{number:02}" + "n" * 500_000))
+    tracemalloc.start()
+    try:
+        source = archive(path)
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert source.manifest().raw
+
+
+def test_a_malformed_record_is_told_with_the_archive(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = b"x", 512
+    path = tmp_path / "x.tar"
+    path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + b"9999 path=x\n".ljust(512) + bytes(1024))
+    with pytest.raises(FormatError, match=r"x\.tar: a pax header has a malformed record"):
         archive(path)

@@ -23,6 +23,7 @@ __all__ = ["ArchiveFiles"]
 
 _MAX_MEMBERS = 200_000
 _MAX_EXTENSION = 1 << 20
+_MAX_NAME = 255  # characters; nothing in a layout has a longer path, so nobody asks for what has one
 _REGULAR = frozenset({b"0", b"\0", b"7"})
 _NAME_HEADERS = frozenset({b"x", b"L"})
 _OTHER_HEADERS = frozenset({b"K", b"g"})
@@ -108,13 +109,16 @@ class ArchiveFiles:
                 if header.kind == b"L":
                     name = os.fsdecode(content.partition(b"\0")[0])
                 else:
-                    records = dict(parse_records(content))
+                    try:
+                        records = dict(parse_records(content))
+                    except FormatError as error:
+                        raise self._malformed(error.message) from None
                     name = os.fsdecode(records[b"path"]) if b"path" in records else name
                     size = _size(records[b"size"]) if b"size" in records else size
             elif header.kind not in _OTHER_HEADERS:
-                places[_clean(os.fsdecode(header.name) if name is None else name)] = _Place(
-                    position if header.kind in _REGULAR else None, length
-                )
+                path = _clean(os.fsdecode(header.name) if name is None else name)
+                if len(path) <= _MAX_NAME:
+                    places[path] = _Place(position if header.kind in _REGULAR else None, length)
                 name = size = None
             position += length + padding(length)
         raise self._malformed(f"more than {_MAX_MEMBERS} members")
