@@ -193,12 +193,22 @@ def _cache(
     if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else directory.parent):
         return None
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_parents(directory.parent, 0o700 if account is None else 0o755)
+        directory.mkdir(mode=0o700, exist_ok=True)
         if account is not None:
             os.chown(directory, account.uid, account.gid, follow_symlinks=False)
     except OSError:
         return None
     return str(directory) if os.access(directory, os.W_OK) else None
+
+
+def _make_parents(directory: Path, mode: int) -> None:
+    """Make what is missing, with this mode whatever the umask is: an account gets through, nobody else may write."""
+    if directory.is_dir():
+        return
+    _make_parents(directory.parent, mode)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(mode)
 
 
 def _is_out_of_reach(directory: Path) -> bool:

@@ -41,6 +41,7 @@ class Staging(Closing):
             if hold(self._fd):
                 break
             os.close(self._fd)
+        os.fchmod(self._fd, 0o711)  # whatever the umask is
         os.mkdir("work", 0o700, dir_fd=self._fd)
         os.mkdir("private", 0o700, dir_fd=self._fd)
         self.work = parent / self._name / "work"
