@@ -176,14 +176,18 @@ class _Scanner:
         self.directory = self.where(b"")
         return node
 
+    def turn_to(self, fd: int) -> None:
+        """Have another directory at hand.  In this order: a signal may end the scan after any step, and close ``fd``."""
+        before, self.fd = self.fd, fd
+        os.close(before)
+
     def leave(self) -> None:
         """Go back to the directory above."""
         self.levels.pop()
         if not self.levels:
             return
         above = os.open(b"..", _OPEN_DIRECTORY, dir_fd=self.fd)
-        os.close(self.fd)
-        self.fd = above
+        self.turn_to(above)
         status = os.fstat(above)
         if (status.st_dev, status.st_ino) != self.levels[-1].identity:
             raise _changed(f"{self.where(b'')} was moved while it was read")
@@ -196,8 +200,7 @@ class _Scanner:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             below = os.open(name, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.fd)
-            os.close(self.fd)
-            self.fd = below
+            self.turn_to(below)
             directory.children[name] = self.enter(name)
             return True
         if kind in _DEVICES and not self.options.devices:
