@@ -177,7 +177,7 @@ class _Scanner:
         return node
 
     def turn_to(self, fd: int) -> None:
-        """Have another directory at hand.  In this order: a signal may end the scan after any step, and close ``fd``."""
+        """Have another directory at hand; in this order, as a signal may end the scan after any step."""
         before, self.fd = self.fd, fd
         os.close(before)
 
