@@ -80,7 +80,7 @@ def test_bindings_of_any_number_are_told_in_a_few_words(forge: Forge, target: Ta
 
 
 def test_a_summary_of_two_million_empty_refs_costs_no_memory(forge: Forge, target: Target) -> None:
-    refs = bytes(4) * 1_999_999
+    refs = bytes(4) * 1_999_998
     with serve(forge.path) as server:
         (forge.path / "summary").write_bytes(refs + len(refs).to_bytes(4, "little"))
         refused = target.ostree("pull", server.url, BRANCH, status=3, preexec_fn=limit_memory)
@@ -93,7 +93,7 @@ def test_long_paths_cost_neither_memory_nor_disk(forge: Forge, target: Target) -
         tree = forge.tree([], [("d" * 255, tree)])
     forge.commit(tree)
     refused = target.ostree("pull-local", forge.path, BRANCH, status=8, preexec_fn=limit_memory)
-    assert "is larger than 268435456 bytes (it has too many files, too long paths" in one_line(refused)
+    assert "is larger than 536870912 bytes (it has too many files, too long paths" in one_line(refused)
     assert target.left_over() == []
 
 

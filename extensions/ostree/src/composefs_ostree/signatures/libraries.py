@@ -30,10 +30,12 @@ def load(module: str, purpose: str) -> Any:
             import_module(_PROBES[module])
         return import_module(module)
     except ImportError as error:
+        import shlex
+
         library = module.partition(".")[0]
         raise UnsupportedError(
             f"{purpose} need the Python library {library}, which cannot be loaded: {error}",
-            hint=f"pip install '{_WANTED.get(library, library)}'",
+            hint=f"pip install {shlex.quote(_WANTED.get(library, library))}",
             subject=library,
         ) from None
 
