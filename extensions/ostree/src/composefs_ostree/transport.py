@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import deque
 
+from composefs_ext import files
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, from_exception
 
 TYPE_CHECKING = False
@@ -108,16 +108,13 @@ class Fetch:
 
 def open_regular(path: str, *, follow: bool = True) -> int:
     """Open a file for reading, through a symlink only if ``follow``; raise CorruptError unless it is a regular file."""
-    # O_NONBLOCK, so that a named pipe in the repository is not the end of the pull.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
-        fd = os.open(path, flags)
+        fd = files.open_regular(path, follow=follow)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CorruptError("it is a symlink") from None
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
+    if fd is None:
         raise CorruptError("it is not a regular file")
     return fd
 
