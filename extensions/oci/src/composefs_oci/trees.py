@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_oci.descriptors import parse_config
 from composefs_oci.held import find_config, read_document
@@ -39,7 +40,7 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
 def mount(request: Request, core: Core) -> dict[str, Any]:
     """Mount the image that a pull has made."""
     assert core.repository is not None
-    name, path, bootable = request.arguments["image"], request.arguments["path"], bool(request.get("bootable"))
+    name, bootable = request.arguments["image"], bool(request.get("bootable"))
     images = find_config(core, name).images
     keys = mountable(core.repository, bootable=bootable)
     image = next((images[key] for key in keys if key in images), None)
@@ -49,14 +50,7 @@ def mount(request: Request, core: Core) -> dict[str, Any]:
             hint=f"pull it again{' with --bootable' * bootable}",
             subject=name,
         )
-    core.image_mount(
-        path,
-        id=image,
-        upperdir=request.get("upperdir"),
-        workdir=request.get("workdir"),
-        read_write=request.get("read_write"),
-    ).result()
-    return {"image": image, "path": path}
+    return commands.mount(request, core, image)
 
 
 def _stage(request: Request, core: Core) -> tuple[str, Transforms]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_ext.text import table
 from composefs_ostree.held import (
@@ -166,12 +167,4 @@ def mount(request: Request, core: Core) -> dict[str, Any]:
             hint="pull the commit again with this cfsctl, and without --commit-metadata-only",
             subject=target,
         )
-    path = request.arguments["path"]
-    core.image_mount(
-        path,
-        id=image,
-        upperdir=request.get("upperdir"),
-        workdir=request.get("workdir"),
-        read_write=request.get("read_write"),
-    ).result()
-    return {"image": image, "path": path}
+    return commands.mount(request, core, image)

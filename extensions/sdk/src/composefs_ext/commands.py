@@ -1,4 +1,4 @@
-"""A table of commands, of which only the one that runs is imported."""
+"""What the commands of several extensions share: a table, of which only what runs is imported, and mounting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from composefs_ext.core import Core
     from composefs_ext.extension import Handler, Request
 
-__all__ = ["dispatch"]
+__all__ = ["dispatch", "mount"]
 
 
 def dispatch(commands: Mapping[str, str]) -> Handler:
@@ -33,3 +33,20 @@ def dispatch(commands: Mapping[str, str]) -> Handler:
         return result
 
     return run
+
+
+def mount(request: Request, core: Core, image: str) -> dict[str, Any]:
+    """Mount an image, given by its id, as the arguments of ``mount`` say; return the result of the command.
+
+    They are ``path`` and, where the manifest has them, ``upperdir``, ``workdir`` and ``read_write``: those of
+    ``cfsctl mount``.
+    """
+    path: str = request.arguments["path"]
+    core.image_mount(
+        path,
+        id=image,
+        upperdir=request.get("upperdir"),
+        workdir=request.get("workdir"),
+        read_write=request.get("read_write"),
+    ).result()
+    return {"image": image, "path": path}
