@@ -86,7 +86,9 @@ def _names(core: Core, digest: str, stream: str, images: set[str]) -> list[Strea
         stream, _ = put_document(core, MANIFEST, raw, manifest_refs(copied.config, config_id, copied.layers))
         images |= set(here.images.values())
     images |= set(config.images.values())
-    expect = {} if here is None else {"expect": here.id}
-    rows.append({"name": config_stream(copied.config), "id": config_id, "if_exists": "replace", **expect})  # type: ignore[typeddict-item]
+    row: StreamName = {"name": config_stream(copied.config), "id": config_id, "if_exists": "replace"}
+    if here is not None:
+        row["expect"] = here.id
+    rows.append(row)
     rows.append({"name": manifest_stream(digest), "id": stream, "if_exists": "replace"})
     return rows

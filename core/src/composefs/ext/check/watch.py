@@ -152,14 +152,21 @@ class Watch:
         else:
             self.find(6, f"the answer with the id {number!r} belongs to no call of the core")
 
-    def _check_welcome(self, message: Message, versions: list[int]) -> None:
-        self.tried.add(25)
+    def _result(self, message: Message, method: str) -> Message | None:
+        """Return the result in an answer, checking the error instead if it is one; None if there is no result."""
         if message.get("error") is not None:
             self._check_error(message["error"])
-            return
+            return None
         result = message.get("result")
         if type(result) is not dict:
-            self.find(3, "the answer to initialize has neither an error nor an object as result")
+            self.find(3, f"the answer to {method} has neither an error nor an object as result")
+            return None
+        return result
+
+    def _check_welcome(self, message: Message, versions: list[int]) -> None:
+        self.tried.add(25)
+        result = self._result(message, "initialize")
+        if result is None:
             return
         spoken = [version for version in versions if version in self.manifest.protocol]
         if type(result.get("version")) is not int or result["version"] not in spoken:
@@ -169,12 +176,8 @@ class Watch:
 
     def _check_result(self, message: Message) -> None:
         self.tried.add(30)
-        if message.get("error") is not None:
-            self._check_error(message["error"])
-            return
-        result = message.get("result")
-        if type(result) is not dict:
-            self.find(3, "the answer to run has neither an error nor an object as result")
+        result = self._result(message, "run")
+        if result is None:
             return
         if type(result.get("status", 0)) is not int or result.get("status", 0) not in (0, 1):
             self.find(41, f"status is {result['status']!r}, neither 0 nor 1")
