@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
 from support.oci_layout import Layout
+from support.server import listening
 
 Rule = Callable[["Handler"], object]
 
@@ -117,15 +118,8 @@ def hostile(layout: Layout) -> Iterator[Hostile]:
     """Run a registry with the layout's first image as app:1 while the block runs."""
     state = Hostile(layout)
     kind: Any = type("Bound", (Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    server.daemon_threads = True
-    state.host = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.ending.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(kind) as state.host:
+        try:
+            yield state
+        finally:
+            state.ending.set()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import selectors
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from support.server import listening
 
 
 @contextmanager
@@ -67,16 +68,8 @@ def proxy(password: str | None = None) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *arguments: object) -> None:
             """Say nothing: the tests look at ``asked``."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler) as place:
+        yield f"http://{place}", asked
 
 
 def _relay(here: socket.socket, there: socket.socket) -> None:

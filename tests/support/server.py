@@ -102,16 +102,25 @@ def serve(directory: Path) -> Iterator[Server]:
     class Handler(_Handler):
         state = server
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with listening(Handler) as place:
+        server.url = f"http://{place}"
+        try:
+            yield server
+        finally:
+            server._ending.set()
+            server.wake()
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Have requests handled on a free port of the loopback interface, in threads; yield HOST:PORT."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http.daemon_threads = True
-    server.url = f"http://127.0.0.1:{http.server_address[1]}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield server
+        yield f"127.0.0.1:{http.server_address[1]}"
     finally:
-        server._ending.set()
-        server.wake()
         http.shutdown()
         http.server_close()
         thread.join()
