@@ -140,7 +140,8 @@ def test_who_may_not_mount_erofs_gets_fuse(repository: Path, mountpoints: list[P
 def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
     """Somebody without any rights, as most users are: what they mount they see, and nobody else, root included."""
     peers.require("fusermount3")
-    with tempfile.TemporaryDirectory(prefix="composefs-user-") as name:
+    # Not below TMPDIR, which is root's alone here.
+    with tempfile.TemporaryDirectory(prefix="composefs-user-", dir="/tmp") as name:
         home = Path(name)
         for part in ("tree", "mnt"):
             (home / part).mkdir()

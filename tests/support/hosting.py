@@ -77,7 +77,6 @@ class Host:
         source: Path = HERE / "extensions",
         name: str = "bad",
     ) -> None:
-        monkeypatch.setattr(tempfile, "tempdir", None)  # forget what an earlier test's TMPDIR was
         # The interpreter of this test, whatever else is called python3 here.
         monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         self.path = directory / "repo"
