@@ -16,7 +16,7 @@ CORE = ROOT / "core" / "src"
 # gets its place when it is written.
 LAYERS = [
     ["errors", "digest"],
-    ["linux", "fsverity"],
+    ["linux", "multibuffer", "fsverity"],
     ["tree", "compare", "dumpfile", "zstdframe", "splitstream", "meta", "scan", "transform", "boot"],
     ["erofs"],
     ["repository"],

@@ -28,9 +28,13 @@ import os
 import struct
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from composefs.digest import ALGORITHMS, BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
 from composefs.errors import BusyError, CancelledError, UnsupportedError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.multibuffer import Lanes
 
 __all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd", "enable", "measure"]
 
@@ -44,7 +48,12 @@ _FS_IOC_MEASURE_VERITY = 0xC0046686
 _MAX_DIGEST = 64
 
 # 256 KiB a read: 64 KiB and 1 MiB measured within 1 % of it, and mmap brings nothing but resident memory.
-_READ_SIZE = 64 * BLOCK_SIZE
+_READ_BLOCKS = 64
+_READ_SIZE = _READ_BLOCKS * BLOCK_SIZE
+_ZEROS = memoryview(bytes(BLOCK_SIZE))
+
+# With fewer blocks at a time than this, a process need not load a library to hash them: it takes as long as 300 do.
+_WORTH_LOADING = 16
 
 _CONSTRUCTORS: dict[str, Callable[..., hashlib._Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 _BY_NUMBER = {algorithm.number: algorithm for algorithm in ALGORITHMS.values()}
@@ -54,10 +63,50 @@ class _Scratch(threading.local):
     """A read buffer for each thread: allocating one a file would cost more than hashing a small file."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(_READ_SIZE))
+        self.buffer = bytearray(_READ_SIZE)
+        self.view = memoryview(self.buffer)
+        self._lanes: dict[str, Lanes | None] = {}
+
+    def lanes(self, algorithm: Algorithm, count: int) -> Lanes | None:
+        """Return what hashes ``count`` blocks of the buffer faster than hashlib, if there is something."""
+        name = algorithm.name
+        if name not in self._lanes:
+            if count < _WORTH_LOADING:
+                return None
+            from composefs.multibuffer import make_lanes  # most commands hash nothing, or little
+
+            self._lanes[name] = make_lanes(self.buffer, algorithm)
+        lanes = self._lanes[name]
+        return lanes if lanes is not None and count >= lanes.least else None
 
 
 _scratch = _Scratch()
+
+
+def _hash_blocks(view: memoryview, algorithm: Algorithm) -> bytes:
+    """Return the hashes of whole blocks, one after the other; what the scratch buffer holds is lost."""
+    lanes = _scratch.lanes(algorithm, len(view) // BLOCK_SIZE)
+    if lanes is None:
+        return _hash_one_by_one(view, algorithm)
+    found = []
+    for start in range(0, len(view), _READ_SIZE):
+        piece = view[start : start + _READ_SIZE]
+        _scratch.view[: len(piece)] = piece
+        found.append(lanes.digests(len(piece) // BLOCK_SIZE))
+    return b"".join(found)
+
+
+def _hash_scratch(count: int, algorithm: Algorithm) -> bytes:
+    """Return the hashes of the first ``count`` blocks of the scratch buffer."""
+    lanes = _scratch.lanes(algorithm, count)
+    return _hash_one_by_one(_scratch.view[: count * BLOCK_SIZE], algorithm) if lanes is None else lanes.digests(count)
+
+
+def _hash_one_by_one(view: memoryview, algorithm: Algorithm) -> bytes:
+    # One constructor call a block, a list and one join: copy() of a hash object gains nothing, and bytes that are
+    # appended one digest at a time lose.
+    new = _CONSTRUCTORS[algorithm.name]
+    return b"".join([new(view[start : start + BLOCK_SIZE]).digest() for start in range(0, len(view), BLOCK_SIZE)])
 
 
 class Hasher:
@@ -66,11 +115,10 @@ class Hasher:
     Memory is at most two blocks for each level of the tree and the digests of one piece, whatever the size of the data.
     """
 
-    __slots__ = ("_algorithm", "_hash", "_levels", "_pending", "size")
+    __slots__ = ("_algorithm", "_levels", "_pending", "size")
 
     def __init__(self, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
-        self._hash = _CONSTRUCTORS[algorithm.name]
         self._pending = bytearray()
         self._levels = [bytearray()]
         self.size = 0
@@ -84,19 +132,18 @@ class Hasher:
             self._pending += view[:take]
             if len(self._pending) < BLOCK_SIZE:
                 return
-            self._add(self._hash(self._pending).digest())
+            self._add(_CONSTRUCTORS[self._algorithm.name](self._pending).digest())
             self._pending.clear()
             view = view[take:]
         whole = len(view) - len(view) % BLOCK_SIZE
-        if whole:
-            self._add(self._hash_blocks(view[:whole]))
         self._pending += view[whole:]
+        if whole:
+            self._add(_hash_blocks(view[:whole], self._algorithm))
 
-    def _hash_blocks(self, view: Buffer) -> bytes:
-        # One constructor call a block, a list and one join: copy() of a hash object gains nothing, and bytes that are
-        # appended one digest at a time lose.
-        new = self._hash
-        return b"".join([new(view[start : start + BLOCK_SIZE]).digest() for start in range(0, len(view), BLOCK_SIZE)])
+    def update_from_scratch(self) -> None:
+        """Append what fills the scratch buffer, after data that filled blocks."""
+        self.size += _READ_SIZE
+        self._add(_hash_scratch(_READ_BLOCKS, self._algorithm))
 
     def _add(self, digests: bytes) -> None:
         """Append to the lowest level, and hash upwards every block that is full and not the last of its level."""
@@ -105,26 +152,23 @@ class Hasher:
             full = (len(level) - 1) // BLOCK_SIZE * BLOCK_SIZE
             if not full:
                 return
-            digests = self._hash_blocks(bytes(level[:full]))
+            digests = _hash_one_by_one(memoryview(bytes(level[:full])), self._algorithm)
             del level[:full]
         self._levels.append(bytearray(digests))
 
     def digest(self) -> bytes:
         """Return the fs-verity digest, raw, of the data so far; more may follow."""
+        algorithm = self._algorithm
         if not self.size:
-            return self._describe(b"")
-        new = self._hash
-        carried = new(self._pending.ljust(BLOCK_SIZE, b"\0")).digest() if self._pending else b""
+            return _describe(algorithm, 0, b"")
+        carried = _hash_padded(bytes(self._pending), algorithm)
         for level in self._levels[:-1]:
             # Below the top there is at least one digest, and at most one full block and what was carried.
-            carried = self._hash_blocks(_padded(bytes(level) + carried))
+            carried = _hash_padded(bytes(level) + carried, algorithm)
         top = bytes(self._levels[-1]) + carried
-        while len(top) > self._algorithm.size:
-            top = self._hash_blocks(_padded(top))
-        return self._describe(top)
-
-    def _describe(self, root: bytes) -> bytes:
-        return _describe(self._algorithm, self.size, root)
+        while len(top) > algorithm.size:
+            top = _hash_padded(top, algorithm)
+        return _describe(algorithm, self.size, top)
 
 
 def _describe(algorithm: Algorithm, size: int, root: bytes) -> bytes:
@@ -132,47 +176,52 @@ def _describe(algorithm: Algorithm, size: int, root: bytes) -> bytes:
     return _CONSTRUCTORS[algorithm.name](descriptor).digest()
 
 
-def _padded(level: bytes) -> bytes:
-    return level.ljust(-(-len(level) // BLOCK_SIZE) * BLOCK_SIZE, b"\0")
+def _hash_padded(level: bytes, algorithm: Algorithm) -> bytes:
+    return _hash_one_by_one(memoryview(level.ljust(-(-len(level) // BLOCK_SIZE) * BLOCK_SIZE, b"\0")), algorithm)
 
 
 def digest_bytes(data: Buffer, algorithm: Algorithm) -> bytes:
     """Return the fs-verity digest, raw, that a file holding ``data`` has."""
     view = memoryview(data)
     if 0 < len(view) <= _READ_SIZE:
-        return _digest_small(view, algorithm)
+        _scratch.view[: len(view)] = view
+        return _digest_scratch(len(view), algorithm)
     hasher = Hasher(algorithm)
     hasher.update(view)
     return hasher.digest()
 
 
-def _digest_small(view: memoryview, algorithm: Algorithm) -> bytes:
-    """Return the digest of 1 to _READ_SIZE bytes, whose tree has two levels at most.
+def _digest_scratch(size: int, algorithm: Algorithm) -> bytes:
+    """Return the digest of the first 1 to _READ_SIZE bytes of the scratch buffer, whose tree has two levels at most.
 
     Nineteen files of twenty are that small, and this takes 5 µs less for each than a Hasher.
     """
-    new = _CONSTRUCTORS[algorithm.name]
-    size = len(view)
-    digests = [new(view[start : start + BLOCK_SIZE]).digest() for start in range(0, size - BLOCK_SIZE + 1, BLOCK_SIZE)]
     if rest := size % BLOCK_SIZE:
-        digests.append(new(bytes(view[size - rest :]).ljust(BLOCK_SIZE, b"\0")).digest())
-    root = digests[0] if len(digests) == 1 else new(b"".join(digests).ljust(BLOCK_SIZE, b"\0")).digest()
-    return _describe(algorithm, size, root)
+        _scratch.view[size : size + BLOCK_SIZE - rest] = _ZEROS[rest:]
+    if size <= BLOCK_SIZE:
+        return _describe(algorithm, size, _CONSTRUCTORS[algorithm.name](_scratch.view[:BLOCK_SIZE]).digest())
+    return _describe(algorithm, size, _hash_padded(_hash_scratch(-(-size // BLOCK_SIZE), algorithm), algorithm))
 
 
-def digest_fd(fd: int, algorithm: Algorithm, stop: Callable[[], bool] | None = None) -> bytes:
+def digest_fd(
+    fd: int, algorithm: Algorithm, stop: Callable[[], bool] | None = None, *, size: int | None = None
+) -> bytes:
     """Return the fs-verity digest, raw, of a file's content from its start; the file offset stays as it is.
 
     Nothing is asked of the kernel's fs-verity: compare :func:`measure`.  ``stop`` is asked after each piece of a large
-    file.  Raises ``OSError``, and CancelledError if it says so.
+    file.  ``size`` is what the file is known to have while it is read: the end of a small one need not be looked for.
+    Raises ``OSError``, and CancelledError if it says so.
     """
     view = _scratch.view
     count = os.preadv(fd, [view], 0)
-    if 0 < count < _READ_SIZE and not os.preadv(fd, [view[count:]], count):
-        return _digest_small(view[:count], algorithm)
+    if 0 < count < _READ_SIZE and (count == size or not os.preadv(fd, [view[count:]], count)):
+        return _digest_scratch(count, algorithm)
     hasher = Hasher(algorithm)
     while count := os.preadv(fd, [view], hasher.size):
-        hasher.update(view[:count])
+        if count == _READ_SIZE and not hasher.size % BLOCK_SIZE:
+            hasher.update_from_scratch()
+        else:
+            hasher.update(view[:count])
         if stop is not None and stop():
             raise CancelledError("interrupted while a file was read")
     return hasher.digest()
