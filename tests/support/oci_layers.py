@@ -25,6 +25,7 @@ from composefs_oci.dump import write_tree
 from composefs_oci.filesystem import Filesystem
 from composefs_oci.layer import Unpacked, references, unpack
 from composefs_oci.stored import StoredLayer, entries
+from composefs_oci.tar import Entry
 from composefs_oci.whole import known
 from support.vectors import DATA
 
@@ -51,8 +52,9 @@ class Layers:
         self._staging = Staging(tempfile.mkdtemp(dir=directory))
 
     def add(self, data: bytes, *, piece: int = 1 << 20, max_inline: int = 1 << 30) -> StoredLayer:
-        """Take an archive apart."""
+        """Take an archive apart.  The entries that are told meanwhile are those that its stream has."""
         ids: list[str] = []
+        noted: list[tuple[Entry, bytes | int]] = []
 
         def take(name: str, size: int) -> None:
             content = self._staging.read(name)
@@ -60,11 +62,19 @@ class Layers:
             ids.append(fsverity_digest(content, self.algorithm.name))
             self.objects[ids[-1]] = content
 
-        unpacked = unpack(Pieces(data, piece), self._staging, take, max_inline=max_inline)
+        unpacked = unpack(
+            Pieces(data, piece),
+            self._staging,
+            take,
+            max_inline=max_inline,
+            note=lambda entry, content: noted.append((entry, content)),
+        )
         assert unpacked.size == len(data)
         parts = references(unpacked, ids)
         inline = self._staging.path_of(unpacked.inline)
         layer = StoredLayer(unpacked.diff_id, inline, parts.chunks, parts.object_refs, len(data), known(parts.expanded))
+        told = [(entry, ids[content] if isinstance(content, int) else content) for entry, content in noted]
+        assert told == list(entries(layer))
         self.layers.append(layer)
         self.unpacked.append(unpacked)
         return layer

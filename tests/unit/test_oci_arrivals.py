@@ -20,7 +20,7 @@ from composefs_oci.arrivals import Arrivals, Arrived
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import digest_of
 from composefs_oci.fetch import Job
-from composefs_oci.image import layered
+from composefs_oci.image import described, layered, stacked
 from composefs_oci.layout import DirectoryFiles, LayoutSource
 from composefs_oci.names import BLOB, LAYER
 from support.oci_layers import Layers, archives, run_generator
@@ -62,10 +62,13 @@ def fetch_all(core: MemoryCore, layout: Path, jobs: list[Job], order: list[int] 
             if order is not None:
                 result["arrived"] = [arrivals.wait(number) for number in order]
                 return
-            parts = (arrivals.wait(number).layer for number in range(len(jobs)))
-            image = layered(client, [part for part in parts if part is not None])
+            coming = ((str(job.diff_id), arrivals.entries(number)) for number, job in enumerate(jobs))
+            image = described(client, stacked(coming))
             result["dump"] = Path(client.staging.path_of(image.dump)).read_bytes()
             assert image.has_usr
+            parts = (arrivals.wait(number).layer for number in range(len(jobs)))
+            image = layered(client, [part for part in parts if part is not None])
+            assert Path(client.staging.path_of(image.dump)).read_bytes() == result["dump"]
         assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
     core.run(handler, ["pull"])

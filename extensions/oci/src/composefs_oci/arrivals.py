@@ -1,7 +1,8 @@
 """Layers on their way in, several at a time: the coordinator of the worker processes.
 
 Workers stage files; here they are handed to the core, and when all of a layer are stored, so is its stream, still
-without a name.  The largest layer is begun first.  Whoever waits for one layer keeps the others coming.
+without a name.  The largest layer is begun first.  Whoever waits for one layer, or reads its entries while it comes,
+keeps the others coming.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
-from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, serve, staged_cost
+from composefs_oci.entry_log import read_log
+from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
 from composefs_oci.layer import MAX_INLINE, Unpacked, references
 from composefs_oci.names import BLOB, LAYER
 from composefs_oci.stored import StoredLayer
@@ -23,7 +25,7 @@ from composefs_oci.whole import known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Self
 
     from composefs_ext import Core
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from composefs_ext.progress import Progress
     from composefs_ext.rows import Stored
     from composefs_oci.source import Source
+    from composefs_oci.stored import Content
+    from composefs_oci.tar import Entry
 
 __all__ = ["Arrivals", "Arrived"]
 
@@ -49,12 +53,13 @@ class Arrived(NamedTuple):
 
 
 class _Layer:
-    """A layer that is on its way."""
+    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of the entries' log."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.ids: list[str] = []
-        self.counts = Counts()
+        self.logged = 0
+        self.new = self.new_bytes = self.present = 0
         self.unpacked: Unpacked | None = None
         self.stream: Pending[Stored] | None = None
         self.layer: StoredLayer | None = None
@@ -93,7 +98,9 @@ class Arrivals:
         self._open_source = open_source
         self._max_inline = core.limits.get("stream_bytes", MAX_INLINE)
         self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
-        self._layers: dict[int, _Layer] = {}
+        self._layers: dict[int, _Layer] = {}  # all that were begun
+        self._open: set[int] = set()  # those that are not stored yet
+        self._error: ExtError | None = None
         self._workers: list[_Worker] = []
         self._puts = Puts(core)
         self.arrived: dict[int, Arrived] = {}
@@ -107,27 +114,56 @@ class Arrivals:
 
     def wait(self, number: int) -> Arrived:
         """Return a layer, by its job's number, when it is stored.  Raises whatever any of them fails with."""
+        while number not in self.arrived:
+            self._advance()
+        return self.arrived[number]
+
+    def entries(self, number: int) -> Iterator[tuple[Entry, Content]]:
+        """Yield the entries of a layer of files while it comes.
+
+        Raises as :meth:`wait` does.  What is wrong with the archive as a whole, its digest, shows after the last entry.
+        """
+
+        def written(read: int) -> int:
+            self._advance(0)
+            while (layer := self._layers.get(number)) is None or (layer.logged <= read and layer.unpacked is None):
+                self._advance()
+            return layer.logged
+
+        for lot in read_log(self._core.staging.path_of(log_name(number)), written):
+            ids = self._layers[number].ids
+            for entry, content in lot:
+                if isinstance(content, bytes):
+                    yield entry, content
+                    continue
+                while content >= len(ids):
+                    self._advance()
+                yield entry, ids[content]
+
+    def _advance(self, timeout: int = TICK) -> None:
+        """Take in what has come, and if that is nothing wait for so many milliseconds."""
+        if self._error is not None:
+            raise self._error
         try:
-            while number not in self.arrived:
-                self._turn()
-                self._take_answers()
-                self._tick()
+            self._turn(timeout)
+            self._take_answers()
+            self._tick()
         except ExtError as error:
+            self._error = error
             if not isinstance(error, CancelledError):
                 self._settle()
             raise
-        return self.arrived[number]
 
     def _settle(self) -> None:
         """Have stored what had come in before something failed."""
         with suppress(ExtError):
-            while self._puts or any(layer.stream for layer in self._layers.values()):
+            while self._puts or any(self._layers[number].stream for number in self._open):
                 self._puts.send()
                 if not self._has_answers():
                     self._core.pump(None)
                 self._take_answers()
 
-    def _turn(self) -> None:
+    def _turn(self, timeout: int) -> None:
         """Do everything that can be done without waiting, then wait for something to happen."""
         self._deal()
         self._puts.send()
@@ -137,7 +173,7 @@ class Arrivals:
         poll = select.poll()
         for fd in (self._core.fileno(), *by_fd):
             poll.register(fd, select.POLLIN)
-        for fd, _ in poll.poll(TICK):
+        for fd, _ in poll.poll(timeout):
             if fd in by_fd:
                 for message in by_fd[fd].process.messages():
                     self._hear(by_fd[fd], message)
@@ -157,6 +193,7 @@ class Arrivals:
             label = job.diff_id or job.descriptor.digest
             progress = self._core.progress(label, total=job.descriptor.size, unit="bytes")
             self._layers[number] = _Layer(progress)
+            self._open.add(number)
             worker.state["job"] = number
             worker.process.send(number)
 
@@ -177,8 +214,9 @@ class Arrivals:
         """Take in a message of a worker."""
         number = worker.state["job"]
         match message:
-            case (kind, rows, read) if kind == FILES:
+            case (kind, rows, read, logged) if kind == FILES:
                 self._layers[number].progress.advance(read)
+                self._layers[number].logged = logged
                 for name, size in rows:
                     self._puts.add((number, worker, size), name, size)
             case (kind, fields) if kind == DONE:
@@ -191,20 +229,22 @@ class Arrivals:
                 raise from_wire(error)
 
     def _has_answers(self) -> bool:
-        return self._puts.answered or any(
-            layer.stream is not None and layer.stream.done for layer in self._layers.values()
-        )
+        return self._puts.answered or any(self._is_stored(number) for number in self._open)
+
+    def _is_stored(self, number: int) -> bool:
+        stream = self._layers[number].stream
+        return stream is not None and stream.done
 
     def _take_answers(self) -> None:
         numbers = set()
         for (number, worker, size), stored in self._puts.taken():
             layer = self._layers[number]
             layer.ids.append(stored["id"])
-            new, bytes_new, present, inlined = layer.counts
             if stored.get("stored") == "present":
-                layer.counts = Counts(new, bytes_new, present + 1, inlined)
+                layer.present += 1
             else:
-                layer.counts = Counts(new + 1, bytes_new + size, present, inlined)
+                layer.new += 1
+                layer.new_bytes += size
             worker.state["taken"] += staged_cost(size)
             numbers.add(number)
         for worker in self._workers:
@@ -213,13 +253,16 @@ class Arrivals:
                 worker.state["taken"] = 0
         for number in numbers:
             self._finish(number)
-        for number, layer in list(self._layers.items()):
-            if layer.stream is not None and layer.stream.done:
-                stream = layer.stream.result()["id"]
-                layer.progress.finish()
-                self.arrived[number] = Arrived(stream, layer.layer, layer.counts)
-                del self._layers[number]
-                self._tell(number, self.arrived[number])
+        for number in [each for each in self._open if self._is_stored(each)]:
+            layer = self._layers[number]
+            assert layer.stream is not None
+            assert layer.unpacked is not None
+            stream = layer.stream.result()["id"]
+            layer.progress.finish()
+            counts = Counts(layer.new, layer.new_bytes, layer.present, layer.unpacked.inline_size)
+            self.arrived[number] = Arrived(stream, layer.layer, counts)
+            self._open.remove(number)
+            self._tell(number, self.arrived[number])
 
     def _finish(self, number: int) -> None:
         """Have a layer's stream stored, if all of its files are."""
@@ -231,7 +274,6 @@ class Arrivals:
             layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
             return
         parts = references(unpacked, layer.ids)
-        layer.counts = layer.counts._replace(inlined=unpacked.inline_size)
         layer.stream = self._core.stream_put(
             LAYER,
             chunks=parts.chunks,
@@ -246,4 +288,3 @@ class Arrivals:
             unpacked.size,
             known(parts.expanded),
         )
-        layer.ids = []

@@ -1,8 +1,9 @@
 """What happens to a layer in a worker process: fetched, checked, inflated, taken apart, staged.
 
-No content crosses between processes.  Up go, for each layer, the names and sizes of staged files as they are complete,
-and at its end what :mod:`composefs_oci.layer` made of it; down come layers to fetch, and how many staged bytes the core
-has taken, for a worker waits while too much of its own lies in staging.
+No content crosses between processes.  Up go, for each layer, the names and sizes of staged files as they are complete
+and how much there is of its :mod:`~composefs_oci.entry_log`, and at its end what :mod:`composefs_oci.layer` made of it;
+down come layers to fetch, and how many staged bytes the core has taken, for a worker waits while too much of its own
+lies in staging.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from composefs_ext.errors import from_exception, to_wire
 from composefs_ext.staging import Staging
 from composefs_oci.decompress import open_tar
+from composefs_oci.entry_log import EntryLog
 from composefs_oci.layer import Unpacked, unpack
 from composefs_oci.mediatypes import is_tar_layer
 
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from composefs_oci.descriptors import Descriptor
     from composefs_oci.source import Blob, Source
 
-__all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "serve", "staged_cost"]
+__all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "log_name", "serve", "staged_cost"]
 
 FILES, DONE, FAILED, TELL = range(4)
-"""First elements of what goes up: FILES, [(name, size)], compressed bytes read since; DONE, the fields of an Unpacked;
-FAILED, the error as on the wire; TELL, a line for the user."""
+"""First elements of what goes up: FILES, [(name, size)], compressed bytes read since, size of the log; DONE, the fields
+of an Unpacked; FAILED, the error as on the wire; TELL, a line for the user."""
 
 STAGED_BYTES = 64 << 20
 """Staged bytes that one worker may have without hearing that they were taken."""
@@ -43,6 +45,11 @@ class Job(NamedTuple):
 
     descriptor: Descriptor
     diff_id: str | None
+
+
+def log_name(job: int) -> str:
+    """Return the name in staging of the log of a job's entries."""
+    return f"entries.{job}"
 
 
 def serve(
@@ -67,13 +74,12 @@ def serve(
             if source is None:
                 source = open_source(lambda text: channel.send((TELL, text)))
             with source.open_blob(jobs[job].descriptor) as blob:
-                layer = worker.fetch(blob, jobs[job])
+                layer = worker.fetch(blob, jobs[job], log_name(job))
         except EOFError:  # nobody is left to fetch for
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the user hears of it as one line
             channel.send((FAILED, to_wire(from_exception(error, staging))))
         else:
-            worker.report()
             channel.send((DONE, tuple(layer)))
 
 
@@ -107,14 +113,32 @@ class _Worker:
         self._row_bytes = 0
         self._read = 0
         self._staged = 0
+        self._log: EntryLog | None = None
 
-    def fetch(self, blob: Blob, job: Job) -> Unpacked:
-        """Read a blob to its end; give its files away."""
+    def fetch(self, blob: Blob, job: Job, log: str) -> Unpacked:
+        """Read a blob to its end; give its files away, and log its entries under this name."""
         counted = _Counted(blob, self._count)
         if job.diff_id is None or not is_tar_layer(job.descriptor.media_type):
-            return self._keep(counted, job.descriptor)
+            layer = self._keep(counted, job.descriptor)
+            self.report()
+            return layer
         archive = open_tar(counted, job.descriptor.media_type)  # type: ignore[arg-type]  # it reads and has a place
-        return unpack(archive, self._staging, self._take, diff_id=job.diff_id, max_inline=self._max_inline)
+        self._log = EntryLog(self._staging.path_of(log))
+        try:
+            layer = unpack(
+                archive,
+                self._staging,
+                self._take,
+                diff_id=job.diff_id,
+                max_inline=self._max_inline,
+                note=self._log.add,
+            )
+            self._log.flush()
+            self.report()
+            return layer
+        finally:
+            self._log.close()
+            self._log = None
 
     def _keep(self, blob: _Counted, descriptor: Descriptor) -> Unpacked:
         """Stage a blob as it is: one object, whatever its size."""
@@ -149,6 +173,7 @@ class _Worker:
 
     def report(self) -> None:
         """Tell what is new."""
-        if self._rows or self._read:
-            self._channel.send((FILES, self._rows, self._read))
+        logged = self._log.size if self._log else 0
+        if self._rows or self._read or logged:
+            self._channel.send((FILES, self._rows, self._read, logged))
             self._rows, self._row_bytes, self._read = [], 0, 0

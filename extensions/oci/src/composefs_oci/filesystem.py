@@ -164,10 +164,15 @@ class Filesystem:
             self._own(directory, name)
         if node is old:
             return
-        if old is not None and (old.children is not None or old.target):
-            self._directories.clear()  # paths may lead elsewhere now
+        if old is not None:
+            self._forget(old)
         children[name] = node
         self._count(name)
+
+    def _forget(self, old: Node) -> None:
+        """Note that an inode is no longer where it was."""
+        if old.children is not None or old.target:
+            self._directories.clear()  # paths may lead elsewhere now
 
     def _count(self, name: bytes) -> None:
         self._names += 1
@@ -288,7 +293,7 @@ class Filesystem:
             self._directories.clear()
             self._hide_below(directory, is_entry=True)
         elif hidden in children:
-            self._directories.clear()
+            self._forget(children[hidden])
             own = None if self._upstream else (directory.own or {}).get(hidden)
             if own is None:
                 del children[hidden]

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import Transforms
     from composefs_oci.filesystem import Node
-    from composefs_oci.stored import StoredLayer
+    from composefs_oci.stored import Content, StoredLayer
+    from composefs_oci.tar import Entry
     from composefs_oci.variants import Variant, Xattrs
 
-__all__ = ["Image", "find_expected", "layered", "put_images", "tree_of"]
+__all__ = ["Image", "described", "find_expected", "layered", "put_images", "stacked", "tree_of"]
 
 
 class Image(NamedTuple):
@@ -47,19 +48,27 @@ class Image(NamedTuple):
 def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:
     """Put layers over each other, the lowest first, and stage what comes of it.
 
-    They may be given while they arrive: each is applied before the next one is asked for.  Raises FormatError,
-    TooLargeError, CorruptError.
+    Raises FormatError, TooLargeError, CorruptError.
     """
-    root = tree_of(layers, upstream=upstream)
-    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
+    return described(core, tree_of(layers, upstream=upstream))
 
 
 def tree_of(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Node:
     """Put layers over each other; return the root of what comes of it.  Raises as :func:`layered` does."""
+    return stacked(((layer.name, entries(layer, upstream=upstream)) for layer in layers), upstream=upstream)
+
+
+def stacked(layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, upstream: bool = False) -> Node:
+    """Put layers, given by name and entries, over each other; return the root.  Raises FormatError, TooLargeError."""
     filesystem = Filesystem(upstream=upstream)
-    for layer in layers:
-        filesystem.apply(layer.name, entries(layer, upstream=upstream))
+    for name, each in layers:
+        filesystem.apply(name, each)
     return filesystem.root
+
+
+def described(core: Core, root: Node) -> Image:
+    """Stage a tree.  Raises TooLargeError."""
+    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
 
 
 def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         def read(self, size: int, /) -> bytes:
             """Return some bytes, up to ``size``; none at the end."""
 
+    Note = Callable[[Entry, bytes | int], None]
+
 
 __all__ = ["References", "Splitter", "Unpacked", "references", "unpack"]
 
@@ -41,6 +43,10 @@ MAX_INLINE = 4 << 30
 """Bytes that are no external content, unless the core says otherwise."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def _note_nothing(_entry: Entry, _content: bytes | int) -> None:
+    pass
 
 
 class Unpacked(NamedTuple):
@@ -77,19 +83,21 @@ def unpack(
     *,
     diff_id: str | None = None,
     max_inline: int = MAX_INLINE,
+    note: Note = _note_nothing,
 ) -> Unpacked:
     """Take a whole archive apart.
 
     ``take`` is called with the name and size of each staged file as it is complete; it may wait, so that not too much
     lies in staging.  ``diff_id`` is the digest that the archive must have, with its algorithm before a colon; without
-    one it is measured in sha256.
+    one it is measured in sha256.  ``note`` is called for each entry in order, with a file's bytes if they are few, else
+    with the number of the file that is given away for it, now or later.
 
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
     algorithm = (diff_id or "sha256").partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    splitter = Splitter(staging, take, max_inline)
+    splitter = Splitter(staging, take, max_inline, note)
     try:
         while data := archive.read(READ_SIZE):
             digest.update(data)
@@ -122,9 +130,16 @@ def _named(diff_id: str | None) -> Iterator[None]:
 class Splitter:
     """The state between two pieces of an archive: give all to :meth:`feed`, then :meth:`finish` and :meth:`close`."""
 
-    def __init__(self, staging: Staging, take: Callable[[str, int], None], max_inline: int = MAX_INLINE) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        take: Callable[[str, int], None],
+        max_inline: int = MAX_INLINE,
+        note: Note = _note_nothing,
+    ) -> None:
         self._staging = staging
         self._take = take
+        self._note = note
         self._max_inline = max_inline
         self._parser = Parser()
         self._inline = staging.new_name("inline")
@@ -137,6 +152,7 @@ class Splitter:
         self._fd = -1
         self._file = ""
         self._padding = 0  # what of that is padding
+        self._small: bytes | None = None  # what has come of an inline content
         self._size = 0
         self._chunks: list[int] = []
         self._files = 0
@@ -157,7 +173,7 @@ class Splitter:
             data = self._rest + data
         position, end = 0, len(data)
         begin = 0  # of the inline bytes in data that are not written yet
-        parser = self._parser
+        parser, note = self._parser, self._note
         try:
             while True:
                 if self._left:
@@ -167,6 +183,8 @@ class Splitter:
                 if self._pass:
                     if self._expansion is not None and self._expansion.left:
                         self._expansion.write(memoryview(data)[position : position + self._pass])
+                    elif self._small is not None:
+                        self._gather(data[position : position + INLINE_LIMIT])
                     if self._pass > end - position:
                         self._pass -= end - position
                         position = end
@@ -197,6 +215,10 @@ class Splitter:
                 elif size:
                     self._padding = padding(size)
                     self._pass = size + self._padding
+                    if entry.sparse is None:
+                        self._entry, self._small = entry, b""
+                elif entry.sparse is None:
+                    note(entry, b"")
         except (FormatError, TooLargeError) as error:
             where = self._size - (end - position)
             raise type(error)(f"{error.message} (before byte {where} of the archive)", hint=error.hint) from None
@@ -258,6 +280,8 @@ class Splitter:
         self._file = self._staging.new_name()
         self._fd = os.open(self._staging.path_of(self._file), _FLAGS, 0o600)
         self._left = entry.size
+        if entry.sparse is None:
+            self._note(entry, self._files)
 
     def _content(self, data: bytes, position: int) -> int:
         """Write what there is of an external content; return where it ends in ``data``."""
@@ -276,6 +300,18 @@ class Splitter:
             self._give(self._file, self._entry.size)
         return stop
 
+    def _gather(self, data: bytes) -> None:
+        """Take more of an inline content, which may come in pieces, and what follows it."""
+        entry, small = self._entry, self._small
+        assert entry is not None
+        assert small is not None
+        small += data[: entry.size - len(small)]
+        if len(small) < entry.size:
+            self._small = small
+        else:
+            self._small = None
+            self._note(entry, small)
+
     def _give(self, name: str, size: int) -> None:
         self._files += 1
         self._take(name, size)
@@ -292,10 +328,12 @@ class Splitter:
         assert expansion is not None
         size = expansion.finish()
         if size > INLINE_LIMIT:
-            self._expanded.append(self._files)
+            content: int | bytes = self._files
             self._give(expansion.name, size)
         else:
-            self._expanded.append(self._staging.read(expansion.name))
+            content = self._staging.read(expansion.name)
+        self._expanded.append(content)
+        self._note(expansion.entry, content)
 
 
 class _Expansion:
@@ -304,6 +342,7 @@ class _Expansion:
     def __init__(self, staging: Staging, entry: Entry) -> None:
         assert entry.sparse is not None
         self.name = staging.new_name("sparse")
+        self.entry = entry
         self.left = entry.size
         self._fd = os.open(staging.path_of(self.name), _FLAGS, 0o600)
         self._expander = Expander(entry.sparse, self._fd, shown(entry.path))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
+from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
-from composefs_oci.image import find_expected, layered, put_images
+from composefs_oci.image import described, find_expected, put_images, stacked
+from composefs_oci.stored import entries
 from composefs_oci.whole import open_layer
 
 TYPE_CHECKING = False
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
     from composefs_oci.arrivals import Arrived
     from composefs_oci.fetch import Job
     from composefs_oci.source import Source
-    from composefs_oci.stored import StoredLayer
+    from composefs_oci.stored import Content, StoredLayer
+    from composefs_oci.tar import Entry
     from composefs_oci.variants import Variant
 
 __all__ = ["make"]
@@ -38,13 +43,19 @@ def make(
     missing = list(jobs)
     made: dict[Variant, str] = {}
     found: Variant | None = None
+    gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
     with Arrivals(core, list(jobs.values()), open_source, lambda n, each: tell(missing[n], each), tick) as arrivals:
         if wanted or expected is not None:
             stack = _Stack(core, order, missing, arrivals)
-            image = layered(core, stack)
+            try:
+                root = stacked(stack.coming())
+            except (FormatError, TooLargeError):
+                stack.settle()  # if it is damaged, that is what to say
+                raise
+            image = described(core, root)
             made = put_images(core, image, wanted)
             if expected is not None:
-                found, image = find_expected(core, list(stack), image, expected)
+                found, image = find_expected(core, stack.layers(), image, expected)
                 made |= put_images(core, image, [found])
         for number in range(len(missing)):
             arrivals.wait(number)
@@ -52,24 +63,43 @@ def make(
 
 
 class _Stack:
-    """The layers of an image from bottom to top, as often as they are asked for: from here, or as they arrive."""
+    """The layers of an image from bottom to top: as they come, and whole when they are here."""
 
     def __init__(self, core: Core, order: Sequence[str], missing: Sequence[str], arrivals: Arrivals) -> None:
         self._core = core
         self._order = order
         self._missing = missing
         self._arrivals = arrivals
-        self._open: dict[str, StoredLayer] = {}
+        self._coming: int | None = None
+        self._held: dict[str, StoredLayer] = {}
 
-    def __iter__(self) -> Iterator[StoredLayer]:
+    def coming(self) -> Iterator[tuple[str, Iterator[tuple[Entry, Content]]]]:
+        """Yield name and entries of each layer."""
         for digest in self._order:
-            if digest not in self._open:
-                self._open[digest] = self._layer(digest)
-            yield self._open[digest]
+            if digest in self._missing:
+                self._coming = self._missing.index(digest)
+                yield digest, self._arrivals.entries(self._coming)
+            else:
+                self._coming = None
+                yield digest, entries(self._open(digest))
+
+    def settle(self) -> None:
+        """Wait for the layer that came last, which shows whether it is the right one at all."""
+        if self._coming is not None:
+            self._arrivals.wait(self._coming)
+
+    def layers(self) -> list[StoredLayer]:
+        """Return all layers when all are here."""
+        return [self._layer(digest) for digest in self._order]
 
     def _layer(self, digest: str) -> StoredLayer:
         if digest not in self._missing:
-            return open_layer(self._core, digest)
+            return self._open(digest)
         layer = self._arrivals.wait(self._missing.index(digest)).layer
         assert layer is not None
         return layer
+
+    def _open(self, digest: str) -> StoredLayer:
+        if digest not in self._held:
+            self._held[digest] = open_layer(self._core, digest)
+        return self._held[digest]
