@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from support.commands import cfsctl
 from support.peers import require
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"sh/shfetch": "jq", "perl/sums": "perl"}
+SAMPLES = {"sh/shfetch": "jq", "perl/sums": "perl", "lua/cpio": "lua5.4"}
 
 
 def check(*arguments: str | Path) -> dict[str, Any]:
@@ -51,6 +53,37 @@ def test_the_sample_in_perl_checks_stores_and_publishes(tmp_path: Path, monkeypa
     failed = cfsctl("--repo", tmp_path / "repo", "sums", "pull", tmp_path / "release", "other", status=5)
     assert "hello.txt does not have the digest that is promised" in failed.stderr
     assert cfsctl("--repo", tmp_path / "repo", "fsck").stdout.endswith("status: ok\n")
+
+
+def test_the_sample_in_lua_gives_the_archive_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("lua5.4")
+    require("bsdtar")
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(tmp_path / "ext"))
+    shutil.copytree(ROOT / "samples/lua", tmp_path / "ext")
+    tree = tmp_path / "tree"
+    (tree / ".hidden dir").mkdir(parents=True)
+    (tree / ".hidden dir/naïve \\ name").write_bytes(b"x" * 100_000)
+    (tree / "a").write_text("linked\n")
+    (tree / ".hidden dir/b").hardlink_to(tree / "a")
+    (tree / "empty").touch()
+    (tree / "link").symlink_to("-")
+    os.mkfifo(tree / "pipe")
+    archive = tmp_path / "tree.cpio"
+    subprocess.run(["bsdtar", "-cf", archive, "--format=newc", "-C", tree, "."], check=True)
+    repo = tmp_path / "repo"
+    cfsctl("init", "--insecure", repo)
+    result = json.loads(cfsctl("--repo", repo, "cpio", "import", archive, "tree", "--json").stdout)
+    whole = cfsctl("--repo", repo, "cat", result["stream"]).stdout.encode(errors="surrogateescape")
+    assert whole == archive.read_bytes()
+    dumped = cfsctl("--repo", repo, "dump-files", "cpio/tree", ".hidden dir", "a", "empty", "link", "pipe").stdout
+    lines = {fields[0]: fields for fields in map(str.split, dumped.splitlines())}
+    assert lines["/link"][8] == r"\x2d"
+    assert lines["/a"][3] == lines[r"/.hidden\x20dir/b"][3] == "2"
+    assert lines[r"/.hidden\x20dir/na\xc3\xafve\x20\\\x20name"][1] == "100000"
+    archive.write_bytes(archive.read_bytes()[:1000])
+    failed = cfsctl("--repo", repo, "cpio", "import", archive, "other", status=5)
+    assert failed.stderr == "cfsctl: the archive ends too early\n"
+    assert cfsctl("--repo", repo, "fsck").stdout.endswith("status: ok\n")
 
 
 def test_the_offline_examples_of_ostree(monkeypatch: pytest.MonkeyPatch) -> None:
