@@ -247,7 +247,8 @@ def test_a_writer_that_comes_while_the_file_is_hashed(tmp_path: Path, monkeypatc
             os.pwrite(fd, b"X", 0)
             os.close(fd)
 
-        def digest(fd: int, algorithm: fsverity.Algorithm, _stop: object) -> bytes:
+        def digest(fd: int, algorithm: fsverity.Algorithm, _stop: object, *, size: int) -> bytes:
+            assert size == len(CONTENT)
             result = real(fd, algorithm)
             if not writers:
                 writers.append(threading.Thread(target=write))

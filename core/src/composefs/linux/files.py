@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that it locked
 
 
@@ -46,7 +47,7 @@ def open_or_make_directory(name: str, at: int, mode: int = 0o755) -> int:
 
 def open_file(name: str, at: int) -> int:
     """Open a file for reading that must not be a symlink; a FIFO or device does not make the caller wait."""
-    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    return os.open(name, _FILE, dir_fd=at)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -17,6 +17,8 @@ _FICLONE = 0x40049409
 PIECE = 1 << 18
 """How many bytes are read at once."""
 
+_SIGURG = int(signal.SIGURG)
+
 # What file systems and kernels answer when these two files cannot share blocks.
 _NOT_CLONEABLE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY, errno.ENOSYS)
 
@@ -65,7 +67,7 @@ def lease(fd: int) -> bool:
     ends a process that does not expect it; SIGURG, which nobody minds, is asked for instead.
     """
     try:
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, _SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK):
