@@ -109,7 +109,9 @@ class Channel:
             return
         line = encode(message)
         if len(line) > self._limits.line:
-            error = TooLargeError("the answer does not fit in a message")
+            error = TooLargeError(
+                "the answer does not fit in a message", hint="name a staged file for each list, with its name and _into"
+            )
             line = encode({"jsonrpc": "2.0", "id": message["id"], "error": to_wire(error)})
         if self._tracing:
             self._observer.trace("->", redact(line))

@@ -87,13 +87,16 @@ def _parse_lines(name: str, before: int, lines: list[bytes]) -> list[JSONValue]:
 def give_list(
     params: Message, key: str, rows: Iterable[JSONValue], answer: Message, staged: StagedFiles, limits: Limits
 ) -> None:
-    """Put a result list into ``answer``, or into the staged file that the caller named as ``key_into``."""
+    """Put a result list into ``answer``, or into the staged file that the caller named as ``key_into``.
+
+    Whether the answer fits in a message is seen when it is sent: encoding it here too would double what a row costs.
+    """
     into = params.get(key + "_into")
     if into is not None:
         staged.write(staged_name(into), _json_lines(rows))
         return
     inline = list(islice(rows, limits.rows + 1))
-    if len(inline) > limits.rows or len(encode({key: inline})) > limits.line // 2:
+    if len(inline) > limits.rows:
         raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
     answer[key] = inline
 

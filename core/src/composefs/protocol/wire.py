@@ -72,15 +72,17 @@ _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circul
 
 def depth_exceeds(value: JSONValue, limit: int) -> bool:
     """Say whether arrays and objects in ``value`` are nested more than ``limit`` deep."""
-    if type(value) is dict:
-        children = value.values()
-    elif type(value) is list:
-        children = value  # type: ignore[assignment]  # any iterable of values will do
-    else:
-        return False
-    if limit == 0:
-        return True
-    return any((type(child) is dict or type(child) is list) and depth_exceeds(child, limit - 1) for child in children)
+    # A level at a time: one comprehension for all rows of a list takes a third of a call for each.
+    level = [value] if type(value) is dict or type(value) is list else []
+    while level and limit:
+        limit -= 1
+        level = [
+            child
+            for each in level
+            for child in (each.values() if type(each) is dict else each)
+            if type(child) is dict or type(child) is list
+        ]
+    return bool(level)
 
 
 def parse_json(data: bytes) -> JSONValue:
