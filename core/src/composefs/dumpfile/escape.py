@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["escape", "escape_attribute", "find_bad_escape", "unescape"]
+__all__ = ["BACKSLASH", "escape", "escape_attribute", "find_bad_escape", "unescape"]
+
+BACKSLASH = ord("\\")
+"""To look for in a field: `in` takes ten times as long with bytes, because it tries first whether they are a number."""
 
 # Searching for a backslash is memchr and a look ahead; matching all of a text as legal takes four times as long.
 _ILLEGAL = re.compile(rb"\\(?!x[0-9a-fA-F]{2}|[nrt])")
@@ -27,8 +30,11 @@ _ESCAPES_ATTRIBUTE = _ESCAPES | {ord("="): r"\x3d"}
 def find_bad_escape(text: bytes) -> int | None:
     """Return the position of the first illegal escape or raw NUL, or None."""
     nul = text.find(b"\0")
-    # Escaped backslashes go in pairs from the left, so what is left of a run of them starts an escape of another kind.
-    illegal = _ILLEGAL.search(text.replace(b"\\\\", b"__"))
+    illegal = _ILLEGAL.search(text)
+    if illegal is not None:
+        # Perhaps an escaped backslash, which few texts have.  They go in pairs from the left, so what is left of a run
+        # of them starts an escape of another kind.
+        illegal = _ILLEGAL.search(text.replace(b"\\\\", b"__"), illegal.start())
     positions = [nul] if nul >= 0 else []
     if illegal is not None:
         positions.append(illegal.start())
@@ -37,7 +43,7 @@ def find_bad_escape(text: bytes) -> int | None:
 
 def unescape(field: bytes) -> bytes:
     """Undo the escapes of a field that `find_bad_escape` found nothing in."""
-    return field.decode("unicode_escape").encode("latin-1") if b"\\" in field else field
+    return field.decode("unicode_escape").encode("latin-1") if BACKSLASH in field else field
 
 
 def escape(raw: bytes) -> bytes:

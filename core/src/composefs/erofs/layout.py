@@ -23,6 +23,7 @@ __all__ = [
     "BLOCK",
     "CHUNK_BASED",
     "COMPACT",
+    "DEVICES",
     "DIRENT",
     "EXTENDED",
     "FILE_TYPES",
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_VERSION",
     "MAX_XATTR_REFERENCES",
     "MIN_CHUNK_BITS",
+    "PLACE_OFFSET",
     "REGULAR",
     "SLOT",
     "SYMLINK",
@@ -79,6 +81,8 @@ CHUNK_BASED = 4 << 1
 COMPACT = struct.Struct("<HHHHIIIIHHI")
 # Format, attribute count, mode, -, size, block or device or chunk format, inode number, uid, gid, mtime s, ns, links.
 EXTENDED = struct.Struct("<HHHHQIIIIqII16x")
+PLACE_OFFSET = 16
+"""Where in both the block or device or chunk format stands."""
 
 MIN_CHUNK_BITS = BLOCK_BITS
 MAX_CHUNK_BITS = BLOCK_BITS + 31
@@ -98,6 +102,7 @@ FILE_TYPES = {
     stat.S_IFSOCK: 6,
     stat.S_IFLNK: SYMLINK,
 }
+DEVICES = (FILE_TYPES[stat.S_IFCHR], FILE_TYPES[stat.S_IFBLK])
 MAX_TAIL = BLOCK // 2
 """A rest of more bytes than this gets a block of its own instead of a place behind the inode."""
 

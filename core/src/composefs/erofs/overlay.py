@@ -61,41 +61,47 @@ class Inode:
     """One inode of the image.
 
     ``node`` gives owner, time, device and size.  ``names`` and ``targets`` are a directory's entries with ``.`` and
-    ``..``, in order.  ``data`` is a symlink's target or an inline file's content.  ``chunk_bits`` is not 0 for an
-    external file, and then ``digest`` and ``redirect`` are the attributes that ``xattrs`` does not hold yet.
-    What is declared without a value in ``__init__`` is filled in by `composefs.erofs.placement`.
+    ``..``, in order; only a directory has a ``parent``.  ``data`` is a symlink's target or an inline file's content.
+    ``chunk_bits`` is not 0 for an external file, and then ``digest`` and ``redirect`` are the attributes that
+    ``xattrs`` does not hold yet.
+
+    `composefs.erofs.placement` fills in the rest.  ``head`` is the inode's own structure, without the number of its
+    first block of data, which is counted from the first one of all in ``first_block`` if there are ``blocks``.
+    ``padding`` is what comes before the inode, ``tail`` the bytes of data behind its attributes, ``groups`` the entries
+    of each block of a directory that has several.
     """
 
     __slots__ = (
         "blocks",
         "chunk_bits",
-        "compact",
         "data",
         "digest",
         "file_type",
         "first_block",
         "groups",
+        "head",
         "mode",
         "names",
+        "nid",
         "nlink",
         "node",
+        "padding",
         "parent",
-        "position",
         "redirect",
-        "size",
         "tail",
         "targets",
-        "xattr_size",
         "xattrs",
     )
 
     xattrs: AttributeSet
-    position: int
-    compact: bool
-    size: int
-    xattr_size: int
-    blocks: int
+    parent: Inode
+    targets: list[Inode]
+    digest: bytes | None
+    nid: int
+    padding: int
+    head: bytes
     tail: int
+    blocks: int
     first_block: int
     groups: list[tuple[int, int]] | None
 
@@ -105,11 +111,8 @@ class Inode:
         self.file_type = file_type
         self.nlink = node.nlink
         self.names: list[bytes] | None = None
-        self.targets: list[Inode] = []
-        self.parent: Inode | None = None
         self.data: bytes | None = None
         self.chunk_bits = 0
-        self.digest: bytes | None = None
         self.redirect: bytes | None = None
 
 
@@ -133,6 +136,7 @@ class _Rewriter:
     def __init__(self, tree: Tree, rules: Rules) -> None:
         self.root = tree.root
         self.rules = rules
+        self.c = rules.c
         self.whiteouts = rules.version < 2
         self.xattrs = AttributeSets(tree.algorithm, version=rules.version, c_rules=rules.c)
         self.externals: list[Inode] = []
@@ -171,8 +175,8 @@ class _Rewriter:
         """Fill in a directory's entries, links and attributes; return the new inodes in it."""
         node = directory.node
         assert node.children is not None
-        assert directory.parent is not None
         children = node.children
+        attributes = self.xattrs.of
         root = node is self.root
         if root and self.whiteouts:
             stubs = {name: self.stub for name in STUB_NAMES if name not in children}
@@ -182,7 +186,8 @@ class _Rewriter:
         directories = 0
         marked = False
         for name, child in children.items():
-            if child.home is not None and not self.is_home(child, node, name):
+            home = child.home
+            if home is not None and not self.is_home(child, node, name):
                 if child.children is not None:
                     raise FormatError(f"{name!r} is a hard link to a directory")
                 self.unresolved.append((directory, name, child))
@@ -191,7 +196,7 @@ class _Rewriter:
             kind = child.mode & TYPE_MASK
             inode = Inode(child, FILE_TYPES.get(kind, 0))
             if kind == stat.S_IFREG:
-                inode.xattrs = self.xattrs.of(child.xattrs)
+                inode.xattrs = attributes(child.xattrs)
                 self.regular(inode, child)
             elif kind == stat.S_IFDIR:
                 directories += 1
@@ -209,12 +214,12 @@ class _Rewriter:
                         raise TooLargeError(f"the target of symlink {name!r} has not 1 to {MAX_TARGET} bytes")
                 elif not inode.file_type:
                     raise FormatError(f"{name!r} has an unknown file type, mode {child.mode:o}")
-            if child.home is not None:
+            if home is not None:
                 self.real[id(child)] = inode
                 inode.nlink = self.links.get(id(child), child.nlink)
-                if not self.rules.c and kind == stat.S_IFCHR and not child.rdev and inode.nlink > 1:
+                if not self.c and kind == stat.S_IFCHR and not child.rdev and inode.nlink > 1:
                     raise FormatError(f"the whiteout {name!r} has {inode.nlink} names; a whiteout has one")
-            elif not self.rules.c:
+            elif not self.c:
                 inode.nlink = 1
             targets.append(inode)
             new.append(inode)
@@ -226,7 +231,6 @@ class _Rewriter:
         """Add ``.`` and ``..`` and the attributes that depend on what is inside."""
         if max(map(len, names), default=0) > MAX_NAME or (names and not names[0]):
             raise TooLargeError(f"a file name in a directory has not 1 to {MAX_NAME} bytes")
-        assert directory.parent is not None
         for name, target in ((b".", directory), (b"..", directory.parent)):
             place = bisect_left(names, name)
             names.insert(place, name)
@@ -242,7 +246,7 @@ class _Rewriter:
 
     def is_home(self, node: Node, directory: Node, name: bytes) -> bool:
         """Whether this name of a hard link group is the one that decides the inode's place."""
-        home = node.home if self.rules.c else self.homes[id(node)]
+        home = node.home if self.c else self.homes[id(node)]
         assert home is not None
         return home[0] is directory and home[1] == name
 
@@ -250,7 +254,7 @@ class _Rewriter:
         """Whether a character device is a whiteout to convert; ``root_name`` is its name, if it is in the root."""
         if node.rdev or not self.whiteouts or node is self.stub:
             return False
-        if self.rules.c or root_name not in STUB_NAMES:
+        if self.c or root_name not in STUB_NAMES:
             return True
         stub = self.stub
         return (node.mode, node.uid, node.gid, node.mtime) != (stub.mode, stub.uid, stub.gid, stub.mtime) or dict(
@@ -265,12 +269,14 @@ class _Rewriter:
                 raise TooLargeError(f"an inline file has {len(node.content)} bytes, more than {MAX_CONTENT}")
         elif node.size:
             size = node.size
-            bits = min(max((size - 1).bit_length(), MIN_CHUNK_BITS), MAX_CHUNK_BITS)
-            if size > MAX_CHUNKS << MAX_CHUNK_BITS:
-                raise TooLargeError(f"a file has {size} bytes, more than 2^53")
-            inode.chunk_bits = bits if self.whiteouts else MAX_CHUNK_BITS
+            if not self.whiteouts or size > 1 << MAX_CHUNK_BITS:
+                inode.chunk_bits = MAX_CHUNK_BITS
+                if size > MAX_CHUNKS << MAX_CHUNK_BITS:
+                    raise TooLargeError(f"a file has {size} bytes, more than 2^53")
+            else:
+                inode.chunk_bits = (size - 1).bit_length() if size > 1 << MIN_CHUNK_BITS else MIN_CHUNK_BITS
             inode.digest = digest = node.digest
-            if digest is not None and not self.rules.c:
+            if digest is not None and not self.c:
                 hexadecimal = hexlify(digest)
                 inode.redirect = b"/" + hexadecimal[:2] + b"/" + hexadecimal[2:]
             elif node.payload:

@@ -11,15 +11,21 @@ from typing import NamedTuple
 
 from composefs.erofs.layout import (
     BLOCK,
+    CHUNK_BASED,
     COMPACT,
+    DEVICES,
     DIRENT,
     EXTENDED,
+    FLAT_INLINE,
+    FLAT_PLAIN,
     INODES_START,
     MAX_TAIL,
+    MIN_CHUNK_BITS,
     REGULAR,
     SLOT,
     SYMLINK,
     XATTR_ENTRY,
+    XATTR_HEADER,
 )
 from composefs.erofs.overlay import Inode, Rules
 from composefs.erofs.xattrs import MAX_AREA, AttributeSets
@@ -29,34 +35,46 @@ __all__ = ["Placement", "place"]
 
 
 class Placement(NamedTuple):
-    """``inodes_end`` is where the shared attributes start; ``build_time`` the superblock's; ``blocks`` of data."""
+    """``end`` is that of the last inode, ``inodes_end`` where the shared attributes start.
 
+    ``build_time`` is the superblock's; ``blocks`` counts those of data.
+    """
+
+    end: int
     inodes_end: int
     build_time: tuple[int, int]
     blocks: int
 
 
 def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement:
-    """Fill in the placement of all inodes.  ``first_block`` counts from the start of the data area."""
+    """Fill in the placement of all inodes."""
+    version = rules.version
     build_time = (0, 0)
-    if rules.version < 2:
+    if version < 2:
         times = {inode.node.mtime for inode in inodes}
         build_time = min(times) if rules.c else min(times, key=lambda time: (time[0] & (2**64 - 1), time[1]))
     redirect_overhead = XATTR_ENTRY.size + len(xattrs.redirect_suffix) + 3  # 3 to round up.
-    position = INODES_START
+    compact_size, extended_size, pack_compact, pack_extended = COMPACT.size, EXTENDED.size, COMPACT.pack, EXTENDED.pack
+    end = INODES_START
     data_blocks = 0
-    for inode in inodes:
+    for number, inode in enumerate(inodes):
         # Attributes, then data.
-        if inode.redirect is None:
+        node, redirect = inode.node, inode.redirect
+        if redirect is None:
             xattr_size = inode.xattrs.size
         else:
-            xattr_size = inode.xattrs.external_size + (redirect_overhead + len(inode.redirect) & ~3)
+            xattr_size = inode.xattrs.external_size + (redirect_overhead + len(redirect) & ~3)
         if xattr_size > MAX_AREA:
             raise TooLargeError(f"a file's extended attributes take {xattr_size} bytes, more than {MAX_AREA}")
-        blocks = tail = 0
-        size = inode.node.size
-        names = inode.names
-        if names is not None:
+        blocks = tail = where = 0
+        layout = FLAT_PLAIN
+        size = stored_size = node.size
+        if inode.chunk_bits:
+            layout = CHUNK_BASED
+            tail = 4 * (((size - 1) >> inode.chunk_bits) + 1) if version < 2 else 4
+            where = inode.chunk_bits - MIN_CHUNK_BITS
+        elif inode.names is not None:
+            names = inode.names
             inode.groups = None
             tail = DIRENT.size * len(names) + sum(map(len, names))
             if tail > BLOCK:
@@ -65,71 +83,84 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
             if tail > MAX_TAIL:
                 blocks += 1
                 tail = 0
-            size = blocks * BLOCK + tail
+            size = stored_size = blocks * BLOCK + tail
         elif inode.data is not None:
-            size = len(inode.data)
-            tail = size
+            tail = size = stored_size = len(inode.data)
             if inode.file_type == REGULAR:
                 blocks, tail = divmod(size, BLOCK)
                 if tail > MAX_TAIL:
                     blocks += 1
                     tail = 0
-        elif inode.chunk_bits:
-            tail = 4 * (((size - 1) >> inode.chunk_bits) + 1) if rules.version < 2 else 4
+        else:
+            stored_size = 0
+            if inode.file_type in DEVICES:
+                where = node.rdev & 0xFFFFFFFF
 
-        # The inode itself.
-        node = inode.node
+        mtime, nlink, uid, gid = node.mtime, inode.nlink, node.uid, node.gid
         compact = (
-            rules.version < 2
-            and node.mtime == build_time
-            and inode.nlink <= 0xFFFF
-            and node.uid <= 0xFFFF
-            and node.gid <= 0xFFFF
+            mtime == build_time
+            and version < 2
+            and nlink <= 0xFFFF
+            and uid <= 0xFFFF
+            and gid <= 0xFFFF
             and size <= 0xFFFFFFFF
         )
-        head = (COMPACT.size if compact else EXTENDED.size) + xattr_size
+        head_size = (compact_size if compact else extended_size) + xattr_size
 
         # Formats 0/1: a symlink's inode, attributes and target are all in one block, or the target has its own.
-        position = position + SLOT - 1 & -SLOT
+        position = end + SLOT - 1 & -SLOT
         if not tail:
             pass
-        elif rules.version == 2:
-            rest = -(position + head) % BLOCK
+        elif version == 2:
+            rest = -(position + head_size) % BLOCK
             if not inode.chunk_bits and tail >= rest:
                 position += rest + SLOT & -SLOT
-                if (position + head) % BLOCK + tail > BLOCK:
+                if (position + head_size) % BLOCK + tail > BLOCK:
                     # composefs-rs 0.9.0 writes it all the same; the link cannot be read, nor does fsck.erofs accept it.
                     raise TooLargeError(
                         f"a symlink's target of {tail} bytes would cross a block in EROFS format 2",
                         hint="format 1 can hold it",
                     )
         elif inode.file_type == SYMLINK:
-            total = head + tail
+            total = head_size + tail
             if position // BLOCK != (position + total - 1) // BLOCK:
                 position = position + BLOCK - 1 & -BLOCK
             if total >= BLOCK:
                 blocks, tail = 1, 0
         else:
-            rest = BLOCK - (position + head) % BLOCK
+            rest = BLOCK - (position + head_size) % BLOCK
             if rest < tail:
                 extra = rest + SLOT - 1 & -SLOT
-                if tail <= BLOCK - (position + head + extra) % BLOCK:
+                if tail <= BLOCK - (position + head_size + extra) % BLOCK:
                     position += extra
                 else:  # A table of more than 1016 chunks.
                     blocks += 1
                     tail = 0
                     position = position + BLOCK - 1 & -BLOCK
 
-        inode.position = position
-        inode.compact = compact
-        inode.size = size
-        inode.xattr_size = xattr_size
-        inode.blocks = blocks
+        # The inode's own structure.
+        if tail and not layout:
+            layout = FLAT_INLINE
+        mode = inode.mode & 0xFFFF
+        count = (xattr_size - XATTR_HEADER.size) // 4 + 1 if xattr_size else 0
+        nid = position // SLOT
+        if compact:
+            head = pack_compact(layout, count, mode, nlink, stored_size, 0, where, number, uid, gid, 0)
+        elif version < 2:
+            head = pack_extended(layout | 1, count, mode, 0, stored_size, where, number, uid, gid, *mtime, nlink)
+        else:
+            head = pack_extended(layout | 1, count, mode, 0, stored_size, where, nid, uid, gid, mtime[0], 0, nlink)
+
+        inode.padding = position - end
+        inode.nid = nid
+        inode.head = head
         inode.tail = tail
-        inode.first_block = data_blocks
-        position += head + tail
-        data_blocks += blocks
-    return Placement(position + SLOT - 1 & -SLOT, build_time, data_blocks)
+        inode.blocks = blocks
+        end = position + head_size + tail
+        if blocks:
+            inode.first_block = data_blocks
+            data_blocks += blocks
+    return Placement(end, end + SLOT - 1 & -SLOT, build_time, data_blocks)
 
 
 def _directory_blocks(names: list[bytes]) -> tuple[list[tuple[int, int]], int]:

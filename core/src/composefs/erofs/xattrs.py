@@ -20,6 +20,7 @@ from composefs.erofs.layout import (
     XATTR_ENTRY,
     XATTR_FILTER_SEED,
     XATTR_HEADER,
+    XATTR_INDEX_TRUSTED,
     XATTR_PREFIXES,
 )
 from composefs.erofs.xxhash import xxh32
@@ -64,7 +65,8 @@ class AttributeSet:
     ``before``, ``between`` and ``after`` are the inline entries, cut where an external file's metacopy and redirect go.
     ``size`` and ``external_size`` are the bytes of the whole area, without and with metacopy (without redirect).
 
-    `AttributeSets.locate` writes it: ``area`` is the whole area, ``external_start`` what comes before metacopy.
+    `AttributeSets.locate` writes it: ``area`` is the whole area, ``external_start`` what comes before an external
+    file's digest; `AttributeSets.pointers` is what comes between that and its redirect, and behind it.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class AttributeSet:
         "external_start",
         "offsets",
         "pairs",
+        "pointers",
         "size",
         "uses",
     )
@@ -87,6 +90,7 @@ class AttributeSet:
         self.before = self.between = self.after = b""
         self.size = self.external_size = 0
         self.area = self.external_start = b""
+        self.pointers: dict[int, tuple[bytes, bytes]] = {}
 
 
 class AttributeSets:
@@ -135,10 +139,10 @@ class AttributeSets:
         for found in self._sets.values():
             for pair in found.pairs:
                 counts[pair] = counts.get(pair, 0) + found.uses
-        digests = Counter([inode.digest for inode in externals])
-        redirects = Counter([inode.redirect for inode in externals])
-        counts.update({(METACOPY, self._metacopy(digest)): count for digest, count in digests.items() if count > 1})
-        counts.update({(REDIRECT, path): count for path, count in redirects.items() if count > 1 and path is not None})
+        digests = _repeated([inode.digest for inode in externals])
+        redirects = _repeated([inode.redirect for inode in externals])
+        counts.update({(METACOPY, self._metacopy(digest)): count for digest, count in digests.items()})
+        counts.update({(REDIRECT, path): count for path, count in redirects.items() if path is not None})
         shared = [pair for pair, count in counts.items() if count > 1]
         if self._version == 2:
             shared.sort(key=lambda pair: (*self._name(pair[0])[:2], pair[1]))
@@ -150,7 +154,7 @@ class AttributeSets:
 
         for inode in externals:
             digest, redirect = inode.digest, inode.redirect
-            if digest is None or redirect is None or digests[digest] > 1 or redirects[redirect] > 1:
+            if digest is None or redirect is None or digest in digests or redirect in redirects:
                 inode.xattrs = self._with_pointers(inode.xattrs, digest, redirect)
                 inode.digest = inode.redirect = None
         for found in self._sets.values():
@@ -166,6 +170,16 @@ class AttributeSets:
             found.area = head + start + found.between + found.after if names else b""
             head = XATTR_HEADER.pack(self._filter([*names, METACOPY, REDIRECT]), len(found.offsets))
             found.external_start = head + start + self.metacopy_start
+
+    def pointers(self, found: AttributeSet, redirect_size: int) -> tuple[bytes, bytes]:
+        """Return what comes before a redirect of so many bytes, from the digest on, and what comes behind it."""
+        pointers = found.pointers.get(redirect_size)
+        if pointers is None:
+            suffix = self.redirect_suffix
+            head = XATTR_ENTRY.pack(len(suffix), XATTR_INDEX_TRUSTED, redirect_size)
+            padding = bytes(-(len(suffix) + redirect_size) % 4)
+            pointers = found.pointers[redirect_size] = found.between + head + suffix, padding + found.after
+        return pointers
 
     def _with_pointers(self, base: AttributeSet, digest: bytes | None, redirect: bytes | None) -> AttributeSet:
         key = (id(base), digest, redirect)
@@ -236,3 +250,8 @@ class AttributeSets:
         for name in names:
             bits |= self._name(name)[2]
         return bits ^ 0xFFFFFFFF
+
+
+def _repeated(values: list[bytes | None]) -> dict[bytes | None, int]:
+    """Return the values that occur more than once, with their numbers."""
+    return {value: count for value, count in Counter(values).items() if count > 1}
