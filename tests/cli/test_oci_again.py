@@ -277,7 +277,7 @@ def test_what_is_not_here_is_named(repo: Path) -> None:
     assert wanted in the_error("--repo", repo, "oci", "layer", wanted, status=3)
 
 
-def test_a_copy_says_where_it_has_looked_and_short_digests_are_told_to_be(tmp_path: Path, repo: Path) -> None:
+def test_a_copy_says_where_it_has_looked_and_what_is_no_digest_is_told_to_be(tmp_path: Path, repo: Path) -> None:
     other = init(tmp_path / "other")
     for name in ("none:1", f"sha256:{hashlib.sha256(b'').hexdigest()}"):
         told = the_error("--repo", repo, "oci", "copy", name, "--from", other, status=3)
@@ -285,4 +285,5 @@ def test_a_copy_says_where_it_has_looked_and_short_digests_are_told_to_be(tmp_pa
         assert f"cfsctl --repo {other} oci images" in told
     for command in ("inspect", "dump", "untag"):
         assert "cfsctl oci images" in the_error("--repo", repo, "oci", command, "b7b0212ba0cc", status=3)
-    assert "not a whole digest" in the_error("--repo", repo, "oci", "inspect", "@sha256:b7b0212ba0cc", status=2)
+    assert "cfsctl oci images" in the_error("--repo", repo, "oci", "inspect", "@sha256:b7b0212ba0cc", status=3)
+    assert "neither a digest" in the_error("--repo", repo, "oci", "inspect", "@app:1", status=2)

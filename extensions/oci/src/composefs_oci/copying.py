@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError
 from composefs_oci.documents import config_refs, manifest_refs, put_document
-from composefs_oci.held import find_manifest, open_config, open_manifest, read_document, referrers_of
+from composefs_oci.held import find_manifest, find_tagged, open_config, open_manifest, read_document, referrers_of
 from composefs_oci.names import CONFIG, MANIFEST, config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 
 TYPE_CHECKING = False
@@ -22,8 +22,9 @@ _ATTEMPTS = 5
 def copy(request: Request, core: Core) -> dict[str, Any]:
     """Copy the image that the request names, and name it here."""
     image, source = request.arguments["image"], request.arguments["from"]
-    digest = find_manifest(core, image, source)
-    name = request.get("name") or (None if image.startswith("@") or image == digest else image)
+    tagged = find_tagged(core, image, source)
+    digest = tagged or find_manifest(core, image, source)
+    name = request.get("name") or (image if tagged else None)
     refs: list[RefUpdate] = [{"name": tag_ref(name), "target": manifest_stream(digest)}] if name else []
     digests = [digest]
     if request.get("referrers"):

@@ -14,15 +14,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["digest_of", "is_digest", "new_hash", "parse_digest", "shorten"]
+__all__ = ["ALGORITHMS", "digest_of", "is_beginning", "is_digest", "new_hash", "parse_digest", "shorten"]
+
+ALGORITHMS = ("sha256", "sha384", "sha512")
+"""Those that there are digests of; the first one is what everybody uses."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_BEGINNING = re.compile(r"(?:sha(?:256|384|512):)?[0-9a-f]{4,128}")
 _SHORT = 12
 
 
 def is_digest(text: str) -> bool:
     """Whether this is a whole digest, algorithm included."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_beginning(text: str) -> bool:
+    """Whether this may be how a digest begins: at least four digits, with the algorithm before them or without."""
+    return _BEGINNING.fullmatch(text) is not None
 
 
 def parse_digest(text: object) -> str:

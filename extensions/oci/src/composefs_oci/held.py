@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, NotFoundError, UsageError
-from composefs_oci.digest import digest_of, is_digest
+from composefs_oci.digest import ALGORITHMS, digest_of, is_beginning, is_digest
 from composefs_oci.json_document import MAX_DOCUMENT
 from composefs_oci.names import (
     CONFIG,
@@ -27,6 +27,8 @@ from composefs_oci.names import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from composefs_ext import Core, Stream
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "HeldManifest",
     "find_config",
     "find_manifest",
+    "find_tagged",
     "held_tags",
     "not_here",
     "open_config",
@@ -41,6 +44,7 @@ __all__ = [
     "read_bytes",
     "read_document",
     "referrers_of",
+    "whole_digest",
 ]
 
 _CONFIG_REF = "config:"
@@ -67,40 +71,70 @@ class HeldConfig(NamedTuple):
 
 
 def find_manifest(core: Core, name: str, source: str | None = None) -> str:
-    """Return the digest of the manifest that a tag names, or that is given itself, with @ before it or without.
+    """Return the digest of the manifest that a name says: a tag, the digest itself, or how only this one begins.
 
-    ``source`` is another repository to look in.
-    Raises NotFoundError if there is no such tag; whether there is such a manifest shows when it is opened.
+    A digest may have @ before it; what has one is no tag.  ``source`` is another repository to look in.
+    Raises NotFoundError if there is no such image; if a whole digest was given, that shows when it is opened.
     """
-    digest = name.removeprefix("@")
-    if name.startswith("@"):
-        if is_digest(digest):
-            return digest
-        raise UsageError(
-            f"{digest[:200]!r} is not a whole digest, sha256: and 64 digits",
-            hint="cfsctl oci images --json shows those of the images",
-        )
-    try:
-        return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])
-    except NotFoundError:
-        if is_digest(name):
-            return name
-        raise not_here(name, source) from None
+    return find_tagged(core, name, source) or _find_digest(core, name, [manifest_stream], source)
 
 
 def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConfig:
-    """Return the config of the image that a tag or a digest names, the manifest's or the config's own.
+    """Return the config of the image that a name says, as in :func:`find_manifest`, or the digest of the config.
 
     ``stream_id`` is the config's stream, where somebody knows it.  Raises NotFoundError; UnsupportedError for what is
     no image.
     """
+    digest = find_tagged(core, name)
+    if digest is None:
+        digest = _find_digest(core, name, [manifest_stream, config_stream])
+        if not _is_named(core, manifest_stream(digest)):
+            return open_config(core, digest, stream_id)
+    manifest = open_manifest(core, digest)
+    return open_config(core, manifest.config, stream_id or manifest.config_id)
+
+
+def find_tagged(core: Core, name: str, source: str | None = None) -> str | None:
+    """Return the digest of the manifest that has this tag, if one has; ``source`` is another repository."""
+    if name.startswith("@"):
+        return None
+    try:
+        return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])
+    except NotFoundError:
+        return None
+
+
+def _find_digest(core: Core, name: str, streams: Sequence[Callable[[str], str]], source: str | None = None) -> str:
     digest = name.removeprefix("@")
-    if not is_digest(digest) or _is_named(core, manifest_stream(digest)):
-        manifest = open_manifest(core, find_manifest(core, name))
-        config = open_config(core, manifest.config, stream_id or manifest.config_id)
-    else:
-        config = open_config(core, digest, stream_id)
-    return config
+    if is_digest(digest):
+        return digest
+    if name.startswith("@") and not is_beginning(digest):
+        raise UsageError(
+            f"{digest[:200]!r} is neither a digest, sha256: and 64 digits, nor the first digits of one",
+            hint="cfsctl oci images shows those of the images",
+        )
+    found = whole_digest(core, digest, streams, source)
+    if found is None:
+        raise not_here(name, source)
+    return found
+
+
+def whole_digest(
+    core: Core, beginning: str, streams: Sequence[Callable[[str], str]], source: str | None = None
+) -> str | None:
+    """Return the only digest that begins so, of the streams here of these sorts, or None if there is none.
+
+    ``streams`` make a stream's name of a digest.  Raises UsageError if there are several.
+    """
+    if not is_beginning(beginning):
+        return None
+    heads = [beginning] if ":" in beginning else [f"{algorithm}:{beginning}" for algorithm in ALGORITHMS]
+    pending = [core.stream_list(stream(head), source=source) for stream in streams for head in heads]
+    found = sorted({digest_of_stream(row["name"]) for rows in pending for row in rows.result()})
+    if len(found) > 1:
+        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        raise UsageError(f"{len(found)} digests here begin with {beginning}: {shown}", hint="give more digits of it")
+    return found[0] if found else None
 
 
 def held_tags(core: Core) -> list[tuple[str, str]]:

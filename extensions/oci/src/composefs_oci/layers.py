@@ -8,6 +8,7 @@ from composefs_ext.errors import NotFoundError, UsageError
 from composefs_ext.puts import Puts
 from composefs_oci.digest import is_digest
 from composefs_oci.dump import entry_lines
+from composefs_oci.held import whole_digest
 from composefs_oci.layer import MAX_INLINE, references, unpack
 from composefs_oci.names import LAYER, digest_of_stream, layer_ref, layer_stream
 from composefs_oci.stored import entries
@@ -42,16 +43,21 @@ def layer(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _find(core: Core, name: str) -> str:
-    """Return the digest of a layer that is here, given by it or by a name."""
+    """Return the digest of a layer that is here, given by it, by how only this one begins, or by a name."""
     digest = name.removeprefix("@")
     try:
-        if not is_digest(digest):
+        if is_digest(digest):
+            core.stream_get(name=layer_stream(digest)).result()
+            return digest
+        if digest == name:
             return digest_of_stream(core.ref_get(layer_ref(name)).result()["target"])
-        core.stream_get(name=layer_stream(digest)).result()
     except NotFoundError:
+        pass
+    found = whole_digest(core, digest, [layer_stream])
+    if found is None:
         hint = "cfsctl oci inspect --config IMAGE shows the diff ids of an image's layers"
-        raise NotFoundError(f"no layer here is called {name!r}", hint=hint, subject=name) from None
-    return digest
+        raise NotFoundError(f"no layer here is called {name!r}", hint=hint, subject=name)
+    return found
 
 
 def _facts(core: Core, digest: str) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
         refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []
         received = puller.receive(manifest, terms, [*refs, {"name": ref, "target": manifest_stream(manifest.digest)}])
     origin = None if document.digest == manifest.digest else document.digest
-    pulled = Pulled(name, origin, received, _boot_image(core, received, terms), len(refs))
+    image, boot_image = _made(core, received, terms)
+    pulled = Pulled(name, origin, received, image, boot_image, len(refs))
     core.output(pulled.text())
     return pulled.facts()
 
@@ -137,21 +138,25 @@ def _terms(request: Request, core: Core) -> Terms:
     return Terms(bootable=True, expected=expected)
 
 
-def _boot_image(core: Core, received: Received, terms: Terms) -> str | None:
-    """Return the bootable image that was asked for."""
+def _made(core: Core, received: Received, terms: Terms) -> tuple[str | None, str | None]:
+    """Return the image in the repository's own format, if there is one, and the bootable one if that was wanted."""
     assert core.repository is not None
-    if not terms.bootable:
-        return None
-    variant = received.expected or Variant(core.repository.erofs_default, bootable=True)
-    return received.images[str(variant.key)]
+    plain = Variant(core.repository.erofs_default)
+    bootable = received.expected or plain._replace(bootable=True)
+    images = received.images
+    return images.get(str(plain.key)), images[str(bootable.key)] if terms.bootable else None
 
 
 class Pulled(NamedTuple):
-    """What came of it; ``origin`` is the digest at the source where it is another one than here."""
+    """What came of it; ``origin`` is the digest at the source where it is another one than here.
+
+    ``image`` is the plain image of the repository's format; an artifact has none.
+    """
 
     name: str
     origin: str | None
     received: Received
+    image: str | None
     boot_image: str | None
     referrers: int
 
@@ -167,6 +172,7 @@ class Pulled(NamedTuple):
             "name": self.name,
             "referrers": self.referrers,
             "objects": received.counts._asdict(),
+            "image": self.image,
             "images": received.images,
             "boot_image": self.boot_image,
             "xattr_mode": expected and expected.xattrs,
@@ -174,12 +180,15 @@ class Pulled(NamedTuple):
         }
 
     def text(self) -> str:
-        """Return what is printed for people, as composefs-rs prints it."""
+        """Return what is printed for people: what composefs-rs prints, and the image as ostree's pull does."""
         received, counts = self.received, self.received.counts
         lines = [f"manifest {received.digest}"]
         if self.origin is not None:
             lines.append(f"origin   {self.origin}")
-        lines += [f"config   {received.config}", f"verity   {received.verity}", f"tagged   {self.name}"]
+        lines += [f"config   {received.config}", f"verity   {received.verity}"]
+        if self.image is not None:
+            lines.append(f"image    {self.image}")
+        lines.append(f"tagged   {self.name}")
         sizes = f"{human_bytes(counts.stored)} stored, {human_bytes(counts.inlined)} inlined"
         lines.append(f"objects  {counts.new} new + {counts.present} already present objects; {sizes}")
         if self.referrers:

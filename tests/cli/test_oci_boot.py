@@ -1,0 +1,175 @@
+"""``cfsctl oci prepare-boot``: against what composefs-rs says of the same trees, and with unified kernel images."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import cfsctl, the_error
+from support.oci_images import init, pull
+from support.oci_layers import run_generator
+from support.oci_layout import Layout
+from support.vectors import DATA
+
+TREES: list[dict[str, Any]] = json.loads((DATA / "tree-options.json").read_text())["trees"]
+RECORDED = [
+    (row, key)
+    for row in TREES
+    for key in row
+    if key.startswith("sha") and (row["seed"] == 1 or key == f"sha256-v{row['seed'] % 3}")
+]
+"""One tree in each hash and format, the others in one of them."""
+
+
+@pytest.mark.parametrize(("row", "key"), RECORDED, ids=[f"{row['seed']}-{key}" for row, key in RECORDED])
+def test_the_argument_is_what_composefs_rs_computes(tmp_path: Path, row: dict[str, Any], key: str) -> None:
+    """Of the unpacked tree; it boots the image whose id is recorded for the layers."""
+    algorithm, _, version = key.partition("-v")
+    repo = init(tmp_path / "repo", algorithm, int(version))
+    run_generator("make_boot_layout.py", row["seed"], tmp_path / "layout")
+    facts = pull(repo, f"oci:{tmp_path / 'layout'}", "os", "--bootable")
+    assert facts["boot_image"] == row[key]["compute-id --bootable"]
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    done = cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
+    assert done.stdout == ""
+    [entry] = (boot / "loader/entries").iterdir()
+    assert entry.name == f"t{row['seed']}.conf"
+    lines = entry.read_text().splitlines()
+    assert lines[0] == "title T"
+    assert lines[-1] == f"options quiet {row[key]['--insecure compute-karg']}"
+    for line in lines[1:-1]:
+        word, path = line.split()
+        assert word in ("linux", "initrd")
+        kept = cfsctl("--repo", repo, "dump-files", facts["image"], path).stdout
+        assert kept.split()[1] == str((boot / path.lstrip("/")).stat().st_size)
+
+
+# Unified kernel images: PE files that gcc and objcopy make, as ukify does, with the command line in a section.
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("code")
+    (directory / "stub.c").write_text("int stub(void) { return 1; }\n")
+    subprocess.run(["gcc", "-c", "stub.c", "-o", "stub.o"], cwd=directory, check=True)
+    return directory / "stub.o"
+
+
+def unified(code: Path, command_line: str | None) -> bytes:
+    """Make an image; without a command line there is no section for one."""
+    made, text = code.with_name("made.efi"), code.with_name("cmdline")
+    sections = [".osrel=/etc/os-release"]
+    if command_line is not None:
+        text.write_text(command_line + "\0")
+        sections.append(f".cmdline={text}")
+    options = [f"--add-section={each}" for each in sections]
+    options += [f"--set-section-flags={each.partition('=')[0]}=alloc,load,readonly,data" for each in sections]
+    options += [f"--change-section-vma={each.partition('=')[0]}={0x20000 * i:#x}" for i, each in enumerate(sections, 1)]
+    subprocess.run(["objcopy", "-O", "pei-x86-64", *options, code, made], check=True)
+    return made.read_bytes()
+
+
+DIRECTORIES = [
+    *("usr", "usr/lib", "usr/lib/modules", "usr/lib/modules/6.1"),
+    *("boot", "boot/EFI", "boot/EFI/Linux", "sysroot"),
+]
+
+
+def system(files: dict[str, bytes]) -> bytes:
+    """A layer with what a system has that boots, and these files."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in DIRECTORIES:
+            info = tarfile.TarInfo(path)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(info)
+        for path, data in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def pulled(repo: Path, directory: Path, files: dict[str, bytes]) -> str:
+    """Pull an image of such a system under the name os; return the id of the bootable one."""
+    layout = Layout()
+    layout.add(layout.image(system(files)))
+    name = len(list(directory.glob("layout*")))
+    image: str = pull(repo, f"oci:{layout.write(directory / f'layout{name}')}", "os", "--bootable")["boot_image"]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "erofs_format", "argument"),
+    [
+        ("sha256", 1, "composefs.digest=v1-sha256-12:"),
+        ("sha512", 1, "composefs.digest=?v1-sha512-12:"),
+        ("sha256", 2, "composefs=?"),
+    ],
+)
+def test_a_unified_image_that_boots_its_own_image(
+    tmp_path: Path, code: Path, algorithm: str, erofs_format: int, argument: str
+) -> None:
+    """What is in /boot does not count for the image's id, so that it can be in the command line of what lies there."""
+    repo = init(tmp_path / "repo", algorithm, erofs_format)
+    image = pulled(repo, tmp_path, {"boot/EFI/Linux/os-1.efi": b"not yet"})
+    efi = unified(code, f"quiet {argument}{image} rw")
+    assert pulled(repo, tmp_path, {"boot/EFI/Linux/os-1.efi": efi}) == image
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    command = ["--repo", str(repo), "oci", "prepare-boot", "os", "--bootdir", str(boot)]
+    facts = json.loads(cfsctl(*command, "--json").stdout)
+    assert facts["entry"] == "os-1"
+    assert facts["files"] == [f"{boot}/EFI/Linux/os-1.efi"]
+    assert {path: path.read_bytes() for path in boot.rglob("*") if path.is_file()} == {boot / "EFI/Linux/os-1.efi": efi}
+    cfsctl(*command, "--entry-id", "other")
+    assert (boot / "EFI/Linux/other.efi").read_bytes() == efi
+    assert not (boot / "loader").exists()
+    assert "no arguments can be added" in the_error(*command, "--cmdline=debug", status=9)
+
+
+def test_a_unified_image_among_the_modules(tmp_path: Path, code: Path) -> None:
+    """There it is part of the image, whose id it can therefore not have."""
+    repo = init(tmp_path / "repo")
+    pulled(repo, tmp_path, {"usr/lib/modules/6.1/uki.efi": unified(code, "composefs.digest=v1-sha256-12:" + "a" * 64)})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=5)
+    assert "uki boots composefs.digest=v1-sha256-12:aaaa" in told
+    assert not list(boot.iterdir())
+
+
+def damaged(efi: bytes, offset: int, data: bytes) -> bytes:
+    return efi[:offset] + data + efi[offset + len(data) :]
+
+
+def test_unified_images_that_do_not_boot_this_image(tmp_path: Path, code: Path) -> None:
+    repo = init(tmp_path / "repo")
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    good = unified(code, "composefs.digest=v1-sha256-12:" + "b" * 64)
+    header = int.from_bytes(good[0x3C:0x40], "little")
+    table = header + 24 + int.from_bytes(good[header + 20 : header + 22], "little")
+    section = good.index(b".cmdline", table)
+    cases = {
+        "boots composefs.digest=v1-sha256-12:bbbb": good,
+        "boots no composefs image": unified(code, None),
+        "is not a PE file": b"MZ" + bytes(4000),
+        "is not a PE file that can be read": b"MZ",
+        "is not a PE file that can": damaged(good, 0x3C, b"\xff\xff\xff\xff"),
+        "is not a PE": damaged(good, header + 6, b"\xff\xff"),  # so many sections
+        "boots no composefs": damaged(good, section + 20, b"\xff\xff\xff\x7f"),  # a section behind the end
+        "is not a PE file that": unified(code, "x")[:table] + b".cmdline",  # a table that is cut off
+    }
+    for words, efi in cases.items():
+        pulled(repo, tmp_path, {"boot/EFI/Linux/os-1.efi": efi})
+        told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=5)
+        assert f"os-1 {words}" in told
+        assert not list(boot.iterdir())
