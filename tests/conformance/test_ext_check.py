@@ -136,6 +136,7 @@ def test_what_cannot_be_checked_is_said(installed: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"offline": true', '"offline": false'))
     assert "no offline examples" in cfsctl("ext", "check", installed / "good", status=2).stderr
     assert "no command 'pull'" in cfsctl("ext", "check", installed / "good", "--", "pull", status=2).stderr
+    assert "is a directory (name the executable" in cfsctl("ext", "check", installed, status=2).stderr
     assert "nonesuch" in cfsctl("ext", "check", "nonesuch", status=3).stderr
 
 

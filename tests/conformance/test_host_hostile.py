@@ -77,7 +77,7 @@ def test_initialize_must_be_answered_well(
 
 def test_executable_that_cannot_run(host: Host) -> None:
     Path(host.extension.executable).write_text("#!/nonexistent/interpreter\n")
-    with pytest.raises(ExtensionError, match="could not be executed: No such file or directory"):
+    with pytest.raises(ExtensionError, match=r"could not be executed: No such file or directory$"):
         host.misbehave("exits")
     host.assert_clean()
 

@@ -61,7 +61,7 @@ def parse(text: bytes, algorithm: Algorithm, *, c_limits: bool = False, strict: 
     """
     bad = find_bad_escape(text)
     if bad is not None:
-        what = "NUL byte" if text[bad] == 0 else f"illegal escape {text[bad : bad + 4]!r}"
+        what = "NUL byte" if text[bad] == 0 else f"illegal escape {_quoted(text[bad : bad + 4])}"
         start = text.rfind(b"\n", 0, bad) + 1
         raise _error(text.count(b"\n", 0, bad) + 1, text[start : start + 200], what)
     lines = text.split(b"\n")
@@ -270,7 +270,7 @@ class _Parser:
         for part in text.removesuffix(b" ").split(b" "):
             key, equals, value = part.partition(b"=")
             if not equals:
-                raise _BadLineError(f"extended attribute {part[:40]!r} has no '='")
+                raise _BadLineError(f"extended attribute {_quoted(part)} has no '='")
             # Images of ostree commits as composefs-rs 0.9.0 makes them have names that end with a NUL.
             # composefs-rs 0.9.0 keeps the NUL at the end of names from ostree; in C a string would end there.
             key = _unescape_string(key) if self.c_limits else unescape(key)
@@ -279,7 +279,7 @@ class _Parser:
                 raise _BadLineError(f"the name of an extended attribute has {len(key)} bytes, not 1 to {MAX_NAME}")
             if len(value) > MAX_XATTR_VALUE:
                 raise _BadLineError(
-                    f"extended attribute {key[:40]!r} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
+                    f"extended attribute {_quoted(key)} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
                 )
             xattrs[key] = value
         if self.c_limits and xattr_space(xattrs) > C_MAX_XATTRS:
@@ -299,23 +299,28 @@ def _unescape_string(field: bytes) -> bytes:
     return raw
 
 
+def _quoted(text: bytes) -> str:
+    """What a field holds, for a message."""
+    return repr(text[:40]).removeprefix("b")
+
+
 def _number(text: bytes, field: str, limit: int = _MAX_U32) -> int:
     # Python's int() would take signs, underscores and white space, and is slow for millions of digits.
     if not text.isdigit():
-        raise _BadLineError(f"{field} {text[:40]!r} is not a number")
+        raise _BadLineError(f"{field} {_quoted(text)} is not a number")
     digits = text.lstrip(b"0") or b"0"
     if len(digits) > 20 or int(digits) > limit:
-        raise _BadLineError(f"{field} {text[:40]!r} is larger than {limit}")
+        raise _BadLineError(f"{field} {_quoted(text)} is larger than {limit}")
     return int(digits)
 
 
 def _mode(text: bytes) -> int:
     digits = text.removeprefix(b"@")
     if not _OCTAL.fullmatch(digits):
-        raise _BadLineError(f"MODE {text[:40]!r} is not an octal number")
+        raise _BadLineError(f"MODE {_quoted(text)} is not an octal number")
     mode = int(digits, 8)
     if mode & TYPE_MASK not in _TYPES or mode > _MAX_U32:
-        raise _BadLineError(f"MODE {text[:40]!r} has no known file type")
+        raise _BadLineError(f"MODE {_quoted(text)} has no known file type")
     if len(digits) == len(text):
         return mode
     if mode & TYPE_MASK == stat.S_IFDIR:
@@ -326,8 +331,8 @@ def _mode(text: bytes) -> int:
 def _mtime(text: bytes) -> tuple[int, int]:
     match = _MTIME.fullmatch(text)
     if match is None:
-        raise _BadLineError(f"MTIME {text[:40]!r} is not SECONDS.NANOSECONDS")
+        raise _BadLineError(f"MTIME {_quoted(text)} is not SECONDS.NANOSECONDS")
     seconds, nanoseconds = int(match[1] + match[2]), int(match[3])
     if not -(2**63) <= seconds < 2**63 or nanoseconds >= 10**9:
-        raise _BadLineError(f"MTIME {text[:40]!r} does not fit 64-bit seconds and nanoseconds below 10^9")
+        raise _BadLineError(f"MTIME {_quoted(text)} does not fit 64-bit seconds and nanoseconds below 10^9")
     return seconds, nanoseconds

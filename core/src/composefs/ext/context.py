@@ -154,7 +154,7 @@ class Context:
         raise PermissionDeniedError(
             f"ref {name} does not belong to extension {self.manifest.name}",
             subject=name,
-            hint=f"its refs are in {' or '.join(ref.dir + '/' for ref in self.manifest.refs)}",
+            hint=f"its refs are {' or '.join(ref.dir + '/NAME' for ref in self.manifest.refs)}",
         )
 
     def check_ids(self, ids: Sequence[JSONValue]) -> None:

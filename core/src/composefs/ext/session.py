@@ -320,6 +320,9 @@ def _judge(extension: Extension, context: Context, outcome: Message | ComposefsE
     name = f"extension {extension.name}"
     if isinstance(outcome, ComposefsError):
         raise outcome
+    if outcome is None and ended.exec_failure:
+        hint = "does its first line, #!, name a program that is installed?"
+        raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=hint)
     if outcome is None:
         raise ExtensionError(f"{name} {ended} without a result", subject=extension.executable)
     status = outcome.get("status", 0)

@@ -155,6 +155,8 @@ def check(
 
     if "/" in extension:
         directory, name = os.path.split(os.path.abspath(extension))
+        if os.path.isdir(extension):
+            raise UsageError(f"{extension} is a directory", hint="name the executable in it")
         found = discovery.find(name, [directory])
     else:
         found = discovery.find(extension)
