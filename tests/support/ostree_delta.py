@@ -134,7 +134,8 @@ class SmallCommit:
             for index, each in enumerate(parts):
                 told[f"{path}/{index}"] = Variant("(yay)", (each.file[0], each.file[1:]))
         rows = [each.row(order or "l") for each in parts]
-        value = (told | (metadata or {}), swap(7, 8), origin, to or self.id, self.value, b"", rows, list(fallbacks))
+        beside = [(*each[:2], *(swap(size, 8) if order == "B" else size for size in each[2:])) for each in fallbacks]
+        value = (told | (metadata or {}), swap(7, 8), origin, to or self.id, self.value, b"", rows, beside)
         return gvariant.encode(SUPERBLOCK, value)
 
     def write(self, directory: Path, superblock: bytes, parts: Sequence[Announced] = ()) -> Path:

@@ -14,11 +14,13 @@ import pytest
 from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
 from composefs_ostree import gvariant
 from composefs_ostree.deltas import payload as unpacked
-from composefs_ostree.deltas.parts import PartFetch, PartFiles, part_id
+from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.sources import HeldFiles
+from composefs_ostree.deltas.superblock import Part
 from composefs_ostree.fileheader import make_head
+from composefs_ostree.files import FetchedFiles
 from composefs_ostree.names import ObjectType
 from composefs_ostree.transport import DirectoryTransport
 from support.ostree_delta import (
@@ -263,9 +265,12 @@ def announced(content: bytes, **changes: object) -> Announced:
     return Announced(file, [(FILE, file_id(content))], len(content))._replace(**changes)
 
 
-def rows_of(directory: Path, files: PartFiles) -> list[Row]:
+def rows_of(directory: Path, header: Part) -> list[Row]:
+    """Carry out a part whose file is in the directory."""
+    beside = FetchedFiles(DirectoryTransport(str(directory)), 64)
+    files = PartFiles([header], DirectoryTransport(str(directory)), HeldFiles(None, None), 64, beside)
     rows: list[Row] = []
-    files.start(part_id(0), "w")
+    assert files.start_part(0, "w") == header.object_count
     while files.timeout() is not None:
         rows += files.step()
     return rows
@@ -291,7 +296,7 @@ def test_a_part_has_the_digest_and_size_of_its_superblock(
         path="0", checksum=wrong.digest, size=wrong.size or len(made.file), inline=made.file if inline else None
     )
     (tmp_path / "0").write_bytes(made.file)
-    rows = rows_of(tmp_path, PartFiles([header], DirectoryTransport(str(tmp_path)), HeldFiles(None, None), 64))
+    rows = rows_of(tmp_path, header)
     if not says:
         assert [content_of(row) for row in rows] == [content]
         return
@@ -305,7 +310,7 @@ def test_a_part_has_the_digest_and_size_of_its_superblock(
 def test_a_part_that_is_not_there(tmp_path: Path) -> None:
     made = announced(b"c")
     header = part(made.file, made.objects, 1)._replace(path="0")
-    ((_, error),) = rows_of(tmp_path, PartFiles([header], DirectoryTransport(str(tmp_path)), HeldFiles(None, None), 64))
+    ((_, error),) = rows_of(tmp_path, header)
     assert error["data"]["kind"] == "not_found"
 
 

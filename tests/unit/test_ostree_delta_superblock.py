@@ -35,7 +35,7 @@ def test_a_superblock_in_either_byte_order(order: str | None) -> None:
     assert part.path == f"{path}/0"
     assert [part.object(number) for number in range(part.object_count)] == PART.objects
     assert part.inline is None
-    assert delta.fallbacks == (bytes(32),)
+    assert delta.fallbacks == {bytes(32): 7}
     assert delta.signed is None
 
 

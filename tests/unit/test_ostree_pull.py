@@ -13,8 +13,8 @@ from composefs_ext.errors import (
     NotFoundError,
     TooLargeError,
 )
+from composefs_ostree.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.names import ObjectType
-from composefs_ostree.pull import Budget, MetadataFetch
 from composefs_ostree.transport import Fetch, bad_object
 
 

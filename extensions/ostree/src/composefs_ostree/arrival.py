@@ -30,13 +30,14 @@ from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.commit_stream import CommitStream
     from composefs_ostree.deltas.superblock import Delta
+    from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
     from composefs_ostree.pull import Holder
     from composefs_ostree.source import Source
@@ -127,35 +128,23 @@ class Arrivals:
         if subpaths is not None and not subpaths:
             stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
             return Arrived(stream, None, (), 1 + way.fetched, 0)
-        parts = metadata = files = 0
+        delta = None
+        make_files = self._files
         if wish.delta is not None:
-            from composefs_ostree.deltas.applying import apply
+            from composefs_ostree.deltas.applying import Applying
 
-            base = None
-            if wish.delta.origin is not None:
-                base = open_commit(core, stream_name(wish.delta.origin))[0]
-            applied = apply(
-                core,
-                wish.delta,
-                self._source.content_transport,
-                self._limit,
-                base,
-                held=list(held),
-                store=add,
-                max_workers=self._source.max_workers,
-            )
-            parts, metadata, files = applied.parts, applied.metadata, applied.files
-            held.insert(0, applied)
+            delta = Applying(core, wish.delta, held)
+            make_files = self._make_part_files(wish.delta)
         pull = Pull(
             core,
             self._transport,
-            lambda: self._source.files(self._limit),
+            make_files,
             held=held,
+            delta=delta,
             store=add,
             max_workers=self._source.max_workers,
         )
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        metadata += way.fetched
         tree = pull.run(wish.commit_id, wish.data, wish.commit, part)
         stream, image = store(
             core,
@@ -167,8 +156,24 @@ class Arrivals:
             subpaths=subpaths,
         )
         self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream)
-        metadata += pull.fetched_metadata + 1
-        return Arrived(stream, image, subpaths, metadata, files + pull.fetched_files, parts)
+        metadata = way.fetched + pull.fetched_metadata + 1
+        files, parts = pull.fetched_files, 0
+        if delta is not None:
+            metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
+        return Arrived(stream, image, subpaths, metadata, files, parts)
+
+    def _files(self) -> Files:
+        return self._source.files(self._limit)
+
+    def _make_part_files(self, delta: Delta) -> Callable[[], Files]:
+        """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
+        from composefs_ostree.deltas.parts import PartFiles
+        from composefs_ostree.deltas.sources import HeldFiles
+
+        base = None if delta.origin is None else open_commit(self._core, stream_name(delta.origin))[0]
+        assert self._core.repository is not None
+        held = HeldFiles(base, self._core.repository.objects)
+        return lambda: PartFiles(delta.parts, self._source.content_transport(), held, self._limit, self._files())
 
     def _open_last(self) -> None:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""

@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FetchQueue"]
 
-_LARGE = 4 << 20
+_LARGE = 4_000_000
+"""Bytes: what a static delta leaves beside itself is as large as this, unless it was made with other options."""
 
 
 class FetchQueue:
     """The files that wait to be fetched; its length is their number.
 
-    ``sizes`` is called when the first file comes; ``parallel`` is how many large ones may be on their way.  ``bytes``
-    is the size of all that came in, None as long as none is known.
+    ``sizes`` is called when the first file comes; ``parallel`` is how many large ones may be on their way, which may
+    change.  ``bytes`` is the size of all that came in, None as long as none is known.
     """
 
     def __init__(self, sizes: Callable[[], Sizes], parallel: int) -> None:
         self._sizes = sizes
         self._known: Sizes | None = None
-        self._parallel = parallel
+        self.parallel = parallel
         self._small: deque[bytes] = deque()
         self._large: list[tuple[int, bytes]] = []
         self._fetching: set[bytes] = set()
@@ -51,7 +52,7 @@ class FetchQueue:
     @property
     def has_large(self) -> bool:
         """Whether the next one is large."""
-        return bool(self._large) and len(self._fetching) < self._parallel
+        return bool(self._large) and len(self._fetching) < self.parallel
 
     def add(self, file_id: bytes) -> None:
         """Append a file."""

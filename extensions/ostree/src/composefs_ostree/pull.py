@@ -15,18 +15,18 @@ from collections import deque
 from contextlib import suppress
 from hashlib import sha256
 
-from composefs_ext.errors import CancelledError, CorruptError, ExtError, TooLargeError
+from composefs_ext.errors import CancelledError, CorruptError, ExtError
 from composefs_ext.puts import Puts
-from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.fetch_queue import FetchQueue
 from composefs_ostree.fileheader import content_size
-from composefs_ostree.names import ObjectType, object_path
+from composefs_ostree.metadata_fetch import Budget, MetadataFetch
+from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
 from composefs_ostree.sizes import FileSizes
-from composefs_ostree.transport import Fetch, bad_object, wait
+from composefs_ostree.transport import bad_object, wait
 from composefs_ostree.tree import Tree
-from composefs_ostree.worker import HANDOVER, Worker
+from composefs_ostree.worker import HANDOVER, Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +37,13 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.content import Row
+    from composefs_ostree.deltas.applying import Applying
+    from composefs_ostree.fetch_queue import Sizes
     from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
     from composefs_ostree.part import Part
     from composefs_ostree.transport import Transport
+    from composefs_ostree.worker import Worker
 
     class Holder(Protocol):
         """Something that may hold an object already."""
@@ -61,52 +64,6 @@ MAX_COMMIT_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
 
 
-class Budget:
-    """The bytes of metadata that a commit may still have.
-
-    They are counted as they arrive: many objects are on their way at once, each of which may be large.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-        self._size = size
-
-    def spend(self, size: int) -> None:
-        """Count bytes; raise TooLargeError when there are too many."""
-        self.left -= size
-        if self.left < 0:
-            raise TooLargeError(
-                f"the metadata of the commit has more than {self._size} bytes",
-                hint="a commit of this size cannot be kept as one stream",
-            )
-
-
-class MetadataFetch(Fetch):
-    """The fetch of a dirtree or dirmeta, whose bytes count against a budget."""
-
-    __slots__ = ("_budget", "kind", "object_id")
-
-    def __init__(self, kind: ObjectType, object_id: bytes, budget: Budget) -> None:
-        super().__init__(object_path(kind, object_id))
-        self.kind = kind
-        self.object_id = object_id
-        self._budget = budget
-
-    def begin(self) -> None:
-        """Start again; what an earlier attempt has brought does not count."""
-        self._budget.left += self._received
-        super().begin()
-
-    def take(self, data: bytes) -> int | None:
-        """Take the next bytes."""
-        try:
-            self._budget.spend(len(data))
-        except TooLargeError as error:
-            self.error = error
-            return -1
-        return super().take(data)
-
-
 class Pull:
     """One commit on its way in; ``run`` fetches everything.
 
@@ -121,17 +78,19 @@ class Pull:
         make_files: Callable[[], Files],
         *,
         held: Sequence[Holder] = (),
+        delta: Applying | None = None,
         store: Callable[[bytes, Entry], None] | None = None,
         max_workers: int | None = None,
     ) -> None:
         """``make_files`` is called in each worker process; there are no more of these than processors.
 
-        ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.
+        ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.  Of a
+        ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first.
         """
         self._core = core
         self._transport = transport
-        self._make_files = make_files
-        self._held = held
+        self._delta = delta
+        self._held = held if delta is None else [delta, *held]
         self._store = store
         self.entries: dict[bytes, Entry] = {}
         self.fetched_metadata = 0
@@ -141,25 +100,28 @@ class Pull:
         self._files: dict[bytes, Entry] = {}
         self._wanted: set[tuple[ObjectType, bytes]] = set()
         self._metadata_left = 0
+        self._awaited_metadata: dict[bytes, list[ObjectType]] = {}
+        self._awaited_files: set[bytes] = set()
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
-        self._workers: list[Worker] = []
+        self._workers = Workers(make_files, core.staging.path, max_workers)
         self._to_confirm: list[tuple[bytes, Entry, int]] = []
         self._confirming: deque[tuple[Pending[list[bool]], list[tuple[bytes, Entry, int]]]] = deque()
         self._puts = Puts(core)
-        self._cores = min(available_cores(), max_workers or available_cores())
-        self._to_fetch = FetchQueue(dict, self._cores)
+        self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Tree:
         """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree."""
-        self._to_fetch = FetchQueue(lambda: FileSizes(commit), self._cores)
+        self._to_fetch = FetchQueue(lambda: self._sizes(commit), self._workers.most)
         self.entries[commit_id] = Entry(data, None)
         if part is not None:
             self.entries.update(part.entries)
         for entry in self.entries.values():
             self._budget.spend(len(entry.data))
+        for file_id in () if self._delta is None else self._delta.fallbacks:
+            self._to_fetch.add(file_id)
         try:
             if part is None:
                 self._want(ObjectType.DIRMETA, commit.root_meta)
@@ -173,13 +135,17 @@ class Pull:
                 self._settle()
             raise
         finally:
-            for worker in self._workers:
-                worker.end()
+            self._workers.end()
         self._metadata_progress.finish()
         self._files_progress.finish()
+        if self._delta is not None:
+            self._delta.finish()
         self.entries.update(self._files)
         tree = Tree(commit, self._trees, self._metas, self._files)
         return tree if part is None else part.graft(tree)
+
+    def _sizes(self, commit: Commit) -> Sizes:
+        return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))
 
     def _want_part(self, part: Part) -> None:
         for kind, object_id in part.roots:
@@ -198,7 +164,9 @@ class Pull:
             or self._to_confirm
             or self._confirming
             or self._puts
-            or any(worker.outstanding for worker in self._workers)
+            or self._awaited_files
+            or (self._delta is not None and self._delta.has_parts)
+            or self._workers.are_busy
         )
 
     def _turn(self) -> None:
@@ -215,11 +183,15 @@ class Pull:
         by_fd = {worker.fileno(): worker for worker in self._workers}
         ready = wait(self._transport, [self._core.fileno(), *by_fd])
         for fd in ready:
-            if fd in by_fd:
-                worker = by_fd[fd]
-                self._take_rows(worker.rows())
-                if worker.failure is not None:
-                    raise worker.failure
+            worker = by_fd.get(fd)
+            if worker is None or worker.has_ended:
+                continue
+            if self._delta is not None and worker.is_on_part:
+                self._take_from_part(self._delta, worker)
+                continue
+            self._take_rows(worker.rows())
+            if worker.failure is not None:
+                raise worker.failure
         if self._core.fileno() in ready:
             self._core.pump(0)
 
@@ -237,7 +209,10 @@ class Pull:
             data = self._held_metadata(object_id)
             if data is None:
                 self._metadata_left += 1
-                self._transport.start(MetadataFetch(kind, object_id, self._budget))
+                if self._delta is not None and self._delta.awaits_metadata(object_id):
+                    self._awaited_metadata.setdefault(object_id, []).append(kind)
+                else:
+                    self._transport.start(MetadataFetch(kind, object_id, self._budget))
             else:
                 self._budget.spend(len(data))
                 wanted += self._accept(kind, object_id, data)
@@ -287,7 +262,7 @@ class Pull:
         wanted = [file_id for file_id in dict.fromkeys(ids) if file_id not in requested]
         requested.update(wanted)
         # A directory at a time, with locals: an update takes this way for every file that did not change.
-        files, to_confirm = self._files, self._to_confirm
+        files, to_confirm, delta = self._files, self._to_confirm, self._delta
         for source in self._held:
             get = source.get
             absent = []
@@ -299,14 +274,17 @@ class Pull:
                     continue
                 data, content = entry
                 size += len(data)
-                if content is None:
+                if content is None or source is delta:  # what is new needs no confirmation
                     files[file_id] = entry
                 else:
                     to_confirm.append((file_id, entry, content_size(data)))
             self._budget.spend(size)
             wanted = absent
         for file_id in wanted:
-            self._to_fetch.add(file_id)
+            if delta is not None and delta.awaits_file(file_id):
+                self._awaited_files.add(file_id)
+            else:
+                self._to_fetch.add(file_id)
 
     def _confirm(self) -> None:
         """Ask the core whether it still has the content of held files, while metadata is on its way."""
@@ -318,19 +296,69 @@ class Pull:
 
     def _deal(self) -> None:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
+        if self._delta is not None:
+            self._deal_parts(self._delta)
         while self._to_fetch and self._puts.bytes < STAGED_BYTES:
-            worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
-            # A large file keeps one worker busy: behind a static delta, often nothing but large ones is left.
-            full = 1 if self._to_fetch.has_large else HANDOVER
-            if worker is None or (worker.outstanding >= full and len(self._workers) < self._cores):
-                worker = Worker(len(self._workers), self._make_files, self._core.staging.path)
-                self._workers.append(worker)
-            if worker.outstanding > HANDOVER:
+            # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
+            worker = self._workers.for_files(1 if self._to_fetch.has_large else HANDOVER)
+            if worker is None:
                 return
             ids = self._to_fetch.take(HANDOVER)
             if not ids:
                 return
             worker.deal(ids)
+
+    def _deal_parts(self, delta: Applying) -> None:
+        """Give parts to workers that have nothing to do; while there are files to fetch, to half of them.
+
+        Decoding a part takes much memory and gives the core nothing to do, so that it is not for all at a time.
+        """
+        workers = self._workers
+        while delta.has_parts and self._puts.bytes < STAGED_BYTES:
+            if self._to_fetch and workers.on_parts and 2 * (workers.on_parts + 1) > workers.most:
+                break
+            worker = workers.for_part()
+            if worker is None:
+                break
+            worker.deal_part(*delta.next_part())
+        self._to_fetch.parallel = max(workers.most - workers.on_parts, 1)
+
+    def _take_from_part(self, delta: Applying, worker: Worker) -> None:
+        """Take what has come of a part."""
+        for row in worker.rows():
+            object_id, data, size, staged = row
+            delta.count(row)
+            if size < 0:
+                self._take_awaited(delta, object_id, data)
+            elif staged is None:
+                self._stored(object_id, Entry(data, None))
+            else:
+                self._puts.add((object_id, data), staged, size)
+        if worker.failure is not None:
+            if not delta.is_useless_after(worker.failure):
+                raise worker.failure
+            self._forsake(delta, worker.failure)
+
+    def _take_awaited(self, delta: Applying, object_id: bytes, data: bytes) -> None:
+        delta.add(object_id, Entry(data, None))
+        for kind in self._awaited_metadata.pop(object_id, ()):
+            self._metadata_left -= 1
+            self._budget.spend(len(data))
+            for below in self._accept(kind, object_id, data):
+                self._want(*below)
+
+    def _forsake(self, delta: Applying, error: ExtError) -> None:
+        """Fetch one by one what the rest of a delta was to bring."""
+        delta.forsake(error)
+        self._workers.end_parts()
+        self._take_stored(self._puts.rest())
+        for object_id, kinds in self._awaited_metadata.items():
+            for kind in kinds:
+                self._transport.start(MetadataFetch(kind, object_id, self._budget))
+        self._awaited_metadata.clear()
+        for file_id in [file_id for file_id in self._awaited_files if not delta.awaits_file(file_id)]:
+            self._awaited_files.remove(file_id)
+            self._to_fetch.add(file_id)
 
     def _take_rows(self, rows: list[Row]) -> None:
         for row in rows:
@@ -362,6 +390,10 @@ class Pull:
             self._stored(file_id, Entry(data, stored["id"]))
 
     def _stored(self, file_id: bytes, entry: Entry) -> None:
-        self._files[file_id] = entry
+        if self._delta is not None:
+            self._delta.add(file_id, entry)  # perhaps nothing has asked for it yet
+            self._awaited_files.discard(file_id)
+        if file_id in self._requested:
+            self._files[file_id] = entry
         if self._store is not None:
             self._store(file_id, entry)

@@ -1,74 +1,88 @@
-"""Applying a delta: its parts go to worker processes, what these stage goes to the core.
+"""A delta that is being applied: which parts are to do, which objects they are going to bring, and what has come.
 
-A part is unpacked by the worker that carries it out, so that several are decoded at a time and no content crosses from
-process to process.  How far they run ahead is bounded as in a pull (:mod:`composefs_ostree.pull`): no further part is
-begun while much is staged that the core has not taken.
+The pull (:mod:`composefs_ostree.pull`) gives parts to the workers that fetch its files.  Meanwhile it walks the tree,
+and awaits what a part is going to bring.  A part is unpacked by the worker that carries it out, so that several are
+decoded at a time and no content crosses from process to process.
 """
 
 from __future__ import annotations
 
-import select
 from collections import deque
-from contextlib import suppress
 
-from composefs_ext.errors import (
-    CancelledError,
-    ExtError,
-    MissingObjectError,
-    NotFoundError,
-    TooLargeError,
-    UnsupportedError,
-)
-from composefs_ext.puts import Puts
-from composefs_ext.workers import available_cores
-from composefs_ostree.commit_stream import Entry
+from composefs_ext.errors import MissingObjectError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ostree.deltas.output import METADATA
-from composefs_ostree.deltas.parts import PartFiles, part_id
-from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.names import ObjectType
-from composefs_ostree.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Iterator, Sequence
 
     from composefs_ext import Core
-    from composefs_ext.rows import Stored
-    from composefs_ostree.commit_stream import CommitStream
+    from composefs_ext.errors import ExtError
+    from composefs_ext.progress import Progress
+    from composefs_ostree.commit_stream import Entry
     from composefs_ostree.content import Row
-    from composefs_ostree.deltas.superblock import Delta
+    from composefs_ostree.deltas.superblock import Delta, Part
+    from composefs_ostree.fetch_queue import Sizes
     from composefs_ostree.pull import Holder
-    from composefs_ostree.transport import Transport
 
-__all__ = ["UNUSABLE", "Applied", "apply"]
+__all__ = ["Applying"]
 
-UNUSABLE = (MissingObjectError, NotFoundError, TooLargeError, UnsupportedError)
+_USELESS = (MissingObjectError, NotFoundError, TooLargeError, UnsupportedError)
 """What makes a delta useless though nobody altered it: a part or an old file is gone, or it is beyond our limits."""
 
-STAGED_BYTES = 64 << 20
-"""As in a pull: bytes staged without an answer, above which no part is begun."""
-
 _MAX_METADATA = 256 << 20
+_MAX_SIZE = 1 << 48
 
 
-class Applied:
-    """The objects that came of a delta; something that holds objects, for the pull of the rest.
+class Applying:
+    """A delta on its way in, which holds what has come of it.
 
-    ``parts`` counts the parts that were carried out, ``metadata`` and ``files`` the objects.
+    ``parts`` counts the parts that were begun, ``metadata`` and ``files`` the objects that they have brought;
+    ``fallbacks`` are the files to fetch beside the parts.
     """
 
-    def __init__(self, most: int) -> None:
-        """``most`` bounds the bytes that are kept here: metadata, heads and small contents."""
+    def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = ()) -> None:
+        """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks."""
         self.parts = 0
         self.metadata = 0
         self.files = 0
+        self.fallbacks = [file_id for file_id in delta.fallbacks if not _all_held([file_id], held)]
+        self._core = core
+        self._delta = delta
+        self._to_do = deque(number for number, part in enumerate(delta.parts) if not _all_held(_files(part), held))
+        self._coming_files = set(self.fallbacks)
+        self._coming_metadata: set[bytes] = set()
+        for kind, object_id in (row for number in self._to_do for row in _objects(delta.parts[number])):
+            (self._coming_files if kind == ObjectType.FILE else self._coming_metadata).add(object_id)
         self._entries: dict[bytes, Entry] = {}
-        self._left = most
-        self._most = most
+        self._left = _MAX_METADATA
+        self._progress: Progress | None = None
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there are parts that were not begun."""
+        return bool(self._to_do)
+
+    def next_part(self) -> tuple[int, int]:
+        """Return the number of the next part and how many objects it makes."""
+        if self._progress is None:
+            total = sum(self._delta.parts[number].plain for number in self._to_do)
+            self._progress = self._core.progress("delta", total=total, unit="bytes")
+        self.parts += 1
+        number = self._to_do.popleft()
+        return number, self._delta.parts[number].object_count
+
+    def awaits_file(self, file_id: bytes) -> bool:
+        """Tell whether a file is going to come of the delta, or beside it."""
+        return file_id in self._coming_files
+
+    def awaits_metadata(self, object_id: bytes) -> bool:
+        """Tell whether a metadata object is going to come."""
+        return object_id in self._coming_metadata
 
     def get(self, object_id: bytes) -> Entry | None:
-        """Return an object."""
+        """Return an object that has come."""
         return self._entries.get(object_id)
 
     def add(self, object_id: bytes, entry: Entry) -> None:
@@ -76,155 +90,60 @@ class Applied:
         self._left -= len(entry.data)
         if self._left < 0:
             raise TooLargeError(
-                f"the metadata of the delta has more than {self._most} bytes",
+                f"the metadata of the delta has more than {_MAX_METADATA} bytes",
                 hint="a commit of this size cannot be kept as one stream",
             )
         self._entries[object_id] = entry
 
+    def count(self, row: Row) -> None:
+        """Count an object that a part has made."""
+        assert self._progress is not None
+        _, data, size, _ = row
+        if size == METADATA:
+            size = len(data)
+            self.metadata += 1
+        else:
+            self.files += 1
+        self._progress.advance(size, total=max(self._progress.total or 0, self._progress.done + size))
 
-def apply(
-    core: Core,
-    delta: Delta,
-    make_transport: Callable[[], Transport],
-    inline_limit: int,
-    base: CommitStream | None,
-    *,
-    held: Sequence[Holder] = (),
-    store: Callable[[bytes, Entry], None] | None = None,
-    max_workers: int | None = None,
-) -> Applied:
-    """Carry out the parts of a delta and have the core store the files that they make.
+    def finish(self) -> None:
+        """Show that everything has come."""
+        if self._progress is not None:
+            self._progress.finish()
 
-    ``make_transport`` is called in each worker process, ``base`` is the stream of the delta's old commit.  Parts whose
-    files are all held already (by an interrupted pull) are left out.  ``store`` is told of every file that has come.
+    def is_useless_after(self, error: ExtError) -> bool:
+        """Tell whether an error of a part means that the delta is of no use, and not that somebody altered it."""
+        return isinstance(error, _USELESS)
 
-    When the delta turns out to be useless, that is logged and what has come is returned.  Whatever has not the digest
-    that it should have raises CorruptError, and what makes no sense FormatError.
-    """
-    assert core.repository is not None
-    files = HeldFiles(base, core.repository.objects)
-    applied = Applied(_MAX_METADATA)
-    numbers = [number for number in range(len(delta.parts)) if not _is_held(delta, number, held)]
-    if not numbers:
-        return applied
-    cores = min(available_cores(), max_workers or available_cores())
-    run = _Run(
-        core, delta, lambda: PartFiles(delta.parts, make_transport(), files, inline_limit), applied, store, cores
-    )
-    try:
-        run.run(numbers)
-    except UNUSABLE as error:
-        core.log("warning", f"the delta is not used further, objects are fetched one by one: {error.message}")
-    return applied
+    def forsake(self, error: ExtError) -> None:
+        """Say that the delta cannot be used further; nothing but the fallbacks will come."""
+        self._core.log("warning", f"the delta is not used further, objects are fetched one by one: {error.message}")
+        self._to_do.clear()
+        self._coming_metadata.clear()
+        self._coming_files.intersection_update(self.fallbacks)
+
+    def sizes(self, told: Sizes) -> Sizes:
+        """Return what knows the sizes of the fallbacks too, which not every commit tells."""
+        return _Sizes(self._delta.fallbacks, told)
 
 
-def _is_held(delta: Delta, number: int, held: Sequence[Holder]) -> bool:
-    part = delta.parts[number]
-    if not held:
-        return False
-    files = [object_id for kind, object_id in map(part.object, range(part.object_count)) if kind == ObjectType.FILE]
-    return bool(files) and all(any(holder.get(file_id) for holder in held) for file_id in files)
+class _Sizes:
+    def __init__(self, fallbacks: dict[bytes, int], told: Sizes) -> None:
+        self._fallbacks = fallbacks
+        self._told = told
+
+    def get(self, file_id: bytes, /) -> int | None:
+        size = self._fallbacks.get(file_id)
+        return self._told.get(file_id) if size is None or size > _MAX_SIZE else size
 
 
-class _Run:
-    """The loop around the workers and the core."""
+def _objects(part: Part) -> Iterator[tuple[int, bytes]]:
+    return map(part.object, range(part.object_count))
 
-    def __init__(
-        self,
-        core: Core,
-        delta: Delta,
-        make_files: Callable[[], PartFiles],
-        applied: Applied,
-        store: Callable[[bytes, Entry], None] | None,
-        cores: int,
-    ) -> None:
-        self._core = core
-        self._delta = delta
-        self._make_files = make_files
-        self._applied = applied
-        self._store = store
-        self._cores = cores
-        self._workers: list[Worker] = []
-        self._to_do: deque[int] = deque()
-        self._puts = Puts(core)
 
-    def run(self, numbers: list[int]) -> None:
-        """Carry out these parts."""
-        self._to_do.extend(numbers)
-        total = sum(self._delta.parts[number].plain for number in numbers)
-        self._progress = self._core.progress("delta", total=total, unit="bytes")
-        try:
-            while not self._is_done():
-                self._turn()
-        except ExtError as error:
-            if not isinstance(error, CancelledError):
-                self._settle()
-            raise
-        finally:
-            for worker in self._workers:
-                worker.end()
-        self._progress.finish()
+def _files(part: Part) -> list[bytes]:
+    return [object_id for kind, object_id in _objects(part) if kind == ObjectType.FILE]
 
-    def _is_done(self) -> bool:
-        return not (self._to_do or self._puts or any(worker.outstanding for worker in self._workers))
 
-    def _settle(self) -> None:
-        """Have stored what has come in before something failed, so that it need not come again."""
-        with suppress(ExtError):
-            self._take_answers(self._puts.rest())
-
-    def _turn(self) -> None:
-        self._take_answers(self._puts.taken())
-        self._deal()
-        self._puts.send()
-        if self._is_done() or self._puts.answered:  # nothing else would wake us
-            return
-        by_fd = {worker.fileno(): worker for worker in self._workers if worker.outstanding}
-        ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
-        for fd in ready:
-            if fd not in by_fd:
-                self._core.pump(0)
-                continue
-            worker = by_fd[fd]
-            self._take_rows(worker.rows())
-            if worker.failure is not None:
-                raise worker.failure
-
-    def _deal(self) -> None:
-        """Give a part to each worker that has none; start as many as there may be while there are parts."""
-        while self._to_do and self._puts.bytes < STAGED_BYTES:
-            worker = next((worker for worker in self._workers if not worker.outstanding), None)
-            if worker is None:
-                if len(self._workers) == self._cores:
-                    return
-                worker = Worker(len(self._workers), self._make_files, self._core.staging.path)
-                self._workers.append(worker)
-            number = self._to_do.popleft()
-            worker.deal([part_id(number)])
-            # A row comes back for each object, not for each part.
-            worker.outstanding += self._delta.parts[number].object_count - 1
-            self._applied.parts += 1
-
-    def _take_rows(self, rows: list[Row]) -> None:
-        for row in rows:
-            object_id, data, size, staged = row
-            if size == METADATA:
-                self._applied.metadata += 1
-                self._applied.add(object_id, Entry(data, None))
-                self._progress.advance(len(data))
-                continue
-            self._applied.files += 1
-            if staged is None:
-                self._stored(object_id, Entry(data, None))
-            else:
-                self._puts.add((object_id, data), staged, size)
-            self._progress.advance(size)
-
-    def _take_answers(self, answers: Iterator[tuple[Any, Stored]]) -> None:
-        for (file_id, data), stored in answers:
-            self._stored(file_id, Entry(data, stored["id"]))
-
-    def _stored(self, file_id: bytes, entry: Entry) -> None:
-        self._applied.add(file_id, entry)
-        if self._store is not None:
-            self._store(file_id, entry)
+def _all_held(file_ids: Sequence[bytes], held: Sequence[Holder]) -> bool:
+    return bool(file_ids) and all(any(holder.get(file_id) for holder in held) for file_id in file_ids)

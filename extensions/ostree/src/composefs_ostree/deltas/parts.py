@@ -1,6 +1,6 @@
 """The parts of a delta in a worker process: fetched, unpacked as they come, and carried out.
 
-A worker gets the number of a part where it would get a file's id, and answers with a row for each object of it.
+A worker that gets the number of a part answers with a row for each object of it; files it fetches as in any pull.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from composefs_ext.errors import (
 )
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
-from composefs_ostree.names import ID_SIZE
 from composefs_ostree.transport import Fetch, bad_object
 
 TYPE_CHECKING = False
@@ -30,17 +29,12 @@ if TYPE_CHECKING:
     from composefs_ostree.content import Row
     from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Part
-    from composefs_ostree.files import Failure
+    from composefs_ostree.files import Failure, Files
     from composefs_ostree.transport import Transport
 
-__all__ = ["PartFetch", "PartFiles", "part_id"]
+__all__ = ["PartFetch", "PartFiles"]
 
 _ROWS = 32
-
-
-def part_id(number: int) -> bytes:
-    """Return what stands for a part's number where workers take 32-byte ids."""
-    return number.to_bytes(ID_SIZE, "big")
 
 
 class PartFetch(Fetch):
@@ -95,14 +89,20 @@ class PartFetch(Fetch):
 
 
 class PartFiles:
-    """The parts of one delta; what :class:`composefs_ostree.files.Files` asks for, one part after the other."""
+    """The parts of one delta, carried out one after the other, and the files that are fetched beside them.
 
-    def __init__(self, parts: Sequence[Part], transport: Transport, held: HeldFiles, inline_limit: int) -> None:
-        """``held`` is where files of the old commit come from."""
+    It is what :class:`composefs_ostree.files.Files` asks for, with ``start_part`` besides.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], transport: Transport, held: HeldFiles, inline_limit: int, files: Files
+    ) -> None:
+        """``held`` is where files of the old commit come from, ``files`` those of the repository."""
         self._parts = parts
         self._transport = transport
         self._held = held
         self._inline_limit = inline_limit
+        self._files = files
         self._queue: deque[tuple[int, str]] = deque()
         self._staged = ""
         self._fetching = False
@@ -110,21 +110,33 @@ class PartFiles:
         self._current: Part | None = None
 
     def start(self, file_id: bytes, staged: str) -> None:
-        """Queue a part, by :func:`part_id`."""
-        self._queue.append((int.from_bytes(file_id, "big"), staged))
+        """Queue a file of the repository."""
+        self._files.start(file_id, staged)
+
+    def start_part(self, number: int, staged: str) -> int:
+        """Queue a part, whose files are staged under names that begin with ``staged``; return how many rows it has."""
+        self._queue.append((number, staged))
+        return self._parts[number].object_count
 
     def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
-        """Return those of the transport."""
-        return self._transport.descriptors()
+        """Return those of both transports."""
+        readers, writers = self._transport.descriptors()
+        file_readers, file_writers = self._files.descriptors()
+        return [*readers, *file_readers], [*writers, *file_writers]
 
     def timeout(self) -> float | None:
         """Return 0 while there is something to do."""
         if self._rows is not None or (self._queue and not self._fetching):
             return 0.0
-        return self._transport.timeout()
+        both = (self._transport.timeout(), self._files.timeout())
+        return min((seconds for seconds in both if seconds is not None), default=None)
 
-    def step(self) -> list[Row | Failure]:
-        """Go on with the part that is under way, or begin the next one; return the rows of some objects."""
+    def step(self) -> Sequence[Row | Failure]:
+        """Go on with everything; return the rows of some objects."""
+        return [*self._step(), *self._files.step()]
+
+    def _step(self) -> list[Row | Failure]:
+        """Go on with the part that is under way, or begin the next one."""
         try:
             if self._rows is None:
                 self._fetch()
@@ -165,7 +177,7 @@ class PartFiles:
             fetch.discard()
             raise
         program = Program(fetch.part, split(payload), self._held.read, self._staged, self._inline_limit)
-        self._rows = program.run()
+        self._rows = _complete(program.run())
 
     def _failure(self, error: Exception) -> Failure:
         """Return what to send up: the part's first object and the error, or that a file of the old commit is bad."""
@@ -181,3 +193,14 @@ class PartFiles:
         if isinstance(told, MissingObjectError | TooLargeError):
             return self._current.object(0)[1], to_wire(type(told)(f"{where}: {told.message}", hint=told.hint))
         return self._current.object(0)[1], to_wire(bad_object(where, told))
+
+
+def _complete(rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield the rows of a program, the last one only when nothing behind it is wrong: with it the part is done."""
+    last: Row | None = None
+    for row in rows:
+        if last is not None:
+            yield last
+        last = row
+    if last is not None:
+        yield last

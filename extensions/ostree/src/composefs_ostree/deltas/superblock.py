@@ -77,8 +77,8 @@ class Delta(NamedTuple):
     """A superblock whose commit has the id ``to``.
 
     ``path`` is the delta's directory in a repository, ``origin`` the id of the old commit or None, ``commit`` the bytes
-    of the new one, ``detached`` those of its detached metadata or None, ``fallbacks`` the ids of file objects that the
-    parts do not have.
+    of the new one, ``detached`` those of its detached metadata or None, ``fallbacks`` the plain sizes in bytes of file
+    objects that the parts do not have, by id.
     """
 
     path: str
@@ -87,7 +87,7 @@ class Delta(NamedTuple):
     commit: bytes
     detached: bytes | None
     parts: tuple[Part, ...]
-    fallbacks: tuple[bytes, ...]
+    fallbacks: dict[bytes, int]
     signed: Signed | None
 
 
@@ -124,7 +124,7 @@ def parse_superblock(data: bytes) -> Delta:
         raw_commit,
         None if detached is None else gvariant.encode("a{sv}", detached.value),
         made,
-        tuple(_fallback(row) for row in fallbacks),
+        dict(_fallback(row, order) for row in fallbacks),
         signed,
     )
 
@@ -162,11 +162,11 @@ def _part(row: tuple[Any, ...], path: str, order: str, metadata: dict[str, gvari
     return Part(path, checksum, _number(size, order), _number(plain, order), objects, data)
 
 
-def _fallback(row: tuple[int, bytes, int, int]) -> bytes:
-    kind, object_id, _, _ = row
+def _fallback(row: tuple[int, bytes, int, int], order: str) -> tuple[bytes, int]:
+    kind, object_id, _, size = row
     if kind != ObjectType.FILE or len(object_id) != ID_SIZE:
         raise _malformed(f"a fallback has the type {kind} and an id of {len(object_id)} bytes")
-    return object_id
+    return object_id, _number(size, order)
 
 
 def _number(value: int, order: str) -> int:
