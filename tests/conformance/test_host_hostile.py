@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,28 @@ def test_initialize_must_be_answered_well(
     with pytest.raises(error, match=message):
         host.misbehave("exits", timeouts=Timeouts(initialize, 0.2, 0.2))
     host.assert_clean()
+
+
+def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-25: the machine slept, or somebody looked at the core with a debugger."""
+    monkeypatch.setenv("BAD_BEFORE", "waits")
+    core = os.fork()
+    if core == 0:
+        with suppress(BaseException):
+            host.do(["welcome"], timeouts=Timeouts(3, 3, 3))
+            os._exit(0)
+        os._exit(1)
+    while not (waiting := list((host.path / "staging").glob("*/work/waiting"))):
+        time.sleep(0.01)
+    [extension] = map(int, Path(f"/proc/{core}/task/{core}/children").read_text().split())
+    for pid in (core, extension):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(3.5)
+    for pid in (core, extension):
+        os.kill(pid, signal.SIGCONT)
+    waiting[0].with_name("go on").touch()
+    assert os.waitpid(core, 0)[1] == 0
+    host.assert_nothing_left()
 
 
 def test_executable_that_cannot_run(host: Host) -> None:

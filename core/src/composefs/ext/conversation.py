@@ -27,6 +27,7 @@ from composefs.ext.context import Context
 from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.options import Timeouts
+from composefs.ext.patience import STEP, Patience
 from composefs.ext.process import Process
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
@@ -70,6 +71,7 @@ class Conversation:
         self._dead = False
         self._exhausted = False
         self._next_staging_check = 0.0
+        self._patience = Patience()
         self._answer_by: float | None = None
         self._signals: list[tuple[float, int]] = []
 
@@ -78,9 +80,8 @@ class Conversation:
 
         Raises ProtocolError and other errors that end the session, and Gone.
         """
-        now = time.monotonic()
-        self._answer_by = now + self._timeouts.initialize
-        self._next_staging_check = now + _STAGING_CHECK_SECONDS
+        self._answer_by = self._patience.now() + self._timeouts.initialize
+        self._next_staging_check = time.monotonic() + _STAGING_CHECK_SECONDS
         self._channel.send(_request(_INITIALIZE, "initialize", welcome))
         self._channel.write()
         # The process is starting: time to import what serving calls needs.
@@ -100,31 +101,32 @@ class Conversation:
 
     def _check_clock(self) -> float | None:
         """Do what is due, and return the seconds until something else will be."""
-        now = time.monotonic()
+        now, patience = time.monotonic(), self._patience.now()
         if self._interrupts.count and not self._context.cancelled:
-            self._cancel(now)
-        if self._answer_by is not None and now >= self._answer_by:
+            self._cancel(patience)
+        if self._answer_by is not None and patience >= self._answer_by:
             raise ExtensionError(
                 f"extension {self._context.manifest.name} did not answer initialize in "
                 f"{self._timeouts.initialize:g} seconds",
                 hint="is it an extension, and does it flush what it writes?",
             )
-        if self._signals and now >= self._signals[0][0]:
+        if self._signals and patience >= self._signals[0][0]:
             self._process.signal_group(self._signals.pop(0)[1])
         if now >= self._next_staging_check:
             self._check_staging()
             self._next_staging_check = now + _STAGING_CHECK_SECONDS
-        due = [self._next_staging_check, *(when for when, _ in self._signals[:1])]
+        due = [when for when, _ in self._signals[:1]]
         if self._answer_by is not None:
             due.append(self._answer_by)
-        return max(0.0, min(due) - now)
+        steps = [self._next_staging_check - now, *(min(when - patience, STEP) for when in due)]
+        return max(0.0, min(steps))
 
-    def _cancel(self, now: float) -> None:
+    def _cancel(self, patience: float) -> None:
         self._context.cancelled = True
         if self._awaited == _INITIALIZE:
             raise Gone  # nothing runs yet that could be cancelled: the end of input will do
         self._channel.send({"jsonrpc": "2.0", "method": "cancel", "params": {}})
-        terminate = now + self._timeouts.terminate
+        terminate = patience + self._timeouts.terminate
         self._signals = [(terminate, signal.SIGTERM), (terminate + self._timeouts.kill, signal.SIGKILL)]
 
     def _check_staging(self) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import select
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from composefs.ext.errortext import STDERR, ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command, typed_values
 from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.patience import STEP, Patience
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
 from composefs.ext.reach import reach_of
 from composefs.ext.trust import distrust
@@ -280,17 +280,18 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
 def _end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, errors: ErrorText) -> Ended:
     """End a process that has nothing more to say: end of input, then SIGTERM, then SIGKILL."""
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
-        if _wait_for_exit(process, channel, interrupts, time.monotonic() + seconds, errors):
+        if _wait_for_exit(process, channel, interrupts, seconds, errors):
             break
         process.signal_group(number)
     return process.reap()
 
 
 def _wait_for_exit(
-    process: Process, channel: Channel, interrupts: Interrupts, deadline: float, errors: ErrorText
+    process: Process, channel: Channel, interrupts: Interrupts, seconds: float, errors: ErrorText
 ) -> bool:
     """Write out what is left, close the extension's input, and discard what it still says until it ends."""
-    while (left := deadline - time.monotonic()) > 0:
+    patience = Patience()
+    while (left := seconds - patience.now()) > 0:
         poll = select.poll()
         poll.register(process.pidfd, select.POLLIN)
         poll.register(interrupts.fd, select.POLLIN)
@@ -303,7 +304,7 @@ def _wait_for_exit(
             poll.register(process.stdin, select.POLLOUT)
         else:
             process.close_stdin()
-        ready = {fd for fd, _ in poll.poll(int(left * 1000) + 1)}
+        ready = {fd for fd, _ in poll.poll(int(min(left, STEP) * 1000) + 1)}
         if process.pidfd in ready:
             return True
         if interrupts.fd in ready:
