@@ -43,6 +43,8 @@ MAX_INLINE = 4 << 30
 """Bytes that are no external content, unless the core says otherwise."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_MODE = 0o444
+"""As objects have it: the core need not change it."""
 
 
 def _note_nothing(_entry: Entry, _content: bytes | int) -> None:
@@ -278,7 +280,7 @@ class Splitter:
         self._chunks.append(self._files)
         self._entry = entry
         self._file = self._staging.new_name()
-        self._fd = os.open(self._staging.path_of(self._file), _FLAGS, 0o600)
+        self._fd = os.open(self._staging.path_of(self._file), _FLAGS, _MODE)
         self._left = entry.size
         if entry.sparse is None:
             self._note(entry, self._files)
@@ -344,7 +346,7 @@ class _Expansion:
         self.name = staging.new_name("sparse")
         self.entry = entry
         self.left = entry.size
-        self._fd = os.open(staging.path_of(self.name), _FLAGS, 0o600)
+        self._fd = os.open(staging.path_of(self.name), _FLAGS, _MODE)
         self._expander = Expander(entry.sparse, self._fd, shown(entry.path))
 
     def write(self, data: memoryview) -> None:
