@@ -56,7 +56,8 @@ class Staging:
         encode = json.JSONEncoder(separators=(",", ":")).encode
         name = self.new_name(prefix)
         with self.create(name) as file:
-            file.writelines(encode(row).encode() + b"\n" for row in rows)
+            # For a number the encoder is as slow as for anything nested: six times as slow as this.
+            file.writelines((str(row) if type(row) is int else encode(row)).encode() + b"\n" for row in rows)
         return name
 
     def read(self, name: str) -> bytes:
