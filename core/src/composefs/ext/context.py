@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,7 @@ class Context:
     stdout_fd: int
     interrupted: Callable[[], bool]
     cancelled: bool = False
-    known: set[str] = field(default_factory=set)
+    known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
     streams_put: set[str] = field(default_factory=set)
     progress: ProgressLimiter = field(init=False)
@@ -105,15 +105,15 @@ class Context:
         """The values the user gave for arguments of these kinds."""
         return typed_values(self.command, self.arguments, *kinds)
 
-    def remember(self, ids: Collection[str]) -> None:
-        """Note ids that are in the repository for the rest of the run, as the lock that is held keeps them there."""
-        if len(self.known) + len(ids) > _REMEMBERED:
+    def remember(self, sizes: Mapping[str, int]) -> None:
+        """Note objects, with their sizes, that are here for the rest of the run: the lock that is held keeps them."""
+        if len(self.known) + len(sizes) > _REMEMBERED:
             self.known.clear()
-        self.known.update(ids)
+        self.known.update(sizes)
 
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""
-        unknown = set(ids) - self.known
+        unknown = {each for each in ids if each not in self.known}
         missing = self.repo.objects.missing(sorted(unknown)) if unknown else []
         if missing:
             listed = ", ".join(missing[:_LISTED])

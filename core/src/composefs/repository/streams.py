@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from composefs import fsverity
@@ -39,28 +39,27 @@ class Streams:
         object_refs: Sequence[str] = (),
         named_refs: Sequence[tuple[str, str]] = (),
         *,
-        known: Container[str] = (),
+        known: Mapping[str, int] | None = None,
     ) -> Stored:
         """Store a splitstream, without a name; the arguments are those of :func:`composefs.splitstream.write`.
 
-        ``known`` are ids that the caller has found here since the repository was opened: they are not looked for again.
+        ``known`` are objects, with sizes, that the caller has found here since the repository was opened: they are not
+        looked for again.
         Raises MissingObjectError when it refers to what is not here.
         """
         self._store.require_writable("storing a stream")
-        sizes: dict[str, int | None] = {}
-        for object_id in itertools.chain(object_refs, (object_id for _, object_id in named_refs)):
-            if object_id not in known:
-                sizes[object_id] = self._objects.size(object_id)
-        if missing := [object_id for object_id, size in sizes.items() if size is None]:
+        here: Mapping[str, int] = known or {}
+        named_ids = (object_id for _, object_id in named_refs)
+        unknown = (object_id for object_id in itertools.chain(object_refs, named_ids) if object_id not in here)
+        found = {object_id: self._objects.size(object_id) for object_id in unknown}
+        if missing := [object_id for object_id, size in found.items() if size is None]:
             raise missing_objects(missing, "storing a stream")
 
         def object_size(object_id: str) -> int:
-            # Only for what a chunk names: an ostree commit has thousands of references and no such chunk.
-            size = sizes.get(object_id)
+            size = here.get(object_id)
             if size is None:
-                size = self._objects.size(object_id)
-            if size is None:
-                raise missing_objects([object_id], "storing a stream")
+                size = found[object_id]
+            assert size is not None  # what is missing was refused
             return size
 
         source = io.BytesIO(inline) if isinstance(inline, bytes) else inline

@@ -28,7 +28,7 @@ def put(context: Context, params: Message) -> Message:
     parts = erofs.write(tree, version=context.format_of(params))
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
-    context.remember([stored.id])
+    context.remember({stored.id: stored.size})
     context.image_objects[stored.id] = refers_to
     return {"id": stored.id, "size": stored.size}
 

@@ -34,7 +34,7 @@ def put(context: Context, params: Message) -> Message:
     staging, private = context.staged.fd, context.private_fd
     hex_size = context.algorithm.hex_size
     rows: list[Message] = []
-    ids: list[str] = []
+    sizes: dict[str, int] = {}
     for file in files:
         try:
             name = staged_name(file.get("name"))
@@ -50,9 +50,9 @@ def put(context: Context, params: Message) -> Message:
         except OSError as error:
             rows.append({"error": row_error(from_os_error(error, f"taking in staged file {file.get('name')}"))})
         else:
-            ids.append(stored.id)
+            sizes[stored.id] = stored.size
             rows.append({"id": stored.id, "size": stored.size, "stored": stored.stored})
-    context.remember(ids)
+    context.remember(sizes)
     answer: Message = {}
     give_list(params, "objects", rows, answer, context.staged, context.limits)
     return answer
@@ -67,13 +67,16 @@ def has(context: Context, params: Message) -> Message:
     sizes = take_list(params, "sizes", _check_sizes, context.staged, context.limits)
     if sizes and len(sizes) != len(ids):
         raise UsageError(f"there are {len(sizes)} sizes for {len(ids)} ids")
-    stored = context.repo.objects.sizes
+    stored, known = context.repo.objects.sizes, context.known
     if sizes:
-        present = [found is not None and size in (None, found) for found, size in zip(stored(ids), sizes, strict=True)]
+        found = stored(ids)
+        present = [size is not None and wanted in (None, size) for size, wanted in zip(found, sizes, strict=True)]
     else:
-        present = [each in context.known or stored([each]) != [None] for each in ids]
+        found = [known[each] if each in known else stored([each])[0] for each in ids]
+        present = [size is not None for size in found]
     # An incremental pull asks for all that it holds, and then makes an image and a stream of it.
-    context.remember([each for each, there in zip(ids, present, strict=True) if there])
+    rows = zip(ids, found, present, strict=True)
+    context.remember({each: size for each, size, there in rows if there and size is not None})
     answer: Message = {}
     give_list(params, "present", present, answer, context.staged, context.limits)
     return answer

@@ -52,7 +52,7 @@ def put(context: Context, params: Message) -> Message:
     with _inline(context, name) if name is not None else io.BytesIO() as inline:
         # Refuses what is not in the repository.
         stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs, known=context.known)
-    context.remember([stored.id])
+    context.remember({stored.id: stored.size})
     context.streams_put.add(stored.id)
     return {"id": stored.id, "size": stored.size}
 
