@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Row = tuple[bytes, bytes, int, str | None]
 
-__all__ = ["FileFetch", "Unpacker", "check_space"]
+__all__ = ["FileFetch", "Unpacker", "check_space", "create_staged"]
 
 _WHOLE_COMPRESSED = 256 << 10
 _WHOLE_PLAIN = 1 << 20
@@ -72,7 +72,7 @@ class Unpacker:
         # What a sane deflate stream of this content can take at most; else endless empty blocks would never end.
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
-            self._fd = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._fd = create_staged(self._staged)
             try:
                 check_space(self._fd, head.size)
             except NoSpaceError as error:
@@ -130,6 +130,11 @@ class Unpacker:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def create_staged(name: str) -> int:
+    """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 
 
 def check_space(fd: int, size: int) -> None:
@@ -225,7 +230,7 @@ class FileFetch(Fetch):
             return None  # Unpacker finds the words for it
         if size <= self._inline_limit:
             return self.file_id, raw_head + content, size, None
-        fd = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = create_staged(self._staged)
         try:
             _write_all(fd, content)
         finally:

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 
-from composefs_ostree.content import check_space
+from composefs_ostree.content import check_space, create_staged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Stager:
         What grows while it is read is cut at ``size``, or more than that is returned; either way it is not ``size``
         that the caller finds if the file was changed.
         """
-        fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = create_staged(staged)
         try:
             if self._can_clone and self._clone(source, fd):
                 done = 0

@@ -10,7 +10,7 @@ import stat
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree.content import check_space
+from composefs_ostree.content import check_space, create_staged
 from composefs_ostree.fileheader import checksum_header, make_head, parse_head
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class FileOutput:
         self._gathered = bytearray()
         self._fd: int | None = None
         if staged is not None:
-            self._fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._fd = create_staged(staged)
             if size > _LARGE:
                 try:
                     check_space(self._fd, size)
