@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import index_path, parse_index
 from composefs_ostree.gvariant import Variant
-from support.commands import run
+from support.commands import cfsctl, run
 from support.gpg import Keys, keys
+from support.ostree_delta import SmallCommit, file_id
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, Server, serve
@@ -186,6 +188,46 @@ def test_a_delta_that_is_gone_is_done_without(source: Source, server: Server, tm
     assert image == direct(source, tmp_path / "direct")[0]
 
 
+@pytest.mark.parametrize("gone", [0, 1, -1])
+def test_one_part_that_is_gone(source: Source, server: Server, tmp_path: Path, gone: int) -> None:
+    source.generate("--empty", *GENERATE["many parts"])
+    source.publish()
+    parts = sorted(int(path.name) for path in (source.repo / "deltas").rglob("*") if path.name.isdigit())
+    server.fault(f"/deltas/*/{parts[gone]}", Fault(status=404))
+    target = Target(tmp_path / "target")
+    done = target.ostree("pull", server.url, BRANCH)
+    assert done.stderr.count("one by one") == 1
+    image, stream = direct(source, tmp_path / "direct")
+    assert image == target.json("pull", server.url, BRANCH)["image"]
+    assert target.json("pull", server.url, BRANCH)["verity"] == stream
+    assert target.left_over() == []
+
+
+@pytest.mark.parametrize("odd", ["a file that is a directory's metadata", "a directory that is a file", "nothing"])
+def test_a_tree_that_takes_the_objects_of_its_delta_for_others(tmp_path: Path, odd: str) -> None:
+    commit = SmallCommit({"a": b"content" * 100, "b": b"c"})
+    meta = sha256(commit.meta).digest()
+    files, directories = [("a", file_id(b"content" * 100))], []
+    if odd.startswith("a file"):
+        files.append(("b", meta))
+    elif odd.startswith("a directory"):
+        directories.append(("b", file_id(b"c"), meta))
+    commit.set_tree(files, directories)
+    made = commit.part()
+    path = commit.write(tmp_path / "delta", commit.superblock([made]), [made])
+    target = Target(tmp_path / "target")
+    done = target.ostree("apply-delta", path, status=0 if odd == "nothing" else None)
+    if odd == "nothing":  # but a file that the tree does not name is not kept
+        kept = cfsctl("--repo", target.path, "cat", f"ostree-commit-{commit.id.hex()}").stdout.encode(
+            errors="surrogateescape"
+        )
+        assert file_id(b"content" * 100) in kept
+        assert file_id(b"c") not in kept
+    else:
+        assert done.returncode in (3, 5)
+        assert target.names() == {}
+
+
 @pytest.mark.parametrize("where", ["*/superblock", "/deltas/*/0"])
 @pytest.mark.parametrize("at", [0, -1])
 def test_an_altered_delta_is_refused(source: Source, server: Server, tmp_path: Path, where: str, at: int) -> None:
@@ -247,6 +289,19 @@ def test_a_delta_in_a_directory(source: Source, tmp_path: Path) -> None:
     applied = Target(tmp_path / "target").json("apply-delta", superblock.parent)
     assert applied["image"] == direct(source, tmp_path / "direct")[0]
     assert applied["delta_parts"] > 1
+
+
+def test_parts_beside_a_superblock_are_out_of_reach(source: Source, tmp_path: Path) -> None:
+    source.generate("--empty", "--min-fallback-size=0", "--max-chunk-size=1")
+    (superblock,) = (source.repo / "deltas").rglob("superblock")
+    target = Target(tmp_path / "target")
+    refused = target.ostree("apply-delta", superblock, status=None)
+    assert refused.returncode == 7
+    assert f"{superblock.parent}/0: it cannot be read, as only its superblock was given" in refused.stderr
+    assert f"cfsctl ostree apply-delta {superblock.parent}" in refused.stderr
+    assert target.names() == {}
+    assert target.ostree("apply-delta", superblock.parent).returncode == 0
+    assert target.ostree("apply-delta", superblock).returncode == 0  # it needs no part any more
 
 
 def test_a_delta_with_fallbacks_is_not_enough(source: Source, tmp_path: Path) -> None:

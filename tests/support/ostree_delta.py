@@ -93,7 +93,11 @@ class SmallCommit:
         files = [(name, file_id(content)) for name, content in contents.items()]
         if link is not None:
             files.append(("link", file_id(b"", LINK, link.encode())))
-        self.tree = gvariant.encode("(a(say)a(sayay))", (sorted(files), []))
+        self.set_tree(files, [])
+
+    def set_tree(self, files: list[tuple[str, bytes]], directories: list[tuple[str, bytes, bytes]]) -> None:
+        """Have a root that names these files and directories, whether there are such objects or not."""
+        self.tree = gvariant.encode("(a(say)a(sayay))", (sorted(files), sorted(directories)))
         ids = sha256(self.tree).digest(), sha256(self.meta).digest()
         self.value = ({}, b"", [], "small", "", swap(1, 8), *ids)
         self.commit = gvariant.encode(COMMIT_TYPE, self.value)

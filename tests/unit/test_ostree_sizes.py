@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
+from composefs_ostree.deltas.applying import Applying
+from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.fetch_queue import FetchQueue
 from composefs_ostree.gvariant import Variant
+from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Commit
 from composefs_ostree.sizes import FileSizes
+from support.ostree_delta import SmallCommit
 
 A, B, C, D = (bytes([number]) * 32 for number in (0xA0, 0xB0, 0xC0, 0xD0))
 MIB = 1 << 20
@@ -85,3 +91,20 @@ def test_what_is_left_to_wait_for() -> None:
     assert len(queue) == 1
     queue.arrived(A)
     assert queue.take(32) == [B]
+
+
+def test_the_sizes_of_files_beside_a_delta_are_those_of_its_superblock() -> None:
+    """Commits often tell none, and large files are to be fetched side by side all the same."""
+    small = SmallCommit({"a": b"content"})
+    told, huge, other = bytes(32), b"h" * 32, b"o" * 32
+    fallbacks = [(int(ObjectType.FILE), told, 5, 5_000_000), (int(ObjectType.FILE), huge, 5, 1 << 60)]
+    applying = Applying(core=Mock(), delta=parse_superblock(small.superblock([], fallbacks=fallbacks)))
+    assert applying.fallbacks == [told, huge]
+    sizes = applying.sizes({other: 7})
+    assert [sizes.get(file_id) for file_id in (told, huge, other, b"x" * 32)] == [5_000_000, None, 7, None]
+    queue = FetchQueue(lambda: sizes, parallel=1)
+    for file_id in (other, told):
+        queue.add(file_id)
+    assert queue.has_large
+    assert queue.take(32) == [told]
+    assert queue.take(32) == [other]

@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+)
 from composefs_ostree import gvariant
 from composefs_ostree.commit_stream import stream_name
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
@@ -111,7 +118,8 @@ class DeltaSource:
 
         Raises NotFoundError, FormatError, CorruptError or UnsupportedError.
         """
-        self.file = os.path.join(path, _SUPERBLOCK) if os.path.isdir(path) else path
+        self._is_typed = not os.path.isdir(path)
+        self.file = path if self._is_typed else os.path.join(path, _SUPERBLOCK)
         try:
             with open(open_regular(self.file), "rb") as file:
                 data = file.read(MAX_METADATA + 1)
@@ -174,7 +182,7 @@ class DeltaSource:
 
     def content_transport(self) -> DeltaTransport:
         """Return what reads the delta's files."""
-        return DeltaTransport(self.file, self.delta)
+        return DeltaTransport(self.file, self.delta, is_typed=self._is_typed)
 
     def files(self, inline_limit: int) -> Files:
         """Return what would bring files that the delta does not, if there were any."""
@@ -186,9 +194,11 @@ class DeltaSource:
 class DeltaTransport(DirectoryTransport):
     """The files of the repository that a delta stands for: superblock, parts, detached metadata."""
 
-    def __init__(self, file: str, delta: Delta) -> None:
+    def __init__(self, file: str, delta: Delta, *, is_typed: bool) -> None:
+        """``file`` is the superblock; ``is_typed``: the user gave it, and not the directory that it is in."""
         super().__init__(os.path.dirname(file) or ".")
         self._file = file
+        self._is_typed = is_typed
         self._prefix = f"{delta.path}/"
         path = object_path(ObjectType.COMMIT, delta.to)
         self._detached_path = f"{path}meta"
@@ -201,7 +211,16 @@ class DeltaTransport(DirectoryTransport):
             return
         if not fetch.path.startswith(self._prefix):
             raise FileNotFoundError
-        super()._read(fetch)
+        try:
+            super()._read(fetch)
+        except PermissionError:
+            if not self._is_typed:
+                raise
+            # Confinement lets an extension read what the user typed, and nothing beside it.
+            raise PermissionDeniedError(
+                "it cannot be read, as only its superblock was given",
+                hint=f"give the directory of both: cfsctl ostree apply-delta {os.path.dirname(self._file) or '.'}",
+            ) from None
 
     def where(self, path: str) -> str:
         """Return the path of the superblock or of a part; what else is wanted, the delta should have brought."""
