@@ -66,7 +66,11 @@ class Repository(Closing):
             lock(root, f"the repository {path}", exclusive=exclusive, wait=wait, hint="wait for it with --wait SECONDS")
             meta, secure, legacy = metafile.read(root, path)
             if algorithm is not None and meta.algorithm != algorithm:
-                raise FormatError(f"the repository {path} uses {meta.algorithm}, not {algorithm}", subject=str(path))
+                raise FormatError(
+                    f"the repository {path} uses {meta.algorithm}, not {algorithm}",
+                    subject=str(path),
+                    hint=f"leave out --hash {algorithm}, or choose another repository",
+                )
             if require_verity and not secure:
                 raise UnsupportedError(
                     f"the repository {path} is insecure: it does not demand fs-verity", subject=str(path)
