@@ -53,7 +53,9 @@ class Unpacking:
         self._directory = directory
         self._decoder: lzma.LZMADecompressor | None = None
         self._kind: int | None = None
-        self._memory = bytearray()
+        # A map, of which only what is written takes memory and all is given back at the end: a buffer that grows leaves
+        # holes of a third of its size in the allocator's heap.
+        self._memory: mmap.mmap | None = None
         self._fd: int | None = None
         self._size = 0
 
@@ -86,17 +88,21 @@ class Unpacking:
             raise CorruptError("there are bytes behind the end of its xz stream")
 
     def _keep(self, piece: bytes | memoryview) -> None:
+        start = self._size
         self._size += len(piece)
         if self._size > self._limit:
             raise CorruptError(f"its payload is longer than {self._limit} bytes, too long for what it should make")
         if self._fd is None and self._size <= MOST_IN_MEMORY:
-            self._memory += piece
+            if self._memory is None:
+                self._memory = mmap.mmap(-1, min(self._limit, MOST_IN_MEMORY), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._memory[start : self._size] = piece
             return
         if self._fd is None:
             self._fd = _nameless(self._directory)
             check_space(self._fd, self._size)
-            _write_all(self._fd, self._memory)
-            self._memory = bytearray()
+            if self._memory is not None:
+                _write_all(self._fd, memoryview(self._memory)[:start])
+            self._memory = None
         _write_all(self._fd, piece)
 
     def finish(self) -> memoryview:
@@ -105,7 +111,7 @@ class Unpacking:
             raise CorruptError("its payload is cut short")
         self._decoder = None
         if self._fd is None:
-            return memoryview(self._memory)
+            return memoryview(b"" if self._memory is None else self._memory)[: self._size]
         try:
             return memoryview(mmap.mmap(self._fd, self._size, access=mmap.ACCESS_READ))
         finally:
@@ -113,7 +119,7 @@ class Unpacking:
 
     def discard(self) -> None:
         """Give up what was kept."""
-        self._memory = bytearray()
+        self._memory = None
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
