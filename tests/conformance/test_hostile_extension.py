@@ -143,5 +143,5 @@ def test_another_user_s_way_whatever_the_umask(
     [key] = (cache / "ext/hostile").iterdir()
     assert (key.stat().st_mode & 0o777, key.owner()) == (0o700, OTHER_USER)
     for parent in (cache, cache / "ext", key.parent):
-        assert (parent.stat().st_mode & 0o777, parent.owner()) == (0o755, "root")
+        assert (parent.stat().st_mode & 0o777, parent.owner()) == (0o711, "root")
     shutil.rmtree(repo)

@@ -78,9 +78,9 @@ class Root(LazyGroup):
             extension = discovery.find(cmd_name)
         except NotFoundError:
             return None
-        from composefs.cli.extension import group_of
+        from composefs.cli.extension import ExtensionGroup
 
-        return group_of(extension)
+        return ExtensionGroup(extension)
 
     def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
         """Prefer the nearest built-in command, else say which package an extension of that name would come in."""

@@ -53,7 +53,10 @@ class ErrorText(Closing):
                 )
 
     def close(self) -> None:
-        """Pass on the rest, when nobody is left to write more, and close."""
+        """Pass on the rest, when nobody is left to write more, and close; for the second time, do nothing."""
+        if self.fd < 0:
+            return
         with suppress(TooLargeError):
             self.pass_on()
         os.close(self.fd)
+        self.fd = -1

@@ -90,6 +90,7 @@ class Process:
         self._failure = failure
         self._strangers = strangers
         self._reaped = False
+        self._ended: Ended | None = None
 
     def close_stdin(self) -> None:
         """Give the extension the end of its input, which tells it to end."""
@@ -113,7 +114,12 @@ class Process:
         self.signal_group(signal.SIGKILL)
 
     def reap(self) -> Ended:
-        """Wait for the process, which has ended or has been sent SIGKILL, and kill everything that is left of it."""
+        """Wait for the process, which has ended or has been sent SIGKILL, and kill everything that is left of it.
+
+        How it ended is remembered, and returned by further calls.
+        """
+        if self._ended is not None:
+            return self._ended
         # Wait without reaping first: until then the process group's number cannot belong to anybody else.
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         self.kill_group()
@@ -127,7 +133,8 @@ class Process:
             failure = file.read().decode()
         left = _kill_children_except(self._strangers)
         set_child_subreaper(False)
-        return Ended(status, left, failure or None)
+        self._ended = Ended(status, left, failure or None)
+        return self._ended
 
 
 def spawn(

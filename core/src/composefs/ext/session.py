@@ -1,53 +1,42 @@
-"""One run of an extension from the first to the last: its directories, its process, the conversation, and the end.
+"""One run of an extension: the conversation with its process, the polite end of that, and what came of it.
 
-Whatever happens, the staging directory is removed and no process is left.
+composefs.ext.launch starts the process, and sees to it that nothing is left, whatever happens.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs import __version__
 from composefs.digest import BLOCK_SIZE
-from composefs.errors import (
-    CancelledError,
-    ComposefsError,
-    ExtensionError,
-    PermissionDeniedError,
-    ProtocolError,
-    UsageError,
-)
-from composefs.ext.account import CACHE, Account, account_of
+from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError
+from composefs.ext.channel import Channel
+from composefs.ext.context import Context
+from composefs.ext.conversation import Conversation, Gone
 from composefs.ext.discovery import Extension
-from composefs.ext.environment import clean_environment
 from composefs.ext.errortext import STDERR, ErrorText
 from composefs.ext.interrupts import Interrupts
-from composefs.ext.manifest import Command, typed_values
+from composefs.ext.launch import Launched, launch
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.patience import STEP, Patience
-from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
-from composefs.ext.reach import reach_of
-from composefs.ext.trust import distrust
+from composefs.ext.process import Ended, Process
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.limits import Limits
+from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
-from composefs.repository.staging import Staging
 
 if TYPE_CHECKING:
-    from composefs.ext.channel import Channel
-    from composefs.ext.context import Context
+    from pathlib import Path
+
     from composefs.ext.probe import Probe
     from composefs.repository import Repository
 
-__all__ = ["RunOptions", "RunResult", "Timeouts", "run_extension"]
+__all__ = ["RunOptions", "RunResult", "Timeouts", "converse", "run_extension"]
 
 
 class RunResult(NamedTuple):
@@ -82,172 +71,65 @@ def run_extension(
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
     died or could not be started, CancelledError if the user interrupted it.
     """
-    described = extension.manifest.command(command)
-    if described.repository == "none":
-        repository = None
-    elif repository is None:
-        raise UsageError(f"{extension.name} {' '.join(command)} needs a repository")
-    observer = observer or Observers()
-    options = options or RunOptions()
-    timeouts = timeouts or Timeouts()
-    limits = limits or Limits()
-    descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
-    with Interrupts() as interrupts, Staging.create(repository) as staging:
-        work = str(staging.work)
-        account = None if options.account is None else account_of(options.account)
-        if account is not None:
-            os.fchown(staging.work_fd, account.uid, account.gid)
-        cache = _cache(extension, repository, cache_dir, account)
-        environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": work}
-        if account is not None:
-            environment = account.environment(environment)
-        confinement = Confinement(account=account, file_size=limits.staging_bytes)
-        if options.confine:
-            own = (work,) if cache is None else (work, cache)
-            confinement, environment = _confined(
-                confinement, extension, described, arguments, own, repository, environment, options
-            )
-        # The extension starts before anything slow is done: its interpreter and ours load in parallel, for which what
-        # the conversation needs is imported only then.
-        with confinement:
-            process = spawn(
-                extension.executable,
-                directory=work,
-                environment=environment,
-                descriptors=descriptors,
-                confinement=confinement,
-            )
-        interrupts.kill = process.kill_group
-        errors = ErrorText(process.stderr, extension.name, STDERR if probe is None else probe.stderr)
-        outcome: Message | ComposefsError | None = None
-        ended: Ended | None = None
-        try:
-            from composefs.ext.channel import Channel
-            from composefs.ext.context import Context
-            from composefs.ext.conversation import Conversation, Gone
-            from composefs.protocol.staged import StagedFiles
+    with launch(
+        extension,
+        command,
+        arguments,
+        repository=repository,
+        options=options or RunOptions(),
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        stdin_fd=stdin_fd,
+        stdout_fd=stdout_fd,
+        stderr_fd=STDERR if probe is None else probe.stderr,
+        limits=limits,
+    ) as launched:
+        return converse(launched, observer or Observers(), timeouts=timeouts, probe=probe)
 
-            context = Context(
-                manifest=extension.manifest,
-                command=described,
-                arguments=dict(arguments),
-                repository=repository,
-                staged=StagedFiles(staging.work_fd, None if account is None else (account.uid, account.gid)),
-                private_fd=staging.private,
-                observer=observer,
-                options=options,
-                limits=limits,
-                stdout_fd=stdout_fd,
-                interrupted=lambda: interrupts.count > 0,
-            )
-            if repository is not None:
-                repository.objects.interrupted = context.interrupted
-            make_channel = Channel if probe is None else probe.channel
-            channel = make_channel(process.stdout, process.stdin, limits, observer, strict=options.strict)
-            conversation = Conversation(process, channel, context, interrupts, timeouts, errors)
-            with context.resources, suppress(Gone):
-                outcome = conversation.serve(_welcome(context, work, cache))
-            ended = _end(process, channel, interrupts, timeouts, errors)
-        except ProtocolError as error:
-            error.message = f"extension {extension.name} broke the protocol: {error.message}"
-            raise
-        finally:
-            if ended is None:  # a broken rule, or an error of ours: nothing to be polite about
-                process.kill_group()
-                ended = process.reap()
-            errors.close()
-            if probe is not None:
-                probe.ended(ended)
+
+def converse(
+    launched: Launched, observer: Observers, *, timeouts: Timeouts | None = None, probe: Probe | None = None
+) -> RunResult:
+    """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
+    timeouts = timeouts or Timeouts()
+    extension, repository, interrupts = launched.extension, launched.repository, launched.interrupts
+    process, errors = launched.process, launched.errors
+    outcome: Message | ComposefsError | None = None
+    try:
+        context = Context(
+            manifest=extension.manifest,
+            command=launched.described,
+            arguments=dict(launched.arguments),
+            repository=repository,
+            staged=StagedFiles(
+                launched.staging.work_fd,
+                None if launched.account is None else (launched.account.uid, launched.account.gid),
+            ),
+            private_fd=launched.staging.private,
+            observer=observer,
+            options=launched.options,
+            limits=launched.limits,
+            stdout_fd=launched.stdout_fd,
+            interrupted=lambda: interrupts.count > 0,
+        )
+        if repository is not None:
+            repository.objects.interrupted = context.interrupted
+        make_channel = Channel if probe is None else probe.channel
+        channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=launched.options.strict)
+        conversation = Conversation(process, channel, context, interrupts, timeouts, errors)
+        with context.resources, suppress(Gone):
+            outcome = conversation.serve(_welcome(context, launched.staging.place, launched.cache))
+        _let_end(process, channel, interrupts, timeouts, errors)
+    except ProtocolError as error:
+        error.message = f"extension {extension.name} broke the protocol: {error.message}"
+        raise
+    finally:
+        ended = launched.end()  # after a broken rule, or an error of ours, there is nothing to be polite about
+        if probe is not None:
+            probe.ended(ended)
     if context.cancelled:
         done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
         raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")
     return _judge(extension, context, outcome, ended)
-
-
-def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[int, int]:
-    descriptors: dict[int, int] = {}
-    for word, to, fd, stream in (("in", USER_STDIN, stdin_fd, "input"), ("out", USER_STDOUT, stdout_fd, "output")):
-        if word in command.stdio:
-            if os.isatty(fd):
-                raise PermissionDeniedError(
-                    f"standard {stream} is a terminal", hint=f"redirect standard {stream} from or to a file or a pipe"
-                )
-            descriptors[to] = fd
-    return descriptors
-
-
-def _cache(
-    extension: Extension, repository: Repository | None, base: Path | None, account: Account | None
-) -> str | None:
-    """Make the directory private to extension, repository and account; None where there is no place for one."""
-    if base is None and account is not None:
-        base = Path(CACHE, str(account.uid))
-    elif base is None:
-        home = os.environ.get("XDG_CACHE_HOME", "")
-        if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
-            home = os.path.join(os.environ.get("HOME", "/nonexistent"), ".cache")
-        base = Path(home, "composefs")
-    key = "none" if repository is None else hashlib.sha256(os.fsencode(repository.path.resolve())).hexdigest()[:32]
-    directory = base / "ext" / extension.name / key
-    # The directory itself is the account's, if there is one.
-    if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else directory.parent):
-        return None
-    try:
-        _make_parents(directory.parent, 0o700 if account is None else 0o755)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        if account is not None:
-            os.chown(directory, account.uid, account.gid, follow_symlinks=False)
-    except OSError:
-        return None
-    return str(directory) if os.access(directory, os.W_OK) else None
-
-
-def _make_parents(directory: Path, mode: int) -> None:
-    """Make what is missing, with this mode whatever the umask is: an account gets through, nobody else may write."""
-    if directory.is_dir():
-        return
-    _make_parents(directory.parent, mode)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    directory.chmod(mode)
-
-
-def _is_out_of_reach(directory: Path) -> bool:
-    """Whether nobody but root can decide, by a symlink on the way, where root makes directories and files."""
-    try:
-        return distrust(os.path.abspath(directory)) is None
-    except FileNotFoundError:
-        return True  # the way to what is missing is trusted, and the rest will be ours
-    except OSError:
-        return False
-
-
-def _confined(
-    confinement: Confinement,
-    extension: Extension,
-    command: Command,
-    arguments: Mapping[str, JSONValue],
-    own: tuple[str, ...],
-    repository: Repository | None,
-    environment: dict[str, str],
-    options: RunOptions,
-) -> tuple[Confinement, dict[str, str]]:
-    """Add to ``confinement`` what Landlock is to enforce, and put what is out of reach then last in PATH."""
-    reach = reach_of(
-        extension,
-        command,
-        arguments,
-        own=own,
-        objects=None if repository is None else str(repository.path / "objects"),
-        environment=environment,
-        directory=options.directory,
-        extra=options.readable,
-    )
-    ruleset = reach.ruleset()
-    if not ruleset.empty:
-        environment = environment | {"PATH": reach.search_path(environment["PATH"])}
-    # Files of the user's own, with all their attributes, are read and written only where one was typed.
-    attributes = bool(typed_values(command, arguments, "path-read", "path-write"))
-    return confinement._replace(ruleset=ruleset, attributes=attributes), environment
 
 
 def _welcome(context: Context, staging: str, cache: str | None) -> Message:
@@ -277,13 +159,12 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     }
 
 
-def _end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, errors: ErrorText) -> Ended:
-    """End a process that has nothing more to say: end of input, then SIGTERM, then SIGKILL."""
+def _let_end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, errors: ErrorText) -> None:
+    """Let a process end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL."""
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
         if _wait_for_exit(process, channel, interrupts, seconds, errors):
-            break
+            return
         process.signal_group(number)
-    return process.reap()
 
 
 def _wait_for_exit(

@@ -14,19 +14,24 @@ exclusively by garbage collection.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from composefs.repository.facade import Repository
-from composefs.repository.names import Encoding, decode_flat, encode_flat
-from composefs.repository.objects import Stored
-from composefs.repository.publication import (
-    ANY,
-    ImageName,
-    Publication,
-    Published,
-    RefRemoval,
-    RefUpdate,
-    StreamName,
-)
 from composefs.repository.staging import Staging
+
+if TYPE_CHECKING:
+    from composefs.repository.names import Encoding, decode_flat, encode_flat
+    from composefs.repository.objects import Stored
+    from composefs.repository.publication import (
+        ANY,
+        ImageName,
+        Publication,
+        Published,
+        RefRemoval,
+        RefUpdate,
+        StreamName,
+    )
 
 __all__ = [
     "ANY",
@@ -43,3 +48,17 @@ __all__ = [
     "decode_flat",
     "encode_flat",
 ]
+
+_LATER = {
+    "names": ("Encoding", "decode_flat", "encode_flat"),
+    "objects": ("Stored",),
+    "publication": ("ANY", "ImageName", "Publication", "Published", "RefRemoval", "RefUpdate", "StreamName"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what only a use of the repository takes when it is asked for: an extension starts before (PEP 562)."""
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,11 +1,15 @@
-"""Opening repositories."""
+"""Opening repositories.
+
+What opening one does not take is imported when it is first used: until then an extension has been started, which loads
+on another processor.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
-from typing import Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
 from composefs.errors import CorruptError, FormatError, ReadOnlyError, UnsupportedError
@@ -13,14 +17,18 @@ from composefs.linux.closing import Closing
 from composefs.linux.locks import lock
 from composefs.meta import Meta
 from composefs.repository import metafile
-from composefs.repository.adoption import Objects
-from composefs.repository.images import Images
-from composefs.repository.publication import Publication, Published
-from composefs.repository.refs import Refs
 from composefs.repository.setup import init
 from composefs.repository.staging import sweep
 from composefs.repository.store import Store
-from composefs.repository.streams import Streams
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from composefs.repository.adoption import Objects
+    from composefs.repository.images import Images
+    from composefs.repository.publication import Publication, Published
+    from composefs.repository.refs import Refs
+    from composefs.repository.streams import Streams
 
 __all__ = ["Repository"]
 
@@ -34,12 +42,36 @@ class Repository(Closing):
     def __init__(self, store: Store, meta: Meta) -> None:
         self.store = store
         self.meta = meta
-        self.objects = Objects(store)
-        self.refs = Refs(store)
-        self.streams = Streams(store, self.objects, self.refs)
-        self.images = Images(store, self.objects)
 
     init = staticmethod(init)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The objects."""
+        from composefs.repository.adoption import Objects
+
+        return Objects(self.store)
+
+    @cached_property
+    def refs(self) -> Refs:
+        """The refs of streams."""
+        from composefs.repository.refs import Refs
+
+        return Refs(self.store)
+
+    @cached_property
+    def streams(self) -> Streams:
+        """The streams."""
+        from composefs.repository.streams import Streams
+
+        return Streams(self.store, self.objects, self.refs)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images, with their refs."""
+        from composefs.repository.images import Images
+
+        return Images(self.store, self.objects)
 
     @classmethod
     def open(
@@ -59,7 +91,7 @@ class Repository(Closing):
         NotFoundError, BusyError, FormatError, UnsupportedError and, for
         ``writable``, ReadOnlyError, before anything is done.
         """
-        path = Path(os.path.abspath(path))
+        path = os.path.abspath(path)
         root = metafile.open_root(path)
         store: Store | None = None
         try:
@@ -68,18 +100,16 @@ class Repository(Closing):
             if algorithm is not None and meta.algorithm != algorithm:
                 raise FormatError(
                     f"the repository {path} uses {meta.algorithm}, not {algorithm}",
-                    subject=str(path),
+                    subject=path,
                     hint=f"leave out --hash {algorithm}, or choose another repository",
                 )
             if require_verity and not secure:
-                raise UnsupportedError(
-                    f"the repository {path} is insecure: it does not demand fs-verity", subject=str(path)
-                )
+                raise UnsupportedError(f"the repository {path} is insecure: it does not demand fs-verity", subject=path)
             if writable:
                 if legacy:
                     raise ReadOnlyError(
                         f"the repository {path} has no {metafile.META}: it is from before composefs-rs 0.7",
-                        subject=str(path),
+                        subject=path,
                         hint=f"upgrade it with `cfsctl init --ensure {path}`",
                     )
                 _require_write_access(root, path, meta)
@@ -97,7 +127,9 @@ class Repository(Closing):
     @property
     def path(self) -> Path:
         """Where it is, absolute."""
-        return self.store.path
+        from pathlib import Path
+
+        return Path(self.store.path)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -125,16 +157,16 @@ class Repository(Closing):
         self.store.close()
 
 
-def _require_write_access(root: int, path: Path, meta: Meta) -> None:
+def _require_write_access(root: int, path: str, meta: Meta) -> None:
     """Raise ReadOnlyError, with the reason, unless the repository can be written."""
     if unknown := meta.unknown_read_only_features:
         raise ReadOnlyError(
             f"the repository {path} has features that this program cannot keep up: {', '.join(unknown)}",
-            subject=str(path),
+            subject=path,
             hint="use a newer composefs to write to it",
         )
     if os.fstatvfs(root).f_flag & os.ST_RDONLY:
-        raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=str(path))
+        raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=path)
     for name in (".", "objects", "streams", "images"):
         try:
             mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
@@ -142,11 +174,11 @@ def _require_write_access(root: int, path: Path, meta: Meta) -> None:
             continue
         if not stat.S_ISDIR(mode):
             raise CorruptError(
-                f"{path / name} is not a directory", subject=str(path / name), hint="it must be one, and no symlink"
+                f"{path}/{name} is not a directory", subject=f"{path}/{name}", hint="it must be one, and no symlink"
             )
         if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
             raise ReadOnlyError(
-                f"no permission to write to {os.path.normpath(path / name)}",
-                subject=str(path),
+                f"no permission to write to {os.path.normpath(os.path.join(path, name))}",
+                subject=path,
                 hint="check the owner and mode, or run as root",
             )

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from composefs import fsverity
@@ -36,7 +35,7 @@ class State(NamedTuple):
     legacy: bool
 
 
-def open_root(path: Path) -> int:
+def open_root(path: str) -> int:
     """Open the directory of a repository."""
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -46,14 +45,12 @@ def open_root(path: Path) -> int:
         raise from_os_error(error, f"opening the repository {path}") from error
 
 
-def no_repository(path: Path) -> NotFoundError:
+def no_repository(path: str) -> NotFoundError:
     """Make the error for a directory that is no repository."""
-    return NotFoundError(
-        f"there is no repository at {path}", subject=str(path), hint=f"make one with `cfsctl init {path}`"
-    )
+    return NotFoundError(f"there is no repository at {path}", subject=path, hint=f"make one with `cfsctl init {path}`")
 
 
-def read(root: int, path: Path) -> State:
+def read(root: int, path: str) -> State:
     """Read the repository's state from its directory ``root``; ``path`` is for messages.
 
     Raises NotFoundError for a directory that is no repository, FormatError and UnsupportedError.
@@ -68,7 +65,7 @@ def read(root: int, path: Path) -> State:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _malformed(path, "it is a symlink") from error
-        raise from_os_error(error, f"opening {path / META}") from error
+        raise from_os_error(error, f"opening {path}/{META}") from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_META_SIZE:
@@ -79,20 +76,20 @@ def read(root: int, path: Path) -> State:
             raise _malformed(path, error.message) from error
         return State(meta, fsverity.measure(fd) is not None, legacy=False)
     except OSError as error:
-        raise from_os_error(error, f"reading {path / META}") from error
+        raise from_os_error(error, f"reading {path}/{META}") from error
     finally:
         os.close(fd)
 
 
-def _malformed(path: Path, reason: str) -> FormatError:
+def _malformed(path: str, reason: str) -> FormatError:
     return FormatError(
-        f"{path / META}: {reason}",
-        subject=str(path / META),
+        f"{path}/{META}: {reason}",
+        subject=f"{path}/{META}",
         hint="put its meta.json back, or that of a repository made by `cfsctl init` with the same options",
     )
 
 
-def read_legacy(root: int, path: Path) -> State | None:
+def read_legacy(root: int, path: str) -> State | None:
     """Describe what is in ``objects/`` where there is no meta.json; None if that holds no object.
 
     The first object speaks for all: for the algorithm, and whether they have fs-verity.

@@ -85,7 +85,7 @@ class StoredObjects:
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
-        return self._store.path / "objects" / object_name(parse_id(object_id, self._algorithm))
+        return Path(self._store.path, "objects", object_name(parse_id(object_id, self._algorithm)))
 
     def size(self, object_id: str) -> int | None:
         """Return an object's size in bytes, or None if it is missing.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Literal
 
 from composefs.digest import Algorithm
@@ -32,7 +31,7 @@ def init(
     or another default EROFS format (None takes any, and makes 1), or an insecure one where a secure one is asked for,
     raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.
     """
-    path = Path(os.path.abspath(path))
+    path = os.path.abspath(path)
     try:
         os.makedirs(path, exist_ok=True)
         root = metafile.open_root(path)
@@ -70,7 +69,7 @@ def reset(
     meta.json may be damaged.  Raises NotFoundError for a directory that is no repository, ExistsError when the objects
     have another algorithm, BusyError, and what :func:`init` raises.
     """
-    path = Path(os.path.abspath(path))
+    path = os.path.abspath(path)
     root = metafile.open_root(path)
     try:
         lock(root, f"the repository {path}", exclusive=True, wait=wait, hint="wait for it with --wait SECONDS")
@@ -78,7 +77,7 @@ def reset(
         if objects is None and not os.access(metafile.META, os.F_OK, dir_fd=root):
             raise metafile.no_repository(path)
         if objects is not None and objects.meta.algorithm != algorithm:
-            raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=str(path))
+            raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=path)
         # Names first: the old meta.json without any of them is a repository too.
         for name in ("streams", "images"):
             with contextlib.suppress(FileNotFoundError):
@@ -92,22 +91,22 @@ def reset(
         os.close(root)
 
 
-def _require_upgrade(path: Path, upgrade: bool) -> None:
+def _require_upgrade(path: str, upgrade: bool) -> None:
     if not upgrade:
         raise ExistsError(
             f"{path} is a repository without {metafile.META}, from before composefs-rs 0.7",
-            subject=str(path),
+            subject=path,
             hint="upgrade it with --ensure",
         )
 
 
 def _require_like(
-    path: Path, existing: metafile.State, algorithm: Algorithm, erofs_default: int | None, insecure: bool
+    path: str, existing: metafile.State, algorithm: Algorithm, erofs_default: int | None, insecure: bool
 ) -> None:
     """Raise ExistsError unless what exists is what was asked for."""
     if existing.meta.algorithm != algorithm:
-        raise ExistsError(f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=str(path))
+        raise ExistsError(f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=path)
     if erofs_default not in (None, existing.meta.erofs_default):
-        raise ExistsError(f"{path} is a repository with EROFS format {existing.meta.erofs_default}", subject=str(path))
+        raise ExistsError(f"{path} is a repository with EROFS format {existing.meta.erofs_default}", subject=path)
     if not existing.secure and not insecure:
-        raise ExistsError(f"{path} is an insecure repository", subject=str(path), hint="say --insecure to accept it")
+        raise ExistsError(f"{path} is an insecure repository", subject=path, hint="say --insecure to accept it")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from composefs.errors import from_os_error
@@ -18,6 +17,8 @@ from composefs.linux.files import hold, open_directory, random_name, remove_tree
 from composefs.linux.locks import try_lock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from composefs.repository.facade import Repository
 
 __all__ = ["Staging", "sweep"]
@@ -26,11 +27,11 @@ __all__ = ["Staging", "sweep"]
 class Staging(Closing):
     """A staging directory; a context manager that removes it at the end.
 
-    ``work`` is the path of the extension's directory and ``work_fd`` its descriptor; ``private`` is the descriptor of
+    ``place`` is the path of the extension's directory and ``work_fd`` its descriptor; ``private`` is the descriptor of
     the core's own directory.
     """
 
-    def __init__(self, parent: Path, at: int) -> None:
+    def __init__(self, parent: str, at: int) -> None:
         """Make a directory below ``parent``, which is open as ``at``; ``at`` stays the caller's."""
         self._at = at
         while True:
@@ -44,7 +45,7 @@ class Staging(Closing):
         os.fchmod(self._fd, 0o711)  # whatever the umask is
         os.mkdir("work", 0o700, dir_fd=self._fd)
         os.mkdir("private", 0o700, dir_fd=self._fd)
-        self.work = parent / self._name / "work"
+        self.place = f"{parent}/{self._name}/work"
         self.work_fd = open_directory("work", self._fd)
         self.private = open_directory("private", self._fd)
 
@@ -53,13 +54,20 @@ class Staging(Closing):
         """Make a staging directory in a repository opened for writing, or else in TMPDIR."""
         try:
             if repository is not None and repository.writable:
-                return cls(repository.path / "staging", os.dup(repository.store.scratch))
+                return cls(f"{repository.store.path}/staging", os.dup(repository.store.scratch))
             import tempfile  # takes 2 ms that most commands need not spend
 
             parent = tempfile.gettempdir()
-            return cls(Path(parent), os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            return cls(parent, os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise from_os_error(error, "making a staging directory") from error
+
+    @property
+    def work(self) -> Path:
+        """The extension's directory."""
+        from pathlib import Path
+
+        return Path(self.place)
 
     def close(self) -> None:
         """Remove the directory and all in it."""
@@ -68,7 +76,7 @@ class Staging(Closing):
         try:
             remove_tree(self._name, self._at)
         except OSError as error:
-            raise from_os_error(error, f"removing the staging directory {self.work.parent}") from error
+            raise from_os_error(error, f"removing the staging directory {os.path.dirname(self.place)}") from error
         finally:
             for fd in (self.work_fd, self.private, self._fd, self._at):
                 os.close(fd)

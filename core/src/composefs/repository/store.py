@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from composefs.digest import Algorithm
 from composefs.errors import NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
@@ -22,7 +21,7 @@ class Store:
     ``secure``: every object must have fs-verity.  ``writable``: opened for writing, and all checks for that passed.
     """
 
-    def __init__(self, path: Path, root: int, algorithm: Algorithm, *, secure: bool, writable: bool) -> None:
+    def __init__(self, path: str, root: int, algorithm: Algorithm, *, secure: bool, writable: bool) -> None:
         self.path = path
         self.root = root
         self.algorithm = algorithm
@@ -37,7 +36,7 @@ class Store:
             try:
                 fd = open_or_make_directory(name, self.root, mode) if self.writable else open_directory(name, self.root)
             except OSError as error:
-                raise from_os_error(error, f"opening {self.path / name}") from error
+                raise from_os_error(error, f"opening {self.path}/{name}") from error
             self._directories[name] = fd
         return fd
 
@@ -62,7 +61,7 @@ class Store:
     def require_writable(self, what: str) -> None:
         """Raise ReadOnlyError, which says ``what`` was wanted, if the repository was opened for reading."""
         if not self.writable:
-            raise ReadOnlyError(f"{what}: the repository {self.path} is open for reading only", subject=str(self.path))
+            raise ReadOnlyError(f"{what}: the repository {self.path} is open for reading only", subject=self.path)
 
     def require_space(self, size: int, what: str) -> None:
         """Raise NoSpaceError if the disk would be as good as full with ``size`` more bytes.
@@ -75,7 +74,7 @@ class Store:
         if status.f_blocks and free < reserve:  # some network file systems do not tell
             raise NoSpaceError(
                 f"{what}: only {max(free + size, 0)} bytes are free for {self.path}, and {reserve} of them stay so",
-                subject=str(self.path),
+                subject=self.path,
                 hint="free some space, perhaps with `cfsctl gc`, and run the command again",
             )
 

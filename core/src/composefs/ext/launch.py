@@ -1,0 +1,230 @@
+"""Starting an extension: its directories, what it may reach, its process; and the end of all that.
+
+Only what this takes is imported here and where the command line is parsed.  Whatever else a run needs is imported by
+whom it starts for (composefs.ext.session): while the extension loads on one processor, the core loads on another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from composefs.errors import PermissionDeniedError, UsageError
+from composefs.ext.account import CACHE, Account, account_of
+from composefs.ext.discovery import Extension
+from composefs.ext.environment import clean_environment
+from composefs.ext.errortext import STDERR, ErrorText
+from composefs.ext.interrupts import Interrupts
+from composefs.ext.manifest import Command, typed_values
+from composefs.ext.options import RunOptions
+from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
+from composefs.ext.reach import reach_of
+from composefs.ext.trust import distrust
+from composefs.protocol.limits import Limits
+from composefs.protocol.wire import JSONValue
+from composefs.repository.staging import Staging
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
+
+__all__ = ["Launched", "launch"]
+
+_MAX_NAME = 255
+"""Bytes of a file's name (NAME_MAX)."""
+
+
+class Launched(NamedTuple):
+    """A running extension and what belongs to its run.
+
+    ``described`` is the command in the manifest, ``cache`` the path of the extension's own cache or None, ``stdout_fd``
+    the user's standard output.
+    """
+
+    extension: Extension
+    described: Command
+    arguments: Mapping[str, JSONValue]
+    repository: Repository | None
+    options: RunOptions
+    limits: Limits
+    staging: Staging
+    cache: str | None
+    account: Account | None
+    interrupts: Interrupts
+    process: Process
+    errors: ErrorText
+    stdout_fd: int
+
+    def end(self) -> Ended:
+        """Kill what still runs, pass on what it said last, and return how it ended; once more, just that."""
+        self.process.kill_group()
+        ended = self.process.reap()
+        self.errors.close()
+        return ended
+
+
+@contextmanager
+def launch(
+    extension: Extension,
+    command: Sequence[str],
+    arguments: Mapping[str, JSONValue],
+    *,
+    repository: Repository | None,
+    options: RunOptions,
+    cache_dir: str | None = None,
+    stdin_fd: int = 0,
+    stdout_fd: int = 1,
+    stderr_fd: int = STDERR,
+    limits: Limits | None = None,
+) -> Iterator[Launched]:
+    """Start an extension for a command; in the end, no process is left, and no staging directory.
+
+    Raises what :func:`composefs.ext.session.run_extension` says of starting.
+    """
+    described = extension.manifest.command(command)
+    if described.repository == "none":
+        repository = None
+    elif repository is None:
+        raise UsageError(f"{extension.name} {' '.join(command)} needs a repository")
+    limits = limits or Limits()
+    descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
+    with Interrupts() as interrupts, Staging.create(repository) as staging:
+        account = None if options.account is None else account_of(options.account)
+        if account is not None:
+            os.fchown(staging.work_fd, account.uid, account.gid)
+        cache = _cache(extension, repository, cache_dir, account)
+        environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
+        if account is not None:
+            environment = account.environment(environment)
+        confinement = Confinement(account=account, file_size=limits.staging_bytes)
+        if options.confine:
+            own = (staging.place,) if cache is None else (staging.place, cache)
+            confinement, environment = _confined(
+                confinement, extension, described, arguments, own, repository, environment, options
+            )
+        with confinement:
+            process = spawn(
+                extension.executable,
+                directory=staging.place,
+                environment=environment,
+                descriptors=descriptors,
+                confinement=confinement,
+            )
+        interrupts.kill = process.kill_group
+        launched = Launched(
+            extension,
+            described,
+            arguments,
+            repository,
+            options,
+            limits,
+            staging,
+            cache,
+            account,
+            interrupts,
+            process,
+            ErrorText(process.stderr, extension.name, stderr_fd),
+            stdout_fd,
+        )
+        try:
+            yield launched
+        finally:
+            launched.end()
+
+
+def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[int, int]:
+    descriptors: dict[int, int] = {}
+    for word, to, fd, stream in (("in", USER_STDIN, stdin_fd, "input"), ("out", USER_STDOUT, stdout_fd, "output")):
+        if word in command.stdio:
+            if os.isatty(fd):
+                raise PermissionDeniedError(
+                    f"standard {stream} is a terminal", hint=f"redirect standard {stream} from or to a file or a pipe"
+                )
+            descriptors[to] = fd
+    return descriptors
+
+
+def _cache(
+    extension: Extension, repository: Repository | None, base: str | None, account: Account | None
+) -> str | None:
+    """Make the directory private to extension, repository and account; None where there is no place for one."""
+    if base is None and account is not None:
+        base = f"{CACHE}/{account.uid}"
+    elif base is None:
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
+            home = os.path.join(os.environ.get("HOME", "/nonexistent"), ".cache")
+        base = f"{home}/composefs"
+    parent = f"{base}/ext/{extension.name}"
+    directory = f"{parent}/{'none' if repository is None else _cache_name(repository.store.path)}"
+    # The directory itself is the account's, if there is one.
+    if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else parent):
+        return None
+    try:
+        _make_parents(parent, 0o700 if account is None else 0o711)
+        os.makedirs(directory, 0o700, exist_ok=True)
+        if account is not None:
+            os.chown(directory, account.uid, account.gid, follow_symlinks=False)
+    except OSError:
+        return None
+    return directory if os.access(directory, os.W_OK) else None
+
+
+def _cache_name(repository: str) -> str:
+    """Make a file name of a repository's path; its digest only where that is too long: hashlib takes 4 ms to load."""
+    path = os.path.realpath(repository)
+    name = path.strip("/").replace("%", "%25").replace("/", "%2F")
+    if name not in ("", "none") and len(os.fsencode(name)) <= _MAX_NAME:
+        return name
+    import hashlib
+
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def _make_parents(directory: str, mode: int) -> None:
+    """Make what is missing, with this mode whatever the umask is: an account gets through, nobody else may write."""
+    if os.path.isdir(directory):
+        return
+    _make_parents(os.path.dirname(directory), mode)
+    os.makedirs(directory, 0o700, exist_ok=True)
+    os.chmod(directory, mode)
+
+
+def _is_out_of_reach(directory: str) -> bool:
+    """Whether nobody but root can decide, by a symlink on the way, where root makes directories and files."""
+    try:
+        return distrust(os.path.abspath(directory)) is None
+    except FileNotFoundError:
+        return True  # the way to what is missing is trusted, and the rest will be ours
+    except OSError:
+        return False
+
+
+def _confined(
+    confinement: Confinement,
+    extension: Extension,
+    command: Command,
+    arguments: Mapping[str, JSONValue],
+    own: tuple[str, ...],
+    repository: Repository | None,
+    environment: dict[str, str],
+    options: RunOptions,
+) -> tuple[Confinement, dict[str, str]]:
+    """Add to ``confinement`` what Landlock is to enforce, and put what is out of reach then last in PATH."""
+    reach = reach_of(
+        extension,
+        command,
+        arguments,
+        own=own,
+        objects=None if repository is None else f"{repository.store.path}/objects",
+        environment=environment,
+        directory=options.directory,
+        extra=options.readable,
+    )
+    ruleset = reach.ruleset()
+    if not ruleset.empty:
+        environment = environment | {"PATH": reach.search_path(environment["PATH"])}
+    # Files of the user's own, with all their attributes, are read and written only where one was typed.
+    attributes = bool(typed_values(command, arguments, "path-read", "path-write"))
+    return confinement._replace(ruleset=ruleset, attributes=attributes), environment
