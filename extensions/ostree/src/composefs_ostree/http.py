@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import insort
 from collections import deque
-from heapq import heappop, heappush
 from time import monotonic
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UsageError
@@ -153,7 +153,7 @@ class HttpTransport:
             return []
         now = monotonic() if self._later else 0.0
         while self._later and self._later[0][0] <= now:
-            self._queue.appendleft(heappop(self._later)[2])
+            self._queue.appendleft(self._later.pop(0)[2])
         self._fill()
         ended: list[Fetch] = []
         while True:
@@ -272,7 +272,7 @@ class HttpTransport:
         delay = max(delay, after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
         self._sequence += 1
-        heappush(self._later, (now + delay, self._sequence, fetch))
+        insort(self._later, (now + delay, self._sequence, fetch))
         # Where many requests fail together, the first speaks for those that wait no longer.
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay

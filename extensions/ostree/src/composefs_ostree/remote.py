@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
 from composefs_ostree.summary import SummaryRef, find_ref
@@ -54,6 +52,8 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
 
 def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
     """Fetch, verify and parse a commit object; return its bytes too."""
+    from hashlib import sha256
+
     from composefs_ostree.objects import parse_commit
 
     path = object_path(ObjectType.COMMIT, found.commit)

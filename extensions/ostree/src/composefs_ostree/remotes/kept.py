@@ -1,15 +1,16 @@
 """Summaries that an earlier run fetched, in the extension's cache directory: a file for each, named by its URL.
 
-The first line is JSON: the URL, ETag and Last-Modified, and the SHA-256 of the bytes that follow.  A file that is not
-what it should be does not count; one that is written has its name only when it is whole.
+The first line is JSON: the URL, ETag and Last-Modified, and the CRC-32 of the bytes that follow.  A file that is not
+what it should be does not count; one that is written has its name only when it is whole.  Nothing here is a matter of
+trust, for which hashlib would be too slow to load: 4 ms of a run that finds nothing new.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from hashlib import sha256
 from typing import NamedTuple
+from zlib import crc32
 
 from composefs_ostree.remotes.conditional import Conditions
 from composefs_ostree.transport import MAX_METADATA
@@ -42,7 +43,7 @@ def load(directory: str | None, url: str) -> Kept | None:
         with open(_path(directory, url), "rb") as file:
             header = json.loads(file.readline(_MAX_HEADER))
             data = file.read(MAX_METADATA + 1)
-        if header["url"] != url or header["sha256"] != sha256(data).hexdigest():
+        if header["url"] != url or header["crc32"] != crc32(data):
             return None
         return Kept(data, str(header["etag"]), str(header["last_modified"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -57,7 +58,7 @@ def keep(directory: str | None, url: str, kept: Kept) -> None:
         "url": url,
         "etag": kept.etag,
         "last_modified": kept.last_modified,
-        "sha256": sha256(kept.data).hexdigest(),
+        "crc32": crc32(kept.data),
     }
     path = _path(directory, url)
     temporary = f"{path}.{os.getpid()}"
@@ -82,4 +83,4 @@ def _remove_oldest(directory: str) -> None:
 
 
 def _path(directory: str, url: str) -> str:
-    return f"{directory}/{_PREFIX}{sha256(url.encode()).hexdigest()[:32]}"
+    return f"{directory}/{_PREFIX}{crc32(url.encode()):08x}"

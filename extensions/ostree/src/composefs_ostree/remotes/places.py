@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.workers import available_cores
 from composefs_ostree.config import MAX_CONFIG, parse_config
@@ -33,6 +31,8 @@ _METALINK = "metalink="
 
 def directory_of(url: str) -> str:
     """Return the directory that a ``file`` URL names; raise UsageError if it names none on this machine."""
+    from urllib.parse import unquote
+
     scheme, separator, rest = url.partition("://")
     path = unquote(rest.removeprefix("localhost"))
     if scheme.lower() != "file" or not separator or not path.startswith("/") or "\0" in path:

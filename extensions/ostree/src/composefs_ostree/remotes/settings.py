@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from composefs_ext import environment
 from composefs_ext.errors import (
@@ -80,7 +79,7 @@ class Settings(NamedTuple):
 
     def options(self, url: str) -> Options:
         """Return curl's options for requests to a repository at a URL."""
-        secret = self.secret if _origin(url) in self.origins else ()
+        secret = self.secret if self.secret and _origin(url) in self.origins else ()
         if not url.lower().startswith("https:"):
             return (*self.common, *secret)
         # PIPEWAIT: let the first connection tell whether it takes all requests (HTTP/2) before opening more.
@@ -99,6 +98,7 @@ def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequenc
     retries = limits.retries
     if retries is None:
         retries = int(environment.number(RETRIES, 5))
+    secret = _secret_options(remote, limits)
     return Settings(
         common=(
             *_tls_options(remote),
@@ -107,8 +107,8 @@ def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequenc
             (pycurl.LOW_SPEED_LIMIT, _low_speed_bytes(limits)),
             (pycurl.LOW_SPEED_TIME, seconds),
         ),
-        secret=_secret_options(remote, limits),
-        origins=frozenset(map(_origin, urls)),
+        secret=secret,
+        origins=frozenset(map(_origin, urls)) if secret else frozenset(),
         connections=limits.connections,
         retries=retries,
         retry_seconds=environment.number(RETRY_SECONDS, 0.5),
@@ -270,6 +270,8 @@ def _secret(path: str) -> str:
 
 
 def _origin(url: str) -> tuple[str, str, int]:
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

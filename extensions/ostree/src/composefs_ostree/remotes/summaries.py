@@ -6,7 +6,6 @@ What is kept from an earlier run is believed no more than what comes from the se
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.remotes.conditional import ConditionalFetch, Conditions
@@ -40,6 +39,12 @@ def subset_of(ref: str, remote: Remote | None) -> str | None:
     architecture = parts[1] or parts[2]
     selection = remote.settings.get("xa.subset") if remote is not None else None
     return f"{selection}-{architecture}" if selection else architecture
+
+
+def _sha256(data: bytes) -> bytes:
+    from hashlib import sha256  # 4 ms that a repository without an index need not cost
+
+    return sha256(data).digest()
 
 
 class Summaries:
@@ -171,7 +176,7 @@ class Summaries:
 
     def _read_index_signature(self, index: bytes) -> bytes | None:
         """Return the signature of this very index, or else the one that is there under the name that never changes."""
-        for path in (f"summaries/{sha256(index).hexdigest()}.idx.sig", "summary.idx.sig"):
+        for path in (f"summaries/{_sha256(index).hex()}.idx.sig", "summary.idx.sig"):
             data = read(self._core, self._transport, path, _max_detached())
             if data is not None:
                 return data
@@ -184,7 +189,7 @@ class Summaries:
             return None
         where = f"{self._transport.where(_SUMMARY)} of {name}"
         kept = load(self._cache, where)
-        digest = sha256(kept.data).digest() if kept is not None else b""
+        digest = _sha256(kept.data) if kept is not None else b""
         if kept is not None and digest == subset.digest:
             return kept.data
         data = None
@@ -223,7 +228,7 @@ class Summaries:
             return None
         try:
             data = apply_summary_delta(old, gunzip(delta))
-            if sha256(data).digest() == digest:
+            if _sha256(data) == digest:
                 return data
             problem = "what it makes has another checksum"
         except ExtError as error:
@@ -244,7 +249,7 @@ class Summaries:
             )
         try:
             data = gunzip(compressed)
-            if sha256(data).digest() != subset.digest:
+            if _sha256(data) != subset.digest:
                 raise CorruptError("its checksum is not that of the summary index")
         except ExtError as error:
             raise bad_object(where, error) from None
