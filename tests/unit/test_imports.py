@@ -32,7 +32,7 @@ WHEELS = {
     "composefs_ext": (ROOT / "extensions" / "sdk" / "src", set[str]()),
     "composefs_oci": (
         ROOT / "extensions" / "oci" / "src",
-        {"composefs_ext", "isal", "requests", "urllib3", "zstandard"},
+        {"composefs_ext", "isal", "zstandard"},
     ),
     "composefs_ostree": (
         ROOT / "extensions" / "ostree" / "src",

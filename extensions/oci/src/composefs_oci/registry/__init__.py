@@ -1,1 +1,1 @@
-"""Registries: the protocol of the OCI distribution specification, spoken with ``requests``."""
+"""Registries: the protocol of the OCI distribution specification, spoken with ``http.client``."""

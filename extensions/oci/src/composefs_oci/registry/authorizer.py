@@ -19,12 +19,10 @@ from composefs_oci.registry.http import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import requests
-
     from composefs_oci.access import Access
     from composefs_oci.registry.challenge import Challenge
     from composefs_oci.registry.credentials import Credentials
-    from composefs_oci.registry.http import Http
+    from composefs_oci.registry.http import Http, Response
 
 __all__ = ["Authorizer"]
 
@@ -44,9 +42,9 @@ class Authorizer:
         self._credentials: Credentials | None = None
         self._is_looked_up = False
 
-    def answer(self, url: str, response: requests.Response) -> None:
+    def answer(self, url: str, response: Response) -> None:
         """Get what the challenge in a response of status 401 asks for; raise PermissionDeniedError or NetworkError."""
-        challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+        challenges = parse_challenges(response.header("WWW-Authenticate"))
         for challenge in challenges:
             if challenge.scheme == "bearer" and "realm" in challenge.parameters:
                 self.header = f"Bearer {self._token(url, challenge)}"
@@ -107,14 +105,14 @@ class Authorizer:
                 f"{realm}{mark}{urlencode(fields)}", credentials.basic() if credentials is not None else None
             )
         with response:
-            if response.status_code in (400, 401, 403):
+            if response.status in (400, 401, 403):
                 raise self.denied(url)
-            if response.status_code != 200:
+            if response.status != 200:
                 raise NetworkError(
-                    f"{shown(realm)}: HTTP status {response.status_code} instead of a token",
+                    f"{shown(realm)}: HTTP status {response.status} instead of a token",
                     hint="the registry's token service has a problem",
                     subject=shown(realm),
-                    retryable=response.status_code == 429 or response.status_code >= 500,
+                    retryable=response.status == 429 or response.status >= 500,
                 )
             answer = parse_object(read_body(response, realm, _MAX_TOKEN), shown(realm), _MAX_TOKEN)
         token = answer.text("token", "") or answer.text("access_token", "")

@@ -77,11 +77,11 @@ class BlobReader:
         where = shown(self._url)
         response = self._client.ask(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
         body = Body(response, self._url)
-        length = response.headers.get("Content-Length", "")
+        length = response.header("Content-Length")
         self._is_length_known = length.isdigit()
         begins_at = 0
-        if response.status_code == 206:
-            match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if response.status == 206:
+            match = _RANGE.fullmatch(response.header("Content-Range"))
             if match is None or int(match[1]) != self._position or (match[2] and int(match[2]) != self._size):
                 body.close()
                 raise CorruptError(

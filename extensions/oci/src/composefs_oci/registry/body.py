@@ -9,7 +9,7 @@ from composefs_oci.registry.http import FAILURES, TIMEOUT, failure, number, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import requests
+    from composefs_oci.registry.http import Response
 
 __all__ = ["Body", "read_body"]
 
@@ -24,7 +24,7 @@ class Body:
     the caller does in between does not count.
     """
 
-    def __init__(self, response: requests.Response, url: str) -> None:
+    def __init__(self, response: Response, url: str) -> None:
         self._response = response
         self._url = url
         self._patience = max(1.0, number(TIMEOUT))
@@ -36,7 +36,7 @@ class Body:
         start = monotonic()
         try:
             # What a single read of the socket gives, so that a slow peer is noticed before all of it has come.
-            data: bytes = self._response.raw.read1(size, decode_content=False)
+            data: bytes = self._response.read(size)
         except FAILURES as error:
             raise failure(self._url, error) from None
         self._seconds += monotonic() - start
@@ -58,7 +58,7 @@ class Body:
         self._response.close()
 
 
-def read_body(response: requests.Response, url: str, limit: int) -> bytes:
+def read_body(response: Response, url: str, limit: int) -> bytes:
     """Return all of a small body; raise TooLargeError or NetworkError."""
     body = Body(response, url)
     pieces, size = [], 0
@@ -67,7 +67,7 @@ def read_body(response: requests.Response, url: str, limit: int) -> bytes:
         if size > limit:
             raise TooLargeError(f"{shown(url)} answers with more than {limit} bytes", subject=shown(url))
         pieces.append(data)
-    expected = response.headers.get("Content-Length", "")
+    expected = response.header("Content-Length")
     if expected.isdigit() and int(expected) != size:
         raise NetworkError(
             f"{shown(url)}: the answer ends after {size} of {expected[:20]} bytes", subject=shown(url), retryable=True

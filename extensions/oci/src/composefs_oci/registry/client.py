@@ -21,10 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import requests
-
     from composefs_oci.access import Access
     from composefs_oci.reference import RegistryReference
+    from composefs_oci.registry.http import Response
 
 __all__ = ["Answer", "Client", "Patience"]
 
@@ -82,10 +81,10 @@ def _extended(error: ExtError, text: str) -> ExtError:
 class Answer:
     """A small answer, read to its end; ``media_type`` is what it was served as."""
 
-    def __init__(self, response: requests.Response, data: bytes) -> None:
+    def __init__(self, response: Response, data: bytes) -> None:
         self.data = data
-        self.headers = response.headers
-        self.media_type = response.headers.get("Content-Type", "")
+        self.header = response.header
+        self.media_type = response.header("Content-Type")
 
 
 class Client:
@@ -122,14 +121,14 @@ class Client:
             except NetworkError as error:
                 patience.wait(error)
 
-    def ask(self, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+    def ask(self, url: str, headers: Mapping[str, str] | None = None) -> Response:
         """Return the answer to one attempt, if its status is 200 or 206; the body is still to be read."""
         response = self._http.get(url, self._authorizer.header, headers)
-        if response.status_code == 401 and origin(response.url) == origin(url):
+        if response.status == 401 and origin(response.url) == origin(url):
             with response:
                 self._authorizer.answer(url, response)
             response = self._http.get(url, self._authorizer.header, headers)
-        if response.status_code in (200, 206):
+        if response.status in (200, 206):
             return response
         with response:
             raise self._refusal(url, response)
@@ -146,8 +145,8 @@ class Client:
             return f"http://{self._host}"
         return f"https://{self._host}"
 
-    def _refusal(self, url: str, response: requests.Response) -> ExtError:
-        status = response.status_code
+    def _refusal(self, url: str, response: Response) -> ExtError:
+        status = response.status
         where = shown(url)
         if origin(response.url) != origin(url):
             where += f", redirected to {shown(response.url)}"
@@ -165,12 +164,12 @@ class Client:
                 f"{where}: HTTP status {status}{reason}",
                 hint="the registry asks to be left alone for a while" if status == 429 else "try again later",
                 subject=shown(url),
-                seconds=_retry_after(response.headers.get("Retry-After", "")),
+                seconds=_retry_after(response.header("Retry-After")),
             )
         return NetworkError(f"{where}: HTTP status {status}{reason}", hint="check the name", subject=shown(url))
 
 
-def _reason(response: requests.Response) -> str:
+def _reason(response: Response) -> str:
     """Return what the registry says about an error, in few characters that print (distribution spec, "Error Codes")."""
     try:
         [first, *_] = json.loads(read_body(response, response.url, _MAX_ERROR))["errors"]

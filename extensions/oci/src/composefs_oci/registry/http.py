@@ -1,8 +1,11 @@
 """HTTP as registries need it: streams of bytes, errors in one line, and an Authorization that stays with its host.
 
-Redirects are followed here and not by ``requests``: registries hand blobs out from other hosts, by URLs with a
-signature in them, and neither may learn the other's secret.  For that reason URLs are shown without user, query and
-fragment.
+By ``http.client`` of the standard library: an image is some dozens of requests, so that what one costs does not matter,
+but a pull that finds nothing new ends with its first answer, and libraries on top take longer to load than all the rest
+of it.
+
+Redirects are followed here: registries hand blobs out from other hosts, by URLs with a signature in them, and neither
+may learn the other's secret.  For that reason URLs are shown without user, query and fragment.
 """
 
 from __future__ import annotations
@@ -10,21 +13,23 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from urllib.parse import urljoin, urlsplit
-
-import requests
-import requests.adapters
-import requests.auth
-import urllib3
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, InvalidURL
+from select import POLLIN, poll
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from composefs_ext import environment
 from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci import __version__
+from composefs_oci.registry.proxy import ProxyError, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from http.client import HTTPResponse
+    from typing import Self
+    from urllib.parse import SplitResult
 
+    from composefs_oci.registry.proxy import Proxy
     from composefs_oci.registry.trust import Trust
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "RETRY_DELAY",
     "TIMEOUT",
     "Http",
+    "Response",
     "failure",
     "number",
     "origin",
@@ -51,7 +57,10 @@ _CONNECT_SECONDS = 30.0
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_HEADERS = {"User-Agent": f"composefs-oci/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+_SAFE = "%/:=&?~#+!$,;'@()*[]"  # what stays as it is in a URL
+
+FAILURES = (HTTPException, OSError, UnicodeError)
 """What reading or connecting raises."""
 
 
@@ -72,16 +81,45 @@ def origin(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-class _Authorization(requests.auth.AuthBase):
-    """Puts the header in; that there is one keeps ``requests`` from looking for passwords in ~/.netrc."""
+class Response:
+    """An answer whose body is still to be read; ``url`` is where it came from."""
 
-    def __init__(self, value: str | None) -> None:
-        self._value = value
+    def __init__(
+        self, url: str, response: HTTPResponse, connection: HTTPConnection, idle: list[HTTPConnection]
+    ) -> None:
+        """``idle`` is where the connection goes when it can be used again."""
+        self.url = url
+        self.status = response.status
+        self._response = response
+        self._connection: HTTPConnection | None = connection
+        self._idle = idle
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value:
-            request.headers["Authorization"] = self._value
-        return request
+    def header(self, name: str) -> str:
+        """Return a header, "" if there is none; several of a name are one, with commas between them (RFC 9110, 5.3)."""
+        return ", ".join(self._response.headers.get_all(name, ()))
+
+    def read(self, size: int, /) -> bytes:
+        """Return what a single read of the socket gives; none at the end, which may be too early."""
+        return self._response.read1(size)
+
+    def close(self) -> None:
+        """Let go of the connection; one whose body was not read to its end is not used again."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        response = self._response
+        is_whole = response.length == 0 or (response.length is None and response.isclosed())
+        response.close()
+        if is_whole and not response.will_close:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Http:
@@ -91,110 +129,164 @@ class Http:
         """``home`` is the registry's host, HOST[:PORT], the only one that sees the client's certificate."""
         self._trust = trust
         self._home = home.lower()
-        self._timeout = (_CONNECT_SECONDS, max(1.0, number(TIMEOUT)))
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"composefs-oci/{__version__}"
-        self._session.headers["Accept-Encoding"] = "identity"
-        self._session.mount("http://", requests.adapters.HTTPAdapter(max_retries=0))
-        self._session.mount("https://", requests.adapters.HTTPAdapter(max_retries=0))
-        if trust.verify is False:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it
+        self._seconds = max(1.0, number(TIMEOUT))
+        self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
 
-    def get(
-        self, url: str, authorization: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> requests.Response:
+    def get(self, url: str, authorization: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
         """Return the answer to a request, at the end of its redirects, with the body still to be read.
 
         Raise NetworkError, which says whether it may pass.
         """
         secret_for = origin(url)
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._send("GET", url, authorization if origin(url) == secret_for else None, headers, None)
-            if response.status_code not in _REDIRECTS:
+            sent = dict(headers or {})
+            if authorization and origin(url) == secret_for:
+                sent["Authorization"] = authorization
+            response = self._send("GET", url, sent)
+            if response.status not in _REDIRECTS:
                 return response
-            target = urljoin(url, response.headers.get("Location", ""))
+            location = response.header("Location")
             response.close()
-            self._check_redirect(url, target)
-            url = target
+            url = self._redirected(url, location)
         raise NetworkError(
             f"{shown(url)}: more than {_MAX_REDIRECTS} redirects", hint="the registry has a problem", subject=shown(url)
         )
 
-    def post(self, url: str, form: Mapping[str, str]) -> requests.Response:
+    def post(self, url: str, form: Mapping[str, str]) -> Response:
         """Send a form, and follow no redirect with it."""
-        return self._send("POST", url, None, None, form)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._send("POST", url, headers, urlencode(form).encode())
 
     def close(self) -> None:
         """Close all connections."""
-        self._session.close()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        authorization: str | None,
-        headers: Mapping[str, str] | None,
-        form: Mapping[str, str] | None,
-    ) -> requests.Response:
+    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
+        headers = {**_HEADERS, **headers}
+        connection = None
         try:
-            return self._session.request(
-                method,
-                url,
-                headers=dict(headers or {}),
-                data=form,
-                auth=_Authorization(authorization),
-                timeout=self._timeout,
-                stream=True,
-                allow_redirects=False,
-                verify=self._trust.verify,
-                cert=self._trust.client if urlsplit(url).netloc.lower() == self._home else None,
-            )
+            parts = urlsplit(url)
+            idle = self._idle.setdefault(origin(url), [])
+            proxy = proxy_for(parts)
+            connection = self._reused(idle) or self._connected(parts, proxy)
+            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+            if proxy is not None and parts.scheme == "http":
+                target = f"http://{parts.netloc}{target}"
+                headers |= proxy.headers
+            connection.request(method, target, body, headers)
+            return Response(url, connection.getresponse(), connection, idle)
         except FAILURES as error:
+            if connection is not None:
+                connection.close()
             raise failure(url, error) from None
 
-    def _check_redirect(self, url: str, target: str) -> None:
-        scheme = urlsplit(target).scheme
-        is_less_safe = scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
-        if scheme not in ("http", "https") or is_less_safe or not urlsplit(target).hostname:
+    def _reused(self, idle: list[HTTPConnection]) -> HTTPConnection | None:
+        """Return a connection that the peer has not closed meanwhile."""
+        while idle:
+            connection = idle.pop()
+            readable = poll()
+            readable.register(connection.sock, POLLIN)
+            if not readable.poll(0):
+                return connection
+            connection.close()
+        return None
+
+    def _connected(self, parts: SplitResult, proxy: Proxy | None) -> HTTPConnection:
+        """Return a new connection."""
+        host, port = parts.hostname or "", _port(parts)
+        if parts.username is not None:
+            raise InvalidURL("a user in a URL")
+        place = (host, port) if proxy is None else (proxy.host, proxy.port)
+        if parts.scheme == "https":
+            context = self._context(is_home=parts.netloc.lower() == self._home)
+            connection: HTTPConnection = HTTPSConnection(*place, timeout=_CONNECT_SECONDS, context=context)
+            if proxy is not None:
+                connection.set_tunnel(host, port, proxy.headers)
+        else:
+            connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
+        try:
+            connection.connect()
+        except OSError as error:
+            if proxy is None or isinstance(error, ssl.SSLError):
+                raise
+            raise ProxyError from error
+        connection.sock.settimeout(self._seconds)
+        return connection
+
+    def _context(self, *, is_home: bool) -> ssl.SSLContext:
+        """Return how to speak TLS with the registry, or with another host."""
+        context = self._contexts.get(is_home)
+        if context is None:
+            verify = self._trust.verify
+            if verify is False:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            else:
+                context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+            if is_home and self._trust.client is not None:
+                context.load_cert_chain(*self._trust.client)
+            self._contexts[is_home] = context
+        return context
+
+    def _redirected(self, url: str, location: str) -> str:
+        """Return where a redirect leads; raise NetworkError where it is not followed."""
+        try:
+            target = urljoin(url, quote(location.encode("latin-1", "replace"), safe=_SAFE))
+            parts = urlsplit(target)
+            _port(parts)
+        except ValueError:
+            target, parts = location, urlsplit("")
+        is_less_safe = parts.scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
+        if parts.scheme not in ("http", "https") or is_less_safe or not parts.hostname:
             raise NetworkError(
                 f"{shown(url)} redirects to {shown(target)[:300]!r}, which is not followed",
                 hint="the registry's answer leaves TLS or the web",
                 subject=shown(url),
             )
+        return target
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise InvalidURL("a port that is none") from None
 
 
 def failure(url: str, error: Exception) -> ExtError:
     """Return the error for a request or a body that failed, without the exception's own text, which has whole URLs."""
     where = shown(url)
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
+    match error:
+        case ssl.SSLCertVerificationError():
             return NetworkError(
-                f"{where}: the certificate is not trusted: {cause.verify_message}",
+                f"{where}: the certificate is not trusted: {error.verify_message}",
                 hint="put the authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt or name its"
                 " directory with --cert-dir; --tls-verify=false trusts anybody",
                 subject=where,
             )
-        if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
             return NetworkError(
                 f"{where}: the registry does not speak TLS",
                 hint="if it is meant to be like that: --tls-verify=false",
                 subject=where,
             )
-    for cause in _causes(error):
-        if isinstance(cause, requests.exceptions.ProxyError | urllib3.exceptions.ProxyError):
+        case ssl.SSLError():
+            return _passing(where, f"TLS failed: {error.reason or 'cut off'}")
+        case ProxyError():
             return _passing(where, "the proxy failed")
-        if isinstance(cause, socket.gaierror):
+        case socket.gaierror():
             return _passing(where, "the host's name is not known")
-        if isinstance(cause, ssl.SSLError):
-            return _passing(where, f"TLS failed: {cause.reason or 'cut off'}")
-        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.errno:
-            return _passing(where, os.strerror(cause.errno))
-        if isinstance(cause, urllib3.exceptions.IncompleteRead) and cause.expected is not None:
-            return _passing(where, f"the connection was closed {cause.expected} bytes before the end")
-    if any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in _causes(error)):
-        return _passing(where, "no answer in time")
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | UnicodeError):
-        return NetworkError(f"{where}: not a URL that can be asked", subject=where)
+        case OSError() if error.errno:
+            return _passing(where, os.strerror(error.errno))
+        case TimeoutError():
+            return _passing(where, "no answer in time")
+        case InvalidURL() | UnicodeError():
+            return NetworkError(f"{where}: not a URL that can be asked", subject=where)
     return _passing(where, "the connection broke")
 
 
@@ -205,15 +297,3 @@ def _passing(where: str, reason: str) -> NetworkError:
         subject=where,
         retryable=True,
     )
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an exception and all that is wrapped in it: requests and urllib3 put causes into arguments."""
-    found: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, BaseException) and each not in found:
-            found.append(each)
-            waiting += [*each.args, each.__cause__, each.__context__, getattr(each, "reason", None)]
-    return found

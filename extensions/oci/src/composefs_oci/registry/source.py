@@ -52,7 +52,7 @@ class RegistrySource:
         url = self._client.url(f"manifests/{name}")
         answer = self._client.read(url, MAX_DOCUMENT, _ACCEPT)
         digest = digest_of(answer.data, self._reference.digest or "sha256:")
-        expected = self._reference.digest or answer.headers.get("Docker-Content-Digest", "")
+        expected = self._reference.digest or answer.header("Docker-Content-Digest")
         if is_digest(expected) and digest_of(answer.data, expected) != expected:
             raise CorruptError(
                 f"{shown(url)} has the digest {digest}, not {expected}",
@@ -129,7 +129,7 @@ class RegistrySource:
             seen.add(url)
             answer = self._client.read(url, MAX_DOCUMENT, headers)
             yield url, answer
-            following = _NEXT.match(answer.headers.get("Link", ""))
+            following = _NEXT.match(answer.header("Link"))
             if following is None:
                 return
             target = urljoin(url, following[1])

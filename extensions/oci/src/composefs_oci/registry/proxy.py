@@ -1,0 +1,79 @@
+"""The proxy that the environment names for a URL: http_proxy, https_proxy, all_proxy, and no_proxy for hosts without.
+
+no_proxy may have addresses of networks too, as 10.0.0.0/8.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from composefs_ext.errors import UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+__all__ = ["Proxy", "ProxyError", "proxy_for"]
+
+_PORT = 80
+
+
+class ProxyError(OSError):
+    """The proxy cannot be reached, or does not let us through."""
+
+
+class Proxy(NamedTuple):
+    """Where it is, and the headers for it alone."""
+
+    host: str
+    port: int
+    headers: dict[str, str]
+
+
+def proxy_for(parts: SplitResult) -> Proxy | None:
+    """Return the proxy to ask for a URL; raise UnsupportedError for one that is not spoken to by HTTP."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    host = parts.hostname or ""
+    if not address or proxy_bypass(parts.netloc.rpartition("@")[2], proxies):
+        return None
+    if _is_in_networks(host, proxies.get("no", "")):
+        return None
+    try:
+        place = urlsplit(address if "://" in address else f"http://{address}")
+        if place.scheme != "http" or not place.hostname:
+            raise ValueError
+        port = place.port or _PORT
+    except ValueError:
+        raise UnsupportedError(
+            f"the proxy for {host} is not one at http://HOST:PORT", hint=f"see {parts.scheme}_proxy in the environment"
+        ) from None
+    headers = {}
+    if place.username is not None:
+        import base64
+
+        login = f"{unquote(place.username)}:{unquote(place.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    return Proxy(place.hostname, port, headers)
+
+
+def _is_in_networks(host: str, no_proxy: str) -> bool:
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for each in no_proxy.split(","):
+        try:
+            if "/" in each and address in ipaddress.ip_network(each.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
