@@ -20,6 +20,7 @@ from composefs_ext.errors import (
     NotFoundError,
     PermissionDeniedError,
     TooLargeError,
+    UnsupportedError,
 )
 from composefs_oci.access import Access
 from composefs_oci.descriptors import Descriptor, parse_manifest
@@ -27,6 +28,7 @@ from composefs_oci.opening import open_source
 from composefs_oci.reference import parse_reference
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_layout import INDEX, MANIFEST, Layout, tar
+from support.proxy import proxy
 
 SECRET = "pass-word-of-somebody"
 IMAGE = Layout()
@@ -438,3 +440,37 @@ def test_netrc_is_not_used(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> No
 def test_not_found_shows_what_the_registry_says_without_control_characters(peer: Hostile) -> None:
     peer.layout.entries[0]["digest"] = "sha256:" + "0" * 64
     fails(peer, NotFoundError, r"NAME_UNKNOWN: not here\[2J")
+
+
+def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("all_proxy", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with proxy("user:hunter2") as (url, asked):
+        with_login = url.replace("//", "//user:hunter2@")
+        monkeypatch.setenv("http_proxy", with_login)
+        monkeypatch.setenv("https_proxy", with_login)  # by which it is asked whether it speaks TLS
+        assert read(peer) == layer(peer)[1]
+        assert asked[0] == f"CONNECT {peer.host}"
+        assert {line.split("/v2/")[0] for line in asked[1:]} == {f"GET http://{peer.host}"}
+        asked.clear()
+        monkeypatch.setenv("no_proxy", "example.org, 127.0.0.0/8")
+        assert read(peer) == layer(peer)[1]
+        assert asked == []
+        monkeypatch.delenv("no_proxy")
+        monkeypatch.setenv("http_proxy", url)
+        fails(peer, NetworkError, "HTTP status 407")
+    fails(peer, NetworkError, r"the proxy failed \(3 attempts\)")
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(UnsupportedError, match="is not one at http"):
+        read(peer)
+
+
+def test_connections_are_used_again(peer: Hostile) -> None:
+    ports = []
+    peer.rule("/v2/", lambda handler: bool(ports.append(handler.client_address[1])))
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source:
+        for _ in range(3):
+            source.manifest()
+    assert len(ports) == 3
+    assert len(set(ports)) == 1
