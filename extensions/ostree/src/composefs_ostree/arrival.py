@@ -115,7 +115,8 @@ class Arrivals:
         """Fetch what a commit needs, have its image and its stream stored."""
         core = self._core
         self._open_last()
-        held: list[Holder] = [*self._earlier, *self._open_bases(wish.bases)]
+        bases = [*self._earlier, *self._open_bases(wish.bases)]
+        held: list[Holder] = [*bases]
         if self._cache is not None:
             held.append(self._cache)
         if wish.damaged:
@@ -134,7 +135,7 @@ class Arrivals:
             from composefs_ostree.deltas.applying import Applying
 
             delta = Applying(core, wish.delta, held)
-            make_files = self._make_part_files(wish.delta)
+            make_files = self._make_part_files(wish.delta, bases)
         pull = Pull(
             core,
             self._transport,
@@ -165,12 +166,14 @@ class Arrivals:
     def _files(self) -> Files:
         return self._source.files(self._limit)
 
-    def _make_part_files(self, delta: Delta) -> Callable[[], Files]:
+    def _make_part_files(self, delta: Delta, bases: Iterable[CommitStream]) -> Callable[[], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
         from composefs_ostree.deltas.parts import PartFiles
         from composefs_ostree.deltas.sources import HeldFiles
 
-        base = None if delta.origin is None else open_commit(self._core, stream_name(delta.origin))[0]
+        base = next((each for each in bases if each.commit == delta.origin and each.subpaths is None), None)
+        if base is None and delta.origin is not None:
+            base = open_commit(self._core, stream_name(delta.origin))[0]
         assert self._core.repository is not None
         held = HeldFiles(base, self._core.repository.objects)
         return lambda: PartFiles(delta.parts, self._source.content_transport(), held, self._limit, self._files())
