@@ -297,7 +297,8 @@ def test_parts_beside_a_superblock_are_out_of_reach(source: Source, tmp_path: Pa
     target = Target(tmp_path / "target")
     refused = target.ostree("apply-delta", superblock, status=None)
     assert refused.returncode == 7
-    assert f"{superblock.parent}/0: it cannot be read, as only its superblock was given" in refused.stderr
+    assert f"{superblock.parent}/" in refused.stderr
+    assert ": it cannot be read, as only its superblock was given" in refused.stderr
     assert f"cfsctl ostree apply-delta {superblock.parent}" in refused.stderr
     assert target.names() == {}
     assert target.ostree("apply-delta", superblock.parent).returncode == 0

@@ -134,7 +134,6 @@ class Unpacker:
 
 def create_staged(name: str) -> int:
     """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
-    # The mode of objects, which the core then need not set.
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 
 
