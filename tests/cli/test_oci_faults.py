@@ -106,6 +106,34 @@ def test_a_layer_that_fails_does_not_take_the_others_with_it(repo: Path) -> None
         assert len(server.paths(blob_of(SMALL))) == 1
 
 
+def test_what_is_wrong_in_a_layer_is_told_if_it_is_the_right_layer(tmp_path: Path, repo: Path) -> None:
+    """Its entries are looked at before it is whole; damage explains them, and so comes first."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        link = tarfile.TarInfo("usr/link")
+        link.type, link.linkname = tarfile.LNKTYPE, "usr/none"
+        archive.addfile(link)
+        large = tarfile.TarInfo("usr/large")
+        large.size = 3_000_000
+        archive.addfile(large, io.BytesIO(bytes(large.size)))
+    odd = out.getvalue()
+    for diff_id, words in (
+        (digest(odd), "usr/link: the target of the hard link, usr/none, does not exist"),
+        (digest(b"another"), f"has the digest {digest(odd)}, but the image's config says {digest(b'another')}"),
+    ):
+        layout = Layout()
+        rootfs = {"type": "layers", "diff_ids": [digest(SMALL), diff_id]}
+        config = layout.blob(CONFIG, json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode())
+        layers = [layout.blob(GZIP, gzip.compress(layer, mtime=0)) for layer in (SMALL, odd)]
+        layout.add(layout.document(MANIFEST, {"mediaType": MANIFEST, "config": config, "layers": layers}))
+        source = f"oci:{layout.write(tmp_path / diff_id[-9:])}"
+        assert words in the_error("--repo", repo, "oci", "pull", source, "app", status=5)
+        assert not (repo / "streams/refs").exists()
+        kept = {path.name for path in (repo / "streams").glob("oci-layer-*")}
+        assert kept == {f"oci-layer-{digest(layer)}" for layer in (SMALL, odd)}
+        assert not left_over(repo)
+
+
 def test_a_read_only_repository(tmp_path: Path, repo: Path) -> None:
     layout = two_layers()
     source = f"oci:{layout.write(tmp_path / 'layout')}"
