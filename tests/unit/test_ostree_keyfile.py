@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from composefs_ext.errors import FormatError, PermissionDeniedError, UnsupportedError, UsageError
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
-from composefs_ostree.remotes.store import split_remote_ref
 
 FILE = b"""# comment
 [core]
@@ -106,7 +105,3 @@ def test_names() -> None:
     for name in ("", ".a", "-a", "a b", "a/b", 'a"', "a:b", "ü", "a" * 300):
         with pytest.raises(UsageError):
             check_remote_name(name)
-    assert split_remote_ref("origin:os/x") == ("origin", "os/x")
-    assert split_remote_ref("os/x") == (None, "os/x")
-    with pytest.raises(UsageError):
-        split_remote_ref("../x:os")

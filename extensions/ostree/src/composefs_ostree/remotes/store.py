@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import RefUpdate
 
-__all__ = ["delete_remote", "find_remote", "list_remotes", "save_remote", "split_remote_ref"]
+__all__ = ["delete_remote", "find_remote", "list_remotes", "save_remote"]
 
 REF_DIRECTORY = "ostree-remotes"
 STREAM_PREFIX = "ostree-remote-"
@@ -33,12 +33,6 @@ _DEFAULT_SEARCH_PATH = "/etc/ostree/remotes.d:/ostree/repo"
 _MAX_FILE = 4 << 20
 _MAX_FILES = 1000
 _HERE = "the composefs repository"
-
-
-def split_remote_ref(text: str) -> tuple[str | None, str]:
-    """Split ``REMOTE:REF``; without a colon there is no remote."""
-    remote, colon, ref = text.partition(":")
-    return (check_remote_name(remote), ref) if colon else (None, text)
 
 
 def find_remote(core: Core, name: str) -> Remote:
