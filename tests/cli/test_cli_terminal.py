@@ -218,3 +218,16 @@ def test_a_reader_that_leaves_early_is_no_error(repo: Path) -> None:
     )
     assert done.stdout.startswith("Usage:")
     assert "Traceback" not in done.stderr
+
+
+def test_sizes_are_in_bytes_for_scripts_and_in_larger_units_for_people(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    (tmp_path / "tree" / "usr" / "file").write_bytes(b"x" * 3_000_000)
+    cfsctl("--repo", repo, "create-image", tmp_path / "tree", "os")
+    cfsctl("--repo", repo, "ref", "remove", "--image", "os")
+    command = ("--repo", repo, "gc", "--dry-run")
+    count = json.loads(cfsctl(*command, "--json").stdout)["bytes_removed"]
+    assert f"removed ({count} bytes)\n" in cfsctl(*command).stdout
+    status, shown = on_terminal(*command)
+    assert status == 0
+    assert b"removed (2.9 MiB)\r\n" in shown

@@ -83,7 +83,7 @@ def test_gc_waits_only_when_told(made: Populated) -> None:
 
 
 def test_gc_completes_roots(made: Populated) -> None:
-    assert completions("--repo", str(made.path), "gc", "--root", "o") == ["oci/team/app:1", "os/1"]
+    assert completions("--repo", str(made.path), "gc", "--root", "o") == ["oci/team/app:1", "old", "os/1"]
 
 
 def test_fsck(made: Populated) -> None:

@@ -17,7 +17,17 @@ from composefs.cli.refs import all_refs
 from composefs.cli.settings import Settings, settings_of
 from composefs.errors import ComposefsError
 
-__all__ = ["ExtensionName", "ImageName", "RefName", "StreamName", "StreamRef", "Word"]
+__all__ = [
+    "AnyName",
+    "ExtensionName",
+    "ImageName",
+    "ImageRef",
+    "NameElsewhere",
+    "RefName",
+    "StreamName",
+    "StreamRef",
+    "Word",
+]
 
 
 if TYPE_CHECKING:
@@ -46,8 +56,11 @@ class _Completed(Word, ABC):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Return the candidates that begin with the word."""
+        return self._matching(settings_of(ctx.find_root()), incomplete)
+
+    def _matching(self, settings: Settings, incomplete: str) -> list[CompletionItem]:
         try:
-            words = sorted(self.candidates(settings_of(ctx.find_root())))
+            words = sorted(self.candidates(settings))
         except (ComposefsError, OSError):
             return []
         return [CompletionItem(word) for word in words if word.startswith(incomplete) and word.isprintable()]
@@ -62,6 +75,17 @@ class ImageName(_Completed):
         """Return the named images."""
         with settings.open_repository() as repository:
             return [f"refs/{name}" for name, _ in repository.images.list_refs(odd=_silently)]
+
+
+class ImageRef(_Completed):
+    """A name for an image, which another one may have so far."""
+
+    name = "ref"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return the names that images have."""
+        with settings.open_repository() as repository:
+            return [name for name, _ in repository.images.list_refs(odd=_silently)]
 
 
 class StreamName(_Completed):
@@ -85,6 +109,39 @@ class RefName(_Completed):
         """Return all refs."""
         with settings.open_repository() as repository:
             return [ref.name for ref in all_refs(repository, _silently)]
+
+
+class AnyName(_Completed):
+    """A ref, or a stream by its own name."""
+
+    name = "name"
+
+    def candidates(self, settings: Settings) -> Iterable[str]:
+        """Return all refs and streams."""
+        with settings.open_repository() as repository:
+            return [
+                *(ref.name for ref in all_refs(repository, _silently)),
+                *(name for name, _ in repository.streams.list()),
+            ]
+
+
+class NameElsewhere(AnyName):
+    """The same in another repository, which an option of the command names."""
+
+    def __init__(self, option: str) -> None:
+        self._option = option
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete from that repository, once the line has the option."""
+        path = ctx.params.get(self._option)
+        if not path:
+            return []
+        return self._matching(settings_of(ctx.find_root())._replace(repo=path, no_repo=False), incomplete)
 
 
 class ExtensionName(_Completed):

@@ -12,10 +12,22 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from composefs.cli.text import one_line, printable
+from composefs.cli.text import one_line, printable, size_text
 from composefs.errors import UsageError, from_os_error
 
-__all__ = ["STDERR", "STDOUT", "Stdout", "line", "print_json", "refuse_terminal", "say", "settle", "table", "write"]
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "Stdout",
+    "line",
+    "print_json",
+    "refuse_terminal",
+    "say",
+    "settle",
+    "size_shown",
+    "table",
+    "write",
+]
 
 STDOUT = 1
 STDERR = 2
@@ -68,6 +80,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def size_shown(count: int) -> str:
+    """Return bytes as scripts read them, ``1234567 bytes``, or as ``1.2 MiB`` on a terminal."""
+    return size_text(count) if os.isatty(STDOUT) else f"{count} bytes"
 
 
 def print_json(document: object) -> None:

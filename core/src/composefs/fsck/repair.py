@@ -31,7 +31,9 @@ def check_and_repair(
     repository.store.require_writable("repairing")
     source = Path(source)
     if not source.is_dir():
-        raise NotFoundError(f"there is no directory {source} to repair from", subject=str(source))
+        raise NotFoundError(
+            f"there is no directory {source} to repair from", subject=str(source), hint="check the path after --from"
+        )
     repaired: list[str] = []
     tried: set[str] = set()
     while True:

@@ -18,6 +18,7 @@ from composefs.digest import Algorithm
 from composefs.erofs.reader import Image, Lookup, Rules
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.linux.files import open_file
+from composefs.mount.image import no_directory
 from composefs.repository import Repository
 from composefs.repository.names import object_name
 from composefs.tree import Node
@@ -152,7 +153,7 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     NotFoundError, and UnsupportedError where mfusepy or libfuse is not installed or the mount fails.
     """
     if not os.path.isdir(mountpoint):
-        raise NotFoundError(f"{mountpoint} is not a directory", subject=mountpoint)
+        raise no_directory(mountpoint)
     mfusepy = _load()
     options: dict[str, Any] = {
         "fsname": "composefs",

@@ -11,7 +11,7 @@ from composefs.errors import NotFoundError, UsageError
 from composefs.mount.erofs import mounted_erofs
 from composefs.mount.overlay import Overlay, mount_overlay
 
-__all__ = ["Options", "mount_file"]
+__all__ = ["Options", "mount_file", "no_directory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,14 @@ class Options:
     idmap: int | None = None
 
 
+def no_directory(path: str) -> NotFoundError:
+    """Return the error for a place to mount at, or a layer, that is no directory."""
+    import shlex
+
+    hint = "give a directory" if os.path.lexists(path) else f"make it first: mkdir {shlex.quote(path)}"
+    return NotFoundError(f"{path} is not a directory", subject=path, hint=hint)
+
+
 def mount_file(image: int, mountpoint: str | os.PathLike[str], options: Options, name: str) -> None:
     """Mount the image in the open file ``image``, called ``name`` in messages; its digest is the caller's business.
 
@@ -43,7 +51,7 @@ def mount_file(image: int, mountpoint: str | os.PathLike[str], options: Options,
         raise UsageError("an upper directory needs a work directory, and the other way round")
     for path in (mountpoint, options.upperdir, options.workdir):
         if path is not None and not os.path.isdir(path):
-            raise NotFoundError(f"{os.fspath(path)} is not a directory", subject=os.fspath(path))
+            raise no_directory(os.fspath(path))
     with mounted_erofs(image, name, options.idmap) as lower:
         overlay = Overlay(
             lower=lower,

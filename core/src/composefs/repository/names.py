@@ -75,7 +75,10 @@ def _check_component(part: str, name: str) -> None:
     except UnicodeEncodeError as error:
         raise FormatError(f"the name {name[:300]!r} is not UTF-8") from error
     if part in ("", ".", "..") or "\0" in part or part.startswith(TEMPORARY_PREFIX):
-        raise FormatError(f"the name {name[:300]!r} has the part {part[:300]!r}, which is not allowed")
+        raise FormatError(
+            f"the name {name[:300]!r} has the part {part[:300]!r}, which is not allowed",
+            hint="write it as NAME or DIR/NAME, without a slash at the beginning or end, and without . and ..",
+        )
     if length > _MAX_COMPONENT:
         raise FormatError(f"the name {name[:300]!r}… has a part of {length} bytes, encoded; at most 255 are possible")
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from composefs.cli.complete import NameElsewhere
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import NotFoundError
 
 if TYPE_CHECKING:
     from composefs.graph import Found
-    from composefs.repository import Publication
+    from composefs.repository import Publication, Repository
     from composefs.transfer import Copied
 
 __all__ = ["command"]
@@ -29,7 +31,7 @@ __all__ = ["command"]
 @click.option(
     "--from", "source_path", metavar="REPO", required=True, type=click.Path(), help="The repository to copy from."
 )
-@click.argument("names", metavar="IMAGE|REF|STREAM...", nargs=-1, required=True)
+@click.argument("names", metavar="IMAGE|REF|STREAM...", nargs=-1, required=True, type=NameElsewhere("source_path"))
 @click.option("--json", "as_json", is_flag=True, help="Print what was copied as JSON.")
 @pass_settings
 def command(settings: Settings, source_path: str, names: tuple[str, ...], as_json: bool) -> None:
@@ -39,11 +41,10 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
     anew, and nothing is visible before everything is there.
     """
     from composefs.graph import Start, read_names
-    from composefs.repository import Repository
     from composefs.transfer import copy
 
     with (
-        Repository.open(source_path, wait=settings.wait) as source,
+        _source(source_path, settings) as source,
         settings.open_repository(writable=True) as target,
         settings.observers() as observers,
         Reporting(observers, "copy", "copying objects") as report,
@@ -69,6 +70,16 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
     for image in copied.images:
         line(f"image   {image.id}")
     line(f"objects {copied.objects} copied, {copied.present} present")
+
+
+def _source(path: str, settings: Settings) -> Repository:
+    from composefs.repository import Repository
+
+    try:
+        return Repository.open(path, wait=settings.wait)
+    except NotFoundError as error:
+        error.hint = "check the path after --from"  # and not: make one
+        raise
 
 
 def _publication(copied: Copied, found: list[Found]) -> Publication:

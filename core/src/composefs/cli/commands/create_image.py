@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
@@ -21,7 +22,7 @@ __all__ = ["command"]
     ],
 )
 @click.argument("path", required=False, type=click.Path())
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=ImageRef())
 @dump_option
 @directory_options
 @click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")

@@ -10,7 +10,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
-from composefs.cli.output import line, print_json
+from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
 
@@ -38,7 +38,7 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     """Show which paths differ from image OLD to image NEW, and how much of NEW is not in OLD.
 
     A line is + for an added path, - for a removed one, or M for a changed one and what changed: type, mode, owner,
-    device, mtime, links, target, content or xattrs.
+    device, mtime, links, target, content or xattrs.  The size is in bytes, but on a terminal in the unit that suits.
     """
     from composefs.compare import compare, objects_to_fetch
 
@@ -64,7 +64,7 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     counts = Counter(change.kind for change in changes)
     line(
         f"{counts['added']} added, {counts['removed']} removed, {counts['changed']} changed; "
-        f"{len(fetch)} objects of {sum(fetch.values())} bytes to fetch"
+        f"{len(fetch)} objects of {size_shown(sum(fetch.values()))} to fetch"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from composefs.cli.complete import RefName
+from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
@@ -22,7 +22,7 @@ __all__ = ["command"]
         Example("cfsctl du ostree/fedora/41/x86_64 --json | jq '.holdings[0].alone_size'"),
     ],
 )
-@click.argument("names", metavar="[IMAGE|REF|STREAM]...", nargs=-1, type=RefName())
+@click.argument("names", metavar="[IMAGE|REF|STREAM]...", nargs=-1, type=AnyName())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, sizes in bytes.")
 @pass_settings
 def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.complete import RefName
+from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example
-from composefs.cli.output import line, print_json, say
+from composefs.cli.output import line, print_json, say, size_shown
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
 
@@ -27,7 +27,7 @@ __all__ = ["command"]
     "roots",
     metavar="NAME",
     multiple=True,
-    type=RefName(),
+    type=AnyName(),
     help="Keep this stream or image too, and all that it needs; may be repeated.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -38,6 +38,8 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
 
     Nobody else may use the repository meanwhile.  If a stream or image that a ref needs is missing or damaged, it is
     named and nothing is removed.
+
+    The size is in bytes, but on a terminal in the unit that suits.
     """
     from composefs.gc import collect
 
@@ -60,7 +62,7 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
         return
     if dry_run:
         line("Dry run (no files deleted):")
-    line(f"Objects: {collected.objects} removed ({collected.size} bytes)")
+    line(f"Objects: {collected.objects} removed ({size_shown(collected.size)})")
     # A dry run of composefs-rs does not count symlinks, and scripts compare lines; --json has the numbers.
     if not dry_run and (collected.images or collected.streams):
         line(f"Pruned symlinks: {collected.images} images, {collected.streams} streams")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
@@ -19,7 +20,7 @@ PIECE = 1 << 18
 
 
 @click.command(cls=Command, examples=[Example("cfsctl import-image os/42 < image.erofs")])
-@click.argument("ref")
+@click.argument("ref", type=ImageRef())
 @click.option("--allow-missing", is_flag=True, help="Accept an image whose objects are not all in the repository.")
 @click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")
 @pass_settings
@@ -76,3 +77,5 @@ def _pieces() -> Iterator[bytes]:
             yield data
     except OSError as error:
         raise from_os_error(error, "reading standard input") from error
+    if not size:
+        raise UsageError("standard input is empty", hint="give the image there: cfsctl import-image REF < FILE")

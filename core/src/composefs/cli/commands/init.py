@@ -10,7 +10,7 @@ import click
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION, EROFS_VERSIONS, Settings, pass_settings
-from composefs.digest import algorithm_named
+from composefs.digest import ALGORITHMS, algorithm_named
 from composefs.errors import NotFoundError, UsageError
 
 __all__ = ["command"]
@@ -25,7 +25,12 @@ __all__ = ["command"]
 )
 @click.argument("path", required=False, type=click.Path())
 @click.option(
-    "--algorithm", metavar="fsverity-HASH-12", help=f"Digest algorithm.  [default: {DEFAULT_ALGORITHM.meta_name}]"
+    "--algorithm",
+    metavar="fsverity-HASH-12",
+    shell_complete=lambda _context, _parameter, word: [
+        each.meta_name for each in ALGORITHMS.values() if each.meta_name.startswith(word)
+    ],
+    help=f"Digest algorithm.  [default: {DEFAULT_ALGORITHM.meta_name}]",
 )
 @click.option("--insecure", is_flag=True, help="Do not insist on fs-verity for every object.")
 @click.option(

@@ -14,6 +14,7 @@ from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
+from composefs.errors import NotFoundError
 from composefs.tree import Node
 
 __all__ = ["command"]
@@ -39,7 +40,13 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json:
         image_id = repository.images.resolve(name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, Rules("rs", repository.algorithm))
-            node = lookup.node(path)
+            try:
+                node = lookup.node(path)
+            except NotFoundError as error:
+                import shlex
+
+                error.hint = f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"
+                raise
             entries = {path.rstrip(b"/").rpartition(b"/")[2]: node} if node.children is None else lookup.children(path)
     if as_json:
         print_json(

@@ -9,6 +9,7 @@ from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import all_refs, encoding_of
 from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import NotFoundError
 
 __all__ = ["command"]
 
@@ -23,7 +24,7 @@ def command() -> None:
     cls=Command,
     examples=[Example("cfsctl ref list"), Example("cfsctl ref list ostree/ --json")],
 )
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", type=RefName())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @pass_settings
 def list_(settings: Settings, prefix: str, as_json: bool) -> None:
@@ -57,4 +58,9 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
             repository.publish(Publication(remove_image_refs=names))
         else:
             removals = [RefRemoval(name, encoding_of(name)) for name in names]
-            repository.publish(Publication(remove_refs=removals))
+            try:
+                repository.publish(Publication(remove_refs=removals))
+            except NotFoundError as error:
+                if any(name == error.subject for name, _ in repository.images.list_refs(odd=lambda _odd: None)):
+                    error.hint = f"an image has that name: cfsctl ref remove --image {error.subject}"
+                raise

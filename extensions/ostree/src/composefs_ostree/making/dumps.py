@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import stat
 
-from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
 from composefs_ostree.making.inodes import Inode, Meta, refused, shown
 from composefs_ostree.making.listed import Listed, TreeBuilder
 from composefs_ostree.tree import MAX_DUMP
@@ -31,7 +31,11 @@ _PIECE = 1 << 20
 def image_listing(core: Core, image: str) -> Listed:
     """Return the tree of an image, given by name or id."""
     text = core.staging.new_name("dump")
-    core.image_dump(None, text, name=image).result()
+    try:
+        core.image_dump(None, text, name=image).result()
+    except NotFoundError as error:
+        error.hint = f"cfsctl images lists them; for a directory: --tree=dir={image}"
+        raise
     return _listing(core, text)
 
 

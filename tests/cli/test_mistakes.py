@@ -1,0 +1,167 @@
+"""Mistakes that people make: one line each that names what is wrong and says what to do, and the right exit status."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.ostree_pull import extensions
+from support.peers import require
+
+__all__ = ["extensions"]
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+USAGE, NOT_FOUND, CONFLICT, BAD_DATA, NETWORK, PERMISSION, UNSUPPORTED = 2, 3, 4, 5, 6, 7, 9
+
+# The command line after `cfsctl`, in a directory with the repository repo, its image os/1, and the directory tree;
+# the exit status; and words of the answer: what is wrong, and the remedy.
+MISTAKES = {
+    # The wrong place
+    "--repo none images": (NOT_FOUND, "no repository at", "cfsctl init"),
+    "--repo tree images": (NOT_FOUND, "no repository at", "cfsctl init"),
+    "--repo tree/usr/file images": (NOT_FOUND, "no repository at", "cfsctl init"),
+    "--user --system images": (USAGE, "exclude each other", "give one of them"),
+    "--repo repo --hash sha256 images": (BAD_DATA, "uses sha512, not sha256", "leave out --hash"),
+    "--repo repo copy --from none os/1": (NOT_FOUND, "none", "check the path after --from"),
+    "--repo repo fsck --repair --from none": (NOT_FOUND, "no directory none", "check the path after --from"),
+    "--repo repo mount refs/os/1 none": (NOT_FOUND, "none is not a directory", "mkdir none"),
+    "--repo repo mount refs/os/1 tree/usr/file": (NOT_FOUND, "is not a directory", "give a directory"),
+    "--repo repo create-image none os/2": (NOT_FOUND, "none", "No such file"),
+    # Typing errors
+    "image": (USAGE, "'image'", "did you mean 'images'?"),
+    "ostre pull a b": (USAGE, "'ostre'", "did you mean 'ostree'?"),
+    "ostree pul a": (USAGE, "'pul'", "did you mean 'pull'?"),
+    "podman": (NOT_FOUND, "'podman'", "install"),
+    "gc --dryrun": (USAGE, "--dryrun", "--dry-run"),
+    "gc --repo repo": (USAGE, "--repo comes before the command", "cfsctl --repo … COMMAND"),
+    "--hash md5 images": (USAGE, "'md5'", "sha256"),
+    "--repo repo diff refs/os/1": (USAGE, "'NEW'", "cfsctl diff --help"),
+    "--repo repo copy os/1": (USAGE, "--from", "cfsctl copy --help"),
+    "completion tcsh": (USAGE, "'tcsh'", "bash"),
+    "--repo repo ostree pull http://x/ a --depth many": (USAGE, "'many'", "integer"),
+    "--repo repo ostree pull http://x/ a --subpath usr": (USAGE, "usr", "from the root on"),
+    "--repo repo ostree pull http://x/ a --sign-key ed25519=abc": (USAGE, "ed25519=abc", "inline:KEY"),
+    # What is not there
+    "--repo repo mount refs/os/2 tree": (NOT_FOUND, "refs/os/2", "cfsctl images"),
+    "--repo repo cat x": (NOT_FOUND, "no stream 'x'", "cfsctl ref list"),
+    "--repo repo ls os/1 /etc": (NOT_FOUND, "/etc", "cfsctl ls os/1"),
+    "--repo repo ref remove os/9": (NOT_FOUND, "'os/9'", "cfsctl ref list"),
+    "--repo repo ref remove os/1": (NOT_FOUND, "'os/1'", "ref remove --image os/1"),
+    "--repo repo ostree inspect x": (NOT_FOUND, "'x'", "cfsctl ostree images"),
+    "--repo repo ostree untag x": (NOT_FOUND, "'x'", "cfsctl ostree images"),
+    "--repo repo ostree pull o:x": (NOT_FOUND, "no remote 'o'", "cfsctl ostree remote add"),
+    "--repo repo ostree remote show o": (NOT_FOUND, "no remote 'o'", "cfsctl ostree remote list"),
+    "--repo repo oci inspect x": (NOT_FOUND, "'x'", "cfsctl oci images"),
+    "--repo repo oci layer x": (NOT_FOUND, "'x'", "cfsctl oci inspect"),
+    "ext show none": (NOT_FOUND, "none", "cfsctl ext list"),
+    "--repo repo umount tree": (NOT_FOUND, "tree", "umount(8)"),
+    # Names and forms
+    "--repo repo create-image tree /os/2": (BAD_DATA, "'/os/2'", "DIR/NAME"),
+    "--repo repo create-image tree ../x": (BAD_DATA, "'../x'", "DIR/NAME"),
+    "--repo repo import-image os/2": (USAGE, "standard input is empty", "< FILE"),
+    "--repo repo ostree pull http://x/": (USAGE, "nothing to pull", "list-refs"),
+    "--repo repo ostree pull tree x": (NOT_FOUND, "'tree'", "remote add"),
+    "--repo repo ostree pull /tree x": (USAGE, "'/tree'", "pull-local"),
+    "--repo repo ostree pull-local tree x": (NOT_FOUND, "not an ostree repository", "check the path"),
+    "--repo repo ostree remote add o": (USAGE, "needs a URL", "remote add NAME URL"),
+    "--repo repo ostree remote add o example.com": (USAGE, "'example.com'", "https://"),
+    "--repo repo ostree commit": (USAGE, "one tree", "--tree=dir="),
+    "--repo repo ostree commit tree -b x": (NOT_FOUND, "no image 'tree'", "--tree=dir=tree"),
+    "--repo repo ostree commit --tree=tree -b x": (USAGE, "'tree'", "dir=PATH"),
+    "--repo repo ostree apply-delta tree/usr/file": (BAD_DATA, "no static delta", "static-delta generate"),
+    "--repo repo oci pull alpine": (USAGE, "'alpine'", "docker://"),
+    "--repo repo oci pull oci:none": (NOT_FOUND, "none is not a directory", "oci-archive:"),
+    "--repo repo oci pull oci:tree": (NOT_FOUND, "not an OCI layout", "check the path"),
+    "--repo repo oci pull oci-archive:tree/usr/file": (BAD_DATA, "not a tar archive", ""),
+    "--repo repo oci pull containers-storage:alpine": (UNSUPPORTED, "containers-storage", "skopeo copy"),
+    "--repo repo oci import-layer x": (USAGE, "'x' is not a digest", "sha256:"),
+    # No network
+    "--repo repo ostree pull http://127.0.0.1:1/repo x": (NETWORK, "http://127.0.0.1:1/repo", "check the URL"),
+    "--repo repo ostree pull http://none.invalid/repo x": (NETWORK, "none.invalid", "check the URL"),
+    "--repo repo oci pull docker://127.0.0.1:1/x": (NETWORK, "127.0.0.1:1", "check the name"),
+    "--repo repo oci pull docker://none.invalid/x": (NETWORK, "none.invalid", "check the name"),
+}
+
+# The same for somebody who may read the repository ``locked`` and not write there, nor read ``secret`` and ``unread``.
+FORBIDDEN = {
+    "--repo locked create-image tree os/2": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked ref remove --image os/1": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked gc": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked fsck --repair --from tree": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked ostree pull http://127.0.0.1:1/ x": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked oci pull docker://127.0.0.1:1/x": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked oci tag a b": (PERMISSION, "locked", "check the owner and mode"),
+    "--repo locked init": (CONFLICT, "insecure repository", "--insecure"),
+    "init locked/new": (PERMISSION, "locked/new", "check the owner and mode"),
+    "--repo secret/repo images": (PERMISSION, "secret/repo", "check the owner and mode"),
+    "--repo repo compute-id secret": (USAGE, "'secret' is not readable", ""),
+    "--repo repo create-image --from-dump unread": (USAGE, "'unread' is not readable", ""),
+    "--repo repo ostree apply-delta unread": (USAGE, "'unread' is not readable", ""),
+    "--repo repo ostree pull http://x/ x --gpg-key unread": (USAGE, "'unread' is not readable", ""),
+    "--repo repo oci pull oci-archive:unread": (PERMISSION, "unread", "check the owner and mode"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mistakes")
+    (path / "tree" / "usr").mkdir(parents=True)
+    (path / "tree" / "usr" / "file").write_text("text\n")
+    for name in ("repo", "locked"):
+        cfsctl("init", "--insecure", path / name)
+        cfsctl("--repo", path / name, "create-image", path / "tree", "os/1")
+    (path / "secret").mkdir()
+    (path / "unread").write_text("text\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "1")
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRY_DELAY", "0.01")
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(tmp_path / "none"))
+
+
+def answers(told: tuple[int, str, str], argv: list[str], place: Path) -> None:
+    """Run cfsctl, and hold its answer to what it is to tell."""
+    status, wrong, remedy = told
+    before = state(place)
+    done = subprocess.run(
+        argv, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.returncode, done.stdout) == (status, ""), done
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("cfsctl: ")
+    assert wrong in done.stderr
+    assert remedy in done.stderr
+    assert state(place) == before
+
+
+def state(place: Path) -> dict[str, str]:
+    """Every name in the repositories, and where it leads."""
+    names = [path for repo in ("repo", "locked") for path in (place / repo).rglob("*") if path.is_symlink()]
+    return {str(path.relative_to(place)): os.readlink(path) for path in names}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake(place: Path, line: str) -> None:
+    answers(MISTAKES[line], [CFSCTL, *shlex.split(line)], place)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("line", FORBIDDEN)
+def test_what_is_forbidden(place: Path, line: str) -> None:
+    # As root without the right to pass over modes: the same as any user, who need not be able to read this checkout.
+    plain = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search,-fowner", CFSCTL]
+    for name, mode in {"secret": 0o000, "unread": 0o000, "locked": 0o555, "locked/images": 0o555}.items():
+        (place / name).chmod(mode)
+    try:
+        answers(FORBIDDEN[line], [*plain, *shlex.split(line)], place)
+    finally:
+        (place / "secret").chmod(0o755)
