@@ -380,6 +380,8 @@ def _ref(answer: dict[str, Any]) -> RefRow:
 
 def _characters(rows: Sequence[Any]) -> int:
     """Estimate what the rows take in a message; exact where it matters, for strings."""
+    if rows and type(rows[0]) is int:
+        return 12 * len(rows)
     return sum(len(row) if isinstance(row, str) else 12 if isinstance(row, int) else 200 for row in rows)
 
 

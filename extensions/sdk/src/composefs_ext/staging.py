@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any, BinaryIO
 
 __all__ = ["Staging"]
+
+_BLOCK = 4096
+"""Rows that are encoded at a time."""
 
 
 class Staging:
@@ -55,9 +59,10 @@ class Staging:
         """Stage a list as JSON Lines and return the file's name."""
         encode = json.JSONEncoder(separators=(",", ":")).encode
         name = self.new_name(prefix)
+        iterator = iter(rows)
         with self.create(name) as file:
-            # For a number the encoder is as slow as for anything nested: six times as slow as this.
-            file.writelines((str(row) if type(row) is int else encode(row)).encode() + b"\n" for row in rows)
+            while block := list(islice(iterator, _BLOCK)):
+                file.write(_lines(block, encode))
         return name
 
     def read(self, name: str) -> bytes:
@@ -74,3 +79,16 @@ class Staging:
         # One call for the whole list: a call for each row costs more than the parsing.
         rows: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
         return rows
+
+
+def _lines(block: list[Any], encode: Callable[[Any], str]) -> bytes:
+    """Return rows as JSON Lines; ids and numbers, of which pulls have tens of thousands, in one call."""
+    kinds = set(map(type, block))
+    if kinds == {str}:
+        # Inside of a string every quote has a backslash before it, so that this is found between elements only.
+        text = encode(block)[1:-1].replace('","', '"\n"')
+    elif kinds <= {int, type(None)}:
+        text = encode(block)[1:-1].replace(",", "\n")
+    else:
+        text = "\n".join(map(encode, block))
+    return text.encode() + b"\n"
