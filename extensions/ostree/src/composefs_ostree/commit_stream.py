@@ -25,8 +25,9 @@ are, as GVariant ``as``, and the size of that (u32).  No path means: the commit 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, count, islice
 from mmap import mmap
 from typing import BinaryIO, NamedTuple
 
@@ -57,6 +58,7 @@ _FIXED = 8 + 256 * 4
 _ROW = 12
 _INLINE = 0xFFFFFFFF
 _PARTIAL = 1
+_PIECE = 1024
 _PADDING = [bytes(-size & 7) for size in range(8)]
 
 
@@ -90,28 +92,28 @@ def write(
     ``subpaths`` are what is here of a commit in part, None for a whole one.
     """
     ids = sorted(entries)
-    buckets = [0] * 256
-    references: dict[str, int] = {}
-    rows: list[int] = []
-    data: list[bytes] = []
-    position = 0
-    for object_id in ids:
-        buckets[object_id[0]] += 1
-        part, content = entries[object_id]
-        size = len(part)
-        rows += (position >> 3, size, _INLINE if content is None else references.setdefault(content, len(references)))
-        data += (part, _PADDING[size & 7])
-        position += (size + 7) & ~7
-    if position >> 3 > 0xFFFFFFFF:
+    # Column by column, in few calls: a pull lays out tens of thousands of objects while nobody else works.
+    parts, contents = zip(*map(entries.__getitem__, ids), strict=True)
+    sizes = list(map(len, parts))
+    offsets = list(accumulate([(size + 7) >> 3 for size in sizes], initial=0))
+    end = offsets.pop()
+    if end > 0xFFFFFFFF:
         raise FormatError(f"commit {commit.hex()} has more metadata than a commit's stream can hold (32 GiB)")
+    references = dict.fromkeys(contents)
+    references.pop(None, None)
+    numbers: dict[str | None, int] = dict(zip(references, count()))
+    numbers[None] = _INLINE
+    rows = zip(offsets, sizes, map(numbers.__getitem__, contents), strict=True)
     flags = 0 if subpaths is None else _PARTIAL
-    out.write(struct.pack("<II256I", ids.index(commit), flags, *accumulate(buckets)))
-    out.writelines(ids)
-    out.write(struct.pack(f"<{len(rows)}I", *rows))
-    out.writelines(data)
+    buckets = [bisect_left(ids, bytes([first])) for first in range(1, 256)]
+    out.write(struct.pack("<II256I", bisect_left(ids, commit), flags, *buckets, len(ids)))
+    out.write(b"".join(ids))
+    out.write(struct.pack(f"<{3 * len(ids)}I", *chain.from_iterable(rows)))
+    padded = chain.from_iterable(zip(parts, [_PADDING[size & 7] for size in sizes], strict=True))
+    out.writelines(b"".join(islice(padded, 2 * _PIECE)) for _ in range(0, len(ids), _PIECE))
     tail = b"" if subpaths is None else _subpaths_tail(subpaths)
     out.write(tail)
-    return _FIXED + (ID_SIZE + _ROW) * len(ids) + position + len(tail), list(references)
+    return _FIXED + (ID_SIZE + _ROW) * len(ids) + 8 * end + len(tail), list(references)
 
 
 def _subpaths_tail(subpaths: Sequence[str]) -> bytes:
