@@ -23,12 +23,17 @@ from composefs_ext.errors import FormatError
 from composefs_ostree.gvariant import offset_size
 from composefs_ostree.objects import Xattrs, parse_xattrs
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "MAX_HEAD",
     "PREFIX_SIZE",
     "FileHead",
     "checksum_header",
     "content_size",
+    "content_sizes",
     "head_size",
     "make_head",
     "parse_head",
@@ -49,6 +54,11 @@ _PERMISSIONS = 0o7777
 def content_size(head: bytes) -> int:
     """Return the content's size, without looking at the rest of the head."""
     return int.from_bytes(head[PREFIX_SIZE : PREFIX_SIZE + 8], "big")
+
+
+def content_sizes(heads: Iterable[bytes]) -> list[int]:
+    """Return what :func:`content_size` does of many heads."""
+    return [int.from_bytes(head[PREFIX_SIZE : PREFIX_SIZE + 8], "big") for head in heads]
 
 
 class FileHead(NamedTuple):

@@ -19,7 +19,7 @@ from composefs_ext.errors import CancelledError, CorruptError, ExtError
 from composefs_ext.puts import Puts
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.fetch_queue import FetchQueue
-from composefs_ostree.fileheader import content_size
+from composefs_ostree.fileheader import content_sizes
 from composefs_ostree.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
@@ -57,8 +57,8 @@ __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 STAGED_BYTES = 64 << 20
 """Bytes of staged files without an answer, above which workers get nothing more to do."""
 
-CONFIRM_FILES = 1000
-"""Held files in one ``object.has``: as many ids as fit a message."""
+CONFIRM_FILES = 4000
+"""Held files in one ``object.has``: few calls, and the core looks while the walk goes on."""
 
 MAX_COMMIT_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
@@ -105,8 +105,8 @@ class Pull:
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers = Workers(make_files, core.staging.path, max_workers)
-        self._to_confirm: list[tuple[bytes, Entry, int]] = []
-        self._confirming: deque[tuple[Pending[list[bool]], list[tuple[bytes, Entry, int]]]] = deque()
+        self._to_confirm: dict[bytes, Entry] = {}
+        self._confirming: deque[tuple[Pending[list[bool]], dict[bytes, Entry]]] = deque()
         self._puts = Puts(core)
         self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
@@ -175,7 +175,8 @@ class Pull:
             assert isinstance(fetch, MetadataFetch)
             self._take_metadata(fetch)
         self._take_answers()
-        self._confirm()
+        if self._to_confirm and not self._metadata_left:
+            self._confirm()
         self._deal()
         self._puts.send()
         if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
@@ -258,9 +259,10 @@ class Pull:
 
     def _want_files(self, ids: Iterable[bytes]) -> None:
         """Ask for the files of a directory, each once; what is held only waits for the core to confirm it."""
-        requested = self._requested
-        wanted = [file_id for file_id in dict.fromkeys(ids) if file_id not in requested]
-        requested.update(wanted)
+        wanted: Iterable[bytes] = dict.fromkeys(ids)
+        if not self._requested.isdisjoint(wanted):
+            wanted = [file_id for file_id in wanted if file_id not in self._requested]
+        self._requested.update(wanted)
         # A directory at a time, with locals: an update takes this way for every file that did not change.
         files, to_confirm, delta = self._files, self._to_confirm, self._delta
         for source in self._held:
@@ -277,7 +279,7 @@ class Pull:
                 if content is None or source is delta:  # what is new needs no confirmation
                     files[file_id] = entry
                 else:
-                    to_confirm.append((file_id, entry, content_size(data)))
+                    to_confirm[file_id] = entry
             self._budget.spend(size)
             wanted = absent
         for file_id in wanted:
@@ -285,14 +287,14 @@ class Pull:
                 self._awaited_files.add(file_id)
             else:
                 self._to_fetch.add(file_id)
+        if len(to_confirm) >= CONFIRM_FILES:
+            self._confirm()
 
     def _confirm(self) -> None:
-        """Ask the core whether it still has the content of held files, while metadata is on its way."""
-        while len(self._to_confirm) >= CONFIRM_FILES or (self._to_confirm and not self._metadata_left):
-            files = self._to_confirm[:CONFIRM_FILES]
-            del self._to_confirm[:CONFIRM_FILES]
-            ids = [entry.content for _, entry, _ in files if entry.content is not None]
-            self._confirming.append((self._core.object_has(ids, [size for _, _, size in files]), files))
+        """Ask the core whether it still has the content of held files."""
+        files, self._to_confirm = self._to_confirm, {}
+        heads, ids = zip(*files.values(), strict=True)
+        self._confirming.append((self._core.object_has(ids, content_sizes(heads)), files))
 
     def _deal(self) -> None:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
@@ -378,11 +380,11 @@ class Pull:
     def _take_answers(self) -> None:
         while self._confirming and self._confirming[0][0].done:
             confirmed, files = self._confirming.popleft()
-            for (file_id, entry, _), is_present in zip(files, confirmed.result(), strict=True):
-                if is_present:
-                    self._files[file_id] = entry
-                else:
+            for file_id, is_present in zip(list(files), confirmed.result(), strict=True):
+                if not is_present:
+                    del files[file_id]
                     self._to_fetch.add(file_id)
+            self._files.update(files)
         self._take_stored(self._puts.taken())
 
     def _take_stored(self, answers: Iterator[tuple[Any, Stored]]) -> None:
