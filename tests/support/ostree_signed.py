@@ -102,13 +102,20 @@ class Follower:
         self.path = make_repo(path, "bare-user-only")
         run(require("ostree"), "remote", f"--repo={path}", "add", f"--gpg-import={keyring}", "o", url)
 
+    def pull(self, *arguments: str, status: int | None = 0) -> str:
+        """Pull; return what was said to the user."""
+        return run(require("ostree"), "pull", f"--repo={self.path}", "o", *arguments, status=status).stderr
+
     def accepts(self, *arguments: str) -> bool:
-        """Pull; tell whether it was accepted, or else refused for its signatures."""
-        done = run(require("ostree"), "pull", f"--repo={self.path}", "o", BRANCH, *arguments, status=None)
-        assert done.returncode == 0 or "signature" in done.stderr, done.stderr
-        refs = run(require("ostree"), "refs", f"--repo={self.path}").stdout
-        assert (BRANCH in refs) == (done.returncode == 0)
-        return done.returncode == 0
+        """Pull; tell whether the ref was set, or else all was refused for its signatures."""
+        before = self._ref()
+        said = self.pull(BRANCH, *arguments, status=None)
+        accepted = self._ref() != before
+        assert accepted or "signature" in said, said
+        return accepted
+
+    def _ref(self) -> str:
+        return run(require("ostree"), "rev-parse", f"--repo={self.path}", f"o:{BRANCH}", status=None).stdout
 
     def commits(self) -> set[str]:
         """The commits that it holds."""
