@@ -86,9 +86,14 @@ def test_the_sample_in_lua_gives_the_archive_back(tmp_path: Path, monkeypatch: p
     assert cfsctl("--repo", repo, "fsck").stdout.endswith("status: ok\n")
 
 
-def test_the_offline_examples_of_ostree(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["oci", "ostree"])
+def test_offline_examples(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(ROOT / "libexec"))
-    assert check("ostree")["P-27"] > 10
+    tried = check(name)
+    assert tried["P-27"] > 10
+    assert tried["P-41"] > 10
+    commands = json.loads((ROOT / f"extensions/{name}/libexec/composefs/ext/{name}.json").read_text())["commands"]
+    assert all("result_schema" in command for command in commands)
 
 
 def test_a_pull_of_ostree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
