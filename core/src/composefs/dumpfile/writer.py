@@ -20,10 +20,11 @@ In both a hard link group is real at its first name.
 from __future__ import annotations
 
 import stat
+from binascii import hexlify
 from collections.abc import Iterator, Mapping
 from typing import Literal, Protocol
 
-from composefs.dumpfile.escape import escape, escape_attribute
+from composefs.dumpfile.escape import escape, escape_attribute, is_plain
 from composefs.tree import TYPE_MASK, Node, Tree
 
 __all__ = ["write", "write_below"]
@@ -46,13 +47,13 @@ _LONG = 65536
 def write(tree: Tree, out: Output, *, style: Style = "rs") -> None:
     """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
     links = _count_links(tree.root) if style == "rs" else None
-    _write(b"/", b"/", tree.root, out, _Fields(style, links))
+    _write(b"/", b"/", tree.root, out, _Lines(style, links))
 
 
 def write_below(path: bytes, node: Node, out: Output) -> None:
     """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
     escaped = escape(path)
-    _write(escaped, escaped if path == b"/" else escaped + b"/", node, out, _Fields("rs", None))
+    _write(escaped, escaped if path == b"/" else escaped + b"/", node, out, _Lines("rs", None))
 
 
 def _count_links(root: Node) -> dict[int, int]:
@@ -68,37 +69,42 @@ def _count_links(root: Node) -> dict[int, int]:
     return links
 
 
-def _write(path: bytes, prefix: bytes, node: Node, out: Output, fields: _Fields) -> None:
-    # Paths are put together of escaped names, because searching a name for what to escape costs less than a path.
+def _write(path: bytes, prefix: bytes, node: Node, out: Output, form: _Lines) -> None:
+    # Paths are put together of escaped names, and all names of a directory are searched at once for what to escape.
     # One prefix is kept, and of those above its length: in deep trees all together are long.
-    lines = [path + fields.of(node)]
+    lines = [form.of(path, node)]
     first_names: dict[int, bytes] = {}
-    stack: list[tuple[int, Iterator[tuple[bytes, Node]]]] = [(len(prefix), iter((node.children or {}).items()))]
+    stack = [_names(prefix, node.children or {})]
     while stack:
-        length, names = stack[-1]
+        length, plain, names = stack[-1]
         prefix = prefix[:length]
         for name, node in names:
-            path = prefix + escape(name)
+            path = prefix + (name if plain else escape(name))
             if node.home is None:
-                line = path + fields.of(node)
+                line = form.of(path, node)
             else:
                 first = first_names.setdefault(id(node), path)
-                line = path + (fields.of(node) if first is path else fields.of_link(node, first))
+                line = form.of(path, node) if first is path else form.of_link(path, node, first)
             lines.append(line)
             if len(lines) >= _FLUSH_LINES or len(line) > _LONG:
                 out.write(b"".join(lines))
                 lines.clear()
             if node.children is not None:
                 prefix = path + b"/"
-                stack.append((len(prefix), iter(node.children.items())))
+                stack.append(_names(prefix, node.children))
                 break
         else:
             stack.pop()
     out.write(b"".join(lines))
 
 
-class _Fields:
-    """Writes all of a line but the path; what is the same in many lines is written once."""
+def _names(prefix: bytes, children: dict[bytes, Node]) -> tuple[int, bool, Iterator[tuple[bytes, Node]]]:
+    """Return the length of a directory's prefix, whether no name in it has anything to escape, and what is in it."""
+    return len(prefix), is_plain(b"".join(children)), iter(children.items())
+
+
+class _Lines:
+    """Writes lines; what is the same in many of them is written once."""
 
     def __init__(self, style: Style, links: dict[int, int] | None) -> None:
         self._c = style == "c"
@@ -107,35 +113,36 @@ class _Fields:
         self._times: dict[tuple[int, int], bytes] = {}
         self._xattrs: dict[int, bytes] = {}
 
-    def of(self, node: Node) -> bytes:
-        """Return the fields of a node, with the space before them and the newline."""
+    def of(self, path: bytes, node: Node) -> bytes:
+        """Return the line of a node with this path, escaped."""
         if node.children is None:
             nlink = node.nlink if self._links is None else self._links.get(id(node), 1)
-            return self._line(node, b"", nlink, *self._contents(node))
+            return self._line(path, node, b"", nlink, *self._contents(node))
         if self._c:
-            return self._line(node, b"", node.nlink, node.size, b"- - -")
+            return self._line(path, node, b"", node.nlink, node.size, b"- - -")
         directories = sum([child.children is not None for child in node.children.values()])
-        return self._line(node, b"", 2 + directories, 0, b"- - -")
+        return self._line(path, node, b"", 2 + directories, 0, b"- - -")
 
-    def of_link(self, node: Node, target: bytes) -> bytes:
-        """Return the fields of a further name of a node, whose first one is ``target``, escaped."""
+    def of_link(self, path: bytes, node: Node, target: bytes) -> bytes:
+        """Return the line of a further name of a node, whose first one is ``target``, escaped."""
         if not self._c:
-            return b" 0 @120000 - - - - 0.0 %b - -\n" % target
+            return b"%b 0 @120000 - - - - 0.0 %b - -\n" % (path, target)
         size, contents = self._contents(node)
-        return self._line(node, b"@", node.nlink, size, target + contents[contents.index(b" ") :])
+        return self._line(path, node, b"@", node.nlink, size, target + contents[contents.index(b" ") :])
 
-    def _line(self, node: Node, link: bytes, nlink: int, size: int, contents: bytes) -> bytes:
-        key = (link, node.mode, nlink, node.uid, node.gid, node.rdev)
+    def _line(self, path: bytes, node: Node, link: bytes, nlink: int, size: int, contents: bytes) -> bytes:
+        key = link, node.mode, nlink, node.uid, node.gid, node.rdev
         head = self._heads.get(key)
         if head is None:
-            head = self._heads[key] = b" %b%o %d %d %d %d " % key
-        time = self._times.get(node.mtime)
+            head = self._heads[key] = b"%b%o %d %d %d %d" % key
+        mtime = node.mtime
+        time = self._times.get(mtime)
         if time is None:
-            time = self._times[node.mtime] = b"%d.%d " % node.mtime
+            time = self._times[mtime] = b"%d.%d" % mtime
         xattrs = self._xattrs.get(id(node.xattrs))
         if xattrs is None:
             xattrs = self._xattr_text(node.xattrs)
-        return b" %d%b%b%b%b\n" % (size, head, time, contents, xattrs)
+        return b"%b %d %b %b %b%b\n" % (path, size, head, time, contents, xattrs)
 
     def _contents(self, node: Node) -> tuple[int, bytes]:
         """Return SIZE, and the fields PAYLOAD, CONTENT and DIGEST, of what is no directory."""
@@ -149,13 +156,13 @@ class _Fields:
             return size, b"- %b -" % _optional(node.content)
         if not size:
             return size, b"- - -"
-        if node.digest is None:
+        digest = node.digest
+        if digest is None:
             return size, _optional(node.payload) + b" - -"
-        digest = node.digest.hex().encode()
-        path = b"%b/%b" % (digest[:2], digest[2:])
+        path = hexlify(digest, b"/", len(digest) - 1)
         if self._c and node.payload != path:
             path = _optional(node.payload)
-        return size, b"%b - %b" % (path, digest)
+        return size, b"%b - %b" % (path, hexlify(digest))
 
     def _xattr_text(self, xattrs: Mapping[bytes, bytes]) -> bytes:
         names = xattrs if self._c else sorted(xattrs)

@@ -87,6 +87,8 @@ def _directory(inode: Inode, pieces: list[bytes], data: list[bytes]) -> None:
     """Add a directory's blocks: those in the data area are padded, the one behind the inode is not."""
     names, targets = inode.names, inode.targets
     assert names is not None
+    # Otherwise the cycles of . and .. would keep all inodes until a collection, of 3 µs for each.
+    del inode.parent, inode.targets
     for index, (start, end) in enumerate(inode.groups or [(0, len(names))]):
         group = names[start:end]
         inside = targets[start:end]

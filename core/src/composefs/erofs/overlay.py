@@ -277,8 +277,7 @@ class _Rewriter:
                 inode.chunk_bits = (size - 1).bit_length() if size > 1 << MIN_CHUNK_BITS else MIN_CHUNK_BITS
             inode.digest = digest = node.digest
             if digest is not None and not self.c:
-                hexadecimal = hexlify(digest)
-                inode.redirect = b"/" + hexadecimal[:2] + b"/" + hexadecimal[2:]
+                inode.redirect = b"/" + hexlify(digest, b"/", len(digest) - 1)
             elif node.payload:
                 inode.redirect = b"/" + node.payload
             self.externals.append(inode)

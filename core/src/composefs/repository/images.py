@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from binascii import hexlify
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -125,10 +126,9 @@ def image_objects(tree: Tree) -> set[str]:
             if node.children is not None:
                 pending.append(node)
             elif node.digest is not None:
-                each = node.digest.hex()
-                if node.payload != f"{each[:2]}/{each[2:]}".encode() and node.external:
+                if node.payload != hexlify(node.digest, b"/", len(node.digest) - 1) and node.external:
                     raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
-                ids.add(each)
+                ids.add(node.digest.hex())
             elif stat.S_ISREG(node.mode) and node.external:
                 raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
     return ids

@@ -49,6 +49,7 @@ KNOWN_INCOMPATIBLE = 0x3F
 
 LAYOUTS = frozenset((FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED))
 MAX_FILE = 2**63 - 1
+SLASH = ord("/")
 NANOSECONDS = 10**9
 
 
@@ -243,7 +244,7 @@ class Image(Closing):
             malformed("the names in a directory block overlap", start)
         names[-1] = names[-1].partition(b"\0")[0]
         area = block[first : offsets[-1] + len(names[-1])]
-        if not all(names) or max(map(len, names)) > MAX_NAME or b"/" in area or b"\0" in area:
+        if not all(names) or max(map(len, names)) > MAX_NAME or SLASH in area or 0 in area:
             malformed("a file name that is empty, too long, or has a slash or NUL", start)
         into.nids.extend(nids)
         into.types.extend(types)

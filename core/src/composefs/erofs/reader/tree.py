@@ -90,7 +90,7 @@ class Decoder:
         elif kind == stat.S_IFLNK:
             node.size = size
             node.payload = target = self.image.content(inode, MAX_TARGET)
-            if not target or b"\0" in target:
+            if not target or 0 in target:
                 malformed("the target of a symlink is empty or has a NUL", inode.offset)
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             node.rdev = place
@@ -128,7 +128,7 @@ class Decoder:
 def redirect_path(redirect: bytes, inode: Inode) -> bytes:
     """Return the path in the object store that a redirect attribute gives."""
     path = redirect[1:] if len(redirect) > 1 and redirect[0] == 0x2F else redirect
-    if len(path) > MAX_TARGET or b"\0" in path:
+    if len(path) > MAX_TARGET or 0 in path:
         malformed("a redirect attribute that is too long or has a NUL", inode.offset)
     return path
 

@@ -15,17 +15,19 @@ from composefs.protocol.params import boolean, check_id, mapping, one_of, option
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
 from composefs.repository.images import image_objects
-from composefs.tree import Tree, find
+from composefs.tree import Tree, collection_paused, find
 
 __all__ = ["digest", "dump", "mount", "objects", "put"]
 
 
 def put(context: Context, params: Message) -> Message:
     """Make an image from a dump and store it without a name; all of its objects must be in the repository."""
-    tree = _parse(context, params)
-    refers_to = image_objects(tree)
-    context.require(refers_to, "the dump")
-    parts = erofs.write(tree, version=context.format_of(params))
+    with collection_paused():
+        tree = _parse(context, params)
+        refers_to = image_objects(tree)
+        context.require(refers_to, "the dump")
+        parts = erofs.write(tree, version=context.format_of(params))
+        del tree
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
     context.remember({stored.id: stored.size})
