@@ -18,7 +18,7 @@ from composefs.errors import (
     NoSpaceError,
     UnsupportedError,
 )
-from composefs.linux import transfer
+from composefs.linux import transfer, verity
 from composefs.repository import Repository
 from composefs.repository import objects as objects_module
 from support.verity import KernelVerity, kernel_verity
@@ -209,14 +209,14 @@ def test_verity_of_other_bytes_is_damage_even_in_an_insecure_repository(
 
 def test_somebody_keeps_the_new_file_open_for_a_while(secure: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [BusyError("busy"), BusyError("busy")]
-    real = fsverity.enable
+    real = verity.enable
 
     def enable(fd: int, algorithm: fsverity.Algorithm) -> bool:
         if answers:
             raise answers.pop()
         return real(fd, algorithm)
 
-    monkeypatch.setattr(fsverity, "enable", enable)
+    monkeypatch.setattr(verity, "enable", enable)
     assert secure.objects.store_bytes(CONTENT).id == ID
 
 
@@ -224,7 +224,7 @@ def test_somebody_keeps_the_new_file_open_for_ever(secure: Repository, monkeypat
     def enable(_fd: int, _algorithm: fsverity.Algorithm) -> bool:
         raise BusyError("busy")
 
-    monkeypatch.setattr(fsverity, "enable", enable)
+    monkeypatch.setattr(verity, "enable", enable)
     monkeypatch.setattr(objects_module.time, "sleep", lambda _seconds: None)
     with pytest.raises(BusyError, match=ID):
         secure.objects.store_bytes(CONTENT)
@@ -235,7 +235,7 @@ def test_a_file_system_that_lost_verity(secure: Repository, monkeypatch: pytest.
     def enable(_fd: int, _algorithm: fsverity.Algorithm) -> bool:
         raise UnsupportedError("enabling fs-verity: Operation not supported")
 
-    monkeypatch.setattr(fsverity, "enable", enable)
+    monkeypatch.setattr(verity, "enable", enable)
     with pytest.raises(UnsupportedError):
         secure.objects.store_bytes(CONTENT)
     assert not secure.objects.has(ID)

@@ -1,4 +1,4 @@
-"""fs-verity digests: computed here, or measured and enabled by the kernel.
+"""fs-verity digests, computed from what a file holds; :mod:`composefs.linux.verity` asks the kernel for them.
 
 The digest of a file is the hash of a 256-byte descriptor which holds the file's size and the root of a Merkle tree over
 its 4 KiB blocks (kernel documentation, filesystems/fsverity.rst, "File digest computation"); composefs uses no salt and
@@ -21,8 +21,6 @@ root hash of zeros.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import struct
@@ -30,22 +28,17 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from composefs.digest import ALGORITHMS, BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import BusyError, CancelledError, UnsupportedError, from_os_error
+from composefs.digest import BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
+from composefs.errors import CancelledError
 
 if TYPE_CHECKING:
     from composefs.multibuffer import Lanes
 
-__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd", "enable", "measure"]
+__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd"]
 
 Buffer = bytes | bytearray | memoryview
 
 _DESCRIPTOR = struct.Struct("<BBBBIQ64s176x")
-_ENABLE = struct.Struct("=IIIIQIIQ88x")  # struct fsverity_enable_arg
-_MEASURE = struct.Struct("=HH")  # struct fsverity_digest, followed by the digest
-_FS_IOC_ENABLE_VERITY = 0x40806685
-_FS_IOC_MEASURE_VERITY = 0xC0046686
-_MAX_DIGEST = 64
 
 # 256 KiB a read: 64 KiB and 1 MiB measured within 1 % of it, and mmap brings nothing but resident memory.
 _READ_BLOCKS = 64
@@ -56,7 +49,6 @@ _ZEROS = memoryview(bytes(BLOCK_SIZE))
 _WORTH_LOADING = 16
 
 _CONSTRUCTORS: dict[str, Callable[..., hashlib._Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
-_BY_NUMBER = {algorithm.number: algorithm for algorithm in ALGORITHMS.values()}
 
 
 class _Scratch(threading.local):
@@ -208,8 +200,9 @@ def digest_fd(
 ) -> bytes:
     """Return the fs-verity digest, raw, of a file's content from its start; the file offset stays as it is.
 
-    Nothing is asked of the kernel's fs-verity: compare :func:`measure`.  ``stop`` is asked after each piece of a large
-    file.  ``size`` is what the file is known to have while it is read: the end of a small one need not be looked for.
+    Nothing is asked of the kernel's fs-verity: compare :func:`composefs.linux.verity.measure`.  ``stop`` is asked after
+    each piece of a large file.  ``size`` is what the file is known to have while it is read: the end of a small one
+    need not be looked for.
     Raises ``OSError``, and CancelledError if it says so.
     """
     view = _scratch.view
@@ -225,47 +218,3 @@ def digest_fd(
         if stop is not None and stop():
             raise CancelledError("interrupted while a file was read")
     return hasher.digest()
-
-
-def measure(fd: int) -> tuple[Algorithm, bytes] | None:
-    """Return the algorithm and digest, raw, that the kernel enforces for an open file.
-
-    None when the file has no fs-verity, or its file system or the kernel does not know it.
-    """
-    request = bytearray(_MEASURE.pack(0, _MAX_DIGEST) + bytes(_MAX_DIGEST))
-    try:
-        fcntl.ioctl(fd, _FS_IOC_MEASURE_VERITY, request)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY):
-            return None
-        raise from_os_error(error, "measuring fs-verity") from error
-    number, size = _MEASURE.unpack_from(request)
-    if number not in _BY_NUMBER:
-        raise UnsupportedError(f"the file has fs-verity with hash algorithm {number}; only 1 and 2 are known")
-    return _BY_NUMBER[number], bytes(request[_MEASURE.size : _MEASURE.size + size])
-
-
-def enable(fd: int, algorithm: Algorithm) -> bool:
-    """Enable fs-verity on a file opened for reading; False if it has it already, perhaps with other parameters.
-
-    From then on the kernel refuses every write and checks every read.  Raises BusyError (``retryable``) while anybody,
-    a child between fork and exec included, has the file open for writing, and UnsupportedError when the file system,
-    its block size or the kernel cannot do it.
-    """
-    request = _ENABLE.pack(1, algorithm.number, BLOCK_SIZE, 0, 0, 0, 0, 0)
-    try:
-        fcntl.ioctl(fd, _FS_IOC_ENABLE_VERITY, request)
-    except OSError as error:
-        match error.errno:
-            case errno.EEXIST:
-                return False
-            case errno.ETXTBSY:
-                raise BusyError("enabling fs-verity: the file is open for writing", retryable=True) from error
-            case errno.EOPNOTSUPP | errno.ENOTTY | errno.EINVAL:
-                raise UnsupportedError(
-                    f"enabling fs-verity: {os.strerror(error.errno)}",
-                    hint="use a file system and kernel with fs-verity (ext4 with -O verity and 4 KiB blocks, btrfs, "
-                    "f2fs), or an insecure repository (init --insecure)",
-                ) from error
-        raise from_os_error(error, "enabling fs-verity") from error
-    return True

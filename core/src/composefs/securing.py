@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from composefs import fsverity
 from composefs.errors import BusyError, CorruptError, from_os_error
 from composefs.graph import read_stock
+from composefs.linux import verity
 from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
@@ -59,10 +59,10 @@ def _enable(repository: Repository, object_id: str) -> bool:
     except OSError as error:
         raise from_os_error(error, f"opening object {object_id}") from error
     try:
-        measured = fsverity.measure(fd)
+        measured = verity.measure(fd)
         if measured is None:
             seal(fd, repository.store)
-            measured = fsverity.measure(fd)
+            measured = verity.measure(fd)
         if measured is None:
             raise BusyError(f"object {object_id}: another process has it open for writing", subject=object_id)
         return measured == (repository.algorithm, bytes.fromhex(object_id))
@@ -74,7 +74,7 @@ def _secure_meta(repository: Repository) -> None:
     try:
         fd = open_file(META, repository.store.root)
         try:
-            fsverity.enable(fd, repository.algorithm)
+            verity.enable(fd, repository.algorithm)
             os.fsync(fd)
         finally:
             os.close(fd)

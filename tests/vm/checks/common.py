@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from composefs import fsverity
 from composefs.digest import Algorithm
+from composefs.linux import verity
 from vm.lab import cfsctl
 
 __all__ = [
@@ -34,7 +34,7 @@ def measured(path: Path) -> str | None:
     """Return the digest that the kernel enforces for a file."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        found = fsverity.measure(fd)
+        found = verity.measure(fd)
     finally:
         os.close(fd)
     return found and found[1].hex()
@@ -51,7 +51,7 @@ def replace(path: Path, content: bytes, algorithm: Algorithm | None = None) -> N
     path.write_bytes(content)
     if algorithm is not None:
         with path.open("rb") as file:
-            fsverity.enable(file.fileno(), algorithm)
+            verity.enable(file.fileno(), algorithm)
 
 
 def repository_with_image(directory: Path, *options: str) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from composefs import fsverity
 from composefs.digest import ALGORITHMS, SHA256
 from composefs.errors import BusyError, UnsupportedError
+from composefs.linux import verity
 from vm import lab
 from vm.checks.common import BIG, SOME, error_of, fails, measured
 
@@ -20,9 +21,9 @@ def check_the_kernel_computes_the_same_digests(directory: Path) -> None:
             path.write_bytes((BIG * 30)[:size])
             assert measured(path) is None
             with path.open("rb") as file:
-                assert fsverity.enable(file.fileno(), algorithm)
-                assert not fsverity.enable(file.fileno(), algorithm)
-                assert fsverity.measure(file.fileno()) == (algorithm, fsverity.digest_fd(file.fileno(), algorithm))
+                assert verity.enable(file.fileno(), algorithm)
+                assert not verity.enable(file.fileno(), algorithm)
+                assert verity.measure(file.fileno()) == (algorithm, fsverity.digest_fd(file.fileno(), algorithm))
             assert error_of(partial(path.open, "r+b")) == errno.EPERM
 
 
@@ -31,9 +32,9 @@ def check_enabling_says_what_is_in_its_way(directory: Path) -> None:
     path.write_bytes(SOME)
     with path.open("rb") as file:
         with path.open("ab"):
-            assert fails(BusyError, lambda: fsverity.enable(file.fileno(), SHA256)).retryable
-        assert fsverity.enable(file.fileno(), SHA256)
+            assert fails(BusyError, lambda: verity.enable(file.fileno(), SHA256)).retryable
+        assert verity.enable(file.fileno(), SHA256)
     path = lab.MEMORY / "file"
     path.write_bytes(SOME)
     with path.open("rb") as file:
-        assert "ext4" in str(fails(UnsupportedError, lambda: fsverity.enable(file.fileno(), SHA256)).hint)
+        assert "ext4" in str(fails(UnsupportedError, lambda: verity.enable(file.fileno(), SHA256)).hint)

@@ -177,7 +177,8 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
 def _measure_file(arguments: argparse.Namespace) -> None:
     """Print what the kernel says, or what it would say if the file had fs-verity."""
     from composefs.digest import SHA256
-    from composefs.fsverity import digest_fd, measure
+    from composefs.fsverity import digest_fd
+    from composefs.linux.verity import measure
 
     for path in arguments.files:
         with _opened(path) as fd:

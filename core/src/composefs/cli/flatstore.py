@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from composefs.digest import SHA256
 from composefs.errors import BusyError, UnsupportedError
-from composefs.fsverity import digest_fd, enable
+from composefs.fsverity import digest_fd
 from composefs.linux.files import NewFile, open_or_make_directory
 from composefs.linux.transfer import clone, copy
+from composefs.linux.verity import enable
 
 __all__ = ["FlatStore"]
 

@@ -155,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _check_digest(image: int, digest: str) -> None:
     """Raise ComposefsError, in the words that scripts know, unless the kernel vouches for a digest, in hex."""
-    from composefs.fsverity import measure
+    from composefs.linux.verity import measure
 
     found = measure(image)
     if found is None:

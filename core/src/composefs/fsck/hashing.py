@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from composefs import fsverity
 from composefs.errors import ComposefsError, InputOutputError, from_os_error
 from composefs.graph import Problem, Stock
+from composefs.linux import verity
 from composefs.linux.closing import Closing
 from composefs.linux.files import open_file
 from composefs.linux.forks import Forks
@@ -40,7 +41,7 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return Problem("unexpected-file-type", where, "it is not a regular file", object_id)
-        measured = fsverity.measure(fd)
+        measured = verity.measure(fd)
         if measured is not None:
             if measured != (repository.algorithm, bytes.fromhex(object_id)):
                 message = f"its fs-verity digest is {measured[0]}:{measured[1].hex()}"

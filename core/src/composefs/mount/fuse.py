@@ -13,10 +13,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from composefs import fsverity
 from composefs.digest import Algorithm
 from composefs.erofs.reader import Image, Lookup, Rules
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
+from composefs.linux import verity
 from composefs.linux.files import open_file
 from composefs.mount.image import no_directory
 from composefs.repository import Repository
@@ -127,7 +127,7 @@ class FuseImage:
         if node.digest is None:
             raise FormatError(f"{path} does not say which object it is")
         fd = open_file(object_name(node.digest.hex()), self._objects)
-        if self._secure and fsverity.measure(fd) != (self._algorithm, node.digest):
+        if self._secure and verity.measure(fd) != (self._algorithm, node.digest):
             os.close(fd)
             raise OSError(errno.EIO, "the object has not got the right fs-verity digest")
         return fd

@@ -21,6 +21,7 @@ import stat
 
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_error
+from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file
 from composefs.linux.transfer import lease, lease_is_unbroken
 from composefs.repository.objects import OBJECT_MODE, Stored, StoredObjects, seal, store_copy
@@ -139,7 +140,7 @@ class Objects(StoredObjects):
         """Return the id of a file that nobody can change meanwhile or, in a secure repository, ever; None if unsure."""
         if self._store.secure:
             # A file that has fs-verity already may have it with a salt or other blocks, which make another digest.
-            measured = fsverity.measure(fd) if seal(fd, self._store) else None
+            measured = verity.measure(fd) if seal(fd, self._store) else None
             return measured[1].hex() if measured else None
         if not lease(fd):
             return None

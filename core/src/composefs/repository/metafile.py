@@ -13,9 +13,9 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from composefs import fsverity
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
+from composefs.linux import verity
 from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
 from composefs.meta import MAX_META_SIZE, Meta
 
@@ -74,7 +74,7 @@ def read(root: int, path: str) -> State:
             meta = Meta.parse(os.pread(fd, MAX_META_SIZE, 0))
         except FormatError as error:
             raise _malformed(path, error.message) from error
-        return State(meta, fsverity.measure(fd) is not None, legacy=False)
+        return State(meta, verity.measure(fd) is not None, legacy=False)
     except OSError as error:
         raise from_os_error(error, f"reading {path}/{META}") from error
     finally:
@@ -100,7 +100,7 @@ def read_legacy(root: int, path: str) -> State | None:
                 if _is_id(prefix + rest, algorithm):
                     fd = open_file(f"objects/{prefix}/{rest}", root)
                     try:
-                        secure = fsverity.measure(fd) is not None
+                        secure = verity.measure(fd) is not None
                     finally:
                         os.close(fd)
                     return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
@@ -144,7 +144,7 @@ def write(root: int, meta: Meta, *, secure: bool, replace: bool = False) -> bool
         write_all(new.fd, meta.serialize())
         if secure:
             new.reopen_read_only()
-            fsverity.enable(new.fd, meta.algorithm)
+            verity.enable(new.fd, meta.algorithm)
         for name in ("objects", "streams", "images"):
             os.close(open_or_make_directory(name, root))
         os.fsync(new.fd)

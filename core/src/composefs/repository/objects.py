@@ -25,6 +25,7 @@ from composefs.errors import (
     PermissionDeniedError,
     from_os_error,
 )
+from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
@@ -165,7 +166,7 @@ class StoredObjects:
 
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
-        measured = fsverity.measure(fd)
+        measured = verity.measure(fd)
         if measured == (self._algorithm, bytes.fromhex(object_id)):
             return True
         if measured is not None:
@@ -296,7 +297,7 @@ def seal(fd: int, store: Store) -> bool:
 def _seal(fd: int, store: Store) -> bool:
     for delay in _VERITY_DELAYS:
         try:
-            return fsverity.enable(fd, store.algorithm)
+            return verity.enable(fd, store.algorithm)
         except BusyError:
             time.sleep(delay)
     return False

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from composefs import fsverity
 from composefs.digest import SHA256, SHA512
 from composefs.errors import BusyError, InputOutputError, UnsupportedError
+from composefs.linux import verity
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def fd(tmp_path: Path):
 
 
 def test_a_file_without_verity_measures_as_none(fd: int) -> None:
-    assert fsverity.measure(fd) is None
+    assert verity.measure(fd) is None
 
 
 def test_measure_reads_the_kernels_answer(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_measure_reads_the_kernels_answer(fd: int, monkeypatch: pytest.MonkeyPat
         return 0
 
     monkeypatch.setattr(fcntl, "ioctl", answer)
-    assert fsverity.measure(fd) == (SHA256, b"d" * 32)
+    assert verity.measure(fd) == (SHA256, b"d" * 32)
 
 
 def test_measure_of_an_unknown_algorithm(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,13 +44,13 @@ def test_measure_of_an_unknown_algorithm(fd: int, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(fcntl, "ioctl", answer)
     with pytest.raises(UnsupportedError, match="algorithm 9"):
-        fsverity.measure(fd)
+        verity.measure(fd)
 
 
 def test_enable_sends_struct_fsverity_enable_arg(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(fcntl, "ioctl", lambda _fd, request, buffer: seen.append((request, buffer)))
-    assert fsverity.enable(fd, SHA512)
+    assert verity.enable(fd, SHA512)
     request, buffer = seen[0]
     assert request == 0x40806685
     assert len(buffer) == (request >> 16) & 0x3FFF == 128
@@ -74,7 +74,7 @@ def test_refusals_of_enable(fd: int, monkeypatch: pytest.MonkeyPatch, number: in
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
     with pytest.raises(error, match="enabling fs-verity"):
-        fsverity.enable(fd, SHA256)
+        verity.enable(fd, SHA256)
 
 
 def test_enabling_twice_is_no_error(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_enabling_twice_is_no_error(fd: int, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.EEXIST, "exists")
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
-    assert not fsverity.enable(fd, SHA256)
+    assert not verity.enable(fd, SHA256)
 
 
 def test_an_unexpected_failure_of_measure_is_reported(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +91,4 @@ def test_an_unexpected_failure_of_measure_is_reported(fd: int, monkeypatch: pyte
 
     monkeypatch.setattr(fcntl, "ioctl", fail)
     with pytest.raises(InputOutputError, match="measuring fs-verity"):
-        fsverity.measure(fd)
+        verity.measure(fd)
