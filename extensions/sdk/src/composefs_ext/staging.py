@@ -11,13 +11,15 @@ from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any, BinaryIO
 
 __all__ = ["Staging"]
 
 _BLOCK = 4096
 """Rows that are encoded at a time."""
+
+_SCALARS = {str, int, type(None)}
 
 
 class Staging:
@@ -57,12 +59,11 @@ class Staging:
 
     def write_rows(self, rows: Iterable[Any], prefix: str = "rows") -> str:
         """Stage a list as JSON Lines and return the file's name."""
-        encode = json.JSONEncoder(separators=(",", ":")).encode
         name = self.new_name(prefix)
         iterator = iter(rows)
         with self.create(name) as file:
             while block := list(islice(iterator, _BLOCK)):
-                file.write(_lines(block, encode))
+                file.write(_lines(block))
         return name
 
     def read(self, name: str) -> bytes:
@@ -81,14 +82,11 @@ class Staging:
         return rows
 
 
-def _lines(block: list[Any], encode: Callable[[Any], str]) -> bytes:
+def _lines(block: list[Any]) -> bytes:
     """Return rows as JSON Lines; ids and numbers, of which pulls have tens of thousands, in one call."""
-    kinds = set(map(type, block))
-    if kinds == {str}:
-        # Inside of a string every quote has a backslash before it, so that this is found between elements only.
-        text = encode(block)[1:-1].replace('","', '"\n"')
-    elif kinds <= {int, type(None)}:
-        text = encode(block)[1:-1].replace(",", "\n")
+    if set(map(type, block)) <= _SCALARS:
+        # The encoder puts ends of lines between the elements; inside of a string it always escapes them.
+        text = json.JSONEncoder(separators=("\n", ":")).encode(block)[1:-1]
     else:
-        text = "\n".join(map(encode, block))
+        text = "\n".join(map(json.JSONEncoder(separators=(",", ":")).encode, block))
     return text.encode() + b"\n"
