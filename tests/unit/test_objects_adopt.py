@@ -141,6 +141,22 @@ def test_owner_mode_attributes_and_acls_go(desk: Desk) -> None:
     assert os.listxattr(desk.object) == []
 
 
+@pytest.mark.root
+def test_another_owner_cannot_keep_the_right_to_write(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = desk.put()
+    path.chmod(0o444)
+    os.chown(path, 1234, 4321)
+    real = os.fchown
+
+    def late(fd: int, uid: int, gid: int) -> None:
+        os.fchmod(fd, 0o666)  # what the owner, who still has the file open, can do up to now
+        real(fd, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", late)
+    desk.adopt()
+    assert stat.S_IMODE(desk.object.stat().st_mode) == 0o444
+
+
 def symlink(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
@@ -230,6 +246,34 @@ def test_a_copy_is_checked_too(desk: Desk, monkeypatch: pytest.MonkeyPatch, expe
         desk.adopt(**expected)
     assert desk.left() == (["file"], [])
     assert not desk.object.exists()
+
+
+@pytest.mark.parametrize("size", [None, 5])
+def test_a_file_that_grows_after_its_size_was_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    path = desk.put(data=CONTENT[:5])
+    real = adoption.Objects._own
+
+    def own(objects: adoption.Objects, fd: int, name: str) -> int:
+        seen = real(objects, fd, name)
+        os.lseek(writer, 0, os.SEEK_END)
+        os.write(writer, CONTENT[5:])
+        os.close(writer)
+        return seen
+
+    writer = os.open(path, os.O_WRONLY)
+    monkeypatch.setattr(adoption.Objects, "_own", own)
+    if size is not None:
+        with pytest.raises(CorruptError, match="was changed while it was copied"):
+            desk.adopt(size=size)
+        assert desk.left() == (["file"], [])
+        assert not desk.object.exists()
+        return
+    stored = desk.adopt()
+    assert (stored.id, stored.size) == (ID, len(CONTENT))
+    assert desk.object.read_bytes() == CONTENT
+    assert desk.left() == ([], [])
 
 
 def test_a_writer_that_comes_while_the_file_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
