@@ -149,6 +149,12 @@ def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
     host.assert_clean()
 
 
+def test_processes_that_cannot_be_ended_are_told_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs.ext.process._MAX_REAP_ROUNDS", 0)
+    with pytest.raises(ExtensionError, match="keeps starting processes"):
+        host.do(["welcome"])
+
+
 @pytest.mark.parametrize("how", ["leaves-a-child", "leaves-a-daemon"])
 def test_what_is_left_behind_is_killed(host: Host, how: str) -> None:
     """P-29."""

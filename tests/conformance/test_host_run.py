@@ -101,6 +101,31 @@ def test_the_process_is_as_promised(host: Host, monkeypatch: pytest.MonkeyPatch,
     assert "x-stray" in welcome
 
 
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_a_home_there_is_no_cache(host: Host, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.delenv("HOME")
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    [welcome] = host.do(["welcome"])
+    assert welcome["cache"] is None
+
+
+def test_each_repository_has_a_cache_of_its_own(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    long = "/".join(["long" * 50] * 2)
+    names = ["a/b", "a%2Fb", "a%252Fb", "a\nb", f"{long}/1", f"{long}/2"]
+    caches = []
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        host.path = host.path.rename(path)
+        [welcome] = host.do(["welcome"])
+        caches.append(welcome["cache"])
+    assert len({os.path.realpath(cache) for cache in caches}) == len(names)
+    assert {Path(cache).parent for cache in caches} == {tmp_path / "cache/composefs/ext/bad"}
+
+
 @pytest.mark.parametrize("confine", [True, False])
 def test_confinement(host: Host, tmp_path: Path, confine: bool) -> None:
     """P-36: where the kernel has Landlock, only staging and the cache can be written, and TCP needs a permission."""

@@ -154,7 +154,9 @@ def _cache(
     elif base is None:
         home = os.environ.get("XDG_CACHE_HOME", "")
         if not home.startswith("/"):  # to be ignored, says the XDG Base Directory Specification
-            home = os.path.join(os.environ.get("HOME", "/nonexistent"), ".cache")
+            home = os.path.join(os.environ.get("HOME", ""), ".cache")
+        if not home.startswith("/"):
+            return None
         base = f"{home}/composefs"
     parent = f"{base}/ext/{extension.name}"
     directory = f"{parent}/{'none' if repository is None else _cache_name(repository.store.path)}"

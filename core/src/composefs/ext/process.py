@@ -131,9 +131,9 @@ class Process:
         # What it wrote at last is still in the pipe; the caller takes it from there.
         with open(self._failure, "rb") as file:
             failure = file.read().decode()
-        left = _kill_children_except(self._strangers)
+        self._ended = Ended(status, 0, failure or None)  # of this process that is all, even if others cannot be ended
+        self._ended = self._ended._replace(left=_kill_children_except(self._strangers))
         set_child_subreaper(False)
-        self._ended = Ended(status, left, failure or None)
         return self._ended
 
 
