@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,6 +97,20 @@ def test_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     multibuffer._library.cache_clear()
     monkeypatch.setattr(multibuffer, "_VERSION", 0x03_00_00)
     assert multibuffer._library() is None
+
+
+def test_a_library_that_lacks_a_function_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    multibuffer._library.cache_clear()
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: SimpleNamespace(imb_get_version=lambda: multibuffer._VERSION))
+    assert make_lanes(bytearray(BLOCKS * BLOCK_SIZE), SHA512) is None
+
+
+def test_a_buffer_cannot_move_from_under_its_lanes() -> None:
+    buffer = bytearray(BLOCKS * BLOCK_SIZE)
+    lanes = make_lanes(buffer, SHA512)
+    assert lanes is not None
+    with pytest.raises(BufferError):
+        buffer.extend(bytes(1 << 20))
 
 
 def test_threads_do_not_share_lanes() -> None:

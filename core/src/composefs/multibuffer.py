@@ -57,7 +57,7 @@ class Lanes:
         self._out = bytearray(blocks * size)
         self._jobs = bytearray(blocks * _JOB.size)
         source, out, self._jobs_at = _address(buffer), _address(self._out), _address(self._jobs)
-        self._kept = buffer
+        self._kept = memoryview(buffer)  # while somebody looks at it, its bytes stay where they are
         self.least = 3 if algorithm.name == "sha512" else 8
         for number in range(blocks):
             job = (source + number * BLOCK_SIZE, 0, BLOCK_SIZE, out + number * size, size)
@@ -114,13 +114,11 @@ def _library() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(_SONAME)
         version: int = library.imb_get_version()
-    except (OSError, AttributeError):
+        library.alloc_mb_mgr.argtypes = [ctypes.c_uint64]
+        library.alloc_mb_mgr.restype = ctypes.c_void_p
+        library.free_mb_mgr.argtypes = [ctypes.c_void_p]
+        library.imb_get_errno.argtypes = [ctypes.c_void_p]
+        library.init_mb_mgr_auto.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    except (OSError, AttributeError):  # there is none, or it lacks a function
         return None
-    if version >> 16 != _VERSION >> 16:
-        return None
-    library.alloc_mb_mgr.argtypes = [ctypes.c_uint64]
-    library.alloc_mb_mgr.restype = ctypes.c_void_p
-    library.free_mb_mgr.argtypes = [ctypes.c_void_p]
-    library.imb_get_errno.argtypes = [ctypes.c_void_p]
-    library.init_mb_mgr_auto.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    return library
+    return library if version >> 16 == _VERSION >> 16 else None
