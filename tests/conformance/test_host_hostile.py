@@ -9,10 +9,12 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
+from composefs.ext import calls, patience
 from composefs.ext.session import RunOptions, Timeouts
 from composefs.protocol.limits import Limits
 from support.commands import CFSCTL, cfsctl
@@ -124,6 +126,24 @@ def test_interrupt_reaches_an_extension_that_ignores_everything(host: Host) -> N
 def test_second_interrupt_kills_at_once(host: Host) -> None:
     with pytest.raises(CancelledError):
         host.misbehave("interrupts-twice", timeouts=Timeouts(initialize=20, terminate=600, kill=600))
+    host.assert_clean()
+
+
+def test_long_calls_after_an_interrupt_give_no_more_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-29: what the core does for the extension takes the extension's time."""
+    served = 0
+
+    def slow(_context: object, _params: object) -> dict[str, Any]:
+        nonlocal served
+        served += 1
+        time.sleep(0.1)
+        return {"present": []}
+
+    monkeypatch.setitem(calls.CALLS, "object.has", calls.Call(slow, "read"))
+    monkeypatch.setattr(patience, "STEP", 0.01)
+    with pytest.raises(CancelledError):
+        host.misbehave("calls-after-cancel", timeouts=Timeouts(initialize=20, terminate=0.5, kill=0.5))
+    assert 0 < served < 20
     host.assert_clean()
 
 

@@ -91,7 +91,9 @@ class Conversation:
         while True:
             self._wait(self._check_clock())
             if self._channel.has_message:
+                self._patience.now()
                 outcome = self._handle(self._channel.next_message())
+                self._patience.work_done()
                 if outcome is not None:
                     return outcome
             elif self._exhausted or self._channel.ended:
