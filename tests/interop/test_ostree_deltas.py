@@ -330,6 +330,19 @@ def test_an_interrupted_pull_leaves_out_the_parts_that_it_has(source: Source, se
     assert pulled["image"] == direct(source, tmp_path / "direct")[0]
 
 
+def test_a_carried_delta_can_be_applied_after_it_was_damaged(source: Source, tmp_path: Path) -> None:
+    """Files of the first attempt are here, metadata is in the delta alone."""
+    source.generate("--empty", "--max-chunk-size=1", "--min-fallback-size=0")
+    (superblock,) = (source.repo / "deltas").rglob("superblock")
+    last = max((path for path in superblock.parent.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    good = last.read_bytes()
+    last.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    target = Target(tmp_path / "target")
+    assert target.ostree("apply-delta", superblock.parent, status=5).stderr.count(str(last)) == 1
+    last.write_bytes(good)
+    assert target.json("apply-delta", superblock.parent)["image"] == direct(source, tmp_path / "direct")[0]
+
+
 def test_what_is_altered_in_a_file_is_refused_by_both(source: Source, tmp_path: Path) -> None:
     name = tmp_path / "delta"
     source.generate("--empty", "--inline", "--min-fallback-size=0", f"--filename={name}")

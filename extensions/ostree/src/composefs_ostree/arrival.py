@@ -134,7 +134,7 @@ class Arrivals:
         if wish.delta is not None:
             from composefs_ostree.deltas.applying import Applying
 
-            delta = Applying(core, wish.delta, held)
+            delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
             make_files = self._make_part_files(wish.delta, bases)
         pull = Pull(
             core,

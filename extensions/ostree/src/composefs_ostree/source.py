@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
         remote: Remote | None
         """The remote that this is, None if the user gave a place and no name."""
+        has_objects: bool
+        """Whether it brings any object of a commit, and not just what is in a delta."""
 
         def open(self, core: Core) -> Transport:
             """Check that there is a repository which can be read; return what brings its refs and metadata."""
@@ -77,6 +79,8 @@ def open_source(
 
 class UrlSource:
     """An archive repository on one or more web servers."""
+
+    has_objects = True
 
     def __init__(
         self,
@@ -153,6 +157,7 @@ class UrlSource:
 class DirectorySource:
     """A repository of any mode on this machine."""
 
+    has_objects = True
     max_workers = None
 
     def __init__(self, directory: str, remote: Remote | None = None, options: Options | None = None) -> None:

@@ -111,6 +111,7 @@ class DeltaSource:
     """The repository that a delta in a file stands for."""
 
     remote: Remote | None = None
+    has_objects = False
     max_workers = None
 
     def __init__(self, path: str) -> None:
