@@ -7,6 +7,7 @@ import copy
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,25 @@ def test_a_registry_that_wants_us_to_wait_for_hours(peer: Hostile) -> None:
     fails(peer, NetworkError, "wants us to wait for 7200 seconds")
 
 
+@pytest.mark.parametrize("text", ["\xb2", "-1", "1_0", "9" * 5000, "0x10", " ", "+1", "nan"])
+def test_numbers_that_are_none(peer: Hostile, text: str) -> None:
+    peer.rule("/manifests/", lambda handler: handler.answer(503, b"", {"Retry-After": text}))
+    fails(peer, NetworkError, r"HTTP status 503 \(3 attempts\)")
+    peer.rules.clear()
+
+    def announce(handler: Handler) -> None:
+        data = layer(peer)[1] if "/blobs/" in handler.path else peer.layout.blobs[peer.layout.entries[0]["digest"]]
+        handler.send_response(200)
+        handler.send_header("Content-Length", text)
+        handler.end_headers()
+        handler.wfile.write(data)
+        handler.close_connection = True
+
+    peer.rule("/v2/", announce)
+    with suppress(ExtError):
+        assert read(peer) == layer(peer)[1]
+
+
 def test_waiting_is_told(peer: Hostile) -> None:
     told: list[str] = []
     peer.rule("/manifests/", lambda handler: handler.answer(429, b"", {"Retry-After": "1"}), times=1)
@@ -205,7 +225,10 @@ def test_peers_that_do_not_get_on(peer: Hostile, part: str, how: str) -> None:
     fails(peer, NetworkError, "no answer in time|less than 1000 bytes|connection broke|reset|attempts")
 
 
-@pytest.mark.parametrize("target", ["/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://"])
+@pytest.mark.parametrize(
+    "target",
+    ["/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://", "http://[::1", "http://x:99999/"],
+)
 def test_redirects_that_lead_nowhere(peer: Hostile, target: str) -> None:
     peer.rule("/manifests/", lambda handler: handler.answer(307, b"", {"Location": target}))
     fails(peer, NetworkError, "redirects")
@@ -275,7 +298,9 @@ def once(rule: Any) -> Any:
     return lambda handler: left.pop()(handler) if left else False
 
 
-@pytest.mark.parametrize("realm", ["file:///etc/passwd", "ftp://x/y", "", "http://user:pw@x/", "//x", "http://"])
+@pytest.mark.parametrize(
+    "realm", ["file:///etc/passwd", "ftp://x/y", "", "http://user:pw@x/", "//x", "http://", "http://[x"]
+)
 def test_realms_that_are_not_gone_to(peer: Hostile, tmp_path: Path, realm: str) -> None:
     bearer(peer, realm)
     fails(peer, PermissionDeniedError, "not safe", authfile=login(peer, tmp_path / "auth.json"))
@@ -372,7 +397,7 @@ def test_tags_come_in_pages(peer: Hostile) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["http://127.0.0.1:1/v2/app/tags/list", "/v2/other/tags/list", "?n=1000", "file:///x"]
+    "target", ["http://127.0.0.1:1/v2/app/tags/list", "/v2/other/tags/list", "?n=1000", "file:///x", "//[x"]
 )
 def test_pages_that_lead_elsewhere_or_round(peer: Hostile, target: str) -> None:
     peer.rule("/tags/list", lambda h: h.answer(200, tags("a"), {"Link": f'<{target}>; rel="next"'}))

@@ -8,14 +8,14 @@ HTTP when the registry itself was reached by TLS.
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from composefs_ext.errors import NetworkError, PermissionDeniedError
 from composefs_oci.json_document import parse_object
 from composefs_oci.registry.body import read_body
 from composefs_oci.registry.challenge import parse_challenges
 from composefs_oci.registry.credentials import find_credentials
-from composefs_oci.registry.http import shown
+from composefs_oci.registry.http import parts_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Authorizer:
         else:
             if credentials is not None:
                 fields["account"] = credentials.user
-            mark = "&" if urlsplit(realm).query else "?"
+            mark = "&" if parts_of(realm).query else "?"
             response = self._http.get(
                 f"{realm}{mark}{urlencode(fields)}", credentials.basic() if credentials is not None else None
             )
@@ -123,8 +123,8 @@ class Authorizer:
         return token
 
     def _check_realm(self, url: str, realm: str) -> None:
-        parts = urlsplit(realm)
-        is_less_safe = urlsplit(url).scheme == "https" and parts.scheme == "http" and self._access.tls_verify
+        parts = parts_of(realm)
+        is_less_safe = parts_of(url).scheme == "https" and parts.scheme == "http" and self._access.tls_verify
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or is_less_safe:
             raise PermissionDeniedError(
                 f"{shown(url)}: the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",

@@ -77,8 +77,8 @@ class BlobReader:
         where = shown(self._url)
         response = self._client.ask(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
         body = Body(response, self._url)
-        length = response.header("Content-Length")
-        self._is_length_known = length.isdigit()
+        length = response.length
+        self._is_length_known = length is not None
         begins_at = 0
         if response.status == 206:
             match = _RANGE.fullmatch(response.header("Content-Range"))
@@ -90,10 +90,10 @@ class BlobReader:
                     subject=where,
                 )
             begins_at = self._position
-        if self._is_length_known and begins_at + int(length[:20]) != self._size:
+        if length is not None and begins_at + length != self._size:
             body.close()
             raise CorruptError(
-                f"{where} has {begins_at + int(length[:20])} bytes, not the {self._size} that the manifest says",
+                f"{where} has {begins_at + length} bytes, not the {self._size} that the manifest says",
                 hint="have the image pushed there again",
                 subject=where,
             )

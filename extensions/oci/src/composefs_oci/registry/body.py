@@ -67,9 +67,9 @@ def read_body(response: Response, url: str, limit: int) -> bytes:
         if size > limit:
             raise TooLargeError(f"{shown(url)} answers with more than {limit} bytes", subject=shown(url))
         pieces.append(data)
-    expected = response.header("Content-Length")
-    if expected.isdigit() and int(expected) != size:
+    expected = response.length
+    if expected is not None and expected != size:
         raise NetworkError(
-            f"{shown(url)}: the answer ends after {size} of {expected[:20]} bytes", subject=shown(url), retryable=True
+            f"{shown(url)}: the answer ends after {size} of {expected} bytes", subject=shown(url), retryable=True
         )
     return b"".join(pieces)

@@ -181,7 +181,7 @@ def _reason(response: Response) -> str:
 
 def _retry_after(text: str) -> float | None:
     """Return the seconds that a header Retry-After means (RFC 9110, 10.2.3)."""
-    if text.isdigit() and len(text) < 10:
+    if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())

@@ -43,6 +43,7 @@ __all__ = [
     "failure",
     "number",
     "origin",
+    "parts_of",
     "shown",
 ]
 
@@ -69,15 +70,23 @@ def number(name: str) -> float:
     return environment.number(name, ENVIRONMENT[name])
 
 
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL that a peer may have sent: of one that is none, those of an empty one."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def shown(url: str) -> str:
     """Return a URL without what may be secret in it."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def origin(url: str) -> tuple[str, str]:
     """Return the scheme and the host with its port, which a secret may not leave."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     return parts.scheme.lower(), parts.netloc.lower()
 
 
@@ -97,6 +106,12 @@ class Response:
     def header(self, name: str) -> str:
         """Return a header, "" if there is none; several of a name are one, with commas between them (RFC 9110, 5.3)."""
         return ", ".join(self._response.headers.get_all(name, ()))
+
+    @property
+    def length(self) -> int | None:
+        """The bytes that the body is said to have, None if that is not said."""
+        text = self.header("Content-Length")
+        return int(text[:20]) if text.isascii() and text.isdigit() else None
 
     def read(self, size: int, /) -> bytes:
         """Return what a single read of the socket gives; none at the end, which may be too early."""
@@ -239,7 +254,7 @@ class Http:
             target = urljoin(url, quote(location.encode("latin-1", "replace"), safe=_SAFE))
             parts = urlsplit(target)
             _port(parts)
-        except ValueError:
+        except (ValueError, InvalidURL):
             target, parts = location, urlsplit("")
         is_less_safe = parts.scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
         if parts.scheme not in ("http", "https") or is_less_safe or not parts.hostname:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from composefs_ext.errors import CorruptError, FormatError, NetworkError, NotFoundError, UnsupportedError
 from composefs_oci.descriptors import parse_index, type_of
@@ -13,7 +13,7 @@ from composefs_oci.mediatypes import OCI_INDEX, ROOTS, is_index
 from composefs_oci.reference import is_tag
 from composefs_oci.registry.blob import BlobReader
 from composefs_oci.registry.client import Client
-from composefs_oci.registry.http import origin, shown
+from composefs_oci.registry.http import origin, parts_of, shown
 from composefs_oci.source import Blob, Document, check_document, resolve
 
 TYPE_CHECKING = False
@@ -132,8 +132,11 @@ class RegistrySource:
             following = _NEXT.match(answer.header("Link"))
             if following is None:
                 return
-            target = urljoin(url, following[1])
-            if origin(target) != origin(url) or urlsplit(target).path != urlsplit(url).path or target in seen:
+            try:
+                target = urljoin(url, following[1])
+            except ValueError:
+                target = ""
+            if origin(target) != origin(url) or parts_of(target).path != parts_of(url).path or target in seen:
                 raise NetworkError(
                     f"{shown(url)} goes on at {shown(target)[:300]!r}, which is not followed",
                     hint="the registry has a problem",
