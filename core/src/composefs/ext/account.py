@@ -31,6 +31,17 @@ class Account(NamedTuple):
         kept = {name: value for name, value in inherited.items() if not name.startswith("XDG_")}
         return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
+    def reaches(self, directory: str) -> bool:
+        """Tell whether the modes on the way let it through a directory, absolute; ACLs are not looked at."""
+        while True:
+            status = os.stat(directory)
+            bits = 0o100 if status.st_uid == self.uid else 0o010 if status.st_gid in (self.gid, *self.groups) else 0o001
+            if not status.st_mode & bits:
+                return False
+            if directory == "/":
+                return True
+            directory = os.path.dirname(directory)
+
     def become(self) -> None:
         """Let this process be the account's, for good; the kernel takes all capabilities from it."""
         resource.setrlimit(resource.RLIMIT_NPROC, (_MAX_PROCESSES, _MAX_PROCESSES))

@@ -168,6 +168,7 @@ def _cache(
         os.makedirs(directory, 0o700, exist_ok=True)
         if account is not None:
             os.chown(directory, account.uid, account.gid, follow_symlinks=False)
+            return directory if account.reaches(parent) else None
     except OSError:
         return None
     return directory if os.access(directory, os.W_OK) else None
@@ -189,7 +190,7 @@ def _make_parents(directory: str, mode: int) -> None:
     if os.path.isdir(directory):
         return
     _make_parents(os.path.dirname(directory), mode)
-    os.makedirs(directory, 0o700, exist_ok=True)
+    os.makedirs(directory, mode, exist_ok=True)
     os.chmod(directory, mode)
 
 

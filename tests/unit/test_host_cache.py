@@ -1,0 +1,55 @@
+"""The cache of an extension that runs under an account of its own: where the account can get, or there is none."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from composefs.ext import launch
+from composefs.ext.account import Account
+
+OTHER = 54321
+
+
+def account(uid: int, *groups: int) -> Account:
+    return Account("other", uid, OTHER, groups, "/nonexistent")
+
+
+@pytest.mark.parametrize(
+    ("mode", "who", "reached"),
+    [
+        (0o700, account(os.geteuid()), True),
+        (0o077, account(os.geteuid()), False),
+        (0o707, account(OTHER, os.getegid()), False),
+        (0o010, account(OTHER, os.getegid()), True),
+        (0o770, account(OTHER), False),
+        (0o001, account(OTHER), True),
+    ],
+)
+def test_who_gets_through_a_directory(monkeypatch: pytest.MonkeyPatch, mode: int, who: Account, reached: bool) -> None:
+    modes = {"/a": mode}
+
+    def status(path: str) -> Any:
+        return SimpleNamespace(st_mode=modes.get(path, 0o755), st_uid=os.geteuid(), st_gid=os.getegid())
+
+    monkeypatch.setattr(os, "stat", status)
+    assert who.reaches("/a/b") is reached
+
+
+@pytest.mark.root
+def test_no_cache_where_the_account_does_not_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extension: Any = SimpleNamespace(name="some")
+    parent = tmp_path / "cache"
+    monkeypatch.setattr(launch, "CACHE", str(parent))
+    tmp_path.chmod(0o755)
+    ours = launch._cache(extension, None, None, account(os.geteuid()))
+    assert ours == f"{parent}/{os.geteuid()}/ext/some/none"
+    assert stat.S_IMODE(parent.stat().st_mode) == 0o711
+    parent.chmod(0o700)
+    assert launch._cache(extension, None, None, account(OTHER)) is None
+    assert launch._cache(extension, None, None, account(os.geteuid())) == ours
