@@ -64,10 +64,14 @@ class StagedFiles:
         return data
 
     def pieces(self, name: str, limit: int) -> Iterator[bytes]:
-        """Read a staged file in pieces."""
+        """Read a staged file in pieces; it may grow meanwhile, but not beyond ``limit``."""
         fd = self.open(name, limit)
+        left = limit
         try:
             while piece := os.read(fd, READ_SIZE):
+                left -= len(piece)
+                if left < 0:
+                    raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
                 yield piece
         finally:
             os.close(fd)

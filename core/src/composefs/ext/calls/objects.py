@@ -8,16 +8,14 @@ from composefs.errors import ComposefsError, UsageError, from_os_error
 from composefs.ext.context import Context
 from composefs.linux.transfer import clone, copy
 from composefs.protocol.errors import row_error
-from composefs.protocol.lists import give_list, take_list
+from composefs.protocol.lists import check_objects, give_list, take_list
 from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 
 __all__ = ["get", "has", "put"]
 
 
-def _check_rows(block: list[JSONValue]) -> None:
-    if not all(type(row) is dict for row in block):
-        raise UsageError("files holds something that is not an object")
+_check_rows = check_objects("files", "name", "size", "expect")
 
 
 def _check_sizes(block: list[JSONValue]) -> None:

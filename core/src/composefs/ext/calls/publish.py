@@ -10,12 +10,15 @@ from functools import partial
 
 from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.context import Context
-from composefs.protocol.lists import take_list
+from composefs.protocol.lists import check_objects, take_list
 from composefs.protocol.params import check_id, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
 
 __all__ = ["publish"]
+
+_FIELDS = ("name", "id", "if_exists", "expect", "ref", "target")
+"""Those of all lists."""
 
 
 def publish(context: Context, params: Message) -> Message:
@@ -37,11 +40,7 @@ def publish(context: Context, params: Message) -> Message:
 
 
 def _take(context: Context, params: Message, key: str) -> list[Message]:
-    def check(block: list[JSONValue]) -> None:
-        for row in block:
-            if type(row) is not dict and (key != "remove_refs" or type(row) is not str):
-                raise UsageError(f"{key} holds something that is not an object")
-
+    check = check_objects(key, *_FIELDS, strings=key == "remove_refs")
     rows = take_list(params, key, check, context.staged, context.limits)
     return [{"name": row} if type(row) is str else row for row in rows]
 

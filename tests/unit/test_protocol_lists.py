@@ -1,0 +1,48 @@
+"""Lists in files, as somebody hostile writes them: what they may cost is bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs.errors import TooLargeError, UsageError
+from composefs.protocol.limits import Limits
+from composefs.protocol.lists import check_objects, take_list
+from composefs.protocol.staged import READ_SIZE, StagedFiles
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[StagedFiles]:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield StagedFiles(fd)
+    os.close(fd)
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_followed(staged: StagedFiles, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"x" * READ_SIZE)
+    pieces = staged.pieces("list", 2 * READ_SIZE)
+    assert len(next(pieces)) == READ_SIZE
+    with (tmp_path / "list").open("ab") as file:
+        file.write(b"x" * (READ_SIZE + 1))
+    assert len(next(pieces)) == READ_SIZE
+    with pytest.raises(TooLargeError, match=f"staged file list has more than {2 * READ_SIZE} bytes"):
+        next(pieces)
+
+
+@pytest.mark.parametrize("text", ['{"x": [{}, {}], "name": "a", "y": 1}', '{"name": "a", "y": 1}'])
+def test_of_rows_only_what_is_used_is_kept(staged: StagedFiles, tmp_path: Path, text: str) -> None:
+    (tmp_path / "list").write_text(f"{text}\n" * 3)
+    found = take_list({"files_file": "list"}, "files", check_objects("files", "name", "size"), staged, Limits())
+    assert found == [{"name": "a"}] * 3
+
+
+def test_a_list_in_a_row_is_kept_as_wrong_but_empty() -> None:
+    rows: list[Any] = [{"name": ["a", ["b"]], "size": {"c": 1}}, "text"]
+    check_objects("files", "name", "size", strings=True)(rows)
+    assert rows == [{"name": [], "size": {}}, "text"]
+    with pytest.raises(UsageError, match="files holds something that is not an object"):
+        check_objects("files", "name", "size")(rows)
