@@ -175,7 +175,7 @@ def test_processes_that_cannot_be_ended_are_told_of(host: Host, monkeypatch: pyt
         host.do(["welcome"])
 
 
-@pytest.mark.parametrize("how", ["leaves-a-child", "leaves-a-daemon"])
+@pytest.mark.parametrize("how", ["leaves-a-child", "leaves-a-daemon", "leaves-a-tracer"])
 def test_what_is_left_behind_is_killed(host: Host, how: str) -> None:
     """P-29."""
     assert host.misbehave(how).status == 0
@@ -243,6 +243,13 @@ def test_staging_is_bounded(host: Host) -> None:
     host.assert_clean()
 
 
+def test_staging_has_no_place_to_hide(host: Host) -> None:
+    """P-17: below this path is too long for anybody to count what lies there."""
+    with pytest.raises(TooLargeError, match="what the extension staged cannot be counted: File name too long"):
+        host.misbehave("stuffs-out-of-sight")
+    host.assert_clean()
+
+
 def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
     """P-8: its pipe is full, and an interrupt still gets through to it as a signal."""
     pid = os.getpid()
@@ -264,6 +271,7 @@ def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
         ("never-initializes", 10, "cfsctl: extension bad did not answer initialize in 10 seconds"),
         ("killed", 10, "cfsctl: extension bad was killed by SIGKILL without a result"),
         ("answers-an-error", 3, "cfsctl: no such thing"),
+        ("answers-an-odd-error", 1, "cfsctl: odd"),
         ("leaves-a-daemon", 0, "warning: extension bad left processes behind, which were killed (1)"),
     ],
 )

@@ -146,8 +146,10 @@ class Conversation:
                         files += 1
                         if files > limits.staging_files:
                             raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # moved away or removed while we looked
+            except OSError as error:  # too deep for a path, or closed to us: a place to hide any number of files
+                raise TooLargeError(f"what the extension staged cannot be counted: {error.strerror}") from error
         if size > limits.staging_bytes:
             raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 

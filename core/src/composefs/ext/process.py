@@ -11,7 +11,9 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 import signal
+import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -34,6 +36,7 @@ USER_STDOUT = 4
 _FIRST_FREE = 5
 _EXEC_FAILED = 127
 _MAX_REAP_ROUNDS = 10_000
+_REAP_PAUSE = 0.001
 
 # Root's work on files.  What else root may do (trace, load modules, read the kernel's memory, set up the network) no
 # fetcher needs.  CAP_SYS_ADMIN is what security.* and trusted.* attributes of files take.
@@ -121,8 +124,14 @@ class Process:
         if self._ended is not None:
             return self._ended
         # Wait without reaping first: until then the process group's number cannot belong to anybody else.
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.poll()
         self.kill_group()
+        left = 0
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            # It has ended, but one that it started traces it (ptrace(2)), and keeps it from us for as long as it lives.
+            left += _kill_children_except(self._strangers | {self.pid})
         self._reaped = True
         _, status = os.waitpid(self.pid, 0)
         self.close_stdin()
@@ -131,8 +140,8 @@ class Process:
         # What it wrote at last is still in the pipe; the caller takes it from there.
         with open(self._failure, "rb") as file:
             failure = file.read().decode()
-        self._ended = Ended(status, 0, failure or None)  # of this process that is all, even if others cannot be ended
-        self._ended = self._ended._replace(left=_kill_children_except(self._strangers))
+        self._ended = Ended(status, left, failure or None)  # of this process that is all, even if others stay
+        self._ended = self._ended._replace(left=left + _kill_children_except(self._strangers))
         set_child_subreaper(False)
         return self._ended
 
@@ -250,8 +259,14 @@ def _kill_children_except(strangers: frozenset[int]) -> int:
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        waiting = False
         for pid in found:
             with suppress(ChildProcessError):
+                # Not waited for: another that traces it, and is not our child yet, may keep it from us.
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                waiting |= not ended
                 # One that had ended by itself and only lacked a parent to notice does not count.
-                killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+                killed += bool(ended) and os.WIFSIGNALED(status)
+        if waiting:
+            time.sleep(_REAP_PAUSE)
     raise ExtensionError(f"the extension keeps starting processes; {killed} were killed")

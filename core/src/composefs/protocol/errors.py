@@ -63,7 +63,9 @@ def from_wire(error: JSONValue) -> ComposefsError:
     if isinstance(kind, str):
         cls = error_of_kind(kind)
     else:
-        cls = {METHOD_NOT_FOUND: UnsupportedError, INVALID_PARAMS: UsageError}.get(error.get("code", 0), ComposefsError)
+        code = error.get("code")
+        known = {METHOD_NOT_FOUND: UnsupportedError, INVALID_PARAMS: UsageError}
+        cls = known.get(code, ComposefsError) if isinstance(code, int) else ComposefsError
     causes = data.get("causes")
     return cls(
         printable(error["message"]),
