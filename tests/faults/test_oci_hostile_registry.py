@@ -226,6 +226,27 @@ def test_peers_that_do_not_get_on(peer: Hostile, part: str, how: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("begins", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["header", "size of a chunk", "trailers", "continue"],
+)
+def test_peers_that_drip_what_is_no_body(peer: Hostile, begins: bytes, drop: bytes) -> None:
+    def badly(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(begins)
+        while not handler.state.ending.wait(0.1):
+            handler.wfile.write(drop)
+
+    peer.rule("/manifests/", badly)
+    fails(peer, NetworkError, r"less than 1000 bytes a second for 1 seconds \(3 attempts\)")
+
+
+@pytest.mark.parametrize(
     "target",
     ["/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://", "http://[::1", "http://x:99999/"],
 )

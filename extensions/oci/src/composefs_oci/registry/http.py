@@ -10,11 +10,13 @@ may learn the other's secret.  For that reason URLs are shown without user, quer
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, InvalidURL
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from select import POLLIN, poll
+from time import monotonic
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from composefs_ext import environment
@@ -25,8 +27,7 @@ from composefs_oci.registry.proxy import ProxyError, proxy_for
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from http.client import HTTPResponse
-    from typing import Self
+    from typing import Any, Self
     from urllib.parse import SplitResult
 
     from composefs_oci.registry.proxy import Proxy
@@ -55,6 +56,7 @@ ENVIRONMENT = {RETRIES: 5.0, RETRY_DELAY: 0.5, TIMEOUT: 30.0}
 before the first time (they double for each further one), and the seconds after which a silent peer is gone."""
 
 _CONNECT_SECONDS = 30.0
+_LOW_SPEED = 1000
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -88,6 +90,57 @@ def origin(url: str) -> tuple[str, str]:
     """Return the scheme and the host with its port, which a secret may not leave."""
     parts = parts_of(url)
     return parts.scheme.lower(), parts.netloc.lower()
+
+
+class SlowError(TimeoutError):
+    """A peer that sends next to nothing."""
+
+
+class _Paced(io.RawIOBase):
+    """What a socket gives, until next to nothing comes of it: as body, but also as headers, trailers or chunks' sizes.
+
+    A peer that sends less than 1000 bytes a second for the time after which silence counts as its end is given up; what
+    happens between reads does not count, nor does what goes before the first byte.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._patience = _patience()
+        self._has_begun = False
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        start = monotonic()
+        size = self._raw.readinto(buffer)
+        if not self._has_begun:
+            self._has_begun = True
+            return size
+        self._seconds += monotonic() - start
+        self._bytes += size or 0
+        if self._seconds >= self._patience:
+            if self._bytes < _LOW_SPEED * self._seconds:
+                raise SlowError(f"less than {_LOW_SPEED} bytes a second for {self._seconds:.0f} seconds")
+            self._seconds, self._bytes = 0.0, 0
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(HTTPResponse):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp = io.BufferedReader(_Paced(self.fp.detach()))
+
+
+def _patience() -> float:
+    """Return the seconds after which a silent peer is gone."""
+    return max(1.0, number(TIMEOUT))
 
 
 class Response:
@@ -144,7 +197,7 @@ class Http:
         """``home`` is the registry's host, HOST[:PORT], the only one that sees the client's certificate."""
         self._trust = trust
         self._home = home.lower()
-        self._seconds = max(1.0, number(TIMEOUT))
+        self._seconds = _patience()
         self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
@@ -223,6 +276,7 @@ class Http:
                 connection.set_tunnel(host, port, proxy.headers)
         else:
             connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
+        connection.response_class = _PacedResponse
         try:
             connection.connect()
         except OSError as error:
@@ -292,6 +346,8 @@ def failure(url: str, error: Exception) -> ExtError:
             )
         case ssl.SSLError():
             return _passing(where, f"TLS failed: {error.reason or 'cut off'}")
+        case SlowError():
+            return _passing(where, str(error), hint="try again later")
         case ProxyError():
             return _passing(where, "the proxy failed")
         case socket.gaierror():
@@ -305,10 +361,12 @@ def failure(url: str, error: Exception) -> ExtError:
     return _passing(where, "the connection broke")
 
 
-def _passing(where: str, reason: str) -> NetworkError:
+def _passing(
+    where: str, reason: str, hint: str = "check the name and the network and run the same command again"
+) -> NetworkError:
     return NetworkError(
         f"{where}: {reason}",
-        hint="check the name and the network and run the same command again",
+        hint=hint,
         subject=where,
         retryable=True,
     )
