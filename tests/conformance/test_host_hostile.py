@@ -272,6 +272,7 @@ def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
         ("killed", 10, "cfsctl: extension bad was killed by SIGKILL without a result"),
         ("answers-an-error", 3, "cfsctl: no such thing"),
         ("answers-an-odd-error", 1, "cfsctl: odd"),
+        ("answers-a-blank-error", 1, "cfsctl: the extension gave no reason"),
         ("leaves-a-daemon", 0, "warning: extension bad left processes behind, which were killed (1)"),
     ],
 )

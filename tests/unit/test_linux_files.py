@@ -172,6 +172,24 @@ def test_remove_tree_survives_depth_and_modes(tmp_path: Path, directory: int) ->
         subprocess.run(["rm", "-rf", top], check=True)  # pytest's own cleaning fails on such a depth
 
 
+def test_remove_tree_removes_a_directory_of_ours_that_is_closed_to_us(tmp_path: Path, directory: int) -> None:
+    nobody = 65534
+    (tmp_path / "top/below").mkdir(parents=True)
+    am_root = os.geteuid() == 0
+    if am_root:  # whom no mode keeps out
+        for path in (tmp_path, tmp_path / "top", tmp_path / "top/below"):
+            os.chown(path, nobody, -1)
+    (tmp_path / "top").chmod(0)
+    if am_root:
+        os.seteuid(nobody)
+    try:
+        remove_tree("top", directory)
+    finally:
+        if am_root:
+            os.seteuid(0)
+    assert os.listdir(tmp_path) == []
+
+
 def test_remove_tree_removes_a_file(tmp_path: Path, directory: int) -> None:
     (tmp_path / "file").touch()
     remove_tree("file", directory)

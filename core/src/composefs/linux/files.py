@@ -152,9 +152,12 @@ def remove_tree(name: str, at: int) -> None:
 
     Directories are moved up into ``name`` before they are emptied: depth costs neither recursion nor descriptors.
     """
-    if not stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+    mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+    if not stat.S_ISDIR(mode):
         os.unlink(name, dir_fd=at)
         return
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        _make_accessible(name, at)
     top = open_directory(name, at)
     try:
         below = _empty(top, top)

@@ -68,7 +68,7 @@ def from_wire(error: JSONValue) -> ComposefsError:
         cls = known.get(code, ComposefsError) if isinstance(code, int) else ComposefsError
     causes = data.get("causes")
     return cls(
-        printable(error["message"]),
+        printable(error["message"].strip()) or "the extension gave no reason",
         hint=_optional_text(data.get("hint")),
         subject=_optional_text(data.get("subject")),
         causes=tuple(printable(cause) for cause in causes[:MAX_CAUSES] if isinstance(cause, str))
