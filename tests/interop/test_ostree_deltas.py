@@ -330,8 +330,11 @@ def test_an_interrupted_pull_leaves_out_the_parts_that_it_has(source: Source, se
     assert pulled["image"] == direct(source, tmp_path / "direct")[0]
 
 
-def test_a_carried_delta_can_be_applied_after_it_was_damaged(source: Source, tmp_path: Path) -> None:
-    """Files of the first attempt are here, metadata is in the delta alone."""
+@pytest.mark.parametrize("is_collected", [False, True], ids=["held", "collected"])
+def test_a_carried_delta_can_be_applied_after_it_was_damaged(
+    source: Source, tmp_path: Path, is_collected: bool
+) -> None:
+    """Files of the first attempt are noted as here, and perhaps are; metadata is in the delta alone."""
     source.generate("--empty", "--max-chunk-size=1", "--min-fallback-size=0")
     (superblock,) = (source.repo / "deltas").rglob("superblock")
     last = max((path for path in superblock.parent.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
@@ -340,6 +343,8 @@ def test_a_carried_delta_can_be_applied_after_it_was_damaged(source: Source, tmp
     target = Target(tmp_path / "target")
     assert target.ostree("apply-delta", superblock.parent, status=5).stderr.count(str(last)) == 1
     last.write_bytes(good)
+    if is_collected:
+        cfsctl("--repo", target.path, "gc")
     assert target.json("apply-delta", superblock.parent)["image"] == direct(source, tmp_path / "direct")[0]
 
 

@@ -283,12 +283,16 @@ class Pull:
             self._budget.spend(size)
             wanted = absent
         for file_id in wanted:
-            if delta is not None and delta.awaits_file(file_id):
-                self._awaited_files.add(file_id)
-            else:
-                self._to_fetch.add(file_id)
+            self._await(file_id)
         if len(to_confirm) >= CONFIRM_FILES:
             self._confirm()
+
+    def _await(self, file_id: bytes) -> None:
+        """Have a file come, if it has not: of the delta, or else by itself."""
+        if self._delta is None or not self._delta.awaits_file(file_id):
+            self._to_fetch.add(file_id)
+        elif self._delta.get(file_id) is None:
+            self._awaited_files.add(file_id)
 
     def _confirm(self) -> None:
         """Ask the core whether it still has the content of held files."""
@@ -383,7 +387,7 @@ class Pull:
             for file_id, is_present in zip(list(files), confirmed.result(), strict=True):
                 if not is_present:
                     del files[file_id]
-                    self._to_fetch.add(file_id)
+                    self._await(file_id)
             self._files.update(files)
         self._take_stored(self._puts.taken())
 

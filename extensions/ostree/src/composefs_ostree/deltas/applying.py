@@ -45,17 +45,17 @@ class Applying:
     def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), *, has_objects: bool = True) -> None:
         """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks.
 
-        The source ``has_objects`` beside the delta, so that metadata of such parts can be fetched; without these, all
-        objects of a part must be held.
+        Parts only if the source ``has_objects`` beside the delta: their metadata, and files that turn out to be gone,
+        come from there.
         """
         self.parts = 0
         self.metadata = 0
         self.files = 0
-        self.fallbacks = [file_id for file_id in delta.fallbacks if not _any_has(file_id, held)]
+        self.fallbacks = [file_id for file_id in delta.fallbacks if not _all_held([file_id], held)]
         self._core = core
         self._delta = delta
         self._to_do = deque(
-            number for number, part in enumerate(delta.parts) if not _is_held(part, held, files_only=has_objects)
+            number for number, part in enumerate(delta.parts) if not (has_objects and _all_held(_files(part), held))
         )
         self._coming_files = set(self.fallbacks)
         self._coming_metadata: set[bytes] = set()
@@ -147,10 +147,9 @@ def _objects(part: Part) -> Iterator[tuple[int, bytes]]:
     return map(part.object, range(part.object_count))
 
 
-def _is_held(part: Part, held: Sequence[Holder], *, files_only: bool) -> bool:
-    wanted = [object_id for kind, object_id in _objects(part) if kind == ObjectType.FILE or not files_only]
-    return bool(wanted) and all(_any_has(object_id, held) for object_id in wanted)
+def _files(part: Part) -> list[bytes]:
+    return [object_id for kind, object_id in _objects(part) if kind == ObjectType.FILE]
 
 
-def _any_has(object_id: bytes, held: Sequence[Holder]) -> bool:
-    return any(holder.get(object_id) for holder in held)
+def _all_held(file_ids: Sequence[bytes], held: Sequence[Holder]) -> bool:
+    return bool(file_ids) and all(any(holder.get(file_id) for holder in held) for file_id in file_ids)
