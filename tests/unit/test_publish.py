@@ -324,3 +324,17 @@ def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, m
     with pytest.raises(MissingObjectError, match=two):
         repository.streams.put(1, b"", [1], [one, two], known={one: 3})
     assert looked == [two]
+
+
+def test_a_ref_in_more_directories_than_a_listing_goes_into_is_refused(repository: Repository) -> None:
+    stored = repository.streams.put(1, b"x", [-1])
+    deepest = "/".join(["d"] * 65)
+    repository.publish(
+        Publication(streams=[StreamName("one", stored.id)], refs=[RefUpdate(deepest, "one", "path")]),
+    )
+    with pytest.raises(UsageError, match="a ref is in more than 64 directories: e/d/d"):
+        repository.publish(
+            Publication(streams=[StreamName("two", stored.id)], refs=[RefUpdate("e/" + deepest, "two", "path")])
+        )
+    assert [name for name, *_ in repository.streams.list()] == ["one"]
+    assert len(repository.refs.list()) == 1

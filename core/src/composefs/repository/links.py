@@ -12,6 +12,7 @@ from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
 
 __all__ = [
+    "MAX_DEPTH",
     "Odd",
     "make_directories",
     "not_symlink",
@@ -24,7 +25,8 @@ __all__ = [
     "walk",
 ]
 
-_MAX_DEPTH = 64
+MAX_DEPTH = 64
+"""Directories below one another that refs may be in; who made more of them would keep everybody from listing refs."""
 
 Odd = Callable[[str], object] | None
 """Gets a message for each thing that does not belong where it is, so that the others can be listed; None raises it."""
@@ -193,6 +195,6 @@ def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], s
                 yield path, target
         finally:
             os.close(fd)
-        if below and len(parts) >= _MAX_DEPTH:
-            raise CorruptError(f"{where} is nested deeper than {_MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
+        if below and len(parts) >= MAX_DEPTH:
+            raise CorruptError(f"{where} is nested deeper than {MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
         stack += reversed(below)

@@ -19,7 +19,7 @@ from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundE
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
-from composefs.repository.links import make_directories, point, read_ref_link
+from composefs.repository.links import MAX_DEPTH, make_directories, point, read_ref_link
 from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
 from composefs.repository.objects import StoredObjects
 from composefs.repository.publication import (
@@ -231,8 +231,13 @@ def _check(publication: Publication) -> None:
     for ref in publication.refs:
         check_stream_name(ref.target)
     stream_refs = [("streams", *ref_parts(ref.name, ref.encoding)) for ref in publication.refs]
-    stream_refs += [("streams", *ref_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
     image_refs = [("images", *ref_parts(image.ref, "path")) for image in publication.images if image.ref is not None]
+    for _, *directories, _ in (*stream_refs, *image_refs):
+        if len(directories) > MAX_DEPTH:
+            raise UsageError(
+                f"publishing: a ref is in more than {MAX_DEPTH} directories: {'/'.join(directories)[:300]}"
+            )
+    stream_refs += [("streams", *ref_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
     image_refs += [("images", *ref_parts(name, "path")) for name in publication.remove_image_refs]
     paths = [*stream_refs, *image_refs]
     names: list[object] = [*paths, *(stream.name for stream in publication.streams)]
