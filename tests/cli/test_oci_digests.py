@@ -82,6 +82,19 @@ def test_the_first_digits_will_do(tmp_path: Path, repo: Path) -> None:
     assert inspected(repo, f"@{one[7:19]}") == one
 
 
+def test_a_whole_digest_means_nothing_but_itself(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    one, other = image(layout, 1), image(layout, 2)
+    layout.write(tmp_path / "layout")
+    for name in ("n1", "n2"):
+        pull(repo, f"oci:{tmp_path}/layout:{name}", name)
+    for command in (("tag", "n2", one), ("pull", f"oci:{tmp_path}/layout:n2", one)):
+        assert "it would be taken for a digest" in the_error("--repo", repo, "oci", *command, status=2)
+    (repo / "streams/refs/oci" / one).symlink_to((repo / "streams/refs/oci/n2").readlink())  # another program's
+    assert inspected(repo, one) == one
+    assert inspected(repo, "n2") == other
+
+
 def test_a_copy_by_the_first_digits_gets_no_name(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
     whole = image(layout, 1)

@@ -73,7 +73,8 @@ class HeldConfig(NamedTuple):
 def find_manifest(core: Core, name: str, source: str | None = None) -> str:
     """Return the digest of the manifest that a name says: a tag, the digest itself, or how only this one begins.
 
-    A digest may have @ before it; what has one is no tag.  ``source`` is another repository to look in.
+    A digest may have @ before it; what has one, or is a whole digest, is no tag.  ``source`` is another repository to
+    look in.
     Raises NotFoundError if there is no such image; if a whole digest was given, that shows when it is opened.
     """
     return find_tagged(core, name, source) or _find_digest(core, name, [manifest_stream], source)
@@ -96,7 +97,7 @@ def find_config(core: Core, name: str, stream_id: str | None = None) -> HeldConf
 
 def find_tagged(core: Core, name: str, source: str | None = None) -> str | None:
     """Return the digest of the manifest that has this tag, if one has; ``source`` is another repository."""
-    if name.startswith("@"):
+    if name.startswith("@") or is_digest(name):
         return None
     try:
         return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])

@@ -7,7 +7,7 @@ id*), any other by that of the blob.  Source: repositories of composefs-rs 0.9.0
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_oci.digest import parse_digest
+from composefs_oci.digest import is_digest, parse_digest
 
 __all__ = [
     "BLOB",
@@ -71,10 +71,12 @@ def digest_of_stream(name: str) -> str:
 
 def tag_ref(name: str) -> str:
     """Return a tag's ref; raise UsageError for a name that cannot be a tag."""
-    if not name or name.startswith("@"):
+    if not name:
+        raise UsageError("an image's name cannot be empty")
+    if name.startswith("@") or is_digest(name):
         raise UsageError(
-            f"{name!r} cannot be the name of an image" if name else "an image's name cannot be empty",
-            hint="a name that begins with @ would be taken for a digest" if name else None,
+            f"{name!r} cannot be the name of an image",
+            hint="it would be taken for a digest",
         )
     return f"{TAG_REFS}/{name}"
 
