@@ -83,6 +83,21 @@ def test_all_is_well(peer: Hostile) -> None:
     assert read(peer) == layer(peer)[1]
 
 
+@pytest.mark.parametrize("count", [1, 10, 11])
+def test_answers_before_the_answer(peer: Hostile, count: int) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </x>\r\n\r\n" * count
+
+    def early(handler: Handler) -> bool:
+        handler.wfile.write(hints)
+        return False
+
+    peer.rule("/v2/app", early)
+    if count <= 10:
+        assert read(peer) == layer(peer)[1]
+    else:
+        fails(peer, NetworkError, "HTTP status 103")
+
+
 def test_a_broken_blob_goes_on_where_it_was(peer: Hostile) -> None:
     digest, data = layer(peer)
     cut = len(data) // 3

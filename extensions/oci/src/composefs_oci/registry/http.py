@@ -57,6 +57,7 @@ before the first time (they double for each further one), and the seconds after 
 
 _CONNECT_SECONDS = 30.0
 _LOW_SPEED = 1000
+_MAX_INTERIM = 10
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -137,6 +138,15 @@ class _PacedResponse(HTTPResponse):
         super().__init__(*arguments, **options)
         self.fp = io.BufferedReader(_Paced(self.fp.detach()))
 
+    def begin(self) -> None:
+        """Read the head of the answer, past those that come before it, as Early Hints (RFC 9110, 15.2)."""
+        super().begin()
+        for _ in range(_MAX_INTERIM):
+            if not 101 < self.status < 200:
+                break
+            self.headers = None  # type: ignore[assignment]  # as before the first
+            super().begin()
+
 
 def _patience() -> float:
     """Return the seconds after which a silent peer is gone."""
@@ -178,7 +188,7 @@ class Response:
         response = self._response
         is_whole = response.length == 0 or (response.length is None and response.isclosed())
         response.close()
-        if is_whole and not response.will_close:
+        if is_whole and not response.will_close and response.status >= 200:  # else another answer comes
             self._idle.append(connection)
         else:
             connection.close()
