@@ -75,7 +75,9 @@ def test_ls(repo: Path) -> None:
     }
     assert evil["object"] is None
     assert evil["mtime"]["seconds"] == -5
-    assert cfsctl("--repo", repo, "ls", "old", "none", status=3).stderr == "cfsctl: none not found\n"
+    assert cfsctl("--repo", repo, "ls", "old", "none", status=3).stderr == (
+        "cfsctl: none not found (`cfsctl ls old` lists what is at the top of the image)\n"
+    )
 
 
 def test_dump_files(repo: Path) -> None:
