@@ -13,7 +13,7 @@ BIN = Path(sys.executable).parent
 CFSCTL = str(BIN / "cfsctl")
 MKCOMPOSEFS = str(BIN / "mkcomposefs")
 
-TIMEOUT = 120
+TIMEOUT = 400
 """Seconds after which a command that hangs is killed; no promise about speed."""
 
 

@@ -79,7 +79,9 @@ class Gnupg:
 
 
 def _at(moment: str | None) -> list[str]:
-    return [] if moment is None else ["--faked-system-time", moment]
+    return (
+        [] if moment is None else ["--faked-system-time", f"{moment}!"]
+    )  # which stands still, so that no key is from the future
 
 
 class Keys:
