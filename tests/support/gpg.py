@@ -79,9 +79,8 @@ class Gnupg:
 
 
 def _at(moment: str | None) -> list[str]:
-    return (
-        [] if moment is None else ["--faked-system-time", f"{moment}!"]
-    )  # which stands still, so that no key is from the future
+    # The mark lets the clock stand still: no key is from the future of the next command.
+    return [] if moment is None else ["--faked-system-time", f"{moment}!"]
 
 
 class Keys:
