@@ -49,6 +49,10 @@ class _Completed(Word, ABC):
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all that the word could become."""
 
+    def repository_of(self, ctx: click.Context) -> Settings | None:
+        """Return the settings by which to open the repository; None while the line does not say which it is."""
+        return settings_of(ctx.find_root())
+
     def shell_complete(
         self,
         ctx: click.Context,
@@ -56,9 +60,9 @@ class _Completed(Word, ABC):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Return the candidates that begin with the word."""
-        return self._matching(settings_of(ctx.find_root()), incomplete)
-
-    def _matching(self, settings: Settings, incomplete: str) -> list[CompletionItem]:
+        settings = self.repository_of(ctx)
+        if settings is None:
+            return []
         try:
             words = sorted(self.candidates(settings))
         except (ComposefsError, OSError):
@@ -131,17 +135,10 @@ class NameElsewhere(AnyName):
     def __init__(self, option: str) -> None:
         self._option = option
 
-    def shell_complete(
-        self,
-        ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click's signature
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Complete from that repository, once the line has the option."""
+    def repository_of(self, ctx: click.Context) -> Settings | None:
+        """Return the settings for that repository, once the line has the option."""
         path = ctx.params.get(self._option)
-        if not path:
-            return []
-        return self._matching(settings_of(ctx.find_root())._replace(repo=path, no_repo=False), incomplete)
+        return settings_of(ctx.find_root())._replace(repo=path, no_repo=False) if path else None
 
 
 class ExtensionName(_Completed):
