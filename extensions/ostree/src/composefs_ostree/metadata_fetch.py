@@ -14,21 +14,22 @@ __all__ = ["Budget", "MetadataFetch"]
 
 
 class Budget:
-    """The bytes of metadata that a commit may still have.
+    """The bytes of metadata that a commit, or what ``whose`` says, may still have.
 
     They are counted as they arrive: many objects are on their way at once, each of which may be large.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, whose: str = "the commit") -> None:
         self.left = size
         self._size = size
+        self._whose = whose
 
     def spend(self, size: int) -> None:
         """Count bytes; raise TooLargeError when there are too many."""
         self.left -= size
         if self.left < 0:
             raise TooLargeError(
-                f"the metadata of the commit has more than {self._size} bytes",
+                f"the metadata of {self._whose} has more than {self._size} bytes",
                 hint="a commit of this size cannot be kept as one stream",
             )
 

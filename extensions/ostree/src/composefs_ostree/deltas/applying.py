@@ -11,6 +11,7 @@ from collections import deque
 
 from composefs_ext.errors import MissingObjectError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ostree.deltas.output import METADATA
+from composefs_ostree.metadata_fetch import Budget
 from composefs_ostree.names import ObjectType
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ class Applying:
         for kind, object_id in (row for number in self._to_do for row in _objects(delta.parts[number])):
             (self._coming_files if kind == ObjectType.FILE else self._coming_metadata).add(object_id)
         self._entries: dict[bytes, Entry] = {}
-        self._left = _MAX_METADATA
+        self._budget = Budget(_MAX_METADATA, "the delta")
         self._progress: Progress | None = None
 
     @property
@@ -93,12 +94,7 @@ class Applying:
 
     def add(self, object_id: bytes, entry: Entry) -> None:
         """Take in an object that has its id; raise TooLargeError when there is too much of them."""
-        self._left -= len(entry.data)
-        if self._left < 0:
-            raise TooLargeError(
-                f"the metadata of the delta has more than {_MAX_METADATA} bytes",
-                hint="a commit of this size cannot be kept as one stream",
-            )
+        self._budget.spend(len(entry.data))
         self._entries[object_id] = entry
 
     def count(self, row: Row) -> None:
