@@ -53,8 +53,7 @@ def test_every_commit_is_verified(
 ) -> None:
     states, depth, refused = HISTORIES[case]
     signer = Signer(kind, keys)
-    for commit_id, how in zip(history.commits, states, strict=True):
-        history.sign(commit_id, signer, how)
+    history.sign_all(signer, states)
     expected = set(history.commits if depth < 0 else history.commits[-1 - depth :])
     if kind == "gpg":
         theirs = Follower(tmp_path / "theirs", f"file://{history.repo}", signer.keyring(tmp_path))
@@ -83,8 +82,7 @@ def test_every_commit_is_verified(
 
 def test_a_remotes_keys_hold_for_all_commits(history: History, target: Target, keys: Keys, tmp_path: Path) -> None:
     signer = Signer("gpg", keys)
-    for commit_id, how in zip(history.commits, (GOOD, FOREIGN, GOOD), strict=True):
-        history.sign(commit_id, signer, how)
+    history.sign_all(signer, (GOOD, FOREIGN, GOOD))
     with serve(history.repo) as server:
         target.ostree("remote", "add", "o", server.url, f"--gpg-import={signer.keyring(tmp_path)}")
         before = target.names()
@@ -105,8 +103,7 @@ def test_parents_that_came_unverified_are_verified_when_that_is_wanted(
     history: History, target: Target, keys: Keys, tmp_path: Path
 ) -> None:
     signer = Signer("gpg", keys)
-    for commit_id, how in zip(history.commits, (UNSIGNED, GOOD, GOOD), strict=True):
-        history.sign(commit_id, signer, how)
+    history.sign_all(signer, (UNSIGNED, GOOD, GOOD))
     target.ostree("pull-local", history.repo, BRANCH, "--depth=-1")
     before = target.names()
     options = (signer.option(tmp_path), "--depth=-1")
@@ -120,8 +117,7 @@ def test_one_ref_with_a_bad_history_and_none_is_set(
     history: History, target: Target, keys: Keys, tmp_path: Path
 ) -> None:
     signer = Signer("gpg", keys)
-    for commit_id, how in zip(history.commits, (UNSIGNED, GOOD, GOOD), strict=True):
-        history.sign(commit_id, signer, how)
+    history.sign_all(signer, (UNSIGNED, GOOD, GOOD))
     run("ostree", f"--repo={history.repo}", "refs", "--create=test/good", history.commits[2])
     run("ostree", f"--repo={history.repo}", "refs", "--create=test/old", history.commits[1])
     update_summary(history.repo)

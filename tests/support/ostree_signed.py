@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -85,6 +86,11 @@ class History:
     def sign(self, commit_id: str, signer: Signer, how: str) -> None:
         """Set the detached metadata of a commit."""
         self.set_metadata(commit_id, signer.metadata(self.object(commit_id).read_bytes(), how))
+
+    def sign_all(self, signer: Signer, states: Sequence[str]) -> None:
+        """Set the detached metadata of all commits, oldest first."""
+        for commit_id, how in zip(self.commits, states, strict=True):
+            self.sign(commit_id, signer, how)
 
     def set_metadata(self, commit_id: str, metadata: bytes) -> None:
         """Write the detached metadata of a commit, or remove it."""
