@@ -11,7 +11,7 @@ from composefs.repository.staging import Staging
 
 if __name__ == "__main__":
     path, files, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with Repository.open(path, writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
         rows = []
         for number in range(files):
             name = f"file-{number}"

@@ -102,7 +102,7 @@ def test_an_unprivileged_user_has_a_repository_of_their_own(as_nobody) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, as_nobody_owns(directory), as_nobody():
         path = Path(directory, "repo")
         Repository.init(path, algorithm=SHA256, insecure=True)
-        with Repository.open(path, writable=True) as repository, Staging.create(repository) as staging:
+        with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
             (staging.work / "file").write_bytes(b"content")
             (staging.work / "file").chmod(0)
             os.chmod(staging.work / "file", 0o400)
@@ -126,7 +126,7 @@ KILLED = """
 import os, signal, sys
 from composefs.repository import *
 repository = Repository.open(sys.argv[1], writable=True)
-staging = Staging.create(repository)
+staging = Staging.create(repository.store)
 (staging.work / "file").write_bytes(b"content")
 repository.objects.adopt(staging.work_fd, "file", staging.private)
 (staging.work / "file").write_bytes(b"more")
@@ -149,7 +149,7 @@ import sys
 from composefs.errors import ConflictError
 from composefs.repository import *
 path, number = sys.argv[1:]
-with Repository.open(path, writable=True) as repository, Staging.create(repository) as staging:
+with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
     sys.stdin.read()  # ends for all at once
     for content in range(150):
         (staging.work / "file").write_bytes(b"%d" % content * 100)

@@ -47,7 +47,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "secure":
         request.getfixturevalue("kernel")
     Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=request.param == "insecure")
-    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository.store) as staging:
         yield Desk(repository, staging)
 
 
@@ -60,7 +60,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("open_for_writing", [False, True], ids=["moved", "copied"])
 def test_a_large_file_is_given_back_when_somebody_interrupts(tmp_path: Path, open_for_writing: bool) -> None:
     Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
-    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository.store) as staging:
         desk = Desk(repository, staging)
         path = desk.put(data=bytes(10 << 20))
         asked = 0
@@ -91,7 +91,7 @@ def test_a_good_file_moves(desk: Desk) -> None:
 def test_who_may_not_write_every_file_can_have_verity(tmp_path: Path, kernel: KernelVerity) -> None:
     Repository.init(tmp_path / "repo", algorithm=SHA256)
     kernel.root = False
-    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository.store) as staging:
         desk = Desk(repository, staging)
         desk.put()
         assert desk.adopt().stored == "moved"
@@ -279,7 +279,7 @@ def test_a_file_that_grows_after_its_size_was_seen(
 def test_a_writer_that_comes_while_the_file_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease keeps the writer waiting, and the file is not trusted after that: it is copied."""
     Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
-    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository.store) as staging:
         desk = Desk(repository, staging)
         path = desk.put()
         keep = os.open(path, os.O_RDONLY)
@@ -314,7 +314,7 @@ def test_verity_that_the_extension_enabled_itself_is_not_taken(
 ) -> None:
     """It may have a salt, and then another digest than the content should have."""
     Repository.init(tmp_path / "repo", algorithm=SHA256)
-    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository) as staging:
+    with Repository.open(tmp_path / "repo", writable=True) as repository, Staging.create(repository.store) as staging:
         desk = Desk(repository, staging)
         status = desk.put().stat()
         kernel.digests[status.st_dev, status.st_ino] = (1, bytes(32))

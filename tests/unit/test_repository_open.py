@@ -156,7 +156,7 @@ def test_closing_closes_everything(path: Path) -> None:
         stored = repository.images.put([b"x"])
         repository.publish(Publication(images=[ImageName(stored.id, "a/b")]))
         repository.images.list_refs()
-        with Staging.create(repository):
+        with Staging.create(repository.store):
             pass
     repository.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
@@ -223,7 +223,7 @@ def test_reading_a_repository_that_lacks_directories(path: Path) -> None:
 
 def test_staging_is_removed_at_the_end_and_swept_after_a_kill(path: Path) -> None:
     with Repository.open(path, writable=True) as repository:
-        living = Staging.create(repository)
+        living = Staging.create(repository.store)
         (living.work / "file").write_bytes(b"x")
         # What a killed run leaves: a directory that nobody holds; and a temporary file of the fallback.
         (path / "staging/dead/work/deep").mkdir(parents=True)
@@ -254,8 +254,8 @@ def test_without_a_writable_repository_staging_is_in_tmpdir(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)  # what an earlier test found
     with Repository.open(path) as repository:
-        for owner in (repository, None):
-            with Staging.create(owner) as staging:
+        for store in (repository.store, None):
+            with Staging.create(store) as staging:
                 assert staging.work.parent.parent == environment / "tmp"
                 assert staging.work.is_dir()
     assert os.listdir(environment / "tmp") == []

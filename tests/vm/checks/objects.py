@@ -22,7 +22,7 @@ def _repository(path: Path) -> Repository:
 
 
 def check_every_way_in(directory: Path) -> None:
-    with _repository(directory / "repo") as repository, Staging.create(repository) as staging:
+    with _repository(directory / "repo") as repository, Staging.create(repository.store) as staging:
         source = directory / "source"
         source.write_bytes(BIG)
         with source.open("rb") as file:
@@ -48,7 +48,7 @@ def check_every_way_in(directory: Path) -> None:
 
 def check_verity_that_somebody_enabled_with_a_salt(directory: Path) -> None:
     """Its digest is not an id; the content is what counts."""
-    with _repository(directory / "repo") as repository, Staging.create(repository) as staging:
+    with _repository(directory / "repo") as repository, Staging.create(repository.store) as staging:
         path = staging.work / "file"
         path.write_bytes(SOME)
         salt = ctypes.create_string_buffer(b"salt")

@@ -89,7 +89,7 @@ def launch(
         raise UsageError(f"{extension.name} {' '.join(command)} needs a repository")
     limits = limits or Limits()
     descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
-    with Interrupts() as interrupts, Staging.create(repository) as staging:
+    with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             os.fchown(staging.work_fd, account.uid, account.gid)

@@ -19,7 +19,7 @@ from composefs.linux.locks import try_lock
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from composefs.repository.facade import Repository
+    from composefs.repository.store import Store
 
 __all__ = ["Staging", "sweep"]
 
@@ -50,11 +50,11 @@ class Staging(Closing):
         self.private = open_directory("private", self._fd)
 
     @classmethod
-    def create(cls, repository: Repository | None) -> Self:
-        """Make a staging directory in a repository opened for writing, or else in TMPDIR."""
+    def create(cls, store: Store | None) -> Self:
+        """Make a staging directory in the store of a repository opened for writing, or else in TMPDIR."""
         try:
-            if repository is not None and repository.writable:
-                return cls(f"{repository.store.path}/staging", os.dup(repository.store.scratch))
+            if store is not None and store.writable:
+                return cls(f"{store.path}/staging", os.dup(store.scratch))
             import tempfile  # takes 2 ms that most commands need not spend
 
             parent = tempfile.gettempdir()
