@@ -12,7 +12,8 @@ from composefs.observe import Observers, Progress
 
 
 def kinds(settings: Settings, *, json_result: bool = False) -> set[type]:
-    return {type(each) for each in sinks_for(settings, json=json_result)}
+    found = sinks_for(settings.progress, settings.verbosity, trace=settings.trace, json=json_result)
+    return {type(each) for each in found}
 
 
 def test_a_pipe_gets_messages_and_output_only() -> None:

@@ -125,7 +125,7 @@ class Settings(NamedTuple):
         from composefs.cli.sinks import sinks_for
         from composefs.observe import Observers
 
-        return Observers(*sinks_for(self, json=json))
+        return Observers(*sinks_for(self.progress, self.verbosity, trace=self.trace, json=json))
 
 
 def settings_of(root: click.Context) -> Settings:

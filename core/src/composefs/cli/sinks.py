@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from composefs.cli.settings import Settings
-
 __all__ = ["Bars", "JsonLines", "Lines", "Messages", "Output", "Trace", "sinks_for"]
 
 BARS_AFTER = 0.5
@@ -40,29 +38,28 @@ _IMPORTANCE: dict[Level, int] = {"error": -1, "warning": 0, "info": 1, "debug": 
 """The verbosity from which on a level is shown."""
 
 
-def sinks_for(settings: Settings, *, json: bool) -> list[object]:
-    """Return the sinks that the global options ask for; with ``json``, the command's output is not shown."""
-    style = settings.progress
+def sinks_for(style: str, verbosity: int, *, trace: bool, json: bool) -> list[object]:
+    """Return the sinks for what --progress, -v and -q, and --trace say; with ``json``, the output is not shown."""
     if style == "auto":
-        if settings.verbosity < 0:
+        if verbosity < 0:
             style = "none"
         elif os.isatty(STDERR) and os.environ.get("TERM") != "dumb":
             style = "bar"
         else:
-            style = "plain" if settings.verbosity > 0 else "none"
-    if style == "bar" and settings.trace:
+            style = "plain" if verbosity > 0 else "none"
+    if style == "bar" and trace:
         style = "none"  # too many lines for a bar to stand below
     sinks: list[object] = []
     bars: Bars | None = None
     if style == "json":
-        sinks.append(JsonLines(settings.verbosity))
+        sinks.append(JsonLines(verbosity))
     else:
-        sinks.append(Messages(settings.verbosity))
+        sinks.append(Messages(verbosity))
     if style == "plain":
         sinks.append(Lines())
     elif style == "bar":
-        bars = Bars(settings.verbosity)
-    if settings.trace:
+        bars = Bars(verbosity)
+    if trace:
         sinks.append(Trace())
     if not json:
         sinks.append(Output())
