@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from composefs.digest import Algorithm
 from composefs.erofs.layout import (
@@ -27,10 +27,7 @@ from composefs.erofs.xxhash import xxh32
 from composefs.errors import TooLargeError
 from composefs.tree import MAX_NAME, MAX_XATTR_VALUE
 
-if TYPE_CHECKING:
-    from composefs.erofs.overlay import Inode
-
-__all__ = ["METACOPY", "OVERLAY", "REDIRECT", "AttributeSet", "AttributeSets", "escape_overlay"]
+__all__ = ["METACOPY", "OVERLAY", "REDIRECT", "AttributeSet", "AttributeSets", "External", "escape_overlay"]
 
 OVERLAY = b"trusted.overlay."
 METACOPY = OVERLAY + b"metacopy"
@@ -93,6 +90,14 @@ class AttributeSet:
         self.pointers: dict[int, tuple[bytes, bytes]] = {}
 
 
+class External(Protocol):
+    """An external file's inode: its own set, and the digest and redirect that the set does not hold yet."""
+
+    xattrs: AttributeSet
+    digest: bytes | None
+    redirect: bytes | None
+
+
 class AttributeSets:
     """All attribute sets of an image that is being written."""
 
@@ -130,7 +135,7 @@ class AttributeSets:
         found.uses += 1
         return found
 
-    def share(self, externals: list[Inode]) -> None:
+    def share(self, externals: Sequence[External]) -> None:
         """Decide what is shared, make the table, and divide all sets.
 
         External files whose metacopy or redirect is missing or shared (duplicates of a file) get a set that holds them.
