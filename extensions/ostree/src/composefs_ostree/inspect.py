@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from composefs_ostree.dates import date
 from composefs_ostree.held import partly
 
 TYPE_CHECKING = False
@@ -15,14 +14,6 @@ if TYPE_CHECKING:
     from composefs_ostree.objects import Commit
 
 __all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
-
-
-def date(timestamp: int) -> str:
-    """Return seconds since 1970 as a date in UTC; as they are if no calendar reaches that far."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(timestamp))
-    except (OverflowError, OSError, ValueError):
-        return f"{timestamp} s after 1970-01-01"
 
 
 def commit_text(

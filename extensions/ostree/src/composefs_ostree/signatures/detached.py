@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from composefs_ext.errors import ExtError, FormatError
-from composefs_ostree.signatures.record import Signature, facts_of
+from composefs_ostree.signatures.record import MAX_SIGNATURES, Signature, facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "KEYS",
     "MAX_DETACHED",
-    "MAX_SIGNATURES",
-    "MAX_SIGNATURE_SIZE",
     "describe",
     "parse_detached",
     "signatures_in",
@@ -25,12 +23,6 @@ __all__ = [
 
 MAX_DETACHED = 16 << 20
 """Bytes of the largest detached metadata that is read."""
-
-MAX_SIGNATURES = 256
-"""Signatures of one kind: each one costs time, and they come from whoever answers."""
-
-MAX_SIGNATURE_SIZE = 64 << 10
-"""Bytes of one signature; those of RSA with 16384 bits have 2 kB, the largest post-quantum ones 50."""
 
 KEYS = {"gpg": "ostree.gpgsigs", "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
 """Under which key the signatures of a kind are, always of the type ``aay``."""

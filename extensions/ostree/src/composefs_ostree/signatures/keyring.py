@@ -9,6 +9,7 @@ import time
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError
+from composefs_ostree.dates import day
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import PUBLIC_KEY, SECRET_KEY, Packet, dearmour, split
@@ -25,7 +26,6 @@ __all__ = [
     "Certificate",
     "Key",
     "Keyring",
-    "day",
     "key_id",
     "load_keyring",
     "read_certificates",
@@ -188,8 +188,3 @@ def _owner(cert: Any) -> str | None:
 def key_id(fingerprint: str) -> str:
     """Return the id of a key: the end of a fingerprint of version 4, the beginning of a later one."""
     return fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16]
-
-
-def day(seconds: float) -> str:
-    """Return the date, in UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

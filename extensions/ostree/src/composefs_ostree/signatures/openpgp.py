@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.signatures.detached import MAX_SIGNATURE_SIZE, MAX_SIGNATURES
-from composefs_ostree.signatures.keyring import PURPOSE, day, key_id
+from composefs_ostree.dates import day
+from composefs_ostree.signatures.keyring import PURPOSE, key_id
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import SIGNATURE, dearmour_signature, split
-from composefs_ostree.signatures.record import Signature
+from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, MAX_SIGNATURES, Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ import os
 import re
 
 from composefs_ext.errors import ExtError, FormatError
-from composefs_ostree.signatures.detached import MAX_SIGNATURE_SIZE
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
 from composefs_ostree.signatures.libraries import load
-from composefs_ostree.signatures.record import Signature
+from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,16 +1,23 @@
-"""What is known about one signature, for people and for programs."""
+"""What is known about one signature, for people and for programs, and how many and how large signatures may be."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from composefs_ext.text import printable
+from composefs_ostree.dates import date
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Signature", "facts_of", "lines_of"]
+__all__ = ["MAX_SIGNATURES", "MAX_SIGNATURE_SIZE", "Signature", "facts_of", "lines_of"]
+
+MAX_SIGNATURES = 256
+"""Signatures of one kind: each one costs time, and they come from whoever answers."""
+
+MAX_SIGNATURE_SIZE = 64 << 10
+"""Bytes of one signature; those of RSA with 16384 bits have 2 kB, the largest post-quantum ones 50."""
 
 
 class Signature(NamedTuple):
@@ -42,8 +49,6 @@ def lines_of(signatures: Iterable[Signature]) -> str:
         if owner is not None:
             words.append(f"({owner})")
         if created is not None:
-            from composefs_ostree.inspect import date
-
             words.append(f"of {date(created)}")
         line = " ".join(words) + (f": {problem}" if problem else "")
         lines.append(printable(line) + "\n")

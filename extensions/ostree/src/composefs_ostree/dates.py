@@ -1,0 +1,20 @@
+"""Seconds since 1970 as people read them, in UTC."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["date", "day"]
+
+
+def date(timestamp: int) -> str:
+    """Return date and time; the seconds as they are if no calendar reaches that far."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(timestamp))
+    except (OverflowError, OSError, ValueError):
+        return f"{timestamp} s after 1970-01-01"
+
+
+def day(seconds: float) -> str:
+    """Return the date."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
