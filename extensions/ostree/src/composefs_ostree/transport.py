@@ -68,16 +68,15 @@ class Fetch:
 
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
     None or says why; ``absent`` tells that there is no such file, which is an error as well.
+    With ``conditions``, a web server sends nothing of what is here already, and they tell so.
     """
 
-    __slots__ = ("_parts", "_received", "absent", "attempts", "error", "limit", "path")
+    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "limit", "path")
 
-    conditions: Conditions | None = None
-    """What a server is told that we have already."""
-
-    def __init__(self, path: str, limit: int = MAX_METADATA) -> None:
+    def __init__(self, path: str, limit: int = MAX_METADATA, conditions: Conditions | None = None) -> None:
         self.path = path
         self.limit = limit
+        self.conditions = conditions
         self.attempts = 0
         self.error: ExtError | None = None
         self.absent = False

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from composefs_ostree.transport import MAX_METADATA, Fetch
-
-__all__ = ["ConditionalFetch", "Conditions"]
+__all__ = ["Conditions"]
 
 _MAX_VALUE = 1024
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -47,15 +45,3 @@ class Conditions:
     def is_useful(self) -> bool:
         """Tell whether the server gave something to ask with the next time."""
         return bool(self.etag or self.last_modified)
-
-
-class ConditionalFetch(Fetch):
-    """A file that is fetched under conditions; ``unchanged`` there means that ``data`` is empty."""
-
-    __slots__ = ("conditions",)
-
-    conditions: Conditions
-
-    def __init__(self, path: str, conditions: Conditions, limit: int = MAX_METADATA) -> None:
-        super().__init__(path, limit)
-        self.conditions = conditions

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
-from composefs_ostree.remotes.conditional import ConditionalFetch, Conditions
+from composefs_ostree.remotes.conditional import Conditions
 from composefs_ostree.remotes.kept import Kept, keep, load
 from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
-from composefs_ostree.transport import Fetch, bad_object, fetched, read, read_all
+from composefs_ostree.transport import MAX_METADATA, Fetch, bad_object, fetched, read, read_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class Summaries:
                 self._core.log("warning", f"{error.message}; trying the next mirror")
 
     def _fetch_if_changed(self, where: str, kept: Kept | None) -> bytes | None:
-        summary = ConditionalFetch(_SUMMARY, Conditions() if kept is None else kept.conditions)
+        conditions = Conditions() if kept is None else kept.conditions
+        summary = Fetch(_SUMMARY, MAX_METADATA, conditions)
         signature = Fetch(_SIGNATURE, _max_detached())
         # Both at the same time: the server may be far away.
         read_all(self._core, self._transport, [summary, signature] if self._policy.is_on else [summary])
@@ -125,15 +126,15 @@ class Summaries:
                     subject=where,
                 )
             return None
-        if summary.conditions.unchanged:
+        if conditions.unchanged:
             assert kept is not None
             data = kept.data
         if self._metalink is not None:
             self._metalink.check(data, where)
         detached = fetched(self._transport, signature) if self._policy.is_on else None
         self._signed(data, where, detached)
-        if not summary.conditions.unchanged and (summary.conditions.is_useful or self._metalink is not None):
-            keep(self._cache, where, Kept(data, summary.conditions.etag, summary.conditions.last_modified))
+        if not conditions.unchanged and (conditions.is_useful or self._metalink is not None):
+            keep(self._cache, where, Kept(data, conditions.etag, conditions.last_modified))
         return data
 
     def _read_signature(self) -> bytes | None:
@@ -155,12 +156,13 @@ class Summaries:
 
         where = self._transport.where(INDEX)
         kept = load(self._cache, where)
-        fetch = ConditionalFetch(INDEX, Conditions() if kept is None else kept.conditions)
+        conditions = Conditions() if kept is None else kept.conditions
+        fetch = Fetch(INDEX, MAX_METADATA, conditions)
         read_all(self._core, self._transport, [fetch])
         data = fetched(self._transport, fetch)
         if data is None:
             return None
-        if fetch.conditions.unchanged:
+        if conditions.unchanged:
             assert kept is not None
             data = kept.data
         if self._policy.is_on:
@@ -170,8 +172,8 @@ class Summaries:
             self._heading = heading(data)
         except ExtError as error:
             raise bad_object(where, error) from None
-        if not fetch.conditions.unchanged and fetch.conditions.is_useful:
-            keep(self._cache, where, Kept(data, fetch.conditions.etag, fetch.conditions.last_modified))
+        if not conditions.unchanged and conditions.is_useful:
+            keep(self._cache, where, Kept(data, conditions.etag, conditions.last_modified))
         return index
 
     def _read_index_signature(self, index: bytes) -> bytes | None:
