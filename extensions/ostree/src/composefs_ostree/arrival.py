@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
-    from composefs_ostree.commit_stream import CommitStream
+    from composefs_ostree.commit_stream import CommitStream, Holder
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.files import Files
     from composefs_ostree.objects import Commit
-    from composefs_ostree.pull import Holder
     from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
     from composefs_ostree.tree import Tree

@@ -29,7 +29,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain, count, islice
 from mmap import mmap
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.names import ID_SIZE
@@ -42,6 +42,7 @@ __all__ = [
     "STREAM_PREFIX",
     "CommitStream",
     "Entry",
+    "Holder",
     "inline_limit",
     "partial_name",
     "stream_name",
@@ -67,6 +68,13 @@ class Entry(NamedTuple):
 
     data: bytes
     content: str | None
+
+
+class Holder(Protocol):
+    """Something that may hold objects of a commit already: another commit's stream, or an interrupted pull's cache."""
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return the object if everything of it is here."""
 
 
 def stream_name(commit: bytes) -> str:

@@ -14,10 +14,6 @@ from composefs_ostree.commit_stream import Entry
 from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import MAX_NAME, Commit, Dirtree, parse_dirtree
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.tree import Tree
-
 __all__ = ["Part", "existing", "find_part", "joined_subpaths", "parse_subpaths"]
 
 _MAX_DEPTH = 2000
@@ -40,12 +36,6 @@ class Part(NamedTuple):
     files: list[bytes]
     entries: dict[bytes, Entry]
     trees: dict[bytes, Dirtree]
-
-    def graft(self, tree: Tree) -> Tree:
-        """Return the tree of what was wanted, from one with all that is below the paths."""
-        return tree._replace(
-            commit=tree.commit._replace(root_tree=self.root), trees=_reachable(self.root, {**tree.trees, **self.trees})
-        )
 
 
 def parse_subpaths(texts: Iterable[str]) -> list[str] | None:
@@ -130,15 +120,3 @@ def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectTyp
                 )
         part.trees[_NODE + (path or "/").encode()] = Dirtree(files, directories)
     return part
-
-
-def _reachable(root: bytes, trees: dict[bytes, Dirtree]) -> dict[bytes, Dirtree]:
-    """Leave out what a tree had for another reason, such as a directory on the way that is also below."""
-    found: dict[bytes, Dirtree] = {}
-    pending = [root]
-    while pending:
-        tree_id = pending.pop()
-        if tree_id not in found:
-            found[tree_id] = trees[tree_id]
-            pending += [subtree_id for _, subtree_id, _ in trees[tree_id].directories]
-    return found

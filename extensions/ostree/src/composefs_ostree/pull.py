@@ -31,11 +31,12 @@ from composefs_ostree.worker import HANDOVER, Workers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
+    from composefs_ostree.commit_stream import Holder
     from composefs_ostree.content import Row
     from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetch_queue import Sizes
@@ -44,13 +45,6 @@ if TYPE_CHECKING:
     from composefs_ostree.part import Part
     from composefs_ostree.transport import Transport
     from composefs_ostree.worker import Worker
-
-    class Holder(Protocol):
-        """Something that may hold an object already."""
-
-        def get(self, object_id: bytes) -> Entry | None:
-            """Return the object if everything of it is here."""
-
 
 __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 
@@ -142,7 +136,7 @@ class Pull:
             self._delta.finish()
         self.entries.update(self._files)
         tree = Tree(commit, self._trees, self._metas, self._files)
-        return tree if part is None else part.graft(tree)
+        return tree if part is None else tree.grafted(part)
 
     def _sizes(self, commit: Commit) -> Sizes:
         return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.commit_stream import CommitStream, Entry
     from composefs_ostree.objects import Commit
+    from composefs_ostree.part import Part
 
 __all__ = ["Tree", "commit_bytes", "load", "load_commit", "stage_dump", "write_dump"]
 
@@ -48,6 +49,23 @@ class Tree(NamedTuple):
     trees: dict[bytes, Dirtree]
     metas: dict[bytes, Dirmeta]
     files: dict[bytes, Entry]
+
+    def grafted(self, part: Part) -> Tree:
+        """Return the tree of what a part wants, from one with all that is below its paths."""
+        trees = _reachable(part.root, {**self.trees, **part.trees})
+        return self._replace(commit=self.commit._replace(root_tree=part.root), trees=trees)
+
+
+def _reachable(root: bytes, trees: dict[bytes, Dirtree]) -> dict[bytes, Dirtree]:
+    """Leave out what a tree had for another reason, such as a directory on the way that is also below."""
+    found: dict[bytes, Dirtree] = {}
+    pending = [root]
+    while pending:
+        tree_id = pending.pop()
+        if tree_id not in found:
+            found[tree_id] = trees[tree_id]
+            pending += [subtree_id for _, subtree_id, _ in trees[tree_id].directories]
+    return found
 
 
 def load_commit(stream: CommitStream) -> Commit:
@@ -79,7 +97,7 @@ def load(stream: CommitStream) -> Tree:
     from composefs_ostree.part import find_part
 
     part = find_part(commit, stream.subpaths, lambda kind, object_id: _metadata(stream, kind, object_id))
-    return part.graft(_load_below(stream, commit, part.roots, part.files))
+    return _load_below(stream, commit, part.roots, part.files).grafted(part)
 
 
 def _load_below(

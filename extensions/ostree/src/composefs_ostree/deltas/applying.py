@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
-    from composefs_ostree.commit_stream import Entry
+    from composefs_ostree.commit_stream import Entry, Holder
     from composefs_ostree.content import Row
     from composefs_ostree.deltas.superblock import Delta, Part
     from composefs_ostree.fetch_queue import Sizes
-    from composefs_ostree.pull import Holder
 
 __all__ = ["Applying"]
 
