@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,26 @@ def test_the_core_imports_only_from_its_own_and_lower_layers() -> None:
         if imported.startswith("composefs.") and LEVEL.get(layer(imported) or "", -1) > LEVEL[above]
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "source", [CORE, *(source for source, _ in WHEELS.values())], ids=lambda path: path.parent.name
+)
+def test_no_modules_import_each_other(source: Path) -> None:
+    found = {module: sorted(imports(tree)) for module, tree in modules(source)}
+    graph = {
+        module: {
+            name
+            for name, line in lines
+            # Of `from package import module`, the module: the package's face may name its modules, not they the face.
+            if name in found and not any(f"{name}." in other and at == line for other, at in lines if other in found)
+        }
+        for module, lines in found.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("wheel", WHEELS)
