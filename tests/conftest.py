@@ -4,6 +4,9 @@ A test that needs a program of the distribution calls ``support.peers.require`` 
 marked ``vectors`` read repositories recorded from composefs-rs; where those are absent the tests are deselected, and
 counted as such, unless COMPOSEFS_REQUIRE_VECTORS or CI is set: then they fail.  The tests in vm/ boot a virtual machine
 with fs-verity; COMPOSEFS_NO_VM, and nothing else, leaves them out.
+
+Tests with generated examples take the same ones every time, so that what passed once passes again, and as long as they
+like, because a machine may stand still in any of them; with COMPOSEFS_FUZZ the examples are new ones.
 """
 
 from __future__ import annotations
@@ -13,8 +16,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.vectors import VECTORS
+
+settings.register_profile(
+    "composefs",
+    deadline=None,
+    derandomize=not os.environ.get("COMPOSEFS_FUZZ"),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("composefs")
 
 _XDG = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
 _VM = Path(__file__).with_name("vm")

@@ -24,7 +24,7 @@ def dump(tree: Tree) -> bytes:
 
 
 @given(st.data(), st.sampled_from([SHA256, SHA512]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_written_dump_reads_back_as_the_same_tree(data: st.DataObject, algorithm: Algorithm) -> None:
     tree = data.draw(trees(algorithm))
     text = dump(tree)
@@ -103,7 +103,7 @@ SAMPLE = b"""\
         max_size=6,
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_mutilated_text_is_a_tree_or_a_format_error(edits: list[tuple[int, int, bytes]]) -> None:
     text = SAMPLE
     for position, removed, inserted in edits:

@@ -35,7 +35,7 @@ sizes = st.one_of(st.integers(0, 20_000), st.builds(lambda edge, near: max(0, ed
 
 
 @given(algorithm=algorithms, size=sizes, cuts=st.lists(st.integers(0, 70_000), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pieces_of_any_size(algorithm: Algorithm, size: int, cuts: list[int]) -> None:
     data = hashlib.shake_128(str(size).encode()).digest(size)
     hasher = Hasher(algorithm)

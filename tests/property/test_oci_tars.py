@@ -83,7 +83,7 @@ def write(members: list[dict[str, Any]], tar_format: int) -> bytes:
     tail=st.sampled_from([b"", bytes(512), bytes(10240), b"behind the end"]),
     piece=st.sampled_from([1, 100, 511, 512, 513, 4000, 1 << 20]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_archive_of_python(members: list[dict[str, Any]], style: str, tail: bytes, piece: int) -> None:
     data = write(members, FORMATS[style]) + tail
     with tempfile.TemporaryDirectory() as directory:

@@ -139,7 +139,7 @@ def flat_tree(layers: Layers) -> dict[str, Any]:
 
 
 @given(LAYERS, st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_layers_as_the_model(drawn: list[list[dict[str, Any]]], tar_format: int) -> None:
     model: Model = {}
     with tempfile.TemporaryDirectory() as directory:

@@ -50,7 +50,7 @@ def counted(tree: Tree) -> Tree:
 
 
 @given(st.data(), ALGORITHMS, VERSIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_image_is_read_as_the_tree_it_was_made_of(data: st.DataObject, algorithm: Algorithm, version: int) -> None:
     tree = data.draw(trees(algorithm).filter(is_plain))
     image = write(tree, version)
@@ -64,7 +64,7 @@ def test_an_image_is_read_as_the_tree_it_was_made_of(data: st.DataObject, algori
 
 
 @given(st.data(), VERSIONS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: int) -> None:
     image = Image(write(data.draw(trees(SHA256).filter(is_plain)), version))
     tree = read_tree(image, Rules("rs"))
@@ -88,7 +88,7 @@ def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: 
 
 
 @given(st.data(), st.sampled_from([0, 1]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_text_in_the_manner_of_c_is_stable(data: st.DataObject, version: int) -> None:
     tree = data.draw(trees(SHA256).filter(is_plain))
     text = dump(read_tree(Image(write(counted(tree), version, "c")), Rules("c")), "c")
@@ -100,7 +100,7 @@ def test_text_in_the_manner_of_c_is_stable(data: st.DataObject, version: int) ->
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_differences_are_what_was_changed(data: st.DataObject) -> None:
     tree = data.draw(trees(SHA256))
     before, after = (dumpfile.parse(dump(tree), SHA256) for _ in range(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import CorruptError, FormatError
@@ -64,7 +64,6 @@ def test_all_forms_of_a_header_are_read(header: bytes, size: int) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_any_bytes_as_metadata_are_refused(data: bytes) -> None:
     try:
         metadata = signatures.parse_detached(data, "commitmeta")
@@ -74,7 +73,6 @@ def test_any_bytes_as_metadata_are_refused(data: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=120), max_size=4))
-@settings(deadline=None)
 def test_any_bytes_as_signatures_are_refused(keys: Keys, blobs: list[bytes]) -> None:
     metadata = {name: Variant("aay", blobs) for name in ("ostree.gpgsigs", "ostree.sign.ed25519")}
     assert signatures.parse_detached(gvariant.encode("a{sv}", metadata), "commitmeta") == metadata

@@ -54,7 +54,7 @@ def reassembled(reader: Reader) -> list[object]:
 
 
 @given(made=parts())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_round_trip(made: tuple) -> None:
     algorithm, content_type, object_refs, named_refs, chunks, data = made
     with Reader(written(made), algorithm) as reader:
@@ -77,7 +77,7 @@ def test_round_trip(made: tuple) -> None:
 
 
 @given(made=parts(), position=st.integers(0, 10_000), bits=st.integers(1, 255), cut=st.none() | st.integers(1, 500))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_damage_is_a_format_error(made: tuple, position: int, bits: int, cut: int | None) -> None:
     algorithm: Algorithm = made[0]
     data = bytearray(written(made))
