@@ -193,6 +193,32 @@ def test_output_and_errors_reach_the_user(core: Core) -> None:
     assert "\x1b" not in failed.stderr
 
 
+def test_a_result_too_long_for_a_message_is_printed_from_a_file(core: Core) -> None:
+    """P-44."""
+    [welcome] = core.do(["welcome"])
+    if "result_file" not in welcome["features"]:
+        return
+    row = '{"name": "é \\\\ \\u00e9", "n": -1.5e3, "none": null},'
+    steps = [["write-long", "result", '{"rows": [', row, 40_000, '{}], "status": 0}'], ["result-file", "result"]]
+    command = [*CORE, "--repo", core.repository, "bad", "write", "--steps"]
+    printed = json.loads(run(*command, json.dumps(steps), "--json").stdout)
+    assert printed == {"rows": [*[json.loads(row[:-1])] * 40_000, {}], "status": 0}
+    assert run(*command, json.dumps(steps)).stdout == ""
+    for broken in (
+        [["write", "result", '{"rows": [1, 2}']],
+        [["write", "result", '{"rows": 9007199254740992}']],
+        [["write", "result", '{"rows": ' + "[" * 32 + "]" * 32 + "}"]],
+        [["write", "result", "[]"]],
+        [["write", "result", "{}{}"]],
+        [["write", "result", ""]],
+        [["write", "true", "{}"], ["symlink", "true", "result"]],
+        [["mkdir", "result"]],
+        [],
+    ):
+        run(*command, json.dumps([*broken, ["result-file", "result"]]), "--json", status=10)
+    run(*command, json.dumps([["result-file", "../../objects"]]), "--json", status=10)
+
+
 def test_ctrl_c_ends_it_and_nothing_is_left(core: Core) -> None:
     """P-28, P-29."""
     argv = [*CORE, "--repo", str(core.repository), "bad", "misbehave", "patient", "--pids", str(core.pids)]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from composefs.errors import PermissionDeniedError
+from composefs.errors import PermissionDeniedError, TooLargeError
 from composefs.ext.session import RunOptions
 from composefs.linux import landlock
+from composefs.protocol.limits import Limits
 from support.calls import HELLO, call, kind_of, stored_stream
 from support.hosting import Host
 
@@ -189,3 +190,17 @@ def test_terminals_are_refused(host: Host) -> None:
     finally:
         os.close(controller)
         os.close(terminal)
+
+
+def test_a_result_in_a_file_is_bounded_and_read_for_json_only(host: Host) -> None:
+    """P-44: what is in it nobody has looked at yet."""
+    steps = {"steps": json.dumps([["write", "result", '{"rows": []}'], ["result-file", "result"]])}
+    as_json = RunOptions(json=True, strict=True)
+    result = host.run("write", steps, options=as_json)
+    assert result.file is not None
+    with result.file:
+        assert result.file.read() == b'{"rows": []}'
+    assert host.run("write", steps).file is None
+    host.assert_nothing_left()
+    with pytest.raises(TooLargeError, match="staged file result has 12 bytes, more than 11"):
+        host.run("write", steps, options=as_json, limits=Limits(dump_bytes=11))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from composefs_ext import Core, Request
-from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, UnsupportedError
+from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, TooLargeError, UnsupportedError
 from composefs_ext.fsverity import fsverity_digest
 from composefs_ext.testing import MemoryCore
 
@@ -70,6 +70,25 @@ def test_a_whole_run(core: MemoryCore) -> None:
     answer = core.run(read, ["read"])
     listed = [{"name": "test-1", "id": result["stream"]}]
     assert answer == {"inline": "head", "chunks": [-4, 0], "refs": [fsverity_digest(b"body")], "listed": listed}
+
+
+class OlderCore(MemoryCore):
+    """A core that offers no features."""
+
+    def _initialize(self) -> dict[str, Any]:
+        return {**super()._initialize(), "features": []}
+
+
+def test_a_result_longer_than_a_message_travels_in_a_file(core: MemoryCore, tmp_path: Path) -> None:
+    def handler(request: Request, core: Core) -> dict[str, Any]:
+        return {"text": "é\udc80" * request.arguments["times"], "status": 1}
+
+    for times in (3, 1 << 20):
+        assert core.run(handler, ["show"], {"times": times}) == {"text": "é\udc80" * times, "status": 1}
+    older = OlderCore(tmp_path / "older")
+    assert older.run(handler, ["show"], {"times": 3})["status"] == 1
+    with pytest.raises(TooLargeError, match="too long for this cfsctl"):
+        older.run(handler, ["show"], {"times": 1 << 20})
 
 
 def test_lists_longer_than_a_message_travel_in_files(core: MemoryCore) -> None:

@@ -18,10 +18,10 @@ from click.shell_completion import CompletionItem
 
 from composefs.cli.complete import ImageName, StreamRef, Word
 from composefs.cli.frame import Command, Example, Group
-from composefs.cli.output import STDOUT, print_json
+from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
-from composefs.errors import UsageError
+from composefs.errors import ProtocolError, UsageError
 
 if TYPE_CHECKING:
     from composefs.ext.discovery import Extension
@@ -283,6 +283,13 @@ def _run(
         from composefs.ext.session import converse
 
         result = converse(launched, stack.enter_context(settings.observers(json=as_json)))
+    if result.file is not None:
+        with result.file:
+            try:
+                print_json_file(result.file)
+            except ValueError as error:
+                raise ProtocolError(f"extension {extension.name} gave a result that is not JSON: {error}") from None
+        return 0
     if as_json:
         print_json(result.result)
         return 0

@@ -11,9 +11,13 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from composefs.cli.text import one_line, printable, size_text
 from composefs.errors import UsageError, from_os_error
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 __all__ = [
     "STDERR",
@@ -21,6 +25,7 @@ __all__ = [
     "Stdout",
     "line",
     "print_json",
+    "print_json_file",
     "refuse_terminal",
     "say",
     "settle",
@@ -31,6 +36,7 @@ __all__ = [
 
 STDOUT = 1
 STDERR = 2
+_PIECE = 1 << 16
 
 
 def write(data: bytes | memoryview, *, flush: bool = True) -> None:
@@ -94,6 +100,16 @@ def print_json(document: object) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False)
     # Terminals: json escapes the control characters up to U+001F; the rest of what `line` removes cannot end a string.
     line(text.encode("utf-8", "backslashreplace").decode())
+
+
+def print_json_file(file: BinaryIO) -> None:
+    """Write the JSON object in a file, as `print_json` would; raise ValueError where it turns out to be none."""
+    from composefs.protocol.jsontext import indented
+
+    terminal = os.isatty(STDOUT)
+    for text in indented(iter(lambda: file.read(_PIECE), b"")):
+        write((printable(text) if terminal else text).encode(), flush=False)
+    write(b"\n")
 
 
 def refuse_terminal(what: str) -> None:

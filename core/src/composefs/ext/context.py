@@ -49,6 +49,7 @@ class Context:
     stdout_fd: int
     interrupted: Callable[[], bool]
     cancelled: bool = False
+    features: tuple[str, ...] = ()
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
     streams_put: set[str] = field(default_factory=set)

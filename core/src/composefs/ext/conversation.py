@@ -259,6 +259,7 @@ class Conversation:
         features = result.get("features", [])
         if type(features) is not list or not all(feature in FEATURES for feature in features):
             raise ProtocolError("the extension picked a feature that was not offered")
+        self._context.features = tuple(features)
         self._answer_by = None
         self._awaited = _RUN
         options = self._context.options

@@ -5,15 +5,16 @@ composefs.ext.launch starts the process, and sees to it that nothing is left, wh
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from composefs import __version__
 from composefs.digest import BLOCK_SIZE
-from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError
+from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError, UsageError
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
@@ -25,8 +26,9 @@ from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.patience import STEP, Patience
 from composefs.ext.process import Ended, Process
 from composefs.observe import Observers
-from composefs.protocol import FEATURES, VERSIONS
+from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
+from composefs.protocol.params import staged_name
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
 
@@ -40,10 +42,15 @@ __all__ = ["RunOptions", "RunResult", "Timeouts", "converse", "run_extension"]
 
 
 class RunResult(NamedTuple):
-    """What the extension answered: its ``status``, 0 or 1, which is the exit status unless --json, and the object."""
+    """What the extension answered: its ``status``, 0 or 1, which is the exit status unless --json, and the object.
+
+    With --json, ``file`` holds the object instead where it is too long for a message; it is the caller's to close, and
+    nothing in it has been looked at.
+    """
 
     status: int
     result: Message
+    file: BinaryIO | None = None
 
 
 def run_extension(
@@ -219,4 +226,11 @@ def _judge(extension: Extension, context: Context, outcome: Message | ComposefsE
         if context.options.strict:
             raise ProtocolError(complaint)
         context.observer.log("warning", complaint)
-    return RunResult(status, outcome)
+    file = None
+    if RESULT_FILE in context.features and RESULT_FILE in outcome and context.options.json:
+        try:
+            fd = context.staged.open(staged_name(outcome[RESULT_FILE]), context.limits.dump_bytes)
+        except UsageError as error:
+            raise ProtocolError(f"{name} gave a result that is no file: {error.message}") from error
+        file = os.fdopen(fd, "rb", buffering=0)
+    return RunResult(status, outcome, file)

@@ -7,5 +7,8 @@ host that speaks it with a running extension.
 VERSIONS = (1,)
 """The protocol versions this core speaks, in order of preference."""
 
-FEATURES: tuple[str, ...] = ()
-"""The named features this core offers beyond version 1; there are none yet."""
+RESULT_FILE = "result_file"
+"""The feature by which a result may be a staged file (P-44)."""
+
+FEATURES = (RESULT_FILE,)
+"""The named features this core offers beyond version 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from composefs_ext.errors import ExtError, TooLargeError, UsageError
+from composefs_ext.errors import ExtError, UsageError
 from composefs_ext.text import table
 from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import shorten
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from composefs_oci.held import HeldManifest
 
 __all__ = ["images", "inspect", "list_referrers", "referrers"]
-
-
-_ENVELOPE = 200
-"""Bytes of a message beside the result that it answers with."""
 
 
 class _Documents(NamedTuple):
@@ -101,7 +97,7 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
     for option, data in (("manifest", documents.manifest.raw), ("config", documents.config)):
         if request.get(option):
             core.output_file(core.staging.write(data + b"\n", option))
-            return _shown(request, core, {option: data.decode(errors="replace")}, f"--{option}, without --json")
+            return {option: data.decode(errors="replace")}
     held = open_config(core, documents.held.config, documents.held.config_id).images
     erofs_format = core.repository.erofs_default
     facts = {
@@ -112,20 +108,6 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
         "composefs_boot_erofs": held.get(str(Variant(erofs_format, bootable=True).key)),
     }
     core.output(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    return _shown(request, core, facts, "without --json, the same JSON")
-
-
-def _shown(request: Request, core: Core, facts: dict[str, Any], otherwise: str) -> dict[str, Any]:
-    """Return what --json prints; raise TooLargeError for what does not fit the message that it is printed from."""
-    if not request.json:
-        return {}
-    size, limit = len(json.dumps(facts, ensure_ascii=False).encode()), core.limits["line"] - _ENVELOPE
-    if size > limit:
-        raise TooLargeError(
-            f"the documents of the image take {size} bytes, and --json prints at most {limit}",
-            hint=f"cfsctl oci inspect {otherwise}, prints any size",
-            subject=request.arguments["image"],
-        )
     return facts
 
 

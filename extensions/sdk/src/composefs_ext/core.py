@@ -34,9 +34,11 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["PROTOCOL_VERSION", "Core"]
+__all__ = ["PROTOCOL_VERSION", "RESULT_FILE", "Core"]
 
 PROTOCOL_VERSION = 1
+RESULT_FILE = "result_file"
+"""The feature by which a result that is too long for a message is a staged file."""
 
 _ROWS = 1000
 _PROGRESS_PER_SECOND = 10
@@ -69,7 +71,8 @@ class Core(Connection):
                 f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
                 hint="update the one of the two that is older",
             )
-        self.features = tuple(feature for feature in params.get("features", ()) if feature in features)
+        wanted = {RESULT_FILE, *features}
+        self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
         self.name = params.get("extension", "")
         repository = params.get("repository")
         self.repository = Repository(repository) if repository else None

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 
-from composefs_ext.core import Core
+from composefs_ext.core import RESULT_FILE, Core
 from composefs_ext.errors import (
     CancelledError,
     CoreGoneError,
@@ -26,6 +26,7 @@ from composefs_ext.errors import (
     from_exception,
     to_wire,
 )
+from composefs_ext.wire import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def main(handler: Handler, *, features: Sequence[str] = ()) -> NoReturn:
     ``handler(request, core)`` does the work.  What it returns is the run's result: a dictionary, with ``status`` 0 or 1
     for the exit status of ``cfsctl`` if wanted, or None for an empty one.  An exception becomes an error with its kind;
     one that is not of ``composefs_ext.errors`` becomes one line, with the traceback in the debug log.
-    ``features`` are the optional parts of the protocol that the handler can use.
+    ``features`` are the optional parts of the protocol that the handler can use; that results may have any length is
+    seen to here.
     """
     if os.isatty(0):
         name = os.path.basename(sys.argv[0])
@@ -140,11 +142,20 @@ def _run(core: Core, message: dict[str, Any], handler: Handler) -> dict[str, Any
 
 
 def _answer(core: Core, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """Answer with a handler's result, or with an error where it is too long for a message or nothing that JSON has."""
+    """Answer with a handler's result, in a file where it is too long for a message; or with an error if it is no JSON.
+
+    Raises CoreGoneError and ProtocolError as every message may.
+    """
     try:
-        core.answer(request, result)
-    except (TooLargeError, TypeError, ValueError, RecursionError) as error:
-        core.answer_error(request, to_wire(from_exception(error)))
+        try:
+            core.answer(request, result)
+        except TooLargeError:
+            if RESULT_FILE not in core.features:
+                raise TooLargeError("the result is too long for this cfsctl", hint="update cfsctl") from None
+            name = core.staging.write(to_json(result), "result")
+            core.answer(request, {RESULT_FILE: name, "status": result.get("status", 0)})
+    except (TooLargeError, TypeError, ValueError, RecursionError, OSError) as error:
+        core.answer_error(request, to_wire(from_exception(error, core.staging.path)))
 
 
 def _next(core: Core, method: str) -> dict[str, Any]:

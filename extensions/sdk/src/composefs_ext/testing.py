@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composefs_ext.core import PROTOCOL_VERSION, Core
+from composefs_ext.core import PROTOCOL_VERSION, RESULT_FILE, Core
 from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, UsageError, from_wire, to_wire
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
@@ -129,13 +129,18 @@ class MemoryCore(MemoryRepository):
                         params = {"command": list(command), "arguments": arguments, "options": options}
                         _send(out.write, id=2, method="run", params=params)
                     else:
-                        answer = message
+                        answer = self._whole(message)
                         break
         except BrokenPipeError:
             pass  # it died; an empty answer says so
         for path in self.staging.iterdir():
             path.unlink()
         return answer
+
+    def _whole(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to ``run`` with the result that it names a file of, if it does."""
+        name = answer.get("result", {}).get(RESULT_FILE)
+        return answer if name is None else {**answer, "result": json.loads(self.take(name))}
 
     def _with_defaults(self, command: Sequence[str], arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the core would send them, by the manifest if there is one."""
@@ -160,7 +165,7 @@ class MemoryCore(MemoryRepository):
         }
         return {
             "versions": [PROTOCOL_VERSION],
-            "features": [],
+            "features": [RESULT_FILE],
             "core": {"name": "composefs_ext.testing", "version": "0"},
             "extension": self.name,
             "repository": repository,

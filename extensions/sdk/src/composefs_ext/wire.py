@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["LINE_LIMIT", "LineBuffer", "decode", "encode"]
+__all__ = ["LINE_LIMIT", "LineBuffer", "decode", "encode", "to_json"]
 
 LINE_LIMIT = 1 << 20
 """Bytes of the longest line, its newline included."""
@@ -22,13 +22,18 @@ LINE_LIMIT = 1 << 20
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def encode(message: dict[str, Any]) -> bytes:
-    """Return the line for a message; raise TooLargeError when it would be over the limit."""
+def to_json(value: dict[str, Any]) -> bytes:
+    """Return JSON in UTF-8, of any length and on one line."""
     try:
-        line = _encode(message).encode() + b"\n"
+        return _encode(value).encode()
     except UnicodeEncodeError:
         # A lone surrogate (a path that is no UTF-8, say) cannot travel as UTF-8; as an escape it can.
-        line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return the line for a message; raise TooLargeError when it would be over the limit."""
+    line = to_json(message) + b"\n"
     if len(line) > LINE_LIMIT:
         raise TooLargeError(
             f"{message.get('method', 'an answer')}: a message of {len(line)} bytes is over the limit of {LINE_LIMIT}",

@@ -209,7 +209,7 @@ class _Kit:
             probe = _Probe(scenario.script, watch, stderr.fileno())
             try:
                 with Repository.open(repository, writable=command.repository == "write") as opened:
-                    run_extension(
+                    result = run_extension(
                         self._extension,
                         command.name,
                         arguments,
@@ -222,6 +222,8 @@ class _Kit:
                         timeouts=self._timeouts,
                         probe=probe,
                     )
+                    if result.file is not None:
+                        result.file.close()
             except CancelledError:
                 if probe.tap is None or probe.tap.interfered_at is None:
                     raise

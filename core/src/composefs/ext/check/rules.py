@@ -40,4 +40,5 @@ RULES: dict[int, str] = {
     41: "the result fits the command's result_schema",
     42: "the manifest is valid, and its offline examples work",
     43: "parameters have the fields and types of the protocol",
+    44: "a result in a file is one JSON object",
 }

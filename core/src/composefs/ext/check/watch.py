@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from composefs.errors import KINDS
+from composefs.errors import KINDS, UsageError
 from composefs.ext.calls import CALLS
 from composefs.ext.check import fields
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol.wire import JSONValue, Message, decode
+from composefs.protocol import FEATURES, RESULT_FILE
+from composefs.protocol.params import staged_name
+from composefs.protocol.wire import JSONValue, Message, decode, parse_json
 
 if TYPE_CHECKING:
     from composefs.ext.process import Ended
@@ -29,7 +31,7 @@ __all__ = ["Watch"]
 _LINES_SHOWN = 6
 _LINES_KEPT = 400
 _SHOWN = 400
-_DUMP_LOOKED_AT = 64 << 20
+_LOOKED_AT = 64 << 20
 _EVENTS = ("log", "output", "progress")
 
 LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
@@ -171,8 +173,8 @@ class Watch:
         spoken = [version for version in versions if version in self.manifest.protocol]
         if type(result.get("version")) is not int or result["version"] not in spoken:
             self.find(25, f"version {result.get('version')!r} was picked; on offer, and in the manifest, are {spoken}")
-        elif result.get("features", []) != []:
-            self.find(25, f"features {result['features']!r} were picked, which nobody knows yet")
+        elif type(features := result.get("features", [])) is not list or any(each not in FEATURES for each in features):
+            self.find(25, f"features {features!r} were picked, of which there are {list(FEATURES)}")
 
     def _check_result(self, message: Message) -> None:
         self.tried.add(30)
@@ -181,6 +183,12 @@ class Watch:
             return
         if type(result.get("status", 0)) is not int or result.get("status", 0) not in (0, 1):
             self.find(41, f"status is {result['status']!r}, neither 0 nor 1")
+        assert self.welcomed is not None
+        if RESULT_FILE in result and RESULT_FILE in self.welcomed["result"].get("features", ()):
+            whole = self._result_in_file(result[RESULT_FILE])
+            if whole is None:
+                return
+            result = whole
         schema = self.command.result_schema
         if schema is not None:
             from jsonschema import Draft202012Validator
@@ -190,6 +198,23 @@ class Watch:
             error = best_match(Draft202012Validator(schema).iter_errors(result))
             if error is not None:
                 self.find(41, f"the result: {error.json_path}: {error.message[:200]}")
+
+    def _result_in_file(self, name: JSONValue) -> Message | None:
+        """Return the result in a staged file, or None if there is none, or too much of it to be looked at here."""
+        self.tried.add(44)
+        try:
+            staged_name(name)
+            self._check_file(f"the answer to run: {RESULT_FILE}", name)
+            with open(os.path.join(self.staging, name), "rb") as file:
+                data = file.read(_LOOKED_AT + 1)
+            result = parse_json(data) if len(data) <= _LOOKED_AT else None
+        except (UsageError, OSError, ValueError) as error:
+            self.find(44, f"the answer to run: {RESULT_FILE}: {error}")
+            return None
+        if result is not None and type(result) is not dict:
+            self.find(44, f"the answer to run: {RESULT_FILE}: {name} holds no object")
+            return None
+        return result
 
     def _check_error(self, error: JSONValue) -> None:
         from composefs.protocol import schemas
@@ -271,7 +296,7 @@ class Watch:
         path = os.path.join(self.staging, name)
         self.tried |= {19, 20}
         with suppress(OSError):
-            if os.path.getsize(path) > _DUMP_LOOKED_AT:
+            if os.path.getsize(path) > _LOOKED_AT:
                 return
             with open(path, "rb") as file:
                 for number, line in enumerate(file, 1):
