@@ -183,8 +183,7 @@ class Watch:
             return
         if type(result.get("status", 0)) is not int or result.get("status", 0) not in (0, 1):
             self.find(41, f"status is {result['status']!r}, neither 0 nor 1")
-        assert self.welcomed is not None
-        if RESULT_FILE in result and RESULT_FILE in self.welcomed["result"].get("features", ()):
+        if RESULT_FILE in result and self._picked(RESULT_FILE):
             whole = self._result_in_file(result[RESULT_FILE])
             if whole is None:
                 return
@@ -198,6 +197,11 @@ class Watch:
             error = best_match(Draft202012Validator(schema).iter_errors(result))
             if error is not None:
                 self.find(41, f"the result: {error.json_path}: {error.message[:200]}")
+
+    def _picked(self, feature: str) -> bool:
+        welcome = (self.welcomed or {}).get("result")
+        features = welcome.get("features") if type(welcome) is dict else None
+        return type(features) is list and feature in features
 
     def _result_in_file(self, name: JSONValue) -> Message | None:
         """Return the result in a staged file, or None if there is none, or too much of it to be looked at here."""
