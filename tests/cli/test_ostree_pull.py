@@ -181,7 +181,8 @@ def test_a_commit_for_other_refs_is_refused(tmp_path: Path, target: Target) -> N
 def test_an_interrupted_pull_goes_on_where_it_stopped(source: Path, target: Target) -> None:
     with serve(source) as server:
         files = [path for path in (source / "objects").rglob("*.filez") if path.stat().st_size > 10_000]
-        server.fault(f"*{files[0].name}", Fault(status=404))
+        # Not before something else has come in: which of them is answered first is theirs to race for.
+        server.fault(f"*{files[0].name}", Fault(status=404, until=lambda: any(target.path.glob("objects/*/*"))))
         target.ostree("pull", server.url, BRANCH, status=3)
         assert target.names() == {}
         assert target.left_over() == []
