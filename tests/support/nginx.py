@@ -14,12 +14,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from support.commands import run
 from support.peers import require
+from support.server import reserved_port
 
 _CONFIGURATION = """
 daemon off;
@@ -52,9 +53,19 @@ class Nginx(NamedTuple):
     home: Path
 
     def log(self) -> list[list[str]]:
-        """Return user, client certificate, protocol, request, status, X-Key and Authorization of each request."""
-        time.sleep(0.05)  # a line is written after the answer
-        return [line.split("|") for line in (self.home / "access.log").read_text().splitlines()]
+        """Return user, client certificate, protocol, request, status, X-Key and Authorization of each request.
+
+        A line is written after its answer, but by the only worker: when the line of one more request is there, so are
+        all before it.  Where TLS is spoken, that request is a bad one.
+        """
+        mark = f"/mark-{time.monotonic_ns()}"
+        with socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2]))) as client:
+            client.sendall(f"GET {mark} HTTP/1.0\r\n\r\n".encode())
+            while client.recv(65536):
+                pass
+        while f"GET {mark} " not in (text := (self.home / "access.log").read_text()):
+            time.sleep(0.01)
+        return [line.split("|") for line in text.splitlines() if "|GET /mark-" not in line]
 
 
 class Certificates(NamedTuple):
@@ -97,9 +108,18 @@ def nginx(
 ) -> Iterator[Nginx]:
     """Serve a directory while the block runs; ``clients`` must have a certificate."""
     home.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        process = _start(home, root, port, settings, certificates, clients=clients)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        _wait_for(port, process, home)
+        yield Nginx(f"{'https' if certificates else 'http'}://localhost:{port}", home)
+
+
+def _start(
+    home: Path, root: Path, port: int, settings: str, certificates: Certificates | None, *, clients: bool
+) -> subprocess.Popen[bytes]:
     tls = ""
     if certificates is not None:
         tls = " ssl http2"
@@ -119,13 +139,7 @@ def nginx(
         )
     )
     command = [require("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(configuration)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(port, process, home)
-        yield Nginx(f"{'https' if tls else 'http'}://localhost:{port}", home)
-    finally:
-        process.terminate()
-        process.wait()
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], home: Path) -> None:

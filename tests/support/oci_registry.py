@@ -13,6 +13,7 @@ from pathlib import Path
 
 from support.commands import run
 from support.peers import require
+from support.server import reserved_port
 
 USER, PASSWORD = "somebody", "pass:word-of-somebody"
 
@@ -34,9 +35,11 @@ class Registry:
 def registry(directory: Path, *, login: bool = False, tls: bool = False) -> Iterator[Registry]:
     """Run a registry that keeps its files in the directory while the block runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    with reserved_port() as port:
+        yield from _running(directory, f"127.0.0.1:{port}", login=login, tls=tls)
+
+
+def _running(directory: Path, host: str, *, login: bool, tls: bool) -> Iterator[Registry]:
     settings = [f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/data\nhttp:\n  addr: {host}\n"]
     certs = None
     if tls:

@@ -11,8 +11,9 @@ It serves files below the directory with HTTP/1.1 and kept-alive connections, an
 from __future__ import annotations
 
 import fnmatch
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,7 @@ class Fault(NamedTuple):
     ``status`` answers with this status; ``close`` hangs up without an answer; ``stall`` announces the whole body, sends
     ``keep`` bytes of it and then nothing until the server ends; ``truncate`` announces it, sends ``keep`` bytes and
     hangs up; ``drip`` sends so many bytes a second; ``body`` replaces the body; ``flip`` inverts the byte at this
-    position (negative: from the end).
+    position (negative: from the end).  Whatever it is, it is done only when ``until`` is true.
     """
 
     status: int | None = None
@@ -38,6 +39,7 @@ class Fault(NamedTuple):
     body: bytes | None = None
     flip: int | None = None
     drip: int | None = None
+    until: Callable[[], bool] | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -126,6 +128,18 @@ def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port of the loopback interface that nobody else is given while another program begins to listen on it.
+
+    That program sets SO_REUSEADDR, as nearly all do.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
 class _Handler(BaseHTTPRequestHandler):
     state: Server
     protocol_version = "HTTP/1.1"
@@ -140,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path)
         fault = self.state._note(path) or Fault()
+        while fault.until is not None and not fault.until() and not self.state._ending.wait(0.01):
+            pass
         if fault.close:
             self.close_connection = True
             return
