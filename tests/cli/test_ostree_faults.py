@@ -93,7 +93,8 @@ def test_the_server_hangs_up_in_the_middle(source: Path, target: Target, kind: s
 
 
 @pytest.mark.parametrize("kind", ["dirtree", "filez"])
-def test_the_server_stalls(source: Path, target: Target, kind: str) -> None:
+def test_the_server_stalls(source: Path, target: Target, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", "1")
     path = an_object(source, kind)
     with serve(source) as server:
         server.fault(f"/{path}", Fault(stall=True, keep=3))
