@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
-from support.commands import CFSCTL, cfsctl, completions, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
 
 SHA256_DIGITS = 64
 
@@ -183,12 +183,12 @@ class TestOpening:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "--wait" in the_error("--repo", repo, "images", status=4)
         process = subprocess.Popen(
-            [CFSCTL, "--repo", repo, "--wait", "60", "images"], stdout=subprocess.PIPE, text=True
+            [CFSCTL, "--repo", repo, "--wait", str(TIMEOUT), "images"], stdout=subprocess.PIPE, text=True
         )
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         os.close(lock)
-        stdout, _ = process.communicate(timeout=60)
+        stdout, _ = process.communicate(timeout=TIMEOUT)
         assert stdout == "No images found\n"
 
 
@@ -277,14 +277,12 @@ class TestFrame:
         assert "$ cfsctl" in text
 
     def test_closed_pipe_is_quiet(self, repo: Path, tree: Path) -> None:
-        process = subprocess.Popen(
-            [CFSCTL, "--repo", repo, "create-dumpfile", tree], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        process.stdout.close()
-        _, stderr = process.communicate(timeout=60)
-        assert process.returncode == 141
-        assert stderr == b""
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "wb") as pipe:
+            argv = [CFSCTL, "--repo", repo, "create-dumpfile", tree]
+            done = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT)
+        assert (done.returncode, done.stderr) == (141, b"")
 
     def test_full_disk(self, repo: Path) -> None:
         with open("/dev/full", "wb") as full:

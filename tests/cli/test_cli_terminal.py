@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,18 @@ def slow_tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def on_terminal(*argv: str | Path) -> tuple[int, bytes]:
-    """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got."""
+def with_more(tree: Path, number: int) -> None:
+    """Give the tree so many more files that are as large."""
+    for each in range(number):
+        with (tree / "usr" / f"large{each}").open("wb") as large:
+            large.truncate(LARGE)
+
+
+def on_terminal(*argv: str | Path, look: Callable[[bytes], None] = lambda _: None) -> tuple[int, bytes]:
+    """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got.
+
+    ``look`` is shown what is there, whenever there is more.
+    """
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}
@@ -46,12 +58,14 @@ def on_terminal(*argv: str | Path) -> tuple[int, bytes]:
     with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
         while piece := os.read(controller, 65536):
             shown += piece
+            look(shown)
     os.close(controller)
     return process.wait(timeout=TIMEOUT), shown
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stopped_create_image_leaves_nothing(repo: Path, slow_tree: Path, number: int, status: int) -> None:
+    with_more(slow_tree, 200)  # a minute's work
     before = {str(path) for path in repo.rglob("*")}
     process = subprocess.Popen(
         [CFSCTL, "--repo", repo, "--progress", "json", "create-image", slow_tree, "os"],
@@ -88,10 +102,12 @@ def test_nohup_survives_a_hangup(tmp_path: Path) -> None:
 
 
 def test_bars_come_and_go(repo: Path, slow_tree: Path) -> None:
-    # Many times the file: long enough for the bar to come on any machine.
-    for number in range(8):
-        with (slow_tree / "usr" / f"large{number}").open("wb") as large:
-            large.truncate(LARGE)
+    # The bar comes after a second: three are enough, with all processors, however fast they digest.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cfsctl("--repo", repo, "compute-id", slow_tree)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    with_more(slow_tree, int(3 * len(os.sched_getaffinity(0)) / cost) + 1)
     status, shown = on_terminal("--repo", repo, "compute-id", slow_tree)
     assert status == 0
     assert "━".encode() in shown, "a bar"
@@ -100,13 +116,16 @@ def test_bars_come_and_go(repo: Path, slow_tree: Path) -> None:
 
 
 SLOW_EXTENSION = f"""#!{sys.executable}
+import os
 import time
 from composefs_ext import main
 
 def handler(request, core):
     bar = core.progress("fetching\\x1b]0;owned\\x07 things", total=4, unit="items")
-    for _ in range(4):
+    for number in range(4):
         time.sleep(0.4)
+        while number == 3 and not os.path.exists("GO ON"):
+            time.sleep(0.01)
         bar.advance(1)
     core.output("all done\\x1b[31m\\n")
     bar.finish()
@@ -117,8 +136,8 @@ main(handler)
 
 
 @pytest.fixture
-def slow_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install an extension whose command takes long enough for a bar."""
+def slow_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install an extension whose command takes long enough for a bar; return the file that lets it end."""
     manifest = {
         "name": "slow",
         "summary": "Take a while.",
@@ -127,15 +146,15 @@ def slow_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "commands": [{"name": ["go"], "summary": "Go.", "repository": "none"}],
     }
     (tmp_path / "ext").mkdir()
-    (tmp_path / "ext" / "slow").write_text(SLOW_EXTENSION)
+    (tmp_path / "ext" / "slow").write_text(SLOW_EXTENSION.replace("GO ON", str(tmp_path / "go on")))
     (tmp_path / "ext" / "slow").chmod(0o755)
     (tmp_path / "ext" / "slow.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(tmp_path / "ext"))
+    return tmp_path / "go on"
 
 
-@pytest.mark.usefixtures("slow_extension")
-def test_an_extension_s_progress_as_bars() -> None:
-    status, shown = on_terminal("slow", "go")
+def test_an_extension_s_progress_as_bars(slow_extension: Path) -> None:
+    status, shown = on_terminal("slow", "go", look=lambda shown: slow_extension.touch() if b"3/4" in shown else None)
     assert status == 0
     assert "━".encode() in shown
     assert b"fetching" in shown
@@ -146,8 +165,8 @@ def test_an_extension_s_progress_as_bars() -> None:
     assert last.startswith(b"all done\r\n"), "the bars have made room"
 
 
-@pytest.mark.usefixtures("slow_extension")
-def test_an_extension_s_progress_as_json_lines_and_in_a_log() -> None:
+def test_an_extension_s_progress_as_json_lines_and_in_a_log(slow_extension: Path) -> None:
+    slow_extension.touch()
     done = cfsctl("--progress", "json", "slow", "go")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert [event["kind"] for event in events][:2] == ["started", "progress"]

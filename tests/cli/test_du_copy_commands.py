@@ -105,7 +105,10 @@ def test_import_image_wants_the_objects(made: Populated, target: Path) -> None:
 def transaction(path: Path):
     """A transaction that has its lock."""
     process = subprocess.Popen(
-        [CFSCTL, "--repo", str(path), "transaction"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        # It waits, as what it is told by has the lock itself for a moment.
+        [CFSCTL, "--repo", str(path), "--wait", str(TIMEOUT), "transaction"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         deadline = time.monotonic() + TIMEOUT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.commands import CFSCTL, cfsctl, completions, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
 from support.oci_images import init, pull
 from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, simple, tar
 
@@ -252,7 +252,7 @@ def test_two_pulls_at_once(tmp_path: Path, repo: Path) -> None:
     argv = [CFSCTL, "--repo", str(repo), "oci", "pull", source]
     runs = [subprocess.Popen([*argv, f"app:{number}"], stderr=subprocess.PIPE, text=True) for number in range(4)]
     for run in runs:
-        _, err = run.communicate(timeout=120)
+        _, err = run.communicate(timeout=TIMEOUT)
         assert (run.returncode, err) == (0, "")
     assert len({image["manifest_digest"] for image in images(repo)}) == 1
     assert len(images(repo)) == 4

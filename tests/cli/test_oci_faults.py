@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, cfsctl, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.mounts import mounted
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_images import init, pull
@@ -45,7 +45,7 @@ def stall(handler: Handler) -> bool:
     handler.answer(
         200, b"\x1f\x8b", {"Content-Type": "application/octet-stream"}, length=len(gzip.compress(LARGE, mtime=0))
     )
-    handler.state.ending.wait(100)
+    handler.state.ending.wait(TIMEOUT)
     return True
 
 
@@ -59,7 +59,7 @@ def stalled_pull(server: Hostile, repo: Path, ready: Callable[[], bool]) -> Iter
     server.rule(blob_of(LARGE), stall)
     argv = [CFSCTL, "--repo", str(repo), "oci", "pull", server.image, "app", "--tls-verify=false"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + TIMEOUT
         while not ready():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
@@ -73,7 +73,7 @@ def test_an_interrupted_pull_goes_on(repo: Path, number: signal.Signals) -> None
     with hostile(two_layers()) as server:
         with stalled_pull(server, repo, small.is_symlink) as process:
             process.send_signal(number)
-            out, _ = process.communicate(timeout=100)
+            out, _ = process.communicate(timeout=TIMEOUT)
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
         assert out == ""
         assert [path.name for path in (repo / "streams").iterdir()] == [small.name]
@@ -92,7 +92,7 @@ def test_a_layer_that_fails_does_not_take_the_others_with_it(repo: Path) -> None
     small = repo / "streams" / f"oci-layer-{digest(SMALL)}"
 
     def absent(handler: Handler) -> None:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + TIMEOUT
         while not small.is_symlink() and time.monotonic() < deadline:
             time.sleep(0.02)
         handler.answer(404, b"")

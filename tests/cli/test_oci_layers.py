@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.commands import CFSCTL, cfsctl, completions, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
 from support.oci_layout import digest, tar
@@ -30,12 +30,12 @@ def repo(tmp_path: Path) -> Path:
 
 def import_layer(repo: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     argv = [CFSCTL, "--repo", str(repo), "oci", "import-layer", *arguments]
-    return subprocess.run(argv, input=data, capture_output=True, check=False, timeout=100)
+    return subprocess.run(argv, input=data, capture_output=True, check=False, timeout=TIMEOUT)
 
 
 def layer(repo: Path, *arguments: str) -> bytes:
     argv = [CFSCTL, "--repo", str(repo), "oci", "layer", *arguments]
-    return subprocess.run(argv, capture_output=True, check=True, timeout=100).stdout
+    return subprocess.run(argv, capture_output=True, check=True, timeout=TIMEOUT).stdout
 
 
 def test_a_layer_comes_back_byte_for_byte(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import BIN, cfsctl, completions, run
+from support.commands import BIN, TIMEOUT, cfsctl, completions, run
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
@@ -76,7 +76,7 @@ def by_zsh(line: str, home: Path) -> set[str]:
 
 def _read_until(fd: int, end: str) -> str:
     text = ""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT
     while not re.search(end, text):
         assert time.monotonic() < deadline, text
         if select.select([fd], [], [], 0.2)[0]:
