@@ -19,6 +19,9 @@ BACKSLASH = ord("\\")
 # Searching for a backslash is memchr and a look ahead; matching all of a text as legal takes four times as long.
 _ILLEGAL = re.compile(rb"\\(?!x[0-9a-fA-F]{2}|[nrt])")
 
+_FEW = 5000
+"""Escaped backslashes that are skipped one by one; a copy of the text without them costs as much as so many."""
+
 _MUST_ESCAPE = re.compile(rb"[^!-\[\]-~]")
 _MUST_ESCAPE_ATTRIBUTE = re.compile(rb"[^!-<>-\[\]-~]")
 
@@ -31,10 +34,15 @@ def find_bad_escape(text: bytes) -> int | None:
     """Return the position of the first illegal escape or raw NUL, or None."""
     nul = text.find(b"\0")
     illegal = _ILLEGAL.search(text)
-    if illegal is not None:
-        # Perhaps an escaped backslash, which few texts have.  They go in pairs from the left, so what is left of a run
-        # of them starts an escape of another kind.
-        illegal = _ILLEGAL.search(text.replace(b"\\\\", b"__"), illegal.start())
+    # Perhaps an escaped backslash, which few texts have.  They go in pairs from the left, so what is left of a run of
+    # them starts an escape of another kind.
+    for _ in range(_FEW):
+        if illegal is None or text[illegal.end() : illegal.end() + 1] != b"\\":
+            break
+        illegal = _ILLEGAL.search(text, illegal.end() + 1)
+    else:
+        if illegal is not None:
+            illegal = _ILLEGAL.search(text.replace(b"\\\\", b"__"), illegal.start())
     positions = [nul] if nul >= 0 else []
     if illegal is not None:
         positions.append(illegal.start())

@@ -114,7 +114,7 @@ class Context:
 
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""
-        unknown = {each for each in ids if each not in self.known}
+        unknown = set(ids).difference(self.known)
         missing = self.repo.objects.missing(sorted(unknown)) if unknown else []
         if missing:
             listed = ", ".join(missing[:_LISTED])
