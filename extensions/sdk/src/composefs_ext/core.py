@@ -119,15 +119,20 @@ class Core(Connection):
         *,
         chunks: Sequence[int],
         object_refs: Sequence[str] = (),
-        named_refs: Sequence[tuple[str, str]] = (),
+        named_refs: Sequence[tuple[str, str | Pending[Stored]]] = (),
         inline: str | None = None,
     ) -> Pending[Stored]:
         """Store a splitstream without naming it.
 
         ``content_type`` is 16 hex digits; ``inline`` names the staged file with the inline bytes; ``object_refs`` are
-        the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.
+        the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.  What is
+        still being stored may stand for its id: it is waited for when the other lists are written.
         """
-        params, staged = self._lists(chunks=chunks, object_refs=object_refs, named_refs=named_refs)
+        params, staged = self._lists(chunks=chunks, object_refs=object_refs)
+        ids = [(each, of if isinstance(of, str) else of.result()["id"]) for each, of in named_refs]
+        named, more = self._lists(named_refs=ids)
+        params |= named
+        staged += more
         params["content_type"] = content_type
         if inline is not None:
             params["inline"] = inline
