@@ -21,7 +21,7 @@ from composefs_ostree.commit_stream import (
     stream_name,
     write,
 )
-from composefs_ostree.held import open_commit
+from composefs_ostree.held import Asked, open_commit
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.part import existing, find_part
 from composefs_ostree.pull import Pull
@@ -30,7 +30,7 @@ from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
@@ -54,7 +54,8 @@ class Wish(NamedTuple):
     ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
     to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
     image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
-    subpaths: it is older than the one of which they were asked for.
+    subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
+    already; what is opened is taken out.
     """
 
     commit_id: bytes
@@ -66,6 +67,7 @@ class Wish(NamedTuple):
     named_refs: Sequence[tuple[str, str]] = ()
     delta: Delta | None = None
     may_lack_paths: bool = False
+    asked: MutableMapping[str, Asked] | None = None
 
 
 class Arrived(NamedTuple):
@@ -114,7 +116,7 @@ class Arrivals:
         """Fetch what a commit needs, have its image and its stream stored."""
         core = self._core
         self._open_last()
-        bases = [*self._earlier, *self._open_bases(wish.bases)]
+        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
         held: list[Holder] = [*bases]
         if self._cache is not None:
             held.append(self._cache)
@@ -184,11 +186,12 @@ class Arrivals:
             self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id)[0])
             self._last = None
 
-    def _open_bases(self, names: Iterable[str]) -> list[CommitStream]:
+    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
         bases = []
         for name in dict.fromkeys(names):
             try:
-                bases.append(open_commit(self._core, name, partial=True)[0])
+                base = asked.pop(name, None) or Asked(self._core, name)
+                bases.append(base.open(partial=True)[0])
             except NotFoundError:
                 continue  # never pulled, or removed since
             except ExtError as error:
@@ -271,7 +274,7 @@ def _put(
     inline = core.staging.new_name("commit")
     with core.staging.create(inline) as file:
         size, references = write(file, commit_id, entries, subpaths)
-    images = [] if image is None else [(IMAGE_REF, image.result()["id"])]
+    images = [] if image is None else [(IMAGE_REF, image)]
     stream = core.stream_put(
         CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
         chunks=[-size],

@@ -14,6 +14,7 @@ from composefs_ostree.commitmeta import detached_name, fetch_detached, put_detac
 from composefs_ostree.held import (
     DETACHED_REF,
     PARENT_REF,
+    Asked,
     detached_metadata,
     find_stream,
     image_of,
@@ -105,6 +106,7 @@ class Commits:
         self._terms = terms
         self._jobs: dict[bytes, Job] = {}
         self._arrivals: Arrivals | None = None
+        self._asked: dict[str, Asked] = {}
         self.rows: dict[str, StreamName] = {}
         self.images: set[str] = set()
 
@@ -124,6 +126,9 @@ class Commits:
         only checked.
         """
         job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current))
+        if current is not None and current != job.name and job.stream is None and current not in self._asked:
+            # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
+            self._asked[current] = Asked(self._core, current)
         for check in checks:
             check(self._object(job), commit_id)
         if job.here is None or (self._terms.depth and not job.parents):
@@ -299,6 +304,7 @@ class Commits:
             list(beside.items()),
             job.delta,
             may_lack_paths=job.is_parent,
+            asked=self._asked,
         )
         stream, image, part, metadata, files, parts = self._arrivals.receive(wish)
         name = stream_name(job.commit_id) if part is None else partial_name(job.commit_id)

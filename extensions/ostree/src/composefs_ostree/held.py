@@ -31,6 +31,7 @@ __all__ = [
     "DETACHED_REF",
     "PARENT_REF",
     "REF_DIRECTORY",
+    "Asked",
     "commit_of_stream",
     "detached_metadata",
     "find_stream",
@@ -104,6 +105,44 @@ def commit_of_stream(name: str) -> bytes:
     raise CorruptError(f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it")
 
 
+class Asked:
+    """A commit's stream that the core was asked for, and reads while we do something else."""
+
+    def __init__(self, core: Core, name: str, stream_id: str | None = None) -> None:
+        """``name`` is the stream's, ``stream_id`` its id if it has no name yet; raise CorruptError if it is none."""
+        self._core = core
+        self._name = name
+        self._commit_id = commit_of_stream(name)
+        by_name = name if stream_id is None else None
+        self._stream = core.stream_get(name=by_name, id=stream_id, inline=True, chunks=True, object_refs=True)
+
+    def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
+        """Wait for it; raise what :func:`open_commit` does."""
+        name, commit_id = self._name, self._commit_id
+        stream = self._stream.result()
+        wanted = PARTIAL_CONTENT_TYPE if is_partial(name) else CONTENT_TYPE
+        if stream.content_type != wanted:
+            raise CorruptError(
+                f"stream {name} has the content type {stream.content_type}, not that of an ostree commit"
+            )
+        if len(stream.chunks) != 1 or stream.inline is None or -stream.chunks[0] != stream.size:
+            raise CorruptError(f"stream {name} is not laid out as an ostree commit")
+        path = self._core.staging.path_of(stream.inline)
+        with open(path, "rb") as file:
+            inline = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        os.unlink(path)
+        commit = CommitStream(inline, stream.object_refs)
+        if commit.commit != commit_id or (commit.subpaths is not None) != is_partial(name):
+            raise CorruptError(f"stream {name} holds the commit {commit.commit.hex()}", hint="run cfsctl fsck")
+        if commit.subpaths is not None and not partial:
+            raise UnsupportedError(
+                f"commit {commit_id.hex()} is here in part only ({partly(commit.subpaths)})",
+                hint="pull it again without --subpath and --commit-metadata-only to complete it",
+                subject=commit_id.hex(),
+            )
+        return commit, stream
+
+
 def open_commit(
     core: Core, name: str, *, partial: bool = False, stream_id: str | None = None
 ) -> tuple[CommitStream, Stream]:
@@ -112,28 +151,7 @@ def open_commit(
     Raises NotFoundError if there is none, CorruptError if it is not that commit, and UnsupportedError for a commit that
     is here in part unless ``partial`` says that this will do.
     """
-    commit_id = commit_of_stream(name)
-    by_name = name if stream_id is None else None
-    stream = core.stream_get(name=by_name, id=stream_id, inline=True, chunks=True, object_refs=True).result()
-    wanted = PARTIAL_CONTENT_TYPE if is_partial(name) else CONTENT_TYPE
-    if stream.content_type != wanted:
-        raise CorruptError(f"stream {name} has the content type {stream.content_type}, not that of an ostree commit")
-    if len(stream.chunks) != 1 or stream.inline is None or -stream.chunks[0] != stream.size:
-        raise CorruptError(f"stream {name} is not laid out as an ostree commit")
-    path = core.staging.path_of(stream.inline)
-    with open(path, "rb") as file:
-        inline = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    os.unlink(path)
-    commit = CommitStream(inline, stream.object_refs)
-    if commit.commit != commit_id or (commit.subpaths is not None) != is_partial(name):
-        raise CorruptError(f"stream {name} holds the commit {commit.commit.hex()}", hint="run cfsctl fsck")
-    if commit.subpaths is not None and not partial:
-        raise UnsupportedError(
-            f"commit {commit_id.hex()} is here in part only ({partly(commit.subpaths)})",
-            hint="pull it again without --subpath and --commit-metadata-only to complete it",
-            subject=commit_id.hex(),
-        )
-    return commit, stream
+    return Asked(core, name, stream_id).open(partial=partial)
 
 
 def partly(subpaths: list[str]) -> str:
