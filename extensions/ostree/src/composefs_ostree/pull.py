@@ -11,15 +11,14 @@ files have no answer yet.  What is kept in memory is metadata: about 2 KB an obj
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from hashlib import sha256
 
 from composefs_ext.errors import CancelledError, CorruptError, ExtError
 from composefs_ext.puts import Puts
 from composefs_ostree.commit_stream import Entry
+from composefs_ostree.confirming import Confirming
 from composefs_ostree.fetch_queue import FetchQueue
-from composefs_ostree.fileheader import content_sizes
 from composefs_ostree.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.names import ObjectType
 from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
-    from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.commit_stream import Holder
     from composefs_ostree.content import Row
@@ -51,8 +49,8 @@ __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 STAGED_BYTES = 64 << 20
 """Bytes of staged files without an answer, above which workers get nothing more to do."""
 
-CONFIRM_FILES = 4000
-"""Held files in one ``object.has``: few calls, and the core looks while the walk goes on."""
+BACKLOG = 128
+"""Files that wait before another worker is forked for them, which takes as long as fetching half as many."""
 
 MAX_COMMIT_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
@@ -99,8 +97,7 @@ class Pull:
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers = Workers(make_files, core.staging.path, max_workers)
-        self._to_confirm: dict[bytes, Entry] = {}
-        self._confirming: deque[tuple[Pending[list[bool]], dict[bytes, Entry]]] = deque()
+        self._confirming = Confirming(core)
         self._puts = Puts(core)
         self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
@@ -155,7 +152,6 @@ class Pull:
         return not (
             self._metadata_left
             or self._to_fetch
-            or self._to_confirm
             or self._confirming
             or self._puts
             or self._awaited_files
@@ -169,8 +165,8 @@ class Pull:
             assert isinstance(fetch, MetadataFetch)
             self._take_metadata(fetch)
         self._take_answers()
-        if self._to_confirm and not self._metadata_left:
-            self._confirm()
+        if not self._metadata_left:
+            self._confirming.send()
         self._deal()
         self._puts.send()
         if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
@@ -258,7 +254,7 @@ class Pull:
             wanted = [file_id for file_id in wanted if file_id not in self._requested]
         self._requested.update(wanted)
         # A directory at a time, with locals: an update takes this way for every file that did not change.
-        files, to_confirm, delta = self._files, self._to_confirm, self._delta
+        files, to_confirm, delta = self._files, self._confirming.waiting, self._delta
         for source in self._held:
             get = source.get
             absent = []
@@ -278,8 +274,7 @@ class Pull:
             wanted = absent
         for file_id in wanted:
             self._await(file_id)
-        if len(to_confirm) >= CONFIRM_FILES:
-            self._confirm()
+        self._confirming.send_if_many()
 
     def _await(self, file_id: bytes) -> None:
         """Have a file come, if it has not: of the delta, or else by itself."""
@@ -288,19 +283,14 @@ class Pull:
         elif self._delta.get(file_id) is None:
             self._awaited_files.add(file_id)
 
-    def _confirm(self) -> None:
-        """Ask the core whether it still has the content of held files."""
-        files, self._to_confirm = self._to_confirm, {}
-        heads, ids = zip(*files.values(), strict=True)
-        self._confirming.append((self._core.object_has(ids, content_sizes(heads)), files))
-
     def _deal(self) -> None:
         """Hand files to the workers, to the least loaded first; start another one while all are busy."""
         if self._delta is not None:
             self._deal_parts(self._delta)
         while self._to_fetch and self._puts.bytes < STAGED_BYTES:
             # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
-            worker = self._workers.for_files(1 if self._to_fetch.has_large else HANDOVER)
+            full = 1 if self._to_fetch.has_large else HANDOVER if len(self._to_fetch) > BACKLOG else None
+            worker = self._workers.for_files(full)
             if worker is None:
                 return
             ids = self._to_fetch.take(HANDOVER)
@@ -373,15 +363,12 @@ class Pull:
             self._files_progress.advance(size, total=self._to_fetch.bytes)
 
     def _has_answers(self) -> bool:
-        return self._puts.answered or bool(self._confirming and self._confirming[0][0].done)
+        return self._puts.answered or self._confirming.answered
 
     def _take_answers(self) -> None:
-        while self._confirming and self._confirming[0][0].done:
-            confirmed, files = self._confirming.popleft()
-            for file_id, is_present in zip(list(files), confirmed.result(), strict=True):
-                if not is_present:
-                    del files[file_id]
-                    self._await(file_id)
+        for files, gone in self._confirming.taken():
+            for file_id in gone:
+                self._await(file_id)
             self._files.update(files)
         self._take_stored(self._puts.taken())
 

@@ -105,11 +105,15 @@ class Workers:
         """How many of them have a part of a delta to do."""
         return sum(worker.is_on_part and worker.outstanding > 0 for worker in self._workers)
 
-    def for_files(self, full: int) -> Worker | None:
-        """Return the one that has the fewest files, or another one if that has ``full``; None if all have enough."""
+    def for_files(self, full: int | None) -> Worker | None:
+        """Return the one that has the fewest files, or another one if that has ``full``; None if all have enough.
+
+        Without ``full`` there is no other one, unless nobody else fetches.
+        """
         free = [worker for worker in self._workers if not (worker.is_on_part and worker.outstanding)]
         worker = min(free, key=lambda worker: worker.outstanding, default=None)
-        if (worker is None or worker.outstanding >= full) and len(self._workers) < self.most:
+        is_full = worker is None or (full is not None and worker.outstanding >= full)
+        if is_full and len(self._workers) < self.most:
             return self._start()
         return None if worker is None or worker.outstanding > HANDOVER else worker
 
