@@ -11,9 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
-from composefs.cli.refs import all_refs
 from composefs.cli.settings import Settings, settings_of
 from composefs.errors import ComposefsError
 
@@ -31,6 +29,8 @@ __all__ = [
 
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from composefs.repository import Encoding
 
     Word = click.ParamType[str]
@@ -67,6 +67,8 @@ class _Completed(Word, ABC):
             words = sorted(self.candidates(settings))
         except (ComposefsError, OSError):
             return []
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(word) for word in words if word.startswith(incomplete) and word.isprintable()]
 
 
@@ -111,6 +113,8 @@ class RefName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all refs."""
+        from composefs.cli.refs import all_refs
+
         with settings.open_repository() as repository:
             return [ref.name for ref in all_refs(repository, _silently)]
 
@@ -122,6 +126,8 @@ class AnyName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all refs and streams."""
+        from composefs.cli.refs import all_refs
+
         with settings.open_repository() as repository:
             return [
                 *(ref.name for ref in all_refs(repository, _silently)),

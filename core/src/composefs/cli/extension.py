@@ -14,16 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from composefs.cli.complete import ImageName, StreamRef, Word
-from composefs.cli.frame import Command, Example, Group
+from composefs.cli.frame import Command, Example, Group, Option
 from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
 from composefs.errors import ProtocolError, UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from composefs.ext.discovery import Extension
     from composefs.ext.manifest import Argument
     from composefs.ext.manifest import Command as CommandManifest
@@ -62,6 +63,8 @@ class PrefixedPath(AbsolutePath):
         """Offer the words, then the shell's own completion of files."""
         if any(incomplete.startswith(prefix) for prefix in self._prefixes):
             return super().shell_complete(ctx, param, incomplete)
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(prefix) for prefix in self._prefixes if prefix.startswith(incomplete)]
 
 
@@ -146,7 +149,7 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
     """Make one command."""
     refs = StreamRef([(each.dir, each.encoding) for each in extension.manifest.refs])
     parameters = [_parameter(argument, refs) for argument in manifest.arguments]
-    parameters.append(click.Option(["--json", _JSON_PARAMETER], is_flag=True, help="Print the result as JSON."))
+    parameters.append(Option(["--json", _JSON_PARAMETER], is_flag=True, help="Print the result as JSON."))
 
     @click.pass_context
     def run(ctx: click.Context, /, **values: Any) -> None:
@@ -216,10 +219,8 @@ def _parameter(argument: Argument, refs: StreamRef) -> click.Parameter:
     if argument.kind == "bool":
         default = argument.default is True
         spelling = f"{argument.option}/--no-{argument.option[2:]}" if default else argument.option
-        return click.Option(
-            [*short, spelling, argument.name], is_flag=True, default=default, help=printable(argument.help)
-        )
-    return click.Option(
+        return Option([*short, spelling, argument.name], is_flag=True, default=default, help=printable(argument.help))
+    return Option(
         [*short, argument.option, argument.name],
         multiple=argument.repeatable,
         help=printable(argument.help),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
 
 from composefs.errors import ComposefsError, UsageError
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup"]
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "option"]
 
 
 class Example(NamedTuple):
@@ -33,7 +34,36 @@ class Entry(NamedTuple):
     hidden: bool = False
 
 
-class Command(click.Command):
+class Option(click.Option):
+    """An option whose help is a line.
+
+    click's own takes the indentation out of its help, for which it needs inspect, 5 ms of every start (start.py).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        text = kwargs.pop("help", None)
+        super().__init__(*args, **kwargs)
+        self.help = text
+
+
+option = partial(click.option, cls=Option)
+
+
+class _Helpful(click.Command):
+    """What has click's option for help, as an `Option` with a name that no argument of an extension has."""
+
+    _help: click.Parameter | None = None
+
+    def get_help_option(self, ctx: click.Context) -> Any:
+        """Return the option, the same each time."""
+        names = self.get_help_option_names(ctx)
+        if self._help is None and names:
+            click.help_option(*names, "HELP", cls=Option)(self)
+            self._help = self.params.pop()
+        return self._help
+
+
+class Command(_Helpful):
     """A command whose help ends with examples; ``arguments`` are (name, text) of words that help shall explain."""
 
     def __init__(
@@ -72,7 +102,7 @@ class Command(click.Command):
                     formatter.dedent()
 
 
-class Group(click.Group):
+class Group(_Helpful, click.Group):
     """A group that names its commands when it is given none or an unknown one."""
 
     command_class = Command

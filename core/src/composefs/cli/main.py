@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from composefs import __version__
-from composefs.cli.frame import Entry, LazyGroup
+from composefs.cli.frame import Entry, LazyGroup, Option, option
 from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
@@ -113,36 +113,36 @@ class Root(LazyGroup):
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--repo", metavar="PATH", type=click.Path(), help="The repository.")
-@click.option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs.")
-@click.option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
-@click.option(
+@option("--repo", metavar="PATH", type=click.Path(), help="The repository.")
+@option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs.")
+@option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
+@option(
     "--hash",
     "algorithm",
     type=click.Choice(list(ALGORITHMS)),
     help="Insist on this digest algorithm (else meta.json's).",
 )
-@click.option(
+@option(
     "--erofs-version",
     type=click.Choice([str(version) for version in EROFS_VERSIONS]),
     help="Make images in this EROFS format, whatever the repository's default.",
 )
-@click.option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")
-@click.option("--no-upgrade", is_flag=True, help="Write no meta.json where there is none (only init --ensure does).")
-@click.option("--no-repo", is_flag=True, help="Use no repository (compute-id, compute-karg, create-dumpfile).")
-@click.option("--insecure", is_flag=True, hidden=True)
-@click.option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: debugging.")
-@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours.")
-@click.option(
+@option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")
+@option("--no-upgrade", is_flag=True, help="Write no meta.json where there is none (only init --ensure does).")
+@option("--no-repo", is_flag=True, help="Use no repository (compute-id, compute-karg, create-dumpfile).")
+@option("--insecure", is_flag=True, hidden=True)
+@option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")
+@option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@option("-v", "--verbose", count=True, help="Say more; twice: debugging.")
+@option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours.")
+@option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
     default="auto",
     help="How progress is shown on standard error; auto: bars on a terminal.",
 )
-@click.option("--ext-user", metavar="USER", help="Run extensions as this user instead of as root.")
-@click.option(
+@option("--ext-user", metavar="USER", help="Run extensions as this user instead of as root.")
+@option(
     "--ext-read",
     metavar="PATH",
     type=click.Path(exists=True),
@@ -150,8 +150,8 @@ class Root(LazyGroup):
     envvar="COMPOSEFS_EXT_READ",
     help="Let extensions read this too (COMPOSEFS_EXT_READ: several, with : between them).",
 )
-@click.option("--trace", is_flag=True, help="Show the conversation with the extension on standard error.")
-@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@option("--trace", is_flag=True, help="Show the conversation with the extension on standard error.")
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", cls=Option)
 @click.pass_context
 def root(ctx: click.Context, /, **options: Any) -> None:
     """Keep content-addressed file trees: objects, streams and mountable images.
