@@ -34,7 +34,7 @@ from composefs.errors import CancelledError
 if TYPE_CHECKING:
     from composefs.multibuffer import Lanes
 
-__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd"]
+__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd", "prepare"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -73,6 +73,11 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+
+
+def prepare(algorithm: Algorithm) -> None:
+    """Load what hashes many blocks at a time, which takes milliseconds, while there is nothing to hash yet."""
+    _scratch.lanes(algorithm, _WORTH_LOADING)
 
 
 def _hash_blocks(view: memoryview, algorithm: Algorithm) -> bytes:

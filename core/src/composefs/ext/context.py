@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from composefs.digest import SHA512, Algorithm
@@ -99,7 +98,7 @@ class Context:
         if path not in self._sources:
             from composefs.repository import Repository
 
-            self._sources[path] = self.resources.enter_context(Repository.open(Path(path)))
+            self._sources[path] = self.resources.enter_context(Repository.open(path))
         return self._sources[path]
 
     def typed(self, *kinds: str) -> set[str]:

@@ -1,7 +1,8 @@
 """A conversation with a running extension: agree on a version, serve its calls, take its result.
 
 A single thread waits in poll(2) for whatever comes next: a message, room to write one, the end of the process, a signal
-of the user's, or a time that is up.  Calls are served in the order in which they came, one at a time.
+of the user's, or a time that is up.  Calls are served in the order in which they came, one at a time.  While nothing
+has come, what serving them takes is imported (composefs.ext.preparation).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from composefs.errors import (
@@ -28,6 +28,7 @@ from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.options import Timeouts
 from composefs.ext.patience import STEP, Patience
+from composefs.ext.preparation import preparations
 from composefs.ext.process import Process
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
@@ -66,7 +67,7 @@ class Conversation:
         self._interrupts = interrupts
         self._timeouts = timeouts
         self._strict = context.options.strict
-        self._calls: Mapping[str, Call] = {}
+        self._preparations = preparations(context)
         self._awaited = _INITIALIZE
         self._dead = False
         self._exhausted = False
@@ -84,10 +85,6 @@ class Conversation:
         self._next_staging_check = time.monotonic() + _STAGING_CHECK_SECONDS
         self._channel.send(_request(_INITIALIZE, "initialize", welcome))
         self._channel.write()
-        # The process is starting: time to import what serving calls needs.
-        from composefs.ext.calls import CALLS
-
-        self._calls = CALLS
         while True:
             self._wait(self._check_clock())
             if self._channel.has_message:
@@ -168,8 +165,11 @@ class Conversation:
         poll.register(self._process.pidfd, select.POLLIN)
         if not self._errors.ended:
             poll.register(self._errors.fd, select.POLLIN)
-        timeout = 0 if self._channel.has_message or seconds is None else seconds
-        for fd, _ in poll.poll(int(timeout * 1000) + (timeout > 0)):
+        timeout = 0 if self._channel.has_message or self._preparations or seconds is None else seconds
+        ready = poll.poll(int(timeout * 1000) + (timeout > 0))
+        if self._preparations and not ready and not self._channel.has_message:
+            self._preparations.pop()()
+        for fd, _ in ready:
             if fd == self._interrupts.fd:
                 self._interrupts.drain()
             elif fd == self._process.stdout:
@@ -202,14 +202,14 @@ class Conversation:
         try:
             answer["result"] = self._call(method, params)
         except ComposefsError as error:
-            answer["error"] = to_wire(error, code=None if method in self._calls else METHOD_NOT_FOUND)
+            answer["error"] = to_wire(error, code=METHOD_NOT_FOUND if _find(method) is None else None)
         except OSError as error:
             answer["error"] = to_wire(from_os_error(error, method))
         self._channel.send(answer, answer=True)
         return None
 
     def _call(self, method: str, params: JSONValue) -> Message:
-        call = self._calls.get(method)
+        call = _find(method)
         if call is None:
             raise UnsupportedError(f"there is no call {method[:100]!r}", subject=method[:100])
         if type(params) is not dict:
@@ -226,7 +226,7 @@ class Conversation:
 
     def _take_notification(self, method: str, params: JSONValue) -> None:
         """Serve what needs no answer.  A notification we do not know is ignored; one that must be a call is not."""
-        call = self._calls.get(method)
+        call = _find(method)
         if call is None:
             return
         if not call.notification:
@@ -277,6 +277,12 @@ class Conversation:
                 },
             )
         )
+
+
+def _find(method: str) -> Call | None:
+    from composefs.ext.calls import CALLS
+
+    return CALLS.get(method)
 
 
 def _request(request_id: int, method: str, params: Message) -> Message:

@@ -119,7 +119,7 @@ def converse(
             interrupted=lambda: interrupts.count > 0,
         )
         if repository is not None:
-            repository.objects.interrupted = context.interrupted
+            repository.interrupted = context.interrupted
         make_channel = Channel if probe is None else probe.channel
         channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=launched.options.strict)
         conversation = Conversation(process, channel, context, interrupts, timeouts, errors)
@@ -150,8 +150,8 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
             "erofs_formats": {"default": context.erofs_default, "extra": list(context.erofs_extra)},
             "secure": repository.secure,
             "writable": repository.writable and context.command.repository == "write",
-            "path": str(repository.path),
-            "objects": str(repository.path / "objects"),
+            "path": repository.store.path,
+            "objects": f"{repository.store.path}/objects",
         }
     return {
         "versions": list(VERSIONS),

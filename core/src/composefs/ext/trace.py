@@ -8,13 +8,10 @@ __all__ = ["redact", "without_secrets"]
 
 _MAX_TRACED = 4000
 
-_USER_IN_URL = re.compile(r'(:(?:\\?/){2})[^/\\\s"]*@')
-_SECRET_FIELD = re.compile(
-    r'("(?:[a-z_-]*(?:password|passwd|secret|token|authorization|api_?key))"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE
-)
-_QUERY = re.compile(
-    r'([?&](?:[a-z_-]*(?:password|secret|token|signature|api_?key|credential)))=[^&"\s\\]*', re.IGNORECASE
-)
+# Patterns that the module re compiles, and keeps, when they are first used: few runs have use for them.
+_USER_IN_URL = r'(:(?:\\?/){2})[^/\\\s"]*@'
+_FIELD = r'(?i)("(?:[a-z_-]*(?:password|passwd|secret|token|authorization|api_?key))"\s*:\s*)"(?:[^"\\]|\\.)*"'
+_QUERY = r'(?i)([?&](?:[a-z_-]*(?:password|secret|token|signature|api_?key|credential)))=[^&"\s\\]*'
 
 
 def redact(line: bytes) -> str:
@@ -27,6 +24,6 @@ def redact(line: bytes) -> str:
 
 def without_secrets(text: str) -> str:
     """Strike out user names and passwords in URLs, and values of fields and queries that are named like secrets."""
-    text = _USER_IN_URL.sub(r"\1***@", text)
-    text = _QUERY.sub(r"\1=***", text)
-    return _SECRET_FIELD.sub(r'\1"***"', text)
+    text = re.sub(_USER_IN_URL, r"\1***@", text)
+    text = re.sub(_QUERY, r"\1=***", text)
+    return re.sub(_FIELD, r'\1"***"', text)

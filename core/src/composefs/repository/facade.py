@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -37,11 +38,14 @@ class Repository(Closing):
     """An open repository, locked against garbage collection until it is closed; use it as a context manager.
 
     ``objects``, ``streams``, ``images`` and ``refs`` are its parts, ``meta`` its meta.json, ``store`` its directory.
+    ``interrupted``, which may be set at any time, is asked while large files are stored; if it says so, that ends with
+    CancelledError.
     """
 
     def __init__(self, store: Store, meta: Meta) -> None:
         self.store = store
         self.meta = meta
+        self.interrupted: Callable[[], bool] = lambda: False
 
     init = staticmethod(init)
 
@@ -50,7 +54,9 @@ class Repository(Closing):
         """The objects."""
         from composefs.repository.adoption import Objects
 
-        return Objects(self.store)
+        objects = Objects(self.store)
+        objects.interrupted = lambda: self.interrupted()  # noqa: PLW0108  # it may be set later
+        return objects
 
     @cached_property
     def refs(self) -> Refs:

@@ -12,8 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
 from composefs.digest import Algorithm, parse_id
@@ -30,6 +29,9 @@ from composefs.linux.files import NewFile, open_file, open_or_make_directory, wr
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
 from composefs.repository.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["MISSING_LISTED", "Stored", "StoredObjects", "seal", "store_copy"]
 
@@ -86,6 +88,8 @@ class StoredObjects:
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
+        from pathlib import Path  # takes 4 ms to load
+
         return Path(self._store.path, "objects", object_name(parse_id(object_id, self._algorithm)))
 
     def size(self, object_id: str) -> int | None:

@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import zstandard  # noqa: F401  # and the next: imported while the extension starts, not while it waits for an answer
-
-import composefs.repository.publish  # noqa: F401
 from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError
 from composefs.ext.calls import events, images, objects, publish, refs, repo, streams
 from composefs.ext.context import Context
