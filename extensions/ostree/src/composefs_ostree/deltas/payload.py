@@ -4,9 +4,9 @@ A part's file is a byte that tells the compression (0: none, ``x``: xz) and the 
 ``(a(uuu)aa(ayay)ayay)``: modes (uid, gid and mode, big-endian), sets of extended attributes, the blob that the
 operations take bytes from, and the operations.
 
-The operations stand behind the blob, so that the whole must be there before the first is carried out: in memory up to
-``MOST_IN_MEMORY``, which is three times what ostree makes unless it is told otherwise, else in a mapped file without a
-name.
+The operations stand behind the blob, so that the whole must be there before the first is carried out: in a mapped file
+without a name, if it has more than ``MOST_IN_MEMORY``.  In memory it would be there beside the decoder's dictionary,
+which for the parts of 32 MiB that ostree makes is as large.
 
 Source: ostree-repo-static-delta-private.h of libostree.
 """
@@ -25,12 +25,12 @@ from composefs_ostree.content import check_space
 
 __all__ = ["MOST_IN_MEMORY", "Members", "Unpacking", "most_unpacked", "split"]
 
-MOST_IN_MEMORY = 96 << 20
+MOST_IN_MEMORY = 1 << 20
 MOST_XZ_MEMORY = 128 << 20
 """Bytes that the decoder may take; the highest preset of xz needs 65 MiB."""
 
 _SLACK = 16 << 20
-_PIECE = 1 << 20
+_PIECE = 256 << 10
 _MODE = 12
 _MAX_TABLE = 64 << 20
 _MAX_ENTRIES = 1_000_000
@@ -53,9 +53,7 @@ class Unpacking:
         self._directory = directory
         self._decoder: lzma.LZMADecompressor | None = None
         self._kind: int | None = None
-        # A map, of which only what is written takes memory and all is given back at the end: a buffer that grows leaves
-        # holes of a third of its size in the allocator's heap.
-        self._memory: mmap.mmap | None = None
+        self._memory = bytearray()
         self._fd: int | None = None
         self._size = 0
 
@@ -88,21 +86,17 @@ class Unpacking:
             raise CorruptError("there are bytes behind the end of its xz stream")
 
     def _keep(self, piece: bytes | memoryview) -> None:
-        start = self._size
         self._size += len(piece)
         if self._size > self._limit:
             raise CorruptError(f"its payload is longer than {self._limit} bytes, too long for what it should make")
         if self._fd is None and self._size <= MOST_IN_MEMORY:
-            if self._memory is None:
-                self._memory = mmap.mmap(-1, min(self._limit, MOST_IN_MEMORY), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._memory[start : self._size] = piece
+            self._memory += piece
             return
         if self._fd is None:
             self._fd = _nameless(self._directory)
             check_space(self._fd, self._size)
-            if self._memory is not None:
-                _write_all(self._fd, memoryview(self._memory)[:start])
-            self._memory = None
+            _write_all(self._fd, self._memory)
+            self._memory = bytearray()
         _write_all(self._fd, piece)
 
     def finish(self) -> memoryview:
@@ -111,7 +105,7 @@ class Unpacking:
             raise CorruptError("its payload is cut short")
         self._decoder = None
         if self._fd is None:
-            return memoryview(b"" if self._memory is None else self._memory)[: self._size]
+            return memoryview(self._memory)
         try:
             return memoryview(mmap.mmap(self._fd, self._size, access=mmap.ACCESS_READ))
         finally:
@@ -119,7 +113,7 @@ class Unpacking:
 
     def discard(self) -> None:
         """Give up what was kept."""
-        self._memory = None
+        self._memory = bytearray()
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
