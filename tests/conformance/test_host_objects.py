@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,49 @@ def test_files_and_rows_above_the_limits(host: Host) -> None:
         limits=Limits(file_rows=10, dump_bytes=1000, stream_bytes=2000),
     )
     assert kind_of(rows) == kind_of(size) == kind_of(inline) == "too_large"
+
+
+def test_of_a_list_in_a_file_nothing_is_done_before_all_of_it_was_checked(host: Host) -> None:
+    """P-14, P-15: its last line may be wrong, or the answers without a place to go."""
+    rows = '{"name": "a"}\n' + '{"name": "missing"}\n' * 1001
+    taken, wrong, homeless, exists, present, done, files = host.do(
+        ["write", "a", "hello"],
+        ["write", "rows", rows],
+        ["write", "odd", rows + "{"],
+        ["write", "wrong", rows + "7"],
+        call("object.put", files_file="odd", objects_into="out"),
+        call("object.put", files_file="wrong", objects_into="out"),
+        call("object.put", files_file="rows"),
+        call("object.put", files_file="rows", objects_into="a"),
+        call("object.has", ids=[HELLO]),
+        call("object.put", files_file="rows", objects_into="out"),
+        ["list"],
+    )
+    assert [kind_of(answer) for answer in (taken, wrong, homeless, exists)] == [
+        "invalid",
+        "usage",
+        "too_large",
+        "exists",
+    ]
+    assert present == {"present": [False]}
+    assert done == {}
+    assert files == ["odd", "out", "rows", "wrong"]
+
+
+def test_memory_does_not_follow_the_rows_of_a_list(host: Host) -> None:
+    """Kept whole, these would be 14 MB with what is answered."""
+    steps = [
+        ["write-long", "rows", "", '{"name": "missing", "size": 1, "expect": "' + HELLO + '"}\n', 20_000, ""],
+        ["write-long", "ids", "", f'"{NOWHERE}"\n', 20_000, ""],
+        ["write-long", "sizes", "", "12345678\n", 20_000, ""],
+        call("object.put", files_file="rows", objects_into="stored"),
+        call("object.has", ids_file="ids", sizes_file="sizes", present_into="present"),
+    ]
+    host.do(call("object.put"), call("object.has", ids=[]))  # imports what it takes
+    tracemalloc.start()
+    try:
+        assert host.do(*steps, strict=False) == [{}, {}]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20

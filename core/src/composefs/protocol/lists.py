@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import NamedTuple
 
 from composefs.errors import FormatError, TooLargeError, UsageError
 from composefs.protocol.limits import Limits
@@ -15,10 +16,30 @@ from composefs.protocol.params import staged_name
 from composefs.protocol.staged import READ_SIZE, StagedFiles
 from composefs.protocol.wire import JSONValue, Message, depth_exceeds, encode, parse_json
 
-__all__ = ["ListTaker", "check_integers", "check_objects", "give_list", "take_list"]
+__all__ = [
+    "Blocks",
+    "ListTaker",
+    "check_integers",
+    "check_objects",
+    "check_room",
+    "give_list",
+    "take_blocks",
+    "take_list",
+]
 
 ListTaker = Callable[[list[JSONValue]], None]
 """Checks a block of elements, and may put what is needed of one in its place; raises UsageError."""
+
+
+class Blocks(NamedTuple):
+    """A list parameter of ``length`` rows, which were checked; ``read`` gives them anew, checked again, in blocks.
+
+    Of a file that somebody changed meanwhile it gives what is there then.
+    """
+
+    length: int
+    read: Callable[[], Iterator[list[JSONValue]]]
+
 
 _BLOCK = 512
 """Elements written at a time."""
@@ -44,14 +65,35 @@ def take_list(params: Message, key: str, check: ListTaker, staged: StagedFiles, 
         return inline
     if inline is not None:
         raise UsageError(f"give either {key} or {key}_file")
+    return list(chain.from_iterable(_checked(staged_name(file), check, staged, limits)))
+
+
+def take_blocks(params: Message, key: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> Blocks:
+    """Return what :func:`take_list` does, without ever having all of a file in memory; raises the same.
+
+    The file is read twice: what is wrong in its last line shows before anything was done of the first.
+    """
+    file = params.get(key + "_file")
+    if file is None or params.get(key) is not None:
+        rows = take_list(params, key, check, staged, limits)
+        return Blocks(len(rows), lambda: iter([rows]))
     name = staged_name(file)
-    result: list[JSONValue] = []
+
+    def read() -> Iterator[list[JSONValue]]:
+        return _checked(name, check, staged, limits)
+
+    return Blocks(sum(map(len, read())), read)
+
+
+def _checked(name: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> Iterator[list[JSONValue]]:
+    """Yield a list in a file, some thousand rows at a time."""
+    count = 0
     for block in _blocks(name, staged.pieces(name, limits.dump_bytes), limits.line):
-        check(block)
-        result += block
-        if len(result) > limits.file_rows:
+        count += len(block)
+        if count > limits.file_rows:
             raise TooLargeError(f"staged file {name} has more than {limits.file_rows} rows", subject=name)
-    return result
+        check(block)
+        yield block
 
 
 def _blocks(name: str, pieces: Iterator[bytes], line_limit: int) -> Iterator[list[JSONValue]]:
@@ -96,9 +138,14 @@ def give_list(
         staged.write(staged_name(into), _json_lines(rows))
         return
     inline = list(islice(rows, limits.rows + 1))
-    if len(inline) > limits.rows:
-        raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
+    check_room(params, key, len(inline), limits)
     answer[key] = inline
+
+
+def check_room(params: Message, key: str, count: int, limits: Limits) -> None:
+    """Raise TooLargeError if a result list of ``count`` rows has no place to go."""
+    if count > limits.rows and params.get(key + "_into") is None:
+        raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
 
 
 def _json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
