@@ -51,7 +51,7 @@ class Context:
     features: tuple[str, ...] = ()
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
-    streams_put: set[str] = field(default_factory=set)
+    streams_seen: set[str] = field(default_factory=set)
     progress: ProgressLimiter = field(init=False)
     log: LogLimiter = field(init=False)
     resources: ExitStack = field(default_factory=ExitStack)
@@ -110,6 +110,11 @@ class Context:
         if len(self.known) + len(sizes) > _REMEMBERED:
             self.known.clear()
         self.known.update(sizes)
+
+    def saw_stream(self, stream_id: str) -> None:
+        """Note a stream of the repository of which this run has made or checked all that `publish` asks for."""
+        if len(self.streams_seen) < _REMEMBERED:
+            self.streams_seen.add(stream_id)
 
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""

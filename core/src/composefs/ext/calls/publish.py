@@ -51,7 +51,7 @@ def _stream(context: Context, row: Message) -> StreamName:
     expect = row.get("expect", ANY)
     if expect is not ANY and expect is not None:
         check_id(expect, context.algorithm.hex_size)
-    if stream_id not in context.streams_put:
+    if stream_id not in context.streams_seen:
         with context.repo.streams.open(id=stream_id):
             pass  # its header says that it is a splitstream of this repository's algorithm
     match string(row, "if_exists", "fail"):

@@ -53,7 +53,7 @@ def put(context: Context, params: Message) -> Message:
         # Refuses what is not in the repository.
         stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs, known=context.known)
     context.remember({stored.id: stored.size})
-    context.streams_put.add(stored.id)
+    context.saw_stream(stored.id)
     return {"id": stored.id, "size": stored.size}
 
 
@@ -108,6 +108,8 @@ def get(context: Context, params: Message) -> Message:
     """Describe a stream, and write its parts into staged files on request."""
     repository, name, stream_id = _find(context, params)
     with repository.streams.open(id=stream_id) as reader:
+        if repository is context.repository:
+            context.saw_stream(stream_id)
         answer: Message = {"id": stream_id, "content_type": f"{reader.content_type:016x}", "size": reader.size}
         if name is not None:
             answer["name"] = name
