@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from composefs.errors import ComposefsError, ExtensionError, FormatError, NotFoundError, PermissionDeniedError
@@ -69,15 +69,17 @@ def search_path() -> list[str]:
 
 def list_all(search: Sequence[str] | None = None) -> list[Found]:
     """Return every candidate in search order, alphabetically within a directory."""
-    found: list[Found] = []
+    return list(_examined(search))
+
+
+def _examined(search: Sequence[str] | None) -> Iterator[Found]:
     active: list[Extension] = []
     for directory in search_path() if search is None else search:
         for name in _candidates(directory):
             each = _examine(f"{directory}/{name}", name, active)
             if each.state == "active" and each.extension is not None:
                 active.append(each.extension)
-            found.append(each)
-    return found
+            yield each
 
 
 def find(name: str, search: Sequence[str] | None = None) -> Extension:
@@ -86,7 +88,7 @@ def find(name: str, search: Sequence[str] | None = None) -> Extension:
     Raises NotFoundError if there is none, PermissionDeniedError or ExtensionError if only rejected ones were found.
     """
     rejected = None
-    for each in list_all(search):
+    for each in _examined(search):  # what comes after the first cannot change whether it is active
         if each.name != name:
             continue
         if each.state == "active" and each.extension is not None:
