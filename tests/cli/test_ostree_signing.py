@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def agent(keys: Keys) -> Iterator[None]:
 
 def stop(keys: Keys) -> None:
     subprocess.run([require("gpgconf"), "--kill", "gpg-agent"], env=keys.gpg.environment(), check=True)
+    until_it_has_ended(keys)
+
+
+def until_it_has_ended(keys: Keys) -> None:
+    """Wait for what an agent does last that was told to end: it takes away its socket."""
+    while (keys.gpg.home / "S.gpg-agent").exists():
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("agent")
@@ -71,6 +79,7 @@ def test_an_agent_is_started_in_a_directory_that_was_given_and_ended(keys: Keys,
     stop(keys)
     done = target.ostree(*tree(target), f"--gpg-sign={keys.good}", f"--gpg-homedir={keys.gpg.home}")
     assert done.stderr == ""
+    until_it_has_ended(keys)
     assert not is_running(keys)
     assert [row["key"] for row in target.json("inspect", BRANCH)["signatures"]] == [keys.good]
 

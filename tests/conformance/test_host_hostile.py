@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,8 @@ from composefs.errors import CancelledError, ComposefsError, ExtensionError, Not
 from composefs.ext import calls, patience
 from composefs.ext.session import RunOptions, Timeouts
 from composefs.protocol.limits import Limits
-from support.commands import CFSCTL, cfsctl
-from support.hosting import Host
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.hosting import PATIENT, QUICK, Host
 
 FATAL = [
     ("P-30", "killed", ExtensionError, "extension bad was killed by SIGKILL without a result"),
@@ -52,7 +53,7 @@ def test_fatal_breach_ends_the_run_and_leaves_nothing(
     host: Host, rule: str, how: str, error: type[ComposefsError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        host.misbehave(how)
+        host.misbehave(how, timeouts=QUICK if how == "closes-stdout" else PATIENT)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 10
     host.assert_clean()
@@ -72,9 +73,9 @@ def test_initialize_must_be_answered_well(
 ) -> None:
     """P-25, P-6, P-10."""
     monkeypatch.setenv("BAD_BEFORE", before)
-    initialize = 0.3 if before == "silent" else 20
+    timeouts = QUICK._replace(initialize=0.3) if before == "silent" else QUICK
     with pytest.raises(error, match=message):
-        host.misbehave("exits", timeouts=Timeouts(initialize, 0.2, 0.2))
+        host.misbehave("exits", timeouts=timeouts)
     host.assert_clean()
 
 
@@ -118,14 +119,14 @@ def test_error_of_the_extension_is_taken_over_and_harmless_to_a_terminal(host: H
 def test_interrupt_reaches_an_extension_that_ignores_everything(host: Host) -> None:
     """P-29."""
     with pytest.raises(CancelledError, match="interrupted") as caught:
-        host.misbehave("deaf")
+        host.misbehave("deaf", timeouts=QUICK)
     assert caught.value.exit_status == 130
     host.assert_clean()
 
 
 def test_second_interrupt_kills_at_once(host: Host) -> None:
     with pytest.raises(CancelledError):
-        host.misbehave("interrupts-twice", timeouts=Timeouts(initialize=20, terminate=600, kill=600))
+        host.misbehave("interrupts-twice", timeouts=PATIENT)
     host.assert_clean()
 
 
@@ -142,7 +143,7 @@ def test_long_calls_after_an_interrupt_give_no_more_time(host: Host, monkeypatch
     monkeypatch.setitem(calls.CALLS, "object.has", calls.Call(slow, "read"))
     monkeypatch.setattr(patience, "STEP", 0.01)
     with pytest.raises(CancelledError):
-        host.misbehave("calls-after-cancel", timeouts=Timeouts(initialize=20, terminate=0.5, kill=0.5))
+        host.misbehave("calls-after-cancel", timeouts=Timeouts(initialize=300, terminate=0.5, kill=0.5))
     assert 0 < served < 20
     host.assert_clean()
 
@@ -188,7 +189,7 @@ def test_what_is_left_behind_is_killed(host: Host, how: str) -> None:
 
 def test_daemon_that_holds_the_pipe_does_not_keep_the_core_waiting(host: Host) -> None:
     with pytest.raises(ExtensionError, match="exited with status 0 without a result"):
-        host.misbehave("dies-leaving-a-daemon", timeouts=Timeouts(initialize=600, terminate=600, kill=600))
+        host.misbehave("dies-leaving-a-daemon", timeouts=PATIENT)
     host.assert_clean()
 
 
@@ -216,7 +217,7 @@ def test_failure_after_the_result_is_a_warning_and_strictly_an_error(host: Host)
 
 def test_extension_that_stays_after_its_result_is_ended(host: Host) -> None:
     """P-29."""
-    assert host.misbehave("stays-after-result").status == 0
+    assert host.misbehave("stays-after-result", timeouts=QUICK).status == 0
     assert ("warning", "extension bad was killed by SIGKILL after its result") in host.recorder.logs
     host.assert_clean()
 
@@ -252,13 +253,20 @@ def test_staging_has_no_place_to_hide(host: Host) -> None:
 
 def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
     """P-8: its pipe is full, and an interrupt still gets through to it as a signal."""
-    pid = os.getpid()
-    killer = subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -INT {pid}"])
-    try:
-        with pytest.raises(CancelledError):
-            host.misbehave("reads-nothing")
-    finally:
-        killer.wait()
+    core = os.getpid()
+
+    def interrupt() -> None:
+        """Press Ctrl-C when the extension has made all its calls, of which it reads no answer."""
+        while not host.pids.exists():
+            time.sleep(0.01)
+        os.kill(core, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(CancelledError):
+        host.misbehave("reads-nothing", timeouts=QUICK)
+    thread.join()
+    host.pids.unlink()
     host.assert_clean()
 
 
@@ -299,7 +307,7 @@ def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.Monk
         while not any(objects.iterdir()) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
     assert errors == "cfsctl: extension bad was interrupted\n"
     host.assert_clean()
@@ -316,5 +324,5 @@ def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.Mo
         pidfd = os.pidfd_open(int(children[0]))
         process.kill()
         process.wait()
-    assert select.select([pidfd], [], [], 60)[0]
+    assert select.select([pidfd], [], [], TIMEOUT)[0]
     os.close(pidfd)

@@ -5,6 +5,7 @@ As root it is confined by Landlock alone, and then runs as another user too.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pwd
@@ -13,6 +14,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,10 +59,25 @@ ATTACKS = {
 }
 
 
+@contextmanager
+def shared_cache() -> Iterator[None]:
+    """Have the cache of the other user removed by the last of the processes that run these tests."""
+    cache = Path(CACHE, str(pwd.getpwnam(OTHER_USER).pw_uid))
+    lock = os.open(Path(CACHE).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(cache, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """Make a repository with an image and the extension where other users get to them, as /srv and /usr are."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+    with shared_cache(), tempfile.TemporaryDirectory(dir="/tmp") as name:
         place = Path(name)
         place.chmod(0o755)
         (place / "tree").mkdir()
@@ -72,7 +89,6 @@ def place() -> Iterator[Path]:
         )
         install(HERE / "extensions", "hostile", place / "ext")
         yield place
-    shutil.rmtree(Path(CACHE, str(pwd.getpwnam(OTHER_USER).pw_uid)), ignore_errors=True)
 
 
 def contents(repo: Path) -> dict[str, tuple[int, int, str]]:

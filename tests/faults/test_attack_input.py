@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, MKCOMPOSEFS, run
+from support.commands import CFSCTL, MKCOMPOSEFS, TIMEOUT, run
 
 DUMP = b"/ 0 40755 2 0 0 0 0.0 - - -\n/a 5 100644 1 0 0 0 0.0 - hello -\n"
 COMMANDS = [
@@ -44,7 +44,7 @@ def test_a_dump_may_come_in_any_pieces_from_a_pipe(command: tuple[str, ...], tmp
         with fifo.open("wb", buffering=0) as pipe:
             for byte in DUMP:
                 pipe.write(bytes([byte]))
-        assert process.communicate(timeout=60)[0] == expected
+        assert process.communicate(timeout=TIMEOUT)[0] == expected
 
 
 @pytest.mark.parametrize("arguments", [("images",), ()])

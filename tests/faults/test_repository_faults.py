@@ -16,6 +16,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import NoSpaceError, PermissionDeniedError, ReadOnlyError
 from composefs.repository import Publication, Repository, Staging, StreamName
+from support.commands import TIMEOUT
 from support.mounts import mounted
 
 
@@ -135,7 +136,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_who_is_killed_leaves_nothing_that_stays(path: Path) -> None:
-    assert subprocess.run([sys.executable, "-c", KILLED, path], check=False, timeout=60).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False, timeout=TIMEOUT).returncode == -signal.SIGKILL
+    )
     assert len(os.listdir(path / "staging")) == 1
     with Repository.open(path, writable=True) as repository:
         assert os.listdir(path / "staging") == []
@@ -172,7 +175,7 @@ def test_many_at_once(path: Path) -> None:
     running = [subprocess.Popen(command, stdin=start, stdout=subprocess.PIPE, text=True) for command in commands]
     os.close(start)
     os.close(hold)
-    printed = [process.communicate(timeout=120)[0].split() for process in running]
+    printed = [process.communicate(timeout=TIMEOUT)[0].split() for process in running]
     assert [process.returncode for process in running] == [0] * 4
     stored = [how for words in printed for how in words[:-1]]
     assert stored.count("moved") == 150, "each object came in once"

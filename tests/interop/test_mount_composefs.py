@@ -74,7 +74,7 @@ def test_changes_go_to_the_upper_directory(image: Path, mountpoint: Path, tmp_pa
 
 
 def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp_path: Path) -> None:
-    sleeper = subprocess.Popen(["unshare", "--user", "sleep", "60"])
+    sleeper = subprocess.Popen(["unshare", "--user", "sleep", "1h"])
     try:
         mine = Path("/proc/self/ns/user").readlink()
         while Path(f"/proc/{sleeper.pid}/ns/user").readlink() == mine:

@@ -17,7 +17,7 @@ from composefs.erofs import write
 from composefs.mount.fuse import FuseImage
 from composefs.repository import ImageName, Publication, Repository
 from support import peers
-from support.commands import CFSCTL, cfsctl, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.verity import kernel_verity
 
 pytestmark = pytest.mark.root
@@ -103,7 +103,7 @@ def test_the_lock_is_not_kept_and_the_daemon_ends(repository: Path, mountpoints:
         cfsctl("--repo", repository, "gc")
         assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
         cfsctl("umount", mountpoints[0])
-        assert server.wait(timeout=60) == 0
+        assert server.wait(timeout=TIMEOUT) == 0
     finally:
         server.kill()
         server.communicate()
@@ -119,7 +119,7 @@ def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: st
             assert server.poll() is None
             time.sleep(0.02)
         subprocess.run(["kill", f"-{signal}", str(server.pid)], check=True)
-        server.wait(timeout=60)
+        server.wait(timeout=TIMEOUT)
         assert not os.path.ismount(mountpoints[0])
     finally:
         server.kill()

@@ -13,7 +13,7 @@ BIN = Path(sys.executable).parent
 CFSCTL = str(BIN / "cfsctl")
 MKCOMPOSEFS = str(BIN / "mkcomposefs")
 
-TIMEOUT = 400
+TIMEOUT = 1200
 """Seconds after which a command that hangs is killed; no promise about speed."""
 
 

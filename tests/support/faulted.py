@@ -32,7 +32,8 @@ from support.strace import Call, Fault
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 _ATTEMPTS = 3
-_ORPHAN_SECONDS = 20.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
+_STALLED = "did not answer initialize"  # what a command says of an extension that got no processor for ten seconds
+_ORPHAN_SECONDS = 120.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
 
 
 @dataclass(frozen=True)
@@ -284,9 +285,15 @@ def record(workshop: Workshop, operation: Operation) -> Clean:
 
 
 def attempt(workshop: Workshop, operation: Operation, clean: Clean, target: Target, fault: Fault) -> Verdict:
-    """Do :func:`run`, again when nothing was hit: how messages fall together may vary."""
-    verdicts = (run(workshop, operation, clean, target, fault) for _ in range(_ATTEMPTS))
-    return next((verdict for verdict in verdicts if verdict.hit), Verdict(None, False, ()))
+    """Do :func:`run`, again when it tells nothing of the command.
+
+    That is when nothing was hit, as how messages fall together may vary, or when the machine stood still meanwhile.
+    """
+    for _ in range(_ATTEMPTS):
+        verdict = run(workshop, operation, clean, target, fault)
+        if verdict.hit and not any(_STALLED in wrong for wrong in verdict.wrong):
+            break
+    return verdict
 
 
 def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, fault: Fault) -> Verdict:

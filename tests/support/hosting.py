@@ -24,7 +24,9 @@ from composefs.repository import Repository
 HERE = Path(__file__).parent
 SAMPLES = HERE.parents[1] / "samples"
 
-QUICK = Timeouts(initialize=20, terminate=0.2, kill=0.2)
+QUICK = Timeouts(initialize=300, terminate=0.2, kill=0.2)
+"""For extensions that do not end by themselves."""
+PATIENT = Timeouts(initialize=300, terminate=300, kill=300)
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Host:
         command: str,
         arguments: dict[str, Any],
         *,
-        timeouts: Timeouts = QUICK,
+        timeouts: Timeouts = PATIENT,
         options: RunOptions | None = None,
         limits: Limits | None = None,
         **more: Any,
