@@ -126,9 +126,9 @@ class Commits:
         only checked.
         """
         job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current))
-        if current is not None and current != job.name and job.stream is None and current not in self._asked:
+        if current is not None and current != job.name and job.stream is None and job.here is None:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
-            self._asked[current] = Asked(self._core, current)
+            self._asked[current] = self._asked.get(current) or Asked(self._core, current)
         for check in checks:
             check(self._object(job), commit_id)
         if job.here is None or (self._terms.depth and not job.parents):

@@ -109,17 +109,17 @@ class Asked:
     """A commit's stream that the core was asked for, and reads while we do something else."""
 
     def __init__(self, core: Core, name: str, stream_id: str | None = None) -> None:
-        """``name`` is the stream's, ``stream_id`` its id if it has no name yet; raise CorruptError if it is none."""
+        """``name`` is the stream's, ``stream_id`` its id if it has no name yet."""
         self._core = core
         self._name = name
-        self._commit_id = commit_of_stream(name)
         by_name = name if stream_id is None else None
         self._stream = core.stream_get(name=by_name, id=stream_id, inline=True, chunks=True, object_refs=True)
 
     def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
         """Wait for it; raise what :func:`open_commit` does."""
-        name, commit_id = self._name, self._commit_id
+        name = self._name
         stream = self._stream.result()
+        commit_id = commit_of_stream(name)
         wanted = PARTIAL_CONTENT_TYPE if is_partial(name) else CONTENT_TYPE
         if stream.content_type != wanted:
             raise CorruptError(
