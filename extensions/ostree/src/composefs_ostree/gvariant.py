@@ -136,7 +136,7 @@ def decode(signature: str, data: bytes | memoryview) -> Any:
     """Read a value of a type; raise FormatError unless ``data`` is its normal form."""
     view = memoryview(data)
     value = _Decoder().decode(parse_type(signature), view, 0)
-    if encode(signature, value) != view:
+    if encode(signature, value) != bytes(data):  # of a view, each byte would be compared by itself
         raise FormatError(f"a GVariant of type {signature} is not in normal form")
     return value
 
@@ -185,6 +185,10 @@ class _Decoder:
     def _decode_array(self, element: Type, view: memoryview, depth: int) -> Any:
         if element.kind == "y":
             return bytes(view)
+        if depth < MAX_DEPTH and _is_byte_string(element):
+            strings = _byte_strings(bytes(view), self.left)
+            self.left -= len(strings)
+            return strings
         spans: Iterable[tuple[int, int]]
         if element.size is not None:
             if len(view) % element.size:
@@ -194,11 +198,6 @@ class _Decoder:
             spans = [(start, start + element.size) for start in range(0, len(view), element.size)]
         else:
             spans = _element_spans(view, element.alignment, self.left)
-        if depth < MAX_DEPTH and _is_byte_string(element):
-            # A loop for itself: ostree.sizes in a commit has one for each object.
-            strings = [bytes(view[start:end]) for start, end in spans]
-            self.left -= len(strings)
-            return strings
         values = [self.decode(element, view[start:end], depth + 1) for start, end in spans]
         return dict(values) if element.kind == "{" else values
 
@@ -236,19 +235,36 @@ def _decode_string(view: memoryview) -> str:
         raise FormatError("a GVariant string is not UTF-8") from error
 
 
-def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each element of an array whose elements vary in size."""
-    if not view:
-        return
-    size = len(view)
+def _offset_table(data: bytes | memoryview, most: int) -> tuple[int, str]:
+    """Return where the offsets of an array's elements start, and how ``struct`` calls one; there are ``most``."""
+    size = len(data)
     width = offset_size(size)
-    table = int.from_bytes(view[size - width :], "little")
+    table = int.from_bytes(data[size - width :], "little")
     if table >= size or (size - table) % width:
         raise FormatError("a GVariant array has a malformed offset table")
     if (size - table) // width > most:
         raise _too_many()
+    return table, _OFFSETS[width]
+
+
+def _byte_strings(data: bytes, most: int) -> list[bytes]:
+    """Return the elements of an array of byte strings, all at once: ``ostree.sizes`` has one for each object."""
+    if not data:
+        return []
+    table, offset = _offset_table(data, most)
+    ends = struct.unpack(f"<{(len(data) - table) // struct.calcsize('<' + offset)}{offset}", data[table:])
+    if ends[-1] > table or list(ends) != sorted(ends):
+        raise FormatError("a GVariant array has elements out of order")
+    return [data[start:end] for start, end in zip((0, *ends), ends, strict=False)]
+
+
+def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each element of an array whose elements vary in size."""
+    if not view:
+        return
+    table, offset = _offset_table(view, most)
     start = 0
-    for (end,) in struct.iter_unpack(f"<{_OFFSETS[width]}", view[table:]):
+    for (end,) in struct.iter_unpack(f"<{offset}", view[table:]):
         if not start <= end <= table:
             raise FormatError("a GVariant array has elements out of order")
         yield start, end
@@ -295,7 +311,7 @@ def _encode_array(element: Type, value: Any) -> bytes:
     if element.kind == "y":
         return bytes(value)
     if _is_byte_string(element):
-        strings = [bytes(item) for item in value]
+        strings = list(map(bytes, value))
         ends = list(accumulate(map(len, strings)))
         return b"".join(strings) + (_pack_offsets(ends[-1], ends) if ends else b"")
     parts = []
