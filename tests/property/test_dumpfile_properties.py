@@ -74,6 +74,14 @@ def test_the_proof_of_escapes_agrees_with_reading_them_one_by_one(text: str) -> 
     assert find_bad_escape(raw) == expected
 
 
+def test_escaped_backslashes_without_number_hide_no_illegal_escape() -> None:
+    for count in (4_999, 5_000, 5_001, 20_000):
+        text = b"\\\\" * count
+        assert find_bad_escape(text + rb"n\x41") is None
+        assert find_bad_escape(text + rb"n\y") == len(text) + 1
+        assert find_bad_escape(text + b"\\") == len(text)
+
+
 def _is_hex(digits: bytes) -> bool:
     return len(digits) == 2 and all(byte in b"0123456789abcdefABCDEF" for byte in digits)
 
