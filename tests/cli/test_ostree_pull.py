@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -145,6 +146,28 @@ def test_objects_of_the_base_that_are_gone_are_fetched_again(source: Path, targe
     result = target.json("pull-local", source, BRANCH)
     assert result["files_fetched"] == 3
     assert largest.read_bytes() == content
+
+
+def test_bases_that_cannot_be_read_are_done_without(source: Path, target: Target) -> None:
+    # Two refs of one new commit, with a base each: the second is not even needed.
+    ostree = ("ostree", f"--repo={source}", "refs", "--force", "--create=test/other", BRANCH)
+    run(*ostree)
+    second_commit(source)
+    target.ostree("pull-local", source, BRANCH, "test/other")
+    for name in target.names():
+        if name.startswith("streams/ostree-commit-"):
+            stream = (target.path / name).resolve()
+            stream.chmod(0o644)
+            stream.write_bytes(stream.read_bytes()[:-1] + b"?")
+    (source.parent / "tree" / "third").write_bytes(b"third" * 1000)
+    commit(source, source.parent / "tree")
+    run(*ostree)
+    done = target.ostree("pull-local", source, BRANCH, "test/other", "--json")
+    rows = json.loads(done.stdout)["pulled"]
+    assert [row["ref"] for row in rows] == [BRANCH, "test/other"]
+    assert len({(row["commit"], row["image"], row["files_fetched"]) for row in rows}) == 1
+    assert rows[0]["files_fetched"] > 10
+    assert done.stderr.count("is not used as a base") == 1
 
 
 def test_compat_decides_the_image_and_can_be_changed(source: Path, tmp_path: Path) -> None:
