@@ -21,8 +21,9 @@ from composefs_oci.reference import parse_reference
 from support.commands import cfsctl, run
 from support.oci_images import init, pull
 from support.oci_layout import MANIFEST, Layout, simple, tar
-from support.oci_registry import PASSWORD, USER, Registry, push, registry
+from support.oci_registry import ELSEWHERE, PASSWORD, USER, Registry, push, registry
 from support.peers import require
+from support.proxy import proxy
 
 PLAIN = Access(tls_verify=False)
 
@@ -256,6 +257,27 @@ def test_a_registry_with_a_certificate_of_its_own(
         (place / "ca.crt").write_bytes((running.certs / "ca.crt").read_bytes())
         assert cfsctl("oci", "list-tags", running.image("app")).stdout == "1\n"
         assert read(running.image("app:1"), Access(cert_dir=str(running.certs))) == read(f"oci:{layout}")
+
+
+def test_a_directory_of_authorities_and_a_proxy_to_an_address(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurry: None
+) -> None:
+    """SSL_CERT_DIR, as OpenSSL has it, beside the system's authorities; and CONNECT to an address of IPv6."""
+    with registry(tmp_path / "registry", tls=True) as running:
+        assert running.certs
+        push(f"oci:{layout}", running.image("app:1"), "--dest-tls-verify=false")
+        monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}/nothing:{running.certs}")
+        assert "not trusted" in cfsctl("oci", "list-tags", running.image("app"), status=6).stderr
+        run(require("openssl"), "rehash", running.certs)
+        assert cfsctl("oci", "list-tags", running.image("app")).stdout == "1\n"
+        _, _, port = running.host.rpartition(":")
+        elsewhere = f"[{ELSEWHERE}]:{port}"
+        with proxy(places={elsewhere: running.host}) as (url, asked):
+            monkeypatch.setenv("https_proxy", url)
+            assert cfsctl("oci", "list-tags", f"docker://{elsewhere}/app").stdout == "1\n"
+            assert asked == [f"CONNECT {elsewhere}"]
+            assert cfsctl("oci", "list-tags", running.image("app")).stdout == "1\n"
+            assert asked == [f"CONNECT {elsewhere}", f"CONNECT {running.host}"]
 
 
 def test_what_is_not_there(plain: Registry, layout: Path, hurry: None) -> None:

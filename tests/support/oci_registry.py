@@ -15,6 +15,8 @@ from support.commands import run
 from support.peers import require
 from support.server import reserved_port
 
+ELSEWHERE = "2001:db8::1"
+"""An address of nobody (RFC 3849), by which a proxy may call the registry."""
 USER, PASSWORD = "somebody", "pass:word-of-somebody"
 
 
@@ -73,10 +75,10 @@ def _running(directory: Path, host: str, *, login: bool, tls: bool) -> Iterator[
 
 
 def certificate(directory: Path) -> None:
-    """Make a certificate for 127.0.0.1 that signs itself: ca.crt, and server.key."""
+    """Make a certificate for 127.0.0.1 and ELSEWHERE that signs itself: ca.crt, and server.key."""
     run(
         *(require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+        *("-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName=IP:127.0.0.1,IP:{ELSEWHERE}", "-days", "2"),
         *("-keyout", directory / "server.key", "-out", directory / "ca.crt"),
     )
 

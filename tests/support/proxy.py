@@ -20,10 +20,10 @@ from support.server import listening
 
 
 @contextmanager
-def proxy(password: str | None = None) -> Iterator[tuple[str, list[str]]]:
+def proxy(password: str | None = None, places: dict[str, str] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Run a proxy while the block runs; yield its URL and the requests that it let pass.
 
-    ``password`` is the ``USER:PASSWORD`` that it wants.
+    ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there.
     """
     asked: list[str] = []
     wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
@@ -58,7 +58,7 @@ def proxy(password: str | None = None) -> Iterator[tuple[str, list[str]]]:
         def do_CONNECT(self) -> None:
             if not self._may_pass():
                 return
-            host, _, port = self.path.partition(":")
+            host, _, port = (places or {}).get(self.path, self.path).rpartition(":")
             with socket.create_connection((host, int(port))) as there:
                 self.send_response(200)
                 self.end_headers()

@@ -148,6 +148,25 @@ class _PacedResponse(HTTPResponse):
             super().begin()
 
 
+class _Tunnel(HTTPConnection):
+    """TLS through a proxy.
+
+    An IPv6 address has brackets in CONNECT, which not every Python puts there by itself, and none in a certificate.
+    """
+
+    def __init__(
+        self, proxy: tuple[str, int], place: tuple[str, int], headers: dict[str, str], context: ssl.SSLContext
+    ) -> None:
+        super().__init__(*proxy, timeout=_CONNECT_SECONDS)
+        self._name, port = place
+        self._tls = context
+        self.set_tunnel(f"[{self._name}]" if ":" in self._name else self._name, port, headers)
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
 def _patience() -> float:
     """Return the seconds after which a silent peer is gone."""
     return max(1.0, number(TIMEOUT))
@@ -252,9 +271,11 @@ class Http:
             proxy = proxy_for(parts)
             connection = self._reused(idle) or self._connected(parts, proxy)
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-            if proxy is not None and parts.scheme == "http":
-                target = f"http://{parts.netloc}{target}"
-                headers |= proxy.headers
+            if proxy is not None:
+                headers["Host"] = parts.netloc
+                if parts.scheme == "http":
+                    target = f"http://{parts.netloc}{target}"
+                    headers |= proxy.headers
             connection.request(method, target, body, headers)
             return Response(url, connection.getresponse(), connection, idle)
         except FAILURES as error:
@@ -281,9 +302,10 @@ class Http:
         place = (host, port) if proxy is None else (proxy.host, proxy.port)
         if parts.scheme == "https":
             context = self._context(is_home=parts.netloc.lower() == self._home)
-            connection: HTTPConnection = HTTPSConnection(*place, timeout=_CONNECT_SECONDS, context=context)
-            if proxy is not None:
-                connection.set_tunnel(host, port, proxy.headers)
+            if proxy is None:
+                connection: HTTPConnection = HTTPSConnection(*place, timeout=_CONNECT_SECONDS, context=context)
+            else:
+                connection = _Tunnel(place, (host, port), proxy.headers, context)
         else:
             connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
         connection.response_class = _PacedResponse
@@ -307,6 +329,8 @@ class Http:
                 context.verify_mode = ssl.CERT_NONE
             else:
                 context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+                for directory in self._trust.directories:
+                    context.load_verify_locations(capath=directory)
             if is_home and self._trust.client is not None:
                 context.load_cert_chain(*self._trust.client)
             self._contexts[is_home] = context

@@ -27,11 +27,13 @@ _PEM = b"-----BEGIN CERTIFICATE-----"
 class Trust(NamedTuple):
     """``verify`` is the file of authorities, True for those of the library, False for whoever it is.
 
-    ``client`` are the files of the client's certificate and key.
+    ``client`` are the files of the client's certificate and key, ``directories`` hold further authorities, in files
+    that are named by hashes, as OpenSSL has them.
     """
 
     verify: str | bool
     client: tuple[str, str] | None
+    directories: tuple[str, ...] = ()
 
 
 def find_trust(registry: str, access: Access) -> Trust:
@@ -51,7 +53,8 @@ def find_trust(registry: str, access: Access) -> Trust:
         return Trust(False, client)
     system = os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _SYSTEM_FILES), None)
     added = [f"{directory}/{name}" for name in names if name.endswith(".crt")]
-    return Trust(_joined(system, added) if added else system or True, client)
+    directories = tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(":")))
+    return Trust(_joined(system, added) if added else system or True, client, directories)
 
 
 def _directory(registry: str, access: Access) -> str | None:
