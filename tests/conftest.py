@@ -12,6 +12,7 @@ like, because a machine may stand still in any of them; with COMPOSEFS_FUZZ the 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,13 @@ settings.load_profile("composefs")
 _XDG = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
 _VM = Path(__file__).with_name("vm")
 _UNSET = ("COMPOSEFS_EXT_PATH", "CFS_PARSE_STRICT", "NO_COLOR", "FORCE_COLOR", "http_proxy", "https_proxy", "all_proxy")
+
+
+def pytest_configure() -> None:
+    """Have no signal ignored by what tests start, though it is here: in the background of a shell, or by nohup."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
