@@ -56,7 +56,9 @@ def stop(keys: Keys) -> None:
 
 def until_it_has_ended(keys: Keys) -> None:
     """Wait for what an agent does last that was told to end: it takes away its socket."""
-    while (keys.gpg.home / "S.gpg-agent").exists():
+    words = [require("gpgconf"), "--list-dirs", "agent-socket"]
+    socket = Path(run(*words, env=keys.gpg.environment()).stdout.strip())
+    while socket.exists():
         time.sleep(0.01)
 
 

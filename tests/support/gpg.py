@@ -16,12 +16,16 @@ from support.peers import require
 PAST = "20200601T000000"
 """A date, as gpg takes it, at which a key that expired at the end of 2020 was good."""
 
+_LONGEST = 60
+"""Bytes: a socket's path may have 107, and gpg's agent has several in its home."""
+
 
 class Gnupg:
-    """A home directory of gpg.  It is not below pytest's: the path of the agent's socket must be short."""
+    """A home directory of gpg, in ``parent`` unless the path of the agent's socket becomes too long there."""
 
-    def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/tmp"))
+    def __init__(self, parent: Path) -> None:
+        place = parent if len(bytes(parent)) < _LONGEST else Path("/tmp")
+        self.home = Path(tempfile.mkdtemp(prefix="gpg-", dir=place))
 
     def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run gpg without questions."""
@@ -114,9 +118,9 @@ class Keys:
 
 
 @pytest.fixture(scope="session")
-def keys() -> Iterator[Keys]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
     """Keys in every state."""
-    gpg = Gnupg()
+    gpg = Gnupg(tmp_path_factory.getbasetemp())
     try:
         yield Keys(gpg)
     finally:
