@@ -149,7 +149,7 @@ def test_the_installed_command_on_damaged_images(tmp_path: Path) -> None:
     for number, data in enumerate(mutants(7, 25)):
         image = tmp_path / f"{number}"
         image.write_bytes(data)
-        done = subprocess.run([BIN / "composefs-info", "dump", image], capture_output=True, check=False, timeout=60)
+        done = subprocess.run([BIN / "composefs-info", "dump", image], capture_output=True, check=False)
         statuses.add(done.returncode)
         assert (done.stdout == b"") == bool(done.returncode)
     assert statuses == {0, 1}

@@ -21,7 +21,7 @@ from vm.kernel import MODULES, kernel
 
 __all__ = ["Outcome", "run"]
 
-TIME_LIMIT = 400
+TIME_LIMIT = 1800
 """Seconds after which a machine that hangs is switched off."""
 
 _DISK_SIZE = "256M"
