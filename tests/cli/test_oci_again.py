@@ -108,6 +108,11 @@ def test_the_platform_of_an_index(tmp_path: Path, repo: Path) -> None:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64")
     assert pull(repo, source, "app:native")["manifest"] == each[machine]["digest"]
     assert "linux/riscv64" in the_error("--repo", repo, "oci", "pull", source, "--platform=linux/riscv64", status=3)
+    layout.add({key: value for key, value in each["s390x"].items() if key != "platform"}, "one")
+    one = f"oci:{layout.write(tmp_path / 'again')}:one"
+    for name, words in (("s390x", ""), ("arm64", "it is for linux/s390x, not for linux/arm64")):
+        told = cfsctl("--repo", repo, "oci", "pull", one, "one", f"--platform=linux/{name}").stderr
+        assert (words in told) if words else not told
     table = [line.split() for line in cfsctl("--repo", repo, "oci", "images").stdout.splitlines()]
     assert table[1] == ["app:arm64", each["arm64"]["digest"][7:19], "arm64", "1", "0"]
 

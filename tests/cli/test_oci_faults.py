@@ -119,7 +119,7 @@ def test_what_is_wrong_in_a_layer_is_told_if_it_is_the_right_layer(tmp_path: Pat
     odd = out.getvalue()
     for diff_id, words in (
         (digest(odd), "usr/link: the target of the hard link, usr/none, does not exist"),
-        (digest(b"another"), f"has the digest {digest(odd)}, but the image's config says {digest(b'another')}"),
+        (digest(b"another"), f"has the digest {digest(odd)}, not {digest(b'another')} (the image's config says so"),
     ):
         layout = Layout()
         rootfs = {"type": "layers", "diff_ids": [digest(SMALL), diff_id]}

@@ -69,6 +69,7 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
     done = import_layer(repo, LAYER, digest(b""), "name")
     assert (done.returncode, done.stdout) == (5, b"")
     assert digest(LAYER).encode() in done.stderr
+    assert b"before compression" in done.stderr
     assert import_layer(repo, LAYER, "name").returncode == 2
     done = import_layer(repo, LAYER[:2000], digest(LAYER[:2000]))
     assert done.returncode == 5

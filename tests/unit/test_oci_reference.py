@@ -103,6 +103,23 @@ def test_what_is_no_reference(text: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("quay.io/x:1", "docker://quay.io/x:1"),
+        ("alpine", "docker://alpine"),
+        ("docker:alpine", "docker://alpine"),
+        ("https://quay.io/a/b", "docker://quay.io/a/b"),
+        ("./layout", "oci-archive:"),
+        ("file:///x", "docker://"),
+    ],
+)
+def test_what_could_be_in_a_registry_is_told_in_full(text: str, whole: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(text, "/d", HERE.__contains__)
+    assert whole in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("transport", ["containers-storage", "dir", "docker-archive", "docker-daemon"])
 def test_other_transports_are_told_how(transport: str) -> None:
     with pytest.raises(UnsupportedError) as caught:

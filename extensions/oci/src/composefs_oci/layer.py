@@ -111,8 +111,8 @@ def unpack(
         splitter.close()
     if diff_id not in (None, layer.diff_id):
         raise CorruptError(
-            f"the archive of a layer has the digest {layer.diff_id}, but the image's config says {diff_id}",
-            hint="the image was damaged or put together wrongly",
+            f"the archive of a layer has the digest {layer.diff_id}, not {diff_id}",
+            hint="the image's config says so: it was damaged or put together wrongly",
             subject=diff_id,
         )
     return layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ext.errors import CorruptError, NotFoundError, UsageError
 from composefs_ext.puts import Puts
 from composefs_oci.digest import is_digest
 from composefs_oci.dump import entry_lines
@@ -100,7 +100,11 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
 
     with open(STANDARD_INPUT, "rb", buffering=0, closefd=False) as archive:
         assert isinstance(archive, io.RawIOBase)
-        unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=_max_inline(core))
+        try:
+            unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=_max_inline(core))
+        except CorruptError as error:
+            hint = "the digest is that of the archive, as it is before compression, on standard input"
+            raise CorruptError(error.message, hint=hint, subject=diff_id) from None
     ids.extend(stored["id"] for _, stored in puts.rest())
     parts = references(unpacked, ids)
     inline = unpacked.inline if unpacked.inline_size else None

@@ -9,9 +9,9 @@ from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_ext.text import human_bytes
 from composefs_oci.access import access_of
 from composefs_oci.convert import as_oci
-from composefs_oci.descriptors import parse_manifest
+from composefs_oci.descriptors import parse_config, parse_manifest
 from composefs_oci.digest import digest_of
-from composefs_oci.held import open_config, open_manifest
+from composefs_oci.held import open_config, open_manifest, read_document
 from composefs_oci.mediatypes import is_manifest
 from composefs_oci.names import config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.opening import open_source
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_ext.rows import RefUpdate
     from composefs_oci.descriptors import Manifest
+    from composefs_oci.platform import Platform
     from composefs_oci.receiving import Opener, Received
     from composefs_oci.source import Document, Source
 
@@ -52,11 +53,21 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
         manifest = puller.parse(document)
         refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []
         received = puller.receive(manifest, terms, [*refs, {"name": ref, "target": manifest_stream(manifest.digest)}])
+    if platform is not None and manifest.manifest.is_image:
+        _compare(core, manifest.manifest, platform)
     origin = None if document.digest == manifest.digest else document.digest
     image, boot_image = _made(core, received, terms)
     pulled = Pulled(name, origin, received, image, boot_image, len(refs))
     core.output(pulled.text())
     return pulled.facts()
+
+
+def _compare(core: Core, manifest: Manifest, wanted: Platform) -> None:
+    """Warn of an image for another platform than was asked for: without an index there is nothing to choose from."""
+    digest = manifest.config.digest
+    config = parse_config(read_document(core, open_config(core, digest).id, digest))
+    if config.platform[:2] != wanted[:2]:
+        core.log("warning", f"the image's config says that it is for {config.platform}, not for {wanted}")
 
 
 class _Found(NamedTuple):

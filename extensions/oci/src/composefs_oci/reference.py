@@ -34,7 +34,7 @@ _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME = 255
 
-_OTHERS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "docker", "ostree", "sif", "tarball")
+_OTHERS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "ostree", "sif", "tarball")
 """Transports of skopeo that are not read here."""
 
 
@@ -103,8 +103,18 @@ def parse_reference(
         )
     raise UsageError(
         f"{text[:300]!r} does not say where the image is",
-        hint="begin it with docker:// (a registry), oci: (a layout's directory) or oci-archive: (its archive)",
+        hint=_beginning(text),
     )
+
+
+def _beginning(text: str) -> str:
+    """Say how a reference without a transport should begin, or in full what it may be if it could be in a registry."""
+    name = re.sub(r"^(?:https?://|docker:/*)", "", text)
+    try:
+        parse_name(name)
+    except UsageError:
+        return "begin it with docker:// (a registry), oci: (a layout's directory) or oci-archive: (its archive)"
+    return f"in a registry it is docker://{name}; a layout's directory is oci:PATH, its archive oci-archive:PATH"
 
 
 def parse_name(name: str) -> RegistryReference:

@@ -94,6 +94,7 @@ class Client:
         self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None = None
     ) -> None:
         registry, self._repository = reference.registry, reference.repository
+        self._name = reference._replace(tag=None, digest=None)
         self._host = _HUB if registry == "docker.io" else registry
         self._access = access
         self._tell = tell
@@ -154,9 +155,10 @@ class Client:
             return self._authorizer.denied(url)
         reason = _reason(response)
         if status == 404:
+            tags = f", cfsctl oci list-tags {self._name} shows the tags" if "/manifests/" in url else ""
             return NotFoundError(
                 f"{where}: not found{reason}",
-                hint="check the name; a registry says this also of what only others may see",
+                hint=f"check the name{tags}; a registry says this also of what only others may see",
                 subject=shown(url),
             )
         if status in _PASSING or status >= 500:
