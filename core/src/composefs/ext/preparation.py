@@ -19,7 +19,7 @@ __all__ = ["preparations"]
 
 _MODULES = (
     "hashlib",
-    "composefs.fsverity",
+    "composefs.repository.adoption",
     "zstandard",
     "composefs.repository.publish",
     "composefs.dumpfile",

@@ -7,8 +7,7 @@ error.  The modules of this package hold one group of calls each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError
 from composefs.ext.calls import events, images, objects, publish, refs, repo, streams
@@ -18,8 +17,7 @@ from composefs.protocol.wire import Message
 __all__ = ["CALLS", "Call", "check_allowed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One method.
 
     ``repository`` is the least that the command's manifest must have asked for (``source``: any, if the call has a

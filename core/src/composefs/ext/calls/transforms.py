@@ -5,7 +5,7 @@ They are the core's because a system's directory must get the same image as its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from composefs.errors import MissingObjectError
 from composefs.ext.context import Context
@@ -19,8 +19,7 @@ KEEP_ALL = "keep-all"
 XATTR_MODES = (KEEP_ALL, "allowlist-only", "keep-user-xattrs")
 
 
-@dataclass(frozen=True, slots=True)
-class Transforms:
+class Transforms(NamedTuple):
     """What to do to a tree, in this order; without any, it is taken as it is."""
 
     usr_to_root: bool = False
