@@ -85,7 +85,7 @@ def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypa
     core = os.fork()
     if core == 0:
         with suppress(BaseException):
-            host.do(["welcome"], timeouts=Timeouts(3, 3, 3))
+            host.do(["welcome"], timeouts=Timeouts(8, 8, 8))
             os._exit(0)
         os._exit(1)
     while not (waiting := list((host.path / "staging").glob("*/work/waiting"))):
@@ -93,7 +93,7 @@ def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypa
     [extension] = map(int, Path(f"/proc/{core}/task/{core}/children").read_text().split())
     for pid in (core, extension):
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(3.5)
+    time.sleep(8.5)
     for pid in (core, extension):
         os.kill(pid, signal.SIGCONT)
     waiting[0].with_name("go on").touch()
