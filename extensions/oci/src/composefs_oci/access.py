@@ -5,7 +5,7 @@ The options have the names that skopeo and podman give them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

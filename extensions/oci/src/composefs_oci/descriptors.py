@@ -10,9 +10,9 @@ like the other sort: a document that is read as a manifest here and as an index 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, UnsupportedError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.digest import is_digest
 from composefs_oci.json_document import Fields, parse_object
 from composefs_oci.mediatypes import (

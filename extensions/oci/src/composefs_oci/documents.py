@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.variants import BOOT_PREFIX
 
 TYPE_CHECKING = False

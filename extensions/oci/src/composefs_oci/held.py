@@ -7,9 +7,9 @@ A manifest's stream names its config's stream and its layers, a config's stream 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, NotFoundError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.digest import ALGORITHMS, digest_of, is_beginning, is_digest
 from composefs_oci.json_document import MAX_DOCUMENT
 from composefs_oci.names import (

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import UsageError
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

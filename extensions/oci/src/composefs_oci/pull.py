@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, TooLargeError, UsageError
 from composefs_ext.text import human_bytes
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.access import access_of
 from composefs_oci.convert import as_oci
 from composefs_oci.descriptors import parse_config, parse_manifest

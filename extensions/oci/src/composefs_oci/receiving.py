@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from time import monotonic
-from typing import NamedTuple
 
 from composefs_ext.errors import (
     CancelledError,
@@ -22,6 +21,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.descriptors import parse_config
 from composefs_oci.documents import Counts, config_refs, manifest_refs, put_document
 from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import UnsupportedError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.digest import is_digest
 
 TYPE_CHECKING = False

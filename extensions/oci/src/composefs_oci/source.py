@@ -6,9 +6,8 @@ led to it, or the caller gets CorruptError.  The one digest that nobody tells is
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.descriptors import parse_index, type_of
 from composefs_oci.digest import digest_of, new_hash
 from composefs_oci.json_document import MAX_DOCUMENT

@@ -9,8 +9,7 @@ those with ``.xattrs=keep-user-xattrs``               bootable, attributes ``use
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.names import IMAGE_PREFIX
 
 TYPE_CHECKING = False

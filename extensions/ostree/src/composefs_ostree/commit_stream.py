@@ -29,10 +29,14 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain, count, islice
 from mmap import mmap
-from typing import BinaryIO, NamedTuple, Protocol
 
 from composefs_ext.errors import FormatError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.names import ID_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO, Protocol
 
 __all__ = [
     "CONTENT_TYPE",
@@ -70,11 +74,13 @@ class Entry(NamedTuple):
     content: str | None
 
 
-class Holder(Protocol):
-    """Something that may hold objects of a commit already: another commit's stream, or an interrupted pull's cache."""
+if TYPE_CHECKING:
 
-    def get(self, object_id: bytes) -> Entry | None:
-        """Return the object if everything of it is here."""
+    class Holder(Protocol):
+        """What may hold objects of a commit already: another commit's stream, or an interrupted pull's cache."""
+
+        def get(self, object_id: bytes) -> Entry | None:
+            """Return the object if everything of it is here."""
 
 
 def stream_name(commit: bytes) -> str:

@@ -6,9 +6,8 @@ what to publish then.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import CorruptError, FormatError, MissingObjectError, NotFoundError, TooLargeError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commit_stream import IMAGE_REF, partial_name, stream_name
 from composefs_ostree.commitmeta import detached_name, fetch_detached, put_detached
 from composefs_ostree.held import (

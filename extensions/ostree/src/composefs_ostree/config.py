@@ -6,9 +6,8 @@ another repository on this machine.  Source: ostree.repo-config(5).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import UnsupportedError
+from composefs_ext.tuples import NamedTuple
 
 __all__ = ["ARCHIVE_MODES", "BARE_MODES", "MAX_CONFIG", "Config", "parse_config"]
 

@@ -6,9 +6,8 @@ already is not fetched: with the commit's stream in place, only the ref is writt
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commits import Commits, Terms
 from composefs_ostree.held import commit_of_stream, find_stream, open_commit, partly, ref_name
 from composefs_ostree.remote import resolve

@@ -12,9 +12,8 @@ Source: libostree, ostree-repo.c, OSTREE_SUMMARY_GVARIANT_STRING and OSTREE_SUMM
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import FormatError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.names import ID_SIZE, is_ref
 from composefs_ostree.transport import MAX_METADATA
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from composefs_ext.errors import UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.names import check_ref, is_commit_id
 
 __all__ = ["Wanted", "parse_wanted"]

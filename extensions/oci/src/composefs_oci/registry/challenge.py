@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import io
 import json
 import os
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.json_document import Fields, parse_object
 from composefs_oci.regular import open_regular
 

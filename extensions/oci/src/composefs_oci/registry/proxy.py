@@ -6,9 +6,9 @@ no_proxy may have addresses of networks too, as 10.0.0.0/8.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from composefs_ext.errors import UnsupportedError
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, NotFoundError
+from composefs_ext.tuples import NamedTuple
 from composefs_oci.regular import open_regular
 
 TYPE_CHECKING = False

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
 from zlib import crc32
 
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.remotes.conditional import Conditions
 from composefs_ostree.transport import MAX_METADATA
 

@@ -6,9 +6,9 @@ What is not said there comes from the environment, then from the defaults.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import UsageError
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ remote that this program keeps has its keyring in the key file, too: ``gpg-keyri
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 
 __all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "remote_file"]

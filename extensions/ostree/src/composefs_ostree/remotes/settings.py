@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from composefs_ext import environment
 from composefs_ext.errors import (
@@ -20,6 +19,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.curl import pycurl
 from composefs_ostree.remotes.limits import NO_LIMITS, Limits
 from composefs_ostree.remotes.meter import Meter

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from composefs_ext.errors import ExtError, FormatError
 from composefs_ostree.signatures.record import MAX_SIGNATURES, Signature, facts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from composefs_ostree.gvariant import Variant
 

@@ -11,9 +11,9 @@ Source: ostree.repo-config(5), ostree-remote(1).
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from composefs_ext.errors import UnsupportedError, UsageError
+from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from composefs_ext.text import printable
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.dates import date
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 __all__ = ["MAX_SIGNATURES", "MAX_SIGNATURE_SIZE", "Signature", "facts_of", "lines_of"]
 

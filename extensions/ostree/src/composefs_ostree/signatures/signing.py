@@ -6,9 +6,8 @@ key is ever read here.  Source: ostree-commit(1), ostree-sign(1); gpg(1).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from composefs_ext.errors import ExtError, FormatError, UnsupportedError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.signatures.detached import KEYS, signatures_in
 from composefs_ostree.signatures.keyfiles import read_keys
 from composefs_ostree.signatures.libraries import load
@@ -17,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from subprocess import CompletedProcess
+    from typing import Any
 
     from composefs_ext import Request
     from composefs_ostree.gvariant import Variant

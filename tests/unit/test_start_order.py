@@ -1,0 +1,98 @@
+"""What cfsctl has loaded when it starts an extension, and what it has not (docs/decisions/start-order.md)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LATE = {
+    "ast",  # which inspect loads
+    "dataclasses",
+    "hashlib",
+    "ipaddress",  # which pathlib loads
+    "pathlib",
+    "pluggy",
+    "zstandard",
+    "click.shell_completion",
+    "composefs.ext.calls",
+    "composefs.ext.session",
+    "composefs.repository.objects",
+}
+
+SCRIPT = """
+import os, sys
+before = set(sys.modules)
+from composefs.ext import launch
+
+def spawn(*_, **__):
+    print(*sorted(set(sys.modules) - before))
+    sys.stdout.flush()
+    os._exit(0)
+
+launch.spawn = spawn
+from composefs.cli.start import main
+main()
+"""
+
+
+def test_an_extension_is_started_before_what_serves_it_is_loaded(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def run(*command: str) -> set[str]:
+        argv = [sys.executable, str(script), "--repo", str(tmp_path / "repo"), *command]
+        done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+        return set(done.stdout.split())
+
+    run("init", "--insecure")
+    loaded = run("ostree", "pull", "http://127.0.0.1:9/", "ref")
+    assert "composefs.ext.process" in loaded
+    assert not loaded & LATE
+
+
+def test_what_is_loaded_late_is_the_module_itself() -> None:
+    script = """
+import sys
+from composefs.cli.start import _import_when_used
+_import_when_used("inspect")
+import inspect as first
+import inspect as again
+assert first is again and "ast" not in sys.modules
+assert first.cleandoc("  a") == "a"
+import inspect as now
+assert now.__spec__.name == "inspect" and first.signature is now.signature
+try:
+    first.nothing
+except AttributeError:
+    print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "ok\n"
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "composefs_ostree.commands, composefs_ostree.pulling, composefs_ostree.source, composefs_ostree.http",
+        "composefs_oci.pull, composefs_oci.registry.source",
+    ],
+)
+def test_what_an_extension_loads_before_its_first_request_does_not_import_typing(modules: str) -> None:
+    script = f"""
+import sys
+import {modules}
+ours = [module for name, module in sys.modules.items() if name.partition(".")[0].startswith("composefs_")]
+import typing
+for module in ours:
+    for name, value in vars(module).items():
+        if name != "TYPE_CHECKING" and name in typing.__all__ and value is getattr(typing, name):
+            print(module.__name__, name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == ""
