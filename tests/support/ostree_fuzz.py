@@ -29,12 +29,13 @@ from composefs_ostree.deltas.bspatch import bspatch
 from composefs_ostree.deltas.payload import Members, Unpacking, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.superblock import parse_superblock
+from composefs_ostree.dumptext import write_dump
 from composefs_ostree.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.gvariant import Variant
 from composefs_ostree.names import ObjectType
 from composefs_ostree.remotes import index
 from composefs_ostree.sizes import FileSizes
-from composefs_ostree.tree import load, write_dump
+from composefs_ostree.tree import load
 from support.ostree_delta import LINK, REGULAR, SmallCommit, control, file_id, operation, part, part_file, payload
 from support.ostree_forge import swap
 

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_ostree import gvariant, tree
+from composefs_ostree import dumptext, gvariant, tree
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.objects import Commit, Dirmeta, Dirtree
 
@@ -31,7 +31,7 @@ def make(trees: dict[bytes, Dirtree], files: dict[bytes, Entry] | None = None, m
 
 def dump(of: tree.Tree, *, keep_nul: bool = False) -> list[str]:
     out = io.BytesIO()
-    tree.write_dump(out, of, keep_nul=keep_nul)
+    dumptext.write_dump(out, of, keep_nul=keep_nul)
     return out.getvalue().decode().splitlines()
 
 
@@ -92,14 +92,44 @@ def test_a_few_objects_cannot_stand_for_endless_inodes() -> None:
 
 
 def test_nesting_is_bounded() -> None:
-    assert len(dump(make(chain(levels=tree.MAX_DEPTH - 1, fanout=1)))) == tree.MAX_DEPTH
+    assert len(dump(make(chain(levels=dumptext.MAX_DEPTH - 1, fanout=1)))) == dumptext.MAX_DEPTH
     with pytest.raises(TooLargeError, match="nested"):
-        dump(make(chain(levels=tree.MAX_DEPTH + 1, fanout=1)))
+        dump(make(chain(levels=dumptext.MAX_DEPTH + 1, fanout=1)))
 
 
 def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "_WRITE_SIZE", 1000)
+    monkeypatch.setattr(dumptext, "_WRITE_SIZE", 1000)
     names = [(b"%0200d" % number, FILE) for number in range(100)]
     of = make({ROOT: Dirtree(names, [])}, {FILE: Entry(head(0o100644), None)})
     with pytest.raises(TooLargeError, match="description"):
-        tree.write_dump(io.BytesIO(), of, keep_nul=False, limit=10_000)
+        dumptext.write_dump(io.BytesIO(), of, keep_nul=False, limit=10_000)
+
+
+def test_text_that_is_made_while_files_are_missing_is_the_same() -> None:
+    # FILE has its first name in the first directory, of which another file comes last.
+    names = {LINK: Entry(head(0o120777, target="t"), None), LARGE: Entry(head(0o100644, 5000), DIGEST)}
+    root = Dirtree([(b"l", LINK)], [(b"late", SUB, META), (b"zoo", META, META)])
+    trees = {ROOT: root, SUB: Dirtree([(b"a", FILE), (b"b", LARGE)], []), META: Dirtree([(b"c", FILE)], [])}
+    whole = dump(make(trees, {**names, FILE: Entry(head(0o100644), None)}))
+    for known in ((), (FILE,), (LINK, FILE), (LARGE,), (LINK, LARGE, FILE)):
+        every = {**names, FILE: Entry(head(0o100644), None)}
+        files = {file_id: every[file_id] for file_id in known}
+        text = dumptext.DumpText(make(trees)._replace(files=files), keep_nul=False)
+        while text.prepare():
+            pass
+        files.update(every)
+        out = io.BytesIO()
+        text.write(out)
+        assert out.getvalue().decode().splitlines() == whole
+
+
+def test_text_that_is_long_is_not_made_before_it_is_written() -> None:
+    value = b"\xff" * 65536
+    meta = Dirmeta(0, 0, 0o40755, tuple((b"user.%d" % number, value) for number in range(10)))
+    root = Dirtree([], [(b"%d" % number, SUB, META) for number in range(1000)])
+    of = make({ROOT: root, SUB: Dirtree([], [])})._replace(metas={META: meta})
+    text = dumptext.DumpText(of, keep_nul=False)
+    assert not text.prepare()
+    assert not text.prepare()
+    with pytest.raises(TooLargeError):
+        text.write(io.BytesIO(), 100_000_000)

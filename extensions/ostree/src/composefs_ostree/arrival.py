@@ -21,12 +21,12 @@ from composefs_ostree.commit_stream import (
     stream_name,
     write,
 )
+from composefs_ostree.dumptext import DumpText
 from composefs_ostree.held import Asked, open_commit
 from composefs_ostree.names import ObjectType, object_path
 from composefs_ostree.part import existing, find_part
 from composefs_ostree.pull import Pull
 from composefs_ostree.transport import bad_object, read
-from composefs_ostree.tree import stage_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from composefs_ostree.objects import Commit
     from composefs_ostree.source import Source
     from composefs_ostree.transport import Transport
-    from composefs_ostree.tree import Tree
 
 __all__ = ["Arrivals", "Arrived", "Wish", "store"]
 
@@ -90,7 +89,7 @@ class Arrivals:
     def __init__(
         self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool = True
     ) -> None:
-        """``keep_nul`` is as in :func:`composefs_ostree.tree.write_dump`."""
+        """``keep_nul`` is as in :class:`composefs_ostree.dumptext.DumpText`."""
         assert core.repository is not None
         self._core = core
         self._source = source
@@ -130,30 +129,34 @@ class Arrivals:
         if subpaths is not None and not subpaths:
             stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
             return Arrived(stream, None, (), 1 + way.fetched, 0)
-        delta = None
+        delta = ahead = None
         make_files = self._files
         if wish.delta is not None:
+            from composefs_ostree.ahead import Ahead
             from composefs_ostree.deltas.applying import Applying
 
             delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
-            make_files = self._make_part_files(wish.delta, bases)
+            base = self._origin(wish.delta, bases)
+            ahead = None if base is None or wish.damaged else Ahead(base)
+            make_files = self._make_part_files(wish.delta, base)
         pull = Pull(
             core,
             self._transport,
             make_files,
             held=held,
             delta=delta,
+            ahead=ahead,
             store=add,
             max_workers=self._source.max_workers,
+            keep_nul=self._keep_nul,
         )
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        tree = pull.run(wish.commit_id, wish.data, wish.commit, part)
+        text = pull.run(wish.commit_id, wish.data, wish.commit, part)
         stream, image = store(
             core,
             wish.commit_id,
             pull.entries,
-            tree,
-            keep_nul=self._keep_nul,
+            text,
             named_refs=wish.named_refs,
             subpaths=subpaths,
         )
@@ -167,14 +170,18 @@ class Arrivals:
     def _files(self) -> Files:
         return self._source.files(self._limit)
 
-    def _make_part_files(self, delta: Delta, bases: Iterable[CommitStream]) -> Callable[[], Files]:
+    def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
+        """Return the commit that a delta starts from, None if it starts from nothing."""
+        base = next((each for each in bases if each.commit == delta.origin and each.subpaths is None), None)
+        if base is None and delta.origin is not None:
+            base = open_commit(self._core, stream_name(delta.origin))[0]
+        return base
+
+    def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
         from composefs_ostree.deltas.parts import PartFiles
         from composefs_ostree.deltas.sources import HeldFiles
 
-        base = next((each for each in bases if each.commit == delta.origin and each.subpaths is None), None)
-        if base is None and delta.origin is not None:
-            base = open_commit(self._core, stream_name(delta.origin))[0]
         assert self._core.repository is not None
         held = HeldFiles(base, self._core.repository.objects)
         return lambda: PartFiles(delta.parts, self._source.content_transport(), held, self._limit, self._files())
@@ -246,19 +253,18 @@ def store(
     core: Core,
     commit_id: bytes,
     entries: Mapping[bytes, Entry],
-    tree: Tree,
+    text: DumpText,
     *,
-    keep_nul: bool,
     named_refs: Sequence[tuple[str, str]] = (),
     subpaths: Sequence[str] | None = None,
 ) -> tuple[str, str]:
     """Have a commit's image and its stream stored; return their ids, the stream's first.
 
-    ``entries`` are all its objects, whose content is in the repository; ``named_refs`` what the stream shall name
-    besides the image; ``subpaths`` tells what a commit in part has.
+    ``entries`` are all its objects, whose content is in the repository, ``text`` is that of its tree; ``named_refs`` is
+    what the stream shall name besides the image; ``subpaths`` tells what a commit in part has.
     """
     with core.progress("image"):
-        image = core.image_put(stage_dump(core, tree, keep_nul=keep_nul))
+        image = core.image_put(text.stage(core))
         return _put(core, commit_id, entries, named_refs, subpaths, image), image.result()["id"]
 
 

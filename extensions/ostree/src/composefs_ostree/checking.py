@@ -13,9 +13,10 @@ from hashlib import sha256
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
+from composefs_ostree.dumptext import stage_dump
 from composefs_ostree.fileheader import checksum_header, head_size
 from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
-from composefs_ostree.tree import load, stage_dump
+from composefs_ostree.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

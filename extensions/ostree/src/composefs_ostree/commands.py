@@ -69,8 +69,9 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
 
 def _stage_dump(request: Request, core: Core) -> str:
     """Write the dump of the commit that the request names to a staged file; return the file's name."""
+    from composefs_ostree.dumptext import stage_dump
     from composefs_ostree.pulling import wants_nul
-    from composefs_ostree.tree import load, stage_dump
+    from composefs_ostree.tree import load
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
     return stage_dump(core, load(commit), keep_nul=wants_nul(request))

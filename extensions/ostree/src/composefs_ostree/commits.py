@@ -265,7 +265,8 @@ class Commits:
             return False
         if not self._terms.compat:
             return True
-        from composefs_ostree.tree import load, stage_dump
+        from composefs_ostree.dumptext import stage_dump
+        from composefs_ostree.tree import load
 
         commit, _ = open_commit(self._core, job.name, partial=True)
         dump = stage_dump(self._core, load(commit), keep_nul=self._terms.compat == "composefs-rs")

@@ -5,8 +5,7 @@ what they stage to the core, all at the same time in one loop around one ``selec
 file on.  What is held already (a base commit, or the cache of an interrupted pull) is not fetched, once the core has
 confirmed that it is still there.
 
-How far each side may run ahead is bounded: hand-overs to workers stop while more than ``STAGED_BYTES`` of staged
-files have no answer yet.  What is kept in memory is metadata: about 2 KB an object.
+What is on its way is bounded (:mod:`composefs_ostree.dealing`); what is kept in memory is metadata, 2 KB an object.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from composefs_ext.errors import CancelledError, CorruptError, ExtError
 from composefs_ext.puts import Puts
 from composefs_ostree.commit_stream import Entry
 from composefs_ostree.confirming import Confirming
+from composefs_ostree.dealing import deal
+from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetch_queue import FetchQueue
 from composefs_ostree.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.names import ObjectType
@@ -25,7 +26,7 @@ from composefs_ostree.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirt
 from composefs_ostree.sizes import FileSizes
 from composefs_ostree.transport import bad_object, wait
 from composefs_ostree.tree import Tree
-from composefs_ostree.worker import HANDOVER, Workers
+from composefs_ostree.worker import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.rows import Stored
+    from composefs_ostree.ahead import Ahead
     from composefs_ostree.commit_stream import Holder
     from composefs_ostree.content import Row
     from composefs_ostree.deltas.applying import Applying
@@ -46,11 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 
-STAGED_BYTES = 64 << 20
-"""Bytes of staged files without an answer, above which workers get nothing more to do."""
-
-BACKLOG = 128
-"""Files that wait before another worker is forked for them, which takes as long as fetching half as many."""
+MANY = 1000
+"""Files that are still to come, above which the text of the tree is not begun: too many directories would lack some."""
 
 MAX_COMMIT_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
@@ -71,18 +70,24 @@ class Pull:
         *,
         held: Sequence[Holder] = (),
         delta: Applying | None = None,
+        ahead: Ahead | None = None,
         store: Callable[[bytes, Entry], None] | None = None,
         max_workers: int | None = None,
+        keep_nul: bool = False,
     ) -> None:
         """``make_files`` is called in each worker process; there are no more of these than processors.
 
         ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.  Of a
-        ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first.
+        ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first; it starts from
+        the commit of ``ahead``.  ``keep_nul`` is as in :class:`~composefs_ostree.dumptext.DumpText`.
         """
         self._core = core
         self._transport = transport
         self._delta = delta
         self._held = held if delta is None else [delta, *held]
+        self._ahead = ahead
+        self._keep_nul = keep_nul
+        self._text: DumpText | None = None
         self._store = store
         self.entries: dict[bytes, Entry] = {}
         self.fetched_metadata = 0
@@ -94,6 +99,7 @@ class Pull:
         self._metadata_left = 0
         self._awaited_metadata: dict[bytes, list[ObjectType]] = {}
         self._awaited_files: set[bytes] = set()
+        self._commit: Commit | None = None
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers = Workers(make_files, core.staging.path, max_workers)
@@ -103,8 +109,9 @@ class Pull:
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
 
-    def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Tree:
-        """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree."""
+    def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> DumpText:
+        """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree's text."""
+        self._commit = None if part is not None else commit
         self._to_fetch = FetchQueue(lambda: self._sizes(commit), self._workers.most)
         self.entries[commit_id] = Entry(data, None)
         if part is not None:
@@ -131,9 +138,14 @@ class Pull:
         self._files_progress.finish()
         if self._delta is not None:
             self._delta.finish()
-        self.entries.update(self._files)
-        tree = Tree(commit, self._trees, self._metas, self._files)
-        return tree if part is None else tree.grafted(part)
+        files = self._files
+        if self._ahead is not None:  # which may have met some that the commit does not have
+            files = {file_id: files[file_id] for file_id in self._requested}
+        self.entries.update(files)
+        if self._text is not None:
+            return self._text
+        tree = Tree(commit, self._trees, self._metas, files)
+        return DumpText(tree if part is None else tree.grafted(part), keep_nul=self._keep_nul)
 
     def _sizes(self, commit: Commit) -> Sizes:
         return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))
@@ -167,12 +179,12 @@ class Pull:
         self._take_answers()
         if not self._metadata_left:
             self._confirming.send()
-        self._deal()
+        deal(self._workers, self._to_fetch, self._puts, self._delta)
         self._puts.send()
         if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
         by_fd = {worker.fileno(): worker for worker in self._workers}
-        ready = wait(self._transport, [self._core.fileno(), *by_fd])
+        ready = wait(self._transport, [self._core.fileno(), *by_fd], 0.0 if self._use_time() else None)
         for fd in ready:
             worker = by_fd.get(fd)
             if worker is None or worker.has_ended:
@@ -186,6 +198,18 @@ class Pull:
         if self._core.fileno() in ready:
             self._core.pump(0)
 
+    def _use_time(self) -> bool:
+        """Do some of the rest while a part of a delta is carried out; tell whether there may be more to do."""
+        if self._awaited_metadata:
+            return self._look_ahead()
+        missing = len(self._requested) - len(self._files)
+        if self._commit is None or self._metadata_left or not self._workers.on_parts or missing > MANY:
+            return False
+        if self._text is None:
+            tree = Tree(self._commit, self._trees, self._metas, self._files)
+            self._text = DumpText(tree, keep_nul=self._keep_nul)
+        return self._text.prepare()
+
     # Metadata
 
     def _want(self, kind: ObjectType, object_id: bytes) -> None:
@@ -197,7 +221,7 @@ class Pull:
             if (kind, object_id) in self._wanted:
                 continue
             self._wanted.add((kind, object_id))
-            data = self._held_metadata(object_id)
+            data = self._held_metadata(kind, object_id)
             if data is None:
                 self._metadata_left += 1
                 if self._delta is not None and self._delta.awaits_metadata(object_id):
@@ -208,7 +232,9 @@ class Pull:
                 self._budget.spend(len(data))
                 wanted += self._accept(kind, object_id, data)
 
-    def _held_metadata(self, object_id: bytes) -> bytes | None:
+    def _held_metadata(self, kind: ObjectType, object_id: bytes) -> bytes | None:
+        if self._ahead is not None and kind is ObjectType.DIRTREE and object_id in self._ahead.trees:
+            return self._ahead.trees[object_id][0]
         for source in self._held:
             entry = source.get(object_id)
             if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
@@ -237,13 +263,24 @@ class Pull:
         if kind is ObjectType.DIRMETA:
             self._metas[object_id] = parse_dirmeta(data)
             return []
-        listing = self._trees[object_id] = parse_dirtree(data)
+        read = None if self._ahead is None else self._ahead.trees.get(object_id)
+        listing = self._trees[object_id] = parse_dirtree(data) if read is None else read[1]
         self._want_files([file_id for _, file_id in listing.files])
         below = []
         for _, tree_id, meta_id in listing.directories:
             below.append((ObjectType.DIRTREE, tree_id))
             below.append((ObjectType.DIRMETA, meta_id))
         return below
+
+    def _look_ahead(self) -> bool:
+        """Read on in the old commit; tell whether something was read."""
+        if self._ahead is None or (found := self._ahead.step()) is None:
+            return False
+        for file_id, entry in found.items():
+            if file_id not in self._requested:
+                (self._files if entry.content is None else self._confirming.waiting)[file_id] = entry
+        self._confirming.send_if_many()
+        return True
 
     # Files
 
@@ -253,6 +290,10 @@ class Pull:
         if not self._requested.isdisjoint(wanted):
             wanted = [file_id for file_id in wanted if file_id not in self._requested]
         self._requested.update(wanted)
+        if self._ahead is not None:  # the core has been asked for what was met ahead, or will be
+            met = self._ahead.files
+            self._budget.spend(sum(len(met[file_id].data) for file_id in wanted if file_id in met))
+            wanted = [file_id for file_id in wanted if file_id not in met]
         # A directory at a time, with locals: an update takes this way for every file that did not change.
         files, to_confirm, delta = self._files, self._confirming.waiting, self._delta
         for source in self._held:
@@ -282,36 +323,6 @@ class Pull:
             self._to_fetch.add(file_id)
         elif self._delta.get(file_id) is None:
             self._awaited_files.add(file_id)
-
-    def _deal(self) -> None:
-        """Hand files to the workers, to the least loaded first; start another one while all are busy."""
-        if self._delta is not None:
-            self._deal_parts(self._delta)
-        while self._to_fetch and self._puts.bytes < STAGED_BYTES:
-            # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
-            full = 1 if self._to_fetch.has_large else HANDOVER if len(self._to_fetch) > BACKLOG else None
-            worker = self._workers.for_files(full)
-            if worker is None:
-                return
-            ids = self._to_fetch.take(HANDOVER)
-            if not ids:
-                return
-            worker.deal(ids)
-
-    def _deal_parts(self, delta: Applying) -> None:
-        """Give parts to workers that have nothing to do; while there are files to fetch, to half of them.
-
-        Decoding a part takes much memory and gives the core nothing to do, so that it is not for all at a time.
-        """
-        workers = self._workers
-        while delta.has_parts and self._puts.bytes < STAGED_BYTES:
-            if self._to_fetch and workers.on_parts and 2 * (workers.on_parts + 1) > workers.most:
-                break
-            worker = workers.for_part()
-            if worker is None:
-                break
-            worker.deal_part(*delta.next_part())
-        self._to_fetch.parallel = max(workers.most - workers.on_parts, 1)
 
     def _take_from_part(self, delta: Applying, worker: Worker) -> None:
         """Take what has come of a part."""
@@ -368,7 +379,10 @@ class Pull:
     def _take_answers(self) -> None:
         for files, gone in self._confirming.taken():
             for file_id in gone:
-                self._await(file_id)
+                if self._ahead is not None:
+                    self._ahead.files.pop(file_id, None)
+                if file_id in self._requested:
+                    self._await(file_id)
             self._files.update(files)
         self._take_stored(self._puts.taken())
 

@@ -9,6 +9,7 @@ from composefs_ostree import gvariant
 from composefs_ostree.arrival import store
 from composefs_ostree.commit_stream import inline_limit, stream_name
 from composefs_ostree.commitmeta import detached_name, put_detached
+from composefs_ostree.dumptext import DumpText
 from composefs_ostree.held import DETACHED_REF, commit_of_stream, ref_name
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.inodes import Changes
@@ -76,7 +77,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         kept = put_detached(core, gvariant.encode("a{sv}", detached))
         names.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
         named_refs.append((DETACHED_REF, kept))
-    stream, image = store(core, commit_id, entries, tree, keep_nul=False, named_refs=named_refs)
+    stream, image = store(core, commit_id, entries, DumpText(tree, keep_nul=False), named_refs=named_refs)
     target = stream_name(commit_id)
     names.append({"name": target, "id": stream, "if_exists": "replace" if detached else "keep"})
     verity = _publish(core, names, image, branch, current, target)

@@ -10,9 +10,9 @@ import re
 import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
+from composefs_ostree.dumptext import MAX_DUMP
 from composefs_ostree.making.inodes import Inode, Meta, refused, shown
 from composefs_ostree.making.listed import Listed, TreeBuilder
-from composefs_ostree.tree import MAX_DUMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

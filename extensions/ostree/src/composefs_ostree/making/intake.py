@@ -13,8 +13,9 @@ from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
 from composefs_ext.workers import available_cores
 from composefs_ostree.commit_stream import Entry
+from composefs_ostree.dealing import STAGED_BYTES
 from composefs_ostree.making.contents import JOB_SIZE, Maker
-from composefs_ostree.pull import MAX_COMMIT_METADATA, STAGED_BYTES
+from composefs_ostree.pull import MAX_COMMIT_METADATA
 from composefs_ostree.worker import HANDOVER, Worker
 
 TYPE_CHECKING = False
