@@ -47,8 +47,9 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hostile]:
 
 
 @pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a second's patience with those who make one wait."""
+def hurry(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second's patience with a peer that makes one wait."""
+    assert peer.host
     monkeypatch.setenv("COMPOSEFS_OCI_TIMEOUT", "1")
 
 
