@@ -102,7 +102,8 @@ def test_damage_is_noticed(media_type: str) -> None:
 
 
 def test_what_the_type_says_counts_and_not_what_the_data_looks_like() -> None:
-    assert expand(gzip.compress(TEXT), TAR) == gzip.compress(TEXT)
+    data = gzip.compress(TEXT)  # which has the time in it
+    assert expand(data, TAR) == data
 
 
 @pytest.mark.parametrize("media_type", [TAR, GZIP, ZSTD])
