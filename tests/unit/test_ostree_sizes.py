@@ -93,6 +93,21 @@ def test_what_is_left_to_wait_for() -> None:
     assert queue.take(32) == [B]
 
 
+def test_a_large_file_waits_for_room_and_small_ones_go_on() -> None:
+    queue = FetchQueue(lambda: {A: 110 * MIB, B: 90 * MIB, C: 5000 * MIB}, 3)
+    for file_id in (A, B, C, D):
+        queue.add(file_id)
+    assert queue.take(1) == [C]  # counts as 120 MiB
+    assert queue.take(1) == [A]
+    assert queue.take(1) == [D]  # B has no room
+    queue.arrived(C)
+    queue.staged = 41 * MIB
+    assert queue.take(1) == []
+    queue.staged = 40 * MIB
+    assert queue.take(1) == [B]
+    assert not queue
+
+
 def test_the_sizes_of_files_beside_a_delta_are_those_of_its_superblock() -> None:
     """Commits often tell none, and large files are to be fetched side by side all the same."""
     small = SmallCommit({"a": b"content"})

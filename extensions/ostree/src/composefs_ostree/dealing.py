@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGED_BYTES", "deal"]
 
-STAGED_BYTES = 64 << 20
+STAGED_BYTES = 128 << 20
 """Bytes of staged files without an answer, above which workers get nothing more to do."""
 
 _BACKLOG = 128
@@ -28,6 +28,7 @@ def deal(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying | N
     """Hand parts and files to the workers, to the least loaded first; start another one while all are busy."""
     if delta is not None:
         _deal_parts(workers, to_fetch, puts, delta)
+    to_fetch.staged = puts.bytes
     while to_fetch and puts.bytes < STAGED_BYTES:
         # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
         full = 1 if to_fetch.has_large else HANDOVER if len(to_fetch) > _BACKLOG else None

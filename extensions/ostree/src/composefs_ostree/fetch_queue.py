@@ -2,7 +2,8 @@
 
 A large file is fetched, inflated and then hashed by the core in sequence, while small ones keep everybody busy.  Were a
 large one the last, the other processes would wait for it: 0.3 s of the 5 s that a Flatpak runtime takes.  Were all of
-them fetched at once, they would fill the disk's cache before the core has taken the first.
+them fetched at once, they would fill the disk's cache before the core has taken the first: the next one waits for room,
+and small ones go on meanwhile.
 
 Files whose size is unknown (see :mod:`composefs_ostree.sizes`) are fetched in the order of the walk.
 """
@@ -29,12 +30,16 @@ __all__ = ["FetchQueue"]
 _LARGE = 4_000_000
 """Bytes: what a static delta leaves beside itself is as large as this, unless it was made with other options."""
 
+_ROOM = 240 << 20
+"""Bytes that are staged, or on their way in large files; one that is larger than half of this counts as so large."""
+
 
 class FetchQueue:
     """The files that wait to be fetched; its length is their number.
 
-    ``sizes`` is called when the first file comes; ``parallel`` is how many large ones may be on their way, which may
-    change.  ``bytes`` is the size of all that came in, None as long as none is known.
+    ``sizes`` is called when the first file comes; ``parallel`` is how many large ones may be on their way, ``staged``
+    how many bytes have arrived and wait for the core; both may change.  ``bytes`` is the size of all that came in, None
+    as long as none is known.
     """
 
     def __init__(self, sizes: Callable[[], Sizes], parallel: int) -> None:
@@ -43,7 +48,8 @@ class FetchQueue:
         self.parallel = parallel
         self._small: deque[bytes] = deque()
         self._large: list[tuple[int, bytes]] = []
-        self._fetching: set[bytes] = set()
+        self._fetching: dict[bytes, int] = {}
+        self.staged = 0
         self.bytes: int | None = None
 
     def __len__(self) -> int:
@@ -51,8 +57,13 @@ class FetchQueue:
 
     @property
     def has_large(self) -> bool:
-        """Whether the next one is large."""
-        return bool(self._large) and len(self._fetching) < self.parallel
+        """Whether the next one is large, and there is room for it."""
+        if not self._large or len(self._fetching) >= self.parallel:
+            return False
+        return self.staged + sum(self._fetching.values()) + self._next_large() <= _ROOM
+
+    def _next_large(self) -> int:
+        return min(-self._large[0][0], _ROOM // 2)
 
     def add(self, file_id: bytes) -> None:
         """Append a file."""
@@ -69,11 +80,12 @@ class FetchQueue:
     def take(self, count: int) -> list[bytes]:
         """Remove one large file, or up to ``count`` others; none while large ones are all that is left to wait for."""
         if self.has_large:
+            size = self._next_large()
             file_id = heappop(self._large)[1]
-            self._fetching.add(file_id)
+            self._fetching[file_id] = size
             return [file_id]
         return [self._small.popleft() for _ in range(min(count, len(self._small)))]
 
     def arrived(self, file_id: bytes) -> None:
         """Note that a file is here."""
-        self._fetching.discard(file_id)
+        self._fetching.pop(file_id, None)
