@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from composefs_ostree import gvariant
+from composefs_ostree.formats import gvariant
 from support.commands import cfsctl, run
 from support.ostree_pull import extensions  # noqa: F401  a fixture
 from support.ostree_repo import commit, make_repo, make_tree, update_summary

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree.cache import read_records
+from composefs_ostree.pulling.cache import read_records
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures.packets import PUBLIC_KEY, SECRET_KEY, split
 from support.commands import CFSCTL, run
 from support.gpg import PAST, Keys, keys

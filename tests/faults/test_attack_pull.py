@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats.gvariant import Variant
 from support.commands import limit_memory, run
 from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture

@@ -23,10 +23,10 @@ from composefs_ext.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from composefs_oci.access import Access
-from composefs_oci.descriptors import Descriptor, parse_manifest
-from composefs_oci.opening import open_source
-from composefs_oci.reference import parse_reference
+from composefs_oci.formats.descriptors import Descriptor, parse_manifest
+from composefs_oci.formats.reference import parse_reference
+from composefs_oci.sources.access import Access
+from composefs_oci.sources.opening import open_source
 from support.commands import TIMEOUT
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_layout import INDEX, MANIFEST, Layout, tar

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import gvariant, signatures
-from composefs_ostree.gvariant import Variant
+from composefs_ostree import signatures
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures.keyring import Keyring, read_certificates
 from composefs_ostree.signatures.openpgp import check, claims
 from composefs_ostree.signatures.policy import Policy, SignKeys

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import NetworkError, NotFoundError, PermissionDeniedError
-from composefs_oci.access import Access
-from composefs_oci.convert import as_oci
-from composefs_oci.descriptors import Manifest, parse_config, parse_manifest
-from composefs_oci.mediatypes import DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
-from composefs_oci.opening import open_source
-from composefs_oci.platform import Platform
-from composefs_oci.reference import parse_reference
+from composefs_oci.formats.convert import as_oci
+from composefs_oci.formats.descriptors import Manifest, parse_config, parse_manifest
+from composefs_oci.formats.mediatypes import DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
+from composefs_oci.formats.platform import Platform
+from composefs_oci.formats.reference import parse_reference
+from composefs_oci.sources.access import Access
+from composefs_oci.sources.opening import open_source
 from support.commands import cfsctl, run
 from support.oci_images import init, pull
 from support.oci_layout import MANIFEST, Layout, simple, tar

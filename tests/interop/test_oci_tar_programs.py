@@ -13,7 +13,7 @@ import pytest
 
 from composefs_ext.errors import FormatError
 from composefs_oci.filesystem import Node
-from composefs_oci.tar.entries import shown
+from composefs_oci.formats.tar.entries import shown
 from support.commands import CFSCTL, cfsctl
 from support.oci_images import init, pull
 from support.oci_layers import Layers

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import index_path, parse_index
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from support.commands import cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_delta import SmallCommit, file_id

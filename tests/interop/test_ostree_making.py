@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from composefs_ostree import gvariant
+from composefs_ostree.formats import gvariant
 from support.commands import run
 from support.made_repo import OPTIONS, make_system, odd_tree
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree.fileheader import make_head
+from composefs_ostree.formats.fileheader import make_head
 from support.commands import CFSCTL, run
 from support.ostree_modes import copy_repo
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError
-from composefs_ostree import gvariant, signatures
-from composefs_ostree.gvariant import Variant
+from composefs_ostree import signatures
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures.policy import policy_of
 from composefs_ostree.signatures.signing import SignOptions
 from support.commands import run

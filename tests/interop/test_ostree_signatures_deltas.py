@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import delta_path, index_path
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from support.commands import run
 from support.gpg import Keys, keys
 from support.ostree_pull import Target, extensions

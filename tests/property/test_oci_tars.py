@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composefs_oci.stored import entries
-from composefs_oci.tar import Kind
+from composefs_oci.formats.tar import Kind
+from composefs_oci.layers.stored import entries
 from support.oci_layers import Layers
 
 TYPES = {

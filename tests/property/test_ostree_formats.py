@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.cache import read_records, record
-from composefs_ostree.commit_stream import CommitStream, Entry, write
-from composefs_ostree.content import FileFetch
-from composefs_ostree.fileheader import checksum_header, parse_head
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.objects import (
+from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
+from composefs_ostree.formats.fileheader import checksum_header, parse_head
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.objects import (
     Commit,
     Dirmeta,
     make_commit,
@@ -32,7 +31,8 @@ from composefs_ostree.objects import (
     parse_dirtree,
     parse_xattrs,
 )
-from composefs_ostree.summary import find_ref
+from composefs_ostree.formats.summary import find_ref
+from composefs_ostree.pulling.cache import read_records, record
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=300)
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=80).filter(

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import gvariant, signatures
-from composefs_ostree.gvariant import Variant
+from composefs_ostree import signatures
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures.keyring import Keyring, read_certificates
 from composefs_ostree.signatures.openpgp import check
 from composefs_ostree.signatures.packets import Packet, dearmour, split

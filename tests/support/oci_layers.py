@@ -23,10 +23,10 @@ from composefs_ext.fsverity import fsverity_digest
 from composefs_ext.staging import Staging
 from composefs_oci.dump import write_tree
 from composefs_oci.filesystem import Filesystem
-from composefs_oci.layer import Unpacked, references, unpack
-from composefs_oci.stored import StoredLayer, entries
-from composefs_oci.tar import Entry
-from composefs_oci.whole import known
+from composefs_oci.formats.tar import Entry
+from composefs_oci.layers.layer import Unpacked, references, unpack
+from composefs_oci.layers.stored import StoredLayer, entries
+from composefs_oci.layers.whole import known
 from support.vectors import DATA
 
 

@@ -9,13 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import delta_path
 from composefs_ostree.deltas.superblock import Part
-from composefs_ostree.fileheader import checksum_header, make_head
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.names import ObjectType
-from composefs_ostree.objects import COMMIT_TYPE
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import checksum_header, make_head
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.objects import COMMIT_TYPE
 from support.ostree_forge import swap
 
 SUPERBLOCK = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"

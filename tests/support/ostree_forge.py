@@ -7,8 +7,8 @@ import struct
 import zlib
 from pathlib import Path
 
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from support.ostree_repo import BRANCH, make_repo
 
 

@@ -21,20 +21,21 @@ from composefs_ext.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from composefs_ostree import gvariant, inspect, objects, summary
-from composefs_ostree.commit_stream import CommitStream, Entry, write
-from composefs_ostree.content import FileFetch
+from composefs_ostree import inspect
 from composefs_ostree.deltas import listing, output
 from composefs_ostree.deltas.bspatch import bspatch
 from composefs_ostree.deltas.payload import Members, Unpacking, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.dumptext import write_dump
-from composefs_ostree.fileheader import checksum_header, make_head, parse_head
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.names import ObjectType
+from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.formats import gvariant, objects, summary
+from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.sizes import FileSizes
 from composefs_ostree.remotes import index
-from composefs_ostree.sizes import FileSizes
 from composefs_ostree.tree import load
 from support.ostree_delta import LINK, REGULAR, SmallCommit, control, file_id, operation, part, part_file, payload
 from support.ostree_forge import swap

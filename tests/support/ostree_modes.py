@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from composefs_ostree import gvariant
+from composefs_ostree.formats import gvariant
 from support.commands import run
 from support.ostree_repo import make_repo
 from support.peers import require

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from support.commands import run
 from support.gpg import Keys
 from support.ostree_repo import BRANCH, commit, make_repo

@@ -15,14 +15,14 @@ from composefs_ext.core import Core
 from composefs_ext.errors import CorruptError, ExtError, FormatError
 from composefs_ext.testing import MemoryCore
 from composefs_oci import arrivals as module
-from composefs_oci import fetch
 from composefs_oci.arrivals import Arrivals, Arrived
-from composefs_oci.descriptors import parse_config, parse_manifest
-from composefs_oci.digest import digest_of
-from composefs_oci.fetch import Job
+from composefs_oci.formats.descriptors import parse_config, parse_manifest
+from composefs_oci.formats.digest import digest_of
 from composefs_oci.image import described, layered, stacked
-from composefs_oci.layout import DirectoryFiles, LayoutSource
+from composefs_oci.layers import fetch
+from composefs_oci.layers.fetch import Job
 from composefs_oci.names import BLOB, LAYER
+from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 from support.oci_layers import Layers, archives, run_generator
 
 # From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.

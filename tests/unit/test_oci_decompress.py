@@ -14,10 +14,10 @@ import pytest
 import zstandard
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_oci.decompress import open_tar
-from composefs_oci.descriptors import Descriptor
-from composefs_oci.digest import digest_of
-from composefs_oci.source import Blob
+from composefs_oci.formats.descriptors import Descriptor
+from composefs_oci.formats.digest import digest_of
+from composefs_oci.layers.decompress import open_tar
+from composefs_oci.sources.source import Blob
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 GZIP = f"{TAR}+gzip"
@@ -131,10 +131,10 @@ def bomb(media_type: str, size: int) -> bytes:
 
 SCRIPT = """
 import io, resource, sys
-from composefs_oci.decompress import open_tar
-from composefs_oci.descriptors import Descriptor
-from composefs_oci.digest import digest_of
-from composefs_oci.source import Blob
+from composefs_oci.layers.decompress import open_tar
+from composefs_oci.formats.descriptors import Descriptor
+from composefs_oci.formats.digest import digest_of
+from composefs_oci.sources.source import Blob
 media_type, path, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
 data = open(path, "rb").read()
 reader = open_tar(Blob(io.BytesIO(data), Descriptor(media_type, digest_of(data), len(data)), "bomb"), media_type)

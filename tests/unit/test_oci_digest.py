@@ -7,7 +7,8 @@ import hashlib
 import pytest
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_oci import digest, names
+from composefs_oci import names
+from composefs_oci.formats import digest
 
 SHA256 = "sha256:" + "ab" * 32
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from composefs_ext.errors import FormatError, TooLargeError, UnsupportedError
-from composefs_oci import mediatypes
-from composefs_oci.descriptors import parse_config, parse_index, parse_manifest, type_of
-from composefs_oci.json_document import MAX_DOCUMENT
-from composefs_oci.mediatypes import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from composefs_oci.platform import Platform
+from composefs_oci.formats import mediatypes
+from composefs_oci.formats.descriptors import parse_config, parse_index, parse_manifest, type_of
+from composefs_oci.formats.json_document import MAX_DOCUMENT
+from composefs_oci.formats.mediatypes import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from composefs_oci.formats.platform import Platform
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha512:" + "cd" * 64

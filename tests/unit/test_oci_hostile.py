@@ -14,9 +14,10 @@ from composefs import dumpfile
 from composefs.digest import SHA256
 from composefs_ext.errors import CorruptError, ExtError, FormatError, TooLargeError
 from composefs_ext.staging import Staging
-from composefs_oci import expand, filesystem
-from composefs_oci.layer import unpack
-from composefs_oci.stored import StoredLayer, entries
+from composefs_oci import filesystem
+from composefs_oci.layers import expand
+from composefs_oci.layers.layer import unpack
+from composefs_oci.layers.stored import StoredLayer, entries
 from support.oci_layers import Layers, Pieces
 from support.vectors import DATA
 
@@ -296,7 +297,7 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
 
 
 def test_sparse_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composefs_oci.layer.MAX_EXPANDED", 1000)
+    monkeypatch.setattr("composefs_oci.layers.layer.MAX_EXPANDED", 1000)
     monkeypatch.setattr(expand, "MAX_EXPANDED", 1000)
     lines(tmp_path, archive(sparse((0, 1), size=500, data=b"x")))
     with pytest.raises(TooLargeError, match="have more than 1000 bytes when expanded"):

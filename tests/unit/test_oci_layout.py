@@ -20,10 +20,10 @@ from composefs_ext.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from composefs_oci.archive import ArchiveFiles
-from composefs_oci.descriptors import Descriptor, parse_manifest
-from composefs_oci.layout import DirectoryFiles, LayoutSource
-from composefs_oci.platform import Platform, native
+from composefs_oci.formats.descriptors import Descriptor, parse_manifest
+from composefs_oci.formats.platform import Platform, native
+from composefs_oci.sources.archive import ArchiveFiles
+from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 from support.oci_layout import GZIP, MANIFEST, Layout, digest, simple, tar
 
 ARM = Platform("linux", "arm64")

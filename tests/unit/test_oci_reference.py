@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from composefs_ext.errors import UnsupportedError, UsageError
-from composefs_oci.platform import Platform, best, native, parse_platform
-from composefs_oci.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
+from composefs_oci.formats.platform import Platform, best, native, parse_platform
+from composefs_oci.formats.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 

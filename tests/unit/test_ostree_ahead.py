@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from hashlib import sha256
 
-from composefs_ostree.ahead import Ahead
-from composefs_ostree.commit_stream import CommitStream, Entry, write
-from composefs_ostree.objects import Commit, Dirmeta, Dirtree, make_commit, make_dirmeta, make_dirtree
+from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
+from composefs_ostree.formats.objects import Commit, Dirmeta, Dirtree, make_commit, make_dirmeta, make_dirtree
+from composefs_ostree.pulling.ahead import Ahead
 
 CONTENT = "cd" * 64
 META = make_dirmeta(Dirmeta(0, 0, 0o40755, ()))

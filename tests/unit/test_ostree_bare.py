@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.bare import BareReader
-from composefs_ostree.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.fetching.bare import BareReader
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 
 LIMIT = 64
 

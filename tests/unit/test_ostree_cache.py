@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from composefs_ostree.cache import read_records, record
-from composefs_ostree.commit_stream import Entry
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.pulling.cache import read_records, record
 
 FILES = {
     b"\1" * 32: Entry(b"head", "ab" * 64),

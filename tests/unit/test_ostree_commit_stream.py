@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.commit_stream import CommitStream, Entry, inline_limit, stream_name, write
+from composefs_ostree.formats.commit_stream import CommitStream, Entry, inline_limit, stream_name, write
 
 IDS = [sha256(b"%d" % number).digest() for number in range(301)]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.content import FileFetch, Unpacker
-from composefs_ostree.fileheader import checksum_header
+from composefs_ostree.fetching.content import FileFetch, Unpacker
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import checksum_header
 
 LIMIT = 64
 

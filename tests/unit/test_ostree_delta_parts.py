@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
-from composefs_ostree import gvariant
 from composefs_ostree.deltas import payload as unpacked
 from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.deltas.superblock import Part
-from composefs_ostree.fileheader import make_head
-from composefs_ostree.files import FetchedFiles
-from composefs_ostree.names import ObjectType
-from composefs_ostree.transport import DirectoryTransport
+from composefs_ostree.fetching.files import FetchedFiles
+from composefs_ostree.fetching.transport import DirectoryTransport
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import make_head
+from composefs_ostree.formats.names import ObjectType
 from support.ostree_delta import (
     LINK,
     REGULAR,

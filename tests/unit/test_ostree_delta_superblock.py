@@ -7,10 +7,10 @@ from hashlib import sha256
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, UnsupportedError
-from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
 from composefs_ostree.deltas.superblock import parse_superblock
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
 from support.ostree_delta import Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")

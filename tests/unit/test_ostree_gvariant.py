@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.gvariant import MAX_VALUES, Variant, decode, encode, offset_size, parse_type
+from composefs_ostree.formats.gvariant import MAX_VALUES, Variant, decode, encode, offset_size, parse_type
 
 # "GVariant Serialisation", section 4: the notation there is bytes in hex and strings in quotes.
 SPECIFICATION = [

@@ -8,10 +8,10 @@ from hashlib import sha256
 import pytest
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_ostree import gvariant
-from composefs_ostree.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
-from composefs_ostree.objects import parse_commit, parse_dirmeta, parse_dirtree, parse_xattrs
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
+from composefs_ostree.formats.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
+from composefs_ostree.formats.objects import parse_commit, parse_dirmeta, parse_dirtree, parse_xattrs
 
 A, B, C = (bytes([number]) * 32 for number in (0xAA, 0xBB, 0xCC))
 

@@ -13,9 +13,9 @@ from composefs_ext.errors import (
     NotFoundError,
     TooLargeError,
 )
-from composefs_ostree.metadata_fetch import Budget, MetadataFetch
-from composefs_ostree.names import ObjectType
-from composefs_ostree.transport import Fetch, bad_object
+from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
+from composefs_ostree.fetching.transport import Fetch, bad_object
+from composefs_ostree.formats.names import ObjectType
 
 
 def test_large_objects_on_their_way_together_are_too_much() -> None:

@@ -6,11 +6,11 @@ from unittest.mock import Mock
 
 from composefs_ostree.deltas.applying import Applying
 from composefs_ostree.deltas.superblock import parse_superblock
-from composefs_ostree.fetch_queue import FetchQueue
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.names import ObjectType
-from composefs_ostree.objects import Commit
-from composefs_ostree.sizes import FileSizes
+from composefs_ostree.fetching.fetch_queue import FetchQueue
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.objects import Commit
+from composefs_ostree.formats.sizes import FileSizes
 from support.ostree_delta import SmallCommit
 
 A, B, C, D = (bytes([number]) * 32 for number in (0xA0, 0xB0, 0xC0, 0xD0))

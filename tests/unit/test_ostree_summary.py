@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from composefs_ext.errors import FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.summary import find_ref
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.summary import find_ref
 
 A, B = b"\xaa" * 32, b"\xbb" * 32
 

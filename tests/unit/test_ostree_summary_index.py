@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_ostree import gvariant
-from composefs_ostree.remotes.conditional import Conditions
+from composefs_ostree.fetching.conditional import Conditions
+from composefs_ostree.formats import gvariant
 from composefs_ostree.remotes.index import Subset, apply_summary_delta, gunzip, parse_index
 from composefs_ostree.remotes.kept import Kept, keep, load
 from composefs_ostree.remotes.record import Remote

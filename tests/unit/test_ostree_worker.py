@@ -14,11 +14,11 @@ import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ext.workers import available_cores
-from composefs_ostree import gvariant
-from composefs_ostree.config import Config
-from composefs_ostree.local import LocalFiles
-from composefs_ostree.places import Place
-from composefs_ostree.worker import Worker
+from composefs_ostree.fetching.local import LocalFiles
+from composefs_ostree.fetching.places import Place
+from composefs_ostree.fetching.worker import Worker
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.config import Config
 
 
 def head_and_file(directory: Path, content: bytes) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
 from composefs_ostree import signatures
-from composefs_ostree.gvariant import Variant
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures import libraries, publickeys
 from composefs_ostree.signatures.policy import Policy, SignKeys
 from composefs_ostree.signatures.signing import SignOptions

@@ -79,8 +79,9 @@ except AttributeError:
 @pytest.mark.parametrize(
     "modules",
     [
-        "composefs_ostree.commands, composefs_ostree.pulling, composefs_ostree.source, composefs_ostree.http",
-        "composefs_oci.pull, composefs_oci.registry.source",
+        "composefs_ostree.commands.short, composefs_ostree.commands.pulling, composefs_ostree.source,"
+        " composefs_ostree.remotes.http",
+        "composefs_oci.commands.pull, composefs_oci.sources.registry.source",
     ],
 )
 def test_what_an_extension_loads_before_its_first_request_does_not_import_typing(modules: str) -> None:

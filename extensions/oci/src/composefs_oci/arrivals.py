@@ -16,12 +16,12 @@ from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
-from composefs_oci.entry_log import read_log
-from composefs_oci.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
-from composefs_oci.layer import MAX_INLINE, Unpacked, references
+from composefs_oci.layers.entry_log import read_log
+from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
+from composefs_oci.layers.layer import MAX_INLINE, Unpacked, references
+from composefs_oci.layers.stored import StoredLayer
+from composefs_oci.layers.whole import known
 from composefs_oci.names import BLOB, LAYER
-from composefs_oci.stored import StoredLayer
-from composefs_oci.whole import known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.progress import Progress
     from composefs_ext.rows import Stored
-    from composefs_oci.source import Source
-    from composefs_oci.stored import Content
-    from composefs_oci.tar import Entry
+    from composefs_oci.formats.tar import Entry
+    from composefs_oci.layers.stored import Content
+    from composefs_oci.sources.source import Source
 
 __all__ = ["Arrivals", "Arrived"]
 

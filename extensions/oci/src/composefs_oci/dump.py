@@ -12,7 +12,7 @@ from os import makedev
 from composefs_ext import dump
 from composefs_ext.errors import TooLargeError
 from composefs_oci.filesystem import Node
-from composefs_oci.tar import Kind
+from composefs_oci.formats.tar import Kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from composefs_ext import Core
-    from composefs_oci.stored import Content
-    from composefs_oci.tar import Entry
+    from composefs_oci.formats.tar import Entry
+    from composefs_oci.layers.stored import Content
 
 __all__ = ["MAX_DUMP", "entry_lines", "stage_tree", "write_tree"]
 

@@ -20,14 +20,14 @@ import stat
 
 from composefs_ext.dump import xattrs as dump_xattrs
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_oci.tar import Entry, Kind
-from composefs_oci.tar.entries import shown
+from composefs_oci.formats.tar import Entry, Kind
+from composefs_oci.formats.tar.entries import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from composefs_oci.stored import Content
+    from composefs_oci.layers.stored import Content
 
 __all__ = ["Filesystem", "Node"]
 

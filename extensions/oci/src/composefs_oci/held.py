@@ -10,8 +10,8 @@ import os
 
 from composefs_ext.errors import CorruptError, NotFoundError, UsageError
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.digest import ALGORITHMS, digest_of, is_beginning, is_digest
-from composefs_oci.json_document import MAX_DOCUMENT
+from composefs_oci.formats.digest import ALGORITHMS, digest_of, is_beginning, is_digest
+from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.names import (
     CONFIG,
     IMAGE_PREFIX,

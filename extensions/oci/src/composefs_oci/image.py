@@ -13,7 +13,7 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError
 from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
-from composefs_oci.stored import entries
+from composefs_oci.layers.stored import entries
 from composefs_oci.variants import ALLOWLIST, bootable_variants
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import Transforms
     from composefs_oci.filesystem import Node
-    from composefs_oci.stored import Content, StoredLayer
-    from composefs_oci.tar import Entry
+    from composefs_oci.formats.tar import Entry
+    from composefs_oci.layers.stored import Content, StoredLayer
     from composefs_oci.variants import Variant, Xattrs
 
 __all__ = ["Image", "described", "find_expected", "layered", "put_images", "stacked", "tree_of"]

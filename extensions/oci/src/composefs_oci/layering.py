@@ -7,8 +7,8 @@ import gc
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
 from composefs_oci.image import described, find_expected, put_images, stacked
-from composefs_oci.stored import entries
-from composefs_oci.whole import open_layer
+from composefs_oci.layers.stored import entries
+from composefs_oci.layers.whole import open_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_oci.arrivals import Arrived
-    from composefs_oci.fetch import Job
-    from composefs_oci.source import Source
-    from composefs_oci.stored import Content, StoredLayer
-    from composefs_oci.tar import Entry
+    from composefs_oci.formats.tar import Entry
+    from composefs_oci.layers.fetch import Job
+    from composefs_oci.layers.stored import Content, StoredLayer
+    from composefs_oci.sources.source import Source
     from composefs_oci.variants import Variant
 
 __all__ = ["make"]

@@ -8,22 +8,22 @@ from composefs_ext.commands import dispatch
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "pull": "composefs_oci.pull:pull",
-    "images": "composefs_oci.listing:images",
-    "inspect": "composefs_oci.listing:inspect",
-    "referrers": "composefs_oci.listing:referrers",
-    "list-referrers": "composefs_oci.listing:list_referrers",
-    "tag": "composefs_oci.tags:tag",
-    "untag": "composefs_oci.tags:untag",
-    "list-tags": "composefs_oci.tags:list_tags",
-    "layer": "composefs_oci.layers:layer",
-    "import-layer": "composefs_oci.layers:import_layer",
-    "dump": "composefs_oci.trees:dump",
-    "compute-id": "composefs_oci.trees:compute_id",
-    "mount": "composefs_oci.trees:mount",
-    "prepare-boot": "composefs_oci.boot:prepare_boot",
-    "copy": "composefs_oci.copying:copy",
-    "fsck": "composefs_oci.checking:fsck",
+    "pull": "composefs_oci.commands.pull:pull",
+    "images": "composefs_oci.commands.listing:images",
+    "inspect": "composefs_oci.commands.listing:inspect",
+    "referrers": "composefs_oci.commands.listing:referrers",
+    "list-referrers": "composefs_oci.commands.listing:list_referrers",
+    "tag": "composefs_oci.commands.tags:tag",
+    "untag": "composefs_oci.commands.tags:untag",
+    "list-tags": "composefs_oci.commands.tags:list_tags",
+    "layer": "composefs_oci.commands.layers:layer",
+    "import-layer": "composefs_oci.commands.layers:import_layer",
+    "dump": "composefs_oci.commands.trees:dump",
+    "compute-id": "composefs_oci.commands.trees:compute_id",
+    "mount": "composefs_oci.commands.trees:mount",
+    "prepare-boot": "composefs_oci.commands.boot:prepare_boot",
+    "copy": "composefs_oci.commands.copying:copy",
+    "fsck": "composefs_oci.commands.checking:fsck",
 }
 
 

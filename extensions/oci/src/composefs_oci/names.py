@@ -7,7 +7,7 @@ id*), any other by that of the blob.  Source: repositories of composefs-rs 0.9.0
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_oci.digest import is_digest, parse_digest
+from composefs_oci.formats.digest import is_digest, parse_digest
 
 __all__ = [
     "BLOB",

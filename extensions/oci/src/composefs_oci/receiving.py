@@ -22,10 +22,10 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.descriptors import parse_config
 from composefs_oci.documents import Counts, config_refs, manifest_refs, put_document
+from composefs_oci.formats.descriptors import parse_config
+from composefs_oci.formats.mediatypes import is_tar_layer
 from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document
-from composefs_oci.mediatypes import is_tar_layer
 from composefs_oci.names import BLOB, CONFIG, LAYER, MANIFEST, config_stream, layer_stream, manifest_stream
 from composefs_oci.variants import BOOT_PREFIX, Variant, bootable_variants, variants
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Published, RefUpdate, StreamName
     from composefs_oci.arrivals import Arrived
-    from composefs_oci.descriptors import Descriptor, Manifest
+    from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
-    from composefs_oci.source import Source
+    from composefs_oci.sources.source import Source
 
     Opener = Callable[[Callable[[str], object]], Source]
 
@@ -224,8 +224,8 @@ class Receiver:
         images, wanted, expected = self._images() if self._manifest.is_image else ({}, [], None)
         if missing or wanted or expected is not None:
             # What has nothing to make is done in a fifth of a second, and half of that is importing.
-            from composefs_oci.fetch import Job
             from composefs_oci.layering import make
+            from composefs_oci.layers.fetch import Job
 
             jobs = {
                 digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()

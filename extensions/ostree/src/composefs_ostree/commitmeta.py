@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 
-from composefs_ostree.transport import read
+from composefs_ostree.fetching.transport import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from composefs_ext import Core
-    from composefs_ostree.transport import Transport
+    from composefs_ostree.fetching.transport import Transport
 
 __all__ = ["CONTENT_TYPE", "detached_name", "fetch_detached", "put_detached", "with_named"]
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from composefs_ext import dump
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_ostree.fileheader import head_size, parse_head
+from composefs_ostree.formats.fileheader import head_size, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from composefs_ext import Core
-    from composefs_ostree.objects import Dirtree, Xattrs
+    from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.tree import Tree
 
 __all__ = ["MAX_DUMP", "DumpText", "stage_dump", "write_dump"]

@@ -11,7 +11,7 @@ import mmap
 import os
 
 from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
-from composefs_ostree.commit_stream import (
+from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
     IMAGE_REF,
     PARTIAL_CONTENT_TYPE,
@@ -19,7 +19,7 @@ from composefs_ostree.commit_stream import (
     STREAM_PREFIX,
     CommitStream,
 )
-from composefs_ostree.names import ID_SIZE, is_commit_id
+from composefs_ostree.formats.names import ID_SIZE, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from composefs_ostree.gvariant import Variant
-    from composefs_ostree.objects import Commit
+    from composefs_ostree.formats.gvariant import Variant
+    from composefs_ostree.formats.objects import Commit
 
 __all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
 

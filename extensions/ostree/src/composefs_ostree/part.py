@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from composefs_ext.errors import NotFoundError, UsageError
-from composefs_ostree.commit_stream import Entry
-from composefs_ostree.names import ObjectType
-from composefs_ostree.objects import MAX_NAME, Commit, Dirtree, parse_dirtree
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.objects import MAX_NAME, Commit, Dirtree, parse_dirtree
 
 __all__ = ["Part", "existing", "find_part", "joined_subpaths", "parse_subpaths"]
 

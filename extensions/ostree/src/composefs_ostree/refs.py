@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import ExtError, UsageError
-from composefs_ostree.names import is_ref, parse_checksum_line
-from composefs_ostree.summary import collections, list_refs
-from composefs_ostree.transport import bad_object, read
+from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.formats.names import is_ref, parse_checksum_line
+from composefs_ostree.formats.summary import collections, list_refs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from composefs_ext import Core, Request
+    from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.source import Source
-    from composefs_ostree.transport import Transport
 
 __all__ = ["listed_refs"]
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
-from composefs_ostree.names import ObjectType, check_ref, is_commit_id, object_path, parse_checksum_line
-from composefs_ostree.summary import SummaryRef, find_ref
-from composefs_ostree.transport import MAX_METADATA, bad_object, read
+from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.formats.names import (
+    MAX_METADATA,
+    ObjectType,
+    check_ref,
+    is_commit_id,
+    object_path,
+    parse_checksum_line,
+)
+from composefs_ostree.formats.summary import SummaryRef, find_ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
-    from composefs_ostree.objects import Commit
+    from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.formats.objects import Commit
     from composefs_ostree.source import Source
-    from composefs_ostree.transport import Transport
 
 __all__ = ["fetch_commit", "resolve"]
 
@@ -54,7 +61,7 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
     """Fetch, verify and parse a commit object; return its bytes too."""
     from hashlib import sha256
 
-    from composefs_ostree.objects import parse_commit
+    from composefs_ostree.formats.objects import parse_commit
 
     path = object_path(ObjectType.COMMIT, found.commit)
     where = transport.where(path)

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from composefs_ext import Core
-    from composefs_ostree.files import Files
+    from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures.policy import Options
-    from composefs_ostree.transport import Transport
 
     class Source(Protocol):
         """An ostree repository to pull from.  All but ``remote`` and ``open`` is for after ``open``."""
@@ -144,7 +144,7 @@ class UrlSource:
 
     def files(self, inline_limit: int) -> Files:
         """Return the archive's files, over connections of their own."""
-        from composefs_ostree.files import FetchedFiles
+        from composefs_ostree.fetching.files import FetchedFiles
 
         return FetchedFiles(self.content_transport(), inline_limit)
 
@@ -167,7 +167,7 @@ class DirectorySource:
 
     def open(self, core: Core) -> Transport:
         """Read its config and those of its parents; raise NotFoundError, UnsupportedError or CorruptError."""
-        from composefs_ostree.places import find_places
+        from composefs_ostree.fetching.places import find_places
         from composefs_ostree.remotes.summaries import Summaries
 
         self._places = find_places(self._directory)
@@ -197,12 +197,12 @@ class DirectorySource:
 
     def content_transport(self) -> Transport:
         """Return what reads its files and those of its parents."""
-        from composefs_ostree.transport import DirectoryTransport
+        from composefs_ostree.fetching.transport import DirectoryTransport
 
         return DirectoryTransport(*self.directories())
 
     def files(self, inline_limit: int) -> Files:
         """Return readers for the places that were found."""
-        from composefs_ostree.local import LocalFiles
+        from composefs_ostree.fetching.local import LocalFiles
 
         return LocalFiles(self._places, inline_limit)

@@ -6,15 +6,15 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, NotFoundError
-from composefs_ostree.names import ObjectType
-from composefs_ostree.objects import Dirmeta, Dirtree, parse_commit, parse_dirmeta, parse_dirtree
+from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_commit, parse_dirmeta, parse_dirtree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from composefs_ostree.commit_stream import CommitStream, Entry
-    from composefs_ostree.objects import Commit
+    from composefs_ostree.formats.commit_stream import CommitStream, Entry
+    from composefs_ostree.formats.objects import Commit
     from composefs_ostree.part import Part
 
 __all__ = ["Tree", "commit_bytes", "load", "load_commit"]

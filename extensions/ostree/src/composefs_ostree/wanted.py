@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import UsageError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.names import check_ref, is_commit_id
+from composefs_ostree.formats.names import check_ref, is_commit_id
 
 __all__ = ["Wanted", "parse_wanted"]
 

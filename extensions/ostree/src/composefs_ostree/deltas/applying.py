@@ -1,8 +1,8 @@
 """A delta that is being applied: which parts are to do, which objects they are going to bring, and what has come.
 
-The pull (:mod:`composefs_ostree.pull`) gives parts to the workers that fetch its files.  Meanwhile it walks the tree,
-and awaits what a part is going to bring.  A part is unpacked by the worker that carries it out, so that several are
-decoded at a time and no content crosses from process to process.
+The pull (:mod:`composefs_ostree.pulling.pull`) gives parts to the workers that fetch its files.  Meanwhile it walks the
+tree, and awaits what a part is going to bring.  A part is unpacked by the worker that carries it out, so that several
+are decoded at a time and no content crosses from process to process.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import deque
 
 from composefs_ext.errors import MissingObjectError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ostree.deltas.output import METADATA
-from composefs_ostree.metadata_fetch import Budget
-from composefs_ostree.names import ObjectType
+from composefs_ostree.fetching.metadata_fetch import Budget
+from composefs_ostree.formats.names import ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
-    from composefs_ostree.commit_stream import Entry, Holder
-    from composefs_ostree.content import Row
     from composefs_ostree.deltas.superblock import Delta, Part
-    from composefs_ostree.fetch_queue import Sizes
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.fetch_queue import Sizes
+    from composefs_ostree.formats.commit_stream import Entry, Holder
 
 __all__ = ["Applying"]
 

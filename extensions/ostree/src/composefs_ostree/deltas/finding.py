@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, UnsupportedError
 from composefs_ostree.deltas.listing import Listed, choose, delta_path, index_path, parse_index, summary_deltas
-from composefs_ostree.transport import bad_object, read
+from composefs_ostree.fetching.transport import bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ostree.deltas.superblock import Delta
-    from composefs_ostree.transport import Transport
+    from composefs_ostree.fetching.transport import Transport
 
 __all__ = ["find"]
 

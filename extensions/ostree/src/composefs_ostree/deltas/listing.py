@@ -13,8 +13,8 @@ from base64 import b64encode
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.names import ID_SIZE
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.names import ID_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The objects that a part makes: hashed and staged as they are written, and checked against their ids at their end.
 
-What comes out for an object is a row as :mod:`composefs_ostree.content` describes it; metadata has the size -1.
+What comes out for an object is a row as :mod:`composefs_ostree.fetching.content` describes it; metadata has the size
+-1.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import stat
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree.content import check_space, create_staged
-from composefs_ostree.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.fetching.content import check_space, create_staged
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.content import Row
+    from composefs_ostree.fetching.content import Row
 
 __all__ = ["METADATA", "FileOutput", "Heads", "metadata_row"]
 

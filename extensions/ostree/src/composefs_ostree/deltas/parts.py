@@ -20,17 +20,17 @@ from composefs_ext.errors import (
 )
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
-from composefs_ostree.transport import Fetch, bad_object
+from composefs_ostree.fetching.transport import Fetch, bad_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from composefs_ostree.content import Row
     from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Part
-    from composefs_ostree.files import Failure, Files
-    from composefs_ostree.transport import Transport
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.files import Failure, Files
+    from composefs_ostree.fetching.transport import Transport
 
 __all__ = ["PartFetch", "PartFiles"]
 
@@ -91,7 +91,7 @@ class PartFetch(Fetch):
 class PartFiles:
     """The parts of one delta, carried out one after the other, and the files that are fetched beside them.
 
-    It is what :class:`composefs_ostree.files.Files` asks for, with ``start_part`` besides.
+    It is what :class:`composefs_ostree.fetching.files.Files` asks for, with ``start_part`` besides.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ import tempfile
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
-from composefs_ostree import gvariant
-from composefs_ostree.content import check_space
+from composefs_ostree.fetching.content import check_space
+from composefs_ostree.formats import gvariant
 
 __all__ = ["MOST_IN_MEMORY", "Members", "Unpacking", "most_unpacked", "split"]
 

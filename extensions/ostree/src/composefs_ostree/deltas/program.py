@@ -22,15 +22,15 @@ from __future__ import annotations
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ostree.deltas.bspatch import bspatch
 from composefs_ostree.deltas.output import FileOutput, Heads, metadata_row
-from composefs_ostree.names import ID_SIZE, ObjectType
+from composefs_ostree.formats.names import ID_SIZE, ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from composefs_ostree.content import Row
     from composefs_ostree.deltas.payload import Members
     from composefs_ostree.deltas.superblock import Part
+    from composefs_ostree.fetching.content import Row
 
     Sources = Callable[[bytes], memoryview]
     """Return the content of a file of the old commit; raise MissingObjectError."""

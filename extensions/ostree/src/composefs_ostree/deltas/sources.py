@@ -10,12 +10,12 @@ import mmap
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, MissingObjectError
-from composefs_ostree.fileheader import checksum_header, content_size, head_size
-from composefs_ostree.transport import open_regular
+from composefs_ostree.fetching.transport import open_regular
+from composefs_ostree.formats.fileheader import checksum_header, content_size, head_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.commit_stream import CommitStream
+    from composefs_ostree.formats.commit_stream import CommitStream
 
 __all__ = ["HeldFiles"]
 

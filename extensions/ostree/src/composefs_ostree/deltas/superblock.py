@@ -20,10 +20,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
-from composefs_ostree import gvariant
 from composefs_ostree.deltas.listing import delta_path
-from composefs_ostree.names import ID_SIZE, ObjectType
-from composefs_ostree.objects import COMMIT_TYPE
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.names import ID_SIZE, ObjectType
+from composefs_ostree.formats.objects import COMMIT_TYPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

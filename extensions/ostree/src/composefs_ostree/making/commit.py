@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 
 from composefs_ext.errors import ConflictError, NotFoundError, UsageError
-from composefs_ostree import gvariant
-from composefs_ostree.arrival import store
-from composefs_ostree.commit_stream import inline_limit, stream_name
 from composefs_ostree.commitmeta import detached_name, put_detached
 from composefs_ostree.dumptext import DumpText
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.commit_stream import inline_limit, stream_name
+from composefs_ostree.formats.names import check_ref
+from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held import DETACHED_REF, commit_of_stream, ref_name
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.intake import Intake
 from composefs_ostree.making.metadata import commit_metadata, commit_time, detached_strings, given_parent
 from composefs_ostree.making.treebuild import TreeObjects, finish
-from composefs_ostree.names import check_ref
-from composefs_ostree.objects import Commit
+from composefs_ostree.pulling.arrival import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

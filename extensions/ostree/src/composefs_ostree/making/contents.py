@@ -15,18 +15,18 @@ from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ext.fsverity import Hasher
-from composefs_ostree.content import check_space
-from composefs_ostree.fileheader import checksum_header, make_head, parse_head
-from composefs_ostree.files import failure
+from composefs_ostree.fetching.content import check_space
+from composefs_ostree.fetching.files import failure
+from composefs_ostree.fetching.stage import Stager, copy_range
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.objects import make_xattrs
 from composefs_ostree.making.inodes import Changes
-from composefs_ostree.objects import make_xattrs
-from composefs_ostree.stage import Stager, copy_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-    from composefs_ostree.files import Failure
+    from composefs_ostree.fetching.files import Failure
     from composefs_ostree.making.inodes import Inode, Meta, Reader
 
 __all__ = ["JOB_SIZE", "Maker", "Settings"]

@@ -26,7 +26,7 @@ from composefs_ostree.making.inodes import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
-    from composefs_ostree.objects import Xattrs
+    from composefs_ostree.formats.objects import Xattrs
 
 __all__ = ["DirectoryListing"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from composefs_ext import Core
-    from composefs_ostree.objects import Xattrs
+    from composefs_ostree.formats.objects import Xattrs
 
 __all__ = ["dump_listing", "image_listing", "read_lines"]
 

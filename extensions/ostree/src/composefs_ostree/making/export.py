@@ -10,17 +10,16 @@ from typing import NamedTuple, cast
 
 from composefs_ext.errors import CorruptError, UnsupportedError, UsageError
 from composefs_ext.workers import available_cores
-from composefs_ostree import gvariant
-from composefs_ostree.fileheader import content_size, head_size, parse_head
+from composefs_ostree.fetching.worker import HANDOVER, Worker
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
+from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref
 from composefs_ostree.held import detached_metadata, find_stream, open_commit
 from composefs_ostree.making.listed import ObjectReader
 from composefs_ostree.making.summaries import make_summary
 from composefs_ostree.making.target import UMASK, Target
 from composefs_ostree.making.writers import ObjectWriter, fits_user_only, object_name
-from composefs_ostree.names import ObjectType, check_ref, is_commit_id, is_ref
-from composefs_ostree.transport import MAX_METADATA
 from composefs_ostree.tree import load
-from composefs_ostree.worker import HANDOVER, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ostree.commit_stream import CommitStream, Entry
-    from composefs_ostree.files import Files
+    from composefs_ostree.fetching.files import Files
+    from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.tree import Tree
 
 __all__ = ["export"]

@@ -11,7 +11,7 @@ import stat
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, TooLargeError, UnsupportedError
-from composefs_ostree.objects import Xattrs
+from composefs_ostree.formats.objects import Xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

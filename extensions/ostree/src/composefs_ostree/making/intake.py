@@ -12,18 +12,18 @@ from typing import cast
 from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
 from composefs_ext.workers import available_cores
-from composefs_ostree.commit_stream import Entry
-from composefs_ostree.dealing import STAGED_BYTES
+from composefs_ostree.fetching.worker import HANDOVER, Worker
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.making.contents import JOB_SIZE, Maker
-from composefs_ostree.pull import MAX_COMMIT_METADATA
-from composefs_ostree.worker import HANDOVER, Worker
+from composefs_ostree.pulling.dealing import STAGED_BYTES
+from composefs_ostree.pulling.pull import MAX_COMMIT_METADATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from composefs_ext import Core
-    from composefs_ostree.files import Files
+    from composefs_ostree.fetching.files import Files
     from composefs_ostree.making.contents import MadeRow, Settings
     from composefs_ostree.making.inodes import Listing
 

@@ -10,8 +10,8 @@ import os
 import time
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.names import check_ref, is_commit_id
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import check_ref, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

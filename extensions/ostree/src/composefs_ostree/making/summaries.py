@@ -14,11 +14,10 @@ from hashlib import sha256
 from time import time
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Variant
-from composefs_ostree.names import ID_SIZE, is_ref, parse_checksum_line
-from composefs_ostree.objects import parse_commit
-from composefs_ostree.transport import MAX_METADATA
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, is_ref, parse_checksum_line
+from composefs_ostree.formats.objects import parse_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from composefs_ext import Core
-    from composefs_ostree.objects import Xattrs
+    from composefs_ostree.formats.objects import Xattrs
 
 __all__ = ["read_tar", "tar_listing"]
 

@@ -31,7 +31,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_ostree.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
+from composefs_ostree.formats.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
 from composefs_ostree.remotes.keyfile import parse_keyfile
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.commit_stream import Entry
-from composefs_ostree.objects import (
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.objects import (
     Commit,
     Dirmeta,
     Dirtree,

@@ -14,8 +14,8 @@ import struct
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree import gvariant
-from composefs_ostree.gvariant import Type, Variant
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import Type, Variant
 
 __all__ = ["parse_text"]
 
@@ -188,7 +188,7 @@ def _infer(node: _Node) -> str | None:
 
 
 def _build(node: _Node, of: Type) -> Any:
-    """Return a value of a type as :func:`composefs_ostree.gvariant.encode` takes it."""
+    """Return a value of a type as :func:`composefs_ostree.formats.gvariant.encode` takes it."""
     is_text = node.kind == "string" and of.kind in "sog"
     if node.signature not in (None, of.signature) and not is_text:
         raise FormatError(f"a value of the type {node.signature} stands where {of.signature} is wanted")

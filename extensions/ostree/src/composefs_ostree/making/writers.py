@@ -1,7 +1,8 @@
 """File objects on their way into a repository: what a worker process makes of each, in the four modes.
 
 The content comes from the composefs repository and is hashed on its way, so that nothing is exported but what has the
-id under which it goes.  See :mod:`composefs_ostree.bare` and :mod:`composefs_ostree.content` for the layouts.
+id under which it goes.  See :mod:`composefs_ostree.fetching.bare` and :mod:`composefs_ostree.fetching.content` for the
+layouts.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from collections import deque
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
-from composefs_ostree.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.files import failure
-from composefs_ostree.objects import make_xattrs
-from composefs_ostree.stage import Stager
+from composefs_ostree.fetching.files import failure
+from composefs_ostree.fetching.stage import Stager
+from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
+from composefs_ostree.formats.objects import make_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from composefs_ostree.commit_stream import Entry
-    from composefs_ostree.content import Row
-    from composefs_ostree.fileheader import FileHead
-    from composefs_ostree.files import Failure
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.files import Failure
+    from composefs_ostree.formats.commit_stream import Entry
+    from composefs_ostree.formats.fileheader import FileHead
     from composefs_ostree.making.listed import ObjectReader
 
 __all__ = ["ObjectWriter", "fits_user_only", "object_name"]

@@ -9,8 +9,8 @@ import re
 from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
-from composefs_ostree.http import check_url, without_password
-from composefs_ostree.names import check_ref
+from composefs_ostree.formats.names import check_ref
+from composefs_ostree.remotes.http import check_url, without_password
 from composefs_ostree.remotes.keyfile import as_boolean, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
 
@@ -145,8 +145,8 @@ def _keyring(paths: Sequence[str]) -> bytes:
     """Return the OpenPGP certificates in files, as one binary keyring."""
     if not paths:
         return b""
+    from composefs_ostree.fetching.transport import open_regular
     from composefs_ostree.signatures.keyring import read_certificates
-    from composefs_ostree.transport import open_regular
 
     keyring = b""
     for path in paths:

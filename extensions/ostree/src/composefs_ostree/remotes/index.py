@@ -17,8 +17,7 @@ import zlib
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_ostree.names import ID_SIZE
-from composefs_ostree.transport import MAX_METADATA
+from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA
 
 __all__ = ["INDEX", "Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
 
@@ -47,7 +46,7 @@ class Subset(NamedTuple):
 
 def parse_index(data: bytes) -> dict[str, Subset]:
     """Return the subsets by name; raise FormatError for a malformed index."""
-    from composefs_ostree import gvariant
+    from composefs_ostree.formats import gvariant
 
     subsets = {}
     for name, (digest, history, _) in gvariant.decode(_INDEX_TYPE, data)[0].items():
@@ -59,7 +58,7 @@ def parse_index(data: bytes) -> dict[str, Subset]:
 
 def heading(data: bytes) -> bytes:
     """Return a summary without refs that has the metadata of a well-formed index."""
-    from composefs_ostree import gvariant
+    from composefs_ostree.formats import gvariant
 
     return gvariant.encode("(a(s(taya{sv}))a{sv})", ([], gvariant.decode(_INDEX_TYPE, data)[1]))
 

@@ -12,8 +12,8 @@ import os
 from zlib import crc32
 
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.remotes.conditional import Conditions
-from composefs_ostree.transport import MAX_METADATA
+from composefs_ostree.fetching.conditional import Conditions
+from composefs_ostree.formats.names import MAX_METADATA
 
 __all__ = ["Kept", "keep", "load"]
 

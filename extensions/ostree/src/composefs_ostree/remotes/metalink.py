@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
-from composefs_ostree.http import check_url
-from composefs_ostree.transport import MAX_METADATA
+from composefs_ostree.formats.names import MAX_METADATA
+from composefs_ostree.remotes.http import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

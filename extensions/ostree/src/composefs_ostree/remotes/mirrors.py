@@ -7,13 +7,13 @@ a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, NetworkError, UsageError
-from composefs_ostree.http import check_url
+from composefs_ostree.remotes.http import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from composefs_ostree.transport import Fetch, Transport
+    from composefs_ostree.fetching.transport import Fetch, Transport
 
 __all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "parse_mirror_list"]
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.workers import available_cores
-from composefs_ostree.config import MAX_CONFIG, parse_config
-from composefs_ostree.http import CONNECTIONS, HttpTransport, check_url
+from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.formats.config import MAX_CONFIG, parse_config
+from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport, check_url
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
-from composefs_ostree.transport import bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from composefs_ext import Core
+    from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.record import Remote
-    from composefs_ostree.transport import Transport
 
 __all__ = ["Places", "directory_of"]
 

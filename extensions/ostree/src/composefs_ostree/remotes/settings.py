@@ -20,11 +20,11 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.curl import pycurl
+from composefs_ostree.fetching.transport import open_regular
+from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.limits import NO_LIMITS, Limits
 from composefs_ostree.remotes.meter import Meter
 from composefs_ostree.remotes.record import Remote
-from composefs_ostree.transport import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

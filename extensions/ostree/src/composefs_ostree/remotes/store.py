@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree.fetching.transport import bad_object, open_regular
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
-from composefs_ostree.transport import bad_object, open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
-from composefs_ostree.remotes.conditional import Conditions
+from composefs_ostree.fetching.conditional import Conditions
+from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
+from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.remotes.kept import Kept, keep, load
 from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
-from composefs_ostree.transport import MAX_METADATA, Fetch, bad_object, fetched, read, read_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from composefs_ext import Core
+    from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.index import Subset
     from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures.policy import Options, Policy
-    from composefs_ostree.transport import Transport
 
 __all__ = ["Summaries", "subset_of"]
 

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.signatures.policy import GpgPolicy, Policy, SignKeys
     from composefs_ostree.signatures.record import Signature
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.formats.gvariant import Variant
 
 __all__ = [
     "KEYS",
@@ -29,7 +29,7 @@ KEYS = {"gpg": "ostree.gpgsigs", "ed25519": "ostree.sign.ed25519", "spki": "ostr
 
 def parse_detached(data: bytes, where: str) -> dict[str, Variant]:
     """Read detached metadata; ``where`` names it in the FormatError for what is none."""
-    from composefs_ostree import gvariant
+    from composefs_ostree.formats import gvariant
 
     try:
         if len(data) > MAX_DETACHED:

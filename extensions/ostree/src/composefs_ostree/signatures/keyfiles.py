@@ -6,7 +6,7 @@ import os
 import stat
 
 from composefs_ext.errors import ExtError, FormatError, from_exception
-from composefs_ostree.transport import open_regular
+from composefs_ostree.fetching.transport import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Request
-    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.formats.gvariant import Variant
 
 __all__ = ["SignOptions", "sign", "sign_options_of"]
 
@@ -66,7 +66,7 @@ def sign(data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> 
 
 
 def _added(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> dict[str, Variant]:
-    from composefs_ostree.gvariant import Variant
+    from composefs_ostree.formats.gvariant import Variant
 
     signed = dict(metadata)
     for kind, signatures in made.items():

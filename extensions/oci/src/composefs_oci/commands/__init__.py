@@ -1,0 +1,1 @@
+"""The commands of ``cfsctl oci``: a module for those that belong together."""

@@ -1,0 +1,252 @@
+"""``prepare-boot``: kernel, initramfs and boot loader entry of an image onto a boot partition.
+
+Looked for are entries of the Boot Loader Specification in ``/boot/loader/entries`` (type 1), unified kernel images in
+``/boot/EFI/Linux`` and ``/usr/lib/modules/VERSION`` (type 2), and kernels in ``/usr/lib/modules/VERSION``; the first is
+taken.  The core has checked them when it made the bootable image (docs/formats/boot.md).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
+from composefs_oci.formats.descriptors import parse_config
+from composefs_oci.formats.uki import command_line
+from composefs_oci.held import find_config, read_document
+from composefs_oci.image import tree_of
+from composefs_oci.layers.whole import open_layer
+from composefs_oci.variants import mountable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
+
+    from composefs_ext import Core, Request
+    from composefs_oci.filesystem import Node
+
+__all__ = ["prepare_boot"]
+
+_ENTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,200}")
+_FILE_KEYS = ("linux", "initrd", "efi")
+_MAX_ENTRY = 64 << 10
+
+
+class _Entry(NamedTuple):
+    """An entry of type 1 (``lines``), or a unified image (no lines); ``files`` by path on the boot partition."""
+
+    name: str
+    lines: list[str]
+    files: dict[str, Node]
+
+
+def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
+    """Write what the boot loader needs to boot the image that the request names; make its directories for state."""
+    assert core.repository is not None
+    name, bootdir = request.arguments["image"], request.arguments["bootdir"]
+    arguments = [word for each in request.get("cmdline", []) for word in each.split()]
+    config = find_config(core, name, request.get("verity"))
+    keys = [key for key in mountable(core.repository, bootable=True) if key in config.images]
+    if not keys:
+        raise NotFoundError(f"{name} has no bootable image here", hint="pull it again with --bootable", subject=name)
+    image = config.images[keys[0]]
+    karg = _karg(core, image, is_format_2=".v1" not in keys[0])
+    diff_ids = parse_config(read_document(core, config.id, config.digest)).diff_ids
+    root = tree_of(open_layer(core, diff_id) for diff_id in diff_ids)
+    found = next(_entries(core, root), None)
+    if found is None:
+        raise NotFoundError(f"{name} has nothing to boot: no kernel, unified image or boot entry", subject=name)
+    entry = _renamed(found, request.get("entry_id"))
+    if not os.path.isdir(bootdir):
+        raise NotFoundError(f"{bootdir} is not a directory", hint="mount the boot partition first", subject=bootdir)
+    if entry.lines:
+        _add_options(entry.lines, [karg, *arguments])
+    else:
+        _check_unified(core, entry, karg, arguments)
+    written = []
+    for path, node in entry.files.items():
+        with _open(core, node) as file:
+            written.append(_write(bootdir, path, file))
+    if entry.lines:
+        text = "\n".join(entry.lines) + "\n"
+        written.append(_write(bootdir, f"loader/entries/{entry.name}.conf", io.BytesIO(text.encode())))
+    if request.get("statedir"):
+        for each in ("var", "etc/upper", "etc/work"):
+            os.makedirs(f"{request.arguments['statedir']}/{image}/{each}", exist_ok=True)
+    return {"image": image, "karg": karg, "entry": entry.name, "files": written}
+
+
+def _karg(core: Core, image: str, *, is_format_2: bool) -> str:
+    """Return the kernel argument that names an image (docs/formats/boot.md)."""
+    assert core.repository is not None
+    repository = core.repository
+    optional = "" if repository.secure else "?"
+    if is_format_2:
+        return f"composefs={optional}{image}"
+    return f"composefs.digest={optional}v1-{repository.algorithm}-{repository.block_size.bit_length() - 1}:{image}"
+
+
+# Finding
+
+
+def _entries(core: Core, root: Node) -> Iterator[_Entry]:
+    """Yield what can be booted."""
+    for name, node in _directory(root, "boot/loader/entries"):
+        if name.endswith(".conf"):
+            yield _type1(core, root, name.removesuffix(".conf"), node)
+    modules = [(version, node) for version, node in _directory(root, "usr/lib/modules") if node.children is not None]
+    for place in ("boot/EFI/Linux", *(f"usr/lib/modules/{version}" for version, _ in modules)):
+        for name, node in _directory(root, place):
+            if name.endswith(".efi"):
+                yield _Entry(name.removesuffix(".efi"), [], {f"EFI/Linux/{name}": node})
+    for version, node in modules:
+        children = node.children or {}
+        if b"vmlinuz" in children:
+            files = {
+                f"{version}/{each}": children[each.encode()]
+                for each in ("vmlinuz", "initramfs.img")
+                if each.encode() in children
+            }
+            lines = [f"title {_title(core, root) or version}", f"version {version}", f"linux /{version}/vmlinuz"]
+            if f"{version}/initramfs.img" in files:
+                lines.append(f"initrd /{version}/initramfs.img")
+            yield _Entry(version, lines, files)
+
+
+def _type1(core: Core, root: Node, name: str, node: Node) -> _Entry:
+    with _open(core, node) as file:
+        lines = file.read(_MAX_ENTRY).decode().rstrip("\n").split("\n")
+    files = {}
+    for line in lines:
+        key, value = _split(line)
+        if key in _FILE_KEYS and value:
+            found = _find(root, value)
+            if found is None:
+                raise NotFoundError(f"the boot entry {name} names {value}, which is not in the image", subject=value)
+            files[value.lstrip("/")] = found
+    return _Entry(name, lines, files)
+
+
+def _split(line: str) -> tuple[str, str]:
+    key, _, value = line.strip().replace("\t", " ").partition(" ")
+    return key, value.strip()
+
+
+def _find(root: Node, path: str) -> Node | None:
+    """Return the inode at a path; no symlink is followed."""
+    node = root
+    for part in path.encode().split(b"/"):
+        if part in (b"", b"."):
+            continue
+        following = (node.children or {}).get(part)
+        if following is None:
+            return None
+        node = following
+    return node
+
+
+def _directory(root: Node, path: str) -> list[tuple[str, Node]]:
+    node = _find(root, path)
+    names = sorted((node.children or {}).items()) if node else []
+    return [(name.decode(errors="replace"), each) for name, each in names]
+
+
+def _title(core: Core, root: Node) -> str | None:
+    """Return the system's name for people, from its os-release(5)."""
+    node = _find(root, "usr/lib/os-release")
+    if node is None or not stat.S_ISREG(node.mode):
+        return None
+    with _open(core, node) as file:
+        text = file.read(_MAX_ENTRY).decode(errors="replace")
+    found = re.search(r"^PRETTY_NAME=(['\"]?)([^'\"\n]+)\1$", text, re.MULTILINE)
+    return found[2].strip() if found else None
+
+
+# Changing
+
+
+def _renamed(entry: _Entry, name: str | None) -> _Entry:
+    """Return the entry under another name: its files in a directory of that name, or a unified image called so."""
+    if name is None:
+        return entry
+    if not _ENTRY_ID.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the name of a boot entry", hint="use letters, digits and . _ + -")
+    if not entry.lines:
+        return _Entry(name, [], {f"EFI/Linux/{name}.efi": node for node in entry.files.values()})
+    lines, files = [], {}
+    for line in entry.lines:
+        key, value = _split(line)
+        if key in _FILE_KEYS and value:
+            path = f"{name}/{os.path.basename(value)}"
+            files[path] = entry.files[value.lstrip("/")]
+            line = f"{key} /{path}"
+        lines.append(line)
+    return _Entry(name, lines, files)
+
+
+def _add_options(lines: list[str], words: list[str]) -> None:
+    """Add kernel arguments; those that name another image go."""
+    for number, line in enumerate(lines):
+        key, value = _split(line)
+        if key == "options":
+            kept = [word for word in value.split() if not word.startswith(("composefs=", "composefs.digest="))]
+            lines[number] = " ".join(["options", *kept, *words])
+            return
+    lines.append(" ".join(["options", *words]))
+
+
+def _check_unified(core: Core, entry: _Entry, karg: str, arguments: list[str]) -> None:
+    """Raise unless a unified kernel image boots this image: its command line is part of it, and cannot be changed."""
+    if arguments:
+        raise UnsupportedError(
+            f"{entry.name} is a unified kernel image, to which no arguments can be added", hint="leave --cmdline out"
+        )
+    [node] = entry.files.values()
+    with _open(core, node) as file:
+        words = command_line(file, entry.name).split()
+    named = [word for word in words if word.startswith(("composefs=", "composefs.digest="))]
+    if karg.replace("?", "") not in [word.replace("?", "") for word in named]:
+        raise CorruptError(
+            f"the unified kernel image {entry.name} boots {' '.join(named) or 'no composefs image'}, not {karg}",
+            hint="it was sealed for another image, format or algorithm: cfsctl oci pull --expected-digest finds it",
+            subject=entry.name,
+        )
+
+
+# Writing
+
+
+def _open(core: Core, node: Node) -> BinaryIO:
+    """Open a file of the image."""
+    assert core.repository is not None
+    if not stat.S_ISREG(node.mode):
+        raise FormatError("what a boot entry needs is not a regular file")
+    if not isinstance(node.content, str):
+        return io.BytesIO(node.content)
+    return open(f"{core.repository.objects}/{node.content[:2]}/{node.content[2:]}", "rb")
+
+
+def _write(directory: str, path: str, source: BinaryIO) -> str:
+    """Write a file below a directory, whole and durable or not at all; return its path."""
+    if ".." in path.split("/"):
+        raise FormatError(f"a boot entry names {path}, which leads out of {directory}", subject=path)
+    target = f"{directory}/{path}"
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    temporary = f"{target}.new"
+    try:
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return target

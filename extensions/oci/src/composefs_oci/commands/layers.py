@@ -1,0 +1,123 @@
+"""``layer`` and ``import-layer``: single layers, out of the repository and into it."""
+
+from __future__ import annotations
+
+import io
+
+from composefs_ext.errors import CorruptError, NotFoundError, UsageError
+from composefs_ext.puts import Puts
+from composefs_oci.dump import entry_lines
+from composefs_oci.formats.digest import is_digest
+from composefs_oci.held import whole_digest
+from composefs_oci.layers.layer import MAX_INLINE, references, unpack
+from composefs_oci.layers.stored import entries
+from composefs_oci.layers.whole import open_layer
+from composefs_oci.names import LAYER, digest_of_stream, layer_ref, layer_stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ext.rows import RefUpdate
+
+__all__ = ["import_layer", "layer"]
+
+STANDARD_INPUT = 3
+"""Where the user's standard input is (P-37)."""
+_STAGED_BYTES = 64 << 20
+
+
+def layer(request: Request, core: Core) -> dict[str, Any]:
+    """Print a layer's archive, or the lines of a dump, or tell what there is of it."""
+    digest = _find(core, request.arguments["layer"])
+    if request.json:
+        return _facts(core, digest)
+    if request.get("dumpfile"):
+        name = core.staging.new_name("lines")
+        with core.staging.create(name) as file:
+            file.writelines(entry_lines(entries(open_layer(core, digest))))
+        core.output_file(name)
+        return {}
+    return {"size": core.stream_cat(name=layer_stream(digest)).result()}
+
+
+def _find(core: Core, name: str) -> str:
+    """Return the digest of a layer that is here, given by it, by how only this one begins, or by a name."""
+    digest = name.removeprefix("@")
+    try:
+        if is_digest(digest):
+            core.stream_get(name=layer_stream(digest)).result()
+            return digest
+        if digest == name:
+            return digest_of_stream(core.ref_get(layer_ref(name)).result()["target"])
+    except NotFoundError:
+        pass
+    found = whole_digest(core, digest, [layer_stream])
+    if found is None:
+        hint = "cfsctl oci inspect --config IMAGE shows the diff ids of an image's layers"
+        raise NotFoundError(f"no layer here is called {name!r}", hint=hint, subject=name)
+    return found
+
+
+def _facts(core: Core, digest: str) -> dict[str, Any]:
+    stream = core.stream_get(name=layer_stream(digest)).result()
+    held = open_layer(core, digest)
+    count = external = 0
+    for entry, _ in entries(held):
+        count += 1
+        external += entry.size if entry.external else 0
+    return {
+        "diffId": digest,
+        "verity": stream.id,
+        "size": held.size,
+        "entryCount": count,
+        "splitstream": {
+            "externalObjects": len({chunk for chunk in held.chunks if chunk >= 0}),
+            "externalSize": external,
+            "inlineSize": held.size - external,
+        },
+    }
+
+
+def import_layer(request: Request, core: Core) -> dict[str, Any]:
+    """Store the archive on standard input as a layer, and name it."""
+    assert core.repository is not None
+    diff_id = request.arguments["digest"].removeprefix("@")
+    if not is_digest(diff_id):
+        raise UsageError(f"{diff_id!r} is not a digest", hint="give the sha256: of the archive, before compression")
+    name = request.get("name")
+    refs: list[RefUpdate] = [{"name": layer_ref(name), "target": layer_stream(diff_id)}] if name else []
+    puts = Puts(core)
+    ids: list[str] = []
+    progress = core.progress(diff_id, unit="bytes")
+
+    def take(staged: str, size: int) -> None:
+        puts.add(None, staged, size)
+        progress.advance(size)
+        puts.send()
+        ids.extend(stored["id"] for _, stored in puts.rest(_STAGED_BYTES))
+
+    with open(STANDARD_INPUT, "rb", buffering=0, closefd=False) as archive:
+        assert isinstance(archive, io.RawIOBase)
+        try:
+            unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=_max_inline(core))
+        except CorruptError as error:
+            hint = "the digest is that of the archive, as it is before compression, on standard input"
+            raise CorruptError(error.message, hint=hint, subject=diff_id) from None
+    ids.extend(stored["id"] for _, stored in puts.rest())
+    parts = references(unpacked, ids)
+    inline = unpacked.inline if unpacked.inline_size else None
+    put = core.stream_put(LAYER, chunks=parts.chunks, object_refs=parts.object_refs, inline=inline)
+    stream = put.result()["id"]
+    core.publish(
+        streams=[{"name": layer_stream(diff_id), "id": stream, "if_exists": "replace"}],
+        refs=refs,
+    ).result()
+    progress.finish()
+    core.output(f"{core.repository.algorithm}:{stream}\n")
+    return {"diff_id": diff_id, "verity": stream, "name": name, "size": unpacked.size}
+
+
+def _max_inline(core: Core) -> int:
+    return core.limits.get("stream_bytes", MAX_INLINE)

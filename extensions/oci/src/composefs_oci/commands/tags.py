@@ -1,0 +1,66 @@
+"""``tag``, ``untag`` and ``list-tags``."""
+
+from __future__ import annotations
+
+from composefs_ext.errors import NotFoundError
+from composefs_ext.text import printable
+from composefs_oci.held import find_manifest, held_tags, not_here, referrers_of
+from composefs_oci.names import digest_of_stream, manifest_stream, referrer_ref, tag_ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ext import Core, Request
+
+__all__ = ["list_tags", "tag", "untag"]
+
+
+def tag(request: Request, core: Core) -> dict[str, Any]:
+    """Give an image that is here one more name."""
+    image, name = request.arguments["digest"], request.arguments["name"]
+    digest = find_manifest(core, image)
+    try:
+        core.publish(refs=[{"name": tag_ref(name), "target": manifest_stream(digest)}]).result()
+    except NotFoundError:
+        raise not_here(image) from None
+    core.output(f"Tagged {digest} as {name}\n")
+    return {"manifest": digest, "name": name}
+
+
+def untag(request: Request, core: Core) -> dict[str, Any]:
+    """Remove a name; with the last one of an image go the refs that keep its referrers."""
+    name = request.arguments["name"]
+    try:
+        target = core.ref_get(tag_ref(name)).result()["target"]
+        remove: list[Any] = [{"name": tag_ref(name), "expect": target}]
+        if [stream for _, stream in held_tags(core)].count(target) == 1:
+            remove += _referrers(core, digest_of_stream(target))
+        core.publish(remove_refs=remove).result()
+    except NotFoundError:
+        raise not_here(name) from None
+    core.output(f"Removed tag {name}\n")
+    return {"name": name}
+
+
+def _referrers(core: Core, digest: str) -> list[str]:
+    """Return the refs that say what refers to a manifest, and to that."""
+    referring = referrers_of(core)
+    subjects = [digest]
+    refs = []
+    for subject in subjects:
+        for artifact in referring.get(subject, ()):
+            refs.append(referrer_ref(subject, artifact))
+            if artifact not in subjects:
+                subjects.append(artifact)
+    return refs
+
+
+def list_tags(request: Request, core: Core) -> dict[str, Any]:
+    """List the tags that a source has."""
+    from composefs_oci.sources.opening import open_requested
+
+    with open_requested(request, core) as source:
+        tags = source.tags()
+    core.output("".join(f"{printable(tag)}\n" for tag in tags) or "No tags found\n")
+    return {"tags": tags}

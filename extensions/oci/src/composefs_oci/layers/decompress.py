@@ -1,0 +1,180 @@
+"""Layers as the tars that they are, whatever they are compressed with: gzip with many members, zstd with many frames.
+
+zstd:chunked layers end with skippable frames (RFC 8878, 3.1.2), which hold no data.  All else that follows compressed
+data is refused: two readers could disagree about it.  Memory is bounded by zstd's window, at most 128 MiB, and by the
+size of the pieces that are asked for, however much a layer inflates to.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import FormatError
+from composefs_oci.formats.mediatypes import layer_compression
+from composefs_oci.sources.source import PIECE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from composefs_oci.sources.source import Blob
+
+__all__ = ["open_tar"]
+
+_MAX_WINDOW = 128 << 20
+_MAGIC = 0xFD2FB528
+_SKIPPABLE = 0x184D2A50
+
+
+def open_tar(blob: Blob, media_type: str) -> Blob | Gzip | Zstd:
+    """Return what reads the uncompressed tar of a layer with this media type; it is not closed with its reader.
+
+    Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  It
+    raises CorruptError for the blob and FormatError for its compression.
+    """
+    match layer_compression(media_type):
+        case "gzip":
+            return Gzip(blob)
+        case "zstd":
+            return Zstd(blob)
+        case _:
+            return blob
+
+
+class Gzip:
+    """The members of a gzip file, one after the other (RFC 1952)."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self._given = b""
+        self._start(b"")
+
+    def read(self, size: int = PIECE) -> bytes:
+        """Return the next bytes, at most ``size`` of them; none at the end."""
+        from isal.igzip_lib import IsalError
+
+        while True:
+            if self._member.eof:
+                rest = self._member.unused_data or self._blob.read()
+                if not rest:
+                    return b""
+                self._start(rest)
+            data = self._given
+            self._given = b""
+            if not data and self._member.needs_input:
+                data = self._blob.read()
+                if not data:
+                    raise FormatError(f"{self._blob.where}: the gzip data is cut off", subject=self._blob.where)
+            try:
+                inflated: bytes = self._member.decompress(data, size)
+            except IsalError as error:  # type: ignore[misc]  # declared as a mere name
+                raise FormatError(f"{self._blob.where}: damaged gzip data: {error}", subject=self._blob.where) from None
+            if inflated:
+                return inflated
+
+    def _start(self, data: bytes) -> None:
+        from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor
+
+        self._member = IgzipDecompressor(flag=DECOMP_GZIP)
+        self._given = data
+
+
+class Zstd:
+    """The frames of a zstd file, one after the other (RFC 8878)."""
+
+    def __init__(self, blob: Blob) -> None:
+        import zstandard
+
+        self._blob = blob
+        self._frames = Frames(blob.where)
+        self._error = zstandard.ZstdError
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        self._reader = decompressor.stream_reader(
+            _Watched(blob, self._frames),  # type: ignore[arg-type]  # of a file it needs only read
+            read_size=PIECE,
+            read_across_frames=True,
+            closefd=False,
+        )
+
+    def read(self, size: int = PIECE) -> bytes:
+        """Return the next bytes, at most ``size`` of them; none at the end."""
+        try:
+            data = self._reader.read(size)
+        except self._error as error:
+            raise FormatError(f"{self._blob.where}: damaged zstd data: {error}", subject=self._blob.where) from None
+        if not data and not self._frames.is_complete:  # zstd itself does not mind
+            raise FormatError(f"{self._blob.where}: the zstd data is cut off", subject=self._blob.where)
+        return data
+
+
+class _Watched:
+    """A blob, and what looks on while it is read."""
+
+    def __init__(self, blob: Blob, frames: Frames) -> None:
+        self._blob = blob
+        self._frames = frames
+
+    def read(self, size: int) -> bytes:
+        data = self._blob.read(size)
+        self._frames.pass_over(data)
+        return data
+
+
+class Frames:
+    """Where the frames of zstd data begin and end: headers are read, contents passed over.
+
+    ======================  =====================================================================================
+    frame                   magic FD2FB528, descriptor, its fields, blocks, 4 bytes of checksum if the descriptor says
+    skippable frame         magic 184D2A50 to 184D2A5F, size (4), so many bytes
+    block                   3 bytes: last (1 bit), type (2 bits), size (21 bits); that many bytes, or 1 of type 1
+    ======================  =====================================================================================
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._walk = self._steps()
+        self._head = bytearray()
+        self._need = next(self._walk)
+        self._pass = 0
+        self._is_between = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there was a frame at all, and no other has begun."""
+        return self._is_between and not self._head and not self._pass
+
+    def pass_over(self, data: bytes) -> None:
+        """Go on with the next bytes; raise FormatError where a frame should begin and does not."""
+        position = 0
+        while position < len(data):
+            if self._pass:
+                step = min(self._pass, len(data) - position)
+                self._pass -= step
+            else:
+                step = min(self._need - len(self._head), len(data) - position)
+                self._head += data[position : position + step]
+                if len(self._head) == self._need:
+                    number = int.from_bytes(self._head, "little")
+                    self._head.clear()
+                    self._need = self._walk.send(number)
+            position += step
+
+    def _steps(self) -> Generator[int, int, None]:
+        """Yield the number of bytes of the next header and get its value; what is to be passed over goes to _pass."""
+        while True:
+            magic = yield 4
+            self._is_between = False
+            if magic >> 4 == _SKIPPABLE >> 4:
+                self._pass = yield 4
+            elif magic == _MAGIC:
+                descriptor = yield 1
+                is_single = descriptor >> 5 & 1
+                fields = (0, 1, 2, 4)[descriptor & 3] + (is_single, 2, 4, 8)[descriptor >> 6]
+                self._pass = fields if is_single else fields + 1
+                is_last = 0
+                while not is_last:
+                    header = yield 3
+                    is_last = header & 1
+                    self._pass = 1 if header >> 1 & 3 == 1 else header >> 3
+                self._pass += 4 * (descriptor >> 2 & 1)
+            else:
+                raise FormatError(f"{self._where}: something else follows the zstd data", subject=self._where)
+            self._is_between = True

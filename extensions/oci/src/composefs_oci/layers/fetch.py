@@ -1,0 +1,179 @@
+"""What happens to a layer in a worker process: fetched, checked, inflated, taken apart, staged.
+
+No content crosses between processes.  Up go, for each layer, the names and sizes of staged files as they are complete
+and how much there is of its :mod:`~composefs_oci.layers.entry_log`, and at its end what
+:mod:`composefs_oci.layers.layer` made of it; down come layers to fetch, and how many staged bytes the core has taken,
+for a worker waits while too much of its own lies in staging.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from composefs_ext.errors import from_exception, to_wire
+from composefs_ext.staging import Staging
+from composefs_oci.formats.mediatypes import is_tar_layer
+from composefs_oci.layers.decompress import open_tar
+from composefs_oci.layers.entry_log import EntryLog
+from composefs_oci.layers.layer import Unpacked, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from composefs_ext.workers import Channel
+    from composefs_oci.formats.descriptors import Descriptor
+    from composefs_oci.sources.source import Blob, Source
+
+__all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "log_name", "serve", "staged_cost"]
+
+FILES, DONE, FAILED, TELL = range(4)
+"""First elements of what goes up: FILES, [(name, size)], compressed bytes read since, size of the log; DONE, the fields
+of an Unpacked; FAILED, the error as on the wire; TELL, a line for the user."""
+
+STAGED_BYTES = 64 << 20
+"""Staged bytes that one worker may have without hearing that they were taken."""
+
+_FILE_COST = 4096
+_ROWS = 128
+_ROWS_BYTES = 4 << 20
+_REPORT = 1 << 20
+
+
+class Job(NamedTuple):
+    """A layer to fetch: its descriptor, and the diff id of an archive, or None for a blob to be kept as it is."""
+
+    descriptor: Descriptor
+    diff_id: str | None
+
+
+def log_name(job: int) -> str:
+    """Return the name in staging of the log of a job's entries."""
+    return f"entries.{job}"
+
+
+def serve(
+    channel: Channel,
+    jobs: list[Job],
+    open_source: Callable[[Callable[[str], object]], Source],
+    staging: str,
+    number: int,
+    max_inline: int,
+) -> None:
+    """Fetch the layers whose numbers come down, until the channel is closed.
+
+    ``open_source`` gets where to send lines for the user; it is called when there is something to do.
+    """
+    worker = _Worker(channel, Staging(staging, tag=f"w{number}"), max_inline)
+    source: Source | None = None
+    while (job := channel.wait()) is not None:
+        if job < 0:
+            worker.taken(job)
+            continue
+        try:
+            if source is None:
+                source = open_source(lambda text: channel.send((TELL, text)))
+            with source.open_blob(jobs[job].descriptor) as blob:
+                layer = worker.fetch(blob, jobs[job], log_name(job))
+        except EOFError:  # nobody is left to fetch for
+            return
+        except Exception as error:  # noqa: BLE001  whatever it is, the user hears of it as one line
+            channel.send((FAILED, to_wire(from_exception(error, staging))))
+        else:
+            channel.send((DONE, tuple(layer)))
+
+
+class _Counted:
+    """A blob that tells how much of it was read."""
+
+    def __init__(self, blob: Blob, passed: Callable[[int], None]) -> None:
+        self._blob = blob
+        self._passed = passed
+        self.where = blob.where
+
+    def read(self, size: int = _REPORT) -> bytes:
+        data = self._blob.read(size)
+        self._passed(len(data))
+        return data
+
+
+def staged_cost(size: int) -> int:
+    """Return what a staged file counts for: its bytes, and those that a file takes even without any."""
+    return size + _FILE_COST
+
+
+class _Worker:
+    """What a worker has not told yet, and what it has staged that was not taken yet."""
+
+    def __init__(self, channel: Channel, staging: Staging, max_inline: int) -> None:
+        self._channel = channel
+        self._staging = staging
+        self._max_inline = max_inline
+        self._rows: list[tuple[str, int]] = []
+        self._row_bytes = 0
+        self._read = 0
+        self._staged = 0
+        self._log: EntryLog | None = None
+
+    def fetch(self, blob: Blob, job: Job, log: str) -> Unpacked:
+        """Read a blob to its end; give its files away, and log its entries under this name."""
+        counted = _Counted(blob, self._count)
+        if job.diff_id is None or not is_tar_layer(job.descriptor.media_type):
+            layer = self._keep(counted, job.descriptor)
+            self.report()
+            return layer
+        archive = open_tar(counted, job.descriptor.media_type)  # type: ignore[arg-type]  # it reads and has a place
+        self._log = EntryLog(self._staging.path_of(log))
+        try:
+            layer = unpack(
+                archive,
+                self._staging,
+                self._take,
+                diff_id=job.diff_id,
+                max_inline=self._max_inline,
+                note=self._log.add,
+            )
+            self._log.flush()
+            self.report()
+            return layer
+        finally:
+            self._log.close()
+            self._log = None
+
+    def _keep(self, blob: _Counted, descriptor: Descriptor) -> Unpacked:
+        """Stage a blob as it is: one object, whatever its size."""
+        name = self._staging.new_name("blob")
+        with self._staging.create(name) as file:
+            while data := blob.read():
+                file.write(data)
+        self._take(name, descriptor.size)
+        return Unpacked("", 0, [0], [], 1, 0, descriptor.size, descriptor.digest)
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        if self._read >= _REPORT:
+            self.report()
+
+    def _take(self, name: str, size: int) -> None:
+        self._rows.append((name, size))
+        self._row_bytes += size
+        self._staged += staged_cost(size)
+        if len(self._rows) >= _ROWS or self._row_bytes >= _ROWS_BYTES:
+            self.report()
+        while self._staged > STAGED_BYTES:
+            self.report()
+            taken = self._channel.wait()
+            if taken is None:
+                raise EOFError
+            self.taken(taken)
+
+    def taken(self, cost: int) -> None:
+        """Hear that files were taken: their cost, as a number below 0, which tells it from a job's."""
+        self._staged += cost
+
+    def report(self) -> None:
+        """Tell what is new."""
+        logged = self._log.size if self._log else 0
+        if self._rows or self._read or logged:
+            self._channel.send((FILES, self._rows, self._read, logged))
+            self._rows, self._row_bytes, self._read = [], 0, 0

@@ -1,0 +1,119 @@
+"""A layer's splitstream read back as the entries of its archive, with what content each has in the repository."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+from composefs_oci.formats.tar import BLOCK, Entry, Parser, padding
+from composefs_oci.formats.tar.entries import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Content = bytes | str
+    """A file's bytes, at most 64, or the id of the object that has them."""
+    Whole = Callable[[Entry, "memoryview | str"], Content]
+    """Makes a sparse file's content of its pieces: those among the headers, or the object that has them."""
+
+__all__ = ["StoredLayer", "entries"]
+
+_REMEDY = "the layer's stream is damaged: run cfsctl fsck, and pull the image again"
+
+
+class StoredLayer(NamedTuple):
+    """A layer's stream: the path of a file with all inline bytes, chunks and references as ``stream_get`` gives them.
+
+    ``size`` is the archive's, ``name`` is for messages: the diff id.  ``whole`` is called for each reading of the layer
+    and returns what makes the sparse files of that.
+    """
+
+    name: str
+    inline: str
+    chunks: Sequence[int]
+    object_refs: Sequence[str]
+    size: int
+    whole: Callable[[], Whole]
+
+
+def entries(layer: StoredLayer, *, upstream: bool = False) -> Iterator[tuple[Entry, Content]]:
+    """Yield each entry with its content, which is empty for what is no regular file.
+
+    ``upstream`` is the parser's.  Raises FormatError or TooLargeError as the parser does, CorruptError where the stream
+    is not split as it has to be.
+    """
+    try:
+        with _mapped(layer.inline) as inline:
+            yield from _walk(layer, inline, Parser(upstream=upstream))
+    except (FormatError, TooLargeError, CorruptError) as error:
+        raise type(error)(f"layer {layer.name}: {error.message}", hint=error.hint, subject=layer.name) from None
+
+
+@contextmanager
+def _mapped(path: str) -> Iterator[bytes | mmap.mmap]:
+    """Map a file, whose pages the kernel may then drop; an empty one cannot be mapped."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            yield data
+
+
+def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iterator[tuple[Entry, Content]]:
+    references, whole = layer.object_refs, layer.whole()
+    header, extension = parser.header, parser.extension
+    chunks = iter(layer.chunks)
+    offset = 0  # inline bytes before the next object
+    position, end = 0, len(inline)
+    rest = 0  # padding of the entry at hand, which may be missing after the last one
+    external = 0  # bytes in objects
+    content: Content
+    while position < end and not parser.ended:
+        wanted = parser.wanted
+        start, position = position, position + (wanted or BLOCK)
+        if position > end:
+            raise FormatError("the archive ends within a header")
+        piece = inline[start:position]
+        entry = extension(piece) if wanted else header(piece)
+        if entry is None:
+            continue
+        size = entry.size
+        rest = padding(size)
+        if entry.external:
+            for chunk in chunks:
+                if chunk >= 0:
+                    break
+                offset -= chunk
+            else:
+                chunk = -1
+            if offset != position or not 0 <= chunk < len(references):
+                raise _misplaced(entry)
+            external += size
+            content = references[chunk] if entry.sparse is None else whole(entry, references[chunk])
+            position += rest
+        elif entry.sparse is not None:
+            with memoryview(inline) as view, view[position : position + size] as pieces:
+                content = whole(entry, pieces)
+            position += size + rest
+        elif size:
+            content = inline[position : position + size]
+            position += size + rest
+        else:
+            content = b""
+        yield entry, content
+    if position > end + rest:
+        raise FormatError("the archive ends within an entry")
+    parser.finish()
+    if any(chunk >= 0 for chunk in chunks) or end + external != layer.size:
+        raise CorruptError("its stream is not split as a layer's", hint=_REMEDY)
+
+
+def _misplaced(entry: Entry) -> CorruptError:
+    return CorruptError(
+        f"{shown(entry.path)}: its stream has no object where a content of {entry.size} bytes should be", hint=_REMEDY
+    )

@@ -1,0 +1,41 @@
+"""From a reference to the source that has the image."""
+
+from __future__ import annotations
+
+from composefs_oci.formats.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
+from composefs_oci.sources.access import access_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from composefs_ext import Core, Request
+    from composefs_oci.formats.reference import Reference
+    from composefs_oci.sources.access import Access
+    from composefs_oci.sources.source import Source
+
+__all__ = ["open_requested", "open_source"]
+
+
+def open_requested(request: Request, core: Core) -> Source:
+    """Open the source that a command's IMAGE names."""
+    reference = parse_reference(request.arguments["image"], request.directory)
+    return open_source(reference, access_of(request), lambda line: core.log("warning", line))
+
+
+def open_source(reference: Reference, access: Access, tell: Callable[[str], object] | None = None) -> Source:
+    """Open a source; each process needs one of its own.  ``tell`` gets a line for the user before each longer wait."""
+    match reference:
+        case RegistryReference():
+            from composefs_oci.sources.registry.source import RegistrySource
+
+            return RegistrySource(reference, access, tell)
+        case LayoutReference():
+            from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
+
+            return LayoutSource(DirectoryFiles(reference.path), reference.tag)
+        case ArchiveReference():
+            from composefs_oci.sources.archive import ArchiveFiles
+            from composefs_oci.sources.layout import LayoutSource
+
+            return LayoutSource(ArchiveFiles(reference.path), reference.tag)

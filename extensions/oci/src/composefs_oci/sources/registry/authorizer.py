@@ -1,0 +1,133 @@
+"""How a client gets what it needs to be answered: a token from where the registry's challenge says, or a password.
+
+Sources: CNCF distribution, "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC 7617.
+
+A registry alone decides where the password for it goes, so the place must be as safe as the registry: not over plain
+HTTP when the registry itself was reached by TLS.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from composefs_ext.errors import NetworkError, PermissionDeniedError
+from composefs_oci.formats.json_document import parse_object
+from composefs_oci.sources.registry.body import read_body
+from composefs_oci.sources.registry.challenge import parse_challenges
+from composefs_oci.sources.registry.credentials import find_credentials
+from composefs_oci.sources.registry.http import parts_of, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_oci.sources.access import Access
+    from composefs_oci.sources.registry.challenge import Challenge
+    from composefs_oci.sources.registry.credentials import Credentials
+    from composefs_oci.sources.registry.http import Http, Response
+
+__all__ = ["Authorizer"]
+
+_CLIENT = "composefs-oci"
+_MAX_TOKEN = 1 << 20
+
+
+class Authorizer:
+    """The header Authorization for one repository, None as long as nobody has asked for one."""
+
+    def __init__(self, http: Http, registry: str, repository: str, access: Access) -> None:
+        self.header: str | None = None
+        self._http = http
+        self._registry = registry
+        self._repository = repository
+        self._access = access
+        self._credentials: Credentials | None = None
+        self._is_looked_up = False
+
+    def answer(self, url: str, response: Response) -> None:
+        """Get what the challenge in a response of status 401 asks for; raise PermissionDeniedError or NetworkError."""
+        challenges = parse_challenges(response.header("WWW-Authenticate"))
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and "realm" in challenge.parameters:
+                self.header = f"Bearer {self._token(url, challenge)}"
+                return
+        for challenge in challenges:
+            if challenge.scheme == "basic":
+                credentials = self._find()
+                if credentials is None or not credentials.user:
+                    raise self.denied(url)
+                self.header = credentials.basic()
+                return
+        raise PermissionDeniedError(
+            f"{shown(url)}: the registry wants an authentication that is not known here",
+            hint="known are Bearer and Basic",
+            subject=shown(url),
+        )
+
+    def denied(self, url: str) -> PermissionDeniedError:
+        """Return the error for a registry that does not let the user in."""
+        if self._find() is None:
+            return PermissionDeniedError(
+                f"{shown(url)}: the registry wants to know who you are, or has no such image",
+                hint=f"log in: skopeo login {self._registry}; or give --authfile",
+                subject=shown(url),
+            )
+        return PermissionDeniedError(
+            f"{shown(url)}: the registry refuses your login for {self._registry}",
+            hint=f"check the image's name, or log in again: skopeo login {self._registry}",
+            subject=shown(url),
+        )
+
+    def _find(self) -> Credentials | None:
+        if not self._is_looked_up:
+            self._credentials = find_credentials(self._registry, self._repository, self._access.authfile)
+            self._is_looked_up = True
+        return self._credentials
+
+    def _token(self, url: str, challenge: Challenge) -> str:
+        realm = challenge.parameters["realm"]
+        self._check_realm(url, realm)
+        fields = {"scope": challenge.parameters.get("scope") or f"repository:{self._repository}:pull"}
+        if service := challenge.parameters.get("service"):
+            fields["service"] = service
+        credentials = self._find()
+        if credentials is not None and credentials.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "client_id": _CLIENT,
+                "refresh_token": credentials.identity_token,
+                **fields,
+            }
+            response = self._http.post(realm, form)
+        else:
+            if credentials is not None:
+                fields["account"] = credentials.user
+            mark = "&" if parts_of(realm).query else "?"
+            response = self._http.get(
+                f"{realm}{mark}{urlencode(fields)}", credentials.basic() if credentials is not None else None
+            )
+        with response:
+            if response.status in (400, 401, 403):
+                raise self.denied(url)
+            if response.status != 200:
+                raise NetworkError(
+                    f"{shown(realm)}: HTTP status {response.status} instead of a token",
+                    hint="the registry's token service has a problem",
+                    subject=shown(realm),
+                    retryable=response.status == 429 or response.status >= 500,
+                )
+            answer = parse_object(read_body(response, realm, _MAX_TOKEN), shown(realm), _MAX_TOKEN)
+        token = answer.text("token", "") or answer.text("access_token", "")
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise NetworkError(
+                f"{shown(realm)}: the answer holds no token", hint="the registry has a problem", subject=shown(realm)
+            )
+        return token
+
+    def _check_realm(self, url: str, realm: str) -> None:
+        parts = parts_of(realm)
+        is_less_safe = parts_of(url).scheme == "https" and parts.scheme == "http" and self._access.tls_verify
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or is_less_safe:
+            raise PermissionDeniedError(
+                f"{shown(url)}: the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",
+                hint="nothing was sent there",
+                subject=shown(url),
+            )

@@ -1,0 +1,120 @@
+"""A blob of a registry, to its end even when connections break: the next one goes on where the last stopped.
+
+Ranges are those of RFC 9110, section 14; from a registry that does not know them, what is here already is read again
+and dropped.  That nothing was mixed up shows the digest, which whoever reads the blob checks over all of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from composefs_ext.errors import CorruptError, NetworkError
+from composefs_oci.sources.registry.body import Body
+from composefs_oci.sources.registry.http import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_oci.sources.registry.client import Client
+
+__all__ = ["BlobReader"]
+
+_PIECE = 1 << 16
+_PROGRESS = 1 << 20
+"""Bytes after which a connection has been good for something, and patience is new."""
+
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(?:([0-9]{1,19})|\*)")
+
+
+class BlobReader:
+    """The bytes behind a URL, ``size`` of them."""
+
+    def __init__(self, client: Client, url: str, size: int) -> None:
+        """Open it; raise NotFoundError, PermissionDeniedError, NetworkError, or CorruptError for another size."""
+        self._client = client
+        self._url = url
+        self._size = size
+        self._position = 0
+        self._good_until = 0
+        self._patience = client.patience()
+        self._body: Body | None = None
+        self._is_length_known = False
+        self._connect()
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most ``size``; none at the end, which may be too early or too late."""
+        while True:
+            body = self._body or self._connect()
+            try:
+                data = body.read(size)
+                if not data and self._position < self._size and self._is_length_known:
+                    raise self._broken()
+            except NetworkError as error:
+                self._disconnect()
+                self._patience.wait(error)
+                continue
+            self._position += len(data)
+            if self._position - self._good_until >= _PROGRESS:
+                self._good_until = self._position
+                self._patience.reset()
+            return data
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._disconnect()
+
+    def _connect(self) -> Body:
+        """Ask for what is still to come, as often as patience allows."""
+        while True:
+            try:
+                self._body = self._open()
+            except NetworkError as error:
+                self._disconnect()
+                self._patience.wait(error)
+            else:
+                return self._body
+
+    def _open(self) -> Body:
+        where = shown(self._url)
+        response = self._client.ask(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
+        body = Body(response, self._url)
+        length = response.length
+        self._is_length_known = length is not None
+        begins_at = 0
+        if response.status == 206:
+            match = _RANGE.fullmatch(response.header("Content-Range"))
+            if match is None or int(match[1]) != self._position or (match[2] and int(match[2]) != self._size):
+                body.close()
+                raise CorruptError(
+                    f"{where}: the registry sends another part than the one asked for",
+                    hint="the registry has a problem",
+                    subject=where,
+                )
+            begins_at = self._position
+        if length is not None and begins_at + length != self._size:
+            body.close()
+            raise CorruptError(
+                f"{where} has {begins_at + length} bytes, not the {self._size} that the manifest says",
+                hint="have the image pushed there again",
+                subject=where,
+            )
+        self._body = body
+        while begins_at < self._position:
+            data = body.read(min(_PIECE, self._position - begins_at))
+            if not data:
+                raise self._broken()
+            begins_at += len(data)
+        return body
+
+    def _disconnect(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def _broken(self) -> NetworkError:
+        where = shown(self._url)
+        return NetworkError(
+            f"{where}: the connection was closed {self._size - self._position} bytes before the end",
+            hint="check the network and run the same command again",
+            subject=where,
+            retryable=True,
+        )

@@ -1,0 +1,406 @@
+"""HTTP as registries need it: streams of bytes, errors in one line, and an Authorization that stays with its host.
+
+By ``http.client`` of the standard library: an image is some dozens of requests, so that what one costs does not matter,
+but a pull that finds nothing new ends with its first answer, and libraries on top take longer to load than all the rest
+of it.
+
+Redirects are followed here: registries hand blobs out from other hosts, by URLs with a signature in them, and neither
+may learn the other's secret.  For that reason URLs are shown without user, query and fragment.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
+from select import POLLIN, poll
+from time import monotonic
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+from composefs_ext import environment
+from composefs_ext.errors import ExtError, NetworkError
+from composefs_oci import __version__
+from composefs_oci.sources.registry.proxy import ProxyError, proxy_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+    from urllib.parse import SplitResult
+
+    from composefs_oci.sources.registry.proxy import Proxy
+    from composefs_oci.sources.registry.trust import Trust
+
+__all__ = [
+    "ENVIRONMENT",
+    "FAILURES",
+    "RETRIES",
+    "RETRY_DELAY",
+    "TIMEOUT",
+    "Http",
+    "Response",
+    "failure",
+    "number",
+    "origin",
+    "parts_of",
+    "shown",
+]
+
+RETRIES = "COMPOSEFS_OCI_RETRIES"
+RETRY_DELAY = "COMPOSEFS_OCI_RETRY_DELAY"
+TIMEOUT = "COMPOSEFS_OCI_TIMEOUT"
+ENVIRONMENT = {RETRIES: 5.0, RETRY_DELAY: 0.5, TIMEOUT: 30.0}
+"""Names of environment variables, and what holds without them: how often what may pass is tried again, the seconds
+before the first time (they double for each further one), and the seconds after which a silent peer is gone."""
+
+_CONNECT_SECONDS = 30.0
+_LOW_SPEED = 1000
+_MAX_INTERIM = 10
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_HEADERS = {"User-Agent": f"composefs-oci/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+_SAFE = "%/:=&?~#+!$,;'@()*[]"  # what stays as it is in a URL
+
+FAILURES = (HTTPException, OSError, UnicodeError)
+"""What reading or connecting raises."""
+
+
+def number(name: str) -> float:
+    """Return a setting from the environment; raise UsageError if it is none."""
+    return environment.number(name, ENVIRONMENT[name])
+
+
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL that a peer may have sent: of one that is none, those of an empty one."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    parts = parts_of(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def origin(url: str) -> tuple[str, str]:
+    """Return the scheme and the host with its port, which a secret may not leave."""
+    parts = parts_of(url)
+    return parts.scheme.lower(), parts.netloc.lower()
+
+
+class SlowError(TimeoutError):
+    """A peer that sends next to nothing."""
+
+
+class _Paced(io.RawIOBase):
+    """What a socket gives, until next to nothing comes of it: as body, but also as headers, trailers or chunks' sizes.
+
+    A peer that sends less than 1000 bytes a second for the time after which silence counts as its end is given up; what
+    happens between reads does not count, nor does what goes before the first byte.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._patience = _patience()
+        self._has_begun = False
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        start = monotonic()
+        size = self._raw.readinto(buffer)
+        if not self._has_begun:
+            self._has_begun = True
+            return size
+        self._seconds += monotonic() - start
+        self._bytes += size or 0
+        if self._seconds >= self._patience:
+            if self._bytes < _LOW_SPEED * self._seconds:
+                raise SlowError(f"less than {_LOW_SPEED} bytes a second for {self._seconds:.0f} seconds")
+            self._seconds, self._bytes = 0.0, 0
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(HTTPResponse):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp = io.BufferedReader(_Paced(self.fp.detach()))
+
+    def begin(self) -> None:
+        """Read the head of the answer, past those that come before it, as Early Hints (RFC 9110, 15.2)."""
+        super().begin()
+        for _ in range(_MAX_INTERIM):
+            if not 101 < self.status < 200:
+                break
+            self.headers = None  # type: ignore[assignment]  # as before the first
+            super().begin()
+
+
+class _Tunnel(HTTPConnection):
+    """TLS through a proxy.
+
+    An IPv6 address has brackets in CONNECT, which not every Python puts there by itself, and none in a certificate.
+    """
+
+    def __init__(
+        self, proxy: tuple[str, int], place: tuple[str, int], headers: dict[str, str], context: ssl.SSLContext
+    ) -> None:
+        super().__init__(*proxy, timeout=_CONNECT_SECONDS)
+        self._name, port = place
+        self._tls = context
+        self.set_tunnel(f"[{self._name}]" if ":" in self._name else self._name, port, headers)
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _patience() -> float:
+    """Return the seconds after which a silent peer is gone."""
+    return max(1.0, number(TIMEOUT))
+
+
+class Response:
+    """An answer whose body is still to be read; ``url`` is where it came from."""
+
+    def __init__(
+        self, url: str, response: HTTPResponse, connection: HTTPConnection, idle: list[HTTPConnection]
+    ) -> None:
+        """``idle`` is where the connection goes when it can be used again."""
+        self.url = url
+        self.status = response.status
+        self._response = response
+        self._connection: HTTPConnection | None = connection
+        self._idle = idle
+
+    def header(self, name: str) -> str:
+        """Return a header, "" if there is none; several of a name are one, with commas between them (RFC 9110, 5.3)."""
+        return ", ".join(self._response.headers.get_all(name, ()))
+
+    @property
+    def length(self) -> int | None:
+        """The bytes that the body is said to have, None if that is not said."""
+        text = self.header("Content-Length")
+        return int(text[:20]) if text.isascii() and text.isdigit() else None
+
+    def read(self, size: int, /) -> bytes:
+        """Return what a single read of the socket gives; none at the end, which may be too early."""
+        return self._response.read1(size)
+
+    def close(self) -> None:
+        """Let go of the connection; one whose body was not read to its end is not used again."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        response = self._response
+        is_whole = response.length == 0 or (response.length is None and response.isclosed())
+        response.close()
+        if is_whole and not response.will_close and response.status >= 200:  # else another answer comes
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Http:
+    """Connections, kept for the next request."""
+
+    def __init__(self, trust: Trust, home: str) -> None:
+        """``home`` is the registry's host, HOST[:PORT], the only one that sees the client's certificate."""
+        self._trust = trust
+        self._home = home.lower()
+        self._seconds = _patience()
+        self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+
+    def get(self, url: str, authorization: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+        """Return the answer to a request, at the end of its redirects, with the body still to be read.
+
+        Raise NetworkError, which says whether it may pass.
+        """
+        secret_for = origin(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            sent = dict(headers or {})
+            if authorization and origin(url) == secret_for:
+                sent["Authorization"] = authorization
+            response = self._send("GET", url, sent)
+            if response.status not in _REDIRECTS:
+                return response
+            location = response.header("Location")
+            response.close()
+            url = self._redirected(url, location)
+        raise NetworkError(
+            f"{shown(url)}: more than {_MAX_REDIRECTS} redirects", hint="the registry has a problem", subject=shown(url)
+        )
+
+    def post(self, url: str, form: Mapping[str, str]) -> Response:
+        """Send a form, and follow no redirect with it."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._send("POST", url, headers, urlencode(form).encode())
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
+        headers = {**_HEADERS, **headers}
+        connection = None
+        try:
+            parts = urlsplit(url)
+            idle = self._idle.setdefault(origin(url), [])
+            proxy = proxy_for(parts)
+            connection = self._reused(idle) or self._connected(parts, proxy)
+            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+            if proxy is not None:
+                headers["Host"] = parts.netloc
+                if parts.scheme == "http":
+                    target = f"http://{parts.netloc}{target}"
+                    headers |= proxy.headers
+            connection.request(method, target, body, headers)
+            return Response(url, connection.getresponse(), connection, idle)
+        except FAILURES as error:
+            if connection is not None:
+                connection.close()
+            raise failure(url, error) from None
+
+    def _reused(self, idle: list[HTTPConnection]) -> HTTPConnection | None:
+        """Return a connection that the peer has not closed meanwhile."""
+        while idle:
+            connection = idle.pop()
+            readable = poll()
+            readable.register(connection.sock, POLLIN)
+            if not readable.poll(0):
+                return connection
+            connection.close()
+        return None
+
+    def _connected(self, parts: SplitResult, proxy: Proxy | None) -> HTTPConnection:
+        """Return a new connection."""
+        host, port = parts.hostname or "", _port(parts)
+        if parts.username is not None:
+            raise InvalidURL("a user in a URL")
+        place = (host, port) if proxy is None else (proxy.host, proxy.port)
+        if parts.scheme == "https":
+            context = self._context(is_home=parts.netloc.lower() == self._home)
+            if proxy is None:
+                connection: HTTPConnection = HTTPSConnection(*place, timeout=_CONNECT_SECONDS, context=context)
+            else:
+                connection = _Tunnel(place, (host, port), proxy.headers, context)
+        else:
+            connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
+        connection.response_class = _PacedResponse
+        try:
+            connection.connect()
+        except OSError as error:
+            if proxy is None or isinstance(error, ssl.SSLError):
+                raise
+            raise ProxyError from error
+        connection.sock.settimeout(self._seconds)
+        return connection
+
+    def _context(self, *, is_home: bool) -> ssl.SSLContext:
+        """Return how to speak TLS with the registry, or with another host."""
+        context = self._contexts.get(is_home)
+        if context is None:
+            verify = self._trust.verify
+            if verify is False:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            else:
+                context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+                for directory in self._trust.directories:
+                    context.load_verify_locations(capath=directory)
+            if is_home and self._trust.client is not None:
+                context.load_cert_chain(*self._trust.client)
+            self._contexts[is_home] = context
+        return context
+
+    def _redirected(self, url: str, location: str) -> str:
+        """Return where a redirect leads; raise NetworkError where it is not followed."""
+        try:
+            target = urljoin(url, quote(location.encode("latin-1", "replace"), safe=_SAFE))
+            parts = urlsplit(target)
+            _port(parts)
+        except (ValueError, InvalidURL):
+            target, parts = location, urlsplit("")
+        is_less_safe = parts.scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
+        if parts.scheme not in ("http", "https") or is_less_safe or not parts.hostname:
+            raise NetworkError(
+                f"{shown(url)} redirects to {shown(target)[:300]!r}, which is not followed",
+                hint="the registry's answer leaves TLS or the web",
+                subject=shown(url),
+            )
+        return target
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise InvalidURL("a port that is none") from None
+
+
+def failure(url: str, error: Exception) -> ExtError:
+    """Return the error for a request or a body that failed, without the exception's own text, which has whole URLs."""
+    where = shown(url)
+    match error:
+        case ssl.SSLCertVerificationError():
+            return NetworkError(
+                f"{where}: the certificate is not trusted: {error.verify_message}",
+                hint="put the authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt or name its"
+                " directory with --cert-dir; --tls-verify=false trusts anybody",
+                subject=where,
+            )
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
+            return NetworkError(
+                f"{where}: the registry does not speak TLS",
+                hint="if it is meant to be like that: --tls-verify=false",
+                subject=where,
+            )
+        case ssl.SSLError():
+            return _passing(where, f"TLS failed: {error.reason or 'cut off'}")
+        case SlowError():
+            return _passing(where, str(error), hint="try again later")
+        case ProxyError():
+            return _passing(where, "the proxy failed")
+        case socket.gaierror():
+            return _passing(where, "the host's name is not known")
+        case OSError() if error.errno:
+            return _passing(where, os.strerror(error.errno))
+        case TimeoutError():
+            return _passing(where, "no answer in time")
+        case InvalidURL() | UnicodeError():
+            return NetworkError(f"{where}: not a URL that can be asked", subject=where)
+    return _passing(where, "the connection broke")
+
+
+def _passing(
+    where: str, reason: str, hint: str = "check the name and the network and run the same command again"
+) -> NetworkError:
+    return NetworkError(
+        f"{where}: {reason}",
+        hint=hint,
+        subject=where,
+        retryable=True,
+    )

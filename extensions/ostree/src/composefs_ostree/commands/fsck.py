@@ -1,0 +1,163 @@
+"""``fsck`` of commits: every object of each against its id, and the image against the tree.
+
+A file's content is read and hashed as ostree does it, which finds what the repository's own digests cannot: an object
+that is whole but belongs to another file.  The digests are checked too, by the core.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+from composefs_ext.errors import ExtError, NotFoundError
+from composefs_ext.workers import available_cores
+from composefs_ostree.dumptext import stage_dump
+from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
+from composefs_ostree.formats.fileheader import checksum_header, head_size
+from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
+from composefs_ostree.tree import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ostree.formats.commit_stream import Entry
+    from composefs_ostree.tree import Tree
+
+__all__ = ["fsck"]
+
+_PIECE = 256 << 10
+_REMEDY = "cfsctl ostree pull --repair fetches again what is damaged"
+
+
+def fsck(request: Request, core: Core) -> dict[str, Any]:
+    """Check the commits that the request names, or all; print and return what is wrong."""
+    names = [find_stream(core, name) for name in request.get("refs", [])]
+    names = list(dict.fromkeys(names)) or _all_commits(core)
+    check = _Check(core)
+    for name in names:
+        check.commit(name)
+    found = core.repo_fsck(names).result()
+    errors = check.errors + [error.removeprefix("fsck: ") for error in found["errors"]]
+    lines = [f"commits {len(names)}"]
+    lines += [f"partial {commit} ({partly(paths)})" for commit, paths in check.partial.items()]
+    lines += [f"objects {check.metadata} metadata + {check.files} files"]
+    lines += [f"error   {error}" for error in errors]
+    lines += ["status: corrupted", _REMEDY] if errors else ["status: ok"]
+    core.output("\n".join(lines) + "\n")
+    return {
+        "ok": not errors,
+        "commits": [commit_of_stream(name).hex() for name in names],
+        "partial": check.partial,
+        "metadata_checked": check.metadata,
+        "files_checked": check.files,
+        "errors": errors,
+        "affected": found.get("affected"),
+        "status": 1 if errors else 0,
+    }
+
+
+def _all_commits(core: Core) -> list[str]:
+    """Return the streams of all commits; of one that was completed the part is still there until the next gc."""
+    whole = [row["name"] for row in core.stream_list(STREAM_PREFIX).result()]
+    parts = [row["name"] for row in core.stream_list(PARTIAL_PREFIX).result()]
+    complete = set(whole)
+    return whole + [name for name in parts if STREAM_PREFIX + name.removeprefix(PARTIAL_PREFIX) not in complete]
+
+
+class _Check:
+    """Checks commits, each object once; ``errors`` has a line for everything that is wrong."""
+
+    def __init__(self, core: Core) -> None:
+        assert core.repository is not None
+        self._core = core
+        self._objects = core.repository.objects or ""
+        self._good: set[tuple[bytes, str | None]] = set()
+        self.errors: list[str] = []
+        self.partial: dict[str, list[str]] = {}
+        self.metadata = 0
+        self.files = 0
+
+    def commit(self, name: str) -> None:
+        """Check one commit by the name of its stream."""
+        commit_id = commit_of_stream(name).hex()
+        try:
+            held, stream = open_commit(self._core, name, partial=True)
+            if held.subpaths is not None:
+                self.partial[commit_id] = held.subpaths
+            if data := detached_metadata(self._core, stream):
+                from composefs_ostree.signatures import parse_detached
+
+                parse_detached(data, f"the detached metadata of commit {commit_id}")
+            if held.subpaths is not None and not held.subpaths:
+                self.metadata += 1
+                return
+            tree = load(held)
+            self.metadata += 1 + len(tree.trees) + len(tree.metas)
+            self._check_files(commit_id, tree)
+            self._check_image(commit_id, tree, image_of(stream))
+        except ExtError as error:
+            self.errors.append(f"commit {commit_id}: {error.message}")
+
+    def _check_files(self, commit_id: str, tree: Tree) -> None:
+        todo = [(each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            try:
+                for (file_id, entry), problem in zip(todo, pool.map(self._check_file, todo), strict=True):
+                    self._core.pump(0)  # the user may have had enough
+                    self.files += 1
+                    if problem is None:
+                        self._good.add((file_id, entry.content))
+                    else:
+                        self.errors.append(
+                            f"commit {commit_id}: {_path_of(tree, file_id)} (file {file_id.hex()}): {problem}"
+                        )
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _check_file(self, row: tuple[bytes, Entry]) -> str | None:
+        file_id, (data, content) = row
+        try:
+            end = head_size(data)
+            digest = sha256(checksum_header(data[:end]))
+            digest.update(data[end:])
+            if content is not None:
+                with open(f"{self._objects}/{content[:2]}/{content[2:]}", "rb", buffering=0) as file:
+                    while piece := file.read(_PIECE):
+                        digest.update(piece)
+        except ExtError as error:
+            return error.message
+        except OSError as error:
+            return f"object {content}: {os.strerror(error.errno or 0)}"
+        if digest.digest() == file_id:
+            return None
+        return "its checksum is another one" + ("" if content is None else f", its content is object {content}")
+
+    def _check_image(self, commit_id: str, tree: Tree, image: str | None) -> None:
+        if image is None:
+            raise NotFoundError("its stream names no image")
+        for keep_nul in (False, True):
+            dump = stage_dump(self._core, tree, keep_nul=keep_nul)
+            if self._core.image_digest(dump).result()["id"] == image:
+                return
+        self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
+
+
+def _path_of(tree: Tree, file_id: bytes) -> str:
+    """Return the first path of a file."""
+    pending = [("", tree.commit.root_tree)]
+    seen = set()
+    while pending:
+        path, tree_id = pending.pop()
+        if tree_id in seen:
+            continue
+        seen.add(tree_id)
+        listing = tree.trees[tree_id]
+        for name, each in listing.files:
+            if each == file_id:
+                return ascii(f"{path}/{name.decode()}")[1:-1]
+        pending += [(f"{path}/{name.decode()}", subtree) for name, subtree, _ in listing.directories]
+    return "?"

@@ -1,0 +1,213 @@
+"""``pull`` and ``pull-local``: from refs or commit ids at a source to names in the composefs repository.
+
+Nothing is visible before the one ``publish`` at the end, which sets all refs or none.  What the repository holds
+already is not fetched: with the commit's stream in place, only the ref is written.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ext.tuples import NamedTuple
+from composefs_ostree.held import commit_of_stream, find_stream, open_commit, partly, ref_name
+from composefs_ostree.pulling.commits import Commits, Terms
+from composefs_ostree.remote import resolve
+from composefs_ostree.wanted import parse_wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from composefs_ext import Core, Request
+    from composefs_ext.rows import ImageName, RefUpdate
+    from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.pulling.commits import Job
+    from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.source import Source
+    from composefs_ostree.wanted import Wanted
+
+__all__ = ["pull", "wants_nul"]
+
+
+class Pulled(NamedTuple):
+    """A ref or commit that was asked for, what its ref named before, and what came of it."""
+
+    wanted: Wanted
+    current: str | None
+    job: Job
+
+
+def wants_nul(request: Request) -> bool:
+    """Tell whether the images are to be those of composefs-rs 0.9.0."""
+    return bool(request.get("compat") == "composefs-rs")
+
+
+def pull(request: Request, core: Core, source: Source, names: Sequence[str]) -> dict[str, Any]:
+    """Pull what the names mean at a source; print and return what came of it."""
+    remote = source.remote
+    every = [parse_wanted(name, None if remote is None else remote.name) for name in dict.fromkeys(names)]
+    if not every:
+        raise UsageError("there is nothing to pull", hint="name a ref or a commit; cfsctl ostree list-refs lists them")
+    terms = _terms(request, source)
+    transport = source.open(core)
+    found = [resolve(core, source, transport, wanted.name) for wanted in every]
+    commits = Commits(core, source, transport, terms)
+    published = False
+    try:
+        pulled = []
+        for wanted, at_source in zip(every, found, strict=True):
+            current = _current_target(core, wanted.local)
+            checks = _checks(request, core, wanted, at_source.commit, current, remote)
+            job = commits.bring(at_source.commit, at_source.size, current, checks)
+            pulled.append(Pulled(wanted, current, job))
+        streams = _publish(core, commits, pulled)
+        published = True
+    finally:
+        commits.close(published=published)
+    rows = [_row(each, streams) for each in pulled]
+    core.output("\n".join(map(_text, rows)))
+    return rows[0] if len(rows) == 1 else {"pulled": rows}
+
+
+def _terms(request: Request, source: Source) -> Terms:
+    from composefs_ostree.signatures import options_of, policy_of
+    from composefs_ostree.source import UrlSource
+
+    remote = source.remote
+    options = options_of(request)
+    if remote is None:
+        policy = policy_of({}, is_remote=False, options=options)
+    else:
+        policy = policy_of(remote.settings, keyring=remote.keyring or None, directory=remote.directory, options=options)
+    subpaths: list[str] | None = None
+    if request.get("subpath"):
+        from composefs_ostree.part import parse_subpaths
+
+        subpaths = parse_subpaths(request.arguments["subpath"])
+    if request.get("commit_metadata_only"):
+        if request.get("subpath"):
+            raise UsageError("--commit-metadata-only leaves nothing for --subpath to name", hint="give one of the two")
+        subpaths = []
+    return Terms(
+        policy=policy,
+        subpaths=subpaths,
+        depth=request.get("depth", 0),
+        base_name=request.get("base_name"),
+        compat=request.get("compat"),
+        use_deltas=isinstance(source, UrlSource) and not request.get("no_delta"),  # files are as near as deltas
+        is_repair=bool(request.get("repair")),
+    )
+
+
+def _checks(
+    request: Request, core: Core, wanted: Wanted, commit_id: bytes, current: str | None, remote: Remote | None
+) -> list[Callable[[Commit, bytes], None]]:
+    """Return what a commit must pass before it may have the ref: nothing that needs its object without need."""
+    checks: list[Callable[[Commit, bytes], None]] = []
+    if wanted.ref is not None and not request.get("disable_verify_bindings"):
+        collection = None if remote is None else remote.collection_id
+        if collection is not None or not _is_commit(current, commit_id):
+            checks.append(_bound_to(wanted.ref, collection))
+    since = request.get("timestamp_check_from_rev")
+    names = [find_stream(core, since)] if since else []
+    if request.get("timestamp_check") and current is not None:
+        names.append(current)
+    return checks + [_not_older_than(core, name) for name in names if not _is_commit(name, commit_id)]
+
+
+def _is_commit(stream: str | None, commit_id: bytes) -> bool:
+    return stream is not None and commit_of_stream(stream) == commit_id
+
+
+def _bound_to(ref: str, collection: str | None) -> Callable[[Commit, bytes], None]:
+    from composefs_ostree.pulling.checks import check_bindings
+
+    return lambda commit, commit_id: check_bindings(commit, commit_id, ref, collection)
+
+
+def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
+    from composefs_ostree.pulling.checks import check_not_older
+    from composefs_ostree.tree import load_commit
+
+    held, _ = open_commit(core, stream, partial=True)
+    return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit)
+
+
+def _current_target(core: Core, ref: str | None) -> str | None:
+    if ref is None:
+        return None
+    try:
+        return core.ref_get(ref_name(ref)).result()["target"]
+    except NotFoundError:
+        return None
+
+
+def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, str]:
+    """Make the names visible in one call, and return the ids of the streams; what is there already is not written."""
+    refs: dict[str, RefUpdate] = {}
+    for wanted, current, job in pulled:
+        if wanted.local is not None and job.here is not None:
+            refs[wanted.local] = {"name": ref_name(wanted.local), "target": job.here.name, "expect": current}
+    images: list[ImageName] = [{"id": image} for image in sorted(commits.images)]
+    rows = list(commits.rows.values())
+    try:
+        published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
+    except ConflictError as error:
+        # Another pull may have done the same meanwhile; then there is nothing to add to it.
+        if not _agree(core, refs, error):
+            raise
+        published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
+    return {row["name"]: row["id"] for row in published["streams"]}  # a faster pull's, where it keeps its name
+
+
+def _agree(core: Core, refs: dict[str, RefUpdate], error: ConflictError) -> bool:
+    """Leave out the refs that somebody else has set to the same; tell whether there were any.
+
+    Raises ConflictError for one that was set to something else.
+    """
+    before = len(refs)
+    for ref, row in list(refs.items()):
+        now = _current_target(core, ref)
+        if now == row["target"]:
+            del refs[ref]
+        elif now != row["expect"]:
+            raise ConflictError(
+                f"ref {ref!r} was changed by somebody else during the pull",
+                hint="run the command again to set it to what the source has now",
+                subject=ref,
+            ) from error
+    return len(refs) < before
+
+
+def _row(pulled: Pulled, streams: dict[str, str]) -> dict[str, Any]:
+    """Return what --json shows of a ref or commit."""
+    job, here = pulled.job, pulled.job.here
+    assert here is not None
+    brought = [here, *(parent.here for parent in job.parents if parent.here is not None)]
+    return {
+        "commit": job.commit_id.hex(),
+        "ref": pulled.wanted.local,
+        "verity": streams.get(here.name, here.stream),
+        "image": here.image,
+        "subpaths": None if here.subpaths is None else list(here.subpaths),
+        "parents": [parent.commit_id.hex() for parent in job.parents],
+        "metadata_fetched": sum(each.metadata for each in brought),
+        "files_fetched": sum(each.files for each in brought),
+        "delta_parts": sum(each.parts for each in brought),
+        "signatures": job.signatures,
+    }
+
+
+def _text(row: dict[str, Any]) -> str:
+    lines = [f"commit  {row['commit']}", f"verity  {row['verity']}"]
+    if row["image"] is not None:
+        lines.append(f"image   {row['image']}")
+    if row["subpaths"] is not None:
+        lines.append(f"partial {partly(row['subpaths'])}")
+    if row["ref"] is not None:
+        lines.append(f"tagged  {row['ref']}")
+    if row["parents"]:
+        lines.append(f"parents {len(row['parents'])}")
+    via = f" via {row['delta_parts']} delta parts" if row["delta_parts"] else ""
+    lines.append(f"objects {row['metadata_fetched']} metadata + {row['files_fetched']} files fetched{via}")
+    return "\n".join(lines) + "\n"

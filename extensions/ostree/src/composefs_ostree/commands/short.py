@@ -1,0 +1,171 @@
+"""The commands of ``cfsctl ostree`` that are small: the others are modules of their own."""
+
+from __future__ import annotations
+
+from composefs_ext import commands
+from composefs_ext.errors import NotFoundError
+from composefs_ext.text import table
+from composefs_ostree.held import (
+    REF_DIRECTORY,
+    commit_of_stream,
+    detached_metadata,
+    find_stream,
+    image_of,
+    is_partial,
+    open_commit,
+    ref_name,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from composefs_ext import Core, Request, Stream
+
+__all__ = ["compute_id", "dump", "images", "inspect", "mount", "pull", "pull_local", "tag", "untag"]
+
+
+def pull(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a URL, a path or a remote."""
+    from composefs_ostree.commands.pulling import pull as pull_from
+    from composefs_ostree.remotes.limits import limits_of
+    from composefs_ostree.signatures import options_of
+    from composefs_ostree.source import open_source
+
+    where: str = request.arguments["source"]
+    names: list[str] = list(request.get("refs", []))
+    limits, options = limits_of(request), options_of(request)
+    if "://" in where or "/" in where.partition(":")[0]:
+        return pull_from(request, core, open_source(where, None, limits, options), names)
+    from composefs_ostree.remotes.store import find_remote
+
+    name, colon, ref = where.partition(":")
+    remote = find_remote(core, name)
+    if colon:
+        names.insert(0, ref)
+    source = open_source(request.get("url"), remote, limits, options)
+    return pull_from(request, core, source, names or list(remote.branches))
+
+
+def pull_local(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a repository on this machine; without names, everything that it has."""
+    from composefs_ostree.commands.pulling import pull as pull_from
+    from composefs_ostree.signatures import options_of
+    from composefs_ostree.source import DirectorySource
+
+    remote = None
+    if request.get("remote"):
+        from composefs_ostree.remotes.store import find_remote
+
+        remote = find_remote(core, request.arguments["remote"])
+    source = DirectorySource(request.arguments["path"], remote, options_of(request))
+    names = request.get("refs", [])
+    if not names:
+        from composefs_ostree.refs import listed_refs
+
+        names = [row["name"] for row in listed_refs(request, core, source)]
+    return pull_from(request, core, source, names)
+
+
+def _stage_dump(request: Request, core: Core) -> str:
+    """Write the dump of the commit that the request names to a staged file; return the file's name."""
+    from composefs_ostree.commands.pulling import wants_nul
+    from composefs_ostree.dumptext import stage_dump
+    from composefs_ostree.tree import load
+
+    commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
+    return stage_dump(core, load(commit), keep_nul=wants_nul(request))
+
+
+def dump(request: Request, core: Core) -> dict[str, Any]:
+    """Print a commit's tree as a composefs dump."""
+    text = core.staging.new_name("text")
+    size = core.image_dump(_stage_dump(request, core), text).result()
+    core.output_file(text)
+    return {"size": size}
+
+
+def compute_id(request: Request, core: Core) -> dict[str, Any]:
+    """Print the id of a commit's image, whether or not it was made."""
+    image = core.image_digest(_stage_dump(request, core)).result()["id"]
+    core.output(f"{image}\n")
+    return {"id": image}
+
+
+def inspect(request: Request, core: Core) -> dict[str, Any]:
+    """Show what a commit says of itself, and what is here of it."""
+    from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
+    from composefs_ostree.tree import load_commit
+
+    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
+    commit = load_commit(held)
+    signatures = _signatures(core, stream)
+    if request.get("metadata"):
+        core.output(metadata_text(commit))
+    else:
+        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
+    if not request.json:
+        return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
+    return commit_facts(held.commit, commit) | {
+        "verity": stream.id,
+        "image": image_of(stream),
+        "subpaths": held.subpaths,
+        "signatures": signatures,
+    }
+
+
+def _signatures(core: Core, stream: Stream) -> list[dict[str, Any]]:
+    """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
+    data = detached_metadata(core, stream)
+    if not data:
+        return []
+    from composefs_ostree.signatures import describe, parse_detached
+
+    return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
+
+
+def images(_request: Request, core: Core) -> dict[str, Any]:
+    """List the refs, and the commit that each names."""
+    rows: list[dict[str, Any]] = []
+    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+        name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
+        commit = commit_of_stream(row["target"]).hex()
+        rows.append({"name": name, "commit": commit, "partial": is_partial(row["target"])})
+    rows.sort(key=lambda row: row["name"])
+    cells = [(row["name"], row["commit"] + "  partial" * row["partial"]) for row in rows]
+    core.output(table(("NAME", "COMMIT"), cells) if rows else "No ostree commits found\n")
+    return {"images": rows}
+
+
+def tag(request: Request, core: Core) -> dict[str, Any]:
+    """Give a commit that is here one more ref."""
+    source, name = request.arguments["source"], request.arguments["name"]
+    target = find_stream(core, source)
+    core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
+    core.output(f"Tagged {source} as {name}{' (partial)' if is_partial(target) else ''}\n")
+    return {"commit": commit_of_stream(target).hex(), "name": name, "partial": is_partial(target)}
+
+
+def untag(request: Request, core: Core) -> dict[str, Any]:
+    """Remove a ref."""
+    name = request.arguments["name"]
+    try:
+        core.publish(remove_refs=[ref_name(name)]).result()
+    except NotFoundError:
+        raise NotFoundError(
+            f"{name!r} is not a known ostree ref", hint="cfsctl ostree images lists the refs", subject=name
+        ) from None
+    return {"name": name}
+
+
+def mount(request: Request, core: Core) -> dict[str, Any]:
+    """Mount the image that a pull has made."""
+    target = find_stream(core, request.arguments["ref"])
+    image = image_of(core.stream_get(name=target).result())
+    if image is None:
+        raise NotFoundError(
+            f"the stream {target} names no image",
+            hint="pull the commit again with this cfsctl, and without --commit-metadata-only",
+            subject=target,
+        )
+    return commands.mount(request, core, image)

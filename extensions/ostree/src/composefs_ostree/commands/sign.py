@@ -1,0 +1,105 @@
+"""``sign``: adding signatures to a commit that is here, verifying and removing them."""
+
+from __future__ import annotations
+
+from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.signatures.checking import verify
+from composefs_ostree.signatures.detached import KEYS, describe, parse_detached, signatures_in
+from composefs_ostree.signatures.policy import options_of, policy_of
+from composefs_ostree.signatures.record import Signature, facts_of, lines_of
+from composefs_ostree.signatures.signing import sign, sign_options_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from composefs_ext import Core, Request, Stream
+    from composefs_ext.rows import StreamName
+    from composefs_ostree.formats.gvariant import Variant
+    from composefs_ostree.signatures.policy import Policy
+
+__all__ = ["sign_held"]
+
+_SHORTEST_KEY_ID = 8
+"""Digits that a key must be given by; fewer fit too many."""
+
+
+def sign_held(request: Request, core: Core) -> dict[str, Any]:
+    """Sign the commit that the request names, or verify or remove its signatures; print and return what it has then."""
+    from composefs_ostree.held import detached_metadata, find_stream, open_commit
+    from composefs_ostree.tree import commit_bytes
+
+    signing, removed, is_check = sign_options_of(request), request.get("delete", ()), bool(request.get("verify"))
+    if bool(signing.is_on) + bool(removed) + is_check != 1:
+        raise UsageError(
+            "say what to do: sign, verify, or delete signatures",
+            hint="--gpg-sign KEY-ID or --sign-from-file FILE, --verify, or --delete KEY-ID",
+        )
+    name = find_stream(core, request.arguments["ref"])
+    held, stream = open_commit(core, name, partial=True)
+    what = f"commit {held.commit.hex()}"
+    metadata = parse_detached(detached_metadata(core, stream), f"the detached metadata of {what}")
+    data = commit_bytes(held)
+    if is_check:
+        found = facts_of(verify(data, metadata, _policy(request, core), what))
+    else:
+        changed = sign(data, metadata, signing) if signing.is_on else _without(metadata, removed, what)
+        _keep(core, name, held.commit, stream, changed)
+        found = describe(changed)
+    core.output(f"commit  {held.commit.hex()}\n" + lines_of(Signature(**row) for row in found))
+    return {"commit": held.commit.hex(), "signatures": found}
+
+
+def _policy(request: Request, core: Core) -> Policy:
+    """Return whose signatures count: by the keys given, or those of the remote that the ref is of."""
+    options = options_of(request)
+    remote_name, colon, _ = request.arguments["ref"].partition(":")
+    if options.gpg_keys or options.sign_keys:
+        policy = policy_of({}, is_remote=False, options=options)
+    elif colon:
+        from composefs_ostree.remotes.store import find_remote
+
+        remote = find_remote(core, remote_name)
+        policy = policy_of(remote.settings, keyring=remote.keyring or None, directory=remote.directory)
+    else:
+        raise UsageError("whose signature is wanted?", hint="give --gpg-key or --sign-key, or a ref REMOTE:REF")
+    if not policy.is_on:
+        raise UsageError(f"the remote {remote_name!r} wants no signatures", hint="give --gpg-key or --sign-key")
+    return policy
+
+
+def _without(metadata: Mapping[str, Variant], keys: Sequence[str], what: str) -> dict[str, Variant]:
+    """Return the metadata without GPG signatures by these keys; raise NotFoundError for a key that made none."""
+    from composefs_ostree.formats.gvariant import Variant
+    from composefs_ostree.signatures.openpgp import claims
+    from composefs_ostree.signatures.packets import split
+
+    left = [packet.data for blob in signatures_in(metadata, "gpg") for packet in split(blob)]
+    for key in keys:
+        wanted = key.upper().removeprefix("0X")
+        others = [blob for blob in left if not (claims([blob])[0].key or "").endswith(wanted)]
+        if len(wanted) < _SHORTEST_KEY_ID or others == left:
+            raise NotFoundError(
+                f"{what} has no GPG signature by {key!r}", hint="cfsctl ostree inspect shows the keys", subject=key
+            )
+        left = others
+    changed = {name: value for name, value in metadata.items() if name != KEYS["gpg"]}
+    return changed | {KEYS["gpg"]: Variant("aay", left)} if left else changed
+
+
+def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
+    """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
+    from composefs_ostree.commitmeta import detached_name, put_detached, with_named
+    from composefs_ostree.formats import gvariant
+    from composefs_ostree.held import DETACHED_REF, put_again
+
+    rows: list[StreamName] = []
+    named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]
+    if metadata:
+        kept = put_detached(core, gvariant.encode("a{sv}", metadata))
+        rows.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
+        named_refs = with_named(stream.named_refs, DETACHED_REF, kept)
+    again = put_again(core, name, named_refs)
+    rows.append({"name": name, "id": again, "if_exists": "replace", "expect": stream.id})
+    core.publish(streams=rows).result()

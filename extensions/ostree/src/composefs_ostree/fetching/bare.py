@@ -1,0 +1,194 @@
+"""From a file object of a ``bare`` repository to a verified file in staging.
+
+The object is a file of its own; what the four modes differ in is where owner, mode and extended attributes stand:
+
+====================  ==============================================  ===============================================
+mode                  regular file                                    symlink
+====================  ==============================================  ===============================================
+bare                  the file's own                                  a symlink; its own
+bare-user             attribute ``user.ostreemeta``: ``(uuua(ayay))``  a regular file holding target and NUL; the same
+bare-user-only        its own mode, uid 0, gid 0, no attributes       a symlink; uid 0, gid 0, no attributes
+bare-split-xattrs     its own, attributes in ``….file-xattrs-link``   a symlink; the same
+====================  ==============================================  ===============================================
+
+The head that an archive would have in front of the content is made of these, and with it the object is hashed.
+
+Source: ostree-repo.c of libostree (``_ostree_repo_load_file_bare``) and ostree.repo(5).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from hashlib import sha256
+
+from composefs_ext.errors import CorruptError
+from composefs_ostree.fetching.stage import Stager
+from composefs_ostree.fetching.transport import open_regular
+from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.objects import MAX_XATTRS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.fetching.content import Row
+
+__all__ = ["BareReader"]
+
+_USER_META = "user.ostreemeta"
+_MAX_TARGET = 4096
+_CACHED_HEADS = 1024
+_CACHED_HEAD = 4096
+
+
+class BareReader:
+    """The file objects of one repository in one of the bare modes."""
+
+    def __init__(self, directory: str, mode: str, inline_limit: int) -> None:
+        """Content of up to ``inline_limit`` bytes is returned, other content staged."""
+        self._directory = directory
+        self._mode = mode
+        self._inline_limit = inline_limit
+        self._stager = Stager()
+        # By owner, mode and attributes: a head without its size, and what a file id hashes before the content.
+        self._heads: dict[tuple[int, int, int, bytes], tuple[bytes, bytes]] = {}
+
+    def path(self, file_id: bytes) -> str:
+        """Return the path of an object."""
+        name = file_id.hex()
+        return f"{self._directory}/objects/{name[:2]}/{name[2:]}.file"
+
+    def read(self, file_id: bytes, staged: str) -> Row | None:
+        """Return a row as :meth:`composefs_ostree.fetching.content.FileFetch.finish` does, None if there is no such
+        object.
+
+        Raises CorruptError or FormatError for an object that is not what its name says, OSError if it cannot be read.
+        """
+        path = self.path(file_id)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode) and self._mode != "bare-user":
+                return self._symlink(file_id, path, status)
+            fd = open_regular(path, follow=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return self._regular(file_id, path, fd, staged)
+        finally:
+            os.close(fd)
+
+    def _symlink(self, file_id: bytes, path: str, status: os.stat_result) -> Row:
+        target = os.readlink(os.fsencode(path))
+        uid, gid = status.st_uid, status.st_gid
+        match self._mode:
+            case "bare":
+                xattrs = _own_xattrs(path)
+            case "bare-user-only":
+                uid, gid, xattrs = 0, 0, b""
+            case _:
+                xattrs = _split_xattrs(path)
+        return self._target(file_id, uid, gid, status.st_mode, target, xattrs)
+
+    def _target(self, file_id: bytes, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> Row:
+        head = make_head(0, uid, gid, mode, target, xattrs)
+        parse_head(head)
+        self._check(file_id, sha256(checksum_header(head)).digest())
+        return file_id, head, 0, None
+
+    def _regular(self, file_id: bytes, path: str, fd: int, staged: str) -> Row:
+        status = os.fstat(fd)
+        size = status.st_size
+        uid, gid, mode = status.st_uid, status.st_gid, status.st_mode
+        match self._mode:
+            case "bare":
+                xattrs = _own_xattrs(fd)
+            case "bare-user":
+                uid, gid, mode, xattrs = _user_meta(fd)
+                if stat.S_ISLNK(mode):
+                    if size > _MAX_TARGET:
+                        raise CorruptError(f"it is a symlink with a target of {size} bytes")
+                    target = os.read(fd, _MAX_TARGET).partition(b"\0")[0]  # libostree reads up to the first NUL too
+                    return self._target(file_id, uid, gid, mode, target, xattrs)
+            case "bare-user-only":
+                uid, gid, xattrs = 0, 0, b""
+            case _:
+                xattrs = _split_xattrs(path)
+        rest, checked = self._head(uid, gid, mode, xattrs)
+        head = b"%b%b%b" % (rest[:8], size.to_bytes(8, "big"), rest[8:])
+        digest = sha256(checked)
+        if size <= self._inline_limit:
+            content = os.read(fd, size + 1)
+            if len(content) != size:
+                raise CorruptError("it was changed while it was read")
+            digest.update(content)
+            self._check(file_id, digest.digest())
+            return file_id, head + content, size, None
+        try:
+            if self._stager.stage(fd, staged, size, digest) != size:
+                raise CorruptError("it was changed while it was read")
+            self._check(file_id, digest.digest())
+        except BaseException:
+            os.unlink(staged)
+            raise
+        return file_id, head, size, staged
+
+    def _head(self, uid: int, gid: int, mode: int, xattrs: bytes) -> tuple[bytes, bytes]:
+        """Return the head of a regular file without its size, and what its id hashes before the content."""
+        key = uid, gid, mode, xattrs
+        found = self._heads.get(key)
+        if found is None:
+            head = make_head(0, uid, gid, mode, b"", xattrs)
+            parse_head(head)
+            found = head[:8] + head[16:], checksum_header(head)
+            if len(self._heads) < _CACHED_HEADS and len(xattrs) < _CACHED_HEAD:
+                self._heads[key] = found
+        return found
+
+    def _check(self, file_id: bytes, digest: bytes) -> None:
+        if digest == file_id:
+            return
+        hint = None
+        if self._mode == "bare-user-only":
+            hint = "this mode keeps neither owners nor attributes: commit with --canonical-permissions"
+        raise CorruptError("its checksum does not match its name", hint=hint)
+
+
+def _own_xattrs(file: int | str) -> bytes:
+    """Return the extended attributes of an open file, or of a symlink, serialised."""
+    names = os.listxattr(file, follow_symlinks=isinstance(file, int))
+    if not names:
+        return b""
+    pairs = ((os.fsencode(name), os.getxattr(file, name, follow_symlinks=isinstance(file, int))) for name in names)
+    # ostree leaves out the empty ones when it makes an object.
+    kept = sorted((name + b"\0", value) for name, value in pairs if value)
+    return gvariant.encode("a(ayay)", kept)
+
+
+def _user_meta(fd: int) -> tuple[int, int, int, bytes]:
+    """Return owner, mode and serialised extended attributes that bare-user keeps in an attribute."""
+    try:
+        meta = os.getxattr(fd, _USER_META)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        raise CorruptError(f"it has no attribute {_USER_META}") from None
+    if len(meta) < 12:
+        raise CorruptError(f"its attribute {_USER_META} has {len(meta)} bytes")
+    uid, gid, mode = struct.unpack_from(">III", meta)
+    return uid, gid, mode, meta[12:]
+
+
+def _split_xattrs(path: str) -> bytes:
+    """Return the serialised extended attributes that bare-split-xattrs keeps in a file beside the object."""
+    link = f"{path}-xattrs-link"
+    try:
+        fd = open_regular(link, follow=False)
+    except FileNotFoundError:
+        raise CorruptError(f"its attributes are missing: there is no {link}") from None
+    with open(fd, "rb") as file:
+        xattrs = file.read(MAX_XATTRS + 1)
+    if len(xattrs) > MAX_XATTRS:
+        raise CorruptError(f"its attributes have more than {MAX_XATTRS} bytes")
+    return xattrs

@@ -1,0 +1,238 @@
+"""From the ``.filez`` of an archive repository to a verified file in staging.
+
+The content is inflated, hashed and written as it comes, and never beyond the size that the header tells: a file that is
+shorter or longer than that, has something behind its end, or does not hash to its id is refused.  Small content is not
+written but returned, because it becomes a part of the commit's stream.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+
+from isal import isal_zlib
+
+from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
+from composefs_ostree.fetching.transport import Fetch
+from composefs_ostree.formats.fileheader import MAX_HEAD, PREFIX_SIZE, checksum_header, head_size, parse_head
+from composefs_ostree.formats.names import ObjectType, object_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.formats.fileheader import FileHead
+
+    Row = tuple[bytes, bytes, int, str | None]
+
+__all__ = ["FileFetch", "Unpacker", "check_space", "create_staged"]
+
+_WHOLE_COMPRESSED = 256 << 10
+_WHOLE_PLAIN = 1 << 20
+"""Up to both, a file is inflated in one call; larger ones pass in pieces, so that memory does not follow them."""
+
+_TRIED = 64 << 20
+"""Bytes that are written of content which claims to be larger than the disk: most likely its header is damaged."""
+
+_PIECE = 256 << 10
+_RAW_DEFLATE = -15
+_InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub makes the class an instance
+
+
+class Unpacker:
+    """One ``.filez`` fed in pieces; raises FormatError or CorruptError, without the file's name, as early as it can."""
+
+    def __init__(self, file_id: bytes, staged: str, inline_limit: int) -> None:
+        """Content of up to ``inline_limit`` bytes is kept in memory, other content goes to the new file ``staged``."""
+        self._id = file_id
+        self._staged = staged
+        self._inline_limit = inline_limit
+        self._fd: int | None = None
+        self._start = b""
+        self._head: FileHead | None = None
+        self._produced = 0
+        self._compressed = 0
+        self._inline = b""
+        self._no_space: NoSpaceError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the ``.filez``."""
+        if self._head is None:
+            self._start += data
+            size = head_size(self._start) if len(self._start) >= PREFIX_SIZE else MAX_HEAD
+            if len(self._start) < size:
+                return
+            data = self._start[size:]
+            self._start = self._start[:size]
+            self._begin(parse_head(self._start))
+        self._inflate(data)
+
+    def _begin(self, head: FileHead) -> None:
+        self._head = head
+        self._hash = sha256(checksum_header(self._start))
+        self._inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+        # What a sane deflate stream of this content can take at most; else endless empty blocks would never end.
+        self._most_compressed = head.size + head.size // 8 + 65536
+        if head.size > self._inline_limit:
+            self._fd = create_staged(self._staged)
+            try:
+                check_space(self._fd, head.size)
+            except NoSpaceError as error:
+                self._no_space = error
+
+    def _inflate(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        self._compressed += len(data)
+        if data and (head.is_symlink or self._inflater.eof):
+            raise CorruptError("there are bytes behind its end")
+        if self._compressed > self._most_compressed:
+            raise CorruptError(f"{self._compressed} compressed bytes for a content of {head.size}")
+        while not self._inflater.eof:
+            try:
+                piece = self._inflater.decompress(data, _PIECE)
+            except _InflateError as error:
+                raise CorruptError(f"its content is not a deflate stream: {error}") from error
+            data = self._inflater.unconsumed_tail
+            self._produced += len(piece)
+            if self._produced > head.size:
+                raise CorruptError(f"its content is longer than the {head.size} bytes that its header tells")
+            if self._no_space is not None and self._produced > _TRIED:
+                raise self._no_space
+            self._hash.update(piece)
+            if self._fd is None:
+                self._inline += piece
+            else:
+                _write_all(self._fd, piece)
+            if len(piece) < _PIECE and not data:
+                break
+        if self._inflater.unused_data:
+            raise CorruptError("there are bytes behind its end")
+
+    def finish(self) -> Row:
+        """Return (file id, head and inline content, content size, staged name or None) after the last byte."""
+        head = self._head
+        if head is None:
+            raise CorruptError(f"it ends after {len(self._start)} bytes, inside of its header")
+        if self._produced != head.size or not (head.is_symlink or self._inflater.eof):
+            raise CorruptError(f"it ends after {self._produced} of {head.size} bytes of content")
+        if self._hash.digest() != self._id:
+            raise CorruptError("its checksum does not match its name")
+        staged = None if self._fd is None else self._staged
+        self._close()
+        return self._id, self._start + self._inline, head.size, staged
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._fd is not None:
+            self._close()
+            os.unlink(self._staged)
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def create_staged(name: str) -> int:
+    """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+
+
+def check_space(fd: int, size: int) -> None:
+    """Raise NoSpaceError for content that cannot fit: a little deflate would fill the disk before it shows."""
+    file_system = os.fstatvfs(fd)
+    free = file_system.f_bfree * file_system.f_frsize
+    if size > free and file_system.f_blocks:  # a file system that counts no blocks has no limit that we know
+        raise NoSpaceError(
+            f"No space left on device: its content has {size} bytes, and {free} are free",
+            hint="free some space on the repository's disk and run the command again",
+        )
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+class FileFetch(Fetch):
+    """The fetch of a content object: collected while it is small, otherwise unpacked as it comes."""
+
+    __slots__ = ("_inline_limit", "_staged", "_unpacker", "file_id")
+
+    def __init__(self, file_id: bytes, staged: str, inline_limit: int) -> None:
+        super().__init__(object_path(ObjectType.FILE, file_id))
+        self.file_id = file_id
+        self._staged = staged
+        self._inline_limit = inline_limit
+        self._unpacker: Unpacker | None = None
+
+    def begin(self) -> None:
+        """Start again, without what an earlier attempt has written."""
+        super().begin()
+        self.discard()
+
+    def take(self, data: bytes) -> int | None:
+        """Take the next bytes."""
+        self._received += len(data)
+        try:
+            if self._unpacker is not None:
+                self._unpacker.feed(data)
+            else:
+                self._parts.append(data)
+                if self._received > _WHOLE_COMPRESSED:
+                    self._unpack()
+        except (ExtError, OSError) as error:
+            self.error = from_exception(error)
+            return -1
+        return None
+
+    def finish(self) -> Row:
+        """Return the row of :meth:`Unpacker.finish`, once the fetch has ended; raise its error, or what is wrong."""
+        if self.error is not None:
+            raise self.error
+        if self._unpacker is None:
+            row = self._finish_small(self.data)
+            if row is not None:
+                return row
+            self._unpack()
+        assert self._unpacker is not None
+        return self._unpacker.finish()
+
+    def discard(self) -> None:
+        """Remove what an attempt has written."""
+        if self._unpacker is not None:
+            self._unpacker.discard()
+            self._unpacker = None
+
+    def _unpack(self) -> None:
+        self._unpacker = Unpacker(self.file_id, self._staged, self._inline_limit)
+        parts, self._parts = self._parts, []
+        for part in parts:
+            self._unpacker.feed(part)
+
+    def _finish_small(self, data: bytes) -> Row | None:
+        """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
+        if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
+            return None
+        raw_head = data[:start]
+        head = parse_head(raw_head)
+        size = head.size
+        if head.is_symlink or size > _WHOLE_PLAIN:
+            return None
+        inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+        try:
+            content = inflater.decompress(data[start:], size + 1)
+        except _InflateError:
+            return None
+        digest = sha256(checksum_header(raw_head))
+        digest.update(content)
+        if len(content) != size or not inflater.eof or inflater.unused_data or digest.digest() != self.file_id:
+            return None  # Unpacker finds the words for it
+        if size <= self._inline_limit:
+            return self.file_id, raw_head + content, size, None
+        fd = create_staged(self._staged)
+        try:
+            _write_all(fd, content)
+        finally:
+            os.close(fd)
+        return self.file_id, raw_head, size, self._staged

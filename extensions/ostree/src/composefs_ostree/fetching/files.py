@@ -1,0 +1,66 @@
+"""Where a worker process gets content objects from: what it asks for, and the answer for archives over a transport.
+
+Like a transport, :class:`Files` works on many objects at a time: ``start`` queues one, ``step`` does what can be done
+without waiting.  What comes back for an object is a *row* (see :mod:`composefs_ostree.fetching.content`) or its
+failure.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import from_exception, to_wire
+from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.transport import bad_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.transport import Transport, Waitable
+
+    Failure = tuple[bytes, dict[str, Any]]
+
+    class Files(Waitable, Protocol):
+        """The content objects of a repository, verified and staged on request."""
+
+        def start(self, file_id: bytes, staged: str) -> None:
+            """Queue an object; content too large for the commit's stream goes to the new file ``staged``."""
+
+        def step(self) -> Sequence[Row | Failure]:
+            """Go on with what was started and return what has ended."""
+
+
+__all__ = ["FetchedFiles", "failure"]
+
+
+def failure(file_id: bytes, where: str, error: Exception) -> Failure:
+    """Return what to send up for an object, given by its URL or path, that cannot be had: its id and the error."""
+    return file_id, to_wire(bad_object(where, from_exception(error)))
+
+
+class FetchedFiles:
+    """The content of an archive repository that a transport reaches."""
+
+    def __init__(self, transport: Transport, inline_limit: int) -> None:
+        """Content of up to ``inline_limit`` bytes comes back in its row."""
+        self._transport = transport
+        self._inline_limit = inline_limit
+        self.descriptors = transport.descriptors
+        self.timeout = transport.timeout
+
+    def start(self, file_id: bytes, staged: str) -> None:
+        """Queue the fetch of an object."""
+        self._transport.start(FileFetch(file_id, staged, self._inline_limit))
+
+    def step(self) -> list[Row | Failure]:
+        """Go on with the transfers."""
+        results: list[Row | Failure] = []
+        for fetch in self._transport.step():
+            assert isinstance(fetch, FileFetch)
+            try:
+                results.append(fetch.finish())
+            except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
+                fetch.discard()
+                results.append(failure(fetch.file_id, self._transport.where(fetch.path), error))
+        return results

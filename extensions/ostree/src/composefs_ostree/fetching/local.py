@@ -1,0 +1,113 @@
+"""Content objects of a repository in a directory, and of the repositories in which it looks for what it lacks.
+
+Each of them has a mode of its own.  An object comes from the first that has it, and is checked there: a damaged one is
+an error, not a reason to look further.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+from composefs_ext.errors import NotFoundError
+from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.files import failure
+from composefs_ostree.fetching.transport import READ_SIZE, open_regular
+from composefs_ostree.formats.names import ObjectType, object_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.files import Failure
+    from composefs_ostree.fetching.places import Place
+
+    class Reader(Protocol):
+        """The file objects of one place."""
+
+        def path(self, file_id: bytes) -> str:
+            """Return the path of an object."""
+
+        def read(self, file_id: bytes, staged: str) -> Row | None:
+            """Return an object's row, None if it is not there."""
+
+
+__all__ = ["LocalFiles"]
+
+_AT_ONCE = 16
+
+
+class LocalFiles:
+    """The content objects of some places; read one after the other, for a disk does not answer faster to many."""
+
+    def __init__(self, places: Sequence[Place], inline_limit: int) -> None:
+        """Content of up to ``inline_limit`` bytes comes back in its row."""
+        self._readers = [_reader(place, inline_limit) for place in places]
+        self._queue: deque[tuple[bytes, str]] = deque()
+
+    def start(self, file_id: bytes, staged: str) -> None:
+        """Queue an object."""
+        self._queue.append((file_id, staged))
+
+    def step(self) -> list[Row | Failure]:
+        """Read the next few objects."""
+        return [self._read(*self._queue.popleft()) for _ in range(min(_AT_ONCE, len(self._queue)))]
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Files are always ready."""
+        return [], []
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to read."""
+        return 0.0 if self._queue else None
+
+    def _read(self, file_id: bytes, staged: str) -> Row | Failure:
+        for reader in self._readers:
+            try:
+                row = reader.read(file_id, staged)
+            except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
+                return failure(file_id, reader.path(file_id), error)
+            if row is not None:
+                return row
+        return failure(file_id, self._readers[0].path(file_id), NotFoundError("not found"))
+
+
+def _reader(place: Place, inline_limit: int) -> Reader:
+    if place.config.is_archive:
+        return ArchiveReader(place.directory, inline_limit)
+    from composefs_ostree.fetching.bare import BareReader
+
+    return BareReader(place.directory, place.config.mode, inline_limit)
+
+
+class ArchiveReader:
+    """The file objects of an archive repository."""
+
+    def __init__(self, directory: str, inline_limit: int) -> None:
+        self._directory = directory
+        self._inline_limit = inline_limit
+
+    def path(self, file_id: bytes) -> str:
+        """Return the path of an object."""
+        return f"{self._directory}/{object_path(ObjectType.FILE, file_id)}"
+
+    def read(self, file_id: bytes, staged: str) -> Row | None:
+        """Return an object's row, None if it is not there; raise CorruptError, FormatError or OSError."""
+        try:
+            fd = open_regular(self.path(file_id), follow=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        fetch = FileFetch(file_id, staged, self._inline_limit)
+        fetch.begin()
+        try:
+            while data := os.read(fd, READ_SIZE):
+                if fetch.take(data) is not None or len(data) < READ_SIZE:
+                    break
+            return fetch.finish()
+        except BaseException:
+            fetch.discard()
+            raise
+        finally:
+            os.close(fd)

@@ -1,0 +1,95 @@
+"""Bringing a file's content into staging while it is hashed: a reflink where the file system makes them, else a copy.
+
+In both cases the bytes that are hashed are those in staging, so that nobody can change them in between.  A copy is one
+read of the content, which no copying inside the kernel would spare; where it is all zeros, nothing is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from composefs_ostree.fetching.content import check_space, create_staged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+__all__ = ["Stager", "copy_range"]
+
+_FICLONE = 0x40049409
+_BUFFER = 128 << 10
+_ZEROS = bytes(_BUFFER)
+_CANNOT_CLONE = frozenset(
+    {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
+)
+
+
+class Stager:
+    """Stages one file after the other, and remembers that reflinks are impossible."""
+
+    def __init__(self) -> None:
+        self._can_clone = True
+        self._buffer = memoryview(bytearray(_BUFFER))
+
+    def stage(self, source: int, staged: str, size: int, digest: Hash) -> int:
+        """Bring the content of an open file into the new file ``staged`` and hash it; return how many bytes it has.
+
+        What grows while it is read is cut at ``size``, or more than that is returned; either way it is not ``size``
+        that the caller finds if the file was changed.
+        """
+        fd = create_staged(staged)
+        try:
+            if self._can_clone and self._clone(source, fd):
+                done = 0
+                while done < size and (count := os.readv(fd, [self._buffer])):
+                    digest.update(self._buffer[:count])
+                    done += count
+                return os.fstat(fd).st_size
+            check_space(fd, size)
+            return copy_range(source, None, size, fd, 0, digest, self._buffer)
+        finally:
+            os.close(fd)
+
+    def _clone(self, source: int, fd: int) -> bool:
+        """Let ``fd`` share the content of ``source``; False where that is impossible, now and for all that follow."""
+        try:
+            fcntl.ioctl(fd, _FICLONE, source)
+        except OSError as error:
+            if error.errno not in _CANNOT_CLONE:
+                raise
+            self._can_clone = False
+        return self._can_clone
+
+
+def copy_range(
+    source: int, start: int | None, size: int, target: int, position: int, digest: Hash, buffer: memoryview
+) -> int:
+    """Copy up to about ``size`` bytes to ``position`` of another file and hash them; return how many there were.
+
+    They are read at ``start``, or where the source stands if that is None.  Zeros become a hole, so the target must be
+    new there.
+    """
+    done = 0
+    ends_in_hole = False
+    while done < size:
+        piece = buffer
+        if start is not None:
+            piece = buffer[: min(len(buffer), size - done)]
+            count = os.preadv(source, [piece], start + done)
+        else:
+            count = os.readv(source, [piece])
+        if not count:
+            break
+        piece = piece[:count]
+        digest.update(piece)
+        ends_in_hole = piece[0] == 0 == piece[-1] and piece.tobytes() == _ZEROS[:count]
+        if not ends_in_hole:
+            written = 0
+            while written < count:
+                written += os.pwrite(target, piece[written:], position + done + written)
+        done += count
+    if ends_in_hole:
+        os.ftruncate(target, position + done)
+    return done

@@ -1,0 +1,172 @@
+"""Worker processes: fetching, inflating, hashing and staging of content, one process a core.
+
+Nothing but ids goes down to a worker and nothing but rows comes up; bodies never cross between processes, which is what
+makes two of them twice as fast as one.  What is done with an id is up to
+:class:`composefs_ostree.fetching.files.Files`.
+
+A message down is a string of 32-byte file ids, or the number of a static delta's part, which makes many objects.  One
+up is a list of rows as :mod:`composefs_ostree.fetching.content` makes them, or a pair (file id, error as on the wire)
+for a file that failed.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import from_wire
+from composefs_ext.workers import WorkerProcess, available_cores
+from composefs_ostree.fetching.transport import wait
+from composefs_ostree.formats.names import ID_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from composefs_ext.errors import ExtError
+    from composefs_ext.workers import Channel
+    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.files import Files
+
+__all__ = ["HANDOVER", "Worker", "Workers"]
+
+HANDOVER = 32
+"""Ids in one message.  A worker has at most two of these, so that the next one is there when it comes to it."""
+
+_ROWS_BYTES = 4 << 20
+_LAST_FEW = 8
+
+
+class Worker(WorkerProcess):
+    """The coordinator's view of one worker process, which it forks.
+
+    ``outstanding`` counts the rows that have not come back for what it was given, ``failure`` is the error of the first
+    file that failed.  It has files or a part of a delta, never both: ``is_on_part`` tells.
+    """
+
+    def __init__(self, number: int, make_files: Callable[[], Files], staging: str) -> None:
+        super().__init__(lambda channel: _serve(channel, make_files(), f"w{number}"), staging)
+        self.outstanding = 0
+        self.is_on_part = False
+        self.has_ended = False
+        self.failure: ExtError | None = None
+
+    def deal(self, ids: list[bytes]) -> None:
+        """Hand over files to fetch, at most HANDOVER of them."""
+        self.is_on_part = False
+        self.outstanding += len(ids)
+        self.send(b"".join(ids))
+
+    def deal_part(self, number: int, object_count: int) -> None:
+        """Have a part of the delta carried out, which makes so many objects, by a worker that has nothing else."""
+        self.is_on_part = True
+        self.outstanding += object_count
+        self.send(number)
+
+    def end(self) -> None:
+        """End the process."""
+        super().end()
+        self.has_ended = True
+
+    def rows(self) -> list[Row]:
+        """Return the rows that have come; those of failed files only count, and set ``failure``."""
+        rows: list[Row] = []
+        for row in (row for message in self.messages() for row in message):
+            self.outstanding -= 1
+            if len(row) != 2:
+                rows.append(row)
+            elif self.failure is None:
+                self.failure = from_wire(row[1])
+        return rows
+
+
+class Workers:
+    """The worker processes of a pull: each is started when there is work for it, and no more than there may be.
+
+    ``most`` is how many these are: one a processor, if not fewer are wanted.
+    """
+
+    def __init__(self, make_files: Callable[[], Files], staging: str, most: int | None = None) -> None:
+        """``make_files`` is called in each worker process."""
+        self.most = min(available_cores(), most or available_cores())
+        self._make_files = make_files
+        self._staging = staging
+        self._workers: list[Worker] = []
+        self._started = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Iterate over those that run."""
+        return iter(self._workers)
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether any of them has something to do."""
+        return any(worker.outstanding for worker in self._workers)
+
+    @property
+    def on_parts(self) -> int:
+        """How many of them have a part of a delta to do."""
+        return sum(worker.is_on_part and worker.outstanding > 0 for worker in self._workers)
+
+    def for_files(self, full: int | None) -> Worker | None:
+        """Return the one that has the fewest files, or another one if that has ``full``; None if all have enough.
+
+        Without ``full`` there is no other one, unless nobody else fetches.
+        """
+        free = [worker for worker in self._workers if not (worker.is_on_part and worker.outstanding)]
+        worker = min(free, key=lambda worker: worker.outstanding, default=None)
+        is_full = worker is None or (full is not None and worker.outstanding >= full)
+        if is_full and len(self._workers) < self.most:
+            return self._start()
+        return None if worker is None or worker.outstanding > HANDOVER else worker
+
+    def for_part(self) -> Worker | None:
+        """Return one that has nothing to do; None if there is none and no other may be started."""
+        worker = next((worker for worker in self._workers if not worker.outstanding), None)
+        return self._start() if worker is None and len(self._workers) < self.most else worker
+
+    def _start(self) -> Worker:
+        worker = Worker(self._started, self._make_files, self._staging)
+        self._started += 1
+        self._workers.append(worker)
+        return worker
+
+    def end_parts(self) -> None:
+        """End those that were given a part last."""
+        for worker in self._workers:
+            if worker.is_on_part:
+                worker.end()
+        self._workers = [worker for worker in self._workers if not worker.has_ended]
+
+    def end(self) -> None:
+        """End all."""
+        for worker in self._workers:
+            worker.end()
+
+
+def _serve(channel: Channel, files: Files, prefix: str) -> None:
+    """Work until the coordinator closes the channel."""
+    started = ended = 0
+    rows: list[Any] = []
+    size = 0
+    has_failed = False
+    while True:
+        for _ in wait(files, [channel.fileno()]):
+            messages = channel.receive()
+            if messages is None:
+                return
+            for job in messages:
+                if isinstance(job, int):
+                    started += files.start_part(job, f"{prefix}-{started}")  # type: ignore[attr-defined]  # PartFiles
+                    continue
+                for start in range(0, len(job), ID_SIZE):
+                    started += 1
+                    files.start(job[start : start + ID_SIZE], f"{prefix}-{started}")
+        for row in files.step():
+            ended += 1
+            rows.append(row)
+            size += len(row[1])
+            has_failed = has_failed or len(row) == 2  # of a part, nothing else comes then
+        # Rows go up in lots while there is more to do, and at once when only the last few are under way.
+        if rows and (len(rows) >= HANDOVER or size >= _ROWS_BYTES or started - ended <= _LAST_FEW or has_failed):
+            channel.send(rows)
+            rows = []
+            size = 0

@@ -1,0 +1,138 @@
+"""File objects: the header of a ``.filez``, and the different header that a file's id is made of.
+
+=======================  ==============================================================================================
+``.filez``               big-endian u32 size of Z, four zero bytes, Z, content as a raw deflate stream
+Z                        ``(tuuuusa(ayay))``: content size, uid, gid, mode, rdev 0, symlink target, extended attributes
+file id                  SHA-256 of big-endian u32 size of H, four zero bytes, H, content
+H                        ``(uuuusa(ayay))``: Z without the content size
+=======================  ==============================================================================================
+
+Numbers are big-endian.  A symlink has size 0 and nothing behind Z; an empty file has an empty deflate stream.  There
+are only regular files and symlinks.  A commit's stream keeps the 8-byte prefix and Z, together called *head* in this
+package.
+
+Source: ostree-core.c of libostree (``_ostree_zlib_file_header_new`` and ``_ostree_file_header_new``).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from composefs_ext.errors import FormatError
+from composefs_ostree.formats.gvariant import offset_size
+from composefs_ostree.formats.objects import Xattrs, parse_xattrs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "MAX_HEAD",
+    "PREFIX_SIZE",
+    "FileHead",
+    "checksum_header",
+    "content_size",
+    "content_sizes",
+    "head_size",
+    "make_head",
+    "parse_head",
+]
+
+PREFIX_SIZE = 8
+MAX_HEAD = 1 << 20
+"""Bytes of prefix and Z; the format has no bound, a file system's extended attributes stay far below."""
+
+_SMALLEST_Z = 8 + 16 + 1 + 1
+_MAX_TARGET = 4095
+_S_IFMT = 0o170000
+_S_IFREG = 0o100000
+_S_IFLNK = 0o120000
+_PERMISSIONS = 0o7777
+
+
+def content_size(head: bytes) -> int:
+    """Return the content's size, without looking at the rest of the head."""
+    return int.from_bytes(head[PREFIX_SIZE : PREFIX_SIZE + 8], "big")
+
+
+def content_sizes(heads: Iterable[bytes]) -> list[int]:
+    """Return what :func:`content_size` does of many heads."""
+    return [int.from_bytes(head[PREFIX_SIZE : PREFIX_SIZE + 8], "big") for head in heads]
+
+
+class FileHead(NamedTuple):
+    """What a head says: size of the content, owner, full ``st_mode``, symlink target (b"" for files), attributes."""
+
+    size: int
+    uid: int
+    gid: int
+    mode: int
+    target: bytes
+    xattrs: Xattrs
+
+    @property
+    def is_symlink(self) -> bool:
+        """A symlink has no content; everything else is a regular file."""
+        return self.mode & _S_IFMT == _S_IFLNK
+
+
+def head_size(start: bytes) -> int:
+    """Return how long the head is, from the first 8 bytes of a ``.filez``; raise FormatError if that is impossible."""
+    if len(start) < PREFIX_SIZE:
+        raise FormatError(f"malformed file header: {len(start)} bytes")
+    size, padding = struct.unpack_from(">II", start)
+    if padding or not _SMALLEST_Z <= size <= MAX_HEAD - PREFIX_SIZE:
+        raise FormatError(f"malformed file header: {size} bytes, padding {padding}")
+    return PREFIX_SIZE + int(size)
+
+
+def make_head(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
+    """Serialise a head; ``xattrs`` are serialised already.  Whether it makes sense is for ``parse_head`` to tell."""
+    body = struct.pack(">QIIII", size, uid, gid, mode, 0) + target + b"\0"
+    width = next(width for width in (1, 2, 4) if len(body) + len(xattrs) + width < 1 << (8 * width))
+    z_size = len(body) + len(xattrs) + width
+    return b"%b\0\0\0\0%b%b%b" % (z_size.to_bytes(4, "big"), body, xattrs, len(body).to_bytes(width, "little"))
+
+
+def checksum_header(head: bytes) -> bytes:
+    """Return what a file id hashes before the content.
+
+    All of Z but its size and its last member's offset appears unchanged in H: both begin with alignment 8 or 4 and
+    have members of alignment 1 from the target on.  So H is cut out of Z, not serialised again, which would cost more
+    than the hash.
+    """
+    width = offset_size(len(head) - PREFIX_SIZE)
+    tail = head[16:-width]
+    end = int.from_bytes(head[-width:], "little") - 8
+    width = next(width for width in (1, 2, 4) if len(tail) + width < 1 << (8 * width))
+    return b"%b\0\0\0\0%b%b" % ((len(tail) + width).to_bytes(4, "big"), tail, end.to_bytes(width, "little"))
+
+
+def parse_head(head: bytes) -> FileHead:
+    """Read a head; raise FormatError unless it is in normal form and describes a regular file or a symlink."""
+    if len(head) != head_size(head):
+        raise FormatError("malformed file header: its length is not that of its object")
+    z_size = len(head) - PREFIX_SIZE
+    width = offset_size(z_size)
+    body = len(head) - width
+    end = PREFIX_SIZE + int.from_bytes(head[body:], "little")
+    size, uid, gid, mode, rdev = struct.unpack_from(">QIIII", head, PREFIX_SIZE)
+    target = head[32 : end - 1]
+    if not 32 < end <= body or head[end - 1] or b"\0" in target:
+        raise FormatError("malformed file header: the symlink target does not end at its only NUL")
+    if width > 1 and z_size - width + (width >> 1) < 1 << (4 * width):
+        raise FormatError("malformed file header: offset wider than needed")
+    kind = mode & _S_IFMT
+    if kind not in (_S_IFREG, _S_IFLNK) or mode & ~(_S_IFMT | _PERMISSIONS):
+        raise FormatError(f"malformed file header: {mode:o} is not the mode of a file or symlink")
+    if rdev:
+        raise FormatError(f"malformed file header: device number {rdev} on something that is no device")
+    if kind == _S_IFLNK:
+        if not target or len(target) > _MAX_TARGET or size:
+            raise FormatError(f"malformed file header: symlink target of {len(target)} bytes, content of {size}")
+    elif target:
+        raise FormatError("malformed file header: a regular file has a symlink target")
+    if size >= 1 << 63:
+        raise FormatError(f"malformed file header: content of {size} bytes")
+    return FileHead(size, uid, gid, mode, target, parse_xattrs(head[end:body], "file header"))

@@ -1,0 +1,291 @@
+"""Commits that the composefs repository does not hold (or not as wanted): from their objects to their streams.
+
+Everything that is only needed then is imported here, because most pulls find nothing new.
+"""
+
+from __future__ import annotations
+
+import gc
+from hashlib import sha256
+from typing import NamedTuple
+
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ostree.dumptext import DumpText
+from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.formats.commit_stream import (
+    CONTENT_TYPE,
+    IMAGE_REF,
+    PARTIAL_CONTENT_TYPE,
+    Entry,
+    inline_limit,
+    partial_name,
+    stream_name,
+    write,
+)
+from composefs_ostree.formats.names import ObjectType, object_path
+from composefs_ostree.held import Asked, open_commit
+from composefs_ostree.part import existing, find_part
+from composefs_ostree.pulling.cache import Cache
+from composefs_ostree.pulling.pull import Pull
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ext.rows import Stored
+    from composefs_ostree.deltas.superblock import Delta
+    from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.formats.commit_stream import CommitStream, Holder
+    from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.source import Source
+
+__all__ = ["Arrivals", "Arrived", "Wish", "store"]
+
+_DIGEST_SIZES = {"sha256": 32, "sha512": 64}
+
+
+class Wish(NamedTuple):
+    """A commit to receive: its id, object and bytes, and what else is known.
+
+    ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
+    to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
+    image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
+    subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
+    already; what is opened is taken out.
+    """
+
+    commit_id: bytes
+    data: bytes
+    commit: Commit
+    bases: Sequence[str] = ()
+    damaged: Collection[str] = ()
+    subpaths: Sequence[str] | None = None
+    named_refs: Sequence[tuple[str, str]] = ()
+    delta: Delta | None = None
+    may_lack_paths: bool = False
+    asked: MutableMapping[str, Asked] | None = None
+
+
+class Arrived(NamedTuple):
+    """What is stored, though not named yet: ids of stream and image, what it has of the commit (None: all).
+
+    The numbers are how much came from the source.
+    """
+
+    stream: str
+    image: str | None
+    subpaths: Sequence[str] | None
+    metadata: int
+    files: int
+    parts: int = 0
+
+
+class Arrivals:
+    """Receives the commits of one call, each with what those before it have brought."""
+
+    def __init__(
+        self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool = True
+    ) -> None:
+        """``keep_nul`` is as in :class:`composefs_ostree.dumptext.DumpText`."""
+        assert core.repository is not None
+        self._core = core
+        self._source = source
+        self._transport = transport
+        self._keep_nul = keep_nul
+        self._limit = inline_limit(_DIGEST_SIZES[core.repository.algorithm])
+        self._cache = Cache.open(core.cache) if uses_cache else None
+        self._earlier: list[CommitStream] = []
+        self._last: tuple[str, str] | None = None
+        gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
+
+    def close(self) -> None:
+        """Let others use the cache."""
+        if self._cache is not None:
+            self._cache.close()
+
+    def settled(self) -> None:
+        """Forget what an interrupted pull would need: everything has its name."""
+        if self._cache is not None:
+            self._cache.clear()
+
+    def receive(self, wish: Wish) -> Arrived:
+        """Fetch what a commit needs, have its image and its stream stored."""
+        core = self._core
+        self._open_last()
+        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
+        held: list[Holder] = [*bases]
+        if self._cache is not None:
+            held.append(self._cache)
+        if wish.damaged:
+            held = [_Sound(each, wish.damaged) for each in held]
+        add = None if self._cache is None else self._cache.add
+        way = _Way(core, self._transport, held)
+        subpaths = wish.subpaths
+        if subpaths is not None and wish.may_lack_paths:
+            subpaths = existing(wish.commit, subpaths, way.load)
+        if subpaths is not None and not subpaths:
+            stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
+            return Arrived(stream, None, (), 1 + way.fetched, 0)
+        delta = ahead = None
+        make_files = self._files
+        if wish.delta is not None:
+            from composefs_ostree.deltas.applying import Applying
+            from composefs_ostree.pulling.ahead import Ahead
+
+            delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
+            base = self._origin(wish.delta, bases)
+            ahead = None if base is None or wish.damaged else Ahead(base)
+            make_files = self._make_part_files(wish.delta, base)
+        pull = Pull(
+            core,
+            self._transport,
+            make_files,
+            held=held,
+            delta=delta,
+            ahead=ahead,
+            store=add,
+            max_workers=self._source.max_workers,
+            keep_nul=self._keep_nul,
+        )
+        part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
+        text = pull.run(wish.commit_id, wish.data, wish.commit, part)
+        stream, image = store(
+            core,
+            wish.commit_id,
+            pull.entries,
+            text,
+            named_refs=wish.named_refs,
+            subpaths=subpaths,
+        )
+        self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream)
+        metadata = way.fetched + pull.fetched_metadata + 1
+        files, parts = pull.fetched_files, 0
+        if delta is not None:
+            metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
+        return Arrived(stream, image, subpaths, metadata, files, parts)
+
+    def _files(self) -> Files:
+        return self._source.files(self._limit)
+
+    def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
+        """Return the commit that a delta starts from, None if it starts from nothing."""
+        base = next((each for each in bases if each.commit == delta.origin and each.subpaths is None), None)
+        if base is None and delta.origin is not None:
+            base = open_commit(self._core, stream_name(delta.origin))[0]
+        return base
+
+    def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[], Files]:
+        """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
+        from composefs_ostree.deltas.parts import PartFiles
+        from composefs_ostree.deltas.sources import HeldFiles
+
+        assert self._core.repository is not None
+        held = HeldFiles(base, self._core.repository.objects)
+        return lambda: PartFiles(delta.parts, self._source.content_transport(), held, self._limit, self._files())
+
+    def _open_last(self) -> None:
+        """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""
+        if self._last is not None:
+            name, stream_id = self._last
+            self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id)[0])
+            self._last = None
+
+    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
+        bases = []
+        for name in dict.fromkeys(names):
+            try:
+                base = asked.pop(name, None) or Asked(self._core, name)
+                bases.append(base.open(partial=True)[0])
+            except NotFoundError:
+                continue  # never pulled, or removed since
+            except ExtError as error:
+                self._core.log("warning", f"{name} is not used as a base: {error.message}")
+        return bases
+
+
+class _Sound:
+    """What another holder has, without the files whose content is damaged in the repository."""
+
+    def __init__(self, holder: Holder, damaged: Collection[str]) -> None:
+        self._holder = holder
+        self._damaged = damaged
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return the object if it is here and sound."""
+        entry = self._holder.get(object_id)
+        return None if entry is None or entry.content in self._damaged else entry
+
+
+class _Way:
+    """Loads the directories on the way to a part, one after the other."""
+
+    def __init__(self, core: Core, transport: Transport, held: Sequence[Holder]) -> None:
+        self._core = core
+        self._transport = transport
+        self._held = held
+        self._loaded: dict[bytes, bytes] = {}
+        self.fetched = 0
+
+    def load(self, kind: ObjectType, object_id: bytes) -> bytes:
+        """Return a dirtree's or dirmeta's bytes."""
+        if object_id in self._loaded:
+            return self._loaded[object_id]
+        for holder in self._held:
+            entry = holder.get(object_id)
+            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
+                return entry.data
+        path = object_path(kind, object_id)
+        data = read(self._core, self._transport, path)
+        where = self._transport.where(path)
+        if data is None:
+            raise bad_object(where, NotFoundError("not found"))
+        if sha256(data).digest() != object_id:
+            raise bad_object(where, CorruptError("its checksum does not match its name"))
+        self.fetched += 1
+        self._loaded[object_id] = data
+        return data
+
+
+def store(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    text: DumpText,
+    *,
+    named_refs: Sequence[tuple[str, str]] = (),
+    subpaths: Sequence[str] | None = None,
+) -> tuple[str, str]:
+    """Have a commit's image and its stream stored; return their ids, the stream's first.
+
+    ``entries`` are all its objects, whose content is in the repository, ``text`` is that of its tree; ``named_refs`` is
+    what the stream shall name besides the image; ``subpaths`` tells what a commit in part has.
+    """
+    with core.progress("image"):
+        image = core.image_put(text.stage(core))
+        return _put(core, commit_id, entries, named_refs, subpaths, image), image.result()["id"]
+
+
+def _put(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    named_refs: Sequence[tuple[str, str]],
+    subpaths: Sequence[str] | None,
+    image: Pending[Stored] | None = None,
+) -> str:
+    # The core makes the image while we lay out the stream.
+    inline = core.staging.new_name("commit")
+    with core.staging.create(inline) as file:
+        size, references = write(file, commit_id, entries, subpaths)
+    images = [] if image is None else [(IMAGE_REF, image)]
+    stream = core.stream_put(
+        CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
+        chunks=[-size],
+        inline=inline,
+        object_refs=references,
+        named_refs=[*images, *named_refs],
+    )
+    return stream.result()["id"]

@@ -1,0 +1,113 @@
+"""What an interrupted pull had fetched: ostree file ids and what they became, appended as it goes.
+
+The next pull, of whatever commit, takes from it what the core still holds, and the first one that succeeds empties it:
+from then on the commit's stream knows the same.  One pull at a time uses the file; another one does without.
+
+A record is file id (32 bytes), size of the content's composefs id in hexadecimal digits (u8, 0 for inline content),
+that id, size of the data (u32), the data (head and inline content), CRC-32 of all this.  A record that is cut short or
+does not fit its CRC ends the file.
+
+The file begins with the kernel's boot id: after a power cut, an object that was not yet published may be there with the
+right size and wrong bytes, so that nothing noted before counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from zlib import crc32
+
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.names import ID_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+__all__ = ["Cache", "read_records", "record"]
+
+_FILE_NAME = "files-1"
+_MAX_SIZE = 512 << 20
+_BOOT_ID_SIZE = 37
+
+
+def record(file_id: bytes, entry: Entry) -> bytes:
+    """Return the record of a file."""
+    content = (entry.content or "").encode()
+    body = b"%b%c%b%b%b" % (file_id, len(content), content, struct.pack("<I", len(entry.data)), entry.data)
+    return body + struct.pack("<I", crc32(body))
+
+
+def read_records(data: bytes) -> tuple[dict[bytes, Entry], int]:
+    """Return the files in the records, and how many bytes of ``data`` are good."""
+    files: dict[bytes, Entry] = {}
+    start = 0
+    while start + ID_SIZE < len(data):
+        content_end = start + ID_SIZE + 1 + data[start + ID_SIZE]
+        if content_end + 4 > len(data):
+            break
+        (size,) = struct.unpack_from("<I", data, content_end)
+        end = content_end + 4 + size
+        if end + 4 > len(data) or struct.unpack_from("<I", data, end)[0] != crc32(data[start:end]):
+            break
+        content = data[start + ID_SIZE + 1 : content_end].decode("ascii", "replace")
+        files[data[start : start + ID_SIZE]] = Entry(data[content_end + 4 : end], content or None)
+        start = end + 4
+    return files, start
+
+
+class Cache:
+    """The cache file of one repository, open and locked for one pull."""
+
+    def __init__(self, file: BinaryIO, files: dict[bytes, Entry]) -> None:
+        self._file = file
+        self._files = files
+
+    @classmethod
+    def open(cls, directory: str | None) -> Cache | None:
+        """Open the file in the core's cache directory; None if there is none that can be used now."""
+        if directory is None:
+            return None
+        try:
+            file = open(os.path.join(directory, _FILE_NAME), "a+b")  # noqa: SIM115  close() does
+        except OSError:
+            return None  # a cache is never worth an error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            boot = _boot_id()
+            file.seek(0)
+            files: dict[bytes, Entry] = {}
+            good = 0
+            if file.read(len(boot)) == boot:
+                files, good = read_records(file.read(_MAX_SIZE))
+            file.truncate(len(boot) + good if good else 0)
+            if not good:
+                file.write(boot)
+        except OSError:
+            file.close()
+            return None
+        return cls(file, files)
+
+    def get(self, object_id: bytes) -> Entry | None:
+        """Return a file that an interrupted pull had fetched."""
+        return self._files.get(object_id)
+
+    def add(self, file_id: bytes, entry: Entry) -> None:
+        """Note a file that has come in."""
+        self._file.write(record(file_id, entry))
+
+    def clear(self) -> None:
+        """Empty the cache, after the pull has succeeded."""
+        self._file.flush()
+        self._file.truncate(0)
+
+    def close(self) -> None:
+        """Write what is still in memory and let other pulls use the file."""
+        self._file.close()
+
+
+def _boot_id() -> bytes:
+    """Return what tells this run of the kernel from all others."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(_BOOT_ID_SIZE)

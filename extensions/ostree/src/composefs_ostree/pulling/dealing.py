@@ -1,0 +1,56 @@
+"""Which worker gets what: the files that wait to be fetched, and the parts of a static delta.
+
+How far workers run ahead of the core is bounded: nothing more is handed over while more than ``STAGED_BYTES`` of staged
+files have no answer yet.
+"""
+
+from __future__ import annotations
+
+from composefs_ostree.fetching.worker import HANDOVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext.puts import Puts
+    from composefs_ostree.deltas.applying import Applying
+    from composefs_ostree.fetching.fetch_queue import FetchQueue
+    from composefs_ostree.fetching.worker import Workers
+
+__all__ = ["STAGED_BYTES", "deal"]
+
+STAGED_BYTES = 128 << 20
+"""Bytes of staged files without an answer, above which workers get nothing more to do."""
+
+_BACKLOG = 128
+"""Files that wait before another worker is forked for them, which takes as long as fetching half as many."""
+
+
+def deal(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying | None) -> None:
+    """Hand parts and files to the workers, to the least loaded first; start another one while all are busy."""
+    if delta is not None:
+        _deal_parts(workers, to_fetch, puts, delta)
+    to_fetch.staged = puts.bytes
+    while to_fetch and puts.bytes < STAGED_BYTES:
+        # A large file keeps one worker busy: beside a static delta, there is often nothing but large ones.
+        full = 1 if to_fetch.has_large else HANDOVER if len(to_fetch) > _BACKLOG else None
+        worker = workers.for_files(full)
+        if worker is None:
+            return
+        ids = to_fetch.take(HANDOVER)
+        if not ids:
+            return
+        worker.deal(ids)
+
+
+def _deal_parts(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying) -> None:
+    """Give parts to workers that have nothing to do; while there are files to fetch, to half of them.
+
+    Decoding a part takes much memory and gives the core nothing to do, so that it is not for all at a time.
+    """
+    while delta.has_parts and puts.bytes < STAGED_BYTES:
+        if to_fetch and workers.on_parts and 2 * (workers.on_parts + 1) > workers.most:
+            break
+        worker = workers.for_part()
+        if worker is None:
+            break
+        worker.deal_part(*delta.next_part())
+    to_fetch.parallel = max(workers.most - workers.on_parts, 1)

@@ -1,0 +1,315 @@
+"""Repositories over HTTP, by libcurl's multi interface: many requests at a time in one thread over a few connections.
+
+Small objects decide how long a pull takes, and this is the client that costs least for each of them.  What may pass
+is tried again, later and later: timeouts, names that do not resolve, connections refused or closed, bodies cut short,
+and the statuses 408, 429 and 5xx.  403, 404 and 410 mean that there is no such file (object stores answer 403 for
+that), and every other status is an error at once.  A server may say when to come back (Retry-After).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import insort
+from collections import deque
+from time import monotonic
+
+from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UsageError
+from composefs_ostree import __version__
+from composefs_ostree.remotes.curl import pycurl
+from composefs_ostree.remotes.settings import METADATA_SECONDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from composefs_ostree.fetching.conditional import Conditions
+    from composefs_ostree.fetching.transport import Fetch
+    from composefs_ostree.remotes.settings import Settings
+
+__all__ = ["CONNECTIONS", "HttpTransport", "check_url", "without_password"]
+
+CONNECTIONS = 8
+"""Connections of one transport, unless the user wants fewer."""
+
+_CONNECT_SECONDS = 30
+_MAX_REDIRECTS = 10
+_LONG_WAIT = 1.0
+"""Seconds from which on the user is told that something is waited for."""
+
+_LONGEST_BACK_OFF = 60.0
+_LONGEST_RETRY_AFTER = 300
+"""Seconds: how far repetitions get apart, and for how long a server may send us away."""
+
+_ABSENT = frozenset({403, 404, 410})
+_NOT_MODIFIED = 304
+_PASSING_STATUS = frozenset({408, 429})
+_PASSING_FAILURE = frozenset(
+    {
+        pycurl.E_COULDNT_RESOLVE_PROXY,
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_PARTIAL_FILE,
+        pycurl.E_OPERATION_TIMEDOUT,
+        pycurl.E_GOT_NOTHING,
+        pycurl.E_SEND_ERROR,
+        pycurl.E_RECV_ERROR,
+        pycurl.E_HTTP2,
+        92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
+    }
+)
+_STATUS_HINTS = {
+    401: "the server wants to know who you are: use a netrc file, or a remote with http-basic-auth-file or "
+    "http-bearer-token-file",
+    407: "the proxy wants to know who you are",
+    429: "the server has had too many requests; try again later",
+}
+_CERTIFICATE_HINT = "check the remote's tls-client-cert-path and tls-client-key-path"
+_AUTHORITY_HINT = (
+    "if the server's certificate is signed by an authority of your own, name it: tls-ca-path of the remote"
+)
+_FAILURE_HINTS = {
+    pycurl.E_SSL_CERTPROBLEM: _CERTIFICATE_HINT,
+    pycurl.E_PEER_FAILED_VERIFICATION: _AUTHORITY_HINT,
+    pycurl.E_SSL_CACERT_BADFILE: _AUTHORITY_HINT,
+}
+_ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^:\[\]]+)(?::[0-9]+)?")
+
+
+def check_url(url: str, *, query: bool = False) -> str:
+    """Return a repository's URL without a slash at its end; raise UsageError for one that cannot be a repository's.
+
+    With ``query`` it is the URL of one file, and may have a query.  The messages show nothing that may be a part of a
+    password or a token.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
+        raise UsageError(
+            f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
+            hint="begin it with https://; for a directory use cfsctl ostree pull-local, or file://PATH in a remote",
+        )
+    if not _HOST_AND_PORT.fullmatch(rest.partition("/")[0].rpartition("@")[2]):
+        raise UsageError(
+            f"the {scheme} URL has a malformed host or port",
+            hint="in a user name or password write / as %2F, @ as %40 and ? as %3F; around an IPv6 address put [ and ]",
+        )
+    marks = "#" if query else "?#"
+    if (mark := min((mark for mark in marks if mark in rest), key=rest.index, default=None)) is not None:
+        raise UsageError(
+            f"the URL {without_password(url).partition(mark)[0]!r} goes on with {mark!r}",
+            hint="give it without query and fragment: the names of the repository's files are appended to it",
+        )
+    if not query:
+        return url.rstrip("/")
+    if "/" not in rest.partition("?")[0]:
+        raise UsageError(f"the URL {without_password(url).partition('?')[0]!r} names no file")
+    return url
+
+
+class HttpTransport:
+    """A repository at a URL; ``requests`` is how many are on their way at a time, over ``connections``.
+
+    ``tell``, if given, is called with a line for the user before a wait that somebody would wonder about.  ``seconds``
+    bounds each transfer unless the settings do.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        requests: int,
+        settings: Settings,
+        tell: Callable[[str], object] | None = None,
+        *,
+        connections: int = CONNECTIONS,
+        seconds: int = METADATA_SECONDS,
+    ) -> None:
+        self._url = url
+        self._shown = without_password(url)
+        self._options = settings.options(url)
+        self._seconds = settings.seconds or seconds
+        self._meter = settings.meter
+        self._retries = settings.retries
+        self._retry_seconds = settings.retry_seconds
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
+        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        self._idle: list[pycurl.Curl] = []
+        self._unmade = requests
+        self._active: dict[pycurl.Curl, Fetch] = {}
+        self._queue: deque[Fetch] = deque()
+        self._later: list[tuple[float, int, Fetch]] = []
+        self._tell = tell
+        self._told_until = 0.0
+        self._sequence = 0
+
+    def start(self, fetch: Fetch) -> None:
+        """Queue a fetch."""
+        self._queue.append(fetch)
+
+    def step(self) -> list[Fetch]:
+        """Let curl work, give its idle handles something to do, and return the fetches that have ended."""
+        if self._meter is not None and self._meter.pause():
+            return []
+        now = monotonic() if self._later else 0.0
+        while self._later and self._later[0][0] <= now:
+            self._queue.appendleft(self._later.pop(0)[2])
+        self._fill()
+        ended: list[Fetch] = []
+        while True:
+            self._multi.perform()
+            _, succeeded, failed = self._multi.info_read(64)
+            if not succeeded and not failed:
+                return ended
+            for handle in succeeded:
+                self._end(handle, None, "", ended)
+            for handle, code, reason in failed:
+                self._end(handle, code, reason, ended)
+            # The next requests leave before the caller works on these bodies, so that the server does not wait for us.
+            self._fill()
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Return curl's sockets."""
+        if self._meter is not None and self._meter.pause():
+            return [], []
+        readers, writers, _ = self._multi.fdset()
+        return readers, writers
+
+    def timeout(self) -> float | None:
+        """Return the earlier of curl's own timeout and the next repetition, in seconds; 0 while ``step`` has work."""
+        if self._meter is not None and (pause := self._meter.pause()):
+            return pause
+        if self._queue and (self._idle or self._unmade):
+            return 0.0  # queued since the last step: curl does not know of it yet, and would never wake us
+        milliseconds = self._multi.timeout()
+        waits = [milliseconds / 1000] if milliseconds >= 0 else [1.0] if self._active else []
+        if self._later:
+            waits.append(max(0.0, self._later[0][0] - monotonic()))
+        return min(waits, default=None)
+
+    def where(self, path: str) -> str:
+        """Return the URL of a file, without a password or query."""
+        return f"{self._shown}/{path.partition('?')[0]}"
+
+    def _fill(self) -> None:
+        while self._queue and (self._idle or self._unmade):
+            handle = self._idle.pop() if self._idle else self._make()
+            fetch = self._queue.popleft()
+            fetch.begin()
+            handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
+            handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._meter.count(fetch.take))
+            if fetch.conditions is not None:
+                self._ask_for_changes(handle, fetch.conditions)
+            self._active[handle] = fetch
+            self._multi.add_handle(handle)
+
+    def _make(self) -> pycurl.Curl:
+        self._unmade -= 1
+        handle = pycurl.Curl()
+        for option, value in (
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.FAILONERROR, 1),
+            (pycurl.FOLLOWLOCATION, 1),
+            (pycurl.MAXREDIRS, _MAX_REDIRECTS),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+            (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+            (pycurl.USERAGENT, f"composefs-ostree/{__version__}"),
+            (pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS),
+            (pycurl.TIMEOUT, self._seconds),
+            *self._options,
+        ):
+            handle.setopt(option, value)
+        return handle
+
+    def _ask_for_changes(self, handle: pycurl.Curl, conditions: Conditions) -> None:
+        """Have the server send the file only if it is another one than we know."""
+        headers: list[str] = next((value for option, value in self._options if option == pycurl.HTTPHEADER), [])
+        handle.setopt(pycurl.HTTPHEADER, [*headers, *conditions.headers()])
+        handle.setopt(pycurl.HEADERFUNCTION, conditions.take_header)
+
+    def _end(self, handle: pycurl.Curl, code: int | None, reason: str, ended: list[Fetch]) -> None:
+        fetch = self._active.pop(handle)
+        self._multi.remove_handle(handle)
+        if fetch.conditions is None:
+            self._idle.append(handle)
+        else:  # it has options that are no other request's
+            self._unmade += 1
+        if fetch.error is None:  # else the fetch itself refused what came
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
+            if code is None and status == 200:
+                ended.append(fetch)
+                return
+            if code is None and status == _NOT_MODIFIED and fetch.conditions is not None:
+                fetch.conditions.unchanged = True
+                ended.append(fetch)
+                return
+            if not status and (tunnel := handle.getinfo(pycurl.HTTP_CONNECTCODE)) >= 400:
+                fetch.error = self._proxy_error(fetch, tunnel)
+                ended.append(fetch)
+                return
+            after = handle.getinfo(pycurl.RETRY_AFTER)
+            if (
+                fetch.attempts <= self._retries
+                and after <= _LONGEST_RETRY_AFTER
+                and self._is_passing(handle, code, status)
+            ):
+                self._repeat(fetch, self._error(fetch, code, status, reason), after)
+                return
+            fetch.absent = status in _ABSENT
+            fetch.error = self._error(fetch, code, status, reason)
+        ended.append(fetch)
+
+    def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
+        if code == pycurl.E_OPERATION_TIMEDOUT and handle.getinfo(pycurl.TOTAL_TIME) >= self._seconds:
+            return False  # it had all the time that it may have
+        if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
+            return status in _PASSING_STATUS or status >= 500
+        return code in _PASSING_FAILURE
+
+    def _repeat(self, fetch: Fetch, error: ExtError, after: int) -> None:
+        # Up to a quarter more, so that the requests that failed together do not come again together.
+        delay = min(self._retry_seconds * 2 ** min(fetch.attempts - 1, 20), _LONGEST_BACK_OFF)
+        delay = max(delay, after) * (1 + os.urandom(1)[0] / 1024)
+        now = monotonic()
+        self._sequence += 1
+        insort(self._later, (now + delay, self._sequence, fetch))
+        # Where many requests fail together, the first speaks for those that wait no longer.
+        if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
+            self._told_until = now + delay
+            self._tell(f"{error.message}; trying again in {delay:.0f} s")
+
+    def _proxy_error(self, fetch: Fetch, status: int) -> ExtError:
+        url = self.where(fetch.path)
+        return NetworkError(
+            f"{url}: the proxy refuses the connection (HTTP status {status})",
+            hint=_STATUS_HINTS.get(status, "see the remote's proxy setting, or https_proxy and no_proxy"),
+            subject=url,
+        )
+
+    def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
+        url = self.where(fetch.path)
+        tried = f" ({fetch.attempts} attempts)" if fetch.attempts > 1 else ""
+        if status in _ABSENT:
+            return NotFoundError(f"{url}: not found (HTTP status {status})", subject=url)
+        if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
+            return NetworkError(
+                f"{url}: HTTP status {status}{tried}",
+                hint=_STATUS_HINTS.get(
+                    status, "check the URL" if status < 500 else "the server has a problem; try again later"
+                ),
+                subject=url,
+                retryable=status >= 500,
+            )
+        return NetworkError(
+            f"{url}: {reason.rstrip('.') or f'curl error {code}'}{tried}",
+            hint=_FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
+            subject=url,
+            retryable=code in _PASSING_FAILURE,
+        )
+
+
+def without_password(url: str) -> str:
+    """Return a URL without the user name and password that it may have."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
