@@ -21,7 +21,7 @@ from composefs.errors import (
     UnsupportedError,
 )
 from composefs.linux import files
-from composefs.repository import ImageName, Publication, Repository, Staging
+from composefs.repository import ImageName, Publication, Repository, Staging, staging
 from support.verity import kernel_verity
 
 
@@ -236,6 +236,21 @@ def test_staging_is_removed_at_the_end_and_swept_after_a_kill(path: Path) -> Non
         living.close()
         living.close()
         assert os.listdir(path / "staging") == []
+
+
+def test_staging_that_is_swept_before_it_is_held_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = []
+
+    def open_later(name: str, at: int) -> int:
+        if not swept:
+            swept.append(name)
+            staging.sweep(at)
+        return files.open_directory(name, at)
+
+    monkeypatch.setattr(staging, "open_directory", open_later)
+    with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as made:
+        assert made.work.parent.name not in swept
+        assert os.listdir(path / "staging") == [made.work.parent.name]
 
 
 def test_what_cannot_be_swept_keeps_nobody_from_working(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

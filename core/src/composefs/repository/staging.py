@@ -38,7 +38,10 @@ class Staging(Closing):
             self._name = random_name()
             # Passable for an extension under another uid, which is told the name; nobody can list or guess it.
             os.mkdir(self._name, 0o711, dir_fd=at)
-            self._fd = open_directory(self._name, at)
+            try:
+                self._fd = open_directory(self._name, at)
+            except FileNotFoundError:
+                continue  # somebody swept before it could be marked as in use
             if hold(self._fd):
                 break
             os.close(self._fd)
