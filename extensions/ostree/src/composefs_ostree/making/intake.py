@@ -55,10 +55,11 @@ class Intake:
         progress = self._core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:
-                self._deal(make_files)
-                self._puts.send()
+                # What was answered first: it makes room to deal and to send, and nothing else may be left to wake us.
                 for row, stored in self._puts.taken():
                     self._done(row, stored["id"])
+                self._deal(make_files)
+                self._puts.send()
                 by_fd = {worker.fileno(): worker for worker in self._workers}
                 if not (self._left or self._puts) or self._puts.answered:
                     continue

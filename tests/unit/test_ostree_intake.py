@@ -1,0 +1,105 @@
+"""The coordinator of a commit's making: whatever the order in which workers and core answer, it goes on to the end."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from composefs_ext.rows import FileRow
+from composefs_ostree.making import intake
+from composefs_ostree.making.contents import JOB_SIZE, Settings
+from composefs_ostree.making.inodes import Changes
+
+CORE, WORKER = 100, 101
+
+
+class AnsweringLater:
+    """A call that is answered when the core is next listened to."""
+
+    def __init__(self, files: Sequence[FileRow]) -> None:
+        self.done = False
+        self._files = files
+
+    def result(self) -> list[dict[str, Any]]:
+        return [{"id": f"id of {file['name']}", "stored": "new"} for file in self._files]
+
+
+class FakeCore:
+    limits: dict[str, int] = {}  # noqa: RUF012
+    staging = SimpleNamespace(path="unused")
+
+    def __init__(self) -> None:
+        self.unanswered: list[AnsweringLater] = []
+
+    def fileno(self) -> int:
+        return CORE
+
+    def progress(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(advance=lambda _: None, finish=lambda: None)
+
+    def object_put(self, files: Sequence[FileRow]) -> AnsweringLater:
+        self.unanswered.append(AnsweringLater(files))
+        return self.unanswered[-1]
+
+    def pump(self, _timeout: float) -> None:
+        for call in self.unanswered:
+            call.done = True
+        self.unanswered.clear()
+
+
+class FakeWorker:
+    """Stages a file for each job, and says so one at a time."""
+
+    failure = None
+
+    def __init__(self, *_: Any) -> None:
+        self.jobs: list[bytes] = []
+
+    @property
+    def outstanding(self) -> int:
+        return len(self.jobs)
+
+    def fileno(self) -> int:
+        return WORKER
+
+    def deal(self, jobs: list[bytes]) -> None:
+        self.jobs += jobs
+
+    def rows(self) -> list[Any]:
+        job = self.jobs.pop(0)
+        return [(job, b"head", 1, f"staged {int.from_bytes(job, 'big')}", b"file" + job, None)]
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("preferred", ["workers", "core"])
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 300])
+def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, preferred: str, jobs: int) -> None:
+    core = FakeCore()
+    workers: list[FakeWorker] = []
+
+    def start(*arguments: Any) -> FakeWorker:
+        workers.append(FakeWorker(*arguments))
+        return workers[-1]
+
+    def wait(readers: Sequence[int], _writers: object, _errors: object) -> tuple[list[int], list[int], list[int]]:
+        busy = any(worker.jobs for worker in workers)
+        ready = [WORKER] if busy and (preferred == "workers" or not core.unanswered) else [CORE]
+        assert busy or core.unanswered, "nothing would ever wake it"
+        assert set(ready) <= set(readers)
+        return ready, [], []
+
+    monkeypatch.setattr(intake, "Worker", start)
+    monkeypatch.setattr(intake, "available_cores", lambda: 1)
+    monkeypatch.setattr(select, "select", wait)
+    listing: Any = SimpleNamespace(jobs=jobs)
+    either: Any = core
+    made = intake.Intake(either, listing, Settings(Changes(), 64, "sha256"))
+    made.run()
+    assert made.ids == [b"file" + number.to_bytes(JOB_SIZE, "big") for number in range(jobs)]
+    assert {entry.content for entry in made.files.values()} == {f"id of staged {number}" for number in range(jobs)}
