@@ -52,15 +52,27 @@ option = partial(click.option, cls=Option)
 class _Helpful(click.Command):
     """What has click's option for help, as an `Option` with a name that no argument of an extension has."""
 
-    _help: click.Parameter | None = None
+    _help: Option | None = None
 
     def get_help_option(self, ctx: click.Context) -> Any:
         """Return the option, the same each time."""
         names = self.get_help_option_names(ctx)
         if self._help is None and names:
-            click.help_option(*names, "HELP", cls=Option)(self)
-            self._help = self.params.pop()
+            self._help = Option(
+                [*names, "HELP"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_help,
+                help="Show this message and exit.",
+            )
         return self._help
+
+
+def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
 
 
 class Command(_Helpful):
