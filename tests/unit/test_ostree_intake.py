@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from composefs_ext.rows import FileRow
+from composefs_ostree.fetching import worker
 from composefs_ostree.making import intake
 from composefs_ostree.making.contents import JOB_SIZE, Settings
 from composefs_ostree.making.inodes import Changes
@@ -55,6 +56,7 @@ class FakeWorker:
     """Stages a file for each job, and says so one at a time."""
 
     failure = None
+    is_on_part = False
 
     def __init__(self, *_: Any) -> None:
         self.jobs: list[bytes] = []
@@ -88,14 +90,14 @@ def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, pr
         return workers[-1]
 
     def wait(readers: Sequence[int], _writers: object, _errors: object) -> tuple[list[int], list[int], list[int]]:
-        busy = any(worker.jobs for worker in workers)
+        busy = any(each.jobs for each in workers)
         ready = [WORKER] if busy and (preferred == "workers" or not core.unanswered) else [CORE]
         assert busy or core.unanswered, "nothing would ever wake it"
         assert set(ready) <= set(readers)
         return ready, [], []
 
-    monkeypatch.setattr(intake, "Worker", start)
-    monkeypatch.setattr(intake, "available_cores", lambda: 1)
+    monkeypatch.setattr(worker, "Worker", start)
+    monkeypatch.setattr(worker, "available_cores", lambda: 1)
     monkeypatch.setattr(select, "select", wait)
     listing: Any = SimpleNamespace(jobs=jobs)
     either: Any = core

@@ -11,8 +11,7 @@ from typing import cast
 
 from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
-from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.worker import HANDOVER, Worker
+from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.making.contents import JOB_SIZE, Maker
 from composefs_ostree.pulling.dealing import STAGED_BYTES
@@ -44,23 +43,22 @@ class Intake:
         self.files: dict[bytes, Entry] = {}
         self._left = listing.jobs
         self._next = 0
-        self._workers: list[Worker] = []
         self._puts = Puts(core)
-        self._cores = available_cores()
         self._metadata_left = min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA)
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
         make_files = cast("Callable[[], Files]", lambda: Maker(self._listing.reader(self._core), self._settings))
+        workers = Workers(make_files, self._core.staging.path)
         progress = self._core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:
                 # What was answered first: it makes room to deal and to send, and nothing else may be left to wake us.
                 for row, stored in self._puts.taken():
                     self._done(row, stored["id"])
-                self._deal(make_files)
+                self._deal(workers)
                 self._puts.send()
-                by_fd = {worker.fileno(): worker for worker in self._workers}
+                by_fd = {worker.fileno(): worker for worker in workers}
                 if not (self._left or self._puts) or self._puts.answered:
                     continue
                 ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
@@ -75,18 +73,14 @@ class Intake:
                     if worker.failure is not None:
                         raise worker.failure
         finally:
-            for worker in self._workers:
-                worker.end()
+            workers.end()
         progress.finish()
 
-    def _deal(self, make_files: Callable[[], Files]) -> None:
+    def _deal(self, workers: Workers) -> None:
         """Hand jobs to the workers, to the least loaded first; start another one while all are busy."""
         while self._next < self._listing.jobs and self._puts.bytes < STAGED_BYTES:
-            worker = min(self._workers, key=lambda worker: worker.outstanding, default=None)
-            if worker is None or (worker.outstanding >= HANDOVER and len(self._workers) < self._cores):
-                worker = Worker(len(self._workers), make_files, self._core.staging.path)
-                self._workers.append(worker)
-            if worker.outstanding > HANDOVER:
+            worker = workers.for_files(HANDOVER)
+            if worker is None:
                 return
             end = min(self._next + HANDOVER, self._listing.jobs)
             worker.deal([number.to_bytes(JOB_SIZE, "big") for number in range(self._next, end)])
