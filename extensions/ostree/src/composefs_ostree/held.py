@@ -33,6 +33,7 @@ __all__ = [
     "REF_DIRECTORY",
     "Asked",
     "commit_of_stream",
+    "current_target",
     "detached_metadata",
     "find_stream",
     "image_of",
@@ -60,16 +61,25 @@ def ref_name(name: str) -> str:
     return f"{REF_DIRECTORY}/{name}"
 
 
+def current_target(core: Core, ref: str | None) -> str | None:
+    """Return the name of the stream that a ref names now, None if there is no such ref, or none is asked for."""
+    if ref is None:
+        return None
+    try:
+        return core.ref_get(ref_name(ref)).result()["target"]
+    except NotFoundError:
+        return None
+
+
 def find_stream(core: Core, name: str) -> str:
     """Return the name of the stream of a held commit, given by ref, commit id or the first digits of one.
 
     Raises NotFoundError if there is none, UsageError if the digits fit several.
     """
     if _may_be_ref(name) and not is_commit_id(name):
-        try:
-            return core.ref_get(ref_name(name)).result()["target"]
-        except NotFoundError:
-            pass
+        target = current_target(core, name)
+        if target is not None:
+            return target
     found: dict[str, str] = {}
     if len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0")):
         for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):

@@ -6,9 +6,9 @@ already is not fetched: with the commit's stream in place, only the ref is writt
 
 from __future__ import annotations
 
-from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ext.errors import ConflictError, UsageError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.held import commit_of_stream, find_stream, open_commit, partly, ref_name
+from composefs_ostree.held import commit_of_stream, current_target, find_stream, open_commit, partly, ref_name
 from composefs_ostree.pulling.commits import Commits, Terms
 from composefs_ostree.remote import resolve
 from composefs_ostree.wanted import parse_wanted
@@ -56,7 +56,7 @@ def pull(request: Request, core: Core, source: Source, names: Sequence[str]) -> 
     try:
         pulled = []
         for wanted, at_source in zip(every, found, strict=True):
-            current = _current_target(core, wanted.local)
+            current = current_target(core, wanted.local)
             checks = _checks(request, core, wanted, at_source.commit, current, remote)
             job = commits.bring(at_source.commit, at_source.size, current, checks)
             pulled.append(Pulled(wanted, current, job))
@@ -133,15 +133,6 @@ def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
     return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit)
 
 
-def _current_target(core: Core, ref: str | None) -> str | None:
-    if ref is None:
-        return None
-    try:
-        return core.ref_get(ref_name(ref)).result()["target"]
-    except NotFoundError:
-        return None
-
-
 def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, str]:
     """Make the names visible in one call, and return the ids of the streams; what is there already is not written."""
     refs: dict[str, RefUpdate] = {}
@@ -167,7 +158,7 @@ def _agree(core: Core, refs: dict[str, RefUpdate], error: ConflictError) -> bool
     """
     before = len(refs)
     for ref, row in list(refs.items()):
-        now = _current_target(core, ref)
+        now = current_target(core, ref)
         if now == row["target"]:
             del refs[ref]
         elif now != row["expect"]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTENT_TYPE",
+    "DIGEST_SIZES",
     "IMAGE_REF",
     "PARTIAL_CONTENT_TYPE",
     "PARTIAL_PREFIX",
@@ -52,6 +53,9 @@ __all__ = [
     "stream_name",
     "write",
 ]
+
+DIGEST_SIZES = {"sha256": 32, "sha512": 64}
+"""Bytes of an object's id, by the algorithm of the repository."""
 
 CONTENT_TYPE = "afe138c18c463ef1"
 IMAGE_REF = "composefs.image"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 
-from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ext.errors import ConflictError, UsageError
 from composefs_ostree.commitmeta import detached_name, put_detached
 from composefs_ostree.dumptext import DumpText
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.commit_stream import inline_limit, stream_name
+from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, commit_of_stream, ref_name
+from composefs_ostree.held import DETACHED_REF, commit_of_stream, current_target, ref_name
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.intake import Intake
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["commit"]
 
-_DIGEST_SIZES = {"sha256": 32, "sha512": 64}
 _MAX_ID = 0xFFFFFFFF
 
 
@@ -45,7 +44,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     signing = sign_options_of(request)
     timestamp = commit_time(request)
     changes = _changes(request)
-    current = _current(core, branch)
+    current = current_target(core, branch)
     is_given, parent = given_parent(request)
     if not is_given and current is not None:
         parent = commit_of_stream(current)
@@ -54,7 +53,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     listing = _listing(request, core)
     settings = Settings(
         changes,
-        inline_limit(_DIGEST_SIZES[core.repository.algorithm]),
+        inline_limit(DIGEST_SIZES[core.repository.algorithm]),
         None if core.repository.secure else core.repository.algorithm,
     )
     intake = Intake(core, listing, settings)
@@ -109,16 +108,6 @@ def _changes(request: Request) -> Changes:
     return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
 
 
-def _current(core: Core, branch: str | None) -> str | None:
-    """Return the stream that the branch names now."""
-    if branch is None:
-        return None
-    try:
-        return core.ref_get(ref_name(branch)).result()["target"]
-    except NotFoundError:
-        return None
-
-
 def _listing(request: Request, core: Core) -> Listing:
     """Read the tree that the request names, as far as that is done before the contents."""
     image, tree, dump = request.get("image"), request.get("tree"), request.get("from_dump")
@@ -152,7 +141,7 @@ def _publish(
     try:
         published = core.publish(streams=names, images=[{"id": image}], refs=refs).result()
     except ConflictError as error:
-        if _current(core, branch) == current:
+        if current_target(core, branch) == current:
             raise
         raise ConflictError(
             f"ref {branch!r} was changed by somebody else meanwhile",

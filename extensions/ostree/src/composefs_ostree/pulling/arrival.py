@@ -14,6 +14,7 @@ from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
+    DIGEST_SIZES,
     IMAGE_REF,
     PARTIAL_CONTENT_TYPE,
     Entry,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from composefs_ostree.source import Source
 
 __all__ = ["Arrivals", "Arrived", "Wish", "store"]
-
-_DIGEST_SIZES = {"sha256": 32, "sha512": 64}
 
 
 class Wish(NamedTuple):
@@ -95,7 +94,7 @@ class Arrivals:
         self._source = source
         self._transport = transport
         self._keep_nul = keep_nul
-        self._limit = inline_limit(_DIGEST_SIZES[core.repository.algorithm])
+        self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[CommitStream] = []
         self._last: tuple[str, str] | None = None
