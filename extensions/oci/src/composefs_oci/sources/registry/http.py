@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from composefs_ext import environment
 from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci import __version__
-from composefs_oci.sources.registry.proxy import ProxyError, proxy_for
+from composefs_oci.sources.registry.proxy import ProxyError, Tunnel, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,25 +146,6 @@ class _PacedResponse(HTTPResponse):
                 break
             self.headers = None  # type: ignore[assignment]  # as before the first
             super().begin()
-
-
-class _Tunnel(HTTPConnection):
-    """TLS through a proxy.
-
-    An IPv6 address has brackets in CONNECT, which not every Python puts there by itself, and none in a certificate.
-    """
-
-    def __init__(
-        self, proxy: tuple[str, int], place: tuple[str, int], headers: dict[str, str], context: ssl.SSLContext
-    ) -> None:
-        super().__init__(*proxy, timeout=_CONNECT_SECONDS)
-        self._name, port = place
-        self._tls = context
-        self.set_tunnel(f"[{self._name}]" if ":" in self._name else self._name, port, headers)
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def _patience() -> float:
@@ -305,7 +286,7 @@ class Http:
             if proxy is None:
                 connection: HTTPConnection = HTTPSConnection(*place, timeout=_CONNECT_SECONDS, context=context)
             else:
-                connection = _Tunnel(place, (host, port), proxy.headers, context)
+                connection = Tunnel(proxy, (host, port), context, _CONNECT_SECONDS)
         else:
             connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
         connection.response_class = _PacedResponse

@@ -1,20 +1,22 @@
 """The proxy that the environment names for a URL: http_proxy, https_proxy, all_proxy, and no_proxy for hosts without.
 
-no_proxy may have addresses of networks too, as 10.0.0.0/8.
+A :class:`Tunnel` is TLS through it.  no_proxy may have addresses of networks too, as 10.0.0.0/8.
 """
 
 from __future__ import annotations
 
 import os
+from http.client import HTTPConnection
 
 from composefs_ext.errors import UnsupportedError
 from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from urllib.parse import SplitResult
 
-__all__ = ["Proxy", "ProxyError", "proxy_for"]
+__all__ = ["Proxy", "ProxyError", "Tunnel", "proxy_for"]
 
 _PORT = 80
 
@@ -29,6 +31,24 @@ class Proxy(NamedTuple):
     host: str
     port: int
     headers: dict[str, str]
+
+
+class Tunnel(HTTPConnection):
+    """TLS to a host and port, through a proxy.
+
+    An IPv6 address has brackets in CONNECT, which not every Python puts there by itself, and none in a certificate.
+    """
+
+    def __init__(self, proxy: Proxy, place: tuple[str, int], context: ssl.SSLContext, timeout: float) -> None:
+        super().__init__(proxy.host, proxy.port, timeout=timeout)
+        self._name, port = place
+        self._tls = context
+        self.set_tunnel(f"[{self._name}]" if ":" in self._name else self._name, port, proxy.headers)
+
+    def connect(self) -> None:
+        """Connect to the proxy, have it connect to the host, and greet that."""
+        super().connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def proxy_for(parts: SplitResult) -> Proxy | None:
