@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from composefs.digest import SHA256
+from composefs.fsverity import digest_bytes
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, HELLO_WORLD, KIND, NOWHERE, ROOT, WORLD, call, kind_of, put
 from support.hosting import Host
@@ -237,3 +239,125 @@ def test_memory_does_not_follow_the_rows_of_a_list(host: Host) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def ranges(*rows: tuple[Any, Any], name: Any = "p", **more: Any) -> list[Any]:
+    return call("object.put", files=[{"name": name, "offset": offset, "size": size, **more} for offset, size in rows])
+
+
+def test_a_pack_holds_many_objects(host: Host) -> None:
+    """P-45, P-16."""
+    whole = host.do(
+        ["write", "p", "xhelloworldhello"],
+        call(
+            "object.put",
+            files=[
+                {"name": "p", "offset": 1, "size": 5, "expect": HELLO},
+                {"name": "p", "offset": 6, "size": 5, "expect": HELLO},
+                {"name": "p", "offset": 6, "size": 5},
+                {"name": "p", "offset": 11, "size": 5},
+                {"name": "p", "offset": 16, "size": 0},
+            ],
+        ),
+        ["read", "p"],
+        put("p"),
+        ["list"],
+    )
+    hello, wrong_id, again, present, empty = whole[0]["objects"]
+    assert hello == {"id": HELLO, "size": 5, "stored": "copied"}
+    assert wrong_id["error"]["kind"] == "corrupt"
+    assert again["error"]["kind"] == "usage"  # the row before it had this range
+    assert present == {"id": HELLO, "size": 5, "stored": "present"}
+    assert empty == {"id": digest_bytes(b"", SHA256).hex(), "size": 0, "stored": "copied"}
+    assert whole[1] == "xhelloworldhello"
+    assert whole[2]["objects"][0]["size"] == 16
+    assert whole[3] == []
+    host.assert_clean()
+
+
+def test_the_largest_range_and_one_more(host: Host) -> None:
+    """P-45."""
+    limit = Limits().range_bytes
+    [answer] = host.do(["write-long", "p", "a", "b", 2 * limit, ""], ranges((0, limit), (limit, limit + 1)))
+    large, larger = answer["objects"]
+    content = b"a" + b"b" * (limit - 1)
+    assert large == {"id": digest_bytes(content, SHA256).hex(), "size": limit, "stored": "copied"}
+    assert (host.path / "objects" / large["id"][:2] / large["id"][2:]).read_bytes() == content
+    assert larger["error"]["kind"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ((-1, 2), "usage"),
+        ((0, -1), "usage"),
+        ((0, None), "usage"),
+        ((1.0, 2), "usage"),
+        (("0", 2), "usage"),
+        ((True, 2), "usage"),
+        (([], 2), "usage"),
+        (({}, 2), "usage"),
+        ((0, "2"), "usage"),
+        ((0, 6), "corrupt"),
+        ((5, 1), "corrupt"),
+        ((6, 1), "corrupt"),
+        ((2**53 - 1, 1), "corrupt"),
+        ((2**53 - 1, 2**53 - 1), "too_large"),
+    ],
+)
+def test_ranges_that_are_none(host: Host, row: tuple[Any, Any], kind: str) -> None:
+    """P-45, P-32: each is answered by itself, and those around it are stored."""
+    [answer] = host.do(["write", "p", "hello"], ranges((0, 0), row, (0, 5)), strict=False)
+    first, wrong, last = answer["objects"]
+    assert first["size"] == 0
+    assert wrong["error"]["kind"] == kind
+    is_before = type(row[0]) is int and row[0] >= 0 and kind == "corrupt"
+    assert last["error"]["kind"] == "usage" if is_before else last["id"] == HELLO
+    host.assert_nothing_left()
+
+
+@pytest.mark.parametrize("name", ["soft", "hard", "also-hard", "fifo", "dir", "missing", "../objects", 7, ["a"]])
+def test_a_pack_is_a_regular_file_with_one_link(host: Host, name: Any) -> None:
+    """P-12, P-45."""
+    [answer] = host.do(
+        ["symlink", "/etc/passwd", "soft"],
+        ["write", "hard", "x"],
+        ["link", "hard", "also-hard"],
+        ["fifo", "fifo"],
+        ["mkdir", "dir"],
+        ranges((0, 0), (0, 1), name=name),
+        strict=False,
+    )
+    assert [row["error"]["kind"] for row in answer["objects"]] == ["usage"] * 2
+    host.assert_clean()
+
+
+def test_ranges_only_if_packs_were_picked(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-10, P-45: who did not ask for them may mean something else by the field."""
+    monkeypatch.setenv("BAD_BEFORE", "no-features")
+    [answer, left] = host.do(["write", "p", "hello"], ranges((0, 5)), ["list"])
+    assert answer["objects"][0]["error"]["kind"] == "usage"
+    assert left == ["p"]
+
+
+def test_ranges_between_files_and_in_a_list_of_their_own(host: Host) -> None:
+    """P-14, P-45: rows of several packs and of files, in the order asked."""
+    names = ["p", "a", "q", "p", "b"]
+    offsets = [0, None, 0, 5, None]
+    rows = [
+        {"name": name, "size": 5, **({} if offset is None else {"offset": offset})}
+        for name, offset in zip(names, offsets, strict=True)
+    ]
+    [_, answer, left] = host.do(
+        ["write", "a", "hello"],
+        ["write", "b", "world"],
+        ["write", "p", "helloworld"],
+        ["write", "q", "world"],
+        ["write", "rows", "".join(json.dumps(row) + "\n" for row in rows)],
+        call("object.put", files_file="rows", objects_into="out"),
+        ["read", "out"],
+        ["list"],
+    )
+    stored = [json.loads(line) for line in answer.splitlines()]
+    assert [row["id"] for row in stored] == [HELLO, HELLO, WORLD, WORLD, WORLD]
+    assert left == ["out", "p", "q", "rows"]

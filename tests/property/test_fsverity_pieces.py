@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composefs.digest import ALGORITHMS, Algorithm
-from composefs.fsverity import Hasher, digest_bytes, digest_fd
+from composefs.fsverity import Hasher, digest_bytes, digest_each, digest_fd
 from composefs_ext.fsverity import Hasher as SdkHasher
 
 
@@ -57,6 +57,16 @@ def test_pieces_of_any_size(algorithm: Algorithm, size: int, cuts: list[int]) ->
         file.write(data)
         assert digest_fd(file.fileno(), algorithm) == expected
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == size
+
+
+small = st.sampled_from([0, 1, 4095, 4096, 4097, 8192, 20_000, 64 * 4096 - 1, 64 * 4096, 64 * 4096 + 1])
+
+
+@given(algorithm=algorithms, chosen=st.lists(small, max_size=150))
+@settings(max_examples=40)
+def test_many_at_a_time(algorithm: Algorithm, chosen: list[int]) -> None:
+    contents = [hashlib.shake_128(b"%d" % number).digest(size) for number, size in enumerate(chosen)]
+    assert digest_each(map(memoryview, contents), algorithm) == [plain_digest(each, algorithm) for each in contents]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=str)

@@ -25,7 +25,7 @@ import hashlib
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from composefs.digest import BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
@@ -34,7 +34,7 @@ from composefs.errors import CancelledError
 if TYPE_CHECKING:
     from composefs.multibuffer import Lanes
 
-__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_fd", "prepare"]
+__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_each", "digest_fd", "prepare"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -198,6 +198,43 @@ def _digest_scratch(size: int, algorithm: Algorithm) -> bytes:
     if size <= BLOCK_SIZE:
         return _describe(algorithm, size, _CONSTRUCTORS[algorithm.name](_scratch.view[:BLOCK_SIZE]).digest())
     return _describe(algorithm, size, _hash_padded(_hash_scratch(-(-size // BLOCK_SIZE), algorithm), algorithm))
+
+
+def digest_each(contents: Iterable[Buffer], algorithm: Algorithm) -> list[bytes]:
+    """Return what :func:`digest_bytes` does of many contents; the blocks of small ones are hashed side by side."""
+    digests: list[bytes] = []
+    sizes: list[int] = []
+    used = 0  # blocks of the scratch buffer
+
+    def flush() -> None:
+        hashes = _hash_scratch(used, algorithm)
+        start = 0
+        for size in sizes:
+            end = start + -(-size // BLOCK_SIZE) * algorithm.size
+            root = hashes[start:end]
+            digests.append(_describe(algorithm, size, root if size <= BLOCK_SIZE else _hash_padded(root, algorithm)))
+            start = end
+        sizes.clear()
+
+    view = _scratch.view
+    for content in contents:
+        size = len(content)
+        blocks = -(-size // BLOCK_SIZE)
+        if sizes and (not blocks or used + blocks > _READ_BLOCKS):
+            flush()
+            used = 0
+        if not 0 < blocks <= _READ_BLOCKS:
+            digests.append(digest_bytes(content, algorithm))
+            continue
+        start = used * BLOCK_SIZE
+        used += blocks
+        view[start : start + size] = content
+        if rest := size % BLOCK_SIZE:
+            view[start + size : used * BLOCK_SIZE] = _ZEROS[rest:]
+        sizes.append(size)
+    if sizes:
+        flush()
+    return digests
 
 
 def digest_fd(

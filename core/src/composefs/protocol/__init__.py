@@ -10,5 +10,8 @@ VERSIONS = (1,)
 RESULT_FILE = "result_file"
 """The feature by which a result may be a staged file (P-44)."""
 
-FEATURES = (RESULT_FILE,)
+PACKS = "packs"
+"""The feature by which an object may be a range of a staged file (P-45)."""
+
+FEATURES = (RESULT_FILE, PACKS)
 """The named features this core offers beyond version 1."""

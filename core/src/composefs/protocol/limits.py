@@ -21,7 +21,7 @@ class Limits(NamedTuple):
 
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
     in a file.  ``dump_bytes`` bounds a dump, which is read whole, ``stream_bytes`` a stream's inline file, which is
-    not, ``references`` each list of ids of a stream.
+    not, ``references`` each list of ids of a stream, ``range_bytes`` an object in a pack.
     Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second.  More than
     ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines`` dropped.
     """
@@ -33,6 +33,7 @@ class Limits(NamedTuple):
     dump_bytes: int = 512 << 20
     stream_bytes: int = 4 << 30
     references: int = 4_000_000
+    range_bytes: int = 256 << 10
     staging_bytes: int = 64 << 30
     staging_files: int = 100_000
     progress_per_second: int = 10

@@ -146,7 +146,7 @@ class Objects(StoredObjects):
             return measured[1].hex() if measured else None
         if not lease(fd):
             return None
-        digest = fsverity.digest_fd(fd, self._algorithm, self.interrupted, size=size)
+        digest = fsverity.digest_fd(fd, self.algorithm, self.interrupted, size=size)
         return digest.hex() if lease_is_unbroken(fd) else None
 
     def _copy(self, fd: int, name: str, size: int | None, expect: str | None) -> Stored:

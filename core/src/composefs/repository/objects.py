@@ -74,13 +74,13 @@ class Unnamed(Protocol):
 class StoredObjects:
     """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption.
 
-    ``unsynced`` tells that some were stored for which no barrier has waited yet.  ``interrupted``, if set, is asked
-    while large files are taken in, whether to give up.
+    ``algorithm`` is that of their ids; ``unsynced`` tells that some were stored for which no barrier has waited yet.
+    ``interrupted``, if set, is asked while large files are taken in, whether to give up.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._algorithm = store.algorithm
+        self.algorithm = store.algorithm
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
         self._fanout: set[str] = set()
         self.unsynced = False
@@ -90,14 +90,14 @@ class StoredObjects:
         """Return where an object is, or would be."""
         from pathlib import Path  # takes 4 ms to load
 
-        return Path(self._store.path, "objects", object_name(parse_id(object_id, self._algorithm)))
+        return Path(self._store.path, "objects", object_name(parse_id(object_id, self.algorithm)))
 
     def size(self, object_id: str) -> int | None:
         """Return an object's size in bytes, or None if it is missing.
 
         A file of no bytes that should have some, as a power cut leaves them, is missing.
         """
-        return self.sizes([parse_id(object_id, self._algorithm)])[0]
+        return self.sizes([parse_id(object_id, self.algorithm)])[0]
 
     def sizes(self, ids: Iterable[str]) -> list[int | None]:
         """Return what :meth:`size` does for many ids, which the caller has checked to be ids.
@@ -124,7 +124,7 @@ class StoredObjects:
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Return the ids that are not there."""
-        checked = [parse_id(object_id, self._algorithm) for object_id in ids]
+        checked = [parse_id(object_id, self.algorithm) for object_id in ids]
         return [object_id for object_id, size in zip(checked, self.sizes(checked), strict=True) if size is None]
 
     def require(self, ids: Iterable[str], what: str) -> None:
@@ -138,7 +138,7 @@ class StoredObjects:
         The kernel's measurement is enough for that; in an insecure repository, the content is read.  Raises
         MissingObjectError and CorruptError.
         """
-        parse_id(object_id, self._algorithm)
+        parse_id(object_id, self.algorithm)
         try:
             fd = open_file(object_name(object_id), self._store.objects)
         except OSError as error:
@@ -162,7 +162,7 @@ class StoredObjects:
         if self.measured(fd, object_id):
             return
         try:
-            actual = fsverity.digest_fd(fd, self._algorithm).hex()
+            actual = fsverity.digest_fd(fd, self.algorithm).hex()
         except OSError as error:
             raise from_os_error(error, f"reading object {object_id}") from error
         if actual != object_id:
@@ -171,7 +171,7 @@ class StoredObjects:
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
         measured = verity.measure(fd)
-        if measured == (self._algorithm, bytes.fromhex(object_id)):
+        if measured == (self.algorithm, bytes.fromhex(object_id)):
             return True
         if measured is not None:
             raise _damaged(object_id, f"its fs-verity digest is {measured[1].hex()}")
@@ -187,7 +187,7 @@ class StoredObjects:
         """Store an object that comes in pieces."""
         self._store.require_writable("storing an object")
         self._store.require_space(0, "storing an object")
-        hasher = fsverity.Hasher(self._algorithm)
+        hasher = fsverity.Hasher(self.algorithm)
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 for part in parts:
@@ -196,6 +196,12 @@ class StoredObjects:
                 return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
         except OSError as error:
             raise from_os_error(error, "storing an object") from error
+
+    def store_hashed(self, data: bytes | bytearray | memoryview, object_id: str) -> Stored:
+        """Store bytes, which nobody else can change, whose id the caller has computed.  Raises ``OSError``."""
+        with NewFile(self._store.scratch, OBJECT_MODE) as new:
+            write_all(new.fd, data)
+            return self.finish(new, object_id, len(data), "copied")
 
     def store_fd(self, fd: int) -> Stored:
         """Store a copy of an open file's content, sharing its blocks where the file system can.
@@ -211,7 +217,7 @@ class StoredObjects:
                     return self._store_small(data, fd)
             self._store.require_space(size, "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
-                object_id, size, how = store_copy(fd, new, self._algorithm, self.interrupted)
+                object_id, size, how = store_copy(fd, new, self.algorithm, self.interrupted)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
             raise from_os_error(error, "storing an object") from error
@@ -219,12 +225,12 @@ class StoredObjects:
     def _store_small(self, data: bytes, fd: int) -> Stored:
         """Store what was read of a small file, of which most of a tree are: read and hashed once, present or not."""
         size = len(data)
-        object_id = fsverity.digest_bytes(data, self._algorithm).hex()
+        object_id = fsverity.digest_bytes(data, self.algorithm).hex()
         if self.size(object_id) == size and self._is_intact(object_id, size, fd):
             return Stored(object_id, size, "present")
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
             if clone(fd, new.fd):  # the file may have changed since
-                object_id, size = fsverity.digest_fd(new.fd, self._algorithm).hex(), os.fstat(new.fd).st_size
+                object_id, size = fsverity.digest_fd(new.fd, self.algorithm).hex(), os.fstat(new.fd).st_size
                 return self.finish(new, object_id, size, "reflinked")
             write_all(new.fd, data)
             return self.finish(new, object_id, size, "copied")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import chain, groupby, islice
 
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.errors import ComposefsError, TooLargeError, UsageError, from_os_error
 from composefs.ext.context import Context
 from composefs.linux.transfer import clone, copy
+from composefs.protocol import PACKS
 from composefs.protocol.errors import row_error
 from composefs.protocol.lists import check_objects, check_room, give_list, take_blocks
 from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
+from composefs.repository.packs import Range, store_ranges
 
 __all__ = ["get", "has", "put"]
 
 
-_check_rows = check_objects("files", "name", "size", "expect")
+_check_rows = check_objects("files", "name", "size", "expect", "offset")
 
 
 def _check_sizes(block: list[JSONValue]) -> None:
@@ -42,8 +45,13 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
     staging, private = context.staged.fd, context.private_fd
     hex_size = context.algorithm.hex_size
     rows: list[Message] = []
+    packed: list[tuple[int, Message]] = []
     sizes: dict[str, int] = {}
     for file in files:
+        if file.get("offset") is not None:
+            packed.append((len(rows), file))
+            rows.append({})
+            continue
         try:
             name = staged_name(file.get("name"))
             size = file.get("size")
@@ -60,8 +68,61 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
         else:
             sizes[stored.id] = stored.size
             rows.append({"id": stored.id, "size": stored.size, "stored": stored.stored})
+    for name, group in groupby(packed, lambda each: each[1].get("name")):
+        _unpack(context, name, group, rows, sizes)
     context.remember(sizes)
     return rows
+
+
+def _unpack(
+    context: Context,
+    name: JSONValue,
+    files: Iterable[tuple[int, Message]],
+    rows: list[Message],
+    sizes: dict[str, int],
+) -> None:
+    """Store ranges of the staged file ``name``, and put what is answered for each in its place in ``rows``."""
+    wanted: dict[int, Range] = {}
+    end = 0
+    for number, file in files:
+        try:
+            wanted[number] = found = _range(context, file, end)
+        except ComposefsError as error:
+            rows[number] = {"error": row_error(error)}
+        else:
+            end = found.offset + found.size
+    try:
+        fd = context.staged.open(staged_name(name), context.limits.staging_bytes)
+    except ComposefsError as error:
+        for number in wanted:
+            rows[number] = {"error": row_error(error)}
+        return
+    try:
+        all_stored = store_ranges(context.repo.objects, fd, staged_name(name), list(wanted.values()))
+        for number, stored in zip(wanted, all_stored, strict=True):
+            if isinstance(stored, ComposefsError):
+                rows[number] = {"error": row_error(stored)}
+            else:
+                sizes[stored.id] = stored.size
+                rows[number] = {"id": stored.id, "size": stored.size, "stored": stored.stored}
+    finally:
+        os.close(fd)
+
+
+def _range(context: Context, file: Message, end: int) -> Range:
+    """Return the range that a row asks for, which must not begin before ``end``."""
+    offset, size, expect = file["offset"], file.get("size"), file.get("expect")
+    if PACKS not in context.features:
+        raise UsageError("offset needs the feature packs, which was not picked")
+    if type(offset) is not int or offset < end:
+        raise UsageError(f"the offset {str(offset)[:40]} is not an integer from {end}, where the range before it ends")
+    if type(size) is not int or size < 0:
+        raise UsageError("a range has no size, or that is not an integer from 0")
+    if size > context.limits.range_bytes:
+        raise TooLargeError(f"a range of {size} bytes is larger than {context.limits.range_bytes}")
+    if expect is not None:
+        check_id(expect, context.algorithm.hex_size)
+    return Range(offset, size, expect)
 
 
 def has(context: Context, params: Message) -> Message:

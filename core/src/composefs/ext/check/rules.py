@@ -41,4 +41,5 @@ RULES: dict[int, str] = {
     42: "the manifest is valid, and its offline examples work",
     43: "parameters have the fields and types of the protocol",
     44: "a result in a file is one JSON object",
+    45: "ranges of a pack are in it, in order, and not too large",
 }

@@ -19,7 +19,8 @@ from composefs.ext.check import fields
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import FEATURES, RESULT_FILE
+from composefs.protocol import FEATURES, PACKS, RESULT_FILE
+from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.wire import JSONValue, Message, decode, parse_json
 
@@ -269,9 +270,12 @@ class Watch:
             else:
                 self._check_file(f"{method}: {field}", name)
         if method == "object.put":
+            ends: dict[str, int] = {}
             for row in self._rows(params, "files"):
                 if type(row) is dict and type(row.get("name")) is str:
                     self._check_file("object.put: files", row["name"])
+                    if "offset" in row:
+                        self._check_range(row["name"], row["offset"], row.get("size"), ends)
         if method in ("image.put", "image.digest", "image.dump") and "dump" in params:
             self._check_dump(f"{method}: {params['dump']}", params["dump"])
 
@@ -285,6 +289,24 @@ class Watch:
             return
         if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
             self.find(12, f"{where} names {name}, which is not a regular file with one link")
+
+    def _check_range(self, name: str, offset: JSONValue, size: JSONValue, ends: dict[str, int]) -> None:
+        """Look at a range of a pack; ``ends`` has where the last one of each ended."""
+        if not self._picked(PACKS):
+            self.find(10, f"object.put: files.offset is a field of the feature {PACKS}, which was not picked")
+            return
+        self.tried.add(45)
+        what = f"object.put: the range {offset}+{size} of {name}"
+        limit = Limits().range_bytes
+        if type(offset) is not int or type(size) is not int or offset < 0 or not 0 <= size <= limit:
+            self.find(45, f"{what} is not an offset and a size of at most {limit}")
+            return
+        if offset < ends.get(name, 0):
+            self.find(45, f"{what} begins before {ends[name]}, where the one before it ends")
+        ends[name] = offset + size
+        with suppress(OSError):
+            if ends[name] > os.path.getsize(os.path.join(self.staging, name)):
+                self.find(45, f"{what} ends behind the end of the file")
 
     def _rows(self, params: Message, key: str) -> Iterator[JSONValue]:
         self.tried.add(14)
@@ -344,7 +366,7 @@ class Watch:
             self._taken.add(params["file"])
         if method == "object.put" and "files" in params:
             rows = zip(params["files"], result.get("objects", ()), strict=False)
-            self._taken.update(row["name"] for row, stored in rows if "error" not in stored)
+            self._taken.update(row["name"] for row, stored in rows if "error" not in stored and "offset" not in row)
 
     def _explain(self, method: str, params: Message, error: Message) -> None:
         """Note which rule was broken when the core refuses a call that nobody meddled with."""

@@ -1,0 +1,88 @@
+"""Packs: files that hold many small contents, of which each becomes an object.
+
+A pack is another's file, who may write to it at any time.  So its bytes are read into memory first; what is hashed
+there is what is written, and a file of our own takes the name in ``objects/``.  A new object of 2,500 bytes takes
+five system calls: open, fchmod, write, link, close.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from composefs import fsverity
+from composefs.errors import ComposefsError, CorruptError, from_os_error
+from composefs.repository.objects import Stored, StoredObjects
+
+__all__ = ["Range", "store_ranges"]
+
+_RUN = 1 << 20
+"""Bytes that are read at once, and in memory."""
+
+
+class Range(NamedTuple):
+    """Bytes of a pack, at most _RUN of them; ``expect`` is the id that they must have."""
+
+    offset: int
+    size: int
+    expect: str | None = None
+
+
+def store_ranges(
+    objects: StoredObjects, fd: int, name: str, ranges: Sequence[Range]
+) -> Iterator[Stored | ComposefsError]:
+    """Store each range of an open file as an object, and yield in their order what came of it.
+
+    ``name`` is the file's, for messages.
+    """
+    for run in _runs(ranges):
+        start = run[0].offset
+        try:
+            data = memoryview(_read(fd, start, run[-1].offset + run[-1].size))
+        except OSError as error:
+            yield from [from_os_error(error, f"reading the staged file {name!r}")] * len(run)
+            continue
+        parts = [data[each.offset - start : each.offset - start + each.size] for each in run]
+        ids = fsverity.digest_each(parts, objects.algorithm)
+        for wanted, part, object_id in zip(run, parts, ids, strict=True):
+            yield _store(objects, name, wanted, part, object_id.hex())
+
+
+def _runs(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+    """Cut a list of ranges into those that can be read at once, as each begins where the last one ended."""
+    first = 0
+    for number in range(1, len(ranges)):
+        last, this = ranges[number - 1], ranges[number]
+        end = last.offset + last.size
+        if this.offset != end or this.offset + this.size - ranges[first].offset > _RUN:
+            yield ranges[first:number]
+            first = number
+    if ranges:
+        yield ranges[first:]
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    data = os.pread(fd, end - start, start)
+    while len(data) < end - start and (more := os.pread(fd, end - start - len(data), start + len(data))):
+        data += more
+    return data
+
+
+def _store(
+    objects: StoredObjects, name: str, wanted: Range, data: memoryview, object_id: str
+) -> Stored | ComposefsError:
+    offset, size, expect = wanted
+    if len(data) != size:
+        return CorruptError(f"the staged file {name!r} ends before byte {offset + size}", subject=name)
+    if expect is not None and object_id != expect:
+        return CorruptError(
+            f"the {size} bytes at {offset} of the staged file {name!r} have the id {object_id}, not {expect}",
+            subject=name,
+        )
+    try:
+        return objects.store_hashed(data, object_id)
+    except ComposefsError as error:
+        return error
+    except OSError as error:
+        return from_os_error(error, f"storing {size} bytes at {offset} of the staged file {name!r}")
