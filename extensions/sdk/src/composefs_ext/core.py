@@ -34,11 +34,13 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["PROTOCOL_VERSION", "RESULT_FILE", "Core"]
+__all__ = ["PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "Core"]
 
 PROTOCOL_VERSION = 1
 RESULT_FILE = "result_file"
 """The feature by which a result that is too long for a message is a staged file."""
+PACKS = "packs"
+"""The feature by which an object may be a range of a staged file."""
 
 _ROWS = 1000
 _PROGRESS_PER_SECOND = 10
@@ -71,7 +73,7 @@ class Core(Connection):
                 f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
                 hint="update the one of the two that is older",
             )
-        wanted = {RESULT_FILE, *features}
+        wanted = {RESULT_FILE, PACKS, *features}
         self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
         self.name = params.get("extension", "")
         repository = params.get("repository")
@@ -86,7 +88,7 @@ class Core(Connection):
     # Objects
 
     def object_put(self, files: Sequence[FileRow]) -> Pending[list[Stored]]:
-        """Give staged files to the core, which takes those that it stores out of staging.
+        """Give staged files to the core, which takes those that it stores out of staging, but for packs.
 
         The result has a row for each file, in the same order; the first row that failed raises its error (the other
         rows were stored all the same; ``object_put_each`` shows them).

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from composefs_ext.core import PACKS
 from composefs_ext.errors import (
     ConflictError,
     CorruptError,
@@ -19,12 +20,16 @@ from composefs_ext.errors import (
     MissingObjectError,
     NotFoundError,
     PermissionDeniedError,
+    TooLargeError,
     UnsupportedError,
     UsageError,
 )
 from composefs_ext.fsverity import fsverity_digest
 
-__all__ = ["CALLS", "MemoryRepository"]
+__all__ = ["CALLS", "RANGE_BYTES", "MemoryRepository"]
+
+RANGE_BYTES = 256 << 10
+"""The most that a range of a pack may have."""
 
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
@@ -45,6 +50,7 @@ class MemoryRepository:
         self.stream_names: dict[str, str] = {}
         self.image_refs: dict[str, str] = {}
         self.refs: dict[str, str] = {}
+        self.features: list[str] = []
         self.output = ""
         """What was printed to the user's standard output."""
         self.prefixes: tuple[str, ...] = ("",)
@@ -90,20 +96,38 @@ class MemoryRepository:
     # The calls
 
     def _object_put(self, params: dict[str, Any]) -> dict[str, Any]:
-        return self._give(params, "objects", [self._put_row(row) for row in self._list(params, "files")])
+        ends: dict[str, int] = {}  # of the last range of each pack
+        return self._give(params, "objects", [self._put_row(row, ends) for row in self._list(params, "files")])
 
-    def _put_row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _put_row(self, row: dict[str, Any], ends: dict[str, int]) -> dict[str, Any]:
         try:
             data = self._read(row["name"])
+            if "offset" in row:
+                data = self._cut(row, data, ends)
             digest = fsverity_digest(data, self.algorithm)
             if row.get("size", len(data)) != len(data) or row.get("expect", digest) != digest:
                 raise CorruptError(f"staged file {row['name']!r} is not what was expected")
         except ExtError as error:
             return {"error": {"kind": error.kind, "message": error.message}}
-        self._path(row["name"]).unlink()
-        stored = "present" if digest in self.objects else "moved"
+        if "offset" not in row:
+            self._path(row["name"]).unlink()
+        stored = "present" if digest in self.objects else "copied" if "offset" in row else "moved"
         self.objects[digest] = data
         return {"id": digest, "size": len(data), "stored": stored}
+
+    def _cut(self, row: dict[str, Any], pack: bytes, ends: dict[str, int]) -> bytes:
+        """Return the range of a pack that a row asks for."""
+        offset, size = row["offset"], row.get("size")
+        if PACKS not in self.features:
+            raise UsageError("offset needs the feature packs, which was not picked")
+        if type(offset) is not int or offset < ends.get(row["name"], 0):
+            raise UsageError(f"the offset {offset!r} is not an integer from where the range before it ends")
+        if type(size) is not int or size < 0:
+            raise UsageError("a range has no size, or that is not an integer from 0")
+        if size > RANGE_BYTES:
+            raise TooLargeError(f"a range of {size} bytes is larger than {RANGE_BYTES}")
+        ends[row["name"]] = offset + size
+        return pack[offset : offset + size]
 
     def _object_has(self, params: dict[str, Any]) -> dict[str, Any]:
         ids = self._list(params, "ids")

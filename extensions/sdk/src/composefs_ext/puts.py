@@ -9,11 +9,12 @@
         ...
 
 While the core is busy, lots are large; while it is not, each file leaves at once.  Answers come in the order in which
-files were added.
+files were added.  A pack is removed when the last of its rows is answered.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.core import Core
     from composefs_ext.rows import FileRow, Stored
+
+    _Row = tuple[Any, str, int, int | None]
 
 __all__ = ["Puts"]
 
@@ -37,8 +40,9 @@ class Puts:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._rows: deque[tuple[Any, str, int]] = deque()
-        self._sent: deque[tuple[Pending[list[Stored]], list[tuple[Any, str, int]]]] = deque()
+        self._rows: deque[_Row] = deque()
+        self._sent: deque[tuple[Pending[list[Stored]], list[_Row]]] = deque()
+        self._packs: dict[str, int] = {}  # how many of their rows are not answered yet
         self.bytes = 0
 
     def __bool__(self) -> bool:
@@ -50,26 +54,42 @@ class Puts:
         """Whether :meth:`taken` has something: ask after sending, as that may have read answers."""
         return bool(self._sent and self._sent[0][0].done)
 
-    def add(self, row: Any, name: str, size: int) -> None:
-        """Add the staged file ``name`` of ``size`` bytes."""
-        self._rows.append((row, name, size))
+    def add(self, row: Any, name: str, size: int, offset: int | None = None) -> None:
+        """Add the staged file ``name`` of ``size`` bytes, or with ``offset`` so many bytes there of a pack.
+
+        All rows of a pack have to be added before any answer is taken.
+        """
+        self._rows.append((row, name, size, offset))
         self.bytes += size
+        if offset is not None:
+            self._packs[name] = self._packs.get(name, 0) + 1
 
     def send(self) -> None:
         """Give the core what is good to give now; waits only while the connection is full."""
         rows = self._rows
         while rows and len(self._sent) < (CALLS if len(rows) >= FILES else CALLS // 2):
             lot = [rows.popleft() for _ in range(min(FILES, len(rows)))]
-            files: list[FileRow] = [{"name": name, "size": size} for _, name, size in lot]
+            files: list[FileRow] = [
+                {"name": name, "size": size} if offset is None else {"name": name, "size": size, "offset": offset}
+                for _, name, size, offset in lot
+            ]
             self._sent.append((self._core.object_put(files), lot))
 
     def taken(self) -> Iterator[tuple[Any, Stored]]:
         """Yield each row whose answer is here, and what the core made of its file; raise the first error."""
         while self.answered:
             pending, lot = self._sent.popleft()
-            for (row, _, size), stored in zip(lot, pending.result(), strict=True):
+            for (row, name, size, offset), stored in zip(lot, pending.result(), strict=True):
                 self.bytes -= size
+                if offset is not None:
+                    self._answered(name)
                 yield row, stored
+
+    def _answered(self, pack: str) -> None:
+        left = self._packs[pack] = self._packs[pack] - 1
+        if not left:
+            del self._packs[pack]
+            os.unlink(self._core.staging.path_of(pack))
 
     def rest(self, allowed: int = -1) -> Iterator[tuple[Any, Stored]]:
         """Yield as :meth:`taken` does, waiting while more than ``allowed`` bytes are left (negative: all)."""

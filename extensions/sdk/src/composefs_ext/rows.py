@@ -25,9 +25,10 @@ Conflict = Literal["keep", "replace", "fail"]
 
 
 class FileRow(TypedDict):
-    """A staged file to take in.  ``expect`` is the id that it must turn out to have."""
+    """A staged file to take in, or with ``offset`` and ``size`` a range of it.  ``expect`` is the id it must have."""
 
     name: str
+    offset: NotRequired[int]
     size: NotRequired[int]
     expect: NotRequired[str]
 

@@ -20,11 +20,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composefs_ext.core import PROTOCOL_VERSION, RESULT_FILE, Core
+from composefs_ext.core import PACKS, PROTOCOL_VERSION, RESULT_FILE, Core
 from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, UsageError, from_wire, to_wire
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
-from composefs_ext.memory import CALLS, MemoryRepository
+from composefs_ext.memory import CALLS, RANGE_BYTES, MemoryRepository
 
 if TYPE_CHECKING:
     from composefs_ext.extension import Handler
@@ -39,7 +39,8 @@ class MemoryCore(MemoryRepository):
 
     What was put and published is in the attributes of ``MemoryRepository``.  ``calls`` lists the (method, parameters)
     of all runs, ``events`` the progress and log messages.  Put an error into ``refuse`` to have a method answered with
-    it, and a method into ``cancel_at`` to have the run cancelled when it is called.
+    it, and a method into ``cancel_at`` to have the run cancelled when it is called.  ``offers`` are the features that
+    an extension may pick; those that it picked are in ``features``.
 
     ``manifest`` is the path of the extension's NAME.json: with it, names that are not the extension's are refused,
     commands that it does not have are no test's, and the defaults of arguments are filled in.
@@ -60,6 +61,7 @@ class MemoryCore(MemoryRepository):
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refuse: dict[str, ExtError] = {}
         self.cancel_at: str | None = None
+        self.offers = [RESULT_FILE, PACKS]
         self.cache = directory / "cache"
         self.staging.mkdir(parents=True, exist_ok=True)
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -126,6 +128,7 @@ class MemoryCore(MemoryRepository):
                     if "method" in message:
                         self._serve(message, out.write)
                     elif message.get("id") == 1 and "result" in message:
+                        self.features = message["result"].get("features", [])
                         params = {"command": list(command), "arguments": arguments, "options": options}
                         _send(out.write, id=2, method="run", params=params)
                     else:
@@ -165,13 +168,13 @@ class MemoryCore(MemoryRepository):
         }
         return {
             "versions": [PROTOCOL_VERSION],
-            "features": [RESULT_FILE],
+            "features": self.offers,
             "core": {"name": "composefs_ext.testing", "version": "0"},
             "extension": self.name,
             "repository": repository,
             "staging": str(self.staging),
             "cache": str(self.cache),
-            "limits": {"unanswered": 64, "rows": 1000, "line": 1 << 20},
+            "limits": {"unanswered": 64, "rows": 1000, "line": 1 << 20, "range_bytes": RANGE_BYTES},
             "strict": True,
         }
 
