@@ -61,6 +61,27 @@ def test_patches_of_all_shapes(seed: int) -> None:
     assert patched(old, patch, size + 1) == slowly(old, patch, size + 1)
 
 
+@pytest.mark.parametrize("old_size", [0, 30_000, 1 << 21], ids=lambda size: f"{size} old bytes")
+def test_patches_of_many_small_controls(old_size: int) -> None:
+    """As those of compressed files are: longer than what is read of a patch at a time, and nearly all zeros to add."""
+    chooser = random.Random(old_size)
+    old = chooser.randbytes(old_size)
+    patch = bytearray()
+    size = 0
+    for number in range(5000):
+        added, literal = chooser.choice((0, 8, 9, 30, 255, 256)), chooser.choice((0, 5, 30, 70))
+        if number % 1000 == 500:
+            literal = 100_000
+        change = chooser.randbytes(added) if chooser.random() < 0.02 else bytes(added)
+        seek = chooser.randrange(-old_size - 9, old_size + 9) if chooser.random() < 0.1 else chooser.randrange(-9, 9)
+        patch += control(added, literal, seek) + change + chooser.randbytes(literal)
+        size += added + literal
+    patch += control(1, 0, 0) + b"z"
+    assert patched(old, bytes(patch), size + 1) == slowly(old, bytes(patch), size + 1)
+    with pytest.raises(CorruptError, match="patch"):
+        patched(old, bytes(patch[:-1]), size + 1)
+
+
 def test_unchanged_bytes_are_not_computed() -> None:
     old = bytes(range(256)) * 64
     (piece,) = bspatch(memoryview(old), memoryview(control(16384, 0, 0) + bytes(16384)), 16384)

@@ -4,8 +4,9 @@ Until the new content is complete: three numbers of 8 bytes, D, E and S (little-
 then D bytes which are added, modulo 256, to as many of the old content at the current position, then E bytes as they
 are; the position moves by D + S.  Outside of the old content there are zeros.
 
-Bytes are added 16 KiB at a time, as two numbers with 2¹⁷ bits: the low seven bits of all bytes in one addition which
-no carry leaves, the eighth by exclusive or.  Most of a patch is zeros, where the old bytes are taken as they are.
+Most of what is to be added is zeros, where the old bytes are taken as they are.  Other bytes are added 16 KiB at a
+time, as two numbers with 2¹⁷ bits: the low seven bits of all bytes in one addition which no carry leaves, the eighth by
+exclusive or.
 
 Source: the format of bsdiff 4.3 as the ``bspatch`` of github.com/mendsley/bsdiff reads it.
 """
@@ -26,7 +27,16 @@ _BLOCK = 16 << 10
 _ZEROS = bytes(_BLOCK)
 _LOW = int.from_bytes(b"\x7f" * _BLOCK, "little")
 _HIGH = int.from_bytes(b"\x80" * _BLOCK, "little")
-_FEW = 1024
+_WINDOW = 64 << 10
+"""Bytes of a patch that are read at a time; as much may wait to be yielded."""
+
+_FEW = 256
+_NOTHING = [bytes(count) for count in range(_FEW)]
+"""What adds nothing to a few bytes, by their number."""
+
+_WHOLE = 1 << 20
+"""Bytes of an old content that is copied: from such a copy, a few are taken faster than from a mapped file."""
+
 _CONTROL = 24
 _read_control = struct.Struct("<QQQ").unpack_from
 _SIGN = 1 << 63
@@ -34,7 +44,7 @@ _MOST_IDLE = 1000
 """Controls in a row that make nothing; a few are harmless, more are there to keep us busy."""
 
 
-def add_bytes(one: bytes | memoryview, other: bytes | bytearray | memoryview) -> bytes:
+def add_bytes(one: bytes | bytearray | memoryview, other: bytes | bytearray | memoryview) -> bytes:
     """Add two strings of the same length, at most 16 KiB, byte for byte modulo 256."""
     a = int.from_bytes(one, "little")
     b = int.from_bytes(other, "little")
@@ -44,52 +54,70 @@ def add_bytes(one: bytes | memoryview, other: bytes | bytearray | memoryview) ->
 def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the new content of ``size`` bytes in pieces; raise CorruptError for a patch that does not make that."""
     left = size
-    place = position = idle = 0
-    end, old_end = len(patch), len(old)
-    # What is to be added to what, of controls with a few bytes each: compressed files have one for every 30 bytes.
-    changes, base = bytearray(), bytearray()
+    position = idle = 0
+    patch_end, old_end = len(patch), len(old)
+    source = bytes(old) if old_end <= _WHOLE else old
+    # The window: a part of the patch, where it starts, the place in it, its end and the last place for a control.
+    window = b""
+    start = place = end = 0
+    last = -1
+    # What the window has made, and what is still to be added to it.
+    made, changes = bytearray(), bytearray()
     while left:
-        if place + _CONTROL > end:
-            raise CorruptError("a patch ends before its content")
-        added, literal, seek = _read_control(patch, place)
-        place += _CONTROL
-        count = added + literal
-        if count > left or place + count > end:  # negative ones are above 2⁶³ as they are read
-            raise CorruptError("a patch reaches beyond its content or its end")
-        if count < _FEW:
-            idle = 0 if count else idle + 1
-            if idle > _MOST_IDLE:
-                raise CorruptError("a patch goes on without making anything")
-            changes += patch[place : place + count]
-            stop = position + added
-            base += old[position:stop] if position >= 0 and stop <= old_end else _window(old, position, added)
-            base += bytes(literal)
-            if len(changes) > _BLOCK - _FEW:
-                yield _sum(memoryview(changes), base)
-                changes, base = bytearray(), bytearray()
-        else:
+        if place > last:
+            if made:
+                yield _sum(made, changes)
+                made, changes = bytearray(), bytearray()
+            start += place
+            window = bytes(patch[start : start + _WINDOW])
+            place = 0
+            end = len(window)
+            last = end - _CONTROL
+            if last < 0:
+                raise CorruptError("a patch ends before its content")
+        added, literal, seek = _read_control(window, place)  # negative ones are above 2⁶³ as they are read
+        begin = place + _CONTROL
+        middle = begin + added
+        place = middle + literal
+        left -= added + literal
+        stop = position + added
+        if place > begin:
             idle = 0
-            if changes:
-                yield _sum(memoryview(changes), base)
-                changes, base = bytearray(), bytearray()
-            for start in range(0, added, _BLOCK):
-                some = min(_BLOCK, added - start)
-                yield _sum(patch[place + start : place + start + some], _window(old, position + start, some))
+        elif (idle := idle + 1) > _MOST_IDLE:
+            raise CorruptError("a patch goes on without making anything")
+        # Compressed files have a control for every 30 bytes: this way costs half a microsecond.
+        if added < _FEW and place <= end and left >= 0 and position >= 0 and stop <= old_end:
+            if not window.startswith(_NOTHING[added], begin):
+                changes += bytes(len(made) - len(changes))
+                changes += window[begin:middle]
+            made += source[position:stop]
+            made += window[middle:place]
+        else:
+            if left < 0 or start + place > patch_end:
+                raise CorruptError("a patch reaches beyond its content or its end")
+            if made:
+                yield _sum(made, changes)
+                made, changes = bytearray(), bytearray()
+            for done in range(0, added, _BLOCK):
+                some = min(_BLOCK, added - done)
+                change = patch[start + begin + done :][:some]
+                base = _window(old, position + done, some)
+                yield base if change == _ZEROS[:some] else add_bytes(change, base)
             if literal:
-                yield patch[place + added : place + count]
-        place += count
-        position += added + (seek if seek < _SIGN else _SIGN - seek)
-        left -= count
-    if changes:
-        yield _sum(memoryview(changes), base)
-    if place != end:
+                yield patch[start + middle : start + place]
+        position = stop + (seek if seek < _SIGN else _SIGN - seek)
+    if made:
+        yield _sum(made, changes)
+    if start + place != patch_end:
         raise CorruptError("a patch goes on behind its content")
 
 
-def _sum(change: memoryview, old: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-    if change == _ZEROS[: len(change)]:
-        return old
-    return add_bytes(change, old)
+def _sum(made: bytearray, changes: bytearray) -> bytearray:
+    """Add changes to what was made, which may be longer."""
+    for start in range(0, len(changes), _BLOCK):
+        change = changes[start : start + _BLOCK]
+        made[start : start + len(change)] = add_bytes(change, made[start : start + len(change)])
+    return made
 
 
 def _window(old: memoryview, start: int, count: int) -> bytes | memoryview:
