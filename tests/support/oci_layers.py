@@ -56,7 +56,7 @@ class Layers:
         ids: list[str] = []
         noted: list[tuple[Entry, bytes | int]] = []
 
-        def take(name: str, size: int) -> None:
+        def take(name: str, size: int, _offset: int | None) -> None:
             content = self._staging.read(name)
             assert len(content) == size
             ids.append(fsverity_digest(content, self.algorithm.name))

@@ -107,6 +107,17 @@ def test_a_whole_image(tmp_path: Path, layout: Path) -> None:
     check(core, layout, tmp_path, again)
 
 
+@pytest.mark.parametrize("offers", [["packs"], []])
+def test_small_files_share_staged_ones_if_the_core_takes_them_so(
+    tmp_path: Path, layout: Path, offers: list[str]
+) -> None:
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    core.offers = offers
+    check(core, layout, tmp_path, fetch_all(core, layout, jobs_of(layout)))
+    rows = [row for method, params in core.calls if method == "object.put" for row in params["files"]]
+    assert bool(offers) == any("offset" in row for row in rows)
+
+
 @pytest.mark.parametrize("cores", [1, 2, 9])
 def test_any_number_of_workers_and_little_room(
     tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch, cores: int

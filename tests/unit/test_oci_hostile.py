@@ -322,7 +322,7 @@ def measure(staging: Path, parts: Iterator[bytes], **options: Any) -> int:
     place = Staging(mkdtemp(dir=staging))
     tracemalloc.start()
     try:
-        unpack(Endless(parts), place, lambda name, _: Path(place.path_of(name)).unlink(), **options)
+        unpack(Endless(parts), place, lambda name, *_: Path(place.path_of(name)).unlink(), **options)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

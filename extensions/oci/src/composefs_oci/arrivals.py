@@ -199,13 +199,9 @@ class Arrivals:
 
     def _start(self) -> _Worker:
         number = len(self._workers)
-        jobs, open_source, staging, max_inline = (
-            self._jobs,
-            self._open_source,
-            self._core.staging.path,
-            self._max_inline,
-        )
-        process = WorkerProcess(lambda channel: serve(channel, jobs, open_source, staging, number, max_inline), staging)
+        staging = self._core.staging.path
+        shared = (self._jobs, self._open_source, staging, number, self._max_inline, self._core.features)
+        process = WorkerProcess(lambda channel: serve(channel, *shared), staging)
         worker = _Worker(process, {"job": -1, "taken": 0})
         self._workers.append(worker)
         return worker
@@ -217,8 +213,8 @@ class Arrivals:
             case (kind, rows, read, logged) if kind == FILES:
                 self._layers[number].progress.advance(read)
                 self._layers[number].logged = logged
-                for name, size in rows:
-                    self._puts.add((number, worker, size), name, size)
+                for name, size, offset in rows:
+                    self._puts.add((number, worker, size), name, size, offset)
             case (kind, fields) if kind == DONE:
                 self._layers[number].unpacked = Unpacked(*fields)
                 worker.state["job"] = -1

@@ -92,7 +92,7 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
     ids: list[str] = []
     progress = core.progress(diff_id, unit="bytes")
 
-    def take(staged: str, size: int) -> None:
+    def take(staged: str, size: int, _offset: int | None) -> None:
         puts.add(None, staged, size)
         progress.advance(size)
         puts.send()

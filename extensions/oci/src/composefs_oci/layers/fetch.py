@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from composefs_ext.errors import from_exception, to_wire
+from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_oci.formats.mediatypes import is_tar_layer
 from composefs_oci.layers.decompress import open_tar
@@ -19,7 +20,7 @@ from composefs_oci.layers.layer import Unpacked, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from composefs_ext.workers import Channel
     from composefs_oci.formats.descriptors import Descriptor
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "log_name", "serve", "staged_cost"]
 
 FILES, DONE, FAILED, TELL = range(4)
-"""First elements of what goes up: FILES, [(name, size)], compressed bytes read since, size of the log; DONE, the fields
-of an Unpacked; FAILED, the error as on the wire; TELL, a line for the user."""
+"""First elements of what goes up: FILES, [(name, size, offset or None)], compressed bytes read since, size of the log;
+DONE, the fields of an Unpacked; FAILED, the error as on the wire; TELL, a line for the user."""
 
 STAGED_BYTES = 64 << 20
 """Staged bytes that one worker may have without hearing that they were taken."""
@@ -59,12 +60,14 @@ def serve(
     staging: str,
     number: int,
     max_inline: int,
+    features: Collection[str],
 ) -> None:
     """Fetch the layers whose numbers come down, until the channel is closed.
 
-    ``open_source`` gets where to send lines for the user; it is called when there is something to do.
+    ``open_source`` gets where to send lines for the user; it is called when there is something to do.  ``features`` are
+    those that the core agreed to.
     """
-    worker = _Worker(channel, Staging(staging, tag=f"w{number}"), max_inline)
+    worker = _Worker(channel, Staging(staging, tag=f"w{number}"), max_inline, features)
     source: Source | None = None
     while (job := channel.wait()) is not None:
         if job < 0:
@@ -105,11 +108,12 @@ def staged_cost(size: int) -> int:
 class _Worker:
     """What a worker has not told yet, and what it has staged that was not taken yet."""
 
-    def __init__(self, channel: Channel, staging: Staging, max_inline: int) -> None:
+    def __init__(self, channel: Channel, staging: Staging, max_inline: int, features: Collection[str]) -> None:
         self._channel = channel
         self._staging = staging
+        self._packs = Packs(staging, features)
         self._max_inline = max_inline
-        self._rows: list[tuple[str, int]] = []
+        self._rows: list[tuple[str, int, int | None]] = []
         self._row_bytes = 0
         self._read = 0
         self._staged = 0
@@ -129,6 +133,7 @@ class _Worker:
                 archive,
                 self._staging,
                 self._take,
+                packs=self._packs,
                 diff_id=job.diff_id,
                 max_inline=self._max_inline,
                 note=self._log.add,
@@ -154,8 +159,8 @@ class _Worker:
         if self._read >= _REPORT:
             self.report()
 
-    def _take(self, name: str, size: int) -> None:
-        self._rows.append((name, size))
+    def _take(self, name: str, size: int, offset: int | None = None) -> None:
+        self._rows.append((name, size, offset))
         self._row_bytes += size
         self._staged += staged_cost(size)
         if len(self._rows) >= _ROWS or self._row_bytes >= _ROWS_BYTES:
@@ -173,6 +178,7 @@ class _Worker:
 
     def report(self) -> None:
         """Tell what is new."""
+        self._packs.flush()
         logged = self._log.size if self._log else 0
         if self._rows or self._read or logged:
             self._channel.send((FILES, self._rows, self._read, logged))

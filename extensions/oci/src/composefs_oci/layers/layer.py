@@ -1,8 +1,8 @@
 """Taking a layer apart: its tar archive, as it comes, into what a splitstream is made of.
 
-The content of each regular file over 64 bytes becomes a staged file of its own; every other byte of the archive, to the
-last one of its padding, goes into one staged file, so that the stream gives the archive back as it was.  That split is
-composefs-rs's, which checks it.
+The content of each regular file over 64 bytes becomes a staged file of its own, or if it is small a part of one; every
+other byte of the archive, to the last one of its padding, goes into one staged file, so that the stream gives the
+archive back as it was.  That split is composefs-rs's, which checks it.
 
 Nothing is kept but the chunks: an archive's size does not show in memory.
 """
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+from composefs_ext.packs import Packs
 from composefs_oci.formats.tar import BLOCK, Entry, Parser, padding
 from composefs_oci.formats.tar.entries import INLINE_LIMIT, shown
 from composefs_oci.layers.expand import MAX_EXPANDED, Expander
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
             """Return some bytes, up to ``size``; none at the end."""
 
     Note = Callable[[Entry, bytes | int], None]
+    Take = Callable[[str, int, int | None], None]
 
 
 __all__ = ["References", "Splitter", "Unpacked", "references", "unpack"]
@@ -81,25 +83,27 @@ class References(NamedTuple):
 def unpack(
     archive: Readable,
     staging: Staging,
-    take: Callable[[str, int], None],
+    take: Take,
     *,
+    packs: Packs | None = None,
     diff_id: str | None = None,
     max_inline: int = MAX_INLINE,
     note: Note = _note_nothing,
 ) -> Unpacked:
     """Take a whole archive apart.
 
-    ``take`` is called with the name and size of each staged file as it is complete; it may wait, so that not too much
-    lies in staging.  ``diff_id`` is the digest that the archive must have, with its algorithm before a colon; without
-    one it is measured in sha256.  ``note`` is called for each entry in order, with a file's bytes if they are few, else
-    with the number of the file that is given away for it, now or later.
+    ``take`` is called with the name and size of each staged file as it is complete and None, or with the pack, size and
+    offset of a content in ``packs``; it may wait, so that not too much lies in staging.  ``diff_id`` is the digest that
+    the archive must have, with its algorithm before a colon; without one it is measured in sha256.  ``note`` is called
+    for each entry in order, with a file's bytes if they are few, else with the number of the file that is given away
+    for it, now or later.
 
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
     algorithm = (diff_id or "sha256").partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    splitter = Splitter(staging, take, max_inline, note)
+    splitter = Splitter(staging, take, max_inline, note, packs)
     try:
         while data := archive.read(READ_SIZE):
             digest.update(data)
@@ -135,13 +139,15 @@ class Splitter:
     def __init__(
         self,
         staging: Staging,
-        take: Callable[[str, int], None],
+        take: Take,
         max_inline: int = MAX_INLINE,
         note: Note = _note_nothing,
+        packs: Packs | None = None,
     ) -> None:
         self._staging = staging
         self._take = take
         self._note = note
+        self._packs = Packs(staging, ()) if packs is None else packs
         self._max_inline = max_inline
         self._parser = Parser()
         self._inline = staging.new_name("inline")
@@ -153,6 +159,7 @@ class Splitter:
         self._left = 0  # bytes of the external content at hand that still have to come
         self._fd = -1
         self._file = ""
+        self._part: bytes | None = None  # what has come of an external content that goes into a pack
         self._padding = 0  # what of that is padding
         self._small: bytes | None = None  # what has come of an inline content
         self._size = 0
@@ -168,7 +175,7 @@ class Splitter:
         """Take the next bytes.  Raises FormatError or TooLargeError.
 
         One loop with local names: about 10 µs an entry, half of them the parser's; opening, writing and closing the
-        staged file of a content takes as long again.
+        staged file of a content, if it is too large for a pack, takes as long again.
         """
         self._size += len(data)
         if self._rest:
@@ -279,9 +286,12 @@ class Splitter:
         self._run = 0
         self._chunks.append(self._files)
         self._entry = entry
-        self._file = self._staging.new_name()
-        self._fd = os.open(self._staging.path_of(self._file), _FLAGS, _MODE)
         self._left = entry.size
+        if entry.size <= self._packs.largest:
+            self._part = b""
+        else:
+            self._file = self._staging.new_name()
+            self._fd = os.open(self._staging.path_of(self._file), _FLAGS, _MODE)
         if entry.sparse is None:
             self._note(entry, self._files)
 
@@ -292,15 +302,27 @@ class Splitter:
         self._left -= len(piece)
         if self._expansion is not None:
             self._expansion.write(piece)
-        while piece:
-            piece = piece[os.write(self._fd, piece) :]
+        if self._part is not None:
+            self._part += piece
+        else:
+            while piece:
+                piece = piece[os.write(self._fd, piece) :]
         if not self._left:
+            self._end_file()
+        return stop
+
+    def _end_file(self) -> None:
+        assert self._entry is not None
+        size = self._entry.size
+        self._pass = self._padding = padding(size)
+        if self._part is not None:
+            name, offset = self._packs.add(self._part)
+            self._part = None
+            self._give(name, size, offset)
+        else:
             fd, self._fd = self._fd, -1
             os.close(fd)
-            assert self._entry is not None
-            self._pass = self._padding = padding(self._entry.size)
-            self._give(self._file, self._entry.size)
-        return stop
+            self._give(self._file, size)
 
     def _gather(self, data: bytes) -> None:
         """Take more of an inline content, which may come in pieces, and what follows it."""
@@ -314,9 +336,9 @@ class Splitter:
             self._small = None
             self._note(entry, small)
 
-    def _give(self, name: str, size: int) -> None:
+    def _give(self, name: str, size: int, offset: int | None = None) -> None:
         self._files += 1
-        self._take(name, size)
+        self._take(name, size, offset)
 
     def _begin_expansion(self, entry: Entry) -> None:
         assert entry.sparse is not None
