@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 EXTENSION = '''#!PYTHON
 """An extension that makes every call of the SDK that needs no terminal or mount."""
 from composefs_ext import main
+from composefs_ext.drafts import Draft
 from composefs_ext.errors import ExistsError
 
 KIND = "0123456789abcdef"
@@ -45,6 +46,12 @@ def handler(request, core):
     dump = core.staging.write(("\\n".join(lines) + "\\n").encode(), "dump")
     image = core.image_put(dump).result()["id"]
     assert core.image_digest(dump).result()["id"] == image
+    for lines_at_once in (1, count):
+        for use in (core.image_put, core.image_digest):
+            draft = Draft(core)
+            for start in range(0, len(lines), lines_at_once):
+                draft.write("".join(line + "\\n" for line in lines[start : start + lines_at_once]).encode())
+            assert use(*draft.finish()).result()["id"] == image
     keep = {"xattrs": "keep-user-xattrs"}  # there are none
     assert core.image_put(dump, transforms=keep).result() == core.image_digest(dump, transforms=keep).result()
     assert core.image_put(dump, transforms=keep, expect=image).result()["id"] == image

@@ -3,7 +3,7 @@
 PATH SIZE MODE NLINK UID GID RDEV MTIME PAYLOAD CONTENT DIGEST [KEY=VALUE]...
 """
 
-from composefs.dumpfile.reader import parse
+from composefs.dumpfile.reader import Parser, parse
 from composefs.dumpfile.writer import write, write_below
 
-__all__ = ["parse", "write", "write_below"]
+__all__ = ["Parser", "parse", "write", "write_below"]

@@ -31,7 +31,7 @@ from composefs.tree import (
     sort_children,
 )
 
-__all__ = ["parse"]
+__all__ = ["Parser", "parse"]
 
 C_MAX_XATTR_TEXT = 65535
 C_MAX_XATTRS = 32767
@@ -48,31 +48,21 @@ _NONE = (b"-", b"")  # C takes lines that end early.
 _LINK = 0
 """The mode of a placeholder: the line was a hard link, whose target may be on a later line."""
 
+_SHOWN = 200
+"""Bytes of a line that are kept for a message, which shows the beginning of its path."""
+
 Head = tuple[int, int, int, int, int]
 """The mode, number of links, owner, group and device of a node."""
 
+_Link = tuple[int, bytes, Node, bytes, Node]
+"""A hard link's line number, the beginning of the line, and directory, name and placeholder."""
+
 
 def parse(text: bytes, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
-    """Parse a whole dump.
-
-    ``algorithm`` says how long digests are.  ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL
-    in names, 65,535 bytes of text, 32,767 bytes in all), which no image format needs; ``strict`` the four checks of
-    ``CFS_PARSE_STRICT``.  Raises FormatError, whose ``offset`` is the number of the line, counted from 1.
-    """
-    bad = find_bad_escape(text)
-    if bad is not None:
-        what = "NUL byte" if text[bad] == 0 else f"illegal escape {_quoted(text[bad : bad + 4])}"
-        start = text.rfind(b"\n", 0, bad) + 1
-        raise _error(text.count(b"\n", 0, bad) + 1, text[start : start + 200], what)
-    lines = text.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    elif strict:
-        raise _error(len(lines), lines[-1], "missing newline at the end")
-    if not lines:
-        raise FormatError("no files in the dump", offset=1)
-    with collection_paused():
-        return _Parser(algorithm, c_limits=c_limits, strict=strict).parse(lines)
+    """Parse a whole dump; the options and errors are those of :class:`Parser`."""
+    parser = Parser(algorithm, c_limits=c_limits, strict=strict)
+    parser.feed(text)
+    return parser.finish()
 
 
 class _BadLineError(Exception):
@@ -80,51 +70,83 @@ class _BadLineError(Exception):
 
 
 def _error(number: int, line: bytes, message: str) -> FormatError:
-    path = line[:200].split(b" ", 1)[0].decode("utf-8", "backslashreplace")
+    path = line[:_SHOWN].split(b" ", 1)[0].decode("utf-8", "backslashreplace")
     return FormatError(f"dump line {number}: {path[:100] or '(no path)'}: {message}", offset=number)
 
 
-class _Parser:
-    """What has been read so far, and the values of texts that repeat."""
+class Parser:
+    """A dump that comes in one or more parts: what has been read so far, and the values of texts that repeat.
 
-    def __init__(self, algorithm: Algorithm, *, c_limits: bool, strict: bool) -> None:
+    ``feed`` it, then ``finish``.  Both raise FormatError, whose ``offset`` is the number of the line, counted from 1
+    through all parts; after an error the parser is of no more use.
+    """
+
+    def __init__(self, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> None:
+        """``algorithm`` says how long digests are.
+
+        ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL in names, 65,535 bytes of text,
+        32,767 bytes in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.
+        """
         self.algorithm = algorithm
         self.c_limits = c_limits
         self.strict = strict
-        self.line_number = 1
+        self.line_number = 0
+        self.first_line = b""
         self.above_root = Node(stat.S_IFDIR, children={})  # Holds the root under the empty name.
         self.directories: dict[bytes, Node] = {}  # By path without a slash at the end: the root is b"".
-        self.links: list[tuple[int, Node, bytes, Node]] = []  # Line number, directory, name, placeholder.
+        self.links: list[_Link] = []
         self.heads: dict[tuple[bytes, ...], Head] = {}
         self.mtimes: dict[bytes, tuple[int, int]] = {}
         self.xattrs: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
 
-    def parse(self, lines: list[bytes]) -> Tree:
-        """Parse all lines."""
+    def feed(self, text: bytes) -> None:
+        """Add whole lines to the tree; only the very last one of all may lack its newline."""
+        before = self.line_number
+        bad = find_bad_escape(text)
+        if bad is not None:
+            what = "NUL byte" if text[bad] == 0 else f"illegal escape {_quoted(text[bad : bad + 4])}"
+            start = text.rfind(b"\n", 0, bad) + 1
+            raise _error(before + text.count(b"\n", 0, bad) + 1, text[start : start + _SHOWN], what)
+        lines = text.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        elif self.strict:
+            raise _error(before + len(lines), lines[-1], "missing newline at the end")
+        if not before and lines:
+            self.first_line = lines[0][:_SHOWN]
         try:
-            self.read(lines)
-            if b"" not in self.directories:
-                self.line_number = 1
-                raise _BadLineError("the root is not a directory")
-            resolved: dict[Node, tuple[Node, bytes, Node]] = {}
-            for link in self.links:
-                self.line_number, directory, name, placeholder = link
-                assert directory.children is not None
-                directory.children[name] = self.resolve(placeholder, resolved)
+            with collection_paused():
+                self.read(lines)
         except _BadLineError as error:
-            raise _error(self.line_number, lines[self.line_number - 1], str(error)) from None
-        for directory in self.directories.values():
-            assert directory.children is not None
-            sort_children(directory, directory.children)
+            raise _error(self.line_number, lines[self.line_number - before - 1], str(error)) from None
+
+    def finish(self) -> Tree:
+        """Return the tree of all lines."""
+        if not self.line_number:
+            raise FormatError("no files in the dump", offset=1)
+        if b"" not in self.directories:
+            raise _error(1, self.first_line, "the root is not a directory")
+        with collection_paused():
+            resolved: dict[Node, tuple[Node, bytes, Node]] = {}
+            for number, line, directory, name, placeholder in self.links:
+                assert directory.children is not None
+                try:
+                    directory.children[name] = self.resolve(placeholder, resolved)
+                except _BadLineError as error:
+                    raise _error(number, line, str(error)) from None
+            for directory in self.directories.values():
+                assert directory.children is not None
+                sort_children(directory, directory.children)
         return Tree(self.directories[b""], self.algorithm)
 
     def read(self, lines: list[bytes]) -> None:
-        """Add all lines to the tree.
+        """Add lines to the tree.
 
         One long loop, because at 2 µs a line every call shows.
         """
         directories, heads, mtimes, xattr_sets = self.directories, self.heads, self.mtimes, self.xattrs
-        for self.line_number, line in enumerate(lines, 1):
+        first = self.line_number + 1
+        for self.line_number, line in enumerate(lines, first):
             fields = line.split(b" ", 11)
             if len(fields) < 12:
                 fields += [b""] * (12 - len(fields))
@@ -150,7 +172,7 @@ class _Parser:
                 if payload in _NONE:
                     raise _BadLineError("a hard link needs the path of its target as PAYLOAD")
                 children[name] = placeholder = Node(_LINK, payload=_unescape_string(payload))
-                self.links.append((self.line_number, directory, name, placeholder))
+                self.links.append((self.line_number, line[:_SHOWN], directory, name, placeholder))
                 continue
 
             length = int(size) if len(size) < 20 and size.isdigit() else _number(size, "SIZE", _MAX_U64)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import SHA512, Algorithm
 from composefs.errors import MissingObjectError, PermissionDeniedError, UsageError
+from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
 from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
 from composefs.ext.options import RunOptions
@@ -52,6 +53,7 @@ class Context:
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
     streams_seen: set[str] = field(default_factory=set)
+    drafts: Drafts = field(default_factory=Drafts)
     progress: ProgressLimiter = field(init=False)
     log: LogLimiter = field(init=False)
     resources: ExitStack = field(default_factory=ExitStack)

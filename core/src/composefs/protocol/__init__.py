@@ -13,5 +13,8 @@ RESULT_FILE = "result_file"
 PACKS = "packs"
 """The feature by which an object may be a range of a staged file (P-45)."""
 
-FEATURES = (RESULT_FILE, PACKS)
+DRAFTS = "drafts"
+"""The feature by which a dump may come in parts (P-46)."""
+
+FEATURES = (RESULT_FILE, PACKS, DRAFTS)
 """The named features this core offers beyond version 1."""

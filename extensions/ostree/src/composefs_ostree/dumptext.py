@@ -12,57 +12,74 @@ made there.
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
 from typing import NamedTuple
 
 from composefs_ext import dump
+from composefs_ext.drafts import Draft
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats.fileheader import head_size, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import BinaryIO
+    from typing import Protocol
 
     from composefs_ext import Core
     from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.tree import Tree
 
-__all__ = ["MAX_DUMP", "DumpText", "stage_dump", "write_dump"]
+__all__ = ["MAX_DUMP", "DumpText", "draft_dump", "write_dump"]
 
 MAX_INODES = 10_000_000
 MAX_DEPTH = 2000
 MAX_DUMP = 256 << 20
 """Inodes, nested directories and, unless the core says otherwise, bytes of text of one tree."""
 
-_WRITE_SIZE = 1 << 20
+_WRITE_SIZE = 1 << 18
+"""Characters that are written at a time."""
 
 _EARLY_DIRECTORIES = 32
-_EARLY_BYTES = 32 << 20
-"""What is made in one step before it is written, and how many bytes in all: they are kept in memory until then."""
+"""How many are made in one step while something else is waited for: about a millisecond."""
+
+if TYPE_CHECKING:
+
+    class Output(Protocol):
+        """Where the text goes: a file, or a draft."""
+
+        def write(self, data: bytes, /) -> object:
+            """Write whole lines."""
 
 
-def stage_dump(core: Core, tree: Tree, *, keep_nul: bool) -> str:
-    """Write a tree to a new staged file and return its name; see :class:`DumpText`."""
-    return DumpText(tree, keep_nul=keep_nul).stage(core)
+def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> Draft:
+    """Write a tree to a new draft; see :class:`DumpText`."""
+    draft = Draft(core)
+    write_dump(draft, tree, keep_nul=keep_nul, limit=core.limits.get("dump_bytes", MAX_DUMP))
+    return draft
 
 
-def write_dump(out: BinaryIO, tree: Tree, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
+def write_dump(out: Output, tree: Tree, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
     """Write the lines of a tree; see :class:`DumpText`."""
-    DumpText(tree, keep_nul=keep_nul).write(out, limit)
+    DumpText(tree, out, keep_nul=keep_nul, limit=limit).finish()
 
 
 class DumpText:
     """The lines of a tree, each directory before what is in it.
 
-    They are written when all files are known.  Whoever waits for the last of them may have made text of directories
-    whose files are there already, with ``prepare``.  Every file that is not in its entry's data must have the id of its
-    content there.
+    ``finish`` writes them when all files are known.  Whoever waits for the last of them may have written text of
+    directories whose files are there already, with ``prepare``.  Every file that is not in its entry's data must have
+    the id of its content there.
     """
 
-    def __init__(self, tree: Tree, *, keep_nul: bool) -> None:
-        """``tree`` has all directories; raise TooLargeError if it stands for too many inodes."""
+    def __init__(self, tree: Tree, out: Output, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
+        """``tree`` has all directories; raise TooLargeError if it stands for too many inodes.
+
+        ``limit`` is how many bytes the core takes; it bounds our memory too, as the first path of a file with several
+        is kept, and deep directories make long paths.
+        """
         self._tree = tree
+        self._out = out
+        self._limit = limit
+        self._size = 0
         self._links = _count_links(tree)
         self._first_names: dict[bytes, str] = {}
         self._keep_nul = keep_nul
@@ -74,72 +91,56 @@ class DumpText:
         }
         before, behind = self._metas[tree.commit.root_meta]
         root = tree.trees[tree.commit.root_tree]
-        self._early: list[str | tuple[str, Dirtree]] = [f"/{before}{2 + len(root.directories)}{behind}"]
-        self._early_left = _EARLY_BYTES
+        self._lines = [f"/{before}{2 + len(root.directories)}{behind}"]
+        self._held = 0
         self._stack = [("/", root)]
+        self._late: list[tuple[str, Dirtree]] = []
 
     def prepare(self) -> bool:
-        """Make the text of some directories all of whose files are known; tell whether there is more to do."""
+        """Write the text of some directories; tell whether there is more to do.
+
+        The files of one of which some are not known yet are left for the end.  Raises what ``finish`` does.
+        """
         known = self._tree.files
-        if not self._early_left:
-            return False
         for _ in range(min(_EARLY_DIRECTORIES, len(self._stack))):
-            directory, listing = self._stack[-1]
-            is_known = all(file_id in known for _, file_id in listing.files)
-            below: list[tuple[str, Dirtree]] = []
-            files = self._files(directory, listing) if is_known else iter(())
-            text = _joined(chain(files, self._below(directory, listing, below)), self._early_left)
-            if text is None:
-                self._early_left = 0
-                return False
-            self._early_left -= len(text)
-            self._stack.pop()
-            self._stack += below
-            if not is_known:
+            directory, listing = self._stack.pop()
+            if all(file_id in known for _, file_id in listing.files):
+                self._add(self._files(directory, listing))
+            else:
                 self._note_first_names(directory, listing)
-                self._early.append((directory, listing))
-            self._early.append(text)
+                self._late.append((directory, listing))
+            self._add(self._below(directory, listing, self._stack))
         return bool(self._stack)
 
-    def stage(self, core: Core) -> str:
-        """Write the text to a new staged file and return its name; raise what ``write`` does."""
-        name = core.staging.new_name("dump")
-        with core.staging.create(name) as file:
-            self.write(file, core.limits.get("dump_bytes", MAX_DUMP))
-        return name
-
-    def write(self, out: BinaryIO, limit: int = MAX_DUMP) -> None:
-        """Write the text; raise TooLargeError or FormatError.
-
-        ``limit`` is how many bytes the core takes; it bounds our memory too, as the first path of a file with several
-        is kept, and deep directories make long paths.
-        """
-        written = size = 0
-        texts: list[str] = []
-        for text in chain.from_iterable(self._texts()):
-            texts.append(text)
-            size += len(text)
-            if size >= _WRITE_SIZE:
-                written += size
-                if written > limit:
-                    raise TooLargeError(
-                        f"the description of the commit's tree, a line for each file, is larger than {limit} bytes",
-                        hint="it has too many files, too long paths or too many attributes for one image",
-                    )
-                out.write("".join(texts).encode("ascii"))
-                texts = []
-                size = 0
-        out.write("".join(texts).encode("ascii"))
-
-    def _texts(self) -> Iterator[Iterable[str]]:
-        """Yield what each directory has of the text, lines or more at once."""
-        for made in self._early:
-            yield (made,) if isinstance(made, str) else self._files(*made)
-        self._early = []
+    def finish(self) -> None:
+        """Write the rest; raise TooLargeError or FormatError."""
         while self._stack:
             directory, listing = self._stack.pop()
-            yield self._files(directory, listing)
-            yield self._below(directory, listing, self._stack)
+            self._add(self._files(directory, listing))
+            self._add(self._below(directory, listing, self._stack))
+        for directory, listing in self._late:
+            self._add(self._files(directory, listing))
+        self._late = []
+        self._write()
+
+    def _add(self, lines: Iterable[str]) -> None:
+        """Add lines to what is written next; small objects can stand for long ones."""
+        for line in lines:
+            self._lines.append(line)
+            self._held += len(line)
+            if self._held >= _WRITE_SIZE:
+                self._write()
+
+    def _write(self) -> None:
+        self._size += self._held
+        if self._size > self._limit:
+            raise TooLargeError(
+                f"the description of the commit's tree, a line for each file, is larger than {self._limit} bytes",
+                hint="it has too many files, too long paths or too many attributes for one image",
+            )
+        self._out.write("".join(self._lines).encode("ascii"))
+        self._lines = []
+        self._held = 0
 
     def _below(self, directory: str, listing: Dirtree, found: list[tuple[str, Dirtree]]) -> Iterator[str]:
         """Yield the lines of the directories in one, and append these to what was ``found``."""
@@ -252,17 +253,6 @@ def _parents_first(tree: Tree) -> list[bytes]:
             order.append(tree_id)
     order.reverse()
     return order
-
-
-def _joined(lines: Iterable[str], most: int) -> str | None:
-    """Return lines as one text, None if it has more bytes: small objects can stand for a long one."""
-    kept = []
-    for line in lines:
-        most -= len(line)
-        if most < 0:
-            return None
-        kept.append(line)
-    return "".join(kept)
 
 
 def _escaped(rows: Sequence[tuple[bytes, ...]]) -> list[str]:

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "Core"]
+__all__ = ["DRAFTS", "PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "Core"]
 
 PROTOCOL_VERSION = 1
 RESULT_FILE = "result_file"
 """The feature by which a result that is too long for a message is a staged file."""
 PACKS = "packs"
 """The feature by which an object may be a range of a staged file."""
+DRAFTS = "drafts"
+"""The feature by which a dump may come in parts."""
 
 _ROWS = 1000
 _PROGRESS_PER_SECOND = 10
@@ -73,7 +75,7 @@ class Core(Connection):
                 f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
                 hint="update the one of the two that is older",
             )
-        wanted = {RESULT_FILE, PACKS, *features}
+        wanted = {RESULT_FILE, PACKS, DRAFTS, *features}
         self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
         self.name = params.get("extension", "")
         repository = params.get("repository")
@@ -197,6 +199,7 @@ class Core(Connection):
     def image_put(
         self,
         dump: str,
+        draft: str | None = None,
         *,
         erofs_format: int | None = None,
         expect: str | None = None,
@@ -204,22 +207,29 @@ class Core(Connection):
     ) -> Pending[Stored]:
         """Make an image of the staged dumpfile and store it, without a name; its objects must be in the repository.
 
-        ``transforms`` are done to the tree first.
+        It may be the rest of a ``draft`` (``composefs_ext.drafts``).  ``transforms`` are done to the tree first.
         """
-        params = _without_none({"dump": dump, "format": erofs_format, "expect": expect, "transforms": transforms})
+        options = {"format": erofs_format, "expect": expect, "transforms": transforms}
+        params = _without_none({"dump": dump, "draft": draft, **options})
         return self.send("image.put", params, decode=_stored)
 
     def image_digest(
-        self, dump: str, *, erofs_format: int | None = None, transforms: Transforms | None = None
+        self,
+        dump: str,
+        draft: str | None = None,
+        *,
+        erofs_format: int | None = None,
+        transforms: Transforms | None = None,
     ) -> Pending[Stored]:
         """Tell what ``image_put`` would return, and store nothing."""
-        params = _without_none({"dump": dump, "format": erofs_format, "transforms": transforms})
+        params = _without_none({"dump": dump, "draft": draft, "format": erofs_format, "transforms": transforms})
         return self.send("image.digest", params, decode=_stored)
 
     def image_dump(
         self,
         dump: str | None,
         into: str,
+        draft: str | None = None,
         *,
         name: str | None = None,
         id: str | None = None,
@@ -235,7 +245,8 @@ class Core(Connection):
         from composefs_ext.dump import escape
 
         params, staged = self._lists(paths=[escape(path).decode("ascii") for path in paths])
-        params |= _without_none({"dump": dump, "name": name, "id": id, "into": into, "transforms": transforms})
+        params |= _without_none({"dump": dump, "draft": draft, "name": name, "id": id, "into": into})
+        params |= _without_none({"transforms": transforms})
         return self.send("image.dump", params, decode=lambda answer: answer["size"], staged=staged)
 
     def image_objects(self, *, name: str | None = None, id: str | None = None) -> Pending[list[str]]:

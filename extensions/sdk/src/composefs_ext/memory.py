@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from composefs_ext.core import PACKS
+from composefs_ext.core import DRAFTS, PACKS
 from composefs_ext.errors import (
     ConflictError,
     CorruptError,
     ExistsError,
     ExtError,
+    FormatError,
     MissingObjectError,
     NotFoundError,
     PermissionDeniedError,
@@ -47,6 +48,7 @@ class MemoryRepository:
         self.objects: dict[str, bytes] = {}
         self.streams: dict[str, dict[str, Any]] = {}
         self.images: dict[str, bytes] = {}
+        self.drafts: dict[str, bytes] = {}
         self.stream_names: dict[str, str] = {}
         self.image_refs: dict[str, str] = {}
         self.refs: dict[str, str] = {}
@@ -186,15 +188,36 @@ class MemoryRepository:
         )
         return self._give(params, "streams", rows)
 
+    def _image_draft(self, params: dict[str, Any]) -> dict[str, Any]:
+        if DRAFTS not in self.features:
+            raise UnsupportedError(f"image.draft is a call of the feature {DRAFTS}, which was not picked")
+        part = self._read(params["part"])
+        if part and not part.endswith(b"\n"):
+            raise FormatError("the part of a dump does not end with a newline")
+        self.drafts[params["draft"]] = self.drafts.get(params["draft"], b"") + part
+        return {}
+
+    def _dump(self, params: dict[str, Any]) -> bytes:
+        """Return a whole dump, with the draft that came before."""
+        dump = self._read(params["dump"])
+        if DRAFTS not in self.features or "draft" not in params:
+            return dump
+        if params["draft"] not in self.drafts:
+            raise NotFoundError(f"there is no draft {params['draft']}")
+        return self.drafts.pop(params["draft"]) + dump
+
     def _image_put(self, params: dict[str, Any]) -> dict[str, Any]:
-        answer = self._image_digest(params)
+        dump = self._dump(params)
+        answer = self._made(dump, params)
         if params.get("expect", answer["id"]) != answer["id"]:
             raise CorruptError(f"the image is {answer['id']}, expected was {params['expect']}")
-        self.images[answer["id"]] = self._read(params["dump"])
+        self.images[answer["id"]] = dump
         return answer
 
     def _image_digest(self, params: dict[str, Any]) -> dict[str, Any]:
-        dump = self._read(params["dump"])
+        return self._made(self._dump(params), params)
+
+    def _made(self, dump: bytes, params: dict[str, Any]) -> dict[str, Any]:
         self._need(_digests(dump))
         # An image here is no more than its dump; other transforms make another one.
         image = dump + repr(sorted(params.get("transforms", {}).items())).encode() * ("transforms" in params)
@@ -206,7 +229,7 @@ class MemoryRepository:
     def _image_dump(self, params: dict[str, Any]) -> dict[str, Any]:
         if params.get("paths") or "paths_file" in params:
             raise UnsupportedError("the core in memory dumps whole images only")
-        dump = self._read(params["dump"]) if "dump" in params else self._image(params)
+        dump = self._dump(params) if "dump" in params else self._image(params)
         self._write(params["into"], dump)
         return {"size": len(dump)}
 
@@ -318,6 +341,7 @@ CALLS = {
     "stream.get": MemoryRepository._stream_get,
     "stream.cat": MemoryRepository._stream_cat,
     "stream.list": MemoryRepository._stream_list,
+    "image.draft": MemoryRepository._image_draft,
     "image.put": MemoryRepository._image_put,
     "image.digest": MemoryRepository._image_digest,
     "image.dump": MemoryRepository._image_dump,

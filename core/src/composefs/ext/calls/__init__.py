@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError
+from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError, UnsupportedError
 from composefs.ext.calls import events, images, objects, publish, refs, repo, streams
 from composefs.ext.context import Context
+from composefs.protocol import DRAFTS
 from composefs.protocol.wire import Message
 
 __all__ = ["CALLS", "Call", "check_allowed"]
@@ -21,7 +22,8 @@ class Call(NamedTuple):
     """One method.
 
     ``repository`` is the least that the command's manifest must have asked for (``source``: any, if the call has a
-    ``from``); ``stores`` calls are refused after a cancel; only a ``notification`` may come without id.
+    ``from``); ``stores`` calls are refused after a cancel; only a ``notification`` may come without id.  Without its
+    ``feature``, if it has one, a call is unknown.
     """
 
     function: Callable[[Context, Message], Message]
@@ -29,6 +31,7 @@ class Call(NamedTuple):
     stores: bool = False
     permission: str | None = None
     notification: bool = False
+    feature: str | None = None
 
 
 CALLS: dict[str, Call] = {
@@ -39,6 +42,7 @@ CALLS: dict[str, Call] = {
     "stream.get": Call(streams.get, "source"),
     "stream.cat": Call(streams.cat, "source"),
     "stream.list": Call(streams.list_streams, "source"),
+    "image.draft": Call(images.draft, feature=DRAFTS),
     "image.put": Call(images.put, "write", stores=True),
     "image.digest": Call(images.digest),
     "image.dump": Call(images.dump),
@@ -56,7 +60,9 @@ CALLS: dict[str, Call] = {
 
 
 def check_allowed(name: str, call: Call, context: Context) -> None:
-    """Refuse a call that the manifest, the repository or a cancel does not allow."""
+    """Refuse a call that the manifest, the repository or a cancel does not allow, or that no feature brought."""
+    if call.feature is not None and call.feature not in context.features:
+        raise UnsupportedError(f"{name} is there with the feature {call.feature}, which initialize did not agree on")
     if call.stores and context.cancelled:
         raise CancelledError(f"{name}: the command was cancelled")
     if call.permission is not None and call.permission not in context.command.permissions:

@@ -1,4 +1,4 @@
-"""image.put, image.digest, image.dump, image.objects, image.mount: EROFS images, made from dumps and read back."""
+"""image.draft, put, digest, dump, objects and mount: EROFS images, made from dumps and read back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from composefs.errors import CorruptError, FormatError, PermissionDeniedError, U
 from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
 from composefs.fsverity import Hasher
+from composefs.protocol import DRAFTS
 from composefs.protocol.lists import give_list, take_list
 from composefs.protocol.params import boolean, check_id, mapping, one_of, optional_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
@@ -20,7 +21,23 @@ from composefs.tree import Tree, collection_paused, find
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["digest", "dump", "mount", "objects", "put"]
+__all__ = ["digest", "draft", "dump", "mount", "objects", "put"]
+
+_MAX_DRAFT_NAME = 128
+
+
+def draft(context: Context, params: Message) -> Message:
+    """Read some lines of a dump that is to become an image later."""
+    part = staged_name(string(params, "part"))
+    context.drafts.add(_draft_name(params), part, context.staged, context.limits.dump_bytes, context.algorithm)
+    return {}
+
+
+def _draft_name(params: Message) -> str:
+    name = string(params, "draft")
+    if not 0 < len(name) <= _MAX_DRAFT_NAME:
+        raise UsageError(f"draft is not a name of 1 to {_MAX_DRAFT_NAME} characters")
+    return name
 
 
 def put(context: Context, params: Message) -> Message:
@@ -53,14 +70,18 @@ def digest(context: Context, params: Message) -> Message:
 
 
 def _parse(context: Context, params: Message) -> Tree:
-    """Return the tree of a dump, transformed."""
+    """Return the tree of a dump, or of a draft of which it is the rest, transformed."""
     name = staged_name(string(params, "dump"))
     transforms = Transforms.of(params)
-    try:
-        tree = dumpfile.parse(context.staged.read(name, context.limits.dump_bytes), context.algorithm)
-    except FormatError as error:
-        error.subject = name
-        raise
+    limit = context.limits.dump_bytes
+    if DRAFTS in context.features and params.get("draft") is not None:
+        tree = context.drafts.finish(_draft_name(params), name, context.staged, limit)
+    else:
+        try:
+            tree = dumpfile.parse(context.staged.read(name, limit), context.algorithm)
+        except FormatError as error:
+            error.subject = name
+            raise
     transforms.apply(context, tree)
     return tree
 

@@ -42,4 +42,5 @@ RULES: dict[int, str] = {
     43: "parameters have the fields and types of the protocol",
     44: "a result in a file is one JSON object",
     45: "ranges of a pack are in it, in order, and not too large",
+    46: "parts of a dump are whole lines, and a draft is used once",
 }

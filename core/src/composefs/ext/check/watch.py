@@ -19,7 +19,7 @@ from composefs.ext.check import fields
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import FEATURES, PACKS, RESULT_FILE
+from composefs.protocol import DRAFTS, FEATURES, PACKS, RESULT_FILE
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.wire import JSONValue, Message, decode, parse_json
@@ -66,6 +66,7 @@ class Watch:
         self._open: dict[int, tuple[str, Message, int]] = {}
         self._taken: set[str] = set()
         self._done: dict[str, int] = {}
+        self._drafts: set[str] = set()
 
     def find(self, rule: int, message: str, *, warning: bool = False) -> None:
         """Note a breach, with what was said before it."""
@@ -276,8 +277,11 @@ class Watch:
                     self._check_file("object.put: files", row["name"])
                     if "offset" in row:
                         self._check_range(row["name"], row["offset"], row.get("size"), ends)
-        if method in ("image.put", "image.digest", "image.dump") and "dump" in params:
-            self._check_dump(f"{method}: {params['dump']}", params["dump"])
+        for field in ("dump", "part"):
+            if method.startswith("image.") and field in params:
+                self._check_dump(f"{method}: {params[field]}", params[field])
+        if method == "image.draft" or "draft" in params:
+            self._check_draft(method, params["draft"])
 
     def _check_file(self, where: str, name: str) -> None:
         self.tried |= {12, 16}
@@ -307,6 +311,18 @@ class Watch:
         with suppress(OSError):
             if ends[name] > os.path.getsize(os.path.join(self.staging, name)):
                 self.find(45, f"{what} ends behind the end of the file")
+
+    def _check_draft(self, method: str, name: str) -> None:
+        """Look at a call that names a draft; what its part must be is for the core to say."""
+        self.tried.add(46)
+        if not self._picked(DRAFTS):
+            self.find(10, f"{method}: draft is a field of the feature {DRAFTS}, which was not picked")
+        elif method == "image.draft":
+            self._drafts.add(name)
+        elif name in self._drafts:
+            self._drafts.remove(name)
+        else:
+            self.find(46, f"{method}: there is no draft {name}, or it was used before")
 
     def _rows(self, params: Message, key: str) -> Iterator[JSONValue]:
         self.tried.add(14)
@@ -379,7 +395,8 @@ class Watch:
         elif kind == "missing_object":
             self.find(21, about)
         elif kind == "invalid":
-            self.find({"i": 19, "p": 23}.get(method[0], 14), about)
+            part = method == "image.draft" and "does not end" in error["message"]
+            self.find(46 if part else {"i": 19, "p": 23}.get(method[0], 14), about)
         elif kind == "too_large":
             self.find(15 if method in LISTINGS else 14, about)
         elif kind == "usage":

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import available_cores
-from composefs_ostree.dumptext import stage_dump
+from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
 from composefs_ostree.formats.fileheader import checksum_header, head_size
 from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
@@ -140,8 +140,8 @@ class _Check:
         if image is None:
             raise NotFoundError("its stream names no image")
         for keep_nul in (False, True):
-            dump = stage_dump(self._core, tree, keep_nul=keep_nul)
-            if self._core.image_digest(dump).result()["id"] == image:
+            dump = draft_dump(self._core, tree, keep_nul=keep_nul)
+            if self._core.image_digest(*dump.finish()).result()["id"] == image:
                 return
         self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
 

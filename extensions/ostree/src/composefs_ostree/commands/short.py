@@ -67,27 +67,28 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
     return pull_from(request, core, source, names)
 
 
-def _stage_dump(request: Request, core: Core) -> str:
-    """Write the dump of the commit that the request names to a staged file; return the file's name."""
+def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
+    """Write the dump of the commit that the request names; return the names of staged file and draft."""
     from composefs_ostree.commands.pulling import wants_nul
-    from composefs_ostree.dumptext import stage_dump
+    from composefs_ostree.dumptext import draft_dump
     from composefs_ostree.tree import load
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
-    return stage_dump(core, load(commit), keep_nul=wants_nul(request))
+    return draft_dump(core, load(commit), keep_nul=wants_nul(request)).finish()
 
 
 def dump(request: Request, core: Core) -> dict[str, Any]:
     """Print a commit's tree as a composefs dump."""
     text = core.staging.new_name("text")
-    size = core.image_dump(_stage_dump(request, core), text).result()
+    rest, draft = _draft_dump(request, core)
+    size = core.image_dump(rest, text, draft).result()
     core.output_file(text)
     return {"size": size}
 
 
 def compute_id(request: Request, core: Core) -> dict[str, Any]:
     """Print the id of a commit's image, whether or not it was made."""
-    image = core.image_digest(_stage_dump(request, core)).result()["id"]
+    image = core.image_digest(*_draft_dump(request, core)).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
 

@@ -6,7 +6,7 @@ import gc
 
 from composefs_ext.errors import ConflictError, UsageError
 from composefs_ostree.commitmeta import detached_name, put_detached
-from composefs_ostree.dumptext import DumpText
+from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
@@ -76,7 +76,8 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         kept = put_detached(core, gvariant.encode("a{sv}", detached))
         names.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
         named_refs.append((DETACHED_REF, kept))
-    stream, image = store(core, commit_id, entries, DumpText(tree, keep_nul=False), named_refs=named_refs)
+    image_put = core.image_put(*draft_dump(core, tree, keep_nul=False).finish())
+    stream, image = store(core, commit_id, entries, image_put, named_refs=named_refs)
     target = stream_name(commit_id)
     names.append({"name": target, "id": stream, "if_exists": "replace" if detached else "keep"})
     verity = _publish(core, names, image, branch, current, target)

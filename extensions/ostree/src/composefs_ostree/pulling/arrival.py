@@ -10,7 +10,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
-from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
@@ -150,12 +149,12 @@ class Arrivals:
             keep_nul=self._keep_nul,
         )
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        text = pull.run(wish.commit_id, wish.data, wish.commit, part)
+        image_put = pull.run(wish.commit_id, wish.data, wish.commit, part)
         stream, image = store(
             core,
             wish.commit_id,
             pull.entries,
-            text,
+            image_put,
             named_refs=wish.named_refs,
             subpaths=subpaths,
         )
@@ -252,19 +251,19 @@ def store(
     core: Core,
     commit_id: bytes,
     entries: Mapping[bytes, Entry],
-    text: DumpText,
+    image_put: Pending[Stored],
     *,
     named_refs: Sequence[tuple[str, str]] = (),
     subpaths: Sequence[str] | None = None,
 ) -> tuple[str, str]:
-    """Have a commit's image and its stream stored; return their ids, the stream's first.
+    """Have a commit's stream stored; return its id, and that of the image, which the core is making.
 
-    ``entries`` are all its objects, whose content is in the repository, ``text`` is that of its tree; ``named_refs`` is
-    what the stream shall name besides the image; ``subpaths`` tells what a commit in part has.
+    ``entries`` are all its objects, whose content is in the repository; ``named_refs`` is what the stream shall name
+    besides the image; ``subpaths`` tells what a commit in part has.
     """
     with core.progress("image"):
-        image = core.image_put(text.stage(core))
-        return _put(core, commit_id, entries, named_refs, subpaths, image), image.result()["id"]
+        stream = _put(core, commit_id, entries, named_refs, subpaths, image_put)
+        return stream, image_put.result()["id"]
 
 
 def _put(

@@ -265,12 +265,12 @@ class Commits:
             return False
         if not self._terms.compat:
             return True
-        from composefs_ostree.dumptext import stage_dump
+        from composefs_ostree.dumptext import draft_dump
         from composefs_ostree.tree import load
 
         commit, _ = open_commit(self._core, job.name, partial=True)
-        dump = stage_dump(self._core, load(commit), keep_nul=self._terms.compat == "composefs-rs")
-        return self._core.image_digest(dump).result()["id"] == image
+        dump = draft_dump(self._core, load(commit), keep_nul=self._terms.compat == "composefs-rs")
+        return self._core.image_digest(*dump.finish()).result()["id"] == image
 
     def _part(self, job: Job) -> Sequence[str] | None:
         """Return what a commit shall have in the end: nothing that is here is given up."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 from contextlib import suppress
 from hashlib import sha256
 
+from composefs_ext.drafts import Draft
 from composefs_ext.errors import CancelledError, CorruptError, ExtError
 from composefs_ext.puts import Puts
-from composefs_ostree.dumptext import DumpText
+from composefs_ostree.dumptext import MAX_DUMP, DumpText
 from composefs_ostree.fetching.fetch_queue import FetchQueue
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import bad_object, wait
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
+    from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.content import Row
@@ -88,6 +90,7 @@ class Pull:
         self._held = held if delta is None else [delta, *held]
         self._ahead = ahead
         self._keep_nul = keep_nul
+        self._draft = Draft(core)
         self._text: DumpText | None = None
         self._store = store
         self.entries: dict[bytes, Entry] = {}
@@ -110,8 +113,8 @@ class Pull:
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
 
-    def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> DumpText:
-        """Fetch all that a commit needs, or a part of it, and hand its files to the core; return the tree's text."""
+    def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Pending[Stored]:
+        """Fetch all that a commit needs, or a part of it, hand its files to the core, and have that make the image."""
         self._commit = None if part is not None else commit
         self._to_fetch = FetchQueue(lambda: self._sizes(commit), self._workers.most)
         self.entries[commit_id] = Entry(data, None)
@@ -129,6 +132,9 @@ class Pull:
                 self._want_part(part)
             while not self._is_done():
                 self._turn()
+            # First of all, because everybody waits for it: nothing else is left to do for the core.
+            self._write_text(commit, part)
+            image = self._core.image_put(*self._draft.finish())
         except ExtError as error:
             if not isinstance(error, CancelledError):
                 self._settle()
@@ -143,10 +149,17 @@ class Pull:
         if self._ahead is not None:  # which may have met some that the commit does not have
             files = {file_id: files[file_id] for file_id in self._requested}
         self.entries.update(files)
-        if self._text is not None:
-            return self._text
-        tree = Tree(commit, self._trees, self._metas, files)
-        return DumpText(tree if part is None else tree.grafted(part), keep_nul=self._keep_nul)
+        return image
+
+    def _write_text(self, commit: Commit, part: Part | None) -> None:
+        if self._text is None:
+            tree = Tree(commit, self._trees, self._metas, self._files)
+            self._text = self._begin_text(tree if part is None else tree.grafted(part))
+        self._text.finish()
+
+    def _begin_text(self, tree: Tree) -> DumpText:
+        limit = self._core.limits.get("dump_bytes", MAX_DUMP)
+        return DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=limit)
 
     def _sizes(self, commit: Commit) -> Sizes:
         return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))
@@ -200,15 +213,14 @@ class Pull:
             self._core.pump(0)
 
     def _use_time(self) -> bool:
-        """Do some of the rest while a part of a delta is carried out; tell whether there may be more to do."""
+        """Do some of the rest while something is awaited; tell whether there may be more to do."""
         if self._awaited_metadata:
             return self._look_ahead()
         missing = len(self._requested) - len(self._files)
-        if self._commit is None or self._metadata_left or not self._workers.on_parts or missing > MANY:
+        if self._commit is None or self._metadata_left or missing > MANY:
             return False
         if self._text is None:
-            tree = Tree(self._commit, self._trees, self._metas, self._files)
-            self._text = DumpText(tree, keep_nul=self._keep_nul)
+            self._text = self._begin_text(Tree(self._commit, self._trees, self._metas, self._files))
         return self._text.prepare()
 
     # Metadata

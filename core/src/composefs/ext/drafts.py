@@ -1,0 +1,94 @@
+"""Drafts: dumps that come in parts, each of which is read while the extension makes the next (P-46).
+
+A draft is dropped when a call uses it, and what is left of drafts with the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from composefs.errors import ComposefsError, FormatError, NotFoundError, TooLargeError
+
+if TYPE_CHECKING:
+    from composefs.digest import Algorithm
+    from composefs.dumpfile import Parser
+    from composefs.protocol.staged import StagedFiles
+    from composefs.tree import Tree
+
+__all__ = ["Drafts"]
+
+_MOST = 16
+"""Drafts at a time.  Empty parts take nothing from the limit of bytes, but a parser takes memory."""
+
+
+class _Draft:
+    """A dump of which some parts have been read; ``error`` is why one was refused."""
+
+    __slots__ = ("error", "parser", "size")
+
+    def __init__(self, parser: Parser) -> None:
+        self.parser = parser
+        self.size = 0
+        self.error: ComposefsError | None = None
+
+
+class Drafts:
+    """The drafts of a run, by name."""
+
+    def __init__(self) -> None:
+        self._drafts: dict[str, _Draft] = {}
+
+    def add(self, name: str, part: str, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
+        """Read a staged file with the next lines of a draft, which begins with its first part.
+
+        All drafts have ``limit`` bytes at most.  Raises FormatError, TooLargeError and UsageError, and from then on
+        the same for whatever names the draft.
+        """
+        from composefs.dumpfile import Parser
+
+        draft = self._drafts.get(name)
+        if draft is None:
+            if len(self._drafts) >= _MOST:
+                raise TooLargeError(f"there are {_MOST} drafts already", subject=name)
+            draft = self._drafts[name] = _Draft(Parser(algorithm))
+        if draft.error is not None:
+            raise draft.error
+        try:
+            text = staged.read(part, limit - self._size())
+            if text and not text.endswith(b"\n"):
+                raise FormatError("the part of a dump does not end with a newline", subject=part)
+            _feed(draft.parser, text, part)
+        except ComposefsError as error:
+            self._drafts[name] = draft = _Draft(Parser(algorithm))  # what was read is of no more use
+            draft.error = error
+            raise
+        draft.size += len(text)
+
+    def finish(self, name: str, rest: str, staged: StagedFiles, limit: int) -> Tree:
+        """Read the last lines of a draft, which may be none; drop it, and return its tree.
+
+        Raises what ``add`` does, and NotFoundError if there is no such draft.
+        """
+        left = limit - self._size()
+        draft = self._drafts.pop(name, None)
+        if draft is None:
+            raise NotFoundError(f"there is no draft {name}", subject=name)
+        if draft.error is not None:
+            raise draft.error
+        _feed(draft.parser, staged.read(rest, left), rest)
+        try:
+            return draft.parser.finish()
+        except FormatError as error:
+            error.subject = rest
+            raise
+
+    def _size(self) -> int:
+        return sum(draft.size for draft in self._drafts.values())
+
+
+def _feed(parser: Parser, text: bytes, name: str) -> None:
+    try:
+        parser.feed(text)
+    except FormatError as error:
+        error.subject = name
+        raise
