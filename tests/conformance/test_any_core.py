@@ -181,6 +181,27 @@ def test_what_an_extension_is_given(core: Core) -> None:
     assert (descriptors, privileges, session, directory) == ([0, 1, 2], "1", True, welcome["staging"])
 
 
+def test_objects_in_a_pack(core: Core) -> None:
+    """P-45."""
+    [welcome] = core.do(["welcome"])
+    if "packs" not in welcome["features"]:
+        return
+    rows = [(0, 5), (5, 5), (9, 1), (10, 0), (10, 1), (-1, 1), (11, welcome["limits"]["range_bytes"] + 1)]
+    files = [{"name": "p", "offset": offset, "size": size} for offset, size in rows]
+    answer, pack, again = core.do(
+        ["write", "p", "helloworld"],
+        call("object.put", files=files),
+        ["read", "p"],
+        call("object.put", files=[{"name": "p", "offset": 5, "size": 5}]),
+    )
+    hello, world, overlaps, empty, *wrong = answer["objects"]
+    assert (hello["size"], world["size"], empty["size"]) == (5, 5, 0)
+    assert overlaps["error"]["kind"] == "usage"
+    assert [row["error"]["kind"] for row in wrong] == ["corrupt", "usage", "too_large"]
+    assert pack == "helloworld"
+    assert again["objects"] == [{**world, "stored": "present"}]
+
+
 def test_output_and_errors_reach_the_user(core: Core) -> None:
     """P-34, P-35."""
     steps = json.dumps([["notify", "output", {"text": "hello\n"}]])

@@ -36,6 +36,7 @@ def store_ranges(
 
     ``name`` is the file's, for messages.
     """
+    likely = False  # that an object is there already: as it was with the one before
     for run in _runs(ranges):
         start = run[0].offset
         try:
@@ -46,7 +47,9 @@ def store_ranges(
         parts = [data[each.offset - start : each.offset - start + each.size] for each in run]
         ids = fsverity.digest_each(parts, objects.algorithm)
         for wanted, part, object_id in zip(run, parts, ids, strict=True):
-            yield _store(objects, name, wanted, part, object_id.hex())
+            stored = _store(objects, name, wanted, part, object_id.hex(), likely)
+            likely = isinstance(stored, Stored) and stored.stored == "present"
+            yield stored
 
 
 def _runs(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
@@ -70,7 +73,7 @@ def _read(fd: int, start: int, end: int) -> bytes:
 
 
 def _store(
-    objects: StoredObjects, name: str, wanted: Range, data: memoryview, object_id: str
+    objects: StoredObjects, name: str, wanted: Range, data: memoryview, object_id: str, likely: bool
 ) -> Stored | ComposefsError:
     offset, size, expect = wanted
     if len(data) != size:
@@ -81,7 +84,7 @@ def _store(
             subject=name,
         )
     try:
-        return objects.store_hashed(data, object_id)
+        return objects.store_hashed(data, object_id, likely=likely)
     except ComposefsError as error:
         return error
     except OSError as error:
