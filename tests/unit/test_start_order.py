@@ -12,9 +12,12 @@ import pytest
 LATE = {
     "ast",  # which inspect loads
     "dataclasses",
+    "gettext",
     "hashlib",
     "ipaddress",  # which pathlib loads
+    "locale",  # which gettext loads
     "pathlib",
+    "platform",  # which uuid loads
     "pluggy",
     "zstandard",
     "click.shell_completion",
@@ -54,6 +57,44 @@ def test_an_extension_is_started_before_what_serves_it_is_loaded(tmp_path: Path)
     loaded = run("ostree", "pull", "http://127.0.0.1:9/", "ref")
     assert "composefs.ext.process" in loaded
     assert not loaded & LATE
+
+
+def test_a_module_asked_for_its_parameters_alone_is_loaded_when_it_is_used() -> None:
+    script = """
+import sys
+from composefs.cli.start import _import_when_used
+parameters = _import_when_used("uuid", UUID=object)
+import click
+parameters.clear()
+assert "platform" not in sys.modules
+made = click.UUID.convert("12345678-1234-5678-1234-567812345678", None, None)
+import uuid
+assert type(made) is uuid.UUID and uuid.__spec__.name == "uuid"
+assert _import_when_used("uuid", UUID=object) and sys.modules["uuid"] is uuid and uuid.UUID is type(made)
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "ok\n"
+
+
+def test_what_stands_for_a_module_does_so_for_click_alone() -> None:
+    script = """
+import sys
+from importlib import import_module
+from composefs.cli.start import _english, _instead
+with _instead(datetime=import_module("_datetime"), gettext=_english()):
+    import click
+assert not {"datetime", "gettext", "locale"} & set(sys.modules)
+import datetime, gettext
+assert datetime.__spec__.name == "datetime" and gettext.__spec__.name == "gettext"
+assert type(click.DateTime().convert("2026-11-27", None, None)) is datetime.datetime
+with _instead(datetime=import_module("_datetime"), gettext=_english()):
+    assert sys.modules["datetime"] is datetime and sys.modules["gettext"] is gettext
+assert sys.modules["datetime"] is datetime and sys.modules["gettext"] is gettext
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "ok\n"
 
 
 def test_what_is_loaded_late_is_the_module_itself() -> None:
