@@ -8,9 +8,9 @@ hash and the base-2 logarithm of the block size; composefs uses 4 KiB blocks onl
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from composefs.errors import FormatError
+from composefs.tuples import NamedTuple
 
 __all__ = ["ALGORITHMS", "BLOCK_SIZE", "SHA256", "SHA512", "Algorithm", "algorithm_named", "parse_id"]
 

@@ -14,10 +14,11 @@ reads, and the bytes that it writes.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from composefs.digest import Algorithm, algorithm_named
 from composefs.errors import FormatError, UnsupportedError
+from composefs.tuples import NamedTuple
 
 __all__ = ["EROFS_FORMATS", "MAX_META_SIZE", "Features", "Meta"]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from composefs.errors import ComposefsError, UsageError
+from composefs.tuples import NamedTuple
 
 __all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "option"]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from composefs.digest import ALGORITHMS, SHA512, Algorithm
 from composefs.errors import UsageError
+from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from composefs.observe import Observers

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from composefs.errors import NotFoundError, UsageError
+from composefs.tuples import NamedTuple
 
 __all__ = ["CACHE", "Account", "account_of"]
 

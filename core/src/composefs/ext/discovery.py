@@ -11,11 +11,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from composefs.errors import ComposefsError, ExtensionError, FormatError, NotFoundError, PermissionDeniedError
 from composefs.ext.manifest import MAX_MANIFEST, NAME, Manifest, parse_manifest
 from composefs.ext.trust import distrust
+from composefs.tuples import NamedTuple
 
 __all__ = ["BELOW_PREFIX", "SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "search_path"]
 

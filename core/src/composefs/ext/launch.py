@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.account import CACHE, Account, account_of
@@ -25,6 +25,7 @@ from composefs.ext.trust import distrust
 from composefs.protocol.limits import Limits
 from composefs.protocol.wire import JSONValue
 from composefs.repository.staging import Staging
+from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from composefs.repository import Repository

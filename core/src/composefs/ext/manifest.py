@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 from composefs.errors import FormatError, NotFoundError
 from composefs.protocol import VERSIONS
 from composefs.protocol.wire import JSONValue, Message, parse_json
+from composefs.tuples import NamedTuple
 
 __all__ = [
     "ARGUMENT_KINDS",
@@ -304,17 +305,15 @@ def _command(reader: _Reader, granted: tuple[str, ...]) -> Command:
     if any(argument.repeatable for argument in [a for a in arguments if a.positional][:-1]):
         raise reader.fail("arguments", "has a repeatable operand that is not the last one")
     return Command(
-        name=name,
-        summary=reader.text("summary"),
-        description=reader.text("description", ""),
-        arguments=arguments,
-        repository=reader.choice("repository", REPOSITORY_MODES, "none"),
-        stdio=reader.words("stdio", STDIO.__contains__, "in or out"),
-        permissions=reader.words(
-            "permissions", granted.__contains__, "a permission that the manifest itself asks for", granted
-        ),
-        examples=reader.objects("examples", _example),
-        result_schema=reader.raw("result_schema"),
+        name,
+        reader.text("summary"),
+        reader.text("description", ""),
+        arguments,
+        reader.choice("repository", REPOSITORY_MODES, "none"),
+        reader.words("stdio", STDIO.__contains__, "in or out"),
+        reader.words("permissions", granted.__contains__, "a permission that the manifest itself asks for", granted),
+        reader.objects("examples", _example),
+        reader.raw("result_schema"),
     )
 
 
@@ -322,18 +321,18 @@ def _argument(reader: _Reader) -> Argument:
     kind = reader.choice("kind", ARGUMENT_KINDS)
     choices = reader.words("choices", bool, "a word")
     argument = Argument(
-        name=reader.word("name", _ARGUMENT_NAME),
-        kind=kind,
-        positional=reader.flag("positional"),
-        repeatable=reader.flag("repeatable"),
-        required=reader.flag("required"),
-        default=reader.raw("default"),
-        choices=choices,
-        help=reader.text("help", ""),
-        metavar=reader.optional_text("metavar"),
-        short=None if reader.raw("short") is None else reader.word("short", _LETTER),
-        prefixes=reader.words("prefixes", _PATH_PREFIX.match, "a word and ="),
-        dir=reader.optional_text("dir"),
+        reader.word("name", _ARGUMENT_NAME),
+        kind,
+        reader.flag("positional"),
+        reader.flag("repeatable"),
+        reader.flag("required"),
+        reader.raw("default"),
+        choices,
+        reader.text("help", ""),
+        reader.optional_text("metavar"),
+        None if reader.raw("short") is None else reader.word("short", _LETTER),
+        reader.words("prefixes", _PATH_PREFIX.match, "a word and ="),
+        reader.optional_text("dir"),
     )
     if (kind == "choice") != bool(choices):
         raise reader.fail("choices", "belongs to the kind choice, and is needed there")

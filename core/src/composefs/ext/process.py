@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Self
 
 from composefs.errors import ExtensionError, from_os_error
 from composefs.ext.account import Account
@@ -28,6 +28,7 @@ from composefs.linux.prctl import (
     set_no_new_privileges,
     set_parent_death_signal,
 )
+from composefs.tuples import NamedTuple
 
 __all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "spawn"]
 

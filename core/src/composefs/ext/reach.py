@@ -12,12 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from composefs.ext.discovery import BELOW_PREFIX, Extension
 from composefs.ext.manifest import Command, typed_values
 from composefs.linux.landlock import Access, Ruleset
 from composefs.protocol.wire import JSONValue
+from composefs.tuples import NamedTuple
 
 __all__ = ["Reach", "reach_of"]
 

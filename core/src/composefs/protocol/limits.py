@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from composefs.tuples import NamedTuple
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_NAME", "Limits"]
 

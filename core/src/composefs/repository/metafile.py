@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
 from composefs.meta import MAX_META_SIZE, Meta
+from composefs.tuples import NamedTuple
 
 __all__ = ["META", "State", "no_repository", "open_root", "read", "read_legacy", "write"]
 
