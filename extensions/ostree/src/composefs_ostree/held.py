@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from composefs_ext import Core, Stream
+    from composefs_ext.connection import Pending
+    from composefs_ext.rows import RefRow
 
 __all__ = [
     "DETACHED_REF",
@@ -43,6 +45,7 @@ __all__ = [
     "partly",
     "put_again",
     "ref_name",
+    "target_of",
 ]
 
 REF_DIRECTORY = "ostree"
@@ -63,10 +66,13 @@ def ref_name(name: str) -> str:
 
 def current_target(core: Core, ref: str | None) -> str | None:
     """Return the name of the stream that a ref names now, None if there is no such ref, or none is asked for."""
-    if ref is None:
-        return None
+    return None if ref is None else target_of(core.ref_get(ref_name(ref)))
+
+
+def target_of(answer: Pending[RefRow]) -> str | None:
+    """Return the name in the answer to ``ref.get``, None if there is no such ref."""
     try:
-        return core.ref_get(ref_name(ref)).result()["target"]
+        return answer.result()["target"]
     except NotFoundError:
         return None
 

@@ -6,9 +6,19 @@ already is not fetched: with the commit's stream in place, only the ref is writt
 
 from __future__ import annotations
 
-from composefs_ext.errors import ConflictError, UsageError
+from contextlib import suppress
+
+from composefs_ext.errors import ConflictError, ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.held import commit_of_stream, current_target, find_stream, open_commit, partly, ref_name
+from composefs_ostree.held import (
+    commit_of_stream,
+    current_target,
+    find_stream,
+    open_commit,
+    partly,
+    ref_name,
+    target_of,
+)
 from composefs_ostree.pulling.commits import Commits, Terms
 from composefs_ostree.remote import resolve
 from composefs_ostree.wanted import parse_wanted
@@ -18,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from composefs_ext import Core, Request
+    from composefs_ext import Core, Request, Stream
+    from composefs_ext.connection import Pending
     from composefs_ext.rows import ImageName, RefUpdate
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.commits import Job
@@ -27,6 +38,37 @@ if TYPE_CHECKING:
     from composefs_ostree.wanted import Wanted
 
 __all__ = ["pull", "wants_nul"]
+
+
+class Target:
+    """What a ref names here, and the stream of that: asked for before the source is opened.
+
+    Loading what talks to a server takes as long as the core takes to read and check a large commit's stream, and most
+    pulls find nothing new.
+    """
+
+    def __init__(self, core: Core, ref: str | None) -> None:
+        self._core = core
+        self._ref = ref
+        self._answer = core.ref_get(ref_name(ref)) if ref else None
+        self.stream: Pending[Stream] | None = None
+
+    def ask(self) -> None:
+        """Ask for the stream, once it is known which."""
+        if self._answer is not None:
+            with suppress(ExtError):  # which who asks for the name will meet
+                self.stream = self._core.stream_get(name=self._answer.result()["target"])
+
+    @property
+    def name(self) -> str | None:
+        """The name of the stream, None if there is no such ref, or none is asked for."""
+        return current_target(self._core, self._ref) if self._answer is None else target_of(self._answer)
+
+    def settle(self) -> None:
+        """Take the answer that nobody needed, for an error would count."""
+        if self.stream is not None:
+            with suppress(ExtError):
+                self.stream.result()
 
 
 class Pulled(NamedTuple):
@@ -42,12 +84,17 @@ def wants_nul(request: Request) -> bool:
     return bool(request.get("compat") == "composefs-rs")
 
 
-def pull(request: Request, core: Core, source: Source, names: Sequence[str]) -> dict[str, Any]:
-    """Pull what the names mean at a source; print and return what came of it."""
-    remote = source.remote
+def pull(
+    request: Request, core: Core, remote: Remote | None, make_source: Callable[[], Source], names: Sequence[str]
+) -> dict[str, Any]:
+    """Pull what the names mean at a source, that of ``remote`` if there is one; print and return what came of it."""
     every = [parse_wanted(name, None if remote is None else remote.name) for name in dict.fromkeys(names)]
     if not every:
         raise UsageError("there is nothing to pull", hint="name a ref or a commit; cfsctl ostree list-refs lists them")
+    targets = [Target(core, wanted.local) for wanted in every]
+    for target in targets:
+        target.ask()
+    source = make_source()
     terms = _terms(request, source)
     transport = source.open(core)
     found = [resolve(core, source, transport, wanted.name) for wanted in every]
@@ -55,10 +102,11 @@ def pull(request: Request, core: Core, source: Source, names: Sequence[str]) -> 
     published = False
     try:
         pulled = []
-        for wanted, at_source in zip(every, found, strict=True):
-            current = current_target(core, wanted.local)
+        for wanted, at_source, target in zip(every, found, targets, strict=True):
+            current = target.name
             checks = _checks(request, core, wanted, at_source.commit, current, remote)
-            job = commits.bring(at_source.commit, at_source.size, current, checks)
+            job = commits.bring(at_source.commit, at_source.size, current, checks, target.stream)
+            target.settle()
             pulled.append(Pulled(wanted, current, job))
         streams = _publish(core, commits, pulled)
         published = True

@@ -36,15 +36,15 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     names: list[str] = list(request.get("refs", []))
     limits, options = limits_of(request), options_of(request)
     if "://" in where or "/" in where.partition(":")[0]:
-        return pull_from(request, core, open_source(where, None, limits, options), names)
+        return pull_from(request, core, None, lambda: open_source(where, None, limits, options), names)
     from composefs_ostree.remotes.store import find_remote
 
     name, colon, ref = where.partition(":")
     remote = find_remote(core, name)
     if colon:
         names.insert(0, ref)
-    source = open_source(request.get("url"), remote, limits, options)
-    return pull_from(request, core, source, names or list(remote.branches))
+    names = names or list(remote.branches)
+    return pull_from(request, core, remote, lambda: open_source(request.get("url"), remote, limits, options), names)
 
 
 def pull_local(request: Request, core: Core) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
         from composefs_ostree.refs import listed_refs
 
         names = [row["name"] for row in listed_refs(request, core, source)]
-    return pull_from(request, core, source, names)
+    return pull_from(request, core, remote, lambda: source, names)
 
 
 def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Stream
+    from composefs_ext.connection import Pending
     from composefs_ext.rows import StreamName
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.transport import Transport
@@ -117,14 +118,19 @@ class Commits:
             self._arrivals.close()
 
     def bring(
-        self, commit_id: bytes, size: int = MAX_METADATA, current: str | None = None, checks: Sequence[Check] = ()
+        self,
+        commit_id: bytes,
+        size: int = MAX_METADATA,
+        current: str | None = None,
+        checks: Sequence[Check] = (),
+        asked: Pending[Stream] | None = None,
     ) -> Job:
         """Have a commit, and as many of its parents as are wanted, stored.
 
-        ``checks`` raise if the commit may not have the ref that it is pulled by.  A commit that was brought before is
-        only checked.
+        ``checks`` raise if the commit may not have the ref that it is pulled by.  ``asked`` is the answer to come with
+        the stream ``current``.  A commit that was brought before is only checked.
         """
-        job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current))
+        job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current), asked)
         if current is not None and current != job.name and job.stream is None and job.here is None:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
             self._asked[current] = self._asked.get(current) or Asked(self._core, current)
@@ -166,12 +172,13 @@ class Commits:
 
     # What is known of a commit
 
-    def _look(self, job: Job) -> Job:
+    def _look(self, job: Job, asked: Pending[Stream] | None = None) -> Job:
         """Find what is here of a commit and fetch its detached metadata; raise CorruptError if it is not trusted."""
         job.detached = fetch_detached(self._core, self._transport, job.commit_id)
         for name in (stream_name(job.commit_id), partial_name(job.commit_id)):
             try:
-                job.stream = self._core.stream_get(name=name).result()
+                known = asked if name == job.current else None
+                job.stream = (known or self._core.stream_get(name=name)).result()
             except NotFoundError:
                 continue
             except (CorruptError, FormatError, MissingObjectError) as error:
