@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["as_boolean", "as_list", "escape", "is_key", "parse_keyfile", "unescape", "write_keyfile"]
 
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
-_KEY = re.compile(r"[^=\[\]\s\x00-\x1f](?:[^=\[\]\x00-\x1f]*[^=\[\]\s\x00-\x1f])?")
-_SECTION = re.compile(r"\[([^\[\]\x00-\x1f]+)\]")
+_ESCAPED = r"(?s)\\(.?)"
+_KEY = r"[^=\[\]\s\x00-\x1f](?:[^=\[\]\x00-\x1f]*[^=\[\]\s\x00-\x1f])?"
+_SECTION = r"\[([^\[\]\x00-\x1f]+)\]"
 _MAX_SECTIONS = 10_000
 
 
@@ -39,7 +39,7 @@ def parse_keyfile(data: bytes) -> Sections:
         line = line.removesuffix("\r").lstrip()
         if not line.strip() or line.startswith("#"):
             continue
-        if heading := _SECTION.fullmatch(line.rstrip()):
+        if heading := re.fullmatch(_SECTION, line.rstrip()):
             section = sections.setdefault(heading[1], {})
             if len(sections) > _MAX_SECTIONS:
                 raise FormatError(f"it has more than {_MAX_SECTIONS} sections")
@@ -64,7 +64,7 @@ def write_keyfile(sections: Mapping[str, Mapping[str, str]]) -> bytes:
 
 def is_key(text: str) -> bool:
     """Tell whether a text can be a key: anything that a line can begin with and that ends before the ``=``."""
-    return not text.startswith("#") and _KEY.fullmatch(text) is not None
+    return not text.startswith("#") and re.fullmatch(_KEY, text) is not None
 
 
 def escape(text: str) -> str:
@@ -84,7 +84,7 @@ def unescape(value: str) -> str:
             raise FormatError(f"the value {value[:80]!a} has the unknown escape {match[0]!a}")
         return _ESCAPES[match[1]]
 
-    return _ESCAPED.sub(character, value)
+    return re.sub(_ESCAPED, character, value)
 
 
 def as_boolean(value: str) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_LIMITS", "Limits", "limits_of", "parse_rate"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kKmMgG]?)")
+_RATE = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kKmMgG]?)"
 
 
 class Limits(NamedTuple):
@@ -64,7 +64,7 @@ def limits_of(request: Request) -> Limits:
 
 def parse_rate(text: str) -> int:
     """Return the bytes a second of a rate such as ``500k`` or ``2.5M`` (of 1024); raise UsageError."""
-    parts = _RATE.fullmatch(text)
+    parts = re.fullmatch(_RATE, text)
     rate = round(float(parts[1]) * _UNITS[parts[2].lower()]) if parts else 0
     if rate < 1:
         raise UsageError(f"{text[:40]!r} is not a rate", hint="write bytes a second, as 500k or 2.5M")

@@ -19,9 +19,9 @@ __all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remot
 MAX_REMOTES = 1000
 KEYRING = "gpg-keyring"
 
-_NAME = re.compile(r"[A-Za-z0-9_][-._A-Za-z0-9]*")
+_NAME = r"[A-Za-z0-9_][-._A-Za-z0-9]*"
 _MAX_NAME = 200
-_SECTION = re.compile(r'remote "(.+)"')
+_SECTION = r'remote "(.+)"'
 
 
 class Remote(NamedTuple):
@@ -87,7 +87,7 @@ class Remote(NamedTuple):
 
 def check_remote_name(name: str) -> str:
     """Return a remote's name; raise UsageError unless it is one."""
-    if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+    if len(name) > _MAX_NAME or not re.fullmatch(_NAME, name):
         raise UsageError(
             f"{name[:200]!r} cannot be the name of a remote",
             hint="letters, digits, '.', '_' and '-', and neither '.' nor '-' first",
@@ -103,8 +103,8 @@ def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> lis
     try:
         remotes = []
         for section, values in parse_keyfile(data).items():
-            named = _SECTION.fullmatch(section)
-            if named is None or len(named[1]) > _MAX_NAME or not _NAME.fullmatch(named[1]):
+            named = re.fullmatch(_SECTION, section)
+            if named is None or len(named[1]) > _MAX_NAME or not re.fullmatch(_NAME, named[1]):
                 continue
             settings = {key: unescape(value) for key, value in values.items()}
             keyring = _decode_keyring(settings.pop(KEYRING, ""))

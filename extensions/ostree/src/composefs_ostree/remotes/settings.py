@@ -52,7 +52,7 @@ _SECRET_BYTES = 64 << 10
 _MAX_HEADERS = 100
 _HTTPAUTH_BEARER = 1 << 6  # CURLAUTH_BEARER, which pycurl has no name for
 _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff]*)")
+_HEADER = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff]*)"
 _HARMLESS = frozenset({"accept", "accept-language", "authorization", "cookie", "user-agent"})
 """Headers that curl does not send to another host, and those that are no secret."""
 
@@ -244,7 +244,7 @@ def _headers(path: str) -> list[str]:
     for number, line in enumerate(_secret(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        parts = _HEADER.fullmatch(line.rstrip())
+        parts = re.fullmatch(_HEADER, line.rstrip())
         if parts is None or len(lines) == _MAX_HEADERS:
             raise FormatError(f"{path}: line {number} is not NAME: VALUE, or one too many", subject=path)
         # With ";" curl sends a header that has no value.

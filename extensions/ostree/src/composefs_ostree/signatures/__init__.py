@@ -10,11 +10,15 @@ Source: ostree(1), ostree-sign(1), ostree.repo-config(5).
 
 from __future__ import annotations
 
-from composefs_ostree.signatures.checking import verify
-from composefs_ostree.signatures.detached import MAX_DETACHED, describe, parse_detached
-from composefs_ostree.signatures.policy import NO_OPTIONS, Options, Policy, options_of, policy_of
-from composefs_ostree.signatures.record import Signature, facts_of, lines_of
-from composefs_ostree.signatures.signing import sign, sign_options_of
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.signatures.checking import verify
+    from composefs_ostree.signatures.detached import MAX_DETACHED, describe, parse_detached
+    from composefs_ostree.signatures.policy import NO_OPTIONS, Options, Policy, options_of, policy_of
+    from composefs_ostree.signatures.record import Signature, facts_of, lines_of
+    from composefs_ostree.signatures.signing import sign, sign_options_of
 
 __all__ = [
     "MAX_DETACHED",
@@ -32,3 +36,19 @@ __all__ = [
     "sign_options_of",
     "verify",
 ]
+
+_PLACES = {
+    "checking": ("verify",),
+    "detached": ("MAX_DETACHED", "describe", "parse_detached"),
+    "policy": ("NO_OPTIONS", "Options", "Policy", "options_of", "policy_of"),
+    "record": ("Signature", "facts_of", "lines_of"),
+    "signing": ("sign", "sign_options_of"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for: a pull that need not check a signature takes the policy alone (PEP 562)."""
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
