@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from measure import Sample
-from rows import CFSCTL, Bench, Row, alternate, quietly
+from rows import CFSCTL, Bench, Job, Row, alternate, quietly
 
 FILES = 10_000
 SIZE = 2_500
@@ -33,9 +33,9 @@ def extension_jobs(bench: Bench) -> Iterator[Row]:
         shutil.rmtree(repo, ignore_errors=True)
         quietly([CFSCTL, "init", "--insecure", repo])
 
-    def put() -> Sample:
+    def put(*options: str) -> Sample:
         new()
-        return _told(repo, "put", f"--files={FILES}", f"--size={SIZE}", f"--lot={LOT}")
+        return _told(repo, "put", f"--files={FILES}", f"--size={SIZE}", f"--lot={LOT}", *options)
 
     def in_process() -> Sample:
         new()
@@ -44,7 +44,8 @@ def extension_jobs(bench: Bench) -> Iterator[Row]:
     def calls(ahead: int) -> Sample:
         return _told(repo, "calls", f"--calls={CALLS}", f"--ahead={ahead}")
 
-    yield alternate("object.put", [("extension", put), ("in process", in_process)], bench.rounds, FILES)
+    puts: list[Job] = [("extension", put), ("in packs", lambda: put("--packed")), ("in process", in_process)]
+    yield alternate("object.put", puts, bench.rounds, FILES)
     ways = [("one by one", lambda: calls(1)), (f"{AHEAD} ahead", lambda: calls(AHEAD))]
     yield alternate("object.has", ways, bench.rounds, CALLS)
     yield alternate("from fork to run", [("extension", lambda: _told(repo, "start"))], 3 * bench.rounds)
