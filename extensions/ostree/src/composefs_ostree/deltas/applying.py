@@ -12,16 +12,15 @@ from collections import deque
 from composefs_ext.errors import MissingObjectError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ostree.deltas.output import METADATA
 from composefs_ostree.fetching.metadata_fetch import Budget
-from composefs_ostree.formats.names import ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
-    from composefs_ostree.deltas.superblock import Delta, Part
+    from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.fetch_queue import Sizes
     from composefs_ostree.formats.commit_stream import Entry, Holder
@@ -54,13 +53,15 @@ class Applying:
         self.fallbacks = [file_id for file_id in delta.fallbacks if not _all_held([file_id], held)]
         self._core = core
         self._delta = delta
-        self._to_do = deque(
-            number for number, part in enumerate(delta.parts) if not (has_objects and _all_held(_files(part), held))
-        )
+        self._to_do: deque[int] = deque()
         self._coming_files = set(self.fallbacks)
         self._coming_metadata: set[bytes] = set()
-        for kind, object_id in (row for number in self._to_do for row in _objects(delta.parts[number])):
-            (self._coming_files if kind == ObjectType.FILE else self._coming_metadata).add(object_id)
+        for number, part in enumerate(delta.parts):
+            files, metadata = part.ids()
+            if not (has_objects and _all_held(files, held)):
+                self._to_do.append(number)
+                self._coming_files.update(files)
+                self._coming_metadata.update(metadata)
         self._entries: dict[bytes, Entry] = {}
         self._budget = Budget(_MAX_METADATA, "the delta")
         self._progress: Progress | None = None
@@ -136,14 +137,6 @@ class _Sizes:
     def get(self, file_id: bytes, /) -> int | None:
         size = self._fallbacks.get(file_id)
         return self._told.get(file_id) if size is None or size > _MAX_SIZE else size
-
-
-def _objects(part: Part) -> Iterator[tuple[int, bytes]]:
-    return map(part.object, range(part.object_count))
-
-
-def _files(part: Part) -> list[bytes]:
-    return [object_id for kind, object_id in _objects(part) if kind == ObjectType.FILE]
 
 
 def _all_held(file_ids: Sequence[bytes], held: Sequence[Holder]) -> bool:

@@ -38,6 +38,7 @@ _TYPE = f"(a{{sv}}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))"
 _SIGNED_TYPE = "(taya{sv})"
 _MAGIC = b"OSTSGNDT"
 _ROW = 1 + ID_SIZE
+_FILE = int(ObjectType.FILE)
 _TYPES = frozenset(ObjectType)
 
 
@@ -64,6 +65,15 @@ class Part(NamedTuple):
         """Return type and id of an object."""
         start = number * _ROW
         return self.objects[start], self.objects[start + 1 : start + _ROW]
+
+    def ids(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the ids of its files, and those of its metadata."""
+        objects = self.objects
+        files: list[bytes] = []
+        metadata: list[bytes] = []
+        for start in range(0, len(objects), _ROW):
+            (files if objects[start] == _FILE else metadata).append(objects[start + 1 : start + _ROW])
+        return files, metadata
 
 
 class Signed(NamedTuple):

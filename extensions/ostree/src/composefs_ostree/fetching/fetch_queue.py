@@ -56,6 +56,11 @@ class FetchQueue:
         return len(self._small) + len(self._large)
 
     @property
+    def large_bytes(self) -> int:
+        """The size of the large files that wait."""
+        return -sum(size for size, _ in self._large)
+
+    @property
     def has_large(self) -> bool:
         """Whether the next one is large, and there is room for it."""
         if not self._large or len(self._fetching) >= self.parallel:

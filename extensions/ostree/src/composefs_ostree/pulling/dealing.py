@@ -20,6 +20,9 @@ __all__ = ["STAGED_BYTES", "deal"]
 STAGED_BYTES = 128 << 20
 """Bytes of staged files without an answer, above which workers get nothing more to do."""
 
+_LAST_BYTES = 64 << 20
+"""Bytes of large files that are left for when no part waits: a part takes as long as they, and cannot be shared."""
+
 _BACKLOG = 128
 """Files that wait before another worker is forked for them, which takes as long as fetching half as many."""
 
@@ -42,12 +45,13 @@ def deal(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying | N
 
 
 def _deal_parts(workers: Workers, to_fetch: FetchQueue, puts: Puts, delta: Applying) -> None:
-    """Give parts to workers that have nothing to do; while there are files to fetch, to half of them.
+    """Give parts to workers that have nothing to do; while there are many files to fetch, to half of them.
 
     Decoding a part takes much memory and gives the core nothing to do, so that it is not for all at a time.
     """
     while delta.has_parts and puts.bytes < STAGED_BYTES:
-        if to_fetch and workers.on_parts and 2 * (workers.on_parts + 1) > workers.most:
+        has_many = to_fetch.large_bytes > _LAST_BYTES or len(to_fetch) > HANDOVER
+        if has_many and workers.on_parts and 2 * (workers.on_parts + 1) > workers.most:
             break
         worker = workers.for_part()
         if worker is None:
