@@ -11,19 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.packs import Packs
+from composefs_ext.staging import Staging
 from composefs_ostree.fetching.bare import BareReader
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 
 LIMIT = 64
+UNPACKED = Packs(Staging("."), ())
 
 
 def an_object(directory: Path, content: bytes) -> bytes:
     """Write an object of a bare-user-only repository; return its id."""
     head = make_head(len(content), 0, 0, 0o100644, b"", b"")
     file_id = sha256(checksum_header(head) + content).digest()
-    path = Path(BareReader(str(directory), "bare-user-only", LIMIT).path(file_id))
+    path = Path(BareReader(str(directory), "bare-user-only", LIMIT, UNPACKED).path(file_id))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     path.chmod(0o644)
@@ -35,7 +39,7 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
     content = (bytes(range(251)) * (size // 251 + 1))[:size]
     file_id = an_object(tmp_path, content)
     staged = tmp_path / "staged"
-    row = BareReader(str(tmp_path), "bare-user-only", LIMIT).read(file_id, str(staged))
+    row = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(staged))
     head = make_head(size, 0, 0, 0o100644, b"", b"")
     if size <= LIMIT:
         assert row == (file_id, head + content, size, None)
@@ -46,7 +50,7 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    assert BareReader(str(tmp_path), "bare", LIMIT).read(bytes(32), "staged") is None
+    assert BareReader(str(tmp_path), "bare", LIMIT, UNPACKED).read(bytes(32), "staged") is None
 
 
 def reflink(change: Callable[[bytes], bytes]) -> Callable[[int, int, int], int]:
@@ -65,7 +69,7 @@ def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch
     content = b"content" * 50_000
     file_id = an_object(tmp_path, content)
     staged = tmp_path / "staged"
-    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT)
+    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED)
     monkeypatch.setattr(fcntl, "ioctl", reflink(lambda data: data))
     assert reader.read(file_id, str(staged)) == (
         file_id,
@@ -82,6 +86,38 @@ def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch
         assert not staged.exists()
 
 
+def test_small_content_is_packed_where_nothing_is_reflinked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {an_object(tmp_path, content): content for content in (b"a" * 100, b"b" * 200, bytes(100_000))}
+    small, other, large = contents
+    packs = Packs(Staging(str(tmp_path)), [PACKS])
+    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, packs)
+
+    def place(file_id: bytes, name: str) -> str | tuple[str, int] | None:
+        row = reader.read(file_id, str(tmp_path / name))
+        assert row is not None
+        return row[3]
+
+    monkeypatch.setattr(fcntl, "ioctl", reflink(lambda data: data))
+    assert place(small, "1") == str(tmp_path / "1")
+
+    def cannot(*_arguments: int) -> int:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "ioctl", cannot)
+    assert place(large, "2") == str(tmp_path / "2")
+    first, second = place(small, "3"), place(other, "4")
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert first[0] == second[0]
+    packs.flush()
+    assert (tmp_path / first[0]).read_bytes() == contents[small] + contents[other]
+    assert (first[1], second[1]) == (0, 100)
+    damaged = Path(reader.path(other))
+    damaged.write_bytes(b"c" * 200)
+    with pytest.raises(CorruptError, match="checksum"):
+        place(other, "5")
+
+
 def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file_id = an_object(tmp_path, b"x" * 1000)
 
@@ -90,7 +126,7 @@ def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(fcntl, "ioctl", full)
     with pytest.raises(OSError, match="No space"):
-        BareReader(str(tmp_path), "bare-user-only", LIMIT).read(file_id, str(tmp_path / "staged"))
+        BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(tmp_path / "staged"))
     assert not (tmp_path / "staged").exists()
 
 

@@ -6,15 +6,23 @@ import struct
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, ExtError, FormatError
+from composefs_ext.packs import Packs
+from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch, Unpacker
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header
 
+if TYPE_CHECKING:
+    from composefs_ostree.fetching.content import Row
+
 LIMIT = 64
+UNPACKED = Packs(Staging("."), ())
 
 
 def swap(number: int, size: int) -> int:
@@ -39,9 +47,9 @@ def deflate(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-def fetch(file_id: bytes, data: bytes, staged: Path, piece: int) -> tuple[bytes, bytes, int, str | None]:
+def fetch(file_id: bytes, data: bytes, staged: Path, piece: int, packs: Packs = UNPACKED) -> Row:
     """Feed a fetch in pieces and finish it."""
-    one = FileFetch(file_id, str(staged), LIMIT)
+    one = FileFetch(file_id, str(staged), LIMIT, packs)
     one.begin()
     try:
         for start in range(0, len(data), piece):
@@ -67,6 +75,23 @@ def test_content_arrives_whatever_its_size_and_pieces(tmp_path: Path, size: int,
     else:
         assert (kept, staged) == (data[:head_end], str(tmp_path / "f"))
         assert (tmp_path / "f").read_bytes() == content
+
+
+@pytest.mark.parametrize("piece", [1 << 30, 99])
+def test_small_content_goes_into_a_pack(tmp_path: Path, piece: int) -> None:
+    packs = Packs(Staging(str(tmp_path)), [PACKS])
+    contents = [b"%d" % number * 100 for number in range(3)] + [bytes(packs.largest)]
+    files = [filez(content) for content in contents]
+    places = [fetch(*file, tmp_path / "f", piece, packs)[3] for file in files]
+    with pytest.raises(CorruptError):
+        fetch(bytes(32), files[0][1], tmp_path / "f", piece, packs)
+    packs.flush()
+    for place, content in zip(places, contents, strict=True):
+        assert isinstance(place, tuple)
+        name, offset = place
+        assert (tmp_path / name).read_bytes()[offset : offset + len(content)] == content
+    content = bytes(packs.largest + 1)
+    assert fetch(*filez(content), tmp_path / "f", piece, packs)[3] == str(tmp_path / "f")
 
 
 @pytest.mark.parametrize("piece", [1, 3, 10**6])
@@ -151,7 +176,7 @@ def test_endless_empty_blocks_end(tmp_path: Path) -> None:
 
 def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
     file_id, data = filez(LARGE)
-    one = FileFetch(file_id, str(tmp_path / "f"), LIMIT)
+    one = FileFetch(file_id, str(tmp_path / "f"), LIMIT, UNPACKED)
     one.begin()
     assert one.take(data[:-10]) is None
     one.begin()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import lzma
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
+from composefs_ext.packs import Packs
+from composefs_ext.staging import Staging
 from composefs_ostree.deltas import payload as unpacked
 from composefs_ostree.deltas.parts import PartFetch, PartFiles
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
@@ -35,7 +38,7 @@ from support.ostree_delta import (
     payload,
 )
 
-Row = tuple[bytes, bytes, int, str | None]
+Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 FILE = int(ObjectType.FILE)
 DIRMETA = int(ObjectType.DIRMETA)
 OLD = bytes(range(256)) * 300
@@ -54,10 +57,15 @@ def sources(wanted: bytes) -> memoryview:
     return memoryview(OLD)
 
 
-def run(blob: bytes, operations: bytes, objects: list[tuple[int, bytes]], plain: int = 10**6) -> list[Row]:
+def run(
+    blob: bytes, operations: bytes, objects: list[tuple[int, bytes]], plain: int = 10**6, features: Sequence[str] = ()
+) -> list[Row]:
     data = payload(blob, operations)
     made = part(part_file(data), objects, plain)
-    return list(Program(made, split(memoryview(data)), sources, "p", 64).run())
+    packs = Packs(Staging("."), features)
+    rows = list(Program(made, split(memoryview(data)), sources, "p", 64, packs).run())
+    packs.flush()
+    return rows
 
 
 def content_of(row: Row) -> bytes:
@@ -65,6 +73,9 @@ def content_of(row: Row) -> bytes:
     assert data[8:16] == size.to_bytes(8, "big")
     head = make_head(size, *REGULAR, b"", b"")
     assert data.startswith(head)
+    if isinstance(staged, tuple):
+        name, offset = staged
+        return Path(name).read_bytes()[offset : offset + size]
     return data[len(head) :] if staged is None else Path(staged).read_bytes()
 
 
@@ -74,6 +85,44 @@ def test_whole_files(size: int) -> None:
     (row,) = run(b"xx" + content, operation("S", 0, 0, size, 2), [(FILE, file_id(content))])
     assert (row[3] is None) == (size <= 64)
     assert content_of(row) == content
+
+
+def test_small_files_share_a_pack(staging: Path) -> None:
+    """Whole or patched, if the core has agreed; a file that is wrong leaves none of its bytes there."""
+    one, two, large = b"1" * 65, OLD[:100] + b"2", b"3" * 16_385
+    patch = control(100, 1, 0) + bytes(100) + b"2"
+    operations = (
+        operation("S", 0, 0, 65, 32)
+        + operation("o", 0, 0, 101)
+        + operation("r", 0)
+        + operation("B", 97, len(patch))
+        + operation("c")
+        + operation("S", 0, 0, len(large), 97 + len(patch))
+    )
+    blob = file_id(OLD) + one + patch + large
+    objects = [(FILE, file_id(content)) for content in (one, two, large)]
+    rows = run(blob, operations, objects, features=[PACKS])
+    assert [content_of(row) for row in rows] == [one, two, large]
+    (name, first), (same, second) = (row[3] for row in rows[:2] if isinstance(row[3], tuple))
+    assert (name, first, second) == (same, 0, 65)
+    assert isinstance(rows[2][3], str)
+    for row in rows:
+        (staging / (row[3][0] if isinstance(row[3], tuple) else str(row[3]))).unlink(missing_ok=True)
+    with pytest.raises(CorruptError, match="checksum"):
+        run(blob, operations, [*objects[:1], (FILE, bytes(32)), *objects[2:]], features=[PACKS])
+    assert list(staging.iterdir()) == []
+
+
+def test_the_last_row_waits_for_the_end_of_the_program() -> None:
+    """With it a part is done; and what is in a pack is told with the rest of that pack."""
+    contents = [b"a" * 70, b"b" * 70]
+    operations = operation("S", 0, 0, 70, 0) + operation("S", 0, 0, 70, 70) + b"?"
+    data = payload(b"".join(contents), operations)
+    made = part(part_file(data), [(FILE, file_id(content)) for content in contents], 140)
+    rows = Program(made, split(memoryview(data)), sources, "p", 64, Packs(Staging("."), [PACKS])).run()
+    assert next(rows)[0] == file_id(contents[0])
+    with pytest.raises(FormatError, match="does not exist"):
+        next(rows)
 
 
 def test_metadata_and_symlinks() -> None:
@@ -267,8 +316,9 @@ def announced(content: bytes, **changes: object) -> Announced:
 
 def rows_of(directory: Path, header: Part) -> list[Row]:
     """Carry out a part whose file is in the directory."""
-    beside = FetchedFiles(DirectoryTransport(str(directory)), 64)
-    files = PartFiles([header], DirectoryTransport(str(directory)), HeldFiles(None, None), 64, beside)
+    packs = Packs(Staging("."), ())
+    beside = FetchedFiles(DirectoryTransport(str(directory)), 64, packs)
+    files = PartFiles([header], DirectoryTransport(str(directory)), HeldFiles(None, None), 64, packs, beside)
     rows: list[Row] = []
     assert files.start_part(0, "w") == header.object_count
     while files.timeout() is not None:

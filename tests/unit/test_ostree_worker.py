@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
@@ -9,16 +10,22 @@ import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.core import PACKS
+from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, NotFoundError
+from composefs_ext.packs import Packs
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.places import Place
 from composefs_ostree.fetching.worker import Worker
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
+
+if TYPE_CHECKING:
+    from composefs_ostree.fetching.content import Row
 
 
 def head_and_file(directory: Path, content: bytes) -> bytes:
@@ -35,13 +42,13 @@ def head_and_file(directory: Path, content: bytes) -> bytes:
     return file_id
 
 
-def archive(path: Path) -> Callable[[], LocalFiles]:
-    return lambda: LocalFiles([Place(str(path), Config("archive", None))], 64)
+def archive(path: Path) -> Callable[[Packs], LocalFiles]:
+    return lambda packs: LocalFiles([Place(str(path), Config("archive", None))], 64, packs)
 
 
-def collect(worker: Worker) -> list[tuple[bytes, bytes, int, str | None]]:
+def collect(worker: Worker) -> list[Row]:
     """Take what comes until the worker has nothing left to do; at least one message."""
-    rows: list[tuple[bytes, bytes, int, str | None]] = []
+    rows: list[Row] = []
     while True:
         ready, _, _ = select.select([worker], [], [], 60)
         assert ready, "the worker says nothing"
@@ -50,16 +57,19 @@ def collect(worker: Worker) -> list[tuple[bytes, bytes, int, str | None]]:
             return rows
 
 
-def test_files_come_back_staged_or_inline(tmp_path: Path) -> None:
+@pytest.mark.parametrize("features", [[], [PACKS]])
+def test_files_come_back_staged_or_packed_or_inline(tmp_path: Path, features: list[str]) -> None:
     source, staging = tmp_path / "source", tmp_path / "staging"
     staging.mkdir()
     contents = {head_and_file(source, b"%d " % number * number): b"%d " % number * number for number in range(60)}
-    worker = Worker(3, archive(source), str(staging))
+    large = bytes(100_000)
+    contents[head_and_file(source, large)] = large
+    worker = Worker(3, archive(source), str(staging), features)
     try:
         ids = list(contents)
         worker.deal(ids[:32])
         worker.deal(ids[32:])
-        assert worker.outstanding == 60
+        assert worker.outstanding == 61
         rows = collect(worker)
         assert worker.outstanding == 0
     finally:
@@ -68,13 +78,21 @@ def test_files_come_back_staged_or_inline(tmp_path: Path) -> None:
     for file_id, data, size, staged in rows:
         content = contents[file_id]
         assert size == len(content)
-        if size > 64:
-            assert staged is not None
-            assert staged.startswith("w3-")
-            assert (staging / staged).read_bytes() == content
-        else:
+        if size <= 64:
             assert staged is None
             assert data.endswith(content)
+        elif features and size < len(large):
+            assert isinstance(staged, tuple)
+            pack, offset = staged
+            assert (staging / pack).read_bytes()[offset : offset + size] == content
+        else:
+            assert isinstance(staged, str)
+            assert staged.startswith("w3-")
+            assert (staging / staged).read_bytes() == content
+    places = [row[3] for row in rows if row[3] is not None]
+    assert {path.name for path in staging.iterdir()} == {
+        place if isinstance(place, str) else place[0] for place in places
+    }
 
 
 def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(tmp_path: Path) -> None:
@@ -95,8 +113,26 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
     assert list(tmp_path.glob("w0-*")) == []
 
 
+def test_a_pack_that_cannot_be_written_fails_the_files_in_it(tmp_path: Path) -> None:
+    def make_files(packs: Packs) -> LocalFiles:
+        def fail() -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        packs.flush = fail  # type: ignore[method-assign]
+        return archive(tmp_path)(packs)
+
+    ids = [head_and_file(tmp_path, content) for content in (b"content" * 100, b"inline", bytes(100_000))]
+    worker = Worker(0, make_files, str(tmp_path), [PACKS])
+    try:
+        worker.deal(ids)
+        assert sorted(row[0] for row in collect(worker)) == sorted(ids[1:])
+        assert isinstance(worker.failure, NoSpaceError)
+    finally:
+        worker.end()
+
+
 def test_a_worker_that_dies_is_noticed(tmp_path: Path) -> None:
-    def die() -> LocalFiles:
+    def die(_packs: Packs) -> LocalFiles:
         os._exit(7)
 
     worker = Worker(0, die, str(tmp_path))
@@ -117,10 +153,10 @@ def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
 def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
 
-    def show() -> LocalFiles:
+    def show(packs: Packs) -> LocalFiles:
         open_ones = sorted(map(int, os.listdir("/proc/self/fd")))
         (tmp_path / "descriptors").write_text(" ".join(map(str, open_ones)))
-        return archive(tmp_path)()
+        return archive(tmp_path)(packs)
 
     worker = Worker(0, show, str(tmp_path))
     try:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from composefs_ext import Core
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
         def content_transport(self) -> Transport:
             """Return what brings content and static deltas; each worker process has one of its own."""
 
-        def files(self, inline_limit: int) -> Files:
-            """Return what brings its content; each worker process has one of its own."""
+        def files(self, inline_limit: int, packs: Packs) -> Files:
+            """Return what brings its content, the small ones into ``packs``; each worker process has one of its own."""
 
         @property
         def max_workers(self) -> int | None:
@@ -142,11 +143,11 @@ class UrlSource:
         """Return connections of their own."""
         return self._places.content_transport()
 
-    def files(self, inline_limit: int) -> Files:
+    def files(self, inline_limit: int, packs: Packs) -> Files:
         """Return the archive's files, over connections of their own."""
         from composefs_ostree.fetching.files import FetchedFiles
 
-        return FetchedFiles(self.content_transport(), inline_limit)
+        return FetchedFiles(self.content_transport(), inline_limit, packs)
 
     @property
     def max_workers(self) -> int | None:
@@ -201,8 +202,8 @@ class DirectorySource:
 
         return DirectoryTransport(*self.directories())
 
-    def files(self, inline_limit: int) -> Files:
+    def files(self, inline_limit: int, packs: Packs) -> Files:
         """Return readers for the places that were found."""
         from composefs_ostree.fetching.local import LocalFiles
 
-        return LocalFiles(self._places, inline_limit)
+        return LocalFiles(self._places, inline_limit, packs)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures import Policy
@@ -185,11 +186,11 @@ class DeltaSource:
         """Return what reads the delta's files."""
         return DeltaTransport(self.file, self.delta, is_typed=self._is_typed)
 
-    def files(self, inline_limit: int) -> Files:
+    def files(self, inline_limit: int, packs: Packs) -> Files:
         """Return what would bring files that the delta does not, if there were any."""
         from composefs_ostree.fetching.files import FetchedFiles
 
-        return FetchedFiles(self.content_transport(), inline_limit)
+        return FetchedFiles(self.content_transport(), inline_limit, packs)
 
 
 class DeltaTransport(DirectoryTransport):

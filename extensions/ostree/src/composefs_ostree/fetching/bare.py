@@ -33,6 +33,7 @@ from composefs_ostree.formats.objects import MAX_XATTRS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
 
 __all__ = ["BareReader"]
@@ -46,11 +47,12 @@ _CACHED_HEAD = 4096
 class BareReader:
     """The file objects of one repository in one of the bare modes."""
 
-    def __init__(self, directory: str, mode: str, inline_limit: int) -> None:
-        """Content of up to ``inline_limit`` bytes is returned, other content staged."""
+    def __init__(self, directory: str, mode: str, inline_limit: int, packs: Packs) -> None:
+        """Content of up to ``inline_limit`` bytes is returned, other content staged, small one in ``packs``."""
         self._directory = directory
         self._mode = mode
         self._inline_limit = inline_limit
+        self._packs = packs
         self._stager = Stager()
         # By owner, mode and attributes: a head without its size, and what a file id hashes before the content.
         self._heads: dict[tuple[int, int, int, bytes], tuple[bytes, bytes]] = {}
@@ -68,9 +70,10 @@ class BareReader:
         """
         path = self.path(file_id)
         try:
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode) and self._mode != "bare-user":
-                return self._symlink(file_id, path, status)
+            if self._mode != "bare-user":
+                status = os.lstat(path)
+                if stat.S_ISLNK(status.st_mode):
+                    return self._symlink(file_id, path, status)
             fd = open_regular(path, follow=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -118,13 +121,16 @@ class BareReader:
         rest, checked = self._head(uid, gid, mode, xattrs)
         head = b"%b%b%b" % (rest[:8], size.to_bytes(8, "big"), rest[8:])
         digest = sha256(checked)
-        if size <= self._inline_limit:
+        is_inline = size <= self._inline_limit
+        if is_inline or (size <= self._packs.largest and not self._stager.can_clone):
             content = os.read(fd, size + 1)
             if len(content) != size:
                 raise CorruptError("it was changed while it was read")
             digest.update(content)
             self._check(file_id, digest.digest())
-            return file_id, head + content, size, None
+            return (
+                (file_id, head + content, size, None) if is_inline else (file_id, head, size, self._packs.add(content))
+            )
         try:
             if self._stager.stage(fd, staged, size, digest) != size:
                 raise CorruptError("it was changed while it was read")

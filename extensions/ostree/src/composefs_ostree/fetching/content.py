@@ -8,22 +8,31 @@ written but returned, because it becomes a part of the commit's stream.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from hashlib import sha256
 
 from isal import isal_zlib
 
 from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
 from composefs_ostree.fetching.transport import Fetch
-from composefs_ostree.formats.fileheader import MAX_HEAD, PREFIX_SIZE, checksum_header, head_size, parse_head
+from composefs_ostree.formats.fileheader import (
+    MAX_HEAD,
+    PREFIX_SIZE,
+    checksum_header,
+    content_size,
+    head_size,
+    parse_head,
+)
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ext.packs import Packs
     from composefs_ostree.formats.fileheader import FileHead
 
-    Row = tuple[bytes, bytes, int, str | None]
+    Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 
-__all__ = ["FileFetch", "Unpacker", "check_space", "create_staged"]
+__all__ = ["FileFetch", "Unpacker", "check_space", "create_staged", "stage", "unpack_small", "write_all"]
 
 _WHOLE_COMPRESSED = 256 << 10
 _WHOLE_PLAIN = 1 << 20
@@ -34,6 +43,10 @@ _TRIED = 64 << 20
 
 _PIECE = 256 << 10
 _RAW_DEFLATE = -15
+_CACHED_HEADS = 1024
+_CACHED_HEAD = 4096
+"""How many heads are remembered, and bytes of the largest."""
+
 _InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub makes the class an instance
 
 
@@ -101,14 +114,17 @@ class Unpacker:
             if self._fd is None:
                 self._inline += piece
             else:
-                _write_all(self._fd, piece)
+                write_all(self._fd, piece)
             if len(piece) < _PIECE and not data:
                 break
         if self._inflater.unused_data:
             raise CorruptError("there are bytes behind its end")
 
     def finish(self) -> Row:
-        """Return (file id, head and inline content, content size, staged name or None) after the last byte."""
+        """Return (file id, head and inline content, content size, where the content is) after the last byte.
+
+        Content is in a staged file, whose name that is, in a pack (the pack's name, position), or inline (None).
+        """
         head = self._head
         if head is None:
             raise CorruptError(f"it ends after {len(self._start)} bytes, inside of its header")
@@ -148,22 +164,72 @@ def check_space(fd: int, size: int) -> None:
         )
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write to an open file, whose disk may be full in the middle: then OSError is raised."""
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, data[written:])
 
 
+def stage(content: bytes, staged: str, packs: Packs) -> str | tuple[str, int]:
+    """Put a content into a pack if it is small, else into the new file ``staged``; return where it is."""
+    if len(content) <= packs.largest:
+        return packs.add(content)
+    fd = create_staged(staged)
+    try:
+        write_all(fd, content)
+    finally:
+        os.close(fd)
+    return staged
+
+
+def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, packs: Packs) -> Row | None:
+    """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
+    if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
+        return None
+    head = data[:start]
+    size = content_size(head)
+    if size > _WHOLE_PLAIN:
+        return None
+    hashed_before = _hashed_before if start <= _CACHED_HEAD else _hashed_before.__wrapped__
+    header = hashed_before(b"%b%b" % (head[:8], head[16:]))
+    if header is None:
+        return None
+    inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+    try:
+        content = inflater.decompress(memoryview(data)[start:], size + 1)
+    except _InflateError:
+        return None
+    digest = sha256(header)
+    digest.update(content)
+    if len(content) != size or not inflater.eof or inflater.unused_data or digest.digest() != file_id:
+        return None  # Unpacker finds the words for it
+    if size <= inline_limit:
+        return file_id, head + content, size, None
+    return file_id, head, size, stage(content, staged, packs)
+
+
+@lru_cache(_CACHED_HEADS)
+def _hashed_before(head: bytes) -> bytes | None:
+    """Return what is hashed before the content of a regular file, from its head without the size; None for others.
+
+    Files have few heads apart from sizes, and reading one takes as long as hashing 2 kB.
+    """
+    whole = head[:8] + bytes(8) + head[8:]
+    return None if parse_head(whole).is_symlink else checksum_header(whole)
+
+
 class FileFetch(Fetch):
     """The fetch of a content object: collected while it is small, otherwise unpacked as it comes."""
 
-    __slots__ = ("_inline_limit", "_staged", "_unpacker", "file_id")
+    __slots__ = ("_inline_limit", "_packs", "_staged", "_unpacker", "file_id")
 
-    def __init__(self, file_id: bytes, staged: str, inline_limit: int) -> None:
+    def __init__(self, file_id: bytes, staged: str, inline_limit: int, packs: Packs) -> None:
         super().__init__(object_path(ObjectType.FILE, file_id))
         self.file_id = file_id
         self._staged = staged
         self._inline_limit = inline_limit
+        self._packs = packs
         self._unpacker: Unpacker | None = None
 
     def begin(self) -> None:
@@ -191,7 +257,7 @@ class FileFetch(Fetch):
         if self.error is not None:
             raise self.error
         if self._unpacker is None:
-            row = self._finish_small(self.data)
+            row = unpack_small(self.file_id, self.data, self._staged, self._inline_limit, self._packs)
             if row is not None:
                 return row
             self._unpack()
@@ -209,30 +275,3 @@ class FileFetch(Fetch):
         parts, self._parts = self._parts, []
         for part in parts:
             self._unpacker.feed(part)
-
-    def _finish_small(self, data: bytes) -> Row | None:
-        """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
-        if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
-            return None
-        raw_head = data[:start]
-        head = parse_head(raw_head)
-        size = head.size
-        if head.is_symlink or size > _WHOLE_PLAIN:
-            return None
-        inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
-        try:
-            content = inflater.decompress(data[start:], size + 1)
-        except _InflateError:
-            return None
-        digest = sha256(checksum_header(raw_head))
-        digest.update(content)
-        if len(content) != size or not inflater.eof or inflater.unused_data or digest.digest() != self.file_id:
-            return None  # Unpacker finds the words for it
-        if size <= self._inline_limit:
-            return self.file_id, raw_head + content, size, None
-        fd = create_staged(self._staged)
-        try:
-            _write_all(fd, content)
-        finally:
-            os.close(fd)
-        return self.file_id, raw_head, size, self._staged

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.transport import Transport, Waitable
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         """The content objects of a repository, verified and staged on request."""
 
         def start(self, file_id: bytes, staged: str) -> None:
-            """Queue an object; content too large for the commit's stream goes to the new file ``staged``."""
+            """Queue an object; content too large for stream and packs goes to the new file ``staged``."""
 
         def step(self) -> Sequence[Row | Failure]:
             """Go on with what was started and return what has ended."""
@@ -42,16 +43,17 @@ def failure(file_id: bytes, where: str, error: Exception) -> Failure:
 class FetchedFiles:
     """The content of an archive repository that a transport reaches."""
 
-    def __init__(self, transport: Transport, inline_limit: int) -> None:
-        """Content of up to ``inline_limit`` bytes comes back in its row."""
+    def __init__(self, transport: Transport, inline_limit: int, packs: Packs) -> None:
+        """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
         self._transport = transport
         self._inline_limit = inline_limit
+        self._packs = packs
         self.descriptors = transport.descriptors
         self.timeout = transport.timeout
 
     def start(self, file_id: bytes, staged: str) -> None:
         """Queue the fetch of an object."""
-        self._transport.start(FileFetch(file_id, staged, self._inline_limit))
+        self._transport.start(FileFetch(file_id, staged, self._inline_limit, self._packs))
 
     def step(self) -> list[Row | Failure]:
         """Go on with the transfers."""

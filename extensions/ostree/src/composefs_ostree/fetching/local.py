@@ -10,7 +10,7 @@ import os
 from collections import deque
 
 from composefs_ext.errors import NotFoundError
-from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.content import FileFetch, unpack_small
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.transport import READ_SIZE, open_regular
 from composefs_ostree.formats.names import ObjectType, object_path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Failure
     from composefs_ostree.fetching.places import Place
@@ -38,13 +39,16 @@ __all__ = ["LocalFiles"]
 
 _AT_ONCE = 16
 
+_FIRST_READ = 16 << 10
+"""Bytes: nine objects of ten are smaller, and are there with one read into little memory."""
+
 
 class LocalFiles:
     """The content objects of some places; read one after the other, for a disk does not answer faster to many."""
 
-    def __init__(self, places: Sequence[Place], inline_limit: int) -> None:
-        """Content of up to ``inline_limit`` bytes comes back in its row."""
-        self._readers = [_reader(place, inline_limit) for place in places]
+    def __init__(self, places: Sequence[Place], inline_limit: int, packs: Packs) -> None:
+        """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
+        self._readers = [_reader(place, inline_limit, packs) for place in places]
         self._queue: deque[tuple[bytes, str]] = deque()
 
     def start(self, file_id: bytes, staged: str) -> None:
@@ -74,20 +78,21 @@ class LocalFiles:
         return failure(file_id, self._readers[0].path(file_id), NotFoundError("not found"))
 
 
-def _reader(place: Place, inline_limit: int) -> Reader:
+def _reader(place: Place, inline_limit: int, packs: Packs) -> Reader:
     if place.config.is_archive:
-        return ArchiveReader(place.directory, inline_limit)
+        return ArchiveReader(place.directory, inline_limit, packs)
     from composefs_ostree.fetching.bare import BareReader
 
-    return BareReader(place.directory, place.config.mode, inline_limit)
+    return BareReader(place.directory, place.config.mode, inline_limit, packs)
 
 
 class ArchiveReader:
     """The file objects of an archive repository."""
 
-    def __init__(self, directory: str, inline_limit: int) -> None:
+    def __init__(self, directory: str, inline_limit: int, packs: Packs) -> None:
         self._directory = directory
         self._inline_limit = inline_limit
+        self._packs = packs
 
     def path(self, file_id: bytes) -> str:
         """Return the path of an object."""
@@ -99,15 +104,24 @@ class ArchiveReader:
             fd = open_regular(self.path(file_id), follow=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        fetch = FileFetch(file_id, staged, self._inline_limit)
+        try:
+            data = os.read(fd, _FIRST_READ)
+            if len(data) < _FIRST_READ:
+                row = unpack_small(file_id, data, staged, self._inline_limit, self._packs)
+                if row is not None:
+                    return row
+            return self._rest(file_id, staged, fd, data)
+        finally:
+            os.close(fd)
+
+    def _rest(self, file_id: bytes, staged: str, fd: int, data: bytes) -> Row:
+        """Return the row of an object that is large, or a symlink, or damaged, and begins with ``data``."""
+        fetch = FileFetch(file_id, staged, self._inline_limit, self._packs)
         fetch.begin()
         try:
-            while data := os.read(fd, READ_SIZE):
-                if fetch.take(data) is not None or len(data) < READ_SIZE:
-                    break
+            while data and fetch.take(data) is None:
+                data = os.read(fd, READ_SIZE)
             return fetch.finish()
         except BaseException:
             fetch.discard()
             raise
-        finally:
-            os.close(fd)

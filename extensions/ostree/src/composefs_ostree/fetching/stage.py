@@ -27,10 +27,10 @@ _CANNOT_CLONE = frozenset(
 
 
 class Stager:
-    """Stages one file after the other, and remembers that reflinks are impossible."""
+    """Stages one file after the other; ``can_clone`` remembers that reflinks are impossible."""
 
     def __init__(self) -> None:
-        self._can_clone = True
+        self.can_clone = True
         self._buffer = memoryview(bytearray(_BUFFER))
 
     def stage(self, source: int, staged: str, size: int, digest: Hash) -> int:
@@ -41,7 +41,7 @@ class Stager:
         """
         fd = create_staged(staged)
         try:
-            if self._can_clone and self._clone(source, fd):
+            if self.can_clone and self._clone(source, fd):
                 done = 0
                 while done < size and (count := os.readv(fd, [self._buffer])):
                     digest.update(self._buffer[:count])
@@ -59,8 +59,8 @@ class Stager:
         except OSError as error:
             if error.errno not in _CANNOT_CLONE:
                 raise
-            self._can_clone = False
-        return self._can_clone
+            self.can_clone = False
+        return self.can_clone
 
 
 def copy_range(

@@ -11,14 +11,16 @@ for a file that failed.
 
 from __future__ import annotations
 
-from composefs_ext.errors import from_wire
+from composefs_ext.errors import from_exception, from_wire, to_wire
+from composefs_ext.packs import Packs
+from composefs_ext.staging import Staging
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.formats.names import ID_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from composefs_ext.errors import ExtError
@@ -42,8 +44,11 @@ class Worker(WorkerProcess):
     file that failed.  It has files or a part of a delta, never both: ``is_on_part`` tells.
     """
 
-    def __init__(self, number: int, make_files: Callable[[], Files], staging: str) -> None:
-        super().__init__(lambda channel: _serve(channel, make_files(), f"w{number}"), staging)
+    def __init__(
+        self, number: int, make_files: Callable[[Packs], Files], staging: str, features: Collection[str] = ()
+    ) -> None:
+        """``features`` are those that were agreed with the core."""
+        super().__init__(lambda channel: _serve(channel, make_files, f"w{number}", features), staging)
         self.outstanding = 0
         self.is_on_part = False
         self.has_ended = False
@@ -84,11 +89,21 @@ class Workers:
     ``most`` is how many these are: one a processor, if not fewer are wanted.
     """
 
-    def __init__(self, make_files: Callable[[], Files], staging: str, most: int | None = None) -> None:
-        """``make_files`` is called in each worker process."""
+    def __init__(
+        self,
+        make_files: Callable[[Packs], Files],
+        staging: str,
+        most: int | None = None,
+        features: Collection[str] = (),
+    ) -> None:
+        """``make_files`` is called in each worker process, with where small contents go.
+
+        ``features`` are those that were agreed with the core.
+        """
         self.most = min(available_cores(), most or available_cores())
         self._make_files = make_files
         self._staging = staging
+        self._features = features
         self._workers: list[Worker] = []
         self._started = 0
 
@@ -124,7 +139,7 @@ class Workers:
         return self._start() if worker is None and len(self._workers) < self.most else worker
 
     def _start(self) -> Worker:
-        worker = Worker(self._started, self._make_files, self._staging)
+        worker = Worker(self._started, self._make_files, self._staging, self._features)
         self._started += 1
         self._workers.append(worker)
         return worker
@@ -142,8 +157,10 @@ class Workers:
             worker.end()
 
 
-def _serve(channel: Channel, files: Files, prefix: str) -> None:
+def _serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, features: Collection[str]) -> None:
     """Work until the coordinator closes the channel."""
+    packs = Packs(Staging(".", prefix), features)
+    files = make_files(packs)
     started = ended = 0
     rows: list[Any] = []
     size = 0
@@ -167,6 +184,16 @@ def _serve(channel: Channel, files: Files, prefix: str) -> None:
             has_failed = has_failed or len(row) == 2  # of a part, nothing else comes then
         # Rows go up in lots while there is more to do, and at once when only the last few are under way.
         if rows and (len(rows) >= HANDOVER or size >= _ROWS_BYTES or started - ended <= _LAST_FEW or has_failed):
-            channel.send(rows)
+            channel.send(_written(packs, rows))
             rows = []
             size = 0
+
+
+def _written(packs: Packs, rows: list[Any]) -> list[Any]:
+    """Write the pack that rows speak of; return them, or if that fails the failure of those that do."""
+    try:
+        packs.flush()
+    except OSError as error:
+        told = to_wire(from_exception(error))
+        return [(row[0], told) if len(row) != 2 and isinstance(row[3], tuple) else row for row in rows]
+    return rows

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.tree import Tree
@@ -186,7 +187,9 @@ def _write_files(
 ) -> Iterator[tuple[bytes, int]]:
     """Have workers write file objects; yield each with the size of its content."""
     staging, mode = target.staging, target.mode
-    make_files = cast("Callable[[], Files]", lambda: ObjectWriter(staging, mode, level, tree.files, ObjectReader(core)))
+    make_files = cast(
+        "Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, ObjectReader(core))
+    )
     todo = deque(wanted)
     left = len(wanted)
     workers: list[Worker] = []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from composefs_ext import Core
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.making.contents import MadeRow, Settings
     from composefs_ostree.making.inodes import Listing
@@ -48,7 +49,7 @@ class Intake:
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
-        make_files = cast("Callable[[], Files]", lambda: Maker(self._listing.reader(self._core), self._settings))
+        make_files = cast("Callable[[Packs], Files]", lambda _: Maker(self._listing.reader(self._core), self._settings))
         workers = Workers(make_files, self._core.staging.path)
         progress = self._core.progress("files", unit="bytes")
         try:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
+    from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
@@ -128,7 +129,7 @@ class Arrivals:
             stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
             return Arrived(stream, None, (), 1 + way.fetched, 0)
         delta = ahead = None
-        make_files = self._files
+        make_files: Callable[[Packs], Files] = self._files
         if wish.delta is not None:
             from composefs_ostree.deltas.applying import Applying
             from composefs_ostree.pulling.ahead import Ahead
@@ -165,8 +166,8 @@ class Arrivals:
             metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
         return Arrived(stream, image, subpaths, metadata, files, parts)
 
-    def _files(self) -> Files:
-        return self._source.files(self._limit)
+    def _files(self, packs: Packs) -> Files:
+        return self._source.files(self._limit, packs)
 
     def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
         """Return the commit that a delta starts from, None if it starts from nothing."""
@@ -175,14 +176,16 @@ class Arrivals:
             base = open_commit(self._core, stream_name(delta.origin))[0]
         return base
 
-    def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[], Files]:
+    def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
         from composefs_ostree.deltas.parts import PartFiles
         from composefs_ostree.deltas.sources import HeldFiles
 
         assert self._core.repository is not None
         held = HeldFiles(base, self._core.repository.objects)
-        return lambda: PartFiles(delta.parts, self._source.content_transport(), held, self._limit, self._files())
+        return lambda packs: PartFiles(
+            delta.parts, self._source.content_transport(), held, self._limit, self._files(packs)
+        )
 
     def _open_last(self) -> None:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
+    from composefs_ext.packs import Packs
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
@@ -69,7 +70,7 @@ class Pull:
         self,
         core: Core,
         transport: Transport,
-        make_files: Callable[[], Files],
+        make_files: Callable[[Packs], Files],
         *,
         held: Sequence[Holder] = (),
         delta: Applying | None = None,
@@ -106,7 +107,7 @@ class Pull:
         self._commit: Commit | None = None
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
-        self._workers = Workers(make_files, core.staging.path, max_workers)
+        self._workers = Workers(make_files, core.staging.path, max_workers, core.features)
         self._confirming = Confirming(core)
         self._puts = Puts(core)
         self._to_fetch = FetchQueue(dict, self._workers.most)
@@ -347,7 +348,7 @@ class Pull:
             elif staged is None:
                 self._stored(object_id, Entry(data, None))
             else:
-                self._puts.add((object_id, data), staged, size)
+                self._put(object_id, data, size, staged)
         if worker.failure is not None:
             if not delta.is_useless_after(worker.failure):
                 raise worker.failure
@@ -383,8 +384,13 @@ class Pull:
             if staged is None:
                 self._stored(file_id, Entry(data, None))
             else:
-                self._puts.add((file_id, data), staged, size)
+                self._put(file_id, data, size, staged)
             self._files_progress.advance(size, total=self._to_fetch.bytes)
+
+    def _put(self, file_id: bytes, data: bytes, size: int, place: str | tuple[str, int]) -> None:
+        """Give the core a file that is staged, or in a pack."""
+        name, offset = (place, None) if isinstance(place, str) else place
+        self._puts.add((file_id, data), name, size, offset)
 
     def _has_answers(self) -> bool:
         return self._puts.answered or self._confirming.answered
