@@ -42,3 +42,35 @@ def test_an_endless_line_is_a_protocol_error() -> None:
         buffer.feed(b"x")
     with pytest.raises(ProtocolError, match="more than"):
         LineBuffer().feed(b"x" * LINE_LIMIT + b"\n")
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"a": [1, -2.5, 1e300, 2**80, None, True, '\u2028\x00\x7f"\\'], "ä": {"": [[], {}]}}, {"n": 1 << 60}]
+)
+def test_a_message_is_written_and_read_as_json_does(value: dict[str, object]) -> None:
+    line = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    assert encode(value) == line + b"\n"
+    assert decode(line) == decode(b" \t\r\n" + json.dumps(value, indent=1).encode() + b" \r") == value
+
+
+@pytest.mark.parametrize("value", [{1}, float("nan"), float("-inf"), object()])
+def test_what_is_no_json_is_refused_as_json_does(value: object) -> None:
+    with pytest.raises((TypeError, ValueError)) as theirs:
+        json.dumps({"a": value}, allow_nan=False)
+    with pytest.raises(theirs.type, match=str(theirs.value)[:30]):
+        encode({"a": value})
+
+
+def test_a_circle_is_refused() -> None:
+    circle: dict[str, object] = {}
+    circle["a"] = [circle]
+    with pytest.raises(ValueError, match="Circular"):
+        encode(circle)
+
+
+@pytest.mark.parametrize("line", [b"{} {}", b"{}x", b'{"a":}', b'{"a":1,}', b'{"a":"\x01"}', b"nul", b"-", b'{"a":01}'])
+def test_what_json_refuses_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        json.loads(line)
+    with pytest.raises(ProtocolError):
+        decode(line)

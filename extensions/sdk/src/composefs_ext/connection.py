@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from contextlib import suppress
 
 from composefs_ext.errors import CancelledError, CoreGoneError, ProtocolError, UnsupportedError, from_wire, to_wire
 from composefs_ext.wire import LineBuffer, decode, encode
@@ -81,8 +80,10 @@ class Pending(_Generic[T]):
 
     def _answer(self, message: dict[str, Any]) -> None:
         for path in self._staged:  # lists that this SDK staged for the call; the core has read them
-            with suppress(OSError):  # staging goes away with the run
+            try:
                 os.unlink(path)
+            except OSError:  # staging goes away with the run
+                continue
         self.done = True
         if "error" in message:
             self._error = from_wire(message["error"])

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 
 from composefs_ext.core import RESULT_FILE, Core
@@ -30,11 +29,14 @@ from composefs_ext.wire import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import Any, NoReturn
 
     Handler = Callable[["Request", Core], "dict[str, Any] | None"]
+else:
+    import _signal as signal  # the same functions, without names for the numbers, for which signal loads enum
 
 __all__ = ["Request", "main", "serve"]
 

@@ -5,7 +5,6 @@ The core takes staged files by name.  A list of more rows than fit a message tra
 
 from __future__ import annotations
 
-import json
 import os
 from itertools import islice
 
@@ -76,6 +75,8 @@ class Staging:
 
     def read_rows(self, name: str) -> list[Any]:
         """Return the list in a JSON Lines file and remove the file."""
+        import json  # which loads re: 5 ms that a run without lists need not cost
+
         lines = self.read(name).splitlines()
         # One call for the whole list: a call for each row costs more than the parsing.
         rows: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
@@ -84,6 +85,8 @@ class Staging:
 
 def _lines(block: list[Any]) -> bytes:
     """Return rows as JSON Lines; ids and numbers, of which pulls have tens of thousands, in one call."""
+    import json
+
     if set(map(type, block)) <= _SCALARS:
         # The encoder puts ends of lines between the elements; inside of a string it always escapes them.
         text = json.JSONEncoder(separators=("\n", ":")).encode(block)[1:-1]

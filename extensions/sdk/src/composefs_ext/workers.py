@@ -19,16 +19,18 @@ from __future__ import annotations
 import gc
 import marshal
 import os
-import signal
 import sys
 
 from composefs_ext.errors import ExtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     import socket
     from collections.abc import Callable
     from typing import Any
+else:
+    import _signal as signal  # as in extension.py
 
 __all__ = ["Channel", "WorkerProcess", "available_cores"]
 
