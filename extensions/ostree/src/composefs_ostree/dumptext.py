@@ -21,7 +21,7 @@ from composefs_ostree.formats.fileheader import head_size, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Protocol
 
     from composefs_ext import Core
@@ -37,6 +37,9 @@ MAX_DUMP = 256 << 20
 
 _WRITE_SIZE = 1 << 18
 """Characters that are written at a time."""
+
+_LINE = 2048
+"""More characters than a line has without paths of directories, attributes, and what comes from its file alone."""
 
 _EARLY_DIRECTORIES = 32
 """How many are made in one step while something else is waited for: about a millisecond."""
@@ -84,6 +87,7 @@ class DumpText:
         self._first_names: dict[bytes, str] = {}
         self._keep_nul = keep_nul
         self._xattr_text: dict[Xattrs, str] = {(): ""}
+        self._longest = self._deepest = 0
         self._common: dict[bytes, _Common] = {}
         self._metas = {
             meta_id: (f" 0 {meta.mode:o} ", f" {meta.uid} {meta.gid} 0 0.0 - - -{self._xattrs(meta.xattrs)}\n")
@@ -105,29 +109,37 @@ class DumpText:
         for _ in range(min(_EARLY_DIRECTORIES, len(self._stack))):
             directory, listing = self._stack.pop()
             if all(file_id in known for _, file_id in listing.files):
-                self._add(self._files(directory, listing))
+                self._add(directory, listing.files, self._files(directory, listing))
             else:
                 self._note_first_names(directory, listing)
                 self._late.append((directory, listing))
-            self._add(self._below(directory, listing, self._stack))
+            self._add(directory, listing.directories, self._below(directory, listing, self._stack))
         return bool(self._stack)
 
     def finish(self) -> None:
         """Write the rest; raise TooLargeError or FormatError."""
         while self._stack:
             directory, listing = self._stack.pop()
-            self._add(self._files(directory, listing))
-            self._add(self._below(directory, listing, self._stack))
+            self._add(directory, listing.files, self._files(directory, listing))
+            self._add(directory, listing.directories, self._below(directory, listing, self._stack))
         for directory, listing in self._late:
-            self._add(self._files(directory, listing))
+            self._add(directory, listing.files, self._files(directory, listing))
         self._late = []
         self._write()
 
-    def _add(self, lines: Iterable[str]) -> None:
-        """Add lines to what is written next; small objects can stand for long ones."""
-        for line in lines:
-            self._lines.append(line)
-            self._held += len(line)
+    def _add(self, directory: str, rows: Sequence[object], lines: Iterator[str]) -> None:
+        """Add the lines for rows of a directory: at once, unless they may have so many characters that memory matters.
+
+        Small objects can stand for long lines: each has the directory's path, perhaps that of another one, which a hard
+        link leads to, and attributes that directories have in common.
+        """
+        if not rows:
+            return
+        self._deepest = max(self._deepest, len(directory))
+        most = len(rows) * (2 * self._deepest + self._longest + _LINE)
+        for text in ("".join(lines),) if most < _WRITE_SIZE else lines:
+            self._lines.append(text)
+            self._held += len(text)
             if self._held >= _WRITE_SIZE:
                 self._write()
 
@@ -196,6 +208,7 @@ class DumpText:
         if text is None:
             named = [(name + b"\0", value) for name, value in pairs] if self._keep_nul else pairs
             text = self._xattr_text[pairs] = dump.xattrs(named).decode("ascii")
+            self._longest = max(self._longest, len(text))
         return text
 
 

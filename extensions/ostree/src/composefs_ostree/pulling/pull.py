@@ -133,7 +133,8 @@ class Pull:
                 self._want_part(part)
             while not self._is_done():
                 self._turn()
-            # First of all, because everybody waits for it: nothing else is left to do for the core.
+            self._workers.end()
+            # Before all else: the core has nothing to do until it has the rest of the text.
             self._write_text(commit, part)
             image = self._core.image_put(*self._draft.finish())
         except ExtError as error:
