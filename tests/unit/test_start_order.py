@@ -59,6 +59,20 @@ def test_an_extension_is_started_before_what_serves_it_is_loaded(tmp_path: Path)
     assert not loaded & LATE
 
 
+def test_what_a_pull_of_ostree_loads_needs_no_regular_expression() -> None:
+    script = """
+import sys
+import composefs_ostree.main
+from composefs_ostree.commands import pulling, short
+from composefs_ostree import source
+from composefs_ostree.remotes import limits, places, summaries
+from composefs_ostree.signatures import options_of, policy_of
+print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout.split() == []
+
+
 def test_a_module_asked_for_its_parameters_alone_is_loaded_when_it_is_used() -> None:
     script = """
 import sys

@@ -108,16 +108,14 @@ def _load_below(
 def _metadata(stream: CommitStream, kind: ObjectType, object_id: bytes) -> bytes:
     entry = _object(stream, kind, object_id)
     if entry.content is not None or sha256(entry.data).digest() != object_id:
-        raise CorruptError(
-            f"{_where(stream)}: {kind.name.lower()} {object_id.hex()} has another checksum", hint=_REMEDY
-        )
+        raise CorruptError(f"{_where(stream)}: {kind.word} {object_id.hex()} has another checksum", hint=_REMEDY)
     return entry.data
 
 
 def _object(stream: CommitStream, kind: ObjectType, object_id: bytes) -> Entry:
     entry = stream.get(object_id)
     if entry is None:
-        raise CorruptError(f"{_where(stream)} lacks {kind.name.lower()} {object_id.hex()}", hint=_REMEDY)
+        raise CorruptError(f"{_where(stream)} lacks {kind.word} {object_id.hex()}", hint=_REMEDY)
     return entry
 
 

@@ -6,8 +6,6 @@ already is not fetched: with the commit's stream in place, only the ref is writt
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from composefs_ext.errors import ConflictError, ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.held import (
@@ -56,8 +54,11 @@ class Target:
     def ask(self) -> None:
         """Ask for the stream, once it is known which."""
         if self._answer is not None:
-            with suppress(ExtError):  # which who asks for the name will meet
-                self.stream = self._core.stream_get(name=self._answer.result()["target"])
+            try:
+                name = self._answer.result()["target"]
+            except ExtError:  # which who asks for the name will meet
+                return
+            self.stream = self._core.stream_get(name=name)
 
     @property
     def name(self) -> str | None:
@@ -67,8 +68,10 @@ class Target:
     def settle(self) -> None:
         """Take the answer that nobody needed, for an error would count."""
         if self.stream is not None:
-            with suppress(ExtError):
+            try:
                 self.stream.result()
+            except ExtError:
+                return
 
 
 class Pulled(NamedTuple):

@@ -39,7 +39,7 @@ _SIGNED_TYPE = "(taya{sv})"
 _MAGIC = b"OSTSGNDT"
 _ROW = 1 + ID_SIZE
 _FILE = int(ObjectType.FILE)
-_TYPES = frozenset(ObjectType)
+_TYPES = frozenset({ObjectType.FILE, ObjectType.DIRTREE, ObjectType.DIRMETA, ObjectType.COMMIT})
 
 
 class Part(NamedTuple):

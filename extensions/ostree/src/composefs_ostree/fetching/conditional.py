@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 __all__ = ["Conditions"]
 
 _MAX_VALUE = 1024
-_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 class Conditions:
@@ -33,7 +30,7 @@ class Conditions:
             return
         name, _, value = line.decode("latin-1").partition(":")
         value = value.strip()
-        if len(value) > _MAX_VALUE or not _VALUE.fullmatch(value):
+        if not 0 < len(value) <= _MAX_VALUE or not value.isascii() or not value.isprintable():
             return
         match name.lower():
             case "etag":

@@ -8,9 +8,6 @@ manuals.
 
 from __future__ import annotations
 
-import re
-from enum import IntEnum
-
 from composefs_ext.errors import FormatError, UsageError
 
 __all__ = [
@@ -29,24 +26,36 @@ ID_SIZE = 32
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
 
-_HEX_ID = re.compile(r"[0-9a-f]{64}")
-_REF = re.compile(r"(?:[A-Za-z0-9_][-._A-Za-z0-9]*/)*[A-Za-z0-9_][-._A-Za-z0-9]*")
+# No regular expressions here, nor in what else a pull takes that finds nothing new: re, with enum, takes 6 of the 35 ms
+# in which an extension starts.
+_HEX_DIGITS = "0123456789abcdef"
+_REF_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 _MAX_REF = 4096
 
 
-class ObjectType(IntEnum):
+class ObjectType(int):
     """The types of object that a pull meets, by their numbers in the formats."""
 
-    FILE = 1
-    DIRTREE = 2
-    DIRMETA = 3
-    COMMIT = 4
+    FILE: ObjectType
+    DIRTREE: ObjectType
+    DIRMETA: ObjectType
+    COMMIT: ObjectType
 
     @property
     def extension(self) -> str:
         """The ending of the object's file in an archive repository."""
         return _EXTENSIONS[self]
 
+    @property
+    def word(self) -> str:
+        """What messages call it."""
+        return "file" if self == ObjectType.FILE else self.extension
+
+
+ObjectType.FILE = ObjectType(1)
+ObjectType.DIRTREE = ObjectType(2)
+ObjectType.DIRMETA = ObjectType(3)
+ObjectType.COMMIT = ObjectType(4)
 
 _EXTENSIONS = {
     ObjectType.FILE: "filez",
@@ -64,12 +73,14 @@ def object_path(kind: ObjectType, object_id: bytes) -> str:
 
 def is_commit_id(text: str) -> bool:
     """Tell a commit id from a ref; ostree reads every string of 64 hexadecimal digits as an id."""
-    return _HEX_ID.fullmatch(text) is not None
+    return len(text) == 2 * ID_SIZE and not text.strip(_HEX_DIGITS)
 
 
 def is_ref(name: str) -> bool:
     """Tell whether a name follows ostree's grammar of refs, which has no ``..``."""
-    return len(name) <= _MAX_REF and _REF.fullmatch(name) is not None
+    return len(name) <= _MAX_REF and all(
+        part and part[0] not in "-." and not part.strip(_REF_CHARACTERS) for part in name.split("/")
+    )
 
 
 def check_ref(name: str) -> str:
@@ -85,7 +96,7 @@ def check_ref(name: str) -> str:
 def parse_checksum_line(data: bytes, where: str) -> bytes:
     """Read the file of a ref: 64 hexadecimal digits and a newline; ``where`` names it in the FormatError."""
     text = data.decode("ascii", "replace").strip()
-    if not _HEX_ID.fullmatch(text):
+    if not is_commit_id(text):
         raise FormatError(
             f"{where} does not hold a commit id but {text[:80]!r}",
             hint="check the URL: a server that answers every request with a page of its own does this",

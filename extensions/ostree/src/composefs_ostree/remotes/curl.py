@@ -15,7 +15,6 @@ else:
         import sys
         from importlib import import_module
         from importlib.machinery import PathFinder
-        from importlib.util import module_from_spec
 
         package = PathFinder.find_spec("pycurl")
         places = None if package is None else package.submodule_search_locations
@@ -27,7 +26,7 @@ else:
         if in_c := "datetime" not in sys.modules:
             sys.modules["datetime"] = import_module("_datetime")
         try:
-            module = sys.modules[spec.name] = module_from_spec(spec)
+            module = sys.modules[spec.name] = spec.loader.create_module(spec)
             spec.loader.exec_module(module)
         finally:
             if in_c:

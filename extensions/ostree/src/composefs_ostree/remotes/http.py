@@ -9,7 +9,6 @@ that), and every other status is an error at once.  A server may say when to com
 from __future__ import annotations
 
 import os
-import re
 from bisect import insort
 from collections import deque
 from time import monotonic
@@ -74,7 +73,6 @@ _FAILURE_HINTS = {
     pycurl.E_SSL_CACERT_BADFILE: _AUTHORITY_HINT,
 }
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
-_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^:\[\]]+)(?::[0-9]+)?")
 
 
 def check_url(url: str, *, query: bool = False) -> str:
@@ -89,7 +87,7 @@ def check_url(url: str, *, query: bool = False) -> str:
             f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
             hint="begin it with https://; for a directory use cfsctl ostree pull-local, or file://PATH in a remote",
         )
-    if not _HOST_AND_PORT.fullmatch(rest.partition("/")[0].rpartition("@")[2]):
+    if not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
         raise UsageError(
             f"the {scheme} URL has a malformed host or port",
             hint="in a user name or password write / as %2F, @ as %40 and ? as %3F; around an IPv6 address put [ and ]",
@@ -306,6 +304,17 @@ class HttpTransport:
             subject=url,
             retryable=code in _PASSING_FAILURE,
         )
+
+
+def _is_host_and_port(text: str) -> bool:
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        good = host != "" and "]" in text and host.isascii() and all(c.isalnum() or c in ":.%" for c in host)
+    else:
+        host, colon, port = text.partition(":")
+        port = colon + port
+        good = host != "" and "[" not in host and "]" not in host
+    return good and (not port or (port[0] == ":" and port[1:].isascii() and port[1:].isdigit()))
 
 
 def without_password(url: str) -> str:

@@ -7,11 +7,12 @@ trust, for which hashlib would be too slow to load: 4 ms of a run that finds not
 
 from __future__ import annotations
 
-import json
 import os
 from zlib import crc32
 
+from composefs_ext.errors import ProtocolError
 from composefs_ext.tuples import NamedTuple
+from composefs_ext.wire import decode, to_json
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.formats.names import MAX_METADATA
 
@@ -41,12 +42,12 @@ def load(directory: str | None, url: str) -> Kept | None:
         return None
     try:
         with open(_path(directory, url), "rb") as file:
-            header = json.loads(file.readline(_MAX_HEADER))
+            header = decode(file.readline(_MAX_HEADER))
             data = file.read(MAX_METADATA + 1)
         if header["url"] != url or header["crc32"] != crc32(data):
             return None
         return Kept(data, str(header["etag"]), str(header["last_modified"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ProtocolError, KeyError):
         return None  # a cache is never worth an error
 
 
@@ -66,7 +67,7 @@ def keep(directory: str | None, url: str, kept: Kept) -> None:
         _remove_oldest(directory)
         try:
             with open(temporary, "xb") as file:
-                file.write(json.dumps(header).encode() + b"\n" + kept.data)
+                file.write(to_json(header) + b"\n" + kept.data)
             os.rename(temporary, path)
         except OSError:
             os.unlink(temporary)

@@ -6,8 +6,6 @@ file", and GLib's documentation of GKeyFile, which reads these files for ostree.
 
 from __future__ import annotations
 
-import re
-
 from composefs_ext.errors import FormatError
 
 TYPE_CHECKING = False
@@ -20,8 +18,6 @@ __all__ = ["as_boolean", "as_list", "escape", "is_key", "parse_keyfile", "unesca
 
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 _ESCAPED = r"(?s)\\(.?)"
-_KEY = r"[^=\[\]\s\x00-\x1f](?:[^=\[\]\x00-\x1f]*[^=\[\]\s\x00-\x1f])?"
-_SECTION = r"\[([^\[\]\x00-\x1f]+)\]"
 _MAX_SECTIONS = 10_000
 
 
@@ -39,8 +35,9 @@ def parse_keyfile(data: bytes) -> Sections:
         line = line.removesuffix("\r").lstrip()
         if not line.strip() or line.startswith("#"):
             continue
-        if heading := re.fullmatch(_SECTION, line.rstrip()):
-            section = sections.setdefault(heading[1], {})
+        heading = line.rstrip()
+        if heading[0] == "[" and heading[-1] == "]" and _has_none_of("[]", heading[1:-1]):
+            section = sections.setdefault(heading[1:-1], {})
             if len(sections) > _MAX_SECTIONS:
                 raise FormatError(f"it has more than {_MAX_SECTIONS} sections")
             continue
@@ -64,7 +61,12 @@ def write_keyfile(sections: Mapping[str, Mapping[str, str]]) -> bytes:
 
 def is_key(text: str) -> bool:
     """Tell whether a text can be a key: anything that a line can begin with and that ends before the ``=``."""
-    return not text.startswith("#") and re.fullmatch(_KEY, text) is not None
+    return not text.startswith("#") and text == text.strip() and _has_none_of("=[]", text)
+
+
+def _has_none_of(characters: str, text: str) -> bool:
+    """Tell whether a text has something, but none of these, nor a control character."""
+    return text != "" and min(text) >= " " and not any(character in text for character in characters)
 
 
 def escape(text: str) -> str:
@@ -78,6 +80,9 @@ def escape(text: str) -> str:
 
 def unescape(value: str) -> str:
     """Return the string that a value stands for; raise FormatError for an escape that there is not."""
+    if "\\" not in value:
+        return value
+    import re
 
     def character(match: re.Match[str]) -> str:
         if match[1] not in _ESCAPES:
@@ -97,4 +102,6 @@ def as_boolean(value: str) -> bool:
 
 def as_list(value: str, separators: str = ";") -> tuple[str, ...]:
     """Split a value at separators, of which the last may be missing; empty elements do not count."""
-    return tuple(part.strip() for part in re.split(f"[{re.escape(separators)}]", value) if part.strip())
+    for separator in separators:
+        value = value.replace(separator, separators[0])
+    return tuple(part.strip() for part in value.split(separators[0]) if part.strip())

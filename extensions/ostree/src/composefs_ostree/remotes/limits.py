@@ -5,8 +5,6 @@ What is not said there comes from the environment, then from the defaults.
 
 from __future__ import annotations
 
-import re
-
 from composefs_ext.errors import UsageError
 from composefs_ext.tuples import NamedTuple
 
@@ -64,6 +62,8 @@ def limits_of(request: Request) -> Limits:
 
 def parse_rate(text: str) -> int:
     """Return the bytes a second of a rate such as ``500k`` or ``2.5M`` (of 1024); raise UsageError."""
+    import re  # 5 ms that a run without a limit need not spend
+
     parts = re.fullmatch(_RATE, text)
     rate = round(float(parts[1]) * _UNITS[parts[2].lower()]) if parts else 0
     if rate < 1:

@@ -8,10 +8,9 @@ remote that this program keeps has its keyring in the key file, too: ``gpg-keyri
 
 from __future__ import annotations
 
-import re
-
 from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
+from composefs_ostree.formats.names import is_ref
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 
 __all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "remote_file"]
@@ -19,9 +18,8 @@ __all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remot
 MAX_REMOTES = 1000
 KEYRING = "gpg-keyring"
 
-_NAME = r"[A-Za-z0-9_][-._A-Za-z0-9]*"
 _MAX_NAME = 200
-_SECTION = r'remote "(.+)"'
+_SECTION = 'remote "'
 
 
 class Remote(NamedTuple):
@@ -87,12 +85,16 @@ class Remote(NamedTuple):
 
 def check_remote_name(name: str) -> str:
     """Return a remote's name; raise UsageError unless it is one."""
-    if len(name) > _MAX_NAME or not re.fullmatch(_NAME, name):
+    if not _is_name(name):
         raise UsageError(
             f"{name[:200]!r} cannot be the name of a remote",
             hint="letters, digits, '.', '_' and '-', and neither '.' nor '-' first",
         )
     return name
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _MAX_NAME and "/" not in text and is_ref(text)
 
 
 def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> list[Remote]:
@@ -103,12 +105,12 @@ def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> lis
     try:
         remotes = []
         for section, values in parse_keyfile(data).items():
-            named = re.fullmatch(_SECTION, section)
-            if named is None or len(named[1]) > _MAX_NAME or not re.fullmatch(_NAME, named[1]):
+            name = section.removeprefix(_SECTION).removesuffix('"')
+            if section != f'{_SECTION}{name}"' or not _is_name(name):
                 continue
             settings = {key: unescape(value) for key, value in values.items()}
             keyring = _decode_keyring(settings.pop(KEYRING, ""))
-            remotes.append(Remote(named[1], settings, keyring, origin, directory))
+            remotes.append(Remote(name, settings, keyring, origin, directory))
         if len(remotes) > MAX_REMOTES:
             raise FormatError(f"it has more than {MAX_REMOTES} remotes")
     except ExtError as error:

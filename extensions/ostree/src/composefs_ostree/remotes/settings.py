@@ -7,7 +7,6 @@ where a server redirects.  They are read from files, and neither they nor the op
 from __future__ import annotations
 
 import os
-import re
 
 from composefs_ext import environment
 from composefs_ext.errors import (
@@ -227,7 +226,7 @@ def _secret_options(remote: Remote, limits: Limits) -> Options:
         ]
     if bearer:
         token = _secret(bearer).strip()
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
+        if not token.isascii() or not token.isprintable() or " " in token or not token:
             raise FormatError(f"{bearer}: it does not hold a token", hint="a token is one word", subject=bearer)
         options += [(pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token)]
     lines = [line for path in (headers, limits.header_file) if path for line in _headers(path)]
@@ -240,6 +239,8 @@ def _secret_options(remote: Remote, limits: Limits) -> Options:
 
 def _headers(path: str) -> list[str]:
     """Read a file of ``NAME: VALUE`` lines; empty lines and those that begin with ``#`` do not count."""
+    import re
+
     lines: list[str] = []
     for number, line in enumerate(_secret(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):

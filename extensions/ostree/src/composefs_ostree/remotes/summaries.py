@@ -5,8 +5,6 @@ What is kept from an earlier run is believed no more than what comes from the se
 
 from __future__ import annotations
 
-import re
-
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
@@ -29,15 +27,17 @@ __all__ = ["Summaries", "subset_of"]
 
 _SUMMARY = "summary"
 _SIGNATURE = "summary.sig"
-_OF_AN_ARCHITECTURE = re.compile(r"(?:(?:app|runtime)/[^/]+/([^/]+)/[^/]+|appstream2?/([^/]+))")
 
 
 def subset_of(ref: str, remote: Remote | None) -> str | None:
     """Return the subset of a Flatpak repository that a ref is in, None if it is no ref of Flatpak."""
-    parts = _OF_AN_ARCHITECTURE.fullmatch(ref)
-    if parts is None:
-        return None
-    architecture = parts[1] or parts[2]
+    match ref.split("/"):
+        case ["app" | "runtime", name, architecture, branch] if name and architecture and branch:
+            pass
+        case ["appstream" | "appstream2", architecture] if architecture:
+            pass
+        case _:
+            return None
     selection = remote.settings.get("xa.subset") if remote is not None else None
     return f"{selection}-{architecture}" if selection else architecture
 

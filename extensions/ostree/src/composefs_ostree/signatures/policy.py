@@ -10,8 +10,6 @@ Source: ostree.repo-config(5), ostree-remote(1).
 
 from __future__ import annotations
 
-import re
-
 from composefs_ext.errors import UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
 
@@ -196,7 +194,7 @@ def _truth(settings: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 def _list(value: str) -> list[str]:
     """Split a list, which has semicolons or commas between its items."""
-    return [item.strip() for item in re.split("[;,]", value) if item.strip()]
+    return [item.strip() for item in value.replace(",", ";").split(";") if item.strip()]
 
 
 def _path(name: str, path: str, directory: str | None) -> str:
