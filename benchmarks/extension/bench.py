@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 import composefs_ext
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
