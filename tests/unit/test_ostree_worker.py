@@ -113,6 +113,20 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
     assert list(tmp_path.glob("w0-*")) == []
 
 
+def test_rows_do_not_wait_long_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.fetching.worker._ROWS_SECONDS", 0)
+    ids = [head_and_file(tmp_path, b"%d" % number) for number in range(60)]
+    worker = Worker(0, archive(tmp_path), str(tmp_path))
+    try:
+        worker.deal(ids)
+        messages: list[list[Row]] = []
+        while sum(map(len, messages)) < 60:
+            messages += worker.messages()
+    finally:
+        worker.end()
+    assert list(map(len, messages)) == [16, 16, 16, 12]
+
+
 def test_a_pack_that_cannot_be_written_fails_the_files_in_it(tmp_path: Path) -> None:
     def make_files(packs: Packs) -> LocalFiles:
         def fail() -> None:

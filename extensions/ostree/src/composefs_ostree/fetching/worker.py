@@ -11,6 +11,8 @@ for a file that failed.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from composefs_ext.errors import from_exception, from_wire, to_wire
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDOVER", "Worker", "Workers"]
 
-HANDOVER = 32
+HANDOVER = 64
 """Ids in one message.  A worker has at most two of these, so that the next one is there when it comes to it."""
 
 _ROWS_BYTES = 4 << 20
+_ROWS_SECONDS = 0.5
 _LAST_FEW = 8
+"""Rows wait for others up to so many bytes, or so long, or until so few files are under way."""
 
 
 class Worker(WorkerProcess):
@@ -164,6 +168,7 @@ def _serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, 
     started = ended = 0
     rows: list[Any] = []
     size = 0
+    due = monotonic() + _ROWS_SECONDS
     has_failed = False
     while True:
         for _ in wait(files, [channel.fileno()]):
@@ -183,10 +188,12 @@ def _serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, 
             size += len(row[1])
             has_failed = has_failed or len(row) == 2  # of a part, nothing else comes then
         # Rows go up in lots while there is more to do, and at once when only the last few are under way.
-        if rows and (len(rows) >= HANDOVER or size >= _ROWS_BYTES or started - ended <= _LAST_FEW or has_failed):
+        is_full = len(rows) >= HANDOVER or size >= _ROWS_BYTES
+        if rows and (is_full or started - ended <= _LAST_FEW or has_failed or monotonic() >= due):
             channel.send(_written(packs, rows))
             rows = []
             size = 0
+            due = monotonic() + _ROWS_SECONDS
 
 
 def _written(packs: Packs, rows: list[Any]) -> list[Any]:
