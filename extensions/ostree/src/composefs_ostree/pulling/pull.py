@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
-    from composefs_ext.packs import Packs
     from composefs_ext.connection import Pending
+    from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.content import Row
