@@ -21,6 +21,8 @@ from composefs_ext.errors import (
     TooLargeError,
     UnsupportedError,
 )
+from composefs_ext.packs import Packs
+from composefs_ext.staging import Staging
 from composefs_ostree import inspect
 from composefs_ostree.deltas import listing, output
 from composefs_ostree.deltas.bspatch import bspatch
@@ -273,7 +275,7 @@ def filez_seeds() -> list[bytes]:
 
 def read_filez(case: bytes) -> None:
     at_once, data = case[:1] != b"\0", case[1:]
-    fetch = FileFetch(bytes(32), "staged", 1 << 20)
+    fetch = FileFetch(bytes(32), "staged", 1 << 20, Packs(Staging("."), ()))
     fetch.begin()
     try:
         for start in range(0, len(data), max(1, len(data) if at_once else 700)):
@@ -394,9 +396,11 @@ OPERATIONS = [
 
 def run_program(case_part: Any, members: Members, is_checked: bool) -> None:
     with checking(is_checked):
-        for _, data, _, staged in Program(case_part, members, sources, "staged", 500).run():
+        packs = Packs(Staging("."), ())
+        for _, data, _, staged in Program(case_part, members, sources, "staged", 500, packs).run():
             assert isinstance(data, bytes)
             if staged is not None:
+                assert isinstance(staged, str)
                 os.unlink(staged)
 
 

@@ -113,16 +113,18 @@ def test_small_files_share_a_pack(staging: Path) -> None:
     assert list(staging.iterdir()) == []
 
 
-def test_the_last_row_waits_for_the_end_of_the_program() -> None:
+@pytest.mark.parametrize("features", [[PACKS], []], ids=["packed", "staged"])
+def test_the_last_row_waits_for_the_end_of_the_program(staging: Path, features: list[str]) -> None:
     """With it a part is done; and what is in a pack is told with the rest of that pack."""
     contents = [b"a" * 70, b"b" * 70]
     operations = operation("S", 0, 0, 70, 0) + operation("S", 0, 0, 70, 70) + b"?"
     data = payload(b"".join(contents), operations)
     made = part(part_file(data), [(FILE, file_id(content)) for content in contents], 140)
-    rows = Program(made, split(memoryview(data)), sources, "p", 64, Packs(Staging("."), [PACKS])).run()
+    rows = Program(made, split(memoryview(data)), sources, "p", 64, Packs(Staging("."), features)).run()
     assert next(rows)[0] == file_id(contents[0])
     with pytest.raises(FormatError, match="does not exist"):
         next(rows)
+    assert [path.read_bytes() for path in staging.iterdir()] == ([] if features else contents[:1])
 
 
 def test_metadata_and_symlinks() -> None:

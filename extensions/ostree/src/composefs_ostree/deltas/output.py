@@ -16,9 +16,12 @@ from composefs_ostree.formats.fileheader import checksum_header, make_head, pars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
 
-__all__ = ["METADATA", "FileOutput", "Heads", "metadata_row"]
+__all__ = ["METADATA", "FileOutput", "Heads", "SmallFiles", "metadata_row"]
 
 METADATA = -1
 """What stands for the size in the row of a metadata object."""
@@ -80,11 +83,38 @@ def metadata_row(object_id: bytes, data: bytes) -> Row:
     return object_id, data, METADATA, None
 
 
+class SmallFiles:
+    """Makes rows of files whose content is in memory: of up to ``inline_limit`` bytes it is in the row, or in a pack.
+
+    ``largest`` is how many bytes one may have; others need a staged file.
+    """
+
+    def __init__(self, inline_limit: int, packs: Packs) -> None:
+        self.largest = max(inline_limit, packs.largest)
+        self._inline_limit = inline_limit
+        self._packs = packs
+
+    def row(self, file_id: bytes, head: bytes, digest: Hash, content: bytearray | memoryview) -> Row:
+        """Return the row of a file; raise CorruptError if it is another one.
+
+        ``digest`` has taken in what its id hashes before the content.
+        """
+        digest.update(content)
+        _check(file_id, digest.digest())
+        size = len(content)
+        if size <= self._inline_limit:
+            return file_id, head + content, size, None
+        return file_id, head, size, self._packs.add(content)
+
+
 class FileOutput:
     """A regular file in the making.  Small content is kept in memory, other content goes to a new staged file."""
 
-    def __init__(self, file_id: bytes, head: bytes, checked: bytes, size: int, staged: str | None) -> None:
+    def __init__(
+        self, file_id: bytes, head: bytes, checked: bytes, size: int, staged: str | None, small: SmallFiles
+    ) -> None:
         """``head`` and ``checked`` are as :meth:`Heads.file` returns them; ``staged`` is None for small content."""
+        self._small = small
         self._id = file_id
         self._head = head
         self._hash = sha256(checked)
@@ -130,17 +160,13 @@ class FileOutput:
         """Return the row of the file; raise CorruptError if it is another one."""
         if self.left:
             raise CorruptError(f"file {self._id.hex()} ends after {self.size - self.left} of {self.size} bytes")
-        inline = b""
-        if self._fd is not None:
-            self._put_gathered()
-        else:
-            inline = bytes(self._gathered)
-            self._hash.update(inline)
+        if self._fd is None:
+            return self._small.row(self._id, self._head, self._hash, self._gathered)
+        self._put_gathered()
         _check(self._id, self._hash.digest())
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-        return self._id, self._head + inline, self.size, self._staged
+        os.close(self._fd)
+        self._fd = None
+        return self._id, self._head, self.size, self._staged
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from composefs_ext.packs import Packs
     from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Part
     from composefs_ostree.fetching.content import Row
@@ -95,13 +96,23 @@ class PartFiles:
     """
 
     def __init__(
-        self, parts: Sequence[Part], transport: Transport, held: HeldFiles, inline_limit: int, files: Files
+        self,
+        parts: Sequence[Part],
+        transport: Transport,
+        held: HeldFiles,
+        inline_limit: int,
+        packs: Packs,
+        files: Files,
     ) -> None:
-        """``held`` is where files of the old commit come from, ``files`` those of the repository."""
+        """``held`` is where files of the old commit come from, ``files`` those of the repository.
+
+        Of what the parts make, small contents go into ``packs``, unless they are as small as for their rows.
+        """
         self._parts = parts
         self._transport = transport
         self._held = held
         self._inline_limit = inline_limit
+        self._packs = packs
         self._files = files
         self._queue: deque[tuple[int, str]] = deque()
         self._staged = ""
@@ -176,8 +187,8 @@ class PartFiles:
         except BaseException:
             fetch.discard()
             raise
-        program = Program(fetch.part, split(payload), self._held.read, self._staged, self._inline_limit)
-        self._rows = _complete(program.run())
+        limit, packs = self._inline_limit, self._packs
+        self._rows = Program(fetch.part, split(payload), self._held.read, self._staged, limit, packs).run()
 
     def _failure(self, error: Exception) -> Failure:
         """Return what to send up: the part's first object and the error, or that a file of the old commit is bad."""
@@ -193,14 +204,3 @@ class PartFiles:
         if isinstance(told, MissingObjectError | TooLargeError):
             return self._current.object(0)[1], to_wire(type(told)(f"{where}: {told.message}", hint=told.hint))
         return self._current.object(0)[1], to_wire(bad_object(where, told))
-
-
-def _complete(rows: Iterator[Row]) -> Iterator[Row]:
-    """Yield the rows of a program, the last one only when nothing behind it is wrong: with it the part is done."""
-    last: Row | None = None
-    for row in rows:
-        if last is not None:
-            yield last
-        last = row
-    if last is not None:
-        yield last

@@ -19,15 +19,19 @@ Source: ostree-repo-static-delta-private.h and -processing.c of libostree descri
 
 from __future__ import annotations
 
+import os
+from hashlib import sha256
+
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ostree.deltas.bspatch import bspatch
-from composefs_ostree.deltas.output import FileOutput, Heads, metadata_row
+from composefs_ostree.deltas.output import FileOutput, Heads, SmallFiles, metadata_row
 from composefs_ostree.formats.names import ID_SIZE, ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from composefs_ext.packs import Packs
     from composefs_ostree.deltas.payload import Members
     from composefs_ostree.deltas.superblock import Part
     from composefs_ostree.fetching.content import Row
@@ -47,8 +51,13 @@ _WRITE = 1 << 20
 class Program:
     """The program of one part, carried out by ``run``."""
 
-    def __init__(self, part: Part, members: Members, sources: Sources, staged: str, inline_limit: int) -> None:
-        """Files longer than ``inline_limit`` are staged, under names that begin with ``staged``."""
+    def __init__(
+        self, part: Part, members: Members, sources: Sources, staged: str, inline_limit: int, packs: Packs
+    ) -> None:
+        """Files longer than ``inline_limit`` go into ``packs`` if they are small, or are staged.
+
+        Staged ones have names that begin with ``staged``.
+        """
         if len(members.operations) > _MAX_BYTES:
             raise TooLargeError(f"the delta's part has more than {_MAX_BYTES} bytes of operations")
         self._part = part
@@ -59,18 +68,19 @@ class Program:
         self._sources = sources
         self._source: memoryview | None = None
         self._staged = staged
-        self._inline_limit = inline_limit
+        self._small = SmallFiles(inline_limit, packs)
         self._number = 0
         self._left = 2 * part.plain + _SLACK
         self._file: FileOutput | None = None
 
     def run(self) -> Iterator[Row]:
-        """Yield a row for each object.
+        """Yield a row for each object, the last one only when nothing behind it is wrong: with it the part is done.
 
         Raises FormatError for a program that makes no sense, CorruptError for an object that has not its id,
         MissingObjectError for a source that is not there.
         """
         code = self._code
+        last: Row | None = None
         steps = {ord("w"): self._write, ord("B"): self._patch, ord("r"): self._read_from, ord("o"): self._open}
         try:
             for _ in range(MAX_OPERATIONS):
@@ -79,9 +89,17 @@ class Program:
                 operation = code[self._at]
                 self._at += 1
                 if operation == 83:  # S, nearly always
-                    yield self._whole()
+                    row = self._whole()
+                    if self._number == self._part.object_count:
+                        last = row
+                    else:
+                        yield row
                 elif operation == 99:  # c
-                    yield self._close()
+                    row = self._close()
+                    if self._number == self._part.object_count:
+                        last = row
+                    else:
+                        yield row
                 elif operation == 82:  # R
                     self._source = None
                 elif operation in steps:
@@ -92,9 +110,14 @@ class Program:
                 raise TooLargeError(f"the delta's part has more than {MAX_OPERATIONS} operations")
             if self._file is not None or self._number != self._part.object_count:
                 raise FormatError(f"its program ends after {self._number} of {self._part.object_count} objects")
+            if last is not None:
+                row, last = last, None
+                yield row
         finally:
             if self._file is not None:
                 self._file.discard()
+            if last is not None and isinstance(last[3], str):
+                os.unlink(last[3])
 
     def _operand(self) -> int:
         code = self._code
@@ -132,8 +155,8 @@ class Program:
     def _begin(self, file_id: bytes, mode: int, xattrs: int, size: int) -> FileOutput:
         self._count(size)
         head, checked = self._heads.file(mode, xattrs, size)
-        staged = f"{self._staged}-{self._number}" if size > self._inline_limit else None
-        return FileOutput(file_id, head, checked, size, staged)
+        staged = f"{self._staged}-{self._number}" if size > self._small.largest else None
+        return FileOutput(file_id, head, checked, size, staged, self._small)
 
     # Operations
 
@@ -148,6 +171,10 @@ class Program:
         content = self._from_blob(self._operand(), size)
         if self._heads.is_symlink(mode):
             return self._heads.symlink_row(object_id, mode, xattrs, content)
+        if size <= self._small.largest:
+            self._count(size)
+            head, checked = self._heads.file(mode, xattrs, size)
+            return self._small.row(object_id, head, sha256(checked), content)
         self._file = self._begin(object_id, mode, xattrs, size)
         self._file.write(content)
         return self._finish()

@@ -184,7 +184,7 @@ class Arrivals:
         assert self._core.repository is not None
         held = HeldFiles(base, self._core.repository.objects)
         return lambda packs: PartFiles(
-            delta.parts, self._source.content_transport(), held, self._limit, self._files(packs)
+            delta.parts, self._source.content_transport(), held, self._limit, packs, self._files(packs)
         )
 
     def _open_last(self) -> None:
