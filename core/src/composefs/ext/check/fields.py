@@ -8,7 +8,10 @@ from typing import NamedTuple
 from composefs.protocol import schemas
 from composefs.protocol.wire import JSONValue, Message
 
-__all__ = ["Breach", "breach", "staged_names", "unknown_fields"]
+__all__ = ["LISTINGS", "Breach", "breach", "staged_names", "unknown_fields"]
+
+LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
+"""Calls whose result may be of any length, and the list in it."""
 
 _OWN_FIELDS = "x-"
 """Unknown fields that begin so are nobody's mistake."""

@@ -12,8 +12,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from composefs.ext.check.fields import LISTINGS
 from composefs.ext.check.tap import Script
-from composefs.ext.check.watch import LISTINGS, Watch
+from composefs.ext.check.watch import Watch
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts

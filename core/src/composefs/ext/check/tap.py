@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from composefs.errors import ProtocolError
 from composefs.ext.channel import Channel
-from composefs.ext.check.watch import LISTINGS, Watch
+from composefs.ext.check.fields import LISTINGS
+from composefs.ext.check.watch import Watch
 from composefs.observe import Observers
 from composefs.protocol import VERSIONS
 from composefs.protocol.limits import Limits

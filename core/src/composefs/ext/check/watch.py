@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from composefs.errors import KINDS, UsageError
 from composefs.ext.calls import CALLS
 from composefs.ext.check import fields
+from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
@@ -34,9 +35,6 @@ _LINES_KEPT = 400
 _SHOWN = 400
 _LOOKED_AT = 64 << 20
 _EVENTS = ("log", "output", "progress")
-
-LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
-"""Calls whose result may be of any length, and the list in it."""
 
 
 class Watch:
@@ -375,7 +373,9 @@ class Watch:
         if error is None:
             self._note_taken(method, params, answer["result"])
         elif not self.refused and len(self.findings) == findings:
-            self._explain(method, params, error)
+            rule = rule_broken(method, params, error)
+            if rule is not None:
+                self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}")
 
     def _note_taken(self, method: str, params: Message, result: Message) -> None:
         if method == "output" and "file" in params:
@@ -383,31 +383,6 @@ class Watch:
         if method == "object.put" and "files" in params:
             rows = zip(params["files"], result.get("objects", ()), strict=False)
             self._taken.update(row["name"] for row, stored in rows if "error" not in stored and "offset" not in row)
-
-    def _explain(self, method: str, params: Message, error: Message) -> None:
-        """Note which rule was broken when the core refuses a call that nobody meddled with."""
-        kind = error["data"]["kind"]
-        about = f"{method}: {kind}: {error['message']}"
-        if kind == "permission":
-            self.find(24 if "from" in params or method == "image.mount" else 23, about)
-        elif kind == "read_only":
-            self.find(31, about)
-        elif kind == "missing_object":
-            self.find(21, about)
-        elif kind == "invalid":
-            part = method == "image.draft" and "does not end" in error["message"]
-            self.find(46 if part else {"i": 19, "p": 23}.get(method[0], 14), about)
-        elif kind == "too_large":
-            self.find(15 if method in LISTINGS else 14, about)
-        elif kind == "usage":
-            self.find(self._usage_rule(method, error["message"]), about)
-
-    def _usage_rule(self, method: str, message: str) -> int:
-        if method == "stream.put" and "names an image" in message:
-            return 22
-        if "hex digits" in message:
-            return 18
-        return 43
 
     # The end
 
