@@ -5,14 +5,17 @@ A draft is dropped when a call uses it, and what is left of drafts with the run.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
-from composefs.errors import ComposefsError, FormatError, NotFoundError, TooLargeError
+from composefs.errors import ComposefsError, FormatError, NotFoundError, TooLargeError, from_os_error
+from composefs.protocol.params import staged_name
 
 if TYPE_CHECKING:
     from composefs.digest import Algorithm
     from composefs.dumpfile import Parser
     from composefs.protocol.staged import StagedFiles
+    from composefs.protocol.wire import JSONValue
     from composefs.tree import Tree
 
 __all__ = ["Drafts"]
@@ -38,11 +41,11 @@ class Drafts:
     def __init__(self) -> None:
         self._drafts: dict[str, _Draft] = {}
 
-    def add(self, name: str, part: str, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
+    def add(self, name: str, part: JSONValue, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
         """Read a staged file with the next lines of a draft, which begins with its first part.
 
-        All drafts have ``limit`` bytes at most.  Raises FormatError, TooLargeError and UsageError, and from then on
-        the same for whatever names the draft.
+        All drafts have ``limit`` bytes at most.  Raises FormatError, TooLargeError, UsageError and what reading fails
+        with, and from then on the same for whatever names the draft: an image without the part must not be made.
         """
         from composefs.dumpfile import Parser
 
@@ -52,15 +55,16 @@ class Drafts:
                 raise TooLargeError(f"there are {_MOST} drafts already", subject=name)
             draft = self._drafts[name] = _Draft(Parser(algorithm))
         if draft.error is not None:
-            raise draft.error
+            raise copy.copy(draft.error)
         try:
-            text = staged.read(part, limit - self._size())
+            text = _read(staged, staged_name(part), limit - self._size())
             if text and not text.endswith(b"\n"):
                 raise FormatError("the part of a dump does not end with a newline", subject=part)
             _feed(draft.parser, text, part)
         except ComposefsError as error:
             self._drafts[name] = draft = _Draft(Parser(algorithm))  # what was read is of no more use
-            draft.error = error
+            # A copy: what is raised holds the frames that it came through, and so the part, the parser and the call.
+            draft.error = copy.copy(error)
             raise
         draft.size += len(text)
 
@@ -84,6 +88,13 @@ class Drafts:
 
     def _size(self) -> int:
         return sum(draft.size for draft in self._drafts.values())
+
+
+def _read(staged: StagedFiles, name: str, limit: int) -> bytes:
+    try:
+        return staged.read(name, limit)
+    except OSError as error:
+        raise from_os_error(error, f"reading staged file {name}") from error
 
 
 def _feed(parser: Parser, text: bytes, name: str) -> None:

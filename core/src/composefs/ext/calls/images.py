@@ -28,8 +28,8 @@ _MAX_DRAFT_NAME = 128
 
 def draft(context: Context, params: Message) -> Message:
     """Read some lines of a dump that is to become an image later."""
-    part = staged_name(string(params, "part"))
-    context.drafts.add(_draft_name(params), part, context.staged, context.limits.dump_bytes, context.algorithm)
+    name, part = _draft_name(params), params.get("part")
+    context.drafts.add(name, part, context.staged, context.limits.dump_bytes, context.algorithm)
     return {}
 
 

@@ -1,0 +1,75 @@
+"""Drafts that were refused: their error is remembered, and nothing of what they were made of."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs.digest import SHA512
+from composefs.dumpfile import Parser
+from composefs.errors import ComposefsError, FormatError, InputOutputError, UsageError
+from composefs.ext.drafts import Drafts
+from composefs.protocol.staged import StagedFiles
+
+
+class _Params(dict[str, str]):
+    """The parameters of a call, which may have a megabyte."""
+
+
+def test_a_refused_draft_holds_neither_what_was_read_nor_the_calls_that_were_answered(tmp_path: Path) -> None:
+    """An extension could have any number of parts refused, and name a draft as often as it likes."""
+    (tmp_path / "part").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/a 0 100644 1 0 0 0 0.0 - - -\nwrong\n")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    drafts = Drafts()
+    messages = []
+
+    def refused() -> weakref.ref[_Params]:
+        params = _Params(draft="tree")
+        with pytest.raises(FormatError) as caught:
+            drafts.add(params["draft"], "part", StagedFiles(fd), 1000, SHA512)
+        messages.append((caught.value.message, caught.value.subject, caught.value.offset))
+        del caught
+        return weakref.ref(params)
+
+    calls = [refused() for _ in range(3)]
+    os.close(fd)
+    gc.collect()
+    assert messages == [(messages[0][0], "part", 3)] * 3
+    assert [call() for call in calls] == [None] * 3
+    assert [each for each in gc.get_objects() if isinstance(each, Parser) and each.line_number] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("bad-disk", InputOutputError), ("../part", UsageError), (None, UsageError), (7, UsageError)]
+)
+def test_no_image_is_made_without_a_part_that_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any, kind: type[ComposefsError]
+) -> None:
+    """Whoever does not wait for the answer to image.draft hears of it from the call that uses the draft."""
+    (tmp_path / "root").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n")
+    (tmp_path / "empty").touch()
+    real = StagedFiles.read
+
+    def read(self: StagedFiles, name: str, limit: int) -> bytes:
+        if name == "bad-disk":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, name, limit)
+
+    monkeypatch.setattr(StagedFiles, "read", read)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        staged, drafts = StagedFiles(fd), Drafts()
+        drafts.add("tree", "root", staged, 1000, SHA512)
+        with pytest.raises(kind) as refused:
+            drafts.add("tree", part, staged, 1000, SHA512)
+        with pytest.raises(kind) as used:
+            drafts.finish("tree", "empty", staged, 1000)
+    finally:
+        os.close(fd)
+    assert used.value.message == refused.value.message
