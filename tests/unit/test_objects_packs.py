@@ -11,7 +11,7 @@ import pytest
 
 from composefs import fsverity
 from composefs.digest import SHA256
-from composefs.errors import ComposefsError, CorruptError, InputOutputError, NoSpaceError
+from composefs.errors import CancelledError, ComposefsError, CorruptError, InputOutputError, NoSpaceError
 from composefs.repository import Repository, packs
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.packs import Range, store_ranges
@@ -136,3 +136,15 @@ def test_errors_are_those_of_the_rows(repository: Repository, tmp_path: Path, mo
     assert isinstance(full, NoSpaceError)
     assert fits == Stored(id_of(b"cd"), 2, "copied")
     assert os.listdir(repository.path / "staging") == []
+
+
+def test_ranges_after_an_interrupt_are_not_stored(repository: Repository, tmp_path: Path) -> None:
+    """A list of them may take longer than anybody waits.  What has been read is stored, what has not is not read."""
+    (tmp_path / "pack").write_bytes(b"abcdef")
+    asked = iter([False, False, True, True])
+    repository.objects.interrupted = lambda: next(asked)
+    ranges = [Range(0, 1), Range(1, 1), Range(3, 1), Range(5, 1), Range(0, 3), Range(3, 3)]
+    stored = store(repository, tmp_path / "pack", *ranges)
+    assert [each.id for each in stored[:3] if isinstance(each, Stored)] == [id_of(each) for each in (b"a", b"b", b"d")]
+    assert [type(each) for each in stored[3:]] == [CancelledError] * 3
+    assert not repository.objects.has(id_of(b"f"))

@@ -75,7 +75,7 @@ class StoredObjects:
     """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption.
 
     ``algorithm`` is that of their ids; ``unsynced`` tells that some were stored for which no barrier has waited yet.
-    ``interrupted``, if set, is asked while large files are taken in, whether to give up.
+    ``interrupted``, if set, is asked while large files or many ranges are taken in, whether to give up.
     """
 
     def __init__(self, store: Store) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from composefs import fsverity
-from composefs.errors import ComposefsError, CorruptError, from_os_error
+from composefs.errors import CancelledError, ComposefsError, CorruptError, from_os_error
 from composefs.repository.objects import Stored, StoredObjects
 
 __all__ = ["Range", "store_ranges"]
@@ -34,10 +34,14 @@ def store_ranges(
 ) -> Iterator[Stored | ComposefsError]:
     """Store each range of an open file as an object, and yield in their order what came of it.
 
-    ``name`` is the file's, for messages.
+    ``name`` is the file's, for messages.  Once ``objects.interrupted`` says so, nothing more is read: a list of ranges
+    may have a terabyte, as two files of a few bytes can take turns in it.
     """
     likely = False  # that an object is there already: as it was with the one before
     for run in _runs(ranges):
+        if objects.interrupted is not None and objects.interrupted():
+            yield from [CancelledError(f"interrupted while ranges of the staged file {name!r} were stored")] * len(run)
+            continue
         start = run[0].offset
         try:
             data = memoryview(_read(fd, start, run[-1].offset + run[-1].size))
