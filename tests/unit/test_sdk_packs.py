@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,22 @@ def test_packs_are_bounded_and_written_once(tmp_path: Path) -> None:
         assert len(pack) <= 1 << 20
         assert pack[offset : offset + len(buffer)][:8] == number.to_bytes(8, "little")
     assert {path.name for path in tmp_path.iterdir()} == {name for name, _ in places}
+
+
+def test_a_pack_that_found_no_room_is_written_anew(tmp_path: Path) -> None:
+    """Whoever asks a second time hears of the full disk again, and not that the file exists."""
+    packs = Packs(Staging(str(tmp_path)), ["packs"])
+    name, offset = packs.add(b"content" * 2000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="File too large"):
+                packs.flush()
+            assert os.listdir(tmp_path) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    packs.flush()
+    assert (tmp_path / name).read_bytes()[offset:] == b"content" * 2000

@@ -12,6 +12,8 @@ the bytes in it if they are few.
 
 from __future__ import annotations
 
+import os
+
 from composefs_ext.core import PACKS
 
 TYPE_CHECKING = False
@@ -52,9 +54,17 @@ class Packs:
         return self._name, offset
 
     def flush(self) -> None:
-        """Have everything that was added in its file; what is added later goes into another one."""
+        """Have everything that was added in its file; what is added later goes into another one.
+
+        After an OSError, as of a full disk, nothing of it is in a file, and the next call tries again.
+        """
         if self._name:
-            with self._staging.create(self._name) as file:
-                file.write(self._data)
+            try:
+                with self._staging.create(self._name) as file:
+                    file.write(self._data)
+            except OSError:
+                if os.path.exists(path := self._staging.path_of(self._name)):
+                    os.unlink(path)
+                raise
             self._name = ""
             self._data = bytearray()
