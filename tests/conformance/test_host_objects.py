@@ -364,6 +364,18 @@ def test_ranges_between_files_and_in_a_list_of_their_own(host: Host) -> None:
     assert left == ["out", "p", "q", "rows"]
 
 
+def test_ranges_do_not_overlap_whatever_stands_between_them(host: Host) -> None:
+    """P-45: else two packs that take turns have the core read them a thousand times for each call."""
+    places = [("p", 0), ("q", 0), ("p", 4), ("q", 5), ("p", 5), ("q", 0)]
+    files = [{"name": name, "offset": offset, "size": 5} for name, offset in places]
+    [answer] = host.do(
+        ["write", "p", "helloworld"], ["write", "q", "worldhello"], call("object.put", files=files), strict=False
+    )
+    ids = [row.get("id") for row in answer["objects"]]
+    assert ids == [HELLO, WORLD, None, HELLO, WORLD, None]
+    assert {row["error"]["kind"] for row in answer["objects"] if "error" in row} == {"usage"}
+
+
 def test_a_pack_that_is_written_to_and_cut_meanwhile(host: Host) -> None:
     """P-45: whatever was read, its object is under its own id."""
     size = 1 << 18

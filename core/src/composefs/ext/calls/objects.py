@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 
 from composefs.errors import ComposefsError, TooLargeError, UsageError, from_os_error
 from composefs.ext.context import Context
@@ -45,15 +45,15 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
     staging, private = context.staged.fd, context.private_fd
     hex_size = context.algorithm.hex_size
     rows: list[Message] = []
-    packed: list[tuple[int, Message]] = []
+    packed: dict[str, list[tuple[int, Message]]] = {}
     sizes: dict[str, int] = {}
     for file in files:
-        if file.get("offset") is not None:
-            packed.append((len(rows), file))
-            rows.append({})
-            continue
         try:
             name = staged_name(file.get("name"))
+            if file.get("offset") is not None:
+                packed.setdefault(name, []).append((len(rows), file))
+                rows.append({})
+                continue
             size = file.get("size")
             if size is not None and type(size) is not int:
                 raise UsageError(f"{name}: size is not an integer")
@@ -68,15 +68,15 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
         else:
             sizes[stored.id] = stored.size
             rows.append({"id": stored.id, "size": stored.size, "stored": stored.stored})
-    for name, group in groupby(packed, lambda each: each[1].get("name")):
-        _unpack(context, name, group, rows, sizes)
+    for name, ranges in packed.items():
+        _unpack(context, name, ranges, rows, sizes)
     context.remember(sizes)
     return rows
 
 
 def _unpack(
     context: Context,
-    name: JSONValue,
+    name: str,
     files: Iterable[tuple[int, Message]],
     rows: list[Message],
     sizes: dict[str, int],
@@ -92,13 +92,13 @@ def _unpack(
         else:
             end = found.offset + found.size
     try:
-        fd = context.staged.open(staged_name(name), context.limits.staging_bytes)
+        fd = context.staged.open(name, context.limits.staging_bytes)
     except ComposefsError as error:
         for number in wanted:
             rows[number] = {"error": row_error(error)}
         return
     try:
-        all_stored = store_ranges(context.repo.objects, fd, staged_name(name), list(wanted.values()))
+        all_stored = store_ranges(context.repo.objects, fd, name, list(wanted.values()))
         for number, stored in zip(wanted, all_stored, strict=True):
             if isinstance(stored, ComposefsError):
                 rows[number] = {"error": row_error(stored)}
