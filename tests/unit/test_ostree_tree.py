@@ -106,6 +106,16 @@ def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         dumptext.write_dump(io.BytesIO(), of, keep_nul=False, limit=10_000)
 
 
+def test_of_paths_that_are_too_long_nothing_is_written() -> None:
+    directory = b"below" + bytes(27)
+    files = [(b"%d" % number, FILE) for number in range(100)]
+    trees = {ROOT: Dirtree([], [(b"d" * 200, directory, META)]), directory: Dirtree(files, [])}
+    out = io.BytesIO()
+    with pytest.raises(TooLargeError, match="description"):
+        dumptext.DumpText(make(trees, {}), out, keep_nul=False, limit=20_000)
+    assert not out.getvalue()
+
+
 def test_text_that_is_made_while_files_are_missing_is_the_same() -> None:
     # FILE has its first name in the first directory, of which another file comes last.
     names = {LINK: Entry(head(0o120777, target="t"), None), LARGE: Entry(head(0o100644, 5000), DIGEST)}

@@ -141,6 +141,7 @@ def test_a_pack_that_cannot_be_written_fails_the_files_in_it(tmp_path: Path) -> 
         worker.deal(ids)
         assert sorted(row[0] for row in collect(worker)) == sorted(ids[1:])
         assert isinstance(worker.failure, NoSpaceError)
+        assert str(worker.failure).startswith(f"{tmp_path}/objects/{ids[0].hex()[:2]}/"), "it names what had no room"
     finally:
         worker.end()
 

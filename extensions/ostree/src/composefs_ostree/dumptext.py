@@ -83,7 +83,7 @@ class DumpText:
         self._out = out
         self._limit = limit
         self._size = 0
-        self._links = _count_links(tree)
+        self._links = _count_links(tree, limit)
         self._first_names: dict[bytes, str] = {}
         self._keep_nul = keep_nul
         self._xattr_text: dict[Xattrs, str] = {(): ""}
@@ -146,10 +146,7 @@ class DumpText:
     def _write(self) -> None:
         self._size += self._held
         if self._size > self._limit:
-            raise TooLargeError(
-                f"the description of the commit's tree, a line for each file, is larger than {self._limit} bytes",
-                hint="it has too many files, too long paths or too many attributes for one image",
-            )
+            raise _too_large(self._limit)
         self._out.write("".join(self._lines).encode("ascii"))
         self._lines = []
         self._held = 0
@@ -212,31 +209,51 @@ class DumpText:
         return text
 
 
-def _count_links(tree: Tree) -> dict[bytes, int]:
-    """Count the names of every file in the whole tree, on the graph; raise TooLargeError when the tree is too large."""
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"the description of the commit's tree, a line for each file, is larger than {limit} bytes",
+        hint="it has too many files, too long paths or too many attributes for one image",
+    )
+
+
+def _count_links(tree: Tree, limit: int) -> dict[bytes, int]:
+    """Count the names of every file in the whole tree, on the graph.
+
+    Raise TooLargeError when the tree is too large, or the paths of its directories alone make more than ``limit`` bytes
+    of text: the core would keep many of them before it is clear that there are too many.
+    """
     names: dict[bytes, int] = dict.fromkeys(tree.trees, 0)
     depth: dict[bytes, int] = dict.fromkeys(tree.trees, 0)
     once: list[bytes] = []
     more: list[tuple[int, Dirtree]] = []
     names[tree.commit.root_tree] = 1
+    lengths: dict[bytes, int] = dict.fromkeys(tree.trees, 0)  # of the paths by which a directory is reached, together
+    lengths[tree.commit.root_tree] = 1
     inodes = 1
+    size = 0
     for tree_id in _parents_first(tree):
         count = names[tree_id]
         below = depth[tree_id] + 1
         listing = tree.trees[tree_id]
-        inodes += count * (len(listing.files) + len(listing.directories))
+        entries = len(listing.files) + len(listing.directories)
+        inodes += count * entries
         if inodes > MAX_INODES or below > MAX_DEPTH:
             raise TooLargeError(
                 f"the tree of the commit has more than {MAX_INODES} files or {MAX_DEPTH} nested directories",
                 hint="this is how a small malicious commit describes an endless tree",
             )
+        length = lengths[tree_id]
+        size += length * entries
         if count == 1:
             once += [file_id for _, file_id in listing.files]
         else:
             more.append((count, listing))
-        for _, subtree_id, _ in listing.directories:
+        for name, subtree_id, _ in listing.directories:
             names[subtree_id] += count
+            lengths[subtree_id] += length + count * (len(name) + 1)
             depth[subtree_id] = max(depth[subtree_id], below)
+    if size > limit:
+        raise _too_large(limit)
     links = Counter(once)  # counts in C what most trees have nothing but
     for count, listing in more:
         for _, file_id in listing.files:

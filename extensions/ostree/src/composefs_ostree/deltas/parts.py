@@ -129,6 +129,10 @@ class PartFiles:
         self._queue.append((number, staged))
         return self._parts[number].object_count
 
+    def where(self, file_id: bytes) -> str:
+        """Return where a file would be in the repository."""
+        return self._files.where(file_id)
+
     def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
         """Return those of both transports."""
         readers, writers = self._transport.descriptors()

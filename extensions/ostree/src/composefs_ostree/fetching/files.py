@@ -10,6 +10,7 @@ from __future__ import annotations
 from composefs_ext.errors import from_exception, to_wire
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
         def step(self) -> Sequence[Row | Failure]:
             """Go on with what was started and return what has ended."""
+
+        def where(self, file_id: bytes) -> str:
+            """Return the URL or path of an object."""
 
 
 __all__ = ["FetchedFiles", "failure"]
@@ -54,6 +58,10 @@ class FetchedFiles:
     def start(self, file_id: bytes, staged: str) -> None:
         """Queue the fetch of an object."""
         self._transport.start(FileFetch(file_id, staged, self._inline_limit, self._packs))
+
+    def where(self, file_id: bytes) -> str:
+        """Return the URL or path of an object."""
+        return self._transport.where(object_path(ObjectType.FILE, file_id))
 
     def step(self) -> list[Row | Failure]:
         """Go on with the transfers."""

@@ -59,6 +59,10 @@ class LocalFiles:
         """Read the next few objects."""
         return [self._read(*self._queue.popleft()) for _ in range(min(_AT_ONCE, len(self._queue)))]
 
+    def where(self, file_id: bytes) -> str:
+        """Return the path of an object in the first place."""
+        return self._readers[0].path(file_id)
+
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Files are always ready."""
         return [], []
@@ -75,7 +79,7 @@ class LocalFiles:
                 return failure(file_id, reader.path(file_id), error)
             if row is not None:
                 return row
-        return failure(file_id, self._readers[0].path(file_id), NotFoundError("not found"))
+        return failure(file_id, self.where(file_id), NotFoundError("not found"))
 
 
 def _reader(place: Place, inline_limit: int, packs: Packs) -> Reader:

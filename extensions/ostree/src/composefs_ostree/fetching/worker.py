@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from composefs_ext.errors import from_exception, from_wire, to_wire
+from composefs_ext.errors import from_wire
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_ext.workers import WorkerProcess, available_cores
@@ -190,17 +190,21 @@ def _serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, 
         # Rows go up in lots while there is more to do, and at once when only the last few are under way.
         is_full = len(rows) >= HANDOVER or size >= _ROWS_BYTES
         if rows and (is_full or started - ended <= _LAST_FEW or has_failed or monotonic() >= due):
-            channel.send(_written(packs, rows))
+            channel.send(_written(packs, rows, files))
             rows = []
             size = 0
             due = monotonic() + _ROWS_SECONDS
 
 
-def _written(packs: Packs, rows: list[Any]) -> list[Any]:
+def _written(packs: Packs, rows: list[Any], files: Files) -> list[Any]:
     """Write the pack that rows speak of; return them, or if that fails the failure of those that do."""
     try:
         packs.flush()
     except OSError as error:
-        told = to_wire(from_exception(error))
-        return [(row[0], told) if len(row) != 2 and isinstance(row[3], tuple) else row for row in rows]
+        from composefs_ostree.fetching.files import failure  # loaded by whoever made ``files``
+
+        return [
+            failure(row[0], files.where(row[0]), error) if len(row) != 2 and isinstance(row[3], tuple) else row
+            for row in rows
+        ]
     return rows
