@@ -88,14 +88,8 @@ class Program:
                     break
                 operation = code[self._at]
                 self._at += 1
-                if operation == 83:  # S, nearly always
-                    row = self._whole()
-                    if self._number == self._part.object_count:
-                        last = row
-                    else:
-                        yield row
-                elif operation == 99:  # c
-                    row = self._close()
+                if operation in (83, 99):  # S, nearly always, and c
+                    row = self._whole() if operation == 83 else self._close()
                     if self._number == self._part.object_count:
                         last = row
                     else:
