@@ -52,10 +52,9 @@ def _instead(**modules: ModuleType) -> Iterator[None]:
 
 def _english() -> ModuleType:
     """Return what click takes of gettext, for texts that stay as they are."""
-    module: Any = ModuleType("gettext")
-    module.gettext = lambda text: text
-    module.ngettext = lambda one, several, count: one if count == 1 else several
-    return module  # type: ignore[no-any-return]
+    module = ModuleType("gettext")
+    vars(module).update(gettext=lambda text: text, ngettext=lambda one, several, count: one if count == 1 else several)
+    return module
 
 
 def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
@@ -77,6 +76,6 @@ def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
         stand_in.__dict__.update(vars(module))
         return getattr(module, attribute)
 
-    stand_in.__getattr__ = load  # type: ignore[method-assign]
+    vars(stand_in)["__getattr__"] = load
     sys.modules.setdefault(name, stand_in)
     return parameters
