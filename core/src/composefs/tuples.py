@@ -3,6 +3,9 @@
 typing's compiles a constructor for each class, 0.1 to 0.2 ms, and twenty classes are needed before an extension is
 started.  Here they share one, which is as fast with positional values and slower with names: for records of which
 there are thousands, take typing's.
+
+The SDK has the same (``composefs_ext.tuples``), as it and the core share no code; tests/unit/test_tuples.py holds both
+to what typing makes.
 """
 
 from __future__ import annotations
