@@ -33,6 +33,8 @@ CONNECTIONS = 8
 
 _CONNECT_SECONDS = 30
 _MAX_REDIRECTS = 10
+_BUFFER_SIZE = 256 << 10
+"""Bytes that are taken from a connection at once.  With libcurl's 16 KiB, 760 MB in large files cost 0.4 s more."""
 _LONG_WAIT = 1.0
 """Seconds from which on the user is told that something is waited for."""
 
@@ -214,6 +216,7 @@ class HttpTransport:
             (pycurl.USERAGENT, f"composefs-ostree/{__version__}"),
             (pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS),
             (pycurl.TIMEOUT, self._seconds),
+            (pycurl.BUFFERSIZE, _BUFFER_SIZE),
             *self._options,
         ):
             handle.setopt(option, value)
