@@ -13,6 +13,9 @@ COPIED := $(WHEELS:%=%/pyproject.toml) $(wildcard extensions/*/libexec/composefs
 ARGS ?=
 SCALE ?= 1
 FUZZ ?= 10000
+# The distribution's, where it has one: the peers are the distribution's programs, and a Python that was built by hand is
+# often not optimized.
+BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 # As installing a package does: a confined extension cannot keep what Python compiles of a checkout.
 COMPILE := $(BIN)/python -m compileall -q $(WHEELS:%=%/src)
 # One process more than there are processors, because many tests wait for what they started: with as many, two processors
@@ -60,10 +63,10 @@ format: setup ## put the source into the form that lint wants
 docs: setup ## write docs/commands.md anew
 	@$(BIN)/python docs/make_commands.py
 
-bench: setup ## compare with ostree side by side (SCALE=0.1 for a tenth of the files)
+bench: ## compare with ostree side by side (SCALE=0.1 for a tenth of the files)
 	@tests/install-packages
-	@$(COMPILE)
-	@$(BIN)/python benchmarks/run.py --scale $(SCALE) $(ARGS)
+	@$(MAKE) --no-print-directory setup VENV=.bench/venv PYTHON=$(BENCH_PYTHON)
+	@.bench/venv/bin/python benchmarks/run.py --scale $(SCALE) $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
