@@ -170,11 +170,14 @@ class Tap(Channel):
         elif script.too_large and method in LISTINGS and f"{LISTINGS[method]}_into" not in params:
             data = {"kind": "too_large", "hint": f"name a staged file with {LISTINGS[method]}_into"}
             error = {"code": -32000, "message": f"{LISTINGS[method]} is too long for a message", "data": data}
-        elif script.refuse_row and method == "object.put" and params.get("files") and not self._row_refused:
+        elif script.refuse_row and method == "object.put" and not self._row_refused:
+            rows = self._watch.params[-1].get("files")
+            if not rows:
+                return message
             self._row_refused = True
             self._watch.refused = True
-            first, *others = params["files"]
-            return {**message, "params": {**params, "files": [{**first, "size": 2**52}, *others]}}
+            kept = {name: value for name, value in params.items() if name != "files_file"}
+            return {**message, "params": {**kept, "files": [{**rows[0], "size": 2**52}, *rows[1:]]}}
         if error is None:
             return message
         self._watch.refused = True

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from composefs.errors import KINDS, UsageError
@@ -40,7 +41,8 @@ _EVENTS = ("log", "output", "progress")
 class Watch:
     """The eyes of one run.  ``run`` describes it; ``staging`` is the directory, known once initialize is sent.
 
-    ``calls`` are the methods called, in order; ``answer`` is what run was answered with.
+    ``calls`` are the methods called, in order, and ``params`` what with: the rows of ``object.put`` as ``files``, also
+    if they came in a file and are no more than a message may have.  ``answer`` is what run was answered with.
     """
 
     def __init__(self, run: str, manifest: Manifest, command: Command, *, id_size: int) -> None:
@@ -249,6 +251,8 @@ class Watch:
             self.find(10, f"{field} is no field of the protocol")
         self._check_allowed(method)
         self._check_files(method, params)
+        if method == "object.put" and "files_file" in params and message.get("id") is not None:
+            self.params[-1] = {**params, "files": self._few_rows(params)}
         if method == "progress":
             self._check_progress(params)
 
@@ -331,6 +335,12 @@ class Watch:
         with suppress(OSError, ValueError), open(os.path.join(self.staging, name), "rb") as file:
             for line in file:
                 yield json.loads(line)
+
+    def _few_rows(self, params: Message) -> list[JSONValue]:
+        """Return the rows of ``object.put`` that came in a file; none if they are too many, or malformed."""
+        most = Limits().rows
+        rows = list(islice(self._rows(params, "files"), most + 1))
+        return rows if len(rows) <= most and all(type(row) is dict and "name" in row for row in rows) else []
 
     def _check_dump(self, where: str, name: str) -> None:
         path = os.path.join(self.staging, name)
