@@ -289,6 +289,31 @@ def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:
     assert second.left_over() == []
 
 
+def test_a_delta_between_commits_of_the_same_tree(tmp_path: Path) -> None:
+    tree, repo = make_tree(tmp_path / "tree"), make_repo(tmp_path / "source")
+    old, new = (commit(repo, tree, subject=subject) for subject in ("old", "new"))
+    generate = ("static-delta", "generate", f"--repo={repo}", f"--from={old}", f"--to={new}")
+    run("ostree", *generate)
+    run("ostree", *generate, "--inline", f"--filename={tmp_path / 'file'}")
+    update_summary(repo)
+    bare = make_repo(tmp_path / "ostree", "bare-user")
+    witness, pulled, applied = (Target(tmp_path / name) for name in ("witness", "pulled", "applied"))
+    expected = witness.json("pull-local", repo, new)
+    for target in (pulled, applied):
+        target.ostree("pull-local", repo, old)
+    with serve(repo) as server:
+        run("ostree", f"--repo={bare}", "remote", "add", "--no-gpg-verify", "o", server.url)
+        run("ostree", f"--repo={bare}", "pull", "o", old)
+        run("ostree", f"--repo={bare}", "pull", "--require-static-deltas", "o", BRANCH)
+        server.forgive()
+        done = pulled.json("pull", server.url, BRANCH, f"--base-name={old}")
+        assert server.count("*/superblock") == 1
+        assert server.count("*.commit") + server.count("/objects/*.dir*") + server.count("*.filez") == 0
+    run("ostree", f"--repo={bare}", "fsck")
+    for made in (done, applied.json("apply-delta", tmp_path / "file")):
+        assert (made["commit"], made["image"], made["verity"]) == (new, expected["image"], expected["verity"])
+
+
 def test_a_delta_in_a_directory(source: Source, tmp_path: Path) -> None:
     source.generate("--empty", "--min-fallback-size=0", "--max-chunk-size=1")
     (superblock,) = (source.repo / "deltas").rglob("superblock")
@@ -445,11 +470,12 @@ def test_an_altered_fallback_is_refused(source: Source, server: Server, tmp_path
     source.publish()
     server.fault("*.filez", Fault(flip=-3))
     target = Target(tmp_path / "target")
-    # By one worker, which carries out the part before it fetches a fallback: where there are two, both race.
-    refused = target.ostree("pull", server.url, BRANCH, status=5, preexec_fn=on_one_processor)
+    refused = target.ostree("pull", server.url, BRANCH, status=5)
     assert ".filez" in refused.stderr
     assert target.names() == {}
     server.forgive()
-    assert target.json("pull", server.url, BRANCH)["delta_parts"] == 0  # what the part brought is here
+    assert (
+        target.json("pull", server.url, BRANCH)["delta_parts"] <= 1
+    )  # none if it came before the fallback was refused
     assert server.count("*.filez") == 3
     assert target.json("fsck")["ok"]

@@ -45,7 +45,7 @@ class Applying:
         """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks.
 
         Parts only if the source ``has_objects`` beside the delta: their metadata, and files that turn out to be gone,
-        come from there.
+        come from there.  A part that makes nothing is always left out.
         """
         self.parts = 0
         self.metadata = 0
@@ -58,7 +58,7 @@ class Applying:
         self._coming_metadata: set[bytes] = set()
         for number, part in enumerate(delta.parts):
             files, metadata = part.ids()
-            if not (has_objects and _all_held(files, held)):
+            if part.objects and not (has_objects and _all_held(files, held)):
                 self._to_do.append(number)
                 self._coming_files.update(files)
                 self._coming_metadata.update(metadata)

@@ -46,7 +46,8 @@ class Part(NamedTuple):
     """A part as its superblock announces it.
 
     ``size`` is that of its file, ``plain`` that of the objects that it makes, in bytes; ``objects`` is 33 bytes for
-    each of them, a type and an id; ``inline`` is its file, if the superblock has it.
+    each of them, a type and an id: none in the delta between commits of the same tree; ``inline`` is its file, if the
+    superblock has it.
     """
 
     path: str
@@ -161,7 +162,7 @@ def _part(row: tuple[Any, ...], path: str, order: str, metadata: dict[str, gvari
     version, checksum, size, plain, objects = row
     if version != 0:
         raise UnsupportedError(f"a part of the delta has another version than 0: {path}", hint="pull with --no-delta")
-    if len(checksum) != ID_SIZE or not objects or len(objects) % _ROW or not _TYPES.issuperset(objects[::_ROW]):
+    if len(checksum) != ID_SIZE or len(objects) % _ROW or not _TYPES.issuperset(objects[::_ROW]):
         raise _malformed(f"the objects of part {path} are not listed")
     inline = metadata.get(path)
     data = None
