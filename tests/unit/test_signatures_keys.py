@@ -256,9 +256,10 @@ def test_signatures_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(b64(secret + public))
     options = SignOptions(key_files=(str(tmp_path / "secret"),))
     first = signatures.sign(b"x", {"other": Variant("s", "kept")}, options)
-    second = signatures.sign(b"x", first, options)
+    second = signatures.sign(b"y", first, options)
     assert second["other"].value == "kept"
     assert len(second["ostree.sign.ed25519"].value) == 2
+    assert len(signatures.sign(b"y", second, options)["ostree.sign.ed25519"].value) == 2, "the same one is there twice"
 
 
 def test_without_the_library_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:

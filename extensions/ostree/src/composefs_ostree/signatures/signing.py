@@ -55,7 +55,11 @@ def sign_options_of(request: Request) -> SignOptions:
 
 
 def sign(data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> dict[str, Variant]:
-    """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used."""
+    """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used.
+
+    A GPG signature takes the place of one by the same key, and no signature is there twice: who signs again and again
+    does not make signatures more than anybody reads.
+    """
     made = {"gpg": [_gpg(data, key, options.gpg_homedir) for key in options.gpg_keys]}
     made[options.sign_type] = [
         signature(data)
@@ -71,8 +75,19 @@ def _added(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> 
     signed = dict(metadata)
     for kind, signatures in made.items():
         if signatures:
-            signed[KEYS[kind]] = Variant("aay", [*signatures_in(metadata, kind), *signatures])
+            kept = [each for each in signatures_in(metadata, kind) if each not in signatures]
+            if kind == "gpg" and kept:
+                kept = _by_others(kept, signatures)
+            signed[KEYS[kind]] = Variant("aay", [*kept, *signatures])
     return signed
+
+
+def _by_others(signatures: list[bytes], made: list[bytes]) -> list[bytes]:
+    """Return the GPG signatures but for those that say that they are by the keys of ``made`` alone."""
+    from composefs_ostree.signatures.openpgp import claims
+
+    keys = {each.key for each in claims(made)} - {None}
+    return [blob for blob in signatures if not {each.key for each in claims([blob])} <= keys]
 
 
 def _gpg(data: bytes, key: str, homedir: str | None) -> bytes:
