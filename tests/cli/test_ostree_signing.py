@@ -150,6 +150,8 @@ def test_a_commit_that_is_here_is_signed_verified_and_rid_of_signatures(
     assert "not among the trusted ones" in target.ostree("sign", BRANCH, "--verify", given, status=5).stderr
     target.ostree("sign", BRANCH, f"--gpg-sign={keys.good}", env=environment)
     assert keys_of(target) == [keys.other, keys.good]
+    target.ostree("sign", BRANCH, f"--gpg-sign={keys.other}", env=environment)
+    assert keys_of(target) == [keys.good, keys.other], "signing again made one more"
     verified = target.ostree("sign", BRANCH, "--verify", given).stdout
     assert verified.splitlines()[0] == f"commit  {commit}"
     assert f"gpg {keys.good} (Good <good@example.com>)" in verified
@@ -180,3 +182,7 @@ def test_a_remotes_commit_is_verified_by_its_keys(
     other.ostree("remote", "add", "origin", f"file://{source}", f"--gpg-import={tmp_path / 'keys'}")
     other.ostree("pull", f"origin:{BRANCH}")
     assert other.json("sign", f"origin:{BRANCH}", "--verify")["signatures"][0]["key"] == keys.good
+    monkeypatch.delenv("COMPOSEFS_EXT_READ")
+    assert f"--ext-read {source}" in other.ostree("pull", f"origin:{BRANCH}", status=7).stderr
+    other.ostree("remote", "add", "--force", "origin", f"file://{source}", f"--set=gpgkeypath={tmp_path / 'keys'}")
+    assert f"--ext-read {tmp_path / 'keys'}" in other.ostree("sign", f"origin:{BRANCH}", "--verify", status=7).stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -33,10 +34,9 @@ def find_places(directory: str) -> list[Place]:
         try:
             place = _open_place(following)
         except PermissionError:
-            if not places:
-                raise
+            what = "the repository's parent cannot be read" if places else os.strerror(errno.EACCES)
             raise PermissionDeniedError(
-                f"{following}/config: the repository's parent cannot be read",
+                f"{following}/config: {what}",
                 hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {following}",
                 subject=following,
             ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from composefs_ext.errors import ExtError, FormatError, from_exception
+from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, from_exception
 from composefs_ostree.fetching.transport import open_regular
 
 TYPE_CHECKING = False
@@ -28,8 +28,15 @@ def read_keys(path: str) -> bytes:
     except (ExtError, OSError) as error:
         found = from_exception(error)
         message = found.message.removeprefix(f"{path}: ")
-        raise type(found)(f"{path}: cannot read the keys: {message}", hint=found.hint, subject=path) from None
+        raise type(found)(f"{path}: cannot read the keys: {message}", hint=_remedy(found, path), subject=path) from None
     return data
+
+
+def _remedy(error: ExtError, path: str) -> str | None:
+    """Return what to do about a path that cannot be read: who has typed it may read it here, a remote's setting not."""
+    if isinstance(error, PermissionDeniedError):
+        return f"check the owner and mode; what only a remote's settings name needs cfsctl --ext-read {path}"
+    return error.hint
 
 
 def files_in(path: str, *, suffix: str = "") -> Iterator[str]:
@@ -40,7 +47,8 @@ def files_in(path: str, *, suffix: str = "") -> Iterator[str]:
         yield path
         return
     except OSError as error:
-        raise from_exception(error) from None
+        found = from_exception(error)
+        raise type(found)(found.message, hint=_remedy(found, path), subject=path) from None
     for name in names:
         full = f"{path}/{name}"
         if name.endswith(suffix) and not name.startswith(".") and _is_file(full):
