@@ -93,7 +93,8 @@ def pull(
     """Pull what the names mean at a source, that of ``remote`` if there is one; print and return what came of it."""
     every = [parse_wanted(name, None if remote is None else remote.name) for name in dict.fromkeys(names)]
     if not every:
-        raise UsageError("there is nothing to pull", hint="name a ref or a commit; cfsctl ostree list-refs lists them")
+        lists = "list-refs lists them" if remote is None else f"remote refs {remote.name} lists them"
+        raise UsageError("there is nothing to pull", hint=f"name a ref or a commit; cfsctl ostree {lists}")
     targets = [Target(core, wanted.local) for wanted in every]
     for target in targets:
         target.ask()

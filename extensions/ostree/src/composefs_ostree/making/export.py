@@ -68,7 +68,11 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     target = Target(path)
     try:
         if mode not in (None, target.mode):
-            raise UsageError(f"{path} is a repository of the mode {target.mode}, not {mode}", subject=path)
+            raise UsageError(
+                f"{path} is a repository of the mode {target.mode}, not {mode}",
+                hint="leave out --mode, or give a new directory",
+                subject=path,
+            )
         if target.mode == "bare-user-only":
             _check_user_only(tree)
         written = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)

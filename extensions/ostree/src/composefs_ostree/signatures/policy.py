@@ -172,8 +172,8 @@ def _given_keys(options: Options) -> tuple[SignKeys, ...]:
         where, _, value = place.partition(":")
         if kind not in SIGN_KINDS or where not in ("inline", "file") or not value:
             raise UsageError(
-                f"--sign-key {specification[:80]!r} is not KIND=inline:KEY or KIND=file:PATH",
-                hint=f"the kinds are {' and '.join(SIGN_KINDS)}",
+                f"--sign-key {specification[:80]!r} is not TYPE=inline:KEY or TYPE=file:PATH",
+                hint=f"the types are {' and '.join(SIGN_KINDS)}",
             )
         keys = by_kind.get(kind, SignKeys(kind))
         if where == "inline":
