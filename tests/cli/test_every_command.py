@@ -365,7 +365,7 @@ def expected(parameter: click.Parameter) -> set[str]:
     if kind == "ExtensionName":
         return {"oci", "ostree"}
     if kind == "StreamName":
-        return {"refs/oci/app:1", "refs/ostree/mine"}
+        return {"refs/oci/app:1", "refs/ostree/mine", "oci/app:1", "ostree/mine"}
     return {"ImageName": EXPECTED["image"], "ImageRef": {"os/1", "os/2"}}.get(kind, EXPECTED["any"])
 
 

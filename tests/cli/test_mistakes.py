@@ -60,6 +60,7 @@ MISTAKES = {
     "--repo repo oci inspect x": (NOT_FOUND, "'x'", "cfsctl oci images"),
     "--repo repo oci layer x": (NOT_FOUND, "'x'", "cfsctl oci inspect"),
     "ext show none": (NOT_FOUND, "none", "cfsctl ext list"),
+    "ext check ./none": (NOT_FOUND, "no executable ./none", "check the path"),
     "--repo repo umount tree": (NOT_FOUND, "tree", "umount(8)"),
     # Names and forms
     "--repo repo create-image tree /os/2": (BAD_DATA, "'/os/2'", "DIR/NAME"),

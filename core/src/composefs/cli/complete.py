@@ -84,7 +84,7 @@ class ImageName(_Completed):
 
 
 class ImageRef(_Completed):
-    """A name for an image, which another one may have so far."""
+    """A name of an image, or for one, which another may have so far."""
 
     name = "ref"
 
@@ -95,15 +95,20 @@ class ImageRef(_Completed):
 
 
 class StreamName(_Completed):
-    """A stream: its name, or ``refs/`` and the path of a ref."""
+    """A stream: its name, a ref, or ``refs/`` and the path of a ref's file."""
 
     name = "stream"
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the streams."""
+        from composefs.cli.refs import all_refs
+
         with settings.open_repository() as repository:
-            names = [name for name, _ in repository.streams.list()]
-            return [*names, *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently))]
+            return [
+                *(name for name, _ in repository.streams.list()),
+                *(ref.name for ref in all_refs(repository, _silently) if ref.kind == "stream"),
+                *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently)),
+            ]
 
 
 class RefName(_Completed):

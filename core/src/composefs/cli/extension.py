@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from composefs.cli.complete import ImageName, StreamRef, Word
+from composefs.cli.complete import ImageRef, StreamRef, Word
 from composefs.cli.frame import Command, Example, Group, Option
 from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
@@ -107,7 +107,7 @@ _TYPES: Mapping[str, Callable[[], Any]] = {
     "bool": lambda: click.BOOL,
     "url": lambda: URL,
     "digest": lambda: DIGEST,
-    "image": ImageName,
+    "image": ImageRef,
     "secret-file": lambda: AbsolutePath(exists=True, dir_okay=False, readable=True),
     "path-read": lambda: AbsolutePath(exists=True),
     "path-write": AbsolutePath,

@@ -12,7 +12,7 @@ from composefs.cli.complete import ExtensionName
 from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import UsageError
+from composefs.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from composefs.ext.check.kit import Invocation
@@ -157,6 +157,8 @@ def check(
         directory, name = os.path.split(os.path.abspath(extension))
         if os.path.isdir(extension):
             raise UsageError(f"{extension} is a directory", hint="name the executable in it")
+        if not os.path.lexists(extension):
+            raise NotFoundError(f"there is no executable {extension}", subject=extension, hint="check the path")
         found = discovery.find(name, [directory])
     else:
         found = discovery.find(extension)
