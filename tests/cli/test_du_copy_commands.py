@@ -38,6 +38,9 @@ def test_du(made: Populated) -> None:
     assert lines[4].startswith("garbage: 2 objects, ")
     usage = json.loads(cfsctl("--repo", made.path, "du", "--json", "os/1").stdout)
     assert [holding["name"] for holding in usage["holdings"]] == ["images/refs/os/1"]
+    for name in ("streams/refs/oci/team%2Fapp:1", "images/refs/os/1"):  # it takes the names that it prints
+        usage = json.loads(cfsctl("--repo", made.path, "du", "--json", name).stdout)
+        assert [holding["name"] for holding in usage["holdings"]] == [name]
     assert cfsctl("--repo", made.path, "du", "none", status=3).stdout == ""
 
 

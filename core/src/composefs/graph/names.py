@@ -49,18 +49,19 @@ class Names:
         """Find what a user means; raise NotFoundError.
 
         That is the name of a stream, else the id of an image, else a stream's ref, encoded or not, else an image's ref;
-        refs with or without ``refs/``.
+        refs with or without ``refs/``, or as the path in the repository by which fsck and du call them.
         """
         if text in self.streams:
             return Found("stream", text, self.streams[text], None)
         if text in self.images:
             return Found("image", text, text, None)
-        path = text.removeprefix("refs/")
+        path = text.removeprefix("streams/refs/" if text.startswith("streams/") else "refs/")
         directory, slash, rest = path.partition("/")
         for spelling in (path, directory + slash + encode_flat(rest)):
             if spelling in self.stream_refs:
                 name = self.stream_refs[spelling]
                 return Found("stream", name, self.streams[name], spelling)
+        path = path.removeprefix("images/refs/")
         if path in self.image_refs:
             return Found("image", self.image_refs[path], self.image_refs[path], path)
         raise NotFoundError(
