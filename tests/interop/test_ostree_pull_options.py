@@ -121,6 +121,24 @@ def test_all_refs_of_a_directory(source: Source, target: Target) -> None:
     assert "nothing to pull" in refused.stderr
 
 
+def test_refs_in_the_letters_of_all_scripts(tmp_path: Path, source: Source, target: Target) -> None:
+    names = ["é", "日本/x²", "a‿b", "e\u0301", "_/٣"]
+    commits = {name: source.commit("@1700000005", name, branch=name) for name in names}
+    with serve(source.path) as server:
+        target.ostree("pull", server.url, *names)
+    assert refs_of(target) == commits
+    target.ostree("pull-local", source.path)
+    assert refs_of(target) == commits | {REF: source.history[-1], "os/testing": source.other}
+    update_summary(source.path)
+    assert {row["name"] for row in target.json("list-refs", f"file://{source.path}")["refs"]} == set(refs_of(target))
+    exported = make_repo(tmp_path / "exported")
+    run("ostree", f"--repo={exported}", "pull-local", source.path, names[0])
+    target.ostree("export", names[1], exported)
+    theirs = Theirs(tmp_path / "theirs", exported)
+    theirs.pull(*names[:2])  # of a repository with a summary, which lists both
+    assert theirs.refs() == {name: commits[name] for name in names[:2]}
+
+
 def test_a_file_url_is_the_directory(source: Source, tmp_path: Path, target: Target) -> None:
     by_path = Target(tmp_path / "by-path").json("pull-local", source.path, REF)
     assert target.json("pull", f"file://{source.path}", REF) == by_path

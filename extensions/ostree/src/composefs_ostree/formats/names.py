@@ -79,12 +79,28 @@ def is_commit_id(text: str) -> bool:
 def is_ref(name: str) -> bool:
     """Tell whether a name follows ostree's grammar of refs, which has no ``..``."""
     return len(name) <= _MAX_REF and all(
-        part and part[0] not in "-." and not part.strip(_REF_CHARACTERS) for part in name.split("/")
+        part and part[0] not in "-." and (not part.strip(_REF_CHARACTERS) or _are_word_characters(part))
+        for part in name.split("/")
+    )
+
+
+def _are_word_characters(part: str) -> bool:
+    """Tell whether all are letters or digits of a ref, of whatever script: what GLib takes for word characters."""
+    from unicodedata import category
+
+    return all(
+        each in _REF_CHARACTERS or (each > "\x7f" and (category(each)[0] in "LN" or category(each) in ("Mn", "Pc")))
+        for each in part
     )
 
 
 def check_ref(name: str) -> str:
-    """Return a ref's name; raise UsageError unless it is one."""
+    """Return a ref's name; raise UsageError unless it is one.
+
+    What looks like a commit id is none: nobody could ask for it.
+    """
+    if is_commit_id(name):
+        raise UsageError(f"{name!r} looks like a commit id", hint="give the ref another name")
     if not is_ref(name):
         raise UsageError(
             f"{name[:200]!r} is not an ostree ref",
