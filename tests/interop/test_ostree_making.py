@@ -187,8 +187,9 @@ def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:
         ("--timestamp=@1", "--add-metadata=k={'a': <1>, 'b': <(true, @as [])>}", "--add-metadata=m=@ms nothing"),
         ("--timestamp=@1", "--add-metadata=k=[1, 2.5]", "--add-metadata=n=b'bytes\\001'", "--add-metadata=x=-0x10"),
         ("--timestamp=@1", "--add-metadata=k=[byte 0x01, 0xff]", "--add-metadata=t=(int64 -1, 'x', just 3)"),
+        ("--timestamp=@1", "--add-metadata=j=@ms 'x'", "--add-metadata=k=@a(mi) [(5,), (nothing,)]"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[str, ...]) -> None:
     tree = make_system(tmp_path / "tree")
@@ -196,6 +197,18 @@ def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[st
     target.ostree("export", BRANCH, tmp_path / "exported")
     assert ostree(tmp_path / "exported", "show", "--raw", BRANCH).stdout == ostree(theirs, "show", "--raw", ours).stdout
     assert ours == expected
+
+
+def test_the_same_branches_and_values_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    theirs, target = make_repo(tmp_path / "theirs"), Target(tmp_path / "target")
+    for option in ("--branch=" + "0f" * 32, "--branch=a\u2013b", "--add-metadata=k=1e999"):
+        words = ("commit", "--branch=x", option, f"--tree=dir={tmp_path / 'tree'}")
+        if option.startswith("--branch"):
+            words = (words[0], *words[2:])
+        ostree(theirs, *words, status=1)
+        target.ostree(*words, status=2)
+    assert target.names() == {}
 
 
 def test_the_parent_is_what_the_branch_names_and_the_time_comes_from_the_environment(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
+from math import isinf
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
@@ -202,6 +203,8 @@ def _build(node: _Node, of: Type) -> Any:
         return parse_node(node.value)
     if of.kind == "m" and node.kind == "maybe":
         return None if node.value is None else (_build(node.value, of.members[0]),)
+    if of.kind == "m":  # "just" may be left out
+        return (_build(node._replace(signature=None), of.members[0]),)
     if of.kind == "(" and node.kind == "tuple" and len(node.value) == len(of.members):
         return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
     if of.kind == "a":
@@ -223,7 +226,10 @@ def _number(node: _Node, kind: str) -> int | float:
     text: str = node.value
     try:
         if kind == "d":
-            return float(text)
+            number = float(text)
+            if isinf(number) and "inf" not in text:
+                raise ValueError
+            return number
         sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text.removeprefix("+"))
         octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
         value = int(sign + digits, 8 if octal else 0)
