@@ -474,8 +474,7 @@ def test_an_altered_fallback_is_refused(source: Source, server: Server, tmp_path
     assert ".filez" in refused.stderr
     assert target.names() == {}
     server.forgive()
-    assert (
-        target.json("pull", server.url, BRANCH)["delta_parts"] <= 1
-    )  # none if it came before the fallback was refused
+    pulled = target.json("pull", server.url, BRANCH)
+    assert pulled["delta_parts"] <= 1  # none if it came before the fallback was refused
     assert server.count("*.filez") == 3
     assert target.json("fsck")["ok"]
