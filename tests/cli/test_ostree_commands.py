@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.commands import run
+from support.commands import CFSCTL, TIMEOUT, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 
@@ -58,6 +59,15 @@ def test_inspect(source: Path, target: Target) -> None:
     assert facts["metadata"] == {"number": 7, "version": "1.0"}
     assert (facts["commit"], facts["parent"], facts["timestamp"]) == (head, None, 1_700_000_000)
     assert (facts["subject"], facts["body"]) == ("the subject", "first\nsecond")
+
+
+@pytest.mark.parametrize("command", [("images",), ("inspect", BRANCH), ("dump", BRANCH)])
+def test_output_that_cannot_be_written_is_a_failure(target: Target, command: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        argv = [CFSCTL, "--repo", target.path, "ostree", *command]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT)
+    assert done.returncode == 8
+    assert done.stderr.startswith("cfsctl: writing to standard output: No space left")
 
 
 def test_inspect_shows_the_parent(tmp_path: Path, target: Target) -> None:

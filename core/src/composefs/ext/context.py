@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from composefs.digest import SHA512, Algorithm
-from composefs.errors import MissingObjectError, PermissionDeniedError, UsageError
+from composefs.errors import ComposefsError, MissingObjectError, PermissionDeniedError, UsageError
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
 from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
@@ -35,7 +35,10 @@ _DEFAULT_FORMAT = 1
 
 @dataclass(slots=True)
 class Context:
-    """The state of a session that calls work on.  ``private_fd`` is the core's own directory beside staging."""
+    """The state of a session that calls work on.  ``private_fd`` is the core's own directory beside staging.
+
+    ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its answer.
+    """
 
     manifest: Manifest
     command: Command
@@ -49,6 +52,7 @@ class Context:
     stdout_fd: int
     interrupted: Callable[[], bool]
     cancelled: bool = False
+    unwritten: ComposefsError | None = None
     features: tuple[str, ...] = ()
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)

@@ -214,6 +214,8 @@ def _judge(extension: Extension, context: Context, outcome: Message | ComposefsE
         raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=hint)
     if outcome is None:
         raise ExtensionError(f"{name} {ended} without a result", subject=extension.executable)
+    if context.unwritten is not None:
+        raise context.unwritten
     status = outcome.get("status", 0)
     if type(status) is not int or status not in (0, 1):
         raise ProtocolError(f"{name} gave a result with a status that is neither 0 nor 1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TypeVar, get_args
 
-from composefs.errors import UsageError
+from composefs.errors import ComposefsError, UsageError
 from composefs.ext.context import Context
 from composefs.observe import Kind, Level, Progress, Unit
 from composefs.protocol.errors import printable
@@ -61,14 +61,23 @@ def output(context: Context, params: Message) -> Message:
     if key == "text":
         text = string(params, "text")
         if not context.options.json:
-            context.observer.output(text.encode("utf-8", "replace"))
+            _write(context, text.encode("utf-8", "replace"))
         return {}
     name = staged_name(value)
     if not context.options.json:
         for piece in context.staged.pieces(name, _MAX_OUTPUT_FILE):
-            context.observer.output(piece)
+            _write(context, piece)
     context.staged.remove(name)
     return {}
+
+
+def _write(context: Context, data: bytes) -> None:
+    """Write output; as most extensions do not wait for an answer, keep in mind that it failed."""
+    try:
+        context.observer.output(data)
+    except ComposefsError as error:
+        context.unwritten = error
+        raise
 
 
 def _count(params: Message, key: str) -> int | None:
