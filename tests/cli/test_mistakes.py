@@ -74,6 +74,7 @@ MISTAKES = {
     "--repo repo ostree remote add o example.com": (USAGE, "'example.com'", "https://"),
     "--repo repo ostree commit": (USAGE, "one tree", "--tree=dir="),
     "--repo repo ostree commit tree -b x": (NOT_FOUND, "no image 'tree'", "--tree=dir=tree"),
+    "--repo repo ostree commit --tree=dir=tree --tree=dir=tree/usr -b x": (USAGE, "one tree", "--tree=dir="),
     "--repo repo ostree commit --tree=tree -b x": (USAGE, "'tree'", "dir=PATH"),
     "--repo repo ostree apply-delta tree/usr/file": (BAD_DATA, "no static delta", "static-delta generate"),
     "--repo repo oci pull alpine": (USAGE, "'alpine'", "docker://"),

@@ -314,6 +314,9 @@ def test_a_directory_that_is_something_else_is_left_alone(made: Target, tmp_path
     (tmp_path / "out/precious").write_text("x")
     assert "neither an ostree repository nor empty" in made.ostree("export", "main", tmp_path / "out", status=4).stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+    file = tmp_path / "out/precious"
+    assert "neither an ostree repository nor empty" in made.ostree("export", "main", file, status=4).stderr
+    assert f"mkdir -p {tmp_path}/new/a" in made.ostree("export", "main", tmp_path / "new/a/b", status=3).stderr
     made.ostree("export", "main", tmp_path / "good")
     failed = made.ostree("export", "main", tmp_path / "good", "--mode=bare", status=2)
     assert "is a repository of the mode archive, not bare" in failed.stderr

@@ -111,14 +111,14 @@ def _changes(request: Request) -> Changes:
 
 def _listing(request: Request, core: Core) -> Listing:
     """Read the tree that the request names, as far as that is done before the contents."""
-    image, tree, dump = request.get("image"), request.get("tree"), request.get("from_dump")
-    if (image is not None) + (tree is not None) + (dump is not None) != 1:
+    image, trees, dump = request.get("image"), request.get("tree", ()), request.get("from_dump")
+    if (image is not None) + len(trees) + (dump is not None) != 1:
         raise UsageError(
             "give one tree to commit: an image, --tree or --from-dump",
             hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
         )
     autocreate = bool(request.get("tar_autocreate_parents"))
-    kind, _, path = (tree or "").partition("=")
+    kind, _, path = "".join(trees).partition("=")
     if autocreate and kind != "tar":
         raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
     if kind == "dir":

@@ -91,8 +91,20 @@ class Target:
     def make(cls, path: str, mode: str, level: int | None) -> None:
         """Lay out a new repository in a directory that is empty or not there; ``level`` is written to an archive's."""
         tops = {name.partition("/")[0] for name in _LAYOUT}
-        os.makedirs(path, 0o755, exist_ok=True)
-        if not set(os.listdir(path)) <= tops:  # what an interrupted run has left is taken up
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+            is_free = set(os.listdir(path)) <= tops  # what an interrupted run has left is taken up
+        except (FileExistsError, NotADirectoryError):
+            is_free = False
+        except PermissionError:
+            above = os.path.dirname(path)
+            if os.path.isdir(above):
+                raise
+            # Confined, it may make the directory, but not those above it.
+            raise NotFoundError(
+                f"{above} is not there", hint=f"make it first: mkdir -p {above}", subject=above
+            ) from None
+        if not is_free:
             raise ExistsError(
                 f"{path} is neither an ostree repository nor empty", hint="give a new directory", subject=path
             )
