@@ -218,13 +218,31 @@ def test_heads_that_cannot_be_are_refused(raw: bytes) -> None:
         parse_head(raw)
 
 
-@pytest.mark.parametrize("name", ["a", "a/b", "os/x86_64/stable", "_x", "1.2-3"])
+@pytest.mark.parametrize("name", ["a", "a/b", "os/x86_64/stable", "_x", "1.2-3", "ä", "日本/x²", "F" * 64])
 def test_refs(name: str) -> None:
     assert check_ref(name) == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/a", "a/", "a//b", "..", "a/../b", ".a", "-a", "a b", "a\n", "ä", "a%2fb", "x" * 5000]
+    "name",
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        "..",
+        "a/../b",
+        ".a",
+        "-a",
+        "a b",
+        "a\n",
+        "€",
+        "ä\xa0",
+        "\udcff",
+        "a%2fb",
+        "x" * 5000,
+        "0f" * 32,
+    ],
 )
 def test_names_that_are_no_refs(name: str) -> None:
     with pytest.raises(UsageError):
