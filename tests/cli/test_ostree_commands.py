@@ -87,6 +87,7 @@ def test_tag_and_untag(target: Target) -> None:
     assert target.ostree("tag", head, "by/id").stdout == f"Tagged {head} as by/id\n"
     assert target.ostree("untag", "team/50%off").stdout == ""
     target.ostree("untag", "by/id")
+    assert "looks like a commit id" in target.ostree("tag", BRANCH, "0" * 64, status=2).stderr
     assert target.names() == before
 
 
