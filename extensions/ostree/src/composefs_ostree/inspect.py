@@ -17,17 +17,14 @@ __all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
 
 
 def commit_text(
-    commit_id: bytes,
-    commit: Commit,
-    signatures: Sequence[dict[str, Any]] = (),
-    *,
-    subpaths: list[str] | None = None,
-    image: str | None = None,
+    commit_id: bytes, commit: Commit, signatures: Sequence[dict[str, Any]] = (), subpaths: list[str] | None = None
 ) -> str:
     """Return the fields, then subject and body as ostree log does, each behind an empty line.
 
+    For a whole commit without signatures that is byte for byte what composefs-rs prints; what else is known, such as
+    the image, is in :func:`commit_facts` and ``--json``.
     ``signatures`` are rows of :func:`composefs_ostree.signatures.describe`, ``subpaths`` what is here of a commit in
-    part, and ``image`` the id of the image that was made of it.
+    part.
     """
     lines = [f"commit  {commit_id.hex()}"]
     if commit.parent is not None:
@@ -37,8 +34,6 @@ def commit_text(
         f"tree    {commit.root_tree.hex()}",
         f"dirmeta {commit.root_meta.hex()}",
     ]
-    if image is not None:
-        lines.append(f"image   {image}")
     if subpaths is not None:
         lines.append(f"partial {partly(subpaths)}")
     if signatures:

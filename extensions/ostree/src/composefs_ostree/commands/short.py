@@ -105,7 +105,7 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
     if request.get("metadata"):
         core.output(metadata_text(commit))
     else:
-        core.output(commit_text(held.commit, commit, signatures, subpaths=held.subpaths, image=image_of(stream)))
+        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
     if not request.json:
         return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
     return commit_facts(held.commit, commit) | {
