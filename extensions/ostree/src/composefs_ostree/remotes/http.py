@@ -216,10 +216,11 @@ class HttpTransport:
             (pycurl.USERAGENT, f"composefs-ostree/{__version__}"),
             (pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS),
             (pycurl.TIMEOUT, self._seconds),
-            (pycurl.BUFFERSIZE, _BUFFER_SIZE),
             *self._options,
         ):
             handle.setopt(option, value)
+        if self._meter is None:  # else so much at once would be more than the user allows
+            handle.setopt(pycurl.BUFFERSIZE, _BUFFER_SIZE)
         return handle
 
     def _ask_for_changes(self, handle: pycurl.Curl, conditions: Conditions) -> None:
