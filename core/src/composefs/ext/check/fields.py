@@ -1,14 +1,19 @@
-"""Look at a message with its schema: what is wrong in it, which fields are unknown, which files it names."""
+"""Look at a message with its schema: what is wrong in it, which fields are unknown, which files and rows it names."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from composefs.protocol import schemas
+from composefs.protocol.limits import Limits
 from composefs.protocol.wire import JSONValue, Message
 
-__all__ = ["LISTINGS", "Breach", "breach", "staged_names", "unknown_fields"]
+__all__ = ["LISTINGS", "Breach", "breach", "put_rows", "staged_names", "unknown_fields", "with_rows"]
 
 LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
 """Calls whose result may be of any length, and the list in it."""
@@ -95,3 +100,27 @@ def staged_names(method: str, params: Message) -> Iterator[tuple[str, str]]:
         name = params.get(field)
         if isinstance(name, str) and str(inner.get("$ref", "")).endswith(_STAGED):
             yield field, name
+
+
+def put_rows(params: Message, staging: str) -> Iterator[JSONValue]:
+    """Yield the rows of ``object.put``, in the message or in a file of the directory ``staging``, as far as they go."""
+    name = params.get("files_file")
+    if name is None:
+        yield from params.get("files", ())
+        return
+    with suppress(OSError, ValueError), open(os.path.join(staging, name), "rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def with_rows(params: Message, staging: str) -> Message:
+    """Return the parameters of ``object.put`` with the rows of its file as ``files``.
+
+    They are none if they are more than a message may have, or malformed.
+    """
+    if "files_file" not in params:
+        return params
+    most = Limits().rows
+    rows = list(islice(put_rows(params, staging), most + 1))
+    is_good = len(rows) <= most and all(type(row) is dict and "name" in row for row in rows)
+    return {**params, "files": rows if is_good else []}

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from composefs.errors import KINDS, UsageError
@@ -251,8 +249,8 @@ class Watch:
             self.find(10, f"{field} is no field of the protocol")
         self._check_allowed(method)
         self._check_files(method, params)
-        if method == "object.put" and "files_file" in params and message.get("id") is not None:
-            self.params[-1] = {**params, "files": self._few_rows(params)}
+        if method == "object.put" and message.get("id") is not None:
+            self.params[-1] = fields.with_rows(params, self.staging)
         if method == "progress":
             self._check_progress(params)
 
@@ -274,7 +272,8 @@ class Watch:
                 self._check_file(f"{method}: {field}", name)
         if method == "object.put":
             ends: dict[str, int] = {}
-            for row in self._rows(params, "files"):
+            self.tried.add(14)
+            for row in fields.put_rows(params, self.staging):
                 if type(row) is dict and type(row.get("name")) is str:
                     self._check_file("object.put: files", row["name"])
                     if "offset" in row:
@@ -325,22 +324,6 @@ class Watch:
             self._drafts.remove(name)
         else:
             self.find(46, f"{method}: there is no draft {name}, or it was used before")
-
-    def _rows(self, params: Message, key: str) -> Iterator[JSONValue]:
-        self.tried.add(14)
-        name = params.get(f"{key}_file")
-        if name is None:
-            yield from params.get(key, ())
-            return
-        with suppress(OSError, ValueError), open(os.path.join(self.staging, name), "rb") as file:
-            for line in file:
-                yield json.loads(line)
-
-    def _few_rows(self, params: Message) -> list[JSONValue]:
-        """Return the rows of ``object.put`` that came in a file; none if they are too many, or malformed."""
-        most = Limits().rows
-        rows = list(islice(self._rows(params, "files"), most + 1))
-        return rows if len(rows) <= most and all(type(row) is dict and "name" in row for row in rows) else []
 
     def _check_dump(self, where: str, name: str) -> None:
         path = os.path.join(self.staging, name)
