@@ -55,18 +55,23 @@ class Names:
             return Found("stream", text, self.streams[text], None)
         if text in self.images:
             return Found("image", text, text, None)
-        path = text.removeprefix("streams/refs/" if text.startswith("streams/") else "refs/")
+        path = _path_below(text, "streams/refs/")
         directory, slash, rest = path.partition("/")
         for spelling in (path, directory + slash + encode_flat(rest)):
             if spelling in self.stream_refs:
                 name = self.stream_refs[spelling]
                 return Found("stream", name, self.streams[name], spelling)
-        path = path.removeprefix("images/refs/")
+        path = _path_below(text, "images/refs/")
         if path in self.image_refs:
             return Found("image", self.image_refs[path], self.image_refs[path], path)
         raise NotFoundError(
             f"there is no stream, image or ref {text!r}", subject=text, hint="`cfsctl ref list` lists the refs"
         )
+
+
+def _path_below(text: str, place: str) -> str:
+    """Return the path of a ref below ``place``, from how it may be given: so, from ``refs/`` on, or from the top."""
+    return text.removeprefix(place if text.startswith(place) else "refs/")
 
 
 def read_names(repository: Repository) -> Names:
