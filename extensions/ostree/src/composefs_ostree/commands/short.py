@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from composefs_ext import commands
-from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ext.errors import NotFoundError
 from composefs_ext.text import table
-from composefs_ostree.formats.names import is_commit_id
+from composefs_ostree.formats.names import refuse_commit_id
 from composefs_ostree.held import (
     REF_DIRECTORY,
     commit_of_stream,
@@ -142,8 +142,7 @@ def images(_request: Request, core: Core) -> dict[str, Any]:
 def tag(request: Request, core: Core) -> dict[str, Any]:
     """Give a commit that is here one more ref."""
     source, name = request.arguments["source"], request.arguments["name"]
-    if is_commit_id(name):
-        raise UsageError(f"{name!r} looks like a commit id", hint="give the ref another name")
+    refuse_commit_id(name)
     target = find_stream(core, source)
     core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
     core.output(f"Tagged {source} as {name}{' (partial)' if is_partial(target) else ''}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import NamedTuple
 
@@ -33,8 +32,8 @@ def find_places(directory: str) -> list[Place]:
     while following is not None:
         try:
             place = _open_place(following)
-        except PermissionError:
-            what = "the repository's parent cannot be read" if places else os.strerror(errno.EACCES)
+        except PermissionError as error:
+            what = "the repository's parent cannot be read" if places else error.strerror
             raise PermissionDeniedError(
                 f"{following}/config: {what}",
                 hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {following}",

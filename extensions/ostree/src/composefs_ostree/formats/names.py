@@ -19,6 +19,7 @@ __all__ = [
     "is_ref",
     "object_path",
     "parse_checksum_line",
+    "refuse_commit_id",
 ]
 
 ID_SIZE = 32
@@ -94,13 +95,15 @@ def _are_word_characters(part: str) -> bool:
     )
 
 
-def check_ref(name: str) -> str:
-    """Return a ref's name; raise UsageError unless it is one.
-
-    What looks like a commit id is none: nobody could ask for it.
-    """
+def refuse_commit_id(name: str) -> None:
+    """Raise UsageError for the name of a ref that nobody could ask for, as it would be taken for a commit's id."""
     if is_commit_id(name):
         raise UsageError(f"{name!r} looks like a commit id", hint="give the ref another name")
+
+
+def check_ref(name: str) -> str:
+    """Return a ref's name; raise UsageError unless it is one, and can be asked for."""
+    refuse_commit_id(name)
     if not is_ref(name):
         raise UsageError(
             f"{name[:200]!r} is not an ostree ref",

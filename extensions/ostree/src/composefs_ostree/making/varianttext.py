@@ -201,10 +201,10 @@ def _build(node: _Node, of: Type) -> Any:
         return node.value
     if of.kind == "v" and node.kind == "variant":
         return parse_node(node.value)
-    if of.kind == "m" and node.kind == "maybe":
-        return None if node.value is None else (_build(node.value, of.members[0]),)
-    if of.kind == "m":  # "just" may be left out
-        return (_build(node._replace(signature=None), of.members[0]),)
+    if of.kind == "m":
+        # "just" may be left out.
+        inner = node.value if node.kind == "maybe" else node._replace(signature=None)
+        return None if inner is None else (_build(inner, of.members[0]),)
     if of.kind == "(" and node.kind == "tuple" and len(node.value) == len(of.members):
         return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
     if of.kind == "a":
