@@ -15,7 +15,7 @@ if __name__ == "__main__":
         environment = options["environment"]
         assert isinstance(environment, dict)
         environment["BENCH_SPAWNED"] = str(time.monotonic_ns())
-        return spawn(executable, **options)  # type: ignore[arg-type]
+        return spawn(executable, **options)  # type: ignore[arg-type]  # whatever spawn was given
 
     process.spawn = spawn_and_tell
     os.environ.pop("PYTHONPATH", None)
