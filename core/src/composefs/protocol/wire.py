@@ -13,12 +13,25 @@ from typing import Any, NoReturn
 from composefs.errors import ProtocolError
 from composefs.protocol.limits import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["JSONValue", "LineReader", "Message", "decode", "depth_exceeds", "encode", "parse_json"]
+__all__ = [
+    "SCALARS",
+    "JSONValue",
+    "LineReader",
+    "Message",
+    "decode",
+    "depth_exceeds",
+    "encode",
+    "encode_scalars",
+    "parse_json",
+]
 
 JSONValue = Any
 """Whatever JSON can say; checked by whoever takes it apart."""
 
 Message = dict[str, JSONValue]
+
+SCALARS = frozenset({str, int, bool, type(None)})
+"""The types of what has nothing in it, which :func:`encode_scalars` takes."""
 
 _SAFE_DIGITS = len(str(MAX_INTEGER))
 
@@ -68,6 +81,7 @@ def _constant(text: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_line_encoder = json.JSONEncoder(separators=("\n", ":"), check_circular=False)
 
 
 def depth_exceeds(value: JSONValue, limit: int) -> bool:
@@ -116,6 +130,12 @@ def decode(line: bytes) -> Message:
 def encode(message: Message) -> bytes:
     """Format a message as a line, newline included, in ASCII."""
     return _encoder.encode(message).encode("ascii") + b"\n"
+
+
+def encode_scalars(values: list[JSONValue]) -> bytes:
+    """Format strings, integers, truth values and nulls as lines, in one call."""
+    # Between the elements of a list the encoder puts newlines; inside of a string it escapes them.
+    return _line_encoder.encode(values)[1:-1].encode("ascii") + b"\n"
 
 
 def _shown(line: bytes) -> str:
