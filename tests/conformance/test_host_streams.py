@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from support.calls import BIG, BIG_ID, HELLO, HELLO_WORLD, KIND, NOWHERE, WORLD, call, dump_of, kind_of, put
+from support.calls import (
+    BIG,
+    BIG_ID,
+    EMPTY_ID,
+    HELLO,
+    HELLO_WORLD,
+    KIND,
+    NOWHERE,
+    WORLD,
+    call,
+    dump_of,
+    kind_of,
+    put,
+    stored_stream,
+)
 from support.hosting import Host
 
 
@@ -52,6 +66,42 @@ def test_stream_round_trip(host: Host) -> None:
     assert files[9:12] == [ref, {"refs": [ref]}, {"refs": []}]
     assert files[12:] == [{}, json.dumps({"name": "bad-1", "id": stream}, separators=(",", ":")) + "\n"]
     assert os.readlink(host.path / "streams/refs/bad/a%2Fb%25") == "../../bad-1"
+
+
+def test_sizes_of_the_objects_of_a_stream(host: Host) -> None:
+    """P-47, P-13: of those that are there, in the order of the references."""
+    refs = [BIG_ID, EMPTY_ID, HELLO, WORLD]
+    *_, stored = host.do(
+        *HELLO_WORLD,
+        ["write", "big", BIG.decode()],
+        ["write", "empty", ""],
+        put("big", "empty"),
+        call("stream.put", content_type=KIND, chunks=[2, 0], object_refs=refs),
+    )
+    hello, world = (host.path / "objects" / each[:2] / each[2:] for each in (HELLO, WORLD))
+    hello.unlink()
+    world.chmod(0o644)
+    world.write_bytes(b"")  # as a power cut may leave it
+    _, sizes, numbers, exists, has = host.do(
+        call("stream.get", id=stored["id"], sizes_into="s", chunks_into="c"),
+        ["read", "s"],
+        ["read", "c"],
+        call("stream.get", id=stored["id"], sizes_into="s"),
+        call("object.has", ids=refs),
+    )
+    assert sizes == f"{len(BIG)}\n0\nnull\nnull\n"
+    assert numbers == "2\n0\n"
+    assert kind_of(exists) == "exists"
+    assert has == {"present": [True, True, False, False]}
+
+
+def test_sizes_only_if_they_were_picked(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-9, P-10, P-47: the field is ignored."""
+    monkeypatch.setenv("BAD_BEFORE", "no-features")
+    stream = stored_stream(host)
+    got, left = host.do(call("stream.get", id=stream, sizes_into="s"), ["list"])
+    assert got["id"] == stream
+    assert left == []
 
 
 @pytest.mark.parametrize(

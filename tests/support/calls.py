@@ -14,6 +14,7 @@ WORLD = digest_bytes(b"world", SHA256).hex()
 NOWHERE = "ab" * 32
 BIG = b"x" * 5000
 BIG_ID = digest_bytes(BIG, SHA256).hex()
+EMPTY_ID = digest_bytes(b"", SHA256).hex()
 ROOT = "/ 4096 40755 2 0 0 0 0.0 - - -\n"
 
 

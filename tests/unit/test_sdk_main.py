@@ -104,6 +104,7 @@ def test_lists_longer_than_a_message_travel_in_files(core: MemoryCore) -> None:
         stream = core.stream_put("00000000000000aa", chunks=range(count), object_refs=ids).result()
         read = core.stream_get(id=stream["id"], chunks=True, object_refs=True).result()
         assert (read.chunks, read.object_refs) == (list(range(count)), ids)
+        assert core.stream_get(id=stream["id"], sizes=True).result().sizes == [len(str(each)) for each in range(count)]
         return {"left": len(list(Path(core.staging.path).iterdir()))}
 
     assert core.run(handler, ["x"]) == {"left": 0}

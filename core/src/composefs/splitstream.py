@@ -28,6 +28,7 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -326,9 +327,13 @@ class Reader:
 
     def object_refs(self) -> Iterator[str]:
         """Yield the ids of the objects, in the order of their indexes; they are read a few at a time."""
+        return chain.from_iterable(self.object_ref_blocks())
+
+    def object_ref_blocks(self) -> Iterator[list[str]]:
+        """Yield what :meth:`object_refs` does, some at a time."""
         start, count = self._object_refs
         for first in range(0, count, _BLOCK):
-            yield from self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
+            yield self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
 
     def object_ref(self, number: int) -> str:
         """Return the id of the object with an index, which :meth:`chunks` has checked.

@@ -16,5 +16,8 @@ PACKS = "packs"
 DRAFTS = "drafts"
 """The feature by which a dump may come in parts (P-46)."""
 
-FEATURES = (RESULT_FILE, PACKS, DRAFTS)
+SIZES = "sizes"
+"""The feature by which the sizes of a stream's objects may be asked for (P-47)."""
+
+FEATURES = (RESULT_FILE, PACKS, DRAFTS, SIZES)
 """The named features this core offers beyond version 1."""

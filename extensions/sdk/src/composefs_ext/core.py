@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["DRAFTS", "PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "Core"]
+__all__ = ["DRAFTS", "PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "SIZES", "Core"]
 
 PROTOCOL_VERSION = 1
 RESULT_FILE = "result_file"
@@ -43,6 +43,8 @@ PACKS = "packs"
 """The feature by which an object may be a range of a staged file."""
 DRAFTS = "drafts"
 """The feature by which a dump may come in parts."""
+SIZES = "sizes"
+"""The feature by which the sizes of a stream's objects may be asked for."""
 
 _ROWS = 1000
 _PROGRESS_PER_SECOND = 10
@@ -75,7 +77,7 @@ class Core(Connection):
                 f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
                 hint="update the one of the two that is older",
             )
-        wanted = {RESULT_FILE, PACKS, DRAFTS, *features}
+        wanted = {RESULT_FILE, PACKS, DRAFTS, SIZES, *features}
         self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
         self.name = params.get("extension", "")
         repository = params.get("repository")
@@ -152,13 +154,14 @@ class Core(Connection):
         inline: bool = False,
         chunks: bool = False,
         object_refs: bool = False,
+        sizes: bool = False,
     ) -> Pending[Stream]:
         """Read a stream that is given by exactly one of name, id and ref (DIR/NAME); ``source`` is another repository.
 
-        The flags say which of its parts are wanted.
+        The flags say which of its parts are wanted; the ``sizes`` of its objects, with the feature of this name.
         """
         params = _without_none({"name": name, "id": id, "ref": ref, "from": source})
-        wanted = {"inline": inline, "chunks": chunks, "object_refs": object_refs}
+        wanted = {"inline": inline, "chunks": chunks, "object_refs": object_refs, "sizes": sizes}
         files = {part: self.staging.new_name(part) for part, is_wanted in wanted.items() if is_wanted}
         params.update({f"{part}_into": file for part, file in files.items()})
 
@@ -169,6 +172,8 @@ class Core(Connection):
                 stream.chunks = self.staging.read_rows(files["chunks"])
             if "object_refs" in files:
                 stream.object_refs = self.staging.read_rows(files["object_refs"])
+            if "sizes" in files:
+                stream.sizes = self.staging.read_rows(files["sizes"])
             return stream
 
         return self.send("stream.get", params, decode=decode)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from composefs_ext.core import DRAFTS, PACKS
+from composefs_ext.core import DRAFTS, PACKS, SIZES
 from composefs_ext.errors import (
     ConflictError,
     CorruptError,
@@ -164,6 +164,9 @@ class MemoryRepository:
         for key in ("chunks", "object_refs"):
             if f"{key}_into" in params:
                 self._give(params, key, stream[key])
+        if SIZES in self.features and "sizes_into" in params:
+            found = map(self.objects.get, stream["object_refs"])
+            self._give(params, "sizes", [None if data is None else len(data) for data in found])
         return {
             "id": digest,
             "content_type": stream["content_type"],

@@ -35,10 +35,11 @@ class Stream:
     """A stream's parts, as far as ``stream_get`` asked for them.
 
     ``chunks`` are the splitstream's numbers: ``-n`` for the next n bytes of the inline data, ``i`` ≥ 0 for the object
-    ``object_refs[i]``.  ``inline`` is the name of a staged file, which is yours to remove.
+    ``object_refs[i]``.  ``inline`` is the name of a staged file, which is yours to remove.  ``sizes`` are those of the
+    objects, in the order of ``object_refs``, None for one that is not in the repository.
     """
 
-    __slots__ = ("chunks", "content_type", "id", "inline", "name", "named_refs", "object_refs", "size")
+    __slots__ = ("chunks", "content_type", "id", "inline", "name", "named_refs", "object_refs", "size", "sizes")
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.id: str = answer["id"]
@@ -49,3 +50,4 @@ class Stream:
         self.inline: str | None = None
         self.chunks: list[int] = []
         self.object_refs: list[str] = []
+        self.sizes: list[int | None] = []

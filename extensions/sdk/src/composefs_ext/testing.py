@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composefs_ext.core import DRAFTS, PACKS, PROTOCOL_VERSION, RESULT_FILE, Core
+from composefs_ext.core import DRAFTS, PACKS, PROTOCOL_VERSION, RESULT_FILE, SIZES, Core
 from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, UsageError, from_wire, to_wire
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
@@ -61,7 +61,7 @@ class MemoryCore(MemoryRepository):
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refuse: dict[str, ExtError] = {}
         self.cancel_at: str | None = None
-        self.offers = [RESULT_FILE, PACKS, DRAFTS]
+        self.offers = [RESULT_FILE, PACKS, DRAFTS, SIZES]
         self.cache = directory / "cache"
         self.staging.mkdir(parents=True, exist_ok=True)
         self.cache.mkdir(parents=True, exist_ok=True)

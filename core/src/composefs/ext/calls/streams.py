@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import BinaryIO
 
 from composefs.errors import (
@@ -22,6 +23,7 @@ from composefs.errors import (
 )
 from composefs.ext.context import Context
 from composefs.linux.files import write_all
+from composefs.protocol import SIZES
 from composefs.protocol.limits import MAX_INTEGER
 from composefs.protocol.lists import check_integers, give_list, take_list
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
@@ -36,6 +38,9 @@ _IMAGE_PREFIX = "composefs.image"
 
 _MAX_NAME = 4096
 _MAX_DEPTH = 64
+_KEPT = 1 << 16
+"""Numbers of chunks that are kept, so that a stream of no more need not be unpacked for them again."""
+
 _check_chunks = check_integers(-MAX_INTEGER, MAX_INTEGER)
 
 
@@ -115,18 +120,42 @@ def get(context: Context, params: Message) -> Message:
             answer["name"] = name
         named_refs = [list(pair) for pair in reader.named_refs]
         give_list(params, "named_refs", named_refs, answer, context.staged, context.limits)
+        numbers = _numbers(reader.chunks())
         if params.get("inline_into") is not None:
-            context.staged.write(staged_name(params["inline_into"]), (data for _, data in reader.chunks()))
-        for key, rows in (("chunks", _numbers(reader)), ("object_refs", reader.object_refs())):
+            seen: list[int] = []
+            context.staged.write(staged_name(params["inline_into"]), _inline_pieces(reader, seen))
+            if len(seen) < _KEPT:
+                numbers = _numbers((number, b"") for number in seen)
+        for key, rows in (("chunks", numbers), ("object_refs", reader.object_refs())):
             if params.get(key + "_into") is not None:
                 give_list(params, key, rows, answer, context.staged, context.limits)
+        if SIZES in context.features and params.get("sizes_into") is not None:
+            sizes = chain.from_iterable(_sizes(context, repository, ids) for ids in reader.object_ref_blocks())
+            give_list(params, "sizes", sizes, answer, context.staged, context.limits)
     return answer
 
 
-def _numbers(reader: Reader) -> Iterator[int]:
+def _sizes(context: Context, repository: Repository, ids: list[str]) -> list[int | None]:
+    """Return the sizes of objects that a stream refers to, None for those that are not there."""
+    sizes = repository.objects.sizes(ids)
+    if repository is context.repository:  # which the image and the stream that follow will be asked about
+        context.remember({each: size for each, size in zip(ids, sizes, strict=True) if size is not None})
+    return sizes
+
+
+def _inline_pieces(reader: Reader, seen: list[int]) -> Iterator[bytes]:
+    """Yield the inline bytes; put the numbers that are passed on the way into ``seen``, up to ``_KEPT`` of them."""
+    for number, data in reader.chunks():
+        if len(seen) < _KEPT:
+            seen.append(number)
+        if data:
+            yield data
+
+
+def _numbers(chunks: Iterable[tuple[int, bytes]]) -> Iterator[int]:
     """The numbers of the chunks; pieces of one inline chunk are added up."""
     inline = 0
-    for number, _ in reader.chunks():
+    for number, _ in chunks:
         if number < 0:
             inline += number
             continue

@@ -19,7 +19,7 @@ from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, FEATURES, PACKS, RESULT_FILE
+from composefs.protocol import DRAFTS, FEATURES, PACKS, RESULT_FILE, SIZES
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.wire import JSONValue, Message, decode, parse_json
@@ -283,6 +283,8 @@ class Watch:
                 self._check_dump(f"{method}: {params[field]}", params[field])
         if method == "image.draft" or "draft" in params:
             self._check_draft(method, params["draft"])
+        if method == "stream.get" and "sizes_into" in params and not self._picked(SIZES):
+            self.find(10, f"{method}: sizes_into is a field of the feature {SIZES}, which was not picked")
 
     def _check_file(self, where: str, name: str) -> None:
         self.tried |= {12, 16}

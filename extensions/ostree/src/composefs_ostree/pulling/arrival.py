@@ -9,6 +9,7 @@ import gc
 from hashlib import sha256
 from typing import NamedTuple
 
+from composefs_ext.core import SIZES
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
@@ -32,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 
-    from composefs_ext import Core
+    from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
     from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
@@ -96,7 +97,7 @@ class Arrivals:
         self._keep_nul = keep_nul
         self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
-        self._earlier: list[CommitStream] = []
+        self._earlier: list[tuple[CommitStream, Stream]] = []
         self._last: tuple[str, str] | None = None
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
 
@@ -114,7 +115,8 @@ class Arrivals:
         """Fetch what a commit needs, have its image and its stream stored."""
         core = self._core
         self._open_last()
-        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
+        opened = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
+        bases = [base for base, _ in opened]
         held: list[Holder] = [*bases]
         if self._cache is not None:
             held.append(self._cache)
@@ -135,7 +137,7 @@ class Arrivals:
             from composefs_ostree.pulling.ahead import Ahead
 
             delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
-            base = self._origin(wish.delta, bases)
+            base = self._origin(wish.delta, opened)
             ahead = None if base is None or wish.damaged else Ahead(base)
             make_files = self._make_part_files(wish.delta, base)
         pull = Pull(
@@ -143,6 +145,7 @@ class Arrivals:
             self._transport,
             make_files,
             held=held,
+            told=self._sizes(opened),
             delta=delta,
             ahead=ahead,
             store=add,
@@ -169,12 +172,21 @@ class Arrivals:
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)
 
-    def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
-        """Return the commit that a delta starts from, None if it starts from nothing."""
-        base = next((each for each in bases if each.commit == delta.origin and each.subpaths is None), None)
-        if base is None and delta.origin is not None:
-            base = open_commit(self._core, stream_name(delta.origin))[0]
-        return base
+    def _sizes(self, opened: Iterable[tuple[CommitStream, Stream]]) -> list[tuple[Sequence[str], Pending[Stream]]]:
+        """Ask for the sizes of all that held commits refer to; a core that cannot tell is asked for each."""
+        if SIZES not in self._core.features:
+            return []
+        return [(stream.object_refs, self._core.stream_get(id=stream.id, sizes=True)) for _, stream in opened]
+
+    def _origin(self, delta: Delta, opened: list[tuple[CommitStream, Stream]]) -> CommitStream | None:
+        """Return the commit that a delta starts from, None if it starts from nothing; add it to what was ``opened``."""
+        if delta.origin is None:
+            return None
+        for base, _ in opened:
+            if base.commit == delta.origin and base.subpaths is None:
+                return base
+        opened.append(open_commit(self._core, stream_name(delta.origin)))
+        return opened[-1][0]
 
     def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
@@ -191,15 +203,15 @@ class Arrivals:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""
         if self._last is not None:
             name, stream_id = self._last
-            self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id)[0])
+            self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id))
             self._last = None
 
-    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
+    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[tuple[CommitStream, Stream]]:
         bases = []
         for name in dict.fromkeys(names):
             try:
                 base = asked.pop(name, None) or Asked(self._core, name)
-                bases.append(base.open(partial=True)[0])
+                bases.append(base.open(partial=True))
             except NotFoundError:
                 continue  # never pulled, or removed since
             except ExtError as error:

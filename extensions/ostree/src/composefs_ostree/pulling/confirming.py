@@ -1,20 +1,22 @@
 """Held files that wait for the core's word that their content is still there.
 
-An update holds nearly every file already.  The core is asked for some at a time, while the walk of the tree goes on, so
-that it has little left to do at the walk's end.
+An update holds nearly every file already.  Of all that a base refers to the core tells the sizes in one answer, which
+it makes while the walk of the tree goes on.  For others, and for what is not as the base has it, it is asked some at a
+time.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import compress
 
 from composefs_ostree.formats.fileheader import content_sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from composefs_ext import Core
+    from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
     from composefs_ostree.formats.commit_stream import Entry
 
@@ -27,19 +29,27 @@ _FILES = 900
 class Confirming:
     """``waiting`` are the files to ask for, by id; put them there, and call ``send_if_many`` or ``send``."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, told: Sequence[tuple[Sequence[str], Pending[Stream]]] = ()) -> None:
+        """``told`` are objects that bases refer to, with the answer that will have the sizes of each."""
         self._core = core
         self.waiting: dict[bytes, Entry] = {}
+        self._told = told
+        self._sizes: dict[str, int | None] = {}
+        self._here: dict[bytes, Entry] = {}
         self._asked: deque[tuple[Pending[list[bool]], dict[bytes, Entry]]] = deque()
 
     def __bool__(self) -> bool:
         """Whether there are files that wait, or whose answer was not taken yet."""
-        return bool(self.waiting or self._asked)
+        return bool(self.waiting or self._here or self._asked)
 
     @property
     def answered(self) -> bool:
         """Whether ``taken`` has something."""
-        return bool(self._asked and self._asked[0][0].done)
+        return bool(self._here or (self.waiting and self._is_told) or (self._asked and self._asked[0][0].done))
+
+    @property
+    def _is_told(self) -> bool:
+        return bool(self._told) and self._told[-1][1].done
 
     def send_if_many(self) -> None:
         """Ask the core as soon as it is worth a call."""
@@ -47,15 +57,38 @@ class Confirming:
             self.send()
 
     def send(self) -> None:
-        """Ask the core whether it has the content of the files that wait, in the sizes that their heads tell."""
-        if self.waiting:
-            files, self.waiting = self.waiting, {}
-            heads, ids = zip(*files.values(), strict=True)
-            self._asked.append((self._core.object_has(ids, content_sizes(heads)), files))
+        """Ask the core whether it has the content of the files that wait, in the sizes that their heads tell.
+
+        What it has told already is not asked for, and nothing while it is about to tell.
+        """
+        if self._is_told:
+            for ids, answer in self._told:
+                self._sizes.update(zip(ids, answer.result().sizes, strict=True))
+            self._told = ()
+        if self._told or not self.waiting:
+            return
+        files, self.waiting = self.waiting, {}
+        heads, contents = zip(*files.values(), strict=True)
+        wanted = content_sizes(heads)
+        if self._sizes:
+            found = map(self._sizes.get, contents)
+            is_here = [size == here for size, here in zip(wanted, found, strict=True)]
+            self._here.update(compress(files.items(), is_here))
+            if all(is_here):
+                return
+            files = dict(compress(files.items(), [not each for each in is_here]))
+            heads, contents = zip(*files.values(), strict=True)
+            wanted = content_sizes(heads)
+        self._asked.append((self._core.object_has(contents, wanted), files))
 
     def taken(self) -> Iterator[tuple[dict[bytes, Entry], list[bytes]]]:
         """Yield what the core has answered: the files whose content is there, and the ids of the others."""
-        while self.answered:
+        if self._is_told:
+            self.send()
+        if self._here:
+            files, self._here = self._here, {}
+            yield files, []
+        while self._asked and self._asked[0][0].done:
             pending, files = self._asked.popleft()
             gone = [file_id for file_id, is_here in zip(files, pending.result(), strict=True) if not is_here]
             for file_id in gone:

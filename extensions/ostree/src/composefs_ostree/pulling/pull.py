@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from composefs_ext import Core
+    from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
     from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
@@ -73,6 +73,7 @@ class Pull:
         make_files: Callable[[Packs], Files],
         *,
         held: Sequence[Holder] = (),
+        told: Sequence[tuple[Sequence[str], Pending[Stream]]] = (),
         delta: Applying | None = None,
         ahead: Ahead | None = None,
         store: Callable[[bytes, Entry], None] | None = None,
@@ -81,9 +82,10 @@ class Pull:
     ) -> None:
         """``make_files`` is called in each worker process; there are no more of these than processors.
 
-        ``held`` are asked for an object before it is fetched, ``store`` is told of every file that has come in.  Of a
-        ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first; it starts from
-        the commit of ``ahead``.  ``keep_nul`` is as in :class:`~composefs_ostree.dumptext.DumpText`.
+        ``held`` are asked for an object before it is fetched, ``told`` is as in
+        :class:`~composefs_ostree.pulling.confirming.Confirming`, ``store`` is called with every file that has come in.
+        Of a ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first; it starts
+        from the commit of ``ahead``.  ``keep_nul`` is as in :class:`~composefs_ostree.dumptext.DumpText`.
         """
         self._core = core
         self._transport = transport
@@ -108,7 +110,7 @@ class Pull:
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers = Workers(make_files, core.staging.path, max_workers, core.features)
-        self._confirming = Confirming(core)
+        self._confirming = Confirming(core, told)
         self._puts = Puts(core)
         self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
