@@ -41,7 +41,7 @@ _CONTROL = 24
 _read_control = struct.Struct("<QQQ").unpack_from
 _SIGN = 1 << 63
 _MOST_IDLE = 1000
-"""Controls in a row that make nothing; a few are harmless, more are there to keep us busy."""
+"""By how many the controls may outnumber the bytes they make; a few are harmless, more are there to keep us busy."""
 
 
 def add_bytes(one: bytes | bytearray | memoryview, other: bytes | bytearray | memoryview) -> bytes:
@@ -51,7 +51,7 @@ def add_bytes(one: bytes | bytearray | memoryview, other: bytes | bytearray | me
     return (((a & _LOW) + (b & _LOW)) ^ ((a ^ b) & _HIGH)).to_bytes(len(one), "little")
 
 
-def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | bytearray | memoryview]:
+def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | memoryview]:
     """Yield the new content of ``size`` bytes in pieces; raise CorruptError for a patch that does not make that."""
     left = size
     position = idle = 0
@@ -61,13 +61,9 @@ def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | b
     window = b""
     start = place = end = 0
     last = -1
-    # What the window has made, and what is still to be added to it.
-    made, changes = bytearray(), bytearray()
+    nothing, read_control = _NOTHING, _read_control
     while left:
         if place > last:
-            if made:
-                yield _sum(made, changes)
-                made, changes = bytearray(), bytearray()
             start += place
             window = bytes(patch[start : start + _WINDOW])
             place = 0
@@ -75,49 +71,55 @@ def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | b
             last = end - _CONTROL
             if last < 0:
                 raise CorruptError("a patch ends before its content")
-        added, literal, seek = _read_control(window, place)  # negative ones are above 2⁶³ as they are read
-        begin = place + _CONTROL
-        middle = begin + added
-        place = middle + literal
-        left -= added + literal
-        stop = position + added
-        if place > begin:
-            idle = 0
-        elif (idle := idle + 1) > _MOST_IDLE:
+        first = place
+        made: list[bytes | memoryview] = []
+        add, adds = made.append, window.startswith
+        is_long = False
+        # Compressed files have a control for every 30 bytes: this way costs 0.4 microseconds, and what can wait for
+        # the window's end is not checked for each.
+        while place <= last:
+            added, literal, seek = read_control(window, place)  # negative ones are above 2⁶³ as they are read
+            begin = place + _CONTROL
+            middle = begin + added
+            behind = middle + literal
+            stop = position + added
+            if added >= _FEW or behind > end or position < 0 or stop > old_end:
+                is_long = True
+                break
+            if adds(nothing[added], begin):
+                add(source[position:stop])
+            else:
+                add(add_bytes(window[begin:middle], source[position:stop]))
+            add(window[middle:behind])
+            place = behind
+            position = stop + (seek if seek < _SIGN else _SIGN - seek)
+        piece = b"".join(made)
+        left -= len(piece)
+        idle += (place - first - len(piece)) // _CONTROL - len(piece)
+        if left < 0:
+            raise CorruptError("a patch reaches beyond its content")
+        if idle > _MOST_IDLE:
             raise CorruptError("a patch goes on without making anything")
-        # Compressed files have a control for every 30 bytes: this way costs half a microsecond.
-        if added < _FEW and place <= end and left >= 0 and position >= 0 and stop <= old_end:
-            if not window.startswith(_NOTHING[added], begin):
-                changes += bytes(len(made) - len(changes))
-                changes += window[begin:middle]
-            made += source[position:stop]
-            made += window[middle:place]
-        else:
-            if left < 0 or start + place > patch_end:
+        if not left and (is_long or place == begin):
+            raise CorruptError("a patch goes on behind its content")
+        if piece:
+            yield piece
+        if is_long:
+            left -= added + literal
+            idle += 1 - added - literal
+            if left < 0 or start + behind > patch_end:
                 raise CorruptError("a patch reaches beyond its content or its end")
-            if made:
-                yield _sum(made, changes)
-                made, changes = bytearray(), bytearray()
             for done in range(0, added, _BLOCK):
                 some = min(_BLOCK, added - done)
                 change = patch[start + begin + done :][:some]
                 base = _window(old, position + done, some)
                 yield base if change == _ZEROS[:some] else add_bytes(change, base)
             if literal:
-                yield patch[start + middle : start + place]
-        position = stop + (seek if seek < _SIGN else _SIGN - seek)
-    if made:
-        yield _sum(made, changes)
+                yield patch[start + middle : start + behind]
+            place = behind
+            position = stop + (seek if seek < _SIGN else _SIGN - seek)
     if start + place != patch_end:
         raise CorruptError("a patch goes on behind its content")
-
-
-def _sum(made: bytearray, changes: bytearray) -> bytearray:
-    """Add changes to what was made, which may be longer."""
-    for start in range(0, len(changes), _BLOCK):
-        change = changes[start : start + _BLOCK]
-        made[start : start + len(change)] = add_bytes(change, made[start : start + len(change)])
-    return made
 
 
 def _window(old: memoryview, start: int, count: int) -> bytes | memoryview:
