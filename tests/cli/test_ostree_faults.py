@@ -64,6 +64,27 @@ def test_an_object_is_missing(source: Path, target: Target, kind: str) -> None:
         assert "not" in refuse(target, server, 3, f"{server.url}/{path}")
 
 
+PAGES = {
+    "long": Fault(status=404, body=b"<p>not found" * 4_000_000),
+    "cut": Fault(status=404, body=b"zz", headers=(("Transfer-Encoding", "chunked"),)),
+    "garbled": Fault(status=410, body=b"<p>gone", headers=(("Content-Encoding", "gzip"),)),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_says_that_there_is_nothing(source: Path, target: Target, page: str) -> None:
+    """What may be absent is, and what must be there is named, whatever the server says about it at what length."""
+    with serve(source) as server:
+        server.fault("*.commitmeta", PAGES[page])
+        server.fault("/summary*", PAGES[page])
+        target.ostree("pull", server.url, BRANCH)
+        assert server.count("*.commitmeta") == 1
+        path = an_object(source, "dirtree")
+        server.fault(f"/{path}", PAGES[page])
+        other = Target(target.path.with_name("other"))
+        assert "not found" in refuse(other, server, 3, f"{server.url}/{path}")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("position", [0, 9, -1])
 def test_an_object_is_altered(source: Path, target: Target, kind: str, position: int) -> None:

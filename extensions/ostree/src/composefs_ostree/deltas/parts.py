@@ -41,6 +41,8 @@ _ROWS = 32
 class PartFetch(Fetch):
     """The fetch of a part's file, which is hashed and unpacked as it comes."""
 
+    collects = False
+
     __slots__ = ("_hash", "_unpacking", "_unsupported", "part")
 
     def __init__(self, part: Part) -> None:

@@ -222,6 +222,8 @@ def _hashed_before(head: bytes) -> bytes | None:
 class FileFetch(Fetch):
     """The fetch of a content object: collected while it is small, otherwise unpacked as it comes."""
 
+    collects = False
+
     __slots__ = ("_inline_limit", "_packs", "_staged", "_unpacker", "file_id")
 
     def __init__(self, file_id: bytes, staged: str, inline_limit: int, packs: Packs) -> None:

@@ -66,7 +66,11 @@ class Fetch:
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
     None or says why; ``absent`` tells that there is no such file, which is an error as well.
     With ``conditions``, a web server sends nothing of what is here already, and they tell so.
+    One that ``collects`` does nothing with the bytes until it has ended: a server's page about an error may pass for
+    them until then, so that the connection can stay.
     """
+
+    collects = True
 
     __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "limit", "path")
 

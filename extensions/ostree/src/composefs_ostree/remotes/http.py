@@ -197,6 +197,8 @@ class HttpTransport:
             fetch = self._queue.popleft()
             fetch.begin()
             handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
+            # curl closes the connection then, and a new one takes two round trips, with TLS three or four.
+            handle.setopt(pycurl.FAILONERROR, not fetch.collects)
             handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._meter.count(fetch.take))
             if fetch.conditions is not None:
                 self._ask_for_changes(handle, fetch.conditions)
@@ -208,7 +210,6 @@ class HttpTransport:
         handle = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
-            (pycurl.FAILONERROR, 1),
             (pycurl.FOLLOWLOCATION, 1),
             (pycurl.MAXREDIRS, _MAX_REDIRECTS),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
@@ -236,8 +237,10 @@ class HttpTransport:
             self._idle.append(handle)
         else:  # it has options that are no other request's
             self._unmade += 1
+        status = handle.getinfo(pycurl.RESPONSE_CODE)
+        if status >= 400 and fetch.collects:
+            code = fetch.error = None  # whatever became of the page that says so
         if fetch.error is None:  # else the fetch itself refused what came
-            status = handle.getinfo(pycurl.RESPONSE_CODE)
             if code is None and status == 200:
                 ended.append(fetch)
                 return
