@@ -98,7 +98,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "--owner-uid=-1"), 2, "no user or group id"),
         (("--tree=dir=.", "--owner-gid=4294967296"), 2, "no user or group id"),
         (("--tree=dir=.", "--timestamp=tomorrow"), 2, "is not a time"),
-        (("--tree=dir=.", "--timestamp=@-1"), 2, "not a time after 1970"),
+        (("--tree=dir=.", "--timestamp=@9223372036854775808"), 2, "write now, @SECONDS since 1970, or a date"),
         (("--tree=dir=.", "--parent=main"), 2, "neither a commit id nor none"),
         (("--tree=dir=.", "--add-metadata-string=novalue"), 2, "is not KEY=VALUE"),
         (("--tree=dir=.", "--add-metadata=a=[1"), 2, "the value ends too early"),

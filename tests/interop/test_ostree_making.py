@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,36 @@ def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[st
     target.ostree("export", BRANCH, tmp_path / "exported")
     assert ostree(tmp_path / "exported", "show", "--raw", BRANCH).stdout == ostree(theirs, "show", "--raw", ours).stdout
     assert ours == expected
+
+
+def test_times_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
+    """In a zone with summer time, whose rules need no file; the clocks go through 01:30 of 3 November twice."""
+    (tmp_path / "tree").mkdir()
+    theirs, target = make_repo(tmp_path / "theirs"), Target(tmp_path / "target")
+    env = {**os.environ, "TZ": "EST5EDT,M3.2.0,M11.1.0"}
+
+    def words(text: str) -> tuple[str, ...]:
+        return "commit", f"--timestamp={text}", "-b", BRANCH, f"--tree=dir={tmp_path / 'tree'}", "--parent=none"
+
+    for text in (
+        *("@1700000000", "@-1", "@-1.5", "@1700000000.9", "1969-12-31", "2024-01-02", "2024-07-02 03:04"),
+        *("2024-07-02 03:04:05", "2024-01-02T03:04:05.9", "2024-01-02T03:04:05Z", "2024-01-02 03:04:05 +05:30"),
+        *("2024-01-02T03:04:05-0100", "2024-11-03T01:30:00", "Tue, 02 Jan 2024 03:04:05 -0000", "1 Jan 2024 03:04 PDT"),
+        "Tue Jan  2 03:04:05 UTC 2024",
+    ):
+        made = json.loads(target.ostree(*words(text), "--json", env=env).stdout)["commit"]
+        assert (text, made) == (text, ostree(theirs, *words(text), env=env).stdout.strip())
+    for text in ("@9223372036854775808", "2024-02-30", "2024-03-10T02:30:00", "2024-01-02+01:00", "20240102T030405x"):
+        ostree(theirs, *words(text), env=env, status=1)
+        target.ostree(*words(text), env=env, status=2)
+
+    target.ostree(*words("1969-12-31T23:59:59Z"))
+    ostree(theirs, *words("1969-12-31T23:59:59Z"))
+    assert "1969-12-31 23:59:59" in ostree(theirs, "show", BRANCH).stdout
+    assert "1969-12-31 23:59:59" in target.ostree("inspect", BRANCH).stdout
+    before = int(time.time())
+    target.ostree(*words("now"))
+    assert before <= target.json("inspect", BRANCH)["timestamp"] <= int(time.time())
 
 
 def test_the_same_branches_and_values_are_refused(tmp_path: Path) -> None:

@@ -8,9 +8,13 @@ __all__ = ["date", "day"]
 
 
 def date(timestamp: int) -> str:
-    """Return date and time; the seconds as they are if no calendar reaches that far."""
+    """Return date and time; the seconds as they are if no calendar reaches that far.
+
+    A commit's are unsigned: before 1970 they are those of two's complement, as ostree writes and shows them.
+    """
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(timestamp))
+        seconds = timestamp - (timestamp >> 63 << 64)
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
     except (OverflowError, OSError, ValueError):
         return f"{timestamp} s after 1970-01-01"
 

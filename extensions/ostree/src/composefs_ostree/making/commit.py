@@ -15,7 +15,8 @@ from composefs_ostree.held import DETACHED_REF, commit_of_stream, current_target
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.intake import Intake
-from composefs_ostree.making.metadata import commit_metadata, commit_time, detached_strings, given_parent
+from composefs_ostree.making.metadata import commit_metadata, detached_strings, given_parent
+from composefs_ostree.making.times import commit_time
 from composefs_ostree.making.treebuild import TreeObjects, finish
 from composefs_ostree.pulling.arrival import store
 

@@ -1,13 +1,10 @@
-"""What a commit says besides its tree, from the options of ``commit``: metadata, bindings, time and parent.
+"""What a commit says besides its tree, from the options of ``commit``: metadata, bindings and parent.
 
 The metadata have the order that ``ostree commit`` gives them, because the commit's id depends on it: strings, other
 values, then the binding.
 """
 
 from __future__ import annotations
-
-import os
-import time
 
 from composefs_ext.errors import FormatError, UsageError
 from composefs_ostree.formats.gvariant import Variant
@@ -17,9 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Request
 
-__all__ = ["commit_metadata", "commit_time", "detached_strings", "given_parent", "parse_time"]
-
-_MAX_TIME = (1 << 63) - 1
+__all__ = ["commit_metadata", "detached_strings", "given_parent"]
 
 
 def commit_metadata(request: Request, branch: str | None) -> dict[str, Variant]:
@@ -81,38 +76,3 @@ def given_parent(request: Request) -> tuple[bool, bytes | None]:
     if text != "none" and not is_commit_id(text):
         raise UsageError(f"--parent {text[:80]!r} is neither a commit id nor none")
     return True, None if text == "none" else bytes.fromhex(text)
-
-
-def commit_time(request: Request) -> int:
-    """Return ``--timestamp``, else SOURCE_DATE_EPOCH, else now, in seconds since 1970."""
-    text = request.get("timestamp")
-    if text is not None:
-        return parse_time(text)
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None:
-        return _in_range(epoch, f"SOURCE_DATE_EPOCH={epoch}")
-    return int(time.time())
-
-
-def parse_time(text: str) -> int:
-    """Read a time: ``@SECONDS``, a date of ISO 8601 or RFC 5322; without a zone it is local time."""
-    if text.startswith("@"):
-        return _in_range(text[1:], text)
-    from datetime import datetime
-    from email.utils import parsedate_to_datetime
-
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):
-        try:
-            moment = parse(text)
-            return _in_range(str(int(moment.timestamp())), text)
-        except (ValueError, TypeError, OverflowError, OSError):
-            continue
-    raise UsageError(
-        f"{text[:80]!r} is not a time", hint="write @SECONDS since 1970, or a date such as 2026-01-31T12:00:00Z"
-    )
-
-
-def _in_range(text: str, what: str) -> int:
-    if not text.isdecimal() or not text.isascii() or int(text) > _MAX_TIME:
-        raise UsageError(f"{what[:80]!r} is not a time after 1970")
-    return int(text)
