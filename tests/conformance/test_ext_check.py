@@ -66,6 +66,24 @@ def test_a_broken_sample_fails_its_rule_and_no_other(installed: Path, sample: st
     assert all(each.run and each.message for each in report.findings)
 
 
+def test_who_looks_at_more_rows_than_a_message_may_have_is_tried_and_passes(installed: Path) -> None:
+    text = (installed / "p32many").read_text().replace("range(1500)", "range(3000)")
+    right = text.replace(
+        """            return [json.loads(line).get("id") for line in stored]""",
+        """            rows = [json.loads(line) for line in stored]
+        if any("error" in row for row in rows):
+            raise Refused({"code": -32000, "message": "a file was refused", "data": {"kind": "too_large"}})
+        return [row["id"] for row in rows]""",
+    ).replace("import Extension", "import Extension, Refused")
+    (installed / "many").write_text(right)
+    (installed / "many").chmod(0o755)
+    (installed / "many.json").write_text((installed / "p32many.json").read_text().replace("p32many", "many"))
+    extension = discovery.find("many", [str(installed)])
+    invocation = Invocation("store", lambda _: parse(extension, ["store"]))
+    report = check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules={32})
+    assert (report.state(32), report.findings) == ("pass", [])
+
+
 def test_samples_say_what_they_break_and_are_short() -> None:
     for sample in SAMPLES:
         text = (BROKEN / sample).read_text()

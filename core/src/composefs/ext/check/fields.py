@@ -116,11 +116,11 @@ def put_rows(params: Message, staging: str) -> Iterator[JSONValue]:
 def with_rows(params: Message, staging: str) -> Message:
     """Return the parameters of ``object.put`` with the rows of its file as ``files``.
 
-    They are none if they are more than a message may have, or malformed.
+    They are none if they are more than staging may hold files, or malformed.
     """
     if "files_file" not in params:
         return params
-    most = Limits().rows
+    most = Limits().staging_files
     rows = list(islice(put_rows(params, staging), most + 1))
     is_good = len(rows) <= most and all(type(row) is dict and "name" in row for row in rows)
     return {**params, "files": rows if is_good else []}

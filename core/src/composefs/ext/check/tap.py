@@ -14,6 +14,7 @@ import signal
 import struct
 import termios
 import time
+import uuid
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -176,13 +177,21 @@ class Tap(Channel):
                 return message
             self._row_refused = True
             self._watch.refused = True
-            kept = {name: value for name, value in params.items() if name != "files_file"}
-            return {**message, "params": {**kept, "files": [{**rows[0], "size": 2**52}, *rows[1:]]}}
+            return {**message, "params": self._with_rows(params, [{**rows[0], "size": 2**52}, *rows[1:]])}
         if error is None:
             return message
         self._watch.refused = True
         self._answers[message["id"]] = error
         return {**message, **_HARMLESS}
+
+    def _with_rows(self, params: Message, rows: list[Message]) -> Message:
+        """Return the parameters of an ``object.put`` with other rows; the extension's file of them stays as it is."""
+        if "files_file" not in params:
+            return {**params, "files": rows}
+        name = uuid.uuid4().hex
+        with open(os.path.join(self._watch.staging, name), "x", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        return {**params, "files_file": name}
 
     def discard(self) -> None:
         """Read once, when the conversation is over, and look what still comes."""

@@ -40,7 +40,7 @@ class Watch:
     """The eyes of one run.  ``run`` describes it; ``staging`` is the directory, known once initialize is sent.
 
     ``calls`` are the methods called, in order, and ``params`` what with: the rows of ``object.put`` as ``files``, also
-    if they came in a file and are no more than a message may have.  ``answer`` is what run was answered with.
+    if they came in a file and are no more than staging may hold.  ``answer`` is what run was answered with.
     """
 
     def __init__(self, run: str, manifest: Manifest, command: Command, *, id_size: int) -> None:
