@@ -7,6 +7,7 @@ whether one of them was the cause.
 from __future__ import annotations
 
 import mmap
+import os
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, MissingObjectError
@@ -55,8 +56,10 @@ class HeldFiles:
         if self._objects is None:
             raise MissingObjectError("the repository's objects cannot be read")
         fd = open_regular(f"{self._objects}/{content_id[:2]}/{content_id[2:]}", follow=False)
-        with open(fd, "rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        with open(fd, "rb"):
+            if not os.fstat(fd).st_size:  # as a power cut may leave it; no object is empty, and nothing can be mapped
+                return memoryview(b"")
+            return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
 
     def check(self) -> None:
         """Raise MissingObjectError if a file that was read lately is damaged."""
