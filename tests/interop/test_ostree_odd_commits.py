@@ -257,3 +257,17 @@ def test_a_canonical_commit_is_the_same_from_bare_user_only(tmp_path: Path, opti
     assert commits[0] == commits[1]
     pulls = [Target(tmp_path / f"from-{repo.name}").json("pull-local", repo, BRANCH) for repo in (archive, only)]
     assert pulls[0] == pulls[1]
+
+
+def test_canonical_permissions_leave_extended_attributes_out(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "directory").mkdir(parents=True)
+    (tree / "file").write_text("content\n")
+    for path in (tree / "directory", tree / "file"):
+        os.setxattr(path, "user.x", b"y")
+        os.setxattr(path, "trusted.x", b"y")
+    expected = commit(make_repo(tmp_path / "archive"), tree, "--canonical-permissions")
+    words = (f"--tree=dir={tree}", f"--branch={BRANCH}", "--subject=x", "--timestamp=@1700000000", "--parent=none")
+    target = Target(tmp_path / "target")
+    for options in ((), ("--no-xattrs",)):
+        assert target.json("commit", *words, "--canonical-permissions", *options)["commit"] == expected

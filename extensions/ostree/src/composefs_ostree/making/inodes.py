@@ -98,7 +98,8 @@ class Changes(NamedTuple):
     def apply(self, meta: Meta) -> Meta:
         """Return the metadata that are committed.
 
-        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.
+        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.  With them
+        ostree leaves out extended attributes too, whatever the mode of its repository.
         """
         uid, gid, mode, xattrs = meta
         if self.canonical:
@@ -109,7 +110,7 @@ class Changes(NamedTuple):
             uid if self.uid is None else self.uid,
             gid if self.gid is None else self.gid,
             mode,
-            xattrs if self.keep_xattrs else (),
+            xattrs if self.keep_xattrs and not self.canonical else (),
         )
 
 
