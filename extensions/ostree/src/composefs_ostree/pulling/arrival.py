@@ -9,7 +9,6 @@ import gc
 from hashlib import sha256
 from typing import NamedTuple
 
-from composefs_ext.core import SIZES
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
@@ -27,6 +26,7 @@ from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.held import Asked, open_commit
 from composefs_ostree.part import existing, find_part
 from composefs_ostree.pulling.cache import Cache
+from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.pull import Pull
 
 TYPE_CHECKING = False
@@ -98,6 +98,7 @@ class Arrivals:
         self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[tuple[CommitStream, Stream]] = []
+        self._sizes = BaseSizes(core)
         self._last: tuple[str, str] | None = None
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
 
@@ -128,8 +129,8 @@ class Arrivals:
         if subpaths is not None and wish.may_lack_paths:
             subpaths = existing(wish.commit, subpaths, way.load)
         if subpaths is not None and not subpaths:
-            stream = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
-            return Arrived(stream, None, (), 1 + way.fetched, 0)
+            stream_id = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
+            return Arrived(stream_id, None, (), 1 + way.fetched, 0)
         delta = ahead = None
         make_files: Callable[[Packs], Files] = self._files
         if wish.delta is not None:
@@ -140,12 +141,14 @@ class Arrivals:
             base = self._origin(wish.delta, opened)
             ahead = None if base is None or wish.damaged else Ahead(base)
             make_files = self._make_part_files(wish.delta, base)
+        for _, stream in opened:
+            self._sizes.ask(stream)
         pull = Pull(
             core,
             self._transport,
             make_files,
+            self._sizes,
             held=held,
-            told=self._sizes(opened),
             delta=delta,
             ahead=ahead,
             store=add,
@@ -154,7 +157,7 @@ class Arrivals:
         )
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
         image_put = pull.run(wish.commit_id, wish.data, wish.commit, part)
-        stream, image = store(
+        stream_id, image = store(
             core,
             wish.commit_id,
             pull.entries,
@@ -162,21 +165,15 @@ class Arrivals:
             named_refs=wish.named_refs,
             subpaths=subpaths,
         )
-        self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream)
+        self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream_id)
         metadata = way.fetched + pull.fetched_metadata + 1
         files, parts = pull.fetched_files, 0
         if delta is not None:
             metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
-        return Arrived(stream, image, subpaths, metadata, files, parts)
+        return Arrived(stream_id, image, subpaths, metadata, files, parts)
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)
-
-    def _sizes(self, opened: Iterable[tuple[CommitStream, Stream]]) -> list[tuple[Sequence[str], Pending[Stream]]]:
-        """Ask for the sizes of all that held commits refer to; a core that cannot tell is asked for each."""
-        if SIZES not in self._core.features:
-            return []
-        return [(stream.object_refs, self._core.stream_get(id=stream.id, sizes=True)) for _, stream in opened]
 
     def _origin(self, delta: Delta, opened: list[tuple[CommitStream, Stream]]) -> CommitStream | None:
         """Return the commit that a delta starts from, None if it starts from nothing; add it to what was ``opened``."""

@@ -10,31 +10,66 @@ from __future__ import annotations
 from collections import deque
 from itertools import compress
 
+from composefs_ext.core import SIZES
 from composefs_ostree.formats.fileheader import content_sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
     from composefs_ostree.formats.commit_stream import Entry
 
-__all__ = ["Confirming"]
+__all__ = ["BaseSizes", "Confirming"]
 
 _FILES = 900
 """Files in one ``object.has``: with the rest of a directory they fit a message, which has 1,000 rows at most."""
 
 
+class BaseSizes:
+    """The sizes of all objects that bases refer to: each base is asked for once, of however many commits it is one.
+
+    What is here stays here, as nothing is collected during a run; what was gone may have been stored since.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._bases: set[str] = set()
+        self._coming: deque[tuple[Sequence[str], Pending[Stream]]] = deque()
+        self._sizes: dict[str, int | None] = {}
+
+    def ask(self, base: Stream) -> None:
+        """Ask for those of a base whose ``object_refs`` were read; a core that cannot tell is not asked."""
+        if SIZES in self._core.features and base.id not in self._bases:
+            self._bases.add(base.id)
+            self._coming.append((base.object_refs, self._core.stream_get(id=base.id, sizes=True)))
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there are answers that were not taken."""
+        return bool(self._coming)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there are such answers, and all are here."""
+        return bool(self._coming) and self._coming[-1][1].done
+
+    def taken(self) -> Mapping[str, int | None]:
+        """Take the answers; return the sizes of all, None for what was not here."""
+        while self._coming:
+            ids, answer = self._coming.popleft()
+            self._sizes.update(zip(ids, answer.result().sizes, strict=True))
+        return self._sizes
+
+
 class Confirming:
     """``waiting`` are the files to ask for, by id; put them there, and call ``send_if_many`` or ``send``."""
 
-    def __init__(self, core: Core, told: Sequence[tuple[Sequence[str], Pending[Stream]]] = ()) -> None:
-        """``told`` are objects that bases refer to, with the answer that will have the sizes of each."""
+    def __init__(self, core: Core, sizes: BaseSizes) -> None:
         self._core = core
         self.waiting: dict[bytes, Entry] = {}
-        self._told = told
-        self._sizes: dict[str, int | None] = {}
+        self._sizes = sizes
         self._here: dict[bytes, Entry] = {}
         self._asked: deque[tuple[Pending[list[bool]], dict[bytes, Entry]]] = deque()
 
@@ -44,12 +79,8 @@ class Confirming:
 
     @property
     def answered(self) -> bool:
-        """Whether ``taken`` has something."""
-        return bool(self._here or (self.waiting and self._is_told) or (self._asked and self._asked[0][0].done))
-
-    @property
-    def _is_told(self) -> bool:
-        return bool(self._told) and self._told[-1][1].done
+        """Whether ``taken`` has something, or has to send something."""
+        return bool(self._here or (self.waiting and self._sizes.has_come) or (self._asked and self._asked[0][0].done))
 
     def send_if_many(self) -> None:
         """Ask the core as soon as it is worth a call."""
@@ -61,17 +92,13 @@ class Confirming:
 
         What it has told already is not asked for, and nothing while it is about to tell.
         """
-        if self._is_told:
-            for ids, answer in self._told:
-                self._sizes.update(zip(ids, answer.result().sizes, strict=True))
-            self._told = ()
-        if self._told or not self.waiting:
+        if not self.waiting or (self._sizes.is_coming and not self._sizes.has_come):
             return
         files, self.waiting = self.waiting, {}
         heads, contents = zip(*files.values(), strict=True)
         wanted = content_sizes(heads)
-        if self._sizes:
-            found = map(self._sizes.get, contents)
+        if sizes := self._sizes.taken():
+            found = map(sizes.get, contents)
             is_here = [size == here for size, here in zip(wanted, found, strict=True)]
             self._here.update(compress(files.items(), is_here))
             if all(is_here):
@@ -83,7 +110,7 @@ class Confirming:
 
     def taken(self) -> Iterator[tuple[dict[bytes, Entry], list[bytes]]]:
         """Yield what the core has answered: the files whose content is there, and the ids of the others."""
-        if self._is_told:
+        if self._sizes.has_come:
             self.send()
         if self._here:
             files, self._here = self._here, {}

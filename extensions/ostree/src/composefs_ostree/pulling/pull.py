@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from composefs_ext import Core, Stream
+    from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.part import Part
     from composefs_ostree.pulling.ahead import Ahead
+    from composefs_ostree.pulling.confirming import BaseSizes
 
 __all__ = ["MAX_COMMIT_METADATA", "Pull"]
 
@@ -71,9 +72,9 @@ class Pull:
         core: Core,
         transport: Transport,
         make_files: Callable[[Packs], Files],
+        sizes: BaseSizes,
         *,
         held: Sequence[Holder] = (),
-        told: Sequence[tuple[Sequence[str], Pending[Stream]]] = (),
         delta: Applying | None = None,
         ahead: Ahead | None = None,
         store: Callable[[bytes, Entry], None] | None = None,
@@ -82,10 +83,10 @@ class Pull:
     ) -> None:
         """``make_files`` is called in each worker process; there are no more of these than processors.
 
-        ``held`` are asked for an object before it is fetched, ``told`` is as in
-        :class:`~composefs_ostree.pulling.confirming.Confirming`, ``store`` is called with every file that has come in.
-        Of a ``delta``, for which ``make_files`` makes what can carry out its parts, all is brought in first; it starts
-        from the commit of ``ahead``.  ``keep_nul`` is as in :class:`~composefs_ostree.dumptext.DumpText`.
+        ``sizes`` are those of objects of bases.  ``held`` are asked for an object before it is fetched, ``store`` is
+        called with every file that has come in.  Of a ``delta``, for which ``make_files`` makes what can carry out its
+        parts, all is brought in first; it starts from the commit of ``ahead``.  ``keep_nul`` is as in
+        :class:`~composefs_ostree.dumptext.DumpText`.
         """
         self._core = core
         self._transport = transport
@@ -110,7 +111,7 @@ class Pull:
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
         self._requested: set[bytes] = set()
         self._workers = Workers(make_files, core.staging.path, max_workers, core.features)
-        self._confirming = Confirming(core, told)
+        self._confirming = Confirming(core, sizes)
         self._puts = Puts(core)
         self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
