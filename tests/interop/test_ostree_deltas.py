@@ -109,6 +109,29 @@ def server(source: Source) -> Iterator[Server]:
         yield running
 
 
+def test_content_that_repeats_itself(tmp_path: Path) -> None:
+    """Of which bsdiff makes thousands of empty controls, one behind the other."""
+    tree = make_tree(tmp_path / "tree", files=2)
+    lines = b"line of text 3\n" * 12_637
+    half = len(lines) // 2 + 1
+    (tree / "lines").write_bytes(lines)
+    repo = make_repo(tmp_path / "source")
+    commit(repo, tree)
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", repo, BRANCH)
+    (tree / "lines").write_bytes(lines[half:] + lines[:half])
+    new = commit(repo, tree)
+    run("ostree", f"--repo={repo}", "static-delta", "generate", BRANCH)
+    update_summary(repo)
+    with serve(repo) as server:
+        target.ostree("pull", server.url, BRANCH)
+        assert server.count("/deltas/*") >= 2
+        assert server.count("*.filez") == 0
+    plain = Target(tmp_path / "plain")
+    plain.ostree("pull-local", repo, BRANCH)
+    assert target.names()[f"streams/ostree-commit-{new}"] == plain.names()[f"streams/ostree-commit-{new}"]
+
+
 def direct(source: Source, path: Path) -> tuple[str, str]:
     """Image and stream of a pull without deltas."""
     pulled = Target(path).json("pull-local", source.repo, source.new)

@@ -82,6 +82,12 @@ def test_patches_of_many_small_controls(old_size: int) -> None:
         patched(old, bytes(patch[:-1]), size + 1)
 
 
+def test_empty_controls_as_bsdiff_makes_them_of_what_repeats_itself() -> None:
+    line = b"line of text 3\n"
+    patch = control(0, 0, -1) * 12_000 + control(0, 15 * 12_000, 0) + line * 12_000
+    assert patched(b"", patch, 15 * 12_000) == line * 12_000
+
+
 def test_unchanged_bytes_are_not_computed() -> None:
     old = bytes(range(256)) * 64
     (piece,) = bspatch(memoryview(old), memoryview(control(16384, 0, 0) + bytes(16384)), 16384)

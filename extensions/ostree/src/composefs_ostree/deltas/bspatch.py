@@ -41,7 +41,11 @@ _CONTROL = 24
 _read_control = struct.Struct("<QQQ").unpack_from
 _SIGN = 1 << 63
 _MOST_IDLE = 1000
-"""By how many the controls may outnumber the bytes they make; a few are harmless, more are there to keep us busy."""
+"""By how many more than the content has bytes the controls may outnumber the bytes they make.
+
+Each of bsdiff's controls takes it on by a byte of the content at least, but many are empty where that repeats itself.
+More are there to keep us busy.
+"""
 
 
 def add_bytes(one: bytes | bytearray | memoryview, other: bytes | bytearray | memoryview) -> bytes:
@@ -55,6 +59,7 @@ def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | m
     """Yield the new content of ``size`` bytes in pieces; raise CorruptError for a patch that does not make that."""
     left = size
     position = idle = 0
+    most_idle = _MOST_IDLE + size
     patch_end, old_end = len(patch), len(old)
     source = bytes(old) if old_end <= _WHOLE else old
     # The window: a part of the patch, where it starts, the place in it, its end and the last place for a control.
@@ -98,7 +103,7 @@ def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | m
         idle += (place - first - len(piece)) // _CONTROL - len(piece)
         if left < 0:
             raise CorruptError("a patch reaches beyond its content")
-        if idle > _MOST_IDLE:
+        if idle > most_idle:
             raise CorruptError("a patch goes on without making anything")
         if not left and (is_long or place == begin):
             raise CorruptError("a patch goes on behind its content")
