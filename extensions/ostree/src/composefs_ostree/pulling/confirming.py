@@ -97,16 +97,15 @@ class Confirming:
         files, self.waiting = self.waiting, {}
         heads, contents = zip(*files.values(), strict=True)
         wanted = content_sizes(heads)
-        if sizes := self._sizes.taken():
-            found = map(sizes.get, contents)
-            is_here = [size == here for size, here in zip(wanted, found, strict=True)]
-            self._here.update(compress(files.items(), is_here))
-            if all(is_here):
-                return
-            files = dict(compress(files.items(), [not each for each in is_here]))
-            heads, contents = zip(*files.values(), strict=True)
-            wanted = content_sizes(heads)
-        self._asked.append((self._core.object_has(contents, wanted), files))
+        told = map(self._sizes.taken().get, contents)
+        is_unsure = [size != here for size, here in zip(wanted, told, strict=True)]
+        unsure = dict(compress(files.items(), is_unsure))
+        if unsure:
+            ids, sizes = list(compress(contents, is_unsure)), list(compress(wanted, is_unsure))
+            self._asked.append((self._core.object_has(ids, sizes), unsure))
+        for file_id in unsure:
+            del files[file_id]
+        self._here.update(files)
 
     def taken(self) -> Iterator[tuple[dict[bytes, Entry], list[bytes]]]:
         """Yield what the core has answered: the files whose content is there, and the ids of the others."""

@@ -197,7 +197,7 @@ class HttpTransport:
             fetch = self._queue.popleft()
             fetch.begin()
             handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
-            # curl closes the connection then, and a new one takes two round trips, with TLS three or four.
+            # With it, curl closes the connection at an error; a new one takes two round trips, with TLS three or four.
             handle.setopt(pycurl.FAILONERROR, not fetch.collects)
             handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._meter.count(fetch.take))
             if fetch.conditions is not None:
