@@ -63,8 +63,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     _warn_of_bindings(core, tree, ref)
 
     os.umask(UMASK)
-    if not os.path.lexists(f"{path}/config"):
-        Target.make(path, mode or "archive", level)
+    Target.make(path, mode or "archive", level)
     target = Target(path)
     try:
         if mode not in (None, target.mode):

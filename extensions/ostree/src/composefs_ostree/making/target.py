@@ -81,19 +81,22 @@ class Target:
         self._directories: dict[str, int] = {}
         self.tmp = self.directory(_TMP, make=True)
         self._sweep()
-        self._name = _STAGING + secrets.token_hex(8)
-        os.mkdir(self._name, 0o700, dir_fd=self.tmp)
-        self.staging_fd = os.open(self._name, _DIRECTORY, dir_fd=self.tmp)
-        fcntl.flock(self.staging_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._name, self.staging_fd = self._make_staging()
         self.staging = f"{path}/{_TMP}/{self._name}"
 
     @classmethod
     def make(cls, path: str, mode: str, level: int | None) -> None:
-        """Lay out a new repository in a directory that is empty or not there; ``level`` is written to an archive's."""
+        """Lay out a repository in a directory unless it is one; ``level`` is written to an archive's config.
+
+        Raises ExistsError for a directory that holds anything else.
+        """
         tops = {name.partition("/")[0] for name in _LAYOUT}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
-            is_free = set(os.listdir(path)) <= tops  # what an interrupted run has left is taken up
+            found = set(os.listdir(path))
+            if "config" in found:
+                return  # another run has made it in the meantime
+            is_free = found <= tops  # what an interrupted run has left is taken up
         except (FileExistsError, NotADirectoryError):
             is_free = False
         except PermissionError:
@@ -249,6 +252,20 @@ class Target:
                 time.sleep(0.1)
             else:
                 return
+
+    def _make_staging(self) -> tuple[str, int]:
+        """Make a directory for files on their way, and lock it; return its name and descriptor."""
+        while True:
+            name = _STAGING + secrets.token_hex(8)
+            os.mkdir(name, 0o700, dir_fd=self.tmp)
+            # Until it is locked, another run that starts takes it for a dead one's, and removes it.
+            with suppress(FileNotFoundError):
+                fd = os.open(name, _DIRECTORY, dir_fd=self.tmp)
+                with suppress(BlockingIOError, FileNotFoundError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.stat(name, dir_fd=self.tmp, follow_symlinks=False)
+                    return name, fd
+                os.close(fd)
 
     def _sweep(self) -> None:
         """Remove what killed runs have left."""
