@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from composefs import splitstream, zstdframe
+from composefs import splitstream
 from composefs.digest import SHA256
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream.frame import compressor
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
@@ -125,8 +126,8 @@ def test_the_stream_of_a_held_commit_is_pulled_again_when_it_is_damaged(
 
 
 def compressed(data: bytes) -> bytes:
-    compressor = zstdframe.compressor()
-    return compressor.compress(data) + compressor.flush()
+    frame = compressor()
+    return frame.compress(data) + frame.flush()
 
 
 def put_stream(path: Path, *, objects: bytes = b"", named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:

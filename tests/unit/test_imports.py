@@ -18,7 +18,7 @@ CORE = ROOT / "core" / "src"
 LAYERS = [
     ["errors", "tuples", "digest"],
     ["linux", "multibuffer", "fsverity"],
-    ["tree", "compare", "dumpfile", "zstdframe", "splitstream", "meta", "scan", "transform", "boot"],
+    ["tree", "compare", "dumpfile", "splitstream", "meta", "scan", "transform", "boot"],
     ["erofs"],
     ["repository"],
     ["graph"],

@@ -137,7 +137,8 @@ def test_what_is_refused(made: Made, message: str) -> None:
 
 
 def test_too_many_references(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitstream, "MAX_REFERENCES", 1)
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"composefs.splitstream.{module}.MAX_REFERENCES", 1)
     with pytest.raises(FormatError, match="more than 1 object references"):
         read(spoilt(object_refs=bytes(64)))
     with pytest.raises(TooLargeError):

@@ -1,219 +1,32 @@
-"""Splitstreams: a stored file whose large pieces are objects of the repository.
-
-Integers are little-endian; a range is two u64, the absolute offsets of its first byte and of the byte after its last.
-
-    header   0    11  "SplitStream"
-             11   1   version, 0
-             12   2   flags, 0
-             14   1   hash algorithm, 1 sha256 or 2 sha512
-             15   1   log2 of the block size, 12
-             16   16  range of info
-    info     0    16  range of stream_refs: raw digests
-             16   16  range of object_refs: raw digests, each once, in the order of their first use
-             32   16  range of stream: zstd
-             48   16  range of named_refs: zstd of records "INDEX:NAME" NUL, INDEX into stream_refs, sorted by name
-             64   8   content type
-             72   8   size of the reassembled stream
-
-``stream`` is a sequence of chunks: a signed 64-bit number, where -n is followed by n bytes of the reassembled stream,
-and i >= 0 stands for all of object_refs[i].  No two inline chunks follow each other.  Both zstd parts are one frame
-each.  A longer info is allowed, and what we do not know of it ignored.  This is the format of composefs-rs 0.9.0
-(crates/composefs/src/splitstream.rs), which writes header, info, stream_refs, object_refs, named_refs, stream in this
-order; so do we, but readers go by the ranges.
-"""
+"""Splitstreams read."""
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
-from composefs import zstdframe
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
-from composefs.errors import CorruptError, FormatError, TooLargeError, from_os_error
+from composefs.errors import CorruptError, FormatError, from_os_error
+from composefs.splitstream.frame import open_frame
+from composefs.splitstream.layout import (
+    HEADER,
+    INFO,
+    MAGIC,
+    MAX_NAMED_REFS,
+    MAX_NAMED_REFS_SIZE,
+    MAX_REFERENCES,
+    MAX_SIZE,
+    NUMBER,
+    PIECE,
+)
 
-__all__ = ["MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
-
-MAGIC = b"SplitStream"
-"""How every splitstream begins."""
-
-_HEADER = struct.Struct("<11sBHBBQQ")
-_INFO = struct.Struct("<10Q")
-_NUMBER = struct.Struct("<q")
-
-MAX_REFERENCES = 4_000_000
-"""The most object references, and the most stream references, of a stream."""
-
-MAX_NAMED_REFS = 100_000
-"""The most names of references: they are compressed, so that those of a small file could fill the memory."""
-
-PIECE = 1 << 18
-"""The most inline bytes that a reader hands out, and a writer takes in, at once."""
+__all__ = ["Reader"]
 
 _BLOCK = 1024
 """How many references are read at once."""
-
-_MAX_SIZE = (1 << 63) - 1
-_MAX_NAMED_REFS_SIZE = 64 << 20
-
-_NO_NAMED_REFS = bytes.fromhex("28b52ffd2000010000")  # an empty frame, as composefs-rs writes it
-
-
-def write(
-    out: BinaryIO,
-    algorithm: Algorithm,
-    *,
-    content_type: int,
-    named_refs: Sequence[tuple[str, str]],
-    object_refs: Sequence[str],
-    chunks: Iterable[int],
-    inline: BinaryIO,
-    object_size: Callable[[str], int],
-) -> int:
-    """Write a splitstream to ``out``, which must be seekable, and return the size of the reassembled stream.
-
-    ``named_refs`` are (name, id) in the order of their index; ``object_refs`` ids, each once.  ``chunks`` are numbers
-    as above, where -n takes n bytes of ``inline``; neighbouring inline chunks are joined.  ``object_size`` tells the
-    size of an object of the repository.  Raises FormatError when the parts do not fit together.
-    """
-    names = _index_names(named_refs)
-    if len(object_refs) > MAX_REFERENCES:
-        raise TooLargeError(f"a stream has at most {MAX_REFERENCES} references")
-    if len(names) > MAX_NAMED_REFS:
-        raise TooLargeError(f"a stream has at most {MAX_NAMED_REFS} named references")
-    if len(set(object_refs)) != len(object_refs):
-        raise FormatError("an object reference is listed twice")
-    stream_ids = list(dict.fromkeys(object_id for _, object_id in named_refs))
-    start = _HEADER.size + _INFO.size
-    out.seek(start)
-    ranges = []
-    for part in (_raw(stream_ids, algorithm), _raw(object_refs, algorithm), _compress_names(names)):
-        out.write(part)
-        ranges.append((start, start + len(part)))
-        start += len(part)
-    size = _write_chunks(out, chunks, inline, object_refs, object_size)
-    stream = (start, out.tell())
-    stream_refs, objects, named = ranges
-    out.seek(0)
-    out.write(_HEADER.pack(MAGIC, 0, 0, algorithm.number, LOG2_BLOCK_SIZE, _HEADER.size, _HEADER.size + _INFO.size))
-    out.write(_INFO.pack(*stream_refs, *objects, *stream, *named, content_type, size))
-    return size
-
-
-def write_bytes(
-    algorithm: Algorithm,
-    *,
-    content_type: int,
-    named_refs: Sequence[tuple[str, str]] = (),
-    object_refs: Sequence[str] = (),
-    chunks: Iterable[int] = (),
-    inline: bytes = b"",
-    object_size: Callable[[str], int] = lambda _id: 0,
-) -> bytes:
-    """Return a small splitstream as bytes; see :func:`write`."""
-    out = io.BytesIO()
-    write(
-        out,
-        algorithm,
-        content_type=content_type,
-        named_refs=named_refs,
-        object_refs=object_refs,
-        chunks=chunks,
-        inline=io.BytesIO(inline),
-        object_size=object_size,
-    )
-    return out.getvalue()
-
-
-def _raw(ids: Sequence[str], algorithm: Algorithm) -> bytes:
-    raw = bytes.fromhex("".join(ids))
-    if len(raw) != len(ids) * algorithm.size:
-        raise FormatError(f"a reference is no {algorithm} id")
-    return raw
-
-
-def _index_names(named_refs: Sequence[tuple[str, str]]) -> list[tuple[bytes, int]]:
-    """Give each name the index that its id has in stream_refs; sorted by name."""
-    indexes: dict[str, int] = {}
-    names: dict[bytes, int] = {}
-    for name, object_id in named_refs:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError as error:
-            raise FormatError(f"the named reference {name!r} is not UTF-8") from error
-        if not encoded or b"\0" in encoded or encoded in names:
-            raise FormatError(f"the named reference {name!r} is empty, has a NUL, or comes twice")
-        names[encoded] = indexes.setdefault(object_id, len(indexes))
-    return sorted(names.items())
-
-
-def _compress_names(names: list[tuple[bytes, int]]) -> bytes:
-    if not names:
-        return _NO_NAMED_REFS
-    records = b"".join([b"%d:%s\0" % (index, name) for name, index in names])
-    if len(records) > _MAX_NAMED_REFS_SIZE:
-        raise TooLargeError("the names of the stream's references are too long")
-    compressor = zstdframe.compressor()
-    return compressor.compress(records) + compressor.flush()
-
-
-def _write_chunks(
-    out: BinaryIO,
-    chunks: Iterable[int],
-    inline: BinaryIO,
-    object_refs: Sequence[str],
-    object_size: Callable[[str], int],
-) -> int:
-    compressor = zstdframe.compressor()
-    size = 0
-    pending = 0
-    buffer: list[bytes] = []
-    buffered = 0
-
-    def emit(data: bytes) -> None:
-        # Chunks are a few bytes to a few kilobytes; the compressor's call costs more than joining them.
-        nonlocal buffered
-        buffer.append(data)
-        buffered += len(data)
-        if buffered >= PIECE:
-            out.write(compressor.compress(b"".join(buffer)))
-            buffer.clear()
-            buffered = 0
-
-    def emit_inline() -> None:
-        nonlocal pending
-        emit(_NUMBER.pack(-pending))
-        while pending:
-            data = inline.read(min(pending, PIECE))
-            if not data:
-                raise FormatError(f"the chunks ask for {pending} inline bytes more than there are")
-            emit(data)
-            pending -= len(data)
-
-    for number in chunks:
-        if number < 0:
-            pending -= number
-            size -= number
-            if size > _MAX_SIZE:
-                raise TooLargeError("the reassembled stream is larger than 2^63 bytes")
-            continue
-        if number >= len(object_refs):
-            raise FormatError(f"a chunk names object reference {number} of {len(object_refs)}")
-        if pending:
-            emit_inline()
-        emit(_NUMBER.pack(number))
-        size += object_size(object_refs[number])
-    if pending:
-        emit_inline()
-    if inline.read(1):
-        raise FormatError("there are more inline bytes than the chunks ask for")
-    out.write(compressor.compress(b"".join(buffer)))
-    out.write(compressor.flush())
-    return size
 
 
 class Reader:
@@ -276,9 +89,9 @@ class Reader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_header(self) -> None:
-        if self._length < _HEADER.size:
+        if self._length < HEADER.size:
             raise FormatError("too short for a splitstream", offset=self._length)
-        magic, version, flags, number, log2, start, end = _HEADER.unpack(self._read(0, _HEADER.size))
+        magic, version, flags, number, log2, start, end = HEADER.unpack(self._read(0, HEADER.size))
         if magic != MAGIC:
             raise FormatError("not a splitstream", offset=0)
         if version or flags:
@@ -290,13 +103,13 @@ class Reader:
                 offset=14,
             )
         self._check_range("info", start, end, 16)
-        if end - start < _INFO.size:
+        if end - start < INFO.size:
             raise FormatError("the splitstream's info is too short", offset=start)
-        info = _INFO.unpack(self._read(start, _INFO.size))
+        info = INFO.unpack(self._read(start, INFO.size))
         self.content_type: int
         self.size: int
         *bounds, self.content_type, self.size = info
-        if self.size > _MAX_SIZE:
+        if self.size > MAX_SIZE:
             raise FormatError("the size of the reassembled stream is not plausible", offset=start + 72)
         for index, name in enumerate(("stream_refs", "object_refs", "stream", "named_refs")):
             self._check_range(name, bounds[2 * index], bounds[2 * index + 1], start + 16 * index)
@@ -352,9 +165,9 @@ class Reader:
         """The named references, (name, id), in the order of their indexes; each call reads them anew."""
         ids = self._references(self._stream_refs)
         start = self._names[0]
-        with zstdframe.open_frame(self._read, *self._names) as frame:
-            records = frame.read(_MAX_NAMED_REFS_SIZE + 1)
-        if len(records) > _MAX_NAMED_REFS_SIZE:
+        with open_frame(self._read, *self._names) as frame:
+            records = frame.read(MAX_NAMED_REFS_SIZE + 1)
+        if len(records) > MAX_NAMED_REFS_SIZE:
             raise FormatError("the named references are too long", offset=start)
         if records.count(b"\0") > MAX_NAMED_REFS:
             raise FormatError(f"the splitstream has more than {MAX_NAMED_REFS} named references", offset=start)
@@ -385,11 +198,11 @@ class Reader:
         inline = 0
         external = False
         after_inline = False
-        with zstdframe.open_frame(self._read, *self._stream) as frame:
-            while number_bytes := frame.read(_NUMBER.size):
-                if len(number_bytes) < _NUMBER.size:
+        with open_frame(self._read, *self._stream) as frame:
+            while number_bytes := frame.read(NUMBER.size):
+                if len(number_bytes) < NUMBER.size:
                     raise FormatError("the stream ends inside a number", offset=start)
-                (number,) = _NUMBER.unpack(number_bytes)
+                (number,) = NUMBER.unpack(number_bytes)
                 if number >= 0:
                     if number >= count:
                         raise FormatError(f"a chunk names object reference {number} of {count}", offset=start)

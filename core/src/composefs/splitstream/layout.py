@@ -1,0 +1,37 @@
+"""The numbers of the format, and the bounds of what is read and written."""
+
+from __future__ import annotations
+
+import struct
+
+__all__ = [
+    "HEADER",
+    "INFO",
+    "MAGIC",
+    "MAX_NAMED_REFS",
+    "MAX_NAMED_REFS_SIZE",
+    "MAX_REFERENCES",
+    "MAX_SIZE",
+    "NUMBER",
+    "PIECE",
+]
+
+MAGIC = b"SplitStream"
+"""How every splitstream begins."""
+
+HEADER = struct.Struct("<11sBHBBQQ")
+INFO = struct.Struct("<10Q")
+NUMBER = struct.Struct("<q")
+
+MAX_REFERENCES = 4_000_000
+"""The most object references, and the most stream references, of a stream."""
+
+MAX_NAMED_REFS = 100_000
+MAX_NAMED_REFS_SIZE = 64 << 20
+"""The most names of references, and bytes of them: they are compressed, so that a small file could fill the memory."""
+
+MAX_SIZE = (1 << 63) - 1
+"""Bytes of a reassembled stream."""
+
+PIECE = 1 << 18
+"""The most inline bytes that a reader hands out, and a writer takes in, at once."""
