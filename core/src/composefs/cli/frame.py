@@ -51,7 +51,10 @@ option = partial(click.option, cls=Option)
 
 
 class _Helpful(click.Command):
-    """What has click's option for help, as an `Option` with a name that no argument of an extension has."""
+    """What has click's option for help, as an `Option` with a name that no argument of an extension has.
+
+    Every error in its arguments knows the command, whose help the error then names.
+    """
 
     _help: Option | None = None
 
@@ -68,6 +71,14 @@ class _Helpful(click.Command):
                 help="Show this message and exit.",
             )
         return self._help
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; of an option that lacks its argument, click's parser does not tell the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
