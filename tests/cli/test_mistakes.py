@@ -45,8 +45,8 @@ MISTAKES = {
     "--repo repo copy os/1": (USAGE, "--from", "cfsctl copy --help"),
     "completion tcsh": (USAGE, "'tcsh'", "bash"),
     "--repo repo ostree pull http://x/ a --depth many": (USAGE, "'many'", "integer"),
-    "--repo repo ostree pull http://x/ a --depth": (USAGE, "--depth", "requires an argument", "ostree pull --help"),
-    "gc --root": (USAGE, "--root", "requires an argument", "cfsctl gc --help"),
+    "--repo repo ostree pull http://x/ a --depth": (USAGE, "--depth' requires an argument", "ostree pull --help"),
+    "gc --root": (USAGE, "--root' requires an argument", "cfsctl gc --help"),
     "--repo repo ostree pull http://x/ a --subpath usr": (USAGE, "usr", "from the root on"),
     "--repo repo ostree pull http://x/ a --sign-key ed25519=abc": (USAGE, "ed25519=abc", "inline:KEY"),
     # What is not there
