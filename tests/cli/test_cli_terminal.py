@@ -78,7 +78,8 @@ def test_a_stopped_create_image_leaves_nothing(repo: Path, slow_tree: Path, numb
     stdout, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode == status, stderr
     assert stdout == b""
-    assert stderr.splitlines() == [b"cfsctl: interrupted" if number == signal.SIGINT else b"cfsctl: terminated"]
+    told = [line for line in stderr.splitlines() if not line.startswith(b"{")]  # how far it had come before
+    assert told == [b"cfsctl: interrupted" if number == signal.SIGINT else b"cfsctl: terminated"]
     after = {str(path) for path in repo.rglob("*") if path.name != "staging"}
     assert after <= before, "a file without a name is no file"
     cfsctl("--repo", repo, "images")
@@ -101,13 +102,18 @@ def test_nohup_survives_a_hangup(tmp_path: Path) -> None:
     assert len(stdout) == 129
 
 
-def test_bars_come_and_go(repo: Path, slow_tree: Path) -> None:
-    # The bar comes after a second: three are enough, with all processors, however fast they digest.
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cfsctl("--repo", repo, "compute-id", slow_tree)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cost = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    with_more(slow_tree, int(3 * len(os.sched_getaffinity(0)) / cost) + 1)
+def test_bars_come_and_go(repo: Path, slow_tree: Path, tmp_path: Path) -> None:
+    def cost(tree: Path) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cfsctl("--repo", repo, "compute-id", "--no-propagate-usr-to-root", tree)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # The bar comes after half a second: two are enough, with all processors, however fast they digest, and if a busy
+    # machine has made the file look dearer than it is.
+    (tmp_path / "nothing").mkdir()
+    file = max(cost(slow_tree) - cost(tmp_path / "nothing"), 0.02)
+    with_more(slow_tree, int(2 * len(os.sched_getaffinity(0)) / file) + 1)
     status, shown = on_terminal("--repo", repo, "compute-id", slow_tree)
     assert status == 0
     assert "━".encode() in shown, "a bar"
@@ -123,6 +129,8 @@ from composefs_ext import main
 def handler(request, core):
     bar = core.progress("fetching\\x1b]0;owned\\x07 things", total=4, unit="items")
     for number in range(4):
+        # Whatever keeps the core from looking: what was sent so far has been seen, before that grows old.
+        core.send("log", {{"level": "debug", "message": "seen"}}).result()
         time.sleep(0.4)
         while number == 3 and not os.path.exists("GO ON"):
             time.sleep(0.01)
