@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,12 @@ def target(tmp_path: Path) -> Target:
     return Target(tmp_path / "target")
 
 
-def refuse(target: Target, server: Server, status: int, named: str) -> str:
-    """Pull, which must fail with one line that names an object; then pull without faults, which must succeed."""
-    refused = target.ostree("pull", server.url, BRANCH, status=status)
+def refuse(target: Target, server: Server, status: int, named: str, **options: Any) -> str:
+    """Pull, which must fail with one line that names an object; then pull without faults, which must succeed.
+
+    The ``options`` are those of running the first.
+    """
+    refused = target.ostree("pull", server.url, BRANCH, status=status, **options)
     errors = [line for line in refused.stderr.splitlines() if line.startswith("cfsctl: ")]
     assert len(errors) == 1, refused.stderr
     assert named in errors[0], errors
@@ -114,12 +118,12 @@ def test_the_server_hangs_up_in_the_middle(source: Path, target: Target, kind: s
 
 
 @pytest.mark.parametrize("kind", ["dirtree", "filez"])
-def test_the_server_stalls(source: Path, target: Target, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", "1")
+def test_the_server_stalls(source: Path, target: Target, kind: str) -> None:
     path = an_object(source, kind)
+    soon = os.environ | {"COMPOSEFS_OSTREE_LOW_SPEED_TIME": "1"}
     with serve(source) as server:
         server.fault(f"/{path}", Fault(stall=True, keep=3))
-        refuse(target, server, 6, f"{server.url}/{path}")
+        refuse(target, server, 6, f"{server.url}/{path}", env=soon)
 
 
 @pytest.mark.parametrize("status", [400, 401, 500, 503])
