@@ -53,7 +53,7 @@ def test_fatal_breach_ends_the_run_and_leaves_nothing(
     host: Host, rule: str, how: str, error: type[ComposefsError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        host.misbehave(how, timeouts=QUICK if how == "closes-stdout" else PATIENT)
+        host.misbehave(how, timeouts=PATIENT._replace(terminate=0.2) if how == "closes-stdout" else PATIENT)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 10
     host.assert_clean()
@@ -94,9 +94,9 @@ def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypa
     for pid in (core, extension):
         os.kill(pid, signal.SIGSTOP)
     time.sleep(8.5)
+    waiting[0].with_name("go on").touch()
     for pid in (core, extension):
         os.kill(pid, signal.SIGCONT)
-    waiting[0].with_name("go on").touch()
     assert os.waitpid(core, 0)[1] == 0
     host.assert_nothing_left()
 
