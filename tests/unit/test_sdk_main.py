@@ -55,7 +55,8 @@ def test_a_whole_run(core: MemoryCore) -> None:
     assert core.refs == {"test/main": "test-1"}
     assert core.stream_names == {"test-1": result["stream"]}
     assert core.output == f"stored {fsverity_digest(b'body')}\n"
-    assert [message["kind"] for kind, message in core.events if kind == "progress"] == ["started", "done"]
+    kinds = [message["kind"] for kind, message in core.events if kind == "progress"]
+    assert kinds in (["started", "done"], ["started", "progress", "done"])  # by the time that it took
 
     def read(request: Request, core: Core) -> dict[str, Any]:
         stream = core.stream_get(ref="test/main", inline=True, chunks=True, object_refs=True).result()
