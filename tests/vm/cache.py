@@ -26,8 +26,11 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=_DIRECTORY))
         try:
             make(new)
-            if not found.is_dir():
+            try:
                 new.rename(found)
+            except OSError:
+                if not found.is_dir():
+                    raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
     os.utime(found)
