@@ -200,6 +200,21 @@ def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[st
     assert ours == expected
 
 
+def test_values_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
+    """Types that values take from each other, escapes, and what GLib's tokens end at."""
+    (tmp_path / "tree").mkdir()
+    values = (
+        *("[(1, []), (2.5, ['a'])]", "[['/'], [objectpath '/x']]", "[1, just just 2]", "[@mi nothing, 5]"),
+        *("{1: 1, 2.0: 2}", "[{1, 'x'}, {uint16 2, 'y'}]", "{1: just 5, 2: nothing}", "{'k', <@u 5>}"),
+        *("'\\0\\377\\x41'", "'\\u00e4\\U0001f600\\\n'", "b'\\u00e4\\1018\\377'", "b'ä'", "b'a\\000b'"),
+        *("just-1", "uint32+5", "[0b101, -0x1f, 017]", "-0x1e", "double 0x1p3", "[0x10, 2.5]", "-inf", "byte 0xff"),
+        *("@a{s(ii)} {}", 'string"it\'s"', "signature 'a{sv}i'", "\f(handle -1,)"),
+    )
+    options = [f"--add-metadata=k{number:02}={value}" for number, value in enumerate(values)]
+    _, _, ours, expected = commit_both(tmp_path, f"dir={tmp_path / 'tree'}", "--timestamp=@1", *options)
+    assert ours == expected
+
+
 def test_times_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
     """In a zone with summer time, whose rules need no file; the clocks go through 01:30 of 3 November twice."""
     (tmp_path / "tree").mkdir()

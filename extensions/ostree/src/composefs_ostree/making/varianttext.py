@@ -1,28 +1,33 @@
-"""GVariant's text format, as far as people type metadata in it: ``--add-metadata KEY=VALUE``.
+"""GVariant's text format, as people type metadata in it: ``--add-metadata KEY=VALUE``.
 
 Numbers (``5``, ``uint32 5``, ``0x1f``, ``1.5``), booleans, strings and ``b'bytes'`` with their escapes, arrays,
 dictionaries, tuples, variants (``<…>``), ``just``, ``nothing``, and types put before a value: ``@as []``.  What has no
 type of its own, such as an empty array, must be given one, or take it from what it stands beside.
 
-Source: "GVariant Text Format", docs.gtk.org/glib/gvariant-text-format.html.
+Source: "GVariant Text Format", docs.gtk.org/glib/gvariant-text-format.html.  What that leaves open is as GLib reads
+it, for a commit's id depends on it.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 from math import isinf
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Type, Variant
+from composefs_ostree.making.variantshape import Shape, element_shape, shape_of, signature_of
 
 __all__ = ["parse_text"]
 
+_SPACE = " \f\n\r\t"
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<string>b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))|(?P<type>@[a-z(){}]+)"""
-    r"""|(?P<word>[+-]?[0-9A-Za-z_.][0-9A-Za-z_.+-]*)|(?P<sign>[\[\](){}<>,:]))""",
+    rf"""[{_SPACE}]*(?:(?P<string>b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))|@(?P<type>[a-z(){{}}]+)(?=[{_SPACE}])"""
+    r"""|(?P<number>[0-9.+-][0-9A-Za-z.+-]*|(?:inf|nan)(?![0-9A-Za-z]))|(?P<word>[a-z][0-9A-Za-z]*)"""
+    r"""|(?P<sign>[\[\](){}<>,:]))""",
     re.DOTALL,
 )
 _KEYWORDS = {
@@ -30,27 +35,34 @@ _KEYWORDS = {
     "int64": "x", "uint64": "t", "double": "d", "string": "s", "objectpath": "o", "signature": "g",
 }  # fmt: skip
 _FORMATS = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "h": "i", "x": "q", "t": "Q"}
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|\n|.)", re.DOTALL)
+_INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[0-7]*|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_BYTE_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\n": ""}
+_OBJECT_PATH = re.compile(r"/|(?:/[A-Za-z0-9_]+)+")
 _MAX_DEPTH = 32
 
 
 class _Node(NamedTuple):
-    """A value as it was written; ``kind`` is number, string, bytes, bool, array, dict, tuple, variant or maybe.
+    """A value as it was written, and what that tells of its type.
 
-    ``signature`` is the type that was put before it, or that its kind has; None where it has to be inferred.
+    ``kind`` is number, string, bytes, bool, array, dict, entry, tuple, variant or maybe; ``declared`` tells that its
+    type was put before it.
     """
 
     kind: str
     value: Any
-    signature: str | None
+    shape: Shape
+    declared: bool = False
 
 
 class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, str]] = []
         position = 0
-        text = text.rstrip()
+        text = text.rstrip(_SPACE)
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
@@ -71,177 +83,227 @@ class _Parser:
         self._next += 1
         return self._tokens[self._next - 1]
 
-    def _peek(self) -> str:
-        return self._tokens[self._next][1] if self._next < len(self._tokens) else ""
+    def _takes(self, sign: str) -> bool:
+        """Take a sign if it is the next token."""
+        is_next = self._next < len(self._tokens) and self._tokens[self._next] == ("sign", sign)
+        self._next += is_next
+        return is_next
 
     def _value(self, depth: int) -> _Node:
         if depth > _MAX_DEPTH:
             raise FormatError("the value is nested too deep")
         group, token = self._take()
-        if group == "type":
-            gvariant.parse_type(token[1:])
-            return self._value(depth + 1)._replace(signature=token[1:])
-        if group == "string":
-            if token[0] == "b":
-                return _Node("bytes", _unescape(token[2:-1]).encode("latin-1", "replace") + b"\0", "ay")
-            return _Node("string", _unescape(token[1:-1]), "s")
-        if group == "word":
-            return self._word(token, depth)
+        match group:
+            case "type":
+                return self._declared(token, depth)
+            case "string":
+                if token[0] == "b":
+                    return _Node("bytes", _bytes(token[2:-1]), Shape("a", (Shape("y", open=False),)))
+                return _Node("string", _string(token[1:-1]), Shape("S"))
+            case "number":
+                return _Node("number", token, Shape("d" if _is_double(token) else "N"))
+            case "word":
+                return self._word(token, depth)
         match token:
             case "[":
-                return _Node("array", self._items("]", depth), None)
+                items = self._items("]", depth)
+                return _Node("array", items, Shape("a", (element_shape([item.shape for item in items]),)))
             case "(":
-                return _Node("tuple", self._items(")", depth), None)
+                items = self._items(")", depth)
+                return _Node("tuple", items, Shape("(", tuple([item.shape for item in items])))
             case "{":
-                return _Node("dict", self._entries(depth), None)
+                return self._dictionary(depth)
             case "<":
                 inner = self._value(depth + 1)
                 self._expect(">")
-                return _Node("variant", inner, "v")
+                return _Node("variant", inner, Shape("v"))
         raise FormatError(f"unexpected {token!r}")
+
+    def _declared(self, signature: str, depth: int) -> _Node:
+        of = gvariant.parse_type(signature)
+        return self._value(depth + 1)._replace(shape=shape_of(of), declared=True)
 
     def _word(self, word: str, depth: int) -> _Node:
         if word in _KEYWORDS:
-            return self._value(depth + 1)._replace(signature=_KEYWORDS[word])
+            return self._declared(_KEYWORDS[word], depth)
         if word in ("true", "false"):
-            return _Node("bool", word == "true", "b")
+            return _Node("bool", word == "true", Shape("b"))
         if word == "nothing":
-            return _Node("maybe", None, None)
+            return _Node("maybe", None, Shape("*", maybes=1, open=False))
         if word == "just":
-            return _Node("maybe", self._value(depth + 1), None)
-        return _Node("number", word, None)
+            inner = self._value(depth + 1)
+            return _Node("maybe", inner, inner.shape._replace(maybes=inner.shape.maybes + 1))
+        raise FormatError(f"unexpected {word[:20]!r}")
 
     def _items(self, end: str, depth: int) -> list[_Node]:
-        items = []
-        while self._peek() != end:
-            items.append(self._value(depth + 1))
-            if self._peek() != end:
+        """Read what stands in an array or a tuple; a tuple of one has a comma behind it, nothing else has one."""
+        items: list[_Node] = []
+        while not self._takes(end):
+            if len(items) > (end == ")"):
                 self._expect(",")
-        self._next += 1
+            items.append(self._value(depth + 1))
+            if len(items) == 1 and end == ")":
+                self._expect(",")
         return items
 
-    def _entries(self, depth: int) -> list[tuple[_Node, _Node]]:
-        entries = []
-        while self._peek() != "}":
+    def _dictionary(self, depth: int) -> _Node:
+        """Read a dictionary, or one entry, ``{key, value}``, of which an array is one too."""
+        entries: list[tuple[_Node, _Node]] = []
+        while not self._takes("}"):
+            if entries:
+                self._expect(",")
             key = self._value(depth + 1)
+            if not entries and self._takes(","):
+                value = self._value(depth + 1)
+                self._expect("}")
+                return _Node("entry", (key, value), Shape("{", (_key_shape([key]), value.shape)))
             self._expect(":")
             entries.append((key, self._value(depth + 1)))
-            if self._peek() != "}":
-                self._expect(",")
-        self._next += 1
-        return entries
+        # Keys say together of which type they are, but the first value says it for all.
+        value_shape = element_shape([value.shape for _, value in entries[:1]])
+        entry = Shape("{", (_key_shape([key for key, _ in entries]), value_shape), open=False)
+        return _Node("dict", entries, Shape("a", (entry,)))
 
     def _expect(self, sign: str) -> None:
-        _, token = self._take()
-        if token != sign:
-            raise FormatError(f"{sign!r} is missing before {token!r}")
+        if not self._takes(sign):
+            raise FormatError(f"{sign!r} is missing before {self._take()[1]!r}")
 
 
-def _unescape(text: str) -> str:
+def _key_shape(keys: list[_Node]) -> Shape:
+    shape = element_shape([key.shape for key in keys])
+    if shape.maybes or shape.kind not in "*NSbynqiuxthdsog":
+        raise FormatError("a dictionary's keys must be of a basic type")
+    return shape._replace(open=False)
+
+
+def _string(text: str) -> str:
     def plain(match: re.Match[str]) -> str:
         what = match[1]
-        if what[0] in "uU" and len(what) > 1:
-            return chr(int(what[1:], 16))
-        if what[0] in "01234567":
-            return chr(int(what, 8) & 0xFF)
-        return _LETTERS.get(what, what)
+        if len(what) == 1:
+            if what in "uU":
+                raise FormatError(f"\\{what} has {4 if what == 'u' else 8} hexadecimal digits behind it")
+            return _LETTERS.get(what, what)
+        code = int(what[1:], 16)
+        if not 0 < code <= 0x10FFFF or 0xD800 <= code < 0xE000:
+            raise FormatError(f"there is no character {match[0]}")
+        return chr(code)
 
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FormatError("a string is not UTF-8") from None
     return _ESCAPE.sub(plain, text)
 
 
-def _common(nodes: list[_Node]) -> str | None:
-    """Return the type that all the values of an array can have, None if none of them tells.
+def _bytes(text: str) -> bytes:
+    def plain(match: re.Match[bytes]) -> bytes:
+        what = match[1]
+        if what[0] in b"01234567":
+            return bytes([int(what, 8) & 0xFF])
+        return _LETTERS.get(chr(what[0]), chr(what[0])).encode("latin-1")
 
-    A number without a type takes that of the numbers beside it.
-    """
-    plain = {"i": False, "d": False}
-    found = None
-    for node in nodes:
-        signature = _infer(node)
-        if node.kind == "number" and node.signature is None:
-            plain[str(signature)] = True
-        elif signature is not None:
-            if found not in (None, signature):
-                raise FormatError(f"values of the types {found} and {signature} stand in one array")
-            found = signature
-    if found is None:
-        return "d" if plain["d"] else "i" if plain["i"] else None
-    return found
+    # GLib keeps a string of C, which ends at a NUL.
+    return _BYTE_ESCAPE.sub(plain, text.encode("utf-8", "surrogateescape")).partition(b"\0")[0] + b"\0"
 
 
-def _infer(node: _Node) -> str | None:
-    """Return a value's type, None if it does not tell."""
-    if node.signature is not None:
-        return node.signature
-    if node.kind == "number":
-        return "i" if re.fullmatch(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)", node.value) else "d"
-    if node.kind == "array":
-        element = _common(node.value)
-        return None if element is None else "a" + element
-    if node.kind == "dict":
-        key, value = _common([key for key, _ in node.value]), _common([value for _, value in node.value])
-        return None if key is None or value is None else f"a{{{key}{value}}}"
-    if node.kind == "maybe":
-        inner = None if node.value is None else _infer(node.value)
-        return None if inner is None else "m" + inner
-    members = list(map(_infer, node.value))
-    return None if None in members else f"({''.join(filter(None, members))})"
+def _is_double(text: str) -> bool:
+    return any(mark in text for mark in (".", "inf", "nan")) or ("e" in text and not text.startswith("0x"))
 
 
 def _build(node: _Node, of: Type) -> Any:
     """Return a value of a type as :func:`composefs_ostree.formats.gvariant.encode` takes it."""
-    is_text = node.kind == "string" and of.kind in "sog"
-    if node.signature not in (None, of.signature) and not is_text:
-        raise FormatError(f"a value of the type {node.signature} stands where {of.signature} is wanted")
-    if of.kind in _FORMATS or of.kind == "d":
-        return _number(node, of.kind)
-    if is_text:
-        return node.value
-    if of.kind == "b" and node.kind == "bool":
-        return node.value
-    if of.kind == "v" and node.kind == "variant":
-        return parse_node(node.value)
-    if of.kind == "m":
-        # "just" may be left out.
-        inner = node.value if node.kind == "maybe" else node._replace(signature=None)
-        return None if inner is None else (_build(inner, of.members[0]),)
-    if of.kind == "(" and node.kind == "tuple" and len(node.value) == len(of.members):
-        return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
-    if of.kind == "a":
-        element = of.members[0]
-        if node.kind == "bytes" and element.kind == "y":
+    if node.declared:
+        signature = signature_of(node.shape)
+        if signature != of.signature:
+            raise FormatError(f"a value of the type {signature} stands where {of.signature} is wanted")
+    match of.kind:
+        case "m":
+            # "just" may be left out.
+            inner = node.value if node.kind == "maybe" else node._replace(declared=False)
+            return None if inner is None else (_build(inner, of.members[0]),)
+        case "a" if node.kind != "bytes" or of.members[0].kind == "y":
+            return _build_array(node, of)
+        case "(" if node.kind == "tuple" and len(node.value) == len(of.members):
+            return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
+        case "{" if node.kind == "entry":
+            return tuple(_build(item, member) for item, member in zip(node.value, of.members, strict=True))
+        case "v" if node.kind == "variant":
+            return _variant(node.value)
+        case "b" if node.kind == "bool":
             return node.value
-        if node.kind == "array" and element.kind != "{":
-            items = [_build(item, element) for item in node.value]
-            return bytes(items) if element.kind == "y" else items
-        if node.kind == "dict" and element.kind == "{":
-            key_type, value_type = element.members
-            return {_build(key, key_type): _build(value, value_type) for key, value in node.value}
-    raise FormatError(f"a {node.kind} is no value of the type {of.signature}")
+        case "s" | "o" | "g" if node.kind == "string":
+            return _check_text(node.value, of.kind)
+        case _ if node.kind == "number":
+            return _double(node.value) if of.kind == "d" else _integer(node.value, of.kind)
+    raise _misfit(node, of)
 
 
-def _number(node: _Node, kind: str) -> int | float:
-    if node.kind != "number":
-        raise FormatError(f"a {node.kind} is no number")
-    text: str = node.value
-    try:
-        if kind == "d":
-            number = float(text)
-            if isinf(number) and "inf" not in text:
-                raise ValueError
-            return number
-        sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text.removeprefix("+"))
-        octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
-        value = int(sign + digits, 8 if octal else 0)
-        struct.pack("<" + _FORMATS[kind], value)
-    except (ValueError, struct.error):
-        raise FormatError(f"{text!r} is no number of the type {kind}") from None
+def _build_array(node: _Node, of: Type) -> Any:
+    element = of.members[0]
+    if node.kind == "bytes":
+        return node.value
+    if element.kind == "{":
+        if node.kind not in ("dict", "array"):
+            raise _misfit(node, of)
+        entries = node.value if node.kind == "array" else [node._replace(kind="entry", value=it) for it in node.value]
+        found: dict[Any, Any] = {}
+        for entry in entries:
+            key, value = _build(entry, element)
+            if key in found:
+                raise FormatError(f"the key {key!r} stands twice in one dictionary")
+            found[key] = value
+        return found
+    if node.kind != "array":
+        raise _misfit(node, of)
+    items = [_build(item, element) for item in node.value]
+    return bytes(items) if element.kind == "y" else items
+
+
+def _misfit(node: _Node, of: Type) -> FormatError:
+    return FormatError(f"a {node.kind} is no value of the type {of.signature}")
+
+
+def _check_text(text: str, kind: str) -> str:
+    if kind == "o" and not _OBJECT_PATH.fullmatch(text):
+        raise FormatError(f"{text[:80]!r} is no object path")
+    if kind == "g":
+        if "m" in text:
+            raise FormatError(f"{text[:80]!r} is no signature: one has no maybes")
+        gvariant.parse_type(f"({text})")
+    return text
+
+
+def _integer(text: str, kind: str) -> int:
+    match = _INTEGER.fullmatch(text)
+    # No type holds a number of more digits, and Python makes none of thousands of them.
+    if match is not None and len(match[2]) < 80:
+        digits = match[2]
+        base = {"x": 16, "b": 2}.get(digits[1:2].lower(), 8 if digits[0] == "0" else 10)
+        value = int(match[1] + digits, base)
+        try:
+            struct.pack("<" + _FORMATS.get(kind, "x"), value)
+        except struct.error:
+            pass
+        else:
+            return value
+    raise FormatError(f"{text[:80]!r} is no number of the type {kind}")
+
+
+def _double(text: str) -> float:
+    value = None
+    if _DECIMAL.fullmatch(text):
+        value = float(text)
+    elif _HEXADECIMAL.fullmatch(text):
+        with suppress(OverflowError):
+            value = float.fromhex(text)
+    if value is None or (isinf(value) and "inf" not in text.lower()):
+        raise FormatError(f"{text[:80]!r} is no number of the type d")
     return value
 
 
-def parse_node(node: _Node) -> Variant:
+def _variant(node: _Node) -> Variant:
     """Return a parsed value with its type."""
-    signature = _infer(node)
+    signature = signature_of(node.shape)
     if signature is None:
         raise FormatError("the value's type is not clear; put one before it, such as @as []")
     return Variant(signature, _build(node, gvariant.parse_type(signature)))
@@ -249,4 +311,4 @@ def parse_node(node: _Node) -> Variant:
 
 def parse_text(text: str) -> Variant:
     """Read a value; raise FormatError."""
-    return parse_node(_Parser(text).whole())
+    return _variant(_Parser(text).whole())
