@@ -97,12 +97,14 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "--branch=a", "--reference=b"), 2, "same option"),
         (("--tree=dir=.", "--owner-uid=-1"), 2, "no user or group id"),
         (("--tree=dir=.", "--owner-gid=4294967296"), 2, "no user or group id"),
+        (("--tree=dir=.", "--owner-uid=5", "--canonical-permissions"), 2, "lets root own everything"),
         (("--tree=dir=.", "--timestamp=tomorrow"), 2, "is not a time"),
         (("--tree=dir=.", "--timestamp=@9223372036854775808"), 2, "write now, @SECONDS since 1970, or a date"),
         (("--tree=dir=.", "--parent=main"), 2, "neither a commit id nor none"),
         (("--tree=dir=.", "--add-metadata-string=novalue"), 2, "is not KEY=VALUE"),
         (("--tree=dir=.", "--add-metadata=a=[1"), 2, "the value ends too early"),
         (("--tree=dir=.", "--add-metadata=a=[]"), 2, "type is not clear"),
+        (("--tree=dir=.", "--add-metadata=a='\\U00110000'"), 2, "--add-metadata a: there is no character"),
         (("--tree=dir=.", "--add-metadata-string=a=1", "--add-metadata-string=a=2"), 2, "given twice"),
         (("--tree=dir=.", "--add-metadata-string=ostree.ref-binding=x"), 2, "given twice"),
         (("--tree=dir=.", "--no-bindings", "--bind-ref=a"), 2, "exclude each other"),
@@ -110,7 +112,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=tar=empty.tar",), 5, "not a tar archive"),
         (("--from-dump=empty.tar",), 5, "empty.tar"),
     ],
-    ids=range(20),
+    ids=range(22),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,

@@ -107,6 +107,8 @@ def _changes(request: Request) -> Changes:
     for option, value in (("--owner-uid", uid), ("--owner-gid", gid)):
         if value is not None and not 0 <= value <= _MAX_ID:
             raise UsageError(f"{option} {value} is no user or group id")
+        if value and request.get("canonical_permissions"):
+            raise UsageError(f"--canonical-permissions lets root own everything, and {option} somebody else")
     return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
 
 

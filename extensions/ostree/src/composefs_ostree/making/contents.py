@@ -195,14 +195,16 @@ _FSCK = "run cfsctl fsck"
 
 
 def _changed() -> CorruptError:
-    return CorruptError("it was changed while it was read, or ends too early")
+    return CorruptError("it was changed while it was read, or ends too early", hint="run the command again")
 
 
 def _check_target(target: bytes) -> None:
     try:
         target.decode()
     except UnicodeDecodeError:
-        raise FormatError("the symlink's target is not UTF-8, and ostree takes no other") from None
+        raise FormatError(
+            "the symlink's target is not UTF-8, and ostree takes no other", hint="let it lead elsewhere, or leave it out"
+        ) from None
 
 
 def _check_object(inode: Inode, measured: Hasher) -> None:

@@ -156,7 +156,7 @@ class _DirectoryReader:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise CorruptError("it was replaced while the directory was read")
+                raise CorruptError("it was replaced while the directory was read", hint="run the command again")
             meta = Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd))
         except BaseException:
             os.close(fd)
