@@ -10,21 +10,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composefs.cli.extension import parse
-from composefs.ext import discovery
+from composefs.ext import discovery, session
 from composefs.ext.check.kit import Invocation, check
 from composefs.ext.check.report import Report
 from composefs.ext.check.rules import RULES
 from composefs.ext.options import Timeouts
+from composefs.ext.process import Process
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +85,23 @@ def test_who_looks_at_more_rows_than_a_message_may_have_is_tried_and_passes(inst
     invocation = Invocation("store", lambda _: parse(extension, ["store"]))
     report = check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules={32})
     assert (report.state(32), report.findings) == ("pass", [])
+
+
+def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = installed / "p26after"
+    sample.write_text(sample.read_text().replace("        self.notify(", "        super().end()\n        self.notify("))
+    original = session._let_end
+
+    def late(process: Process, *others: Any) -> None:
+        process.close_stdin()
+        select.select([process.pidfd], [], [])
+        original(process, *others)
+
+    monkeypatch.setattr(session, "_let_end", late)
+    assert kit(installed, "p26after").state(26) == "fail"
+    assert kit(installed, "p30status").state(26) == "pass"
 
 
 def test_samples_say_what_they_break_and_are_short() -> None:

@@ -193,12 +193,12 @@ def _wait_for_exit(
         else:
             process.close_stdin()
         ready = {fd for fd, _ in poll.poll(int(min(left, STEP) * 1000) + 1)}
+        if process.stdout in ready:
+            channel.discard()  # first: the conformance kit wants to see what came even if the end came meanwhile
         if process.pidfd in ready:
             return True
         if interrupts.fd in ready:
             interrupts.drain()
-        if process.stdout in ready:
-            channel.discard()
         if errors.fd in ready:
             errors.pass_on()
     return False
