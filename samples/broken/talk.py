@@ -16,8 +16,11 @@ class Extension:
         while data:
             data = data[os.write(1, data) :]
 
+    def line(self, **members):
+        return json.dumps({"jsonrpc": "2.0", **members}).encode() + b"\n"
+
     def send(self, **members):
-        self.write(json.dumps({"jsonrpc": "2.0", **members}).encode() + b"\n")
+        self.write(self.line(**members))
 
     def notify(self, method, **params):
         self.send(method=method, params=params)
