@@ -308,15 +308,50 @@ def test_tar_archives_are_committed_as_ostree_commits_them(tmp_path: Path) -> No
 
 
 def test_parents_that_a_tar_archive_lacks(tmp_path: Path) -> None:
+    """Where one is missing, those above it change hands too; a root that is never missing is root's."""
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
     path = tmp_path / "x.tar"
-    with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("/a/b/c")
-        member.uid = 12
-        archive.addfile(member)
-    failed = Target(tmp_path / "none").ostree("commit", f"--tree=tar={path}", status=5)
-    assert "--tar-autocreate-parents" in failed.stderr
-    _, _, ours, expected = commit_both(tmp_path, f"tar={path}", "--tar-autocreate-parents", "--timestamp=@1")
+    words = ("commit", f"--tree=tar={path}", "-b", BRANCH, "--timestamp=@1", "--parent=none")
+    for names in (("/a/b/c",), (), ("f",), ("./", "a/f"), ("b/", "b/c/f"), ("a/f", "./", "a/g", "b/c/l")):
+        with tarfile.open(path, "w") as archive:
+            for number, name in enumerate(names):
+                member = tarfile.TarInfo(name)
+                member.uid, member.mode = number + 12, 0o700
+                member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+                if name == "b/c/l":
+                    member.type, member.linkname = tarfile.LNKTYPE, "a/f"
+                archive.addfile(member)
+        assert "--tar-autocreate-parents" in target.ostree(*words, status=5).stderr, names
+        made = target.json(*words, "--tar-autocreate-parents")["commit"]
+        assert (names, made) == (names, ostree(theirs, *words, "--tar-autocreate-parents").stdout.strip())
+
+
+def test_extended_attributes_of_libarchive(tmp_path: Path) -> None:
+    """In base64, with names quoted as in a URL; bsdtar writes them plainly too, which ostree takes for two each."""
+    path = tmp_path / "x.tar"
+    headers = {"LIBARCHIVE.xattr.user.d%C3%A4": "aGk", "SCHILY.xattr.user.plain": "\u00e4"}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, kind in (("./", tarfile.DIRTYPE), ("file", tarfile.REGTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.pax_headers = kind, 0o755, dict(headers)
+            archive.addfile(member)
+    target, _, ours, expected = commit_both(tmp_path, f"tar={path}", "--timestamp=@1")
     assert ours == expected
+
+    (tmp_path / "tree").mkdir()
+    for name in (b"user.a", "user.\u00e4=".encode()):
+        os.setxattr(tmp_path / "tree", name, b"\0\xff")
+    run(require("bsdtar"), "--format=pax", "-C", tmp_path / "tree", "-cf", path, ".")
+    again = target.json("commit", f"--tree=tar={path}", "--timestamp=@1", "-b", BRANCH, "--parent=none")
+    plain = ("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@1", "-b", BRANCH, "--parent=none")
+    assert target.json(*plain)["commit"] == again["commit"]
+
+    headers["LIBARCHIVE.xattr.user.d%C3%A4"] = "a"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("./")
+        member.pax_headers = headers
+        archive.addfile(member)
+    assert "is no base64" in target.ostree("commit", f"--tree=tar={path}", status=5).stderr
 
 
 def test_a_directory_without_files(tmp_path: Path) -> None:

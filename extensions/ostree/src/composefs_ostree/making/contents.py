@@ -203,7 +203,8 @@ def _check_target(target: bytes) -> None:
         target.decode()
     except UnicodeDecodeError:
         raise FormatError(
-            "the symlink's target is not UTF-8, and ostree takes no other", hint="let it lead elsewhere, or leave it out"
+            "the symlink's target is not UTF-8, and ostree takes no other",
+            hint="replace it, or leave it out",
         ) from None
 
 

@@ -51,14 +51,16 @@ class TreeBuilder:
         self._name(path, above.files[name])
 
     def parents(self, path: bytes, meta: Meta) -> None:
-        """Make the directories above a path that are not there, the root too."""
-        if self.root.meta is None:
-            self.root.meta = meta
-        position = path.find(b"/")
+        """Make the directories above a path if the last is not there; then all get these metadata, the root too."""
+        above = path.rpartition(b"/")[0]
+        if above in self._directories:
+            return
+        self.root.meta = meta
+        position = above.find(b"/")
         while position >= 0:
-            if path[:position] not in self._directories:
-                self.directory(path[:position], meta)
-            position = path.find(b"/", position + 1)
+            self.directory(above[:position], meta)
+            position = above.find(b"/", position + 1)
+        self.directory(above, meta)
 
     def _name(self, path: bytes, job: int) -> None:
         above, name = self._split(path)

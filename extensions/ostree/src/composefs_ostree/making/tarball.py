@@ -33,9 +33,13 @@ _PIECE = 1 << 20
 _MAX_ID = 0xFFFFFFFF
 _XZ_MEMORY = 256 << 20
 _XATTR = "SCHILY.xattr."
+_CODED_XATTR = "LIBARCHIVE.xattr."
 _PUMP_EVERY = 256
 _DIRECTORY = stat.S_IFDIR | 0o755
-"""The mode of directories that are not in the archive; they belong to whom the file belongs that needs them."""
+"""The mode of directories that are not in the archive; they belong to whom the file belongs that needs them.
+
+As ostree has it, those above a missing one change hands with it, and a root that nothing needs is root's.
+"""
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -59,6 +63,8 @@ def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
                 progress.advance()
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
+            if tree.root.meta is None and autocreate:
+                tree.root.meta = Meta(0, 0, _DIRECTORY, ())
             if tree.root.meta is None:
                 raise FormatError("it has no entry for its root", hint=_REMEDY)
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
@@ -206,8 +212,29 @@ def _meta(member: tarfile.TarInfo) -> Meta:
 
 
 def _xattrs(headers: Mapping[str, str]) -> Xattrs:
-    found = [(_bytes(key[len(_XATTR) :]), _bytes(value)) for key, value in headers.items() if key.startswith(_XATTR)]
-    return tuple(sorted(found))
+    """Return the extended attributes, sorted.
+
+    bsdtar writes each twice, the names quoted as in a URL: plainly, as GNU tar does unquoted, and in base64.
+    """
+    found = {_bytes(key[len(_XATTR) :]): _bytes(value) for key, value in headers.items() if key.startswith(_XATTR)}
+    for key, value in headers.items():
+        if key.startswith(_CODED_XATTR):
+            quoted = _bytes(key[len(_CODED_XATTR) :])
+            found.pop(quoted, None)
+            from urllib.parse import unquote_to_bytes
+
+            found[unquote_to_bytes(quoted)] = _decoded(value)
+    return tuple(sorted(found.items()))
+
+
+def _decoded(text: str) -> bytes:
+    import binascii
+
+    bare = text.rstrip("=")
+    try:
+        return binascii.a2b_base64(bare + "=" * (-len(bare) % 4))
+    except ValueError:
+        raise FormatError(f"{text[:80]!a} is no base64, as an extended attribute should be") from None
 
 
 def _pieces(member: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
