@@ -82,6 +82,17 @@ def test_hard_links_may_name_later_lines_and_each_other() -> None:
     assert real.nlink == 9
 
 
+def test_the_real_name_is_no_link_whatever_the_order() -> None:
+    tree = read(
+        b"/a 0 100644 1 0 0 0 0.0 - - -",
+        b"/b 0 @100644 - - - - - /a - -",
+        b"/c 0 @100644 - - - - - /b - -",
+        b"/d 0 @100644 - - - - - /c - -",
+    )
+    assert tree.root.children is not None
+    assert tree.root.children[b"d"].home == (tree.root, b"a")
+
+
 def test_a_line_may_end_before_its_digest() -> None:
     assert node(b"/a 0 100644 1 0 0 0 0.0 - -").digest is None
     assert node(b"/a 0 120777 1 0 0 0 0.0 abc").payload == b"abc"

@@ -105,6 +105,13 @@ def test_links_are_believed_by_c_and_counted_by_rs() -> None:
     assert image(*lines) == image(lines[0].replace("70000", "2"), lines[1])
 
 
+def test_the_size_of_a_device_is_believed_by_c_and_no_size_to_rs() -> None:
+    # 2^32 does not fit a compact inode.
+    given, none = "/a 4294967296 20644 1 0 0 259 0.0 - - -", "/a 0 20644 1 0 0 259 0.0 - - -"
+    assert image(given, compat="c") != image(none, compat="c")
+    assert image(given) == image(none)
+
+
 def test_the_place_of_a_hard_link_group() -> None:
     first_is_real = ("/a 1 100644 2 0 0 0 0.0 - x -", "/b 0 100644 1 0 0 0 0.0 - - -", "/c 0 @100644 - - - - - /a - -")
     last_is_real = ("/c 1 100644 2 0 0 0 0.0 - x -", "/b 0 100644 1 0 0 0 0.0 - - -", "/a 0 @100644 - - - - - /c - -")

@@ -268,7 +268,9 @@ class Parser:
         directory, name, node = found
         if node.children is not None:
             raise _BadLineError("a hard link to a directory")
-        node.home = directory, name
+        # A name that stands for the node by now may have been a link itself; the first one that was resolved was not.
+        if node.home is None:
+            node.home = directory, name
         for link in trail:
             resolved[link] = found
         return node

@@ -92,7 +92,10 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
                     blocks += 1
                     tail = 0
         else:
+            # libcomposefs minds what a dump says of a device's size, but not of a whiteout's.
             stored_size = 0
+            if inode.file_type == REGULAR or not rules.c:
+                size = 0
             if inode.file_type in DEVICES:
                 where = node.rdev & 0xFFFFFFFF
 
