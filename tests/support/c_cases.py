@@ -50,10 +50,15 @@ TAKEN: dict[str, str] = {
     "/m 0 40755 2 0 0 0 0.0 - - -\n"
     "/m/again 0 @100644 - - - - - m//real - -\n"
     "/m/real 4 100644 3 0 0 0 0.0 - four -\n",
+    "hard links to hard links": _ROOT + f"/b 9000 100644 1 0 0 0 0.0 {_OTHER[:2]}/{_OTHER[2:]} - {_OTHER}\n"
+    "/c 0 @100644 - - - - - /b - -\n"
+    "/d 0 40755 2 0 0 0 0.0 - - -\n"
+    "/d/e 0 @100644 - - - - - /c - -\n",
     "no file too large": _ROOT + "/huge 9007199254740992 100644 1 0 0 0 0.0 - - -\n"
     "/huge-too 9001899274941000 100644 1 0 0 0 0.0 - - - user.x=\n"
     "/with-acl 8960932074941261 100644 1 0 0 0 0.0 - - - system.posix_acl_access=x user.overlay.x=y\n",
     "a device with a size": _ROOT + "/char 1 20777 1 0 0 0 0.0 - - -\n/other 77 60777 1 0 0 5 0.0 - - -\n",
+    "a whiteout with a size": _ROOT + "/gone 4294967296 20644 1 0 0 0 0.0 - - -\n",
     "long targets": _ROOT
     + "".join(f"/{size} {size} 120777 1 0 0 0 0.0 {'t' * size} - -\n" for size in (1, 1023, 1024, 4000, 4064, 4095))
     + f"/with-attribute 4050 120777 1 0 0 0 0.0 {'t' * 4050} - - trusted.k=v\n",
@@ -63,6 +68,10 @@ TAKEN: dict[str, str] = {
     + "/many 0 100644 1 0 0 0 0.0 - - -"
     + "".join(f" user.{number}={number}" for number in range(255))
     + "\n",
+    "long names to escape": _ROOT
+    + f"/a 0 100644 1 0 0 0 0.0 - - - trusted.overlay.{'k' * 239}=v\n"
+    + f"/b 0 100644 1 0 0 0 0.0 - - - trusted.overlay.overlay.{'k' * 231}=v\n"
+    + f"/c 0 100644 1 0 0 0 0.0 - - - trusted.overlay.overlay.{'k' * 231}=v\n",
     "many files": _ROOT + _many(1000),
     "an odd root": "/ 12345 41777 222 3 4 0 5.6 - - - user.a=b\n",
 }

@@ -89,6 +89,17 @@ def test_escaped_attributes_lose_one_escape() -> None:
             }
 
 
+def test_the_longest_names_may_be_longer_while_they_are_escaped() -> None:
+    name = "trusted.overlay.".ljust(255, "x")
+    for version in (0, 1, 2):
+        data = image(f"/f 0 100644 1 0 0 0 0.0 - - - {name}=v", version=version)
+        assert node(data, b"/f").xattrs == node(data, b"/f", "c").xattrs == {name.encode(): b"v"}
+    other = data.replace(b"overlay.overlay.xxx", b"Overlay.overlay.xxx")
+    assert other != data
+    with pytest.raises(FormatError, match="the name of an extended attribute has 263 bytes"):
+        node(other, b"/f")
+
+
 def test_stubs_are_no_files() -> None:
     for version in (0, 1):
         for compat in ("c", "rs"):

@@ -102,7 +102,7 @@ def _ls(arguments: argparse.Namespace) -> None:
                 line += b"/\t"
             elif node.payload is not None and node not in shown:
                 line += (b"\t-> " if stat.S_ISLNK(node.mode) else b"\t@ ") + escape(node.payload)
-                if node.nlink > 1:
+                if node.home is not None:
                     shown.add(node)  # C tells of a file once, at the first of its names.
             lines.append(line + b"\n")
         sys.stdout.buffer.writelines(lines)

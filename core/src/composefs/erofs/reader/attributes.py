@@ -113,7 +113,9 @@ class SharedAttributes:
             if index not in PREFIXES:
                 malformed(f"an extended attribute with the unknown prefix {index}", offset)
             name = self._names[key] = PREFIXES[index] + key[1]
-            if not 1 <= len(name) <= MAX_NAME:
+            # The writer makes the longest ones longer when it escapes them.
+            longest = MAX_NAME + len(ESCAPED) - len(OVERLAY) if name.startswith(ESCAPED) else MAX_NAME
+            if not 1 <= len(name) <= longest:
                 malformed(f"the name of an extended attribute has {len(name)} bytes", offset)
         return name, data[value_start:value_end], (value_end + 3) & ~3
 
