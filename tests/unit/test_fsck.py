@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from composefs.digest import SHA256, SHA512
 from composefs.errors import InputOutputError, NotFoundError, ReadOnlyError
 from composefs.fsck import Report, check, check_and_repair, hashing
-from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.graph import Problem
+from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import write_bytes
-from support.populated import CONTENT_TYPE, Populated, populate
+from support.populated import CONTENT_TYPE, Populated, make_image, populate
 
 TOP_REF = "streams/refs/oci/team%2Fapp:1"
 IMAGE_REF = "images/refs/os/1"
@@ -336,17 +339,71 @@ def test_repair_needs_a_source_and_the_right_to_write(made: Populated, tmp_path:
         check_and_repair(repository, tmp_path)
 
 
-def test_a_ref_published_meanwhile_is_no_damage(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are read first, so that every object they need is in the list of objects."""
-    from composefs.graph import read_stock
+@pytest.mark.parametrize("place", ["graph.names.open_refs", "graph.names._read_entries", "fsck.checking.read_stock"])
+def test_a_ref_published_meanwhile_is_no_damage(made: Populated, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """What is read first names only what is still to be read: refs, then streams and images, then objects."""
+    module, _, name = f"composefs.{place}".rpartition(".")
+    real = getattr(importlib.import_module(module), name)
+    published: list[str] = []
 
-    def publish_first(repository: Repository):
+    def publish_first(*arguments: Any) -> Any:
+        number = str(len(published))
         with Repository.open(made.path, writable=True) as writer:
-            new = writer.streams.put(CONTENT_TYPE, b"new", [-3]).id
-            refs = [RefUpdate("oci/new", "new", "flat")]
-            writer.publish(Publication(streams=[StreamName("new", new)], refs=refs))
-        return read_stock(repository)
+            new = writer.streams.put(CONTENT_TYPE, number.encode(), [-1]).id
+            image, _ = make_image(writer, number.encode() * 100)
+            refs = [RefUpdate(f"oci/{number}", number, "flat")]
+            writer.publish(Publication(streams=[StreamName(number, new)], images=[ImageName(image, number)], refs=refs))
+        published.append(new)
+        return real(*arguments)
 
-    monkeypatch.setattr("composefs.fsck.checking.read_stock", publish_first)
+    monkeypatch.setattr(f"composefs.{place}", publish_first)
     with Repository.open(made.path) as repository:
         assert check(repository).ok
+    assert published
+
+
+def test_two_who_repair_at_once(made: Populated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = populate(tmp_path / "good")
+    bad = spoil(made)
+    others: list[Report] = []
+
+    def check_and_lose(repository: Repository, **options: Any) -> Report:
+        found = check(repository, **options)
+        if not others:
+            monkeypatch.undo()
+            others.append(repair(made, good.path))
+        return found
+
+    monkeypatch.setattr("composefs.fsck.repair.check", check_and_lose)
+    report = repair(made, good.path)
+    assert set(others[0].repaired) == bad
+    assert report.ok
+    assert report.repaired == []
+
+
+def test_a_page_that_cannot_be_read_removed_by_another_who_repairs(
+    made: Populated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = populate(tmp_path / "good")
+    damaged = made.files["one"]
+    problem = Problem("object-check-failed", "objects/…", "reading it: Input/output error", damaged)
+
+    def fail(_repository: Repository, object_id: str) -> Problem:
+        assert object_id == damaged
+        made.object(damaged).unlink()
+        return problem
+
+    def check_again(_repository: Repository, **_options: Any) -> Report:
+        found = Report()
+        if made.object(damaged).stat().st_ino == before:
+            found.add(problem)
+        return found
+
+    keep = os.open(made.object(damaged), os.O_RDONLY)  # nor has a new file its number
+    before = os.fstat(keep).st_ino
+    monkeypatch.setattr("composefs.fsck.repair.check_object", fail)
+    monkeypatch.setattr("composefs.fsck.repair.check", check_again)
+    report = repair(made, good.path)
+    os.close(keep)
+    assert report.ok
+    assert report.repaired == [damaged]

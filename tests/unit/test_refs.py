@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,29 @@ def test_symlinks_being_written_are_not_listed(repository: Repository) -> None:
     assert len(repository.streams.list()) == 2
     assert len(repository.refs.list()) == 5
     assert len(repository.images.list_refs()) == 2
+
+
+@pytest.mark.parametrize("after", [None, "../../one", "d"])
+@pytest.mark.usefixtures("stream")
+def test_what_changes_between_two_looks_is_listed_as_it_is_then(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, after: str | None
+) -> None:
+    """A directory of refs makes way for nothing or for a ref, or stays."""
+    looked_at = repository.path / "streams/refs/other/a"
+    status = os.stat
+
+    def late(path: Any, **options: Any) -> os.stat_result:
+        if path == "a" and looked_at.is_dir() and after != "d":
+            for name in os.listdir(looked_at):
+                (looked_at / name).unlink()
+            looked_at.rmdir()
+            if after is not None:
+                looked_at.symlink_to(after)
+        return status(path, **options)
+
+    monkeypatch.setattr(os, "stat", late)
+    expected = {None: [], "../../one": [("other/a", "one")], "d": [("other/a/b", "one"), ("other/a/c", "two")]}
+    assert repository.refs.list("other") == expected[after]
 
 
 @pytest.mark.usefixtures("stream")

@@ -12,6 +12,7 @@ from composefs import fsverity
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.fsck.checking import check, silent
+from composefs.fsck.hashing import check_object
 from composefs.fsck.report import Report
 from composefs.repository import Repository
 from composefs.repository.names import object_name
@@ -21,12 +22,17 @@ __all__ = ["check_and_repair"]
 
 
 def check_and_repair(
-    repository: Repository, source: str | os.PathLike[str], *, report: Callable[[int, int], object] = silent
+    repository: Repository,
+    source: str | os.PathLike[str],
+    *,
+    wait: float = 0.0,
+    report: Callable[[int, int], object] = silent,
 ) -> Report:
     """Check a repository opened for writing, put back what ``source`` has of the bad objects, and check again.
 
-    ``source`` is a repository or any directory of files.  What comes back may name more that is missing, so this goes
-    on until nothing more is found.  Raises NotFoundError when there is no such directory.
+    ``source`` is a repository or any directory of files; for a repository in which garbage is collected this waits
+    ``wait`` seconds.  What comes back may name more that is missing, so this goes on until nothing more is found, here
+    or by somebody else who repairs.  Raises NotFoundError when there is no such directory, and BusyError.
     """
     repository.store.require_writable("repairing")
     source = Path(source)
@@ -39,34 +45,36 @@ def check_and_repair(
     while True:
         found = check(repository, report=report)
         wanted = found.bad - tried
-        back = sorted(_put_back(repository, source, wanted)) if wanted else []
+        back = _put_back(repository, source, wanted, wait) if wanted else {}
         if not back:
             found.repaired = repaired
             return found
         barrier(repository.store)
-        repaired += back
+        repaired += sorted(object_id for object_id, is_ours in back.items() if is_ours)
         tried |= wanted
 
 
-def _put_back(repository: Repository, source: Path, wanted: set[str]) -> list[str]:
-    """Store those of the wanted objects that are found; return their ids."""
-    back = []
-    for fd in _candidates(source, repository.algorithm, wanted):
+def _put_back(repository: Repository, source: Path, wanted: set[str], wait: float) -> dict[str, bool]:
+    """Store those of the wanted objects that are found; return their ids, and whether it was we who put them back."""
+    back: dict[str, bool] = {}
+    for fd in _candidates(source, repository.algorithm, wanted, wait):
         # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
         stored = repository.objects.store_fd(fd)
-        if stored.stored == "present" and stored.id in wanted:
+        if stored.id not in wanted:
+            continue
+        if stored.stored == "present" and check_object(repository, stored.id) is not None:
             # The kernel vouches for its digest, but a page of it cannot be read: fs-verity looks no further.
-            os.unlink(object_name(stored.id), dir_fd=repository.store.objects)
+            with contextlib.suppress(FileNotFoundError):  # another who repairs was faster
+                os.unlink(object_name(stored.id), dir_fd=repository.store.objects)
             stored = repository.objects.store_fd(fd)
-        if stored.id in wanted and stored.stored != "present":
-            back.append(stored.id)
+        back[stored.id] = stored.stored != "present"
     return back
 
 
-def _candidates(source: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
+def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: float) -> Iterator[int]:
     """Yield open files that have had one of the wanted digests a moment ago; each is closed after its turn."""
     try:
-        other = Repository.open(source, algorithm=algorithm)
+        other = Repository.open(source, algorithm=algorithm, wait=wait)
     except (NotFoundError, FormatError, UnsupportedError):
         # No repository, or one with other digests: its objects are files like others.
         yield from _search(source, algorithm, wanted)

@@ -75,19 +75,25 @@ def _path_below(text: str, place: str) -> str:
 
 
 def read_names(repository: Repository) -> Names:
-    """Read all names of a repository.  Raises only what keeps a directory from being read."""
+    """Read all names of a repository.  Raises only what keeps a directory from being read.
+
+    Whoever publishes meanwhile names a stream or image before the refs to it, so the refs are read first: what one of
+    them names is then among those that are read after it.
+    """
     names = Names()
     try:
+        stream_refs = _read_links(repository, "streams")
+        image_refs = _read_links(repository, "images")
         names.streams = _read_entries(repository, "streams", names.problems)
         names.images = _read_entries(repository, "images", names.problems)
-        for image, target in list(names.images.items()):
-            if image != target:
-                names.problems.append(Problem("broken-symlink", f"images/{image}", "it points to another object"))
-                del names.images[image]
-        names.stream_refs = _read_refs(repository, "streams", names.streams, names.problems)
-        names.image_refs = _read_refs(repository, "images", names.images, names.problems)
     except OSError as error:
         raise from_os_error(error, f"listing the names in {repository.path}") from error
+    for image, target in list(names.images.items()):
+        if image != target:
+            names.problems.append(Problem("broken-symlink", f"images/{image}", "it points to another object"))
+            del names.images[image]
+    names.stream_refs = _resolve("streams", stream_refs, names.streams, names.problems)
+    names.image_refs = _resolve("images", image_refs, names.images, names.problems)
     return names
 
 
@@ -115,36 +121,45 @@ def _read_entries(repository: Repository, directory: str, problems: list[Problem
     return found
 
 
-def _read_refs(
-    repository: Repository, directory: str, targets: dict[str, str], problems: list[Problem]
-) -> dict[str, str]:
-    """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: {path: one of ``targets``}."""
-    found: dict[str, str] = {}
+def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] | Problem]:
+    """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: (path, link), and what is none."""
+    found: list[tuple[str, str] | Problem] = []
     above = f"{directory}/{_REFS}"
     try:
         fd = open_refs([], repository.store.find(directory), above)
     except CorruptError:
-        problems.append(Problem("unexpected-file-type", above, "it is not a directory"))
-        return found
+        return [Problem("unexpected-file-type", above, "it is not a directory")]
     if fd is None:
         return found
 
     def not_symlink(where: str) -> None:
-        problems.append(Problem("entry-not-symlink", where, "it is not a symlink"))
+        found.append(Problem("entry-not-symlink", where, "it is not a symlink"))
 
     try:
-        for parts, link in walk(fd, above, odd=not_symlink):
-            path = "/".join(parts)
-            where = f"{above}/{path}"
-            try:
-                target = parse_ref_link(link, len(parts) - 1, where)
-            except CorruptError as error:
-                problems.append(Problem("broken-symlink", where, error.message))
-                continue
-            if target in targets:
-                found[path] = target
-            else:
-                problems.append(Problem("broken-symlink", where, f"there is no {directory}/{target}"))
+        found.extend(("/".join(parts), link) for parts, link in walk(fd, above, odd=not_symlink))
     finally:
         os.close(fd)
+    return found
+
+
+def _resolve(
+    directory: str, links: list[tuple[str, str] | Problem], targets: dict[str, str], problems: list[Problem]
+) -> dict[str, str]:
+    """Return {path: one of ``targets``} of the refs that were read, and add what is wrong with the others."""
+    found: dict[str, str] = {}
+    for each in links:
+        if isinstance(each, Problem):
+            problems.append(each)
+            continue
+        path, link = each
+        where = f"{directory}/{_REFS}/{path}"
+        try:
+            target = parse_ref_link(link, path.count("/"), where)
+        except CorruptError as error:
+            problems.append(Problem("broken-symlink", where, error.message))
+            continue
+        if target in targets:
+            found[path] = target
+        else:
+            problems.append(Problem("broken-symlink", where, f"there is no {directory}/{target}"))
     return found

@@ -178,23 +178,33 @@ def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], s
             for name in names:
                 path = [*parts, name]
                 try:
-                    target = os.readlink(name, dir_fd=fd)
+                    target, is_directory = _look_at(name, fd)
                 except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                        place = "/".join([where, *path])
-                        if odd is None:
-                            raise CorruptError(f"{place} is not a symlink", subject=place) from error
-                        odd(place)
-                        continue
+                    continue  # removed meanwhile
+                if target is not None:
+                    yield path, target
+                elif is_directory:
                     below.append(path)
-                    continue
-                yield path, target
+                else:
+                    place = "/".join([where, *path])
+                    if odd is None:
+                        raise CorruptError(f"{place} is not a symlink", subject=place)
+                    odd(place)
         finally:
             os.close(fd)
         if below and len(parts) >= MAX_DEPTH:
             raise CorruptError(f"{where} is nested deeper than {MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
         stack += reversed(below)
+
+
+def _look_at(name: str, at: int) -> tuple[str | None, bool]:
+    """Return what a symlink points to, None for anything else, and whether it is a directory."""
+    while True:
+        try:
+            return os.readlink(name, dir_fd=at), False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+        if not stat.S_ISLNK(mode):  # else a directory has made way for a ref in between
+            return None, stat.S_ISDIR(mode)

@@ -55,7 +55,7 @@ def command(
         Reporting(observers, "fsck", "checking objects") as report,
     ):
         if source is not None:
-            found = check_and_repair(repository, source, report=report)
+            found = check_and_repair(repository, source, wait=settings.wait, report=report)
         else:
             found = check(repository, metadata_only=metadata_only, report=report)
     if as_json:
