@@ -29,6 +29,7 @@ from composefs.repository import (
     StreamName,
     publish,
 )
+from composefs.repository.links import make_directories
 
 NONE = "00" * 32
 
@@ -338,3 +339,30 @@ def test_a_ref_in_more_directories_than_a_listing_goes_into_is_refused(repositor
         )
     assert [name for name, *_ in repository.streams.list()] == ["one"]
     assert len(repository.refs.list()) == 1
+
+
+def test_a_ref_removed_while_its_durability_is_waited_for(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the lock nothing is made: whoever removes a ref removes its directories too."""
+    one = stream(repository)
+    publication = Publication(streams=[StreamName("a", one)], refs=[RefUpdate("d/e/x", "a", "path")])
+    repository.publish(publication)
+    real = publish.sync_directory
+
+    def late(fd: int) -> None:
+        monkeypatch.setattr(publish, "sync_directory", real)
+        repository.publish(Publication(remove_refs=[RefRemoval("d/e/x", "path")]))
+        assert not (repository.path / "streams/refs/d").exists()
+
+    def make(parts: list[str], at: int, where: str) -> int:
+        fd = os.open(repository.path / "streams", os.O_RDONLY)
+        is_free = try_lock(fd, exclusive=True)
+        os.close(fd)
+        assert not is_free
+        return make_directories(parts, at, where)
+
+    monkeypatch.setattr(publish, "sync_directory", late)
+    monkeypatch.setattr(publish, "make_directories", make)
+    repository.publish(publication)
+    assert repository.refs.read("d/e/x", "path") == "a"

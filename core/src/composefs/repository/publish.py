@@ -19,7 +19,7 @@ from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundE
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
-from composefs.repository.links import MAX_DEPTH, make_directories, point, read_ref_link
+from composefs.repository.links import MAX_DEPTH, make_directories, open_refs, point, read_ref_link
 from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
 from composefs.repository.objects import StoredObjects
 from composefs.repository.publication import (
@@ -97,12 +97,10 @@ class Publisher:
             if plan or self._objects.unsynced:
                 barrier(self._store)
                 self._objects.unsynced = False
-            if plan:
+            if plan or not self._wait_for_names(plan):
                 with self._lock():
                     plan = self._plan(publication)  # the first was a look without the lock
                     self._carry_out(plan)
-            else:
-                self._carry_out(plan)
         except OSError as error:
             raise from_os_error(error, f"publishing in {self._store.path}") from error
         return plan.published
@@ -184,6 +182,23 @@ class Publisher:
             there = self._images.read_ref(image.ref) == image.id
             plan.add_ref("images", ref_parts(image.ref, "path"), image.id, there=there)
         plan.published.images.append(image.id)
+
+    def _wait_for_names(self, plan: _Plan) -> bool:
+        """Wait for names that are all there, as :meth:`_carry_out` does; False if a directory of refs has gone since.
+
+        Nothing is made here: without the lock, somebody else may be making it, or removing it.
+        """
+        for directory in sorted(plan.names):
+            sync_directory(self._store.directory(directory))
+        for directory, parents in plan.refs:
+            fd = open_refs(parents, self._store.directory(directory), f"{directory}/refs")
+            if fd is None:
+                return False
+            try:
+                sync_directory(fd)
+            finally:
+                os.close(fd)
+        return True
 
     def _carry_out(self, plan: _Plan) -> None:
         """Write what the plan lacks, and wait for all of it: who wrote the rest may have been killed before waiting."""
