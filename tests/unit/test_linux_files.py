@@ -12,6 +12,7 @@ from composefs.errors import BusyError
 from composefs.linux import files
 from composefs.linux.files import NewFile, hold, open_directory, open_or_make_directory, remove_tree, write_all
 from composefs.linux.locks import try_lock
+from composefs.repository.staging import sweep
 
 
 @pytest.fixture
@@ -116,6 +117,24 @@ def test_a_file_in_use_can_be_told_from_a_leftover(tmp_path: Path, monkeypatch: 
             os.close(other)
             new.reopen_read_only()
     os.close(fd)
+
+
+def test_a_sweeper_does_not_get_in_the_way_of_the_end(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_has_proc", lambda: False)
+    close = os.close
+
+    def close_and_sweep(fd: int) -> None:
+        close(fd)
+        with monkeypatch.context() as context:
+            context.setattr(os, "close", close)
+            sweep(directory)
+
+    with NewFile(directory):
+        monkeypatch.setattr(os, "close", close_and_sweep)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
 
 
 def test_hold_notices_that_a_sweeper_was_faster(tmp_path: Path) -> None:

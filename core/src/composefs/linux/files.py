@@ -133,13 +133,16 @@ class NewFile(Closing):
         self._name = None
 
     def close(self) -> None:
-        """Close, and remove the temporary name."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        if self._name is not None:
-            os.unlink(self._name, dir_fd=self._at)
-            self._name = None
+        """Remove the temporary name, and close."""
+        try:
+            # While it is open it is marked as in use: what is closed, a sweeper may remove first.
+            if self._name is not None:
+                os.unlink(self._name, dir_fd=self._at)
+                self._name = None
+        finally:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
 
 @functools.cache
