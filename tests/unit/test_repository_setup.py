@@ -21,7 +21,8 @@ from composefs.errors import (
 )
 from composefs.fsck import check
 from composefs.gc import collect
-from composefs.repository import Repository
+from composefs.linux import locks
+from composefs.repository import Repository, metafile
 from composefs.repository.setup import reset
 from composefs.securing import enable_verity
 from support.populated import Populated, populate
@@ -59,6 +60,32 @@ def test_one_without_meta_json_is_not_written_to(legacy: Populated) -> None:
     with pytest.raises(ExistsError, match=r"without meta\.json"):
         Repository.init(legacy.path, algorithm=SHA256, insecure=True)
     assert not (legacy.path / "meta.json").exists()
+
+
+def test_one_that_is_made_meanwhile_is_not_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has objects when these are looked at, and had no meta.json a moment ago."""
+    read_legacy = metafile.read_legacy
+
+    def make_first(root: int, path: str) -> metafile.State | None:
+        with monkeypatch.context() as context:
+            context.setattr(metafile, "read_legacy", read_legacy)
+            populate(Path(path))
+        return read_legacy(root, path)
+
+    monkeypatch.setattr(metafile, "read_legacy", make_first)
+    assert Repository.init(tmp_path / "made", algorithm=SHA256, insecure=True) == "already"
+    (tmp_path / "opened").mkdir()
+    with Repository.open(tmp_path / "opened", writable=True) as repository:
+        assert repository.meta.erofs_default == 1
+
+
+def test_init_waits_for_garbage_collection(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
+    collecting = Repository.open(made.path, exclusive=True)
+    with pytest.raises(BusyError) as caught:
+        Repository.init(made.path, algorithm=SHA256, insecure=True)
+    assert "--wait" in (caught.value.hint or "")
+    monkeypatch.setattr(locks.time, "sleep", lambda _seconds: collecting.close())
+    assert Repository.init(made.path, algorithm=SHA256, insecure=True, wait=60.0) == "already"
 
 
 def test_upgrade(legacy: Populated) -> None:

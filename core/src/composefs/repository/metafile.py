@@ -19,7 +19,7 @@ from composefs.linux.files import NewFile, open_directory, open_file, open_or_ma
 from composefs.meta import MAX_META_SIZE, Meta
 from composefs.tuples import NamedTuple
 
-__all__ = ["META", "State", "no_repository", "open_root", "read", "read_legacy", "write"]
+__all__ = ["META", "State", "is_there", "no_repository", "open_root", "read", "read_legacy", "write"]
 
 META = "meta.json"
 LEGACY_EROFS_FORMAT = 2
@@ -50,6 +50,11 @@ def no_repository(path: str) -> NotFoundError:
     return NotFoundError(f"there is no repository at {path}", subject=path, hint=f"make one with `cfsctl init {path}`")
 
 
+def is_there(root: int) -> bool:
+    """Tell whether a directory has a meta.json."""
+    return os.access(META, os.F_OK, dir_fd=root)
+
+
 def read(root: int, path: str) -> State:
     """Read the repository's state from its directory ``root``; ``path`` is for messages.
 
@@ -61,7 +66,9 @@ def read(root: int, path: str) -> State:
         legacy = read_legacy(root, path)
         if legacy is None:
             raise no_repository(path) from error
-        return legacy
+        if not is_there(root):
+            return legacy
+        return read(root, path)  # it has been made in between, and objects were stored in it
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _malformed(path, "it is a symlink") from error

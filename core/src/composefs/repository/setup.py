@@ -15,6 +15,8 @@ from composefs.repository import metafile
 
 __all__ = ["init", "reset"]
 
+_WAIT_HINT = "wait for it with --wait SECONDS"
+
 
 def init(
     path: str | os.PathLike[str],
@@ -24,22 +26,23 @@ def init(
     erofs_extra: tuple[int, ...] = (),
     insecure: bool = False,
     upgrade: bool = False,
+    wait: float = 0.0,
 ) -> Literal["initialized", "already", "upgraded"]:
     """Make a repository, with the directories above it, or find that there is one like it already.
 
     A secure one fails where the file system has no fs-verity (UnsupportedError).  A repository with another algorithm
     or another default EROFS format (None takes any, and makes 1), or an insecure one where a secure one is asked for,
-    raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.
+    raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.  BusyError while garbage
+    is collected there, after ``wait`` seconds.
     """
     path = os.path.abspath(path)
     try:
         os.makedirs(path, exist_ok=True)
         root = metafile.open_root(path)
         try:
-            lock(root, f"the directory {path}", exclusive=False)
-            legacy = None
-            if not os.access(metafile.META, os.F_OK, dir_fd=root):
-                legacy = metafile.read_legacy(root, path)
+            lock(root, f"the directory {path}", exclusive=False, wait=wait, hint=_WAIT_HINT)
+            legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
+            if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
                 default, secure = (1, not insecure) if legacy is None else (legacy.meta.erofs_default, legacy.secure)
                 if legacy is not None:
                     _require_upgrade(path, upgrade)
@@ -72,9 +75,9 @@ def reset(
     path = os.path.abspath(path)
     root = metafile.open_root(path)
     try:
-        lock(root, f"the repository {path}", exclusive=True, wait=wait, hint="wait for it with --wait SECONDS")
+        lock(root, f"the repository {path}", exclusive=True, wait=wait, hint=_WAIT_HINT)
         objects = metafile.read_legacy(root, path)
-        if objects is None and not os.access(metafile.META, os.F_OK, dir_fd=root):
+        if objects is None and not metafile.is_there(root):
             raise metafile.no_repository(path)
         if objects is not None and objects.meta.algorithm != algorithm:
             raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=path)

@@ -83,11 +83,13 @@ def command(
     if reset_metadata:
         with contextlib.suppress(NotFoundError):
             reset(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, wait=settings.wait)
-    done = Repository.init(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, upgrade=ensure)
+    done = Repository.init(
+        where, algorithm=chosen, erofs_default=wanted, insecure=insecure, upgrade=ensure, wait=settings.wait
+    )
     if reset_metadata:
         done = "initialized"
     if as_json:
-        with Repository.open(where) as repository:
+        with Repository.open(where, wait=settings.wait) as repository:
             print_json(
                 {
                     "path": os.path.abspath(where),
