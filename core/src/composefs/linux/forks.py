@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from composefs.linux.closing import Closing
 from composefs.linux.prctl import set_parent_death_signal
 
 __all__ = ["Forks"]
+
+_ASKING_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Forks(Closing):
@@ -28,11 +30,18 @@ class Forks(Closing):
 
     def start(self, count: int, work: Callable[[], object]) -> None:
         """Start ``count`` copies of this process that call ``work``.  Raises ``OSError``; some may be running then."""
-        for _ in range(count):
-            pid = os.fork()
-            if not pid:
-                _be_one(work)
-            self._pids.append(pid)
+        parent = os.getpid()
+        # What a signal's handler raises between the fork and the next line would have a copy go on with our work, or
+        # leave one that nobody ends.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING_TO_STOP)
+        try:
+            for _ in range(count):
+                pid = os.fork()
+                if not pid:
+                    _be_one(work, parent, before)
+                self._pids.append(pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the processes."""
@@ -42,14 +51,17 @@ class Forks(Closing):
         self._pids.clear()
 
 
-def _be_one(work: Callable[[], object]) -> NoReturn:
+def _be_one(work: Callable[[], object], parent: int, mask: Iterable[int]) -> NoReturn:
     """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
     status = 1
     try:
         set_parent_death_signal(signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        work()
-        status = 0
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if os.getppid() == parent:  # else it has ended before it was told that we want to know
+            work()
+            status = 0
     finally:
         os._exit(status)
