@@ -30,6 +30,7 @@ __all__ = ["main", "root"]
 PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
+_ASKING_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _MODULES = "composefs.cli.commands"
 COMMANDS = (
@@ -178,9 +179,21 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _end_by_signals() -> None:
+    """Let signals end the process again, now that everything is cleaned up and only words are left to say."""
+    for number in _ASKING_TO_STOP:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main() -> NoReturn:
     """Run cfsctl with the process's arguments and exit."""
-    status = run()
+    try:
+        status = run()
+        _end_by_signals()
+    except KeyboardInterrupt as again:  # while the first one was being dealt with
+        _end_by_signals()
+        status = 128 + (again.number if isinstance(again, Terminated) else signal.SIGINT)
     settle()
     # Taking the interpreter down in order costs 8 ms of the 60 that `cfsctl --help` takes, and nothing is left to do.
     os._exit(status)
@@ -193,11 +206,11 @@ def run() -> int:
 
         return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
     _open_standard_descriptors()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
-            signal.signal(number, _terminate)
     context: click.Context | None = None
     try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
+                signal.signal(number, _terminate)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see start.py
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
@@ -208,9 +221,11 @@ def run() -> int:
         settle()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
     except Terminated as stop:
+        _end_by_signals()
         _report(CancelledError("terminated"), context)
         return 128 + stop.number
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
+        _end_by_signals()
         failure = _failure(error)
         _report(failure, context)
         settle()
