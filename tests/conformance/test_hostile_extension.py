@@ -139,6 +139,16 @@ def test_an_attack_fails_with_one_line(
     shutil.rmtree(repo)
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Have no other run of these tests, of another checkout, at the same meanwhile."""
+    lock = os.open(Path(CACHE).parents[1], os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+    os.close(lock)
+
+
+@pytest.mark.usefixtures("alone")
 def test_another_user_s_way_whatever_the_umask(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many systems give root 077: the other user still gets through to staging and cache, and makes nothing there."""
     assert os.geteuid() == 0, "only root can test --ext-user"
