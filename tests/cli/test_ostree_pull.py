@@ -13,7 +13,7 @@ import pytest
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
-from support.server import Fault, serve
+from support.server import Fault, reserved_port, serve
 
 pytestmark = pytest.mark.usefixtures("extensions")
 
@@ -288,8 +288,9 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
     assert "not an ostree repository" in target.ostree("pull-local", tmp_path, BRANCH, status=3).stderr
     with serve(tmp_path) as server:
         assert "not an ostree repository" in target.ostree("pull", server.url, BRANCH, status=3).stderr
-        url = server.url
-    assert f"{url}/config" in target.ostree("pull", url, BRANCH, status=6).stderr
+    with reserved_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        assert f"{url}/config" in target.ostree("pull", url, BRANCH, status=6).stderr
     assert "not an ostree repository" in target.ostree("pull", f"file://{tmp_path}", BRANCH, status=3).stderr
     refused = target.ostree("pull", tmp_path, BRANCH, status=2).stderr
     assert f"'{tmp_path}' is not an http or https URL" in refused
