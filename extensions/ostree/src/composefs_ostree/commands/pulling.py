@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.connection import Pending
-    from composefs_ext.rows import ImageName, RefUpdate
+    from composefs_ext.rows import ImageName, RefUpdate, StreamName
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.commits import Job
     from composefs_ostree.remotes.record import Remote
@@ -197,18 +197,29 @@ def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, st
         published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
     except ConflictError as error:
         # Another pull may have done the same meanwhile; then there is nothing to add to it.
-        if not _agree(core, refs, error):
+        if not _agree(core, rows, refs, error):
             raise
         published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
     return {row["name"]: row["id"] for row in published["streams"]}  # a faster pull's, where it keeps its name
 
 
-def _agree(core: Core, refs: dict[str, RefUpdate], error: ConflictError) -> bool:
-    """Leave out the refs that somebody else has set to the same; tell whether there were any.
+def _agree(core: Core, rows: list[StreamName], refs: dict[str, RefUpdate], error: ConflictError) -> bool:
+    """Leave out the refs that somebody else has set to the same, and expect commits as they made them if as we would.
 
-    Raises ConflictError for one that was set to something else.
+    Tells whether there were any.  Raises ConflictError for one that was set to something else.
     """
+    again = "run the command again"
     before = len(refs)
+    agreed = False
+    for stream in rows:
+        if "expect" in stream:
+            here = core.stream_get(name=stream["name"]).result().id
+            if here not in (stream["id"], stream["expect"]):
+                commit = commit_of_stream(stream["name"]).hex()
+                what = f"what is here of commit {commit} was changed by somebody else during the pull"
+                raise ConflictError(what, hint=again, subject=commit) from error
+            agreed |= here != stream["expect"]
+            stream["expect"] = here
     for ref, row in list(refs.items()):
         now = current_target(core, ref)
         if now == row["target"]:
@@ -216,10 +227,10 @@ def _agree(core: Core, refs: dict[str, RefUpdate], error: ConflictError) -> bool
         elif now != row["expect"]:
             raise ConflictError(
                 f"ref {ref!r} was changed by somebody else during the pull",
-                hint="run the command again to set it to what the source has now",
+                hint=f"{again} to set it to what the source has now",
                 subject=ref,
             ) from error
-    return len(refs) < before
+    return agreed or len(refs) < before
 
 
 def _row(pulled: Pulled, streams: dict[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from composefs_ext.errors import ExistsError, NotFoundError, UsageError
 from composefs_ext.text import table
 from composefs_ostree.remotes.limits import limits_of
 from composefs_ostree.remotes.record import KEYRING, Remote
-from composefs_ostree.remotes.store import delete_remote, find_remote, list_remotes, save_remote
+from composefs_ostree.remotes.store import delete_remote, find_remote, list_remotes, machine_remotes, save_remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def delete(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     is_deleted = delete_remote(core, name)
     if not is_deleted and not request.get("if_exists"):
-        other = next((remote for remote in list_remotes(core) if remote.name == name), None)
+        other = next((remote for remote in machine_remotes() if remote.name == name), None)
         raise NotFoundError(
             f"there is no remote {name!r} in the repository",
             hint=f"it is configured in {other.origin}, which cfsctl only reads"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.errors import ConflictError, CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, open_regular
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import RefUpdate
 
-__all__ = ["delete_remote", "find_remote", "list_remotes", "save_remote"]
+__all__ = ["delete_remote", "find_remote", "list_remotes", "machine_remotes", "save_remote"]
 
 REF_DIRECTORY = "ostree-remotes"
 STREAM_PREFIX = "ostree-remote-"
@@ -40,7 +40,7 @@ def find_remote(core: Core, name: str) -> Remote:
     remote = _own_remote(core, check_remote_name(name))
     if remote is not None:
         return remote
-    for remote in _machine_remotes():
+    for remote in machine_remotes():
         if remote.name == name:
             return remote
     if core.repository is None:
@@ -65,9 +65,27 @@ def list_remotes(core: Core) -> list[Remote]:
             remote = _own_remote(core, name)
             if remote is not None:
                 found[name] = remote
-    for remote in _machine_remotes():
+    for remote in machine_remotes():
         found.setdefault(remote.name, remote)
     return [found[name] for name in sorted(found)]
+
+
+def machine_remotes() -> list[Remote]:
+    """Return the remotes that ostree would read on this machine, in the order in which they count."""
+    remotes: list[Remote] = []
+    for place in (os.environ.get(SEARCH_PATH) or _DEFAULT_SEARCH_PATH).split(":"):
+        if not place:
+            continue
+        if os.path.exists(f"{place}/config"):
+            remotes += _read(f"{place}/config", place)
+            continue
+        try:
+            names = sorted(name for name in os.listdir(place) if name.endswith(".conf"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name in names[:_MAX_FILES]:
+            remotes += _read(f"{place}/{name}", None)
+    return remotes
 
 
 def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
@@ -81,7 +99,10 @@ def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
     ref: RefUpdate = {"name": name, "target": stream}
     if not replace:
         ref["expect"] = None
-    core.publish(streams=[{"name": stream, "id": stored["id"], "if_exists": "replace"}], refs=[ref]).result()
+    try:
+        core.publish(streams=[{"name": stream, "id": stored["id"], "if_exists": "replace"}], refs=[ref]).result()
+    except ConflictError:
+        return False  # somebody has added one of that name in the meantime
     return True
 
 
@@ -110,24 +131,6 @@ def _own_remote(core: Core, name: str) -> Remote | None:
         if remote.name == name:
             return remote
     raise CorruptError(f"the stream of remote {name!r} holds another one", hint="delete the remote and add it again")
-
-
-def _machine_remotes() -> list[Remote]:
-    """Return the remotes that ostree would read on this machine, in the order in which they count."""
-    remotes: list[Remote] = []
-    for place in (os.environ.get(SEARCH_PATH) or _DEFAULT_SEARCH_PATH).split(":"):
-        if not place:
-            continue
-        if os.path.exists(f"{place}/config"):
-            remotes += _read(f"{place}/config", place)
-            continue
-        try:
-            names = sorted(name for name in os.listdir(place) if name.endswith(".conf"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for name in names[:_MAX_FILES]:
-            remotes += _read(f"{place}/{name}", None)
-    return remotes
 
 
 def _read(path: str, repository: str | None) -> list[Remote]:
