@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -362,6 +363,23 @@ def test_damaged_objects_of_the_target_are_written_again(made: Target, tmp_path:
     result = made.json("export", "main", out)
     assert (result["files_written"], result["metadata_written"]) == (1, 3)
     assert {path: path.read_bytes() for path in (out / "objects").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("kind", [".filez", ".dirtree", ".commit", "summary", "summary.sig", "config"])
+def test_what_is_no_file_where_one_should_be_is_told_by_name(made: Target, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    made.ostree("export", "main", out)
+    place = next(out.rglob("*" + kind), out / kind)
+    place.unlink(missing_ok=True)
+    if kind == "config":
+        os.mknod(place, stat.S_IFSOCK | 0o600)
+    else:
+        place.mkdir()
+    failed = made.ostree("export", "main", out, status=5)
+    assert f"{place} is not a regular file" in failed.stderr
+    assert list((out / "tmp").glob("cfsctl-*")) == []
+    if kind == "config":
+        assert "not a regular file" in made.ostree("pull-local", out, "main", status=5).stderr
 
 
 def test_a_ref_where_a_directory_is_and_a_directory_where_a_ref_is(made: Target, tmp_path: Path) -> None:

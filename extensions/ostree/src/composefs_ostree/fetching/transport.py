@@ -113,7 +113,9 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CorruptError("it is a symlink") from None
-        raise
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        fd = None
     if fd is None:
         raise CorruptError("it is not a regular file")
     return fd

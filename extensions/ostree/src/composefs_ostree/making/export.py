@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 from collections import deque
 from hashlib import sha256
 from typing import NamedTuple, cast
@@ -168,21 +169,22 @@ def _has_file(target: Target, file_id: bytes, entry: Entry) -> bool:
     head = entry.data[: head_size(entry.data)]
     try:
         above = target.directory(f"objects/{name[:2]}")
+        status = os.stat(name[2:], dir_fd=above, follow_symlinks=False)
+        parsed = parse_head(head)
+        if parsed.is_symlink and target.mode in ("bare", "bare-user-only"):
+            return stat.S_ISLNK(status.st_mode) and status.st_size == len(parsed.target)
+        if not stat.S_ISREG(status.st_mode):
+            return False
         if target.mode != "archive":
-            status = os.stat(name[2:], dir_fd=above, follow_symlinks=False)
-            parsed = parse_head(head)
-            # A symlink's object has the target as its content, with a NUL in bare-user.
-            size = parsed.size if not parsed.is_symlink else len(parsed.target) + (target.mode == "bare-user")
-            return status.st_size == size
+            # A symlink's object of bare-user has the target as its content, with a NUL.
+            return status.st_size == (len(parsed.target) + 1 if parsed.is_symlink else parsed.size)
         fd = os.open(name[2:], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
-    except FileNotFoundError:
-        return False
+        try:
+            return os.pread(fd, len(head), 0) == head
+        finally:
+            os.close(fd)
     except OSError:
-        return False  # a symlink, say: it is replaced
-    try:
-        return os.pread(fd, len(head), 0) == head
-    finally:
-        os.close(fd)
+        return False  # it is not there, or replaced by what is no file
 
 
 def _write_files(

@@ -169,10 +169,13 @@ class Target:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise CorruptError(f"{self.path}/{path} is a symlink", subject=f"{self.path}/{path}") from None
+            if error.errno == errno.ENXIO:  # a socket
+                raise self._no_file(path) from None
             raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise self._no_file(path)
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CorruptError(f"{self.path}/{path} is not a regular file", subject=f"{self.path}/{path}")
             data = file.read(limit + 1)
         if len(data) > limit:
             raise CorruptError(f"{self.path}/{path} has more than {limit} bytes", subject=f"{self.path}/{path}")
@@ -185,22 +188,14 @@ class Target:
 
     def put(self, path: str, data: bytes) -> None:
         """Write a whole file, durably, in place of one that may be there."""
-        above, _, name = path.rpartition("/")
+        above = path.rpartition("/")[0]
         above_fd = self.directory(above, make=True) if above else self._fd
         fd = os.open("one", _NEW_FILE, 0o644, dir_fd=self.staging_fd)
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        try:
-            os.rename("one", name, src_dir_fd=self.staging_fd, dst_dir_fd=above_fd)
-        except (IsADirectoryError, NotADirectoryError):
-            os.unlink("one", dir_fd=self.staging_fd)
-            raise UsageError(
-                f"{self.path}/{path} is a directory, so that no file can be written there",
-                hint="one ref's name cannot be the beginning of another's path",
-                subject=f"{self.path}/{path}",
-            ) from None
+        self._rename("one", path, above_fd)
         os.fsync(above_fd)
 
     def remove(self, path: str) -> bool:
@@ -211,6 +206,8 @@ class Target:
             os.unlink(name, dir_fd=above_fd)
         except FileNotFoundError:
             return False
+        except IsADirectoryError:
+            raise self._no_file(path) from None
         os.fsync(above_fd)
         return True
 
@@ -226,10 +223,27 @@ class Target:
         for name in names:
             folder = f"objects/{name[:2]}"
             touched.add(folder)
-            os.rename(name, name[2:], src_dir_fd=self.staging_fd, dst_dir_fd=self.directory(folder, make=True))
+            self._rename(name, f"{folder}/{name[2:]}", self.directory(folder, make=True))
             listen()
         for folder in sorted(touched):
             os.fsync(self.directory(folder))
+
+    def _rename(self, staged: str, path: str, above_fd: int) -> None:
+        try:
+            os.rename(staged, path.rpartition("/")[2], src_dir_fd=self.staging_fd, dst_dir_fd=above_fd)
+        except IsADirectoryError:
+            os.unlink(staged, dir_fd=self.staging_fd)
+            if not path.startswith("refs/"):
+                raise self._no_file(path) from None
+            raise UsageError(
+                f"{self.path}/{path} is a directory, so that no file can be written there",
+                hint="one ref's name cannot be the beginning of another's path",
+                subject=f"{self.path}/{path}",
+            ) from None
+
+    def _no_file(self, path: str) -> CorruptError:
+        where = f"{self.path}/{path}"
+        return CorruptError(f"{where} is not a regular file", hint="see what it is, and remove it", subject=where)
 
     def lock_exclusively(self) -> None:
         """Be alone with refs and summary; what was written stays, because refs name it."""
