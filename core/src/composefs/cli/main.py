@@ -220,13 +220,9 @@ def run() -> int:
     except BrokenPipeError:
         settle()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
-    except Terminated as stop:
-        _end_by_signals()
-        _report(CancelledError("terminated"), context)
-        return 128 + stop.number
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
         _end_by_signals()
-        failure = _failure(error)
+        failure = _failure(_request_to_stop(error) or error)
         _report(failure, context)
         settle()
         return failure.exit_status
@@ -244,6 +240,12 @@ def _is_global(option: str) -> bool:
     return any(option in parameter.opts for parameter in root.params)
 
 
+def _request_to_stop(error: BaseException) -> BaseException | None:
+    """Return what a signal's handler raised in the making of a class, which Python before 3.12 makes an error of."""
+    cause = error.__cause__
+    return cause if isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt) else None
+
+
 def _failure(error: BaseException) -> ComposefsError:
     """Turn anything raised into one of our errors."""
     match error:
@@ -259,6 +261,8 @@ def _failure(error: BaseException) -> ComposefsError:
             failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
         case click.ClickException():
             failure = UsageError(error.format_message())
+        case Terminated(number=number):
+            failure = CancelledError.by_signal(number, "terminated")
         case KeyboardInterrupt() | click.Abort():
             failure = CancelledError("interrupted")
         case OSError():
