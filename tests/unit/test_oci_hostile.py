@@ -24,7 +24,7 @@ from support.vectors import DATA
 import sys  # isort: skip
 
 sys.path.insert(0, str(DATA))
-from boot_bytes import CHAR, DIR, FILE, HARD, SYM, Entry, header, padded, record, tar_entry
+from boot_bytes import BASE, CHAR, DIR, FILE, HARD, SYM, Entry, header, padded, record, tar_entry
 
 END = bytes(1024)
 
@@ -176,6 +176,8 @@ BAD: dict[str, tuple[str, Any]] = {
     "xattr name": ("name of an extended attribute", pax((b"SCHILY.xattr.", b"1")) + header(b"f", FILE)),
     "xattr value": ("65536 bytes, more than 65535", pax((b"SCHILY.xattr.user.a", b"x" * 65536)) + header(b"f", FILE)),
     "negative size": ("is no size", header(b"f", FILE, -5)),
+    "time beyond all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=BASE << 60))),
+    "time before all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=-BASE << 60))),
     "device number": ("no device number", Entry("c", CHAR, device=(4096, 0))),
     "link to itself": ("does not exist", Entry("l", HARD, link="l")),
     "link to the root": ("is a directory", pax((b"linkpath", b"/")) + header(b"l", HARD)),

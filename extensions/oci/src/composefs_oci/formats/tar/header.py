@@ -34,7 +34,8 @@ ZERO = bytes(BLOCK)
 _FIELDS = Struct("100s8s8s8s12s12s8sc100s8s64s8s8s155s12x")
 _POSIX = b"ustar\x0000"
 _CACHED = 4096
-_CHECKSUM = slice(148, 156)
+_BITS = 63
+"""Those of a number, beside its sign: an image has no more for a time, and less for all else."""
 
 
 class Header(NamedTuple):
@@ -97,7 +98,11 @@ def number(field: bytes) -> int:
         if field[0] & 0x80:
             bits = 8 * len(field) - 1
             value = int.from_bytes(field, "big") & ((1 << bits) - 1)
-            return value - (1 << bits) if field[0] & 0x40 else value
+            if field[0] & 0x40:
+                value -= 1 << bits
+            if value.bit_length() > _BITS:
+                raise FormatError(f"the number {value} in a tar header has more than {_BITS} bits")
+            return value
         digits = field.strip(b" \0")
         if not digits:
             return 0
