@@ -36,8 +36,8 @@ def tags(repo: Path) -> set[str]:
     return {path.name for path in (repo / "streams/refs/oci").glob("*")}
 
 
-def refused(repo: Path, source: str, case: str, *options: str, words: str = "") -> None:
-    """Pull, which must fail with one line and set no tag."""
+def refused(repo: Path, source: str, case: str, *options: str, words: str = "") -> str:
+    """Pull, which must fail with one line and set no tag; return the line."""
     before = tags(repo)
     done = cfsctl("--repo", repo, "oci", "pull", source, case, *options, status=None)
     assert done.returncode in (3, 5, 8, 9)
@@ -45,6 +45,7 @@ def refused(repo: Path, source: str, case: str, *options: str, words: str = "") 
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert tags(repo) == before
+    return done.stderr
 
 
 @pytest.mark.parametrize("case", [case for case in ODD if case not in {*REFUSED, *BOOTABLE_ONLY, *WRONG}])
@@ -73,7 +74,9 @@ def test_accepted(repo: Path, source: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(repo: Path, source: str, case: str) -> None:
-    refused(repo, source, case, words=REFUSED[case][1])
+    stage, words = REFUSED[case]
+    error = refused(repo, source, case, words=words)
+    assert ("the image's tree: " in error) == (stage == "image"), "a path alone could be one of this machine"
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -8,9 +8,10 @@ composefs-rs 0.9.0 reads some archives in a way of its own.  An image that it se
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
 from composefs_oci.layers.stored import entries
@@ -18,7 +19,7 @@ from composefs_oci.variants import ALLOWLIST, bootable_variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from composefs_ext import Core
     from composefs_ext.rows import Transforms
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from composefs_oci.layers.stored import Content, StoredLayer
     from composefs_oci.variants import Variant, Xattrs
 
-__all__ = ["Image", "described", "find_expected", "layered", "put_images", "stacked", "tree_of"]
+__all__ = ["Image", "described", "find_expected", "layered", "of_tree", "put_images", "stacked", "tree_of"]
 
 
 class Image(NamedTuple):
@@ -71,6 +72,15 @@ def described(core: Core, root: Node) -> Image:
     return Image(stage_tree(core, root), b"usr" in (root.children or {}))
 
 
+@contextmanager
+def of_tree() -> Iterator[None]:
+    """Say of what the core finds wrong with a tree whose it is: a path alone could be one of this machine."""
+    try:
+        yield
+    except (FormatError, TooLargeError) as error:
+        raise type(error)(f"the image's tree: {error.message}", hint=error.hint, subject=error.subject) from None
+
+
 def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:
     """Have variants of an image made and stored, none named yet; return their ids."""
     pending = [
@@ -81,7 +91,8 @@ def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Vari
         )
         for variant in wanted
     ]
-    return {variant: answer.result()["id"] for variant, answer in zip(wanted, pending, strict=True)}
+    with of_tree():
+        return {variant: answer.result()["id"] for variant, answer in zip(wanted, pending, strict=True)}
 
 
 def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
@@ -102,12 +113,11 @@ def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expec
             )
             for variant in candidates
         ]
-        for variant, answer in zip(candidates, pending, strict=True):
-            tried += 1
-            if answer.result()["id"] == expected:
-                for left in pending:
-                    left.result()
-                return variant, image
+        with of_tree():
+            ids = [answer.result()["id"] for answer in pending]
+        tried += len(ids)
+        if expected in ids:
+            return candidates[ids.index(expected)], image
     raise CorruptError(
         f"none of the {tried} combinations of format, attributes and reading gives the expected image {expected}",
         hint="the image is not the one that was sealed, or was sealed with other options",

@@ -6,7 +6,7 @@ from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.held import find_config, read_document
-from composefs_oci.image import layered
+from composefs_oci.image import layered, of_tree
 from composefs_oci.layers.whole import open_layer
 from composefs_oci.variants import mountable
 
@@ -24,7 +24,8 @@ def dump(request: Request, core: Core) -> dict[str, Any]:
     """Print an image's tree as a composefs dump."""
     text = core.staging.new_name("text")
     staged, transforms = _stage(request, core)
-    size = core.image_dump(staged, text, transforms=transforms).result()
+    with of_tree():
+        size = core.image_dump(staged, text, transforms=transforms).result()
     core.output_file(text)
     return {"size": size}
 
@@ -32,7 +33,8 @@ def dump(request: Request, core: Core) -> dict[str, Any]:
 def compute_id(request: Request, core: Core) -> dict[str, Any]:
     """Print the id that an image has, whether or not it was made."""
     staged, transforms = _stage(request, core)
-    image = core.image_digest(staged, transforms=transforms).result()["id"]
+    with of_tree():
+        image = core.image_digest(staged, transforms=transforms).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
 
