@@ -227,7 +227,8 @@ class _Check:
             )
             for _, _, variant in rows
         ]
-        return [row for row, answer in zip(rows, pending, strict=True) if answer.result()["id"] != row[1]]
+        ids = self._try("image-check-failed", lambda: [answer.result()["id"] for answer in pending])
+        return [row for row, made in zip(rows, ids, strict=True) if made != row[1]]
 
     def _try(self, kind: str, call: Callable[[], T]) -> T:
         try:
