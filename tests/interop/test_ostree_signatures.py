@@ -174,3 +174,12 @@ def test_sha1_is_refused_here_and_taken_by_gpg(keys: Keys, signed: Signed, tmp_p
     assert puller.pulls()
     with pytest.raises(CorruptError, match="it relies on SHA1"):
         signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
+
+
+def test_a_key_that_is_weak_is_called_so_and_taken_by_gpg(keys: Keys, signed: Signed, tmp_path: Path) -> None:
+    key = keys.gpg.make_key("Weak <weak@example.com>", "rsa1024")
+    signed.set_metadata({"ostree.gpgsigs": Variant("aay", [keys.gpg.sign(signed.data, key)])})
+    puller = Puller(tmp_path, signed.path, keys.gpg.export(key))
+    assert puller.pulls()
+    with pytest.raises(CorruptError, match="its key is too weak to be relied on, or of a kind that is not known here"):
+        signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")

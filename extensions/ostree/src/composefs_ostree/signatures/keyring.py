@@ -38,15 +38,22 @@ PURPOSE = "OpenPGP signatures"
 
 
 class Key(NamedTuple):
-    """The standing of a primary key or subkey; ``expires`` is in seconds since 1970, None for never."""
+    """The standing of a primary key or subkey; ``expires`` is in seconds since 1970, None for never.
+
+    ``is_known`` tells that the library judges it at all, which it does not if the key is weak, or of a curve that it
+    has not.
+    """
 
     expires: float | None
     is_revoked: bool
+    is_known: bool = True
 
     def problem(self, name: str) -> str | None:
         """Return why it counts no more, with ``name`` for it; None if it does."""
         if self.is_revoked:
             return f"{name} is revoked"
+        if not self.is_known:
+            return f"{name} is too weak to be relied on, or of a kind that is not known here"
         if self.expires is not None and self.expires <= time.time():
             return f"{name} expired on {day(self.expires)}"
         return None
@@ -143,13 +150,14 @@ def _groups(packets: Iterable[Packet]) -> Iterator[bytes]:
 
 
 def _keys_of(cert: Any) -> dict[str, Key]:
-    """Return the standing of each key of a certificate; what the library cannot judge is as good as revoked."""
+    """Return the standing of each key of a certificate."""
     packet = load("pysequoia.packet", PURPOSE)
+    is_revoked = guarded(getattr, cert, "is_revoked")
     try:
         expires = guarded(getattr, cert, "expiration")
-        primary = Key(None if expires is None else expires.timestamp(), guarded(getattr, cert, "is_revoked"))
+        primary = Key(None if expires is None else expires.timestamp(), is_revoked)
     except UnreadableError:
-        primary = Key(0, is_revoked=True)
+        primary = Key(None, is_revoked, is_known=False)
     keys = {cert.fingerprint: primary}
     subkey = None
     signatures: list[Any] = []
