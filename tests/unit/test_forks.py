@@ -21,7 +21,7 @@ def test_a_signal_right_after_the_fork(tmp_path: Path, monkeypatch: pytest.Monke
         pid = fork()
         pids.append(pid)
         if (pid == 0) == (where == "copy"):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return pid
 
     monkeypatch.setattr(os, "fork", fork_and_ask)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from composefs.linux.closing import Closing
@@ -33,15 +34,12 @@ class Forks(Closing):
         parent = os.getpid()
         # What a signal's handler raises between the fork and the next line would have a copy go on with our work, or
         # leave one that nobody ends.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING_TO_STOP)
-        try:
+        with _nothing_raised():
             for _ in range(count):
                 pid = os.fork()
                 if not pid:
-                    _be_one(work, parent, before)
+                    _be_one(work, parent)
                 self._pids.append(pid)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the processes."""
@@ -51,7 +49,25 @@ class Forks(Closing):
         self._pids.clear()
 
 
-def _be_one(work: Callable[[], object], parent: int, mask: Iterable[int]) -> NoReturn:
+@contextmanager
+def _nothing_raised() -> Iterator[None]:
+    """Have the handlers of signals run afterwards; to block the signals is not enough, as other threads take them."""
+    came: list[int] = []
+    handlers = {}
+    try:
+        with suppress(ValueError):  # in another thread than the main one no handler runs
+            for each in _ASKING_TO_STOP:
+                if signal.getsignal(each) is not None:  # one that Python did not install cannot be put back
+                    handlers[each] = signal.signal(each, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _be_one(work: Callable[[], object], parent: int) -> NoReturn:
     """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
     status = 1
     try:
@@ -59,7 +75,6 @@ def _be_one(work: Callable[[], object], parent: int, mask: Iterable[int]) -> NoR
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.getppid() == parent:  # else it has ended before it was told that we want to know
             work()
             status = 0
