@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs.errors import BusyError
+from composefs.errors import BusyError, CancelledError
 from composefs.linux import locks
 from composefs.linux.locks import lock, try_lock
 
@@ -54,3 +54,16 @@ def test_waiting_ends_when_the_lock_is_free(opened: Callable[[], int], monkeypat
     lock(opened(), "the thing", exclusive=False, wait=60.0)
     assert not held
     os.close(holder)
+
+
+def test_waiting_ends_when_the_user_gives_up(opened: Callable[[], int]) -> None:
+    assert try_lock(opened(), exclusive=True)
+    asked: list[bool] = []
+
+    def interrupted() -> bool:
+        asked.append(len(asked) > 1)
+        return asked[-1]
+
+    with pytest.raises(CancelledError, match="waiting for the thing"):
+        lock(opened(), "the thing", exclusive=False, wait=1e6, interrupted=interrupted)
+    assert asked == [False, False, True]

@@ -273,6 +273,7 @@ def _run(
         directory=_working_directory(),
         readable=settings.ext_read,
         account=settings.ext_user,
+        wait=settings.wait,
     )
     with contextlib.ExitStack() as stack:
         repository = None

@@ -104,7 +104,9 @@ class Context:
         if path not in self._sources:
             from composefs.repository import Repository
 
-            self._sources[path] = self.resources.enter_context(Repository.open(path))
+            self._sources[path] = self.resources.enter_context(
+                Repository.open(path, wait=self.options.wait, interrupted=self.interrupted)
+            )
         return self._sources[path]
 
     def typed(self, *kinds: str) -> set[str]:

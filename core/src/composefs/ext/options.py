@@ -13,6 +13,7 @@ class RunOptions(NamedTuple):
     ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
     extension to the files it needs, where the kernel can (Landlock); ``readable`` are paths that it may read besides.
     ``account`` is the user to run it as, if that is not ours.
+    ``wait`` is for how many seconds to wait for the lock of another repository that a call reads.
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     """
 
@@ -26,6 +27,7 @@ class RunOptions(NamedTuple):
     directory: str | None = None
     readable: tuple[str, ...] = ()
     account: str | None = None
+    wait: float = 0.0
 
 
 class Timeouts(NamedTuple):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections.abc import Callable
 
-from composefs.errors import BusyError
+from composefs.errors import BusyError, CancelledError
 
 __all__ = ["lock", "try_lock"]
 
@@ -29,10 +30,23 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
     return True
 
 
-def lock(fd: int, what: str, *, exclusive: bool, wait: float = 0.0, hint: str | None = None) -> None:
-    """Lock an open file or directory, trying for ``wait`` seconds; BusyError, naming ``what``, after that."""
+def lock(
+    fd: int,
+    what: str,
+    *,
+    exclusive: bool,
+    wait: float = 0.0,
+    hint: str | None = None,
+    interrupted: Callable[[], bool] | None = None,
+) -> None:
+    """Lock an open file or directory, trying for ``wait`` seconds; BusyError, naming ``what``, after that.
+
+    CancelledError once ``interrupted`` says so, where signals are noticed and not raised.
+    """
     deadline = time.monotonic() + wait
     while not try_lock(fd, exclusive=exclusive):
         if time.monotonic() >= deadline:
             raise BusyError(f"{what} is in use by another process", hint=hint, retryable=True)
+        if interrupted is not None and interrupted():
+            raise CancelledError(f"interrupted while waiting for {what}")
         time.sleep(_POLL_SECONDS)

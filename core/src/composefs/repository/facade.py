@@ -89,19 +89,22 @@ class Repository(Closing):
         writable: bool = False,
         exclusive: bool = False,
         wait: float = 0.0,
+        interrupted: Callable[[], bool] | None = None,
     ) -> Self:
         """Open a repository.
 
         ``algorithm`` is what it must have, ``require_verity`` refuses an insecure one.  ``exclusive`` keeps everybody
-        else out, as garbage collection must; ``wait`` is for how many seconds to wait for the lock.  Raises
-        NotFoundError, BusyError, FormatError, UnsupportedError and, for
-        ``writable``, ReadOnlyError, before anything is done.
+        else out, as garbage collection must; ``wait`` is for how many seconds to wait for the lock, and ``interrupted``
+        is asked meanwhile whether to give up.  Raises NotFoundError, BusyError, CancelledError, FormatError,
+        UnsupportedError and, for ``writable``, ReadOnlyError, before anything is done.
         """
         path = os.path.abspath(path)
         root = metafile.open_root(path)
         store: Store | None = None
         try:
-            lock(root, f"the repository {path}", exclusive=exclusive, wait=wait, hint="wait for it with --wait SECONDS")
+            what = f"the repository {path}"
+            hint = "wait for it with --wait SECONDS"
+            lock(root, what, exclusive=exclusive, wait=wait, hint=hint, interrupted=interrupted)
             meta, secure, legacy = metafile.read(root, path)
             if algorithm is not None and meta.algorithm != algorithm:
                 raise FormatError(
