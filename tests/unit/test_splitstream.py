@@ -165,6 +165,22 @@ def test_a_window_larger_than_agreed_is_refused() -> None:
         read(made)
 
 
+def test_a_lack_of_memory_is_not_called_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poor:
+        def __init__(self, **_options: object) -> None:
+            pass
+
+        def stream_reader(self, _source: object) -> "Poor":
+            return self
+
+        def readinto(self, _buffer: object) -> int:
+            raise zstandard.ZstdError("zstd decompress error: Allocation error : not enough memory")
+
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", Poor)
+    with pytest.raises(MemoryError):
+        read(Made())
+
+
 def test_a_long_inline_chunk_comes_in_pieces_and_memory_stays_small(tmp_path: Path) -> None:
     size = 64 << 20
     path = tmp_path / "stream"

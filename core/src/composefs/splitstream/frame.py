@@ -23,6 +23,9 @@ _MIN_SIZE = 6
 _MAX_HEADER_SIZE = 18
 _MAX_WINDOW = 8 << 20  # composefs-rs uses 2 MiB; section 3.1.1.1.2 recommends that decoders support 8 MiB
 
+_NO_MEMORY = "Allocation error"
+"""What libzstd says of a lack of memory, which is nothing that is wrong with the frame."""
+
 _READ_SIZE = 1 << 16
 _BUFFER_SIZE = 1 << 18
 
@@ -85,6 +88,8 @@ class _Frame(io.RawIOBase):
         try:
             return self._reader.readinto(buffer)
         except zstandard.ZstdError as error:
+            if _NO_MEMORY in str(error):
+                raise MemoryError from error
             raise FormatError(f"zstd: {error}", offset=self._start) from error
 
 
