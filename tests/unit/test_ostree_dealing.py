@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
+from composefs.protocol.limits import Limits
+from composefs_ext.puts import LEAST
 from composefs_ostree.fetching.fetch_queue import FetchQueue
 from composefs_ostree.fetching.worker import HANDOVER, Workers
-from composefs_ostree.pulling.dealing import deal
+from composefs_ostree.pulling.dealing import STAGED_BYTES, deal
 
 if TYPE_CHECKING:
     from composefs_ostree.deltas.applying import Applying
@@ -102,3 +104,8 @@ def test_many_small_files_are_not_left_for_the_end() -> None:
     assert dealer.turn() == [1, ids]
     dealer.end(1)
     assert dealer.turn() == [1, 0]
+
+
+def test_the_smallest_files_that_are_staged_ahead_are_fewer_than_the_core_allows() -> None:
+    at_most = Limits().staging_files
+    assert STAGED_BYTES // LEAST * 4 < at_most

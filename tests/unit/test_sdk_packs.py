@@ -13,7 +13,7 @@ import pytest
 from composefs_ext import Core, Request
 from composefs_ext.fsverity import fsverity_digest
 from composefs_ext.packs import Packs
-from composefs_ext.puts import Puts
+from composefs_ext.puts import LEAST, Puts
 from composefs_ext.staging import Staging
 from composefs_ext.testing import MemoryCore
 
@@ -23,14 +23,17 @@ LARGE = b"large" * 10_000
 
 def store(core: Core, packs: Packs, contents: list[bytes]) -> list[str]:
     puts, ids = Puts(core), []
+    weight = 0
     for number, content in enumerate(contents):
         if len(content) <= packs.largest:
             name, offset = packs.add(content)
             puts.add(number, name, len(content), offset)
+            weight += len(content)
         else:
             puts.add(number, core.staging.write(content), len(content))
+            weight += max(len(content), LEAST)
     packs.flush()
-    assert puts.bytes == sum(map(len, contents))
+    assert puts.bytes == weight
     for number, (row, stored) in enumerate(puts.rest()):
         assert (row, stored["size"]) == (number, len(contents[number]))
         ids.append(stored["id"])

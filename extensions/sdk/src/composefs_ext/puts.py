@@ -35,8 +35,15 @@ FILES = 128
 """``object.put``: calls without an answer, and files in one; a smaller one leaves at once while few are out."""
 
 
+LEAST = 16 << 10
+"""What a staged file counts for at least: of small ones there could be more than staging may have."""
+
+
 class Puts:
-    """``bytes`` counts what was added and not taken yet; a row is whatever tells you which file it was."""
+    """``bytes`` counts what was added and not taken yet; a row is whatever tells you which file it was.
+
+    Who stages no more while that is above a bound keeps within the core's limits of bytes and files.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -60,7 +67,7 @@ class Puts:
         All rows of a pack have to be added before any answer is taken.
         """
         self._rows.append((row, name, size, offset))
-        self.bytes += size
+        self.bytes += _weight(size, offset)
         if offset is not None:
             self._packs[name] = self._packs.get(name, 0) + 1
 
@@ -80,7 +87,7 @@ class Puts:
         while self.answered:
             pending, lot = self._sent.popleft()
             for (row, name, size, offset), stored in zip(lot, pending.result(), strict=True):
-                self.bytes -= size
+                self.bytes -= _weight(size, offset)
                 if offset is not None:
                     self._answered(name)
                 yield row, stored
@@ -98,3 +105,7 @@ class Puts:
             if not self.answered:
                 self._core.pump(None)
             yield from self.taken()
+
+
+def _weight(size: int, offset: int | None) -> int:
+    return max(size, LEAST) if offset is None else size
