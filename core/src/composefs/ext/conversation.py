@@ -42,6 +42,8 @@ __all__ = ["Conversation", "Gone"]
 _INITIALIZE = 1
 _RUN = 2
 _STAGING_CHECK_SECONDS = 1.0
+_STAGING_CHECK_SHARE = 20
+"""Staging is looked at about so often, and no more than one part in so many of the time goes into looking."""
 
 
 class Gone(Exception):  # noqa: N818  # no error by itself: what it means depends on how the process ended
@@ -113,7 +115,8 @@ class Conversation:
             self._process.signal_group(self._signals.pop(0)[1])
         if now >= self._next_staging_check:
             self._check_staging()
-            self._next_staging_check = now + _STAGING_CHECK_SECONDS
+            took = time.monotonic() - now
+            self._next_staging_check = now + max(_STAGING_CHECK_SECONDS, _STAGING_CHECK_SHARE * took)
         due = [when for when, _ in self._signals[:1]]
         if self._answer_by is not None:
             due.append(self._answer_by)

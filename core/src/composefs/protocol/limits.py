@@ -22,8 +22,9 @@ class Limits(NamedTuple):
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
     in a file.  ``dump_bytes`` bounds a dump, which is read whole, ``stream_bytes`` a stream's inline file, which is
     not, ``references`` each list of ids of a stream, ``range_bytes`` an object in a pack.
-    Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second.  More than
-    ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines`` dropped.
+    Staging may hold ``staging_files`` with ``staging_bytes`` in all, checked about once a second while that takes
+    little time.  More than ``progress_per_second`` messages for one id are coalesced, log lines after ``log_lines``
+    dropped.
     """
 
     line: int = 1 << 20
