@@ -31,6 +31,7 @@ class AnsweringLater:
 
 class FakeCore:
     limits: dict[str, int] = {}  # noqa: RUF012
+    features: Sequence[str] = ()
     staging = SimpleNamespace(path="unused")
 
     def __init__(self) -> None:

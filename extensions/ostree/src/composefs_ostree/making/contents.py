@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Failure
     from composefs_ostree.making.inodes import Inode, Meta, Reader
 
@@ -39,8 +40,11 @@ _AT_ONCE = 16
 _BYTES_AT_ONCE = 4 << 20
 _CACHED_HEADS = 1024
 
-MadeRow = tuple[bytes, bytes, int, str | None, bytes, str | None]
-"""Job, head and inline content, size, staged name, file id, id of the content where it is an object already."""
+MadeRow = tuple[bytes, bytes, int, str | tuple[str, int] | None, bytes, str | None]
+"""Job, head and inline content, size, where it is staged, file id, id of the content where it is an object already.
+
+It is staged as a file, whose name that is, or in a pack (the pack's name, position); or it is not (None).
+"""
 
 
 class Settings(NamedTuple):
@@ -57,8 +61,10 @@ class Settings(NamedTuple):
 class Maker:
     """The files of one listing, made into file objects on request; the ``Files`` of a worker."""
 
-    def __init__(self, reader: Reader, settings: Settings) -> None:
+    def __init__(self, reader: Reader, settings: Settings, packs: Packs) -> None:
+        """Small content that can be no reflink goes into ``packs``."""
         self._reader = reader
+        self._packs = packs
         self._changes, self._inline_limit, self._measured = settings
         self._queue: deque[tuple[bytes, str]] = deque()
         self._stager = Stager()
@@ -69,6 +75,10 @@ class Maker:
     def start(self, job: bytes, staged: str) -> None:
         """Queue a job."""
         self._queue.append((job, staged))
+
+    def where(self, job: bytes) -> str:
+        """Return the path of a job's file."""
+        return self._reader.where(int.from_bytes(job, "big"))
 
     def step(self) -> list[MadeRow | Failure]:
         """Do the next few jobs, fewer if they are large: then the worker sees whether it is still wanted."""
@@ -89,16 +99,15 @@ class Maker:
         return 0.0 if self._queue else None
 
     def _do(self, job: bytes, staged: str) -> MadeRow | Failure:
-        number = int.from_bytes(job, "big")
         try:
-            inode = self._reader.read(number)
+            inode = self._reader.read(int.from_bytes(job, "big"))
             try:
                 return self._make(job, inode, staged)
             finally:
                 if inode.owned:
                     os.close(inode.fd)
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
-            return failure(job, self._reader.where(number), error)
+            return failure(job, self.where(job), error)
 
     def _make(self, job: bytes, inode: Inode, staged: str) -> MadeRow:
         meta = self._changes.apply(inode.meta)
@@ -118,6 +127,10 @@ class Maker:
         if inode.object_id is not None:
             self._hash_object(inode, digest)
             return job, head, size, None, digest.digest(), inode.object_id
+        if size <= self._packs.largest and not (inode.is_whole and self._stager.can_clone):
+            content = inode.inline if inode.inline is not None else self._read(inode)
+            digest.update(content)
+            return job, head, size, self._packs.add(content), digest.digest(), None
         try:
             if self._stage(inode, staged, digest) != size:
                 raise _changed()
@@ -170,7 +183,7 @@ class Maker:
 
     def _stage(self, inode: Inode, staged: str, digest: Hash) -> int:
         """Bring the content into the new file ``staged`` and hash it; return how many bytes it has."""
-        if inode.inline is None and inode.pieces is None:
+        if inode.is_whole:
             return self._stager.stage(inode.fd, staged, inode.size, digest)
         fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -62,6 +62,11 @@ class Inode(NamedTuple):
     owned: bool = False
     object_id: str | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether ``fd`` has the content and nothing else, so that it may be reflinked."""
+        return self.inline is None and self.pieces is None
+
 
 if TYPE_CHECKING:
 

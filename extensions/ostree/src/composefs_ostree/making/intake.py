@@ -49,9 +49,10 @@ class Intake:
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
-        make_files = cast("Callable[[Packs], Files]", lambda _: Maker(self._listing.reader(self._core), self._settings))
-        workers = Workers(make_files, self._core.staging.path)
-        progress = self._core.progress("files", unit="bytes")
+        core, listing = self._core, self._listing
+        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(listing.reader(core), self._settings, packs))
+        workers = Workers(make_files, core.staging.path, features=core.features)
+        progress = core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:
                 # What was answered first: it makes room to deal and to send, and nothing else may be left to wake us.
@@ -62,10 +63,10 @@ class Intake:
                 by_fd = {worker.fileno(): worker for worker in workers}
                 if not (self._left or self._puts) or self._puts.answered:
                     continue
-                ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
+                ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
                 for fd in ready:
                     if fd not in by_fd:
-                        self._core.pump(0)
+                        core.pump(0)
                         continue
                     worker = by_fd[fd]
                     for row in cast("list[MadeRow]", worker.rows()):
@@ -98,7 +99,8 @@ class Intake:
         if staged is None:
             self._done(row, content)
         else:
-            self._puts.add(row, staged, size)
+            name, offset = (staged, None) if isinstance(staged, str) else staged
+            self._puts.add(row, name, size, offset)
 
     def _done(self, row: MadeRow, content: str | None) -> None:
         job, data, _, _, file_id, _ = row
