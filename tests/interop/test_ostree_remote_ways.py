@@ -258,6 +258,16 @@ def test_how_fast_and_over_how_many_connections(target: Target, source: Path) ->
             pulls(target, server.url, BRANCH, *arguments, status=2)
 
 
+def test_what_is_damaged_is_told_while_the_rate_is_limited(target: Target, source: Path) -> None:
+    largest = max((source / "objects").rglob("*.filez"), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[8 + int.from_bytes(data[:4], "big")] = 0xFF  # behind the header: no deflate stream begins so
+    largest.write_bytes(data)
+    with serve(source) as server:
+        errors = pulls(target, server.url, BRANCH, f"--limit-rate={len(data)}", status=5)
+        assert f"{server.url}/{largest.relative_to(source)}" in errors
+
+
 def test_what_takes_too_long_is_given_up(target: Target, source: Path) -> None:
 
     with serve(source) as server:

@@ -137,6 +137,7 @@ class HttpTransport:
         self._idle: list[pycurl.Curl] = []
         self._unmade = requests
         self._active: dict[pycurl.Curl, Fetch] = {}
+        self._paused: list[pycurl.Curl] = []
         self._queue: deque[Fetch] = deque()
         self._later: list[tuple[float, int, Fetch]] = []
         self._tell = tell
@@ -151,11 +152,12 @@ class HttpTransport:
         """Let curl work, give its idle handles something to do, and return the fetches that have ended."""
         if self._meter is not None and self._meter.pause():
             return []
+        ended: list[Fetch] = []
+        self._resume(ended)
         now = monotonic() if self._later else 0.0
         while self._later and self._later[0][0] <= now:
             self._queue.appendleft(self._later.pop(0)[2])
         self._fill()
-        ended: list[Fetch] = []
         while True:
             self._multi.perform()
             _, succeeded, failed = self._multi.info_read(64)
@@ -179,7 +181,7 @@ class HttpTransport:
         """Return the earlier of curl's own timeout and the next repetition, in seconds; 0 while ``step`` has work."""
         if self._meter is not None and (pause := self._meter.pause()):
             return pause
-        if self._queue and (self._idle or self._unmade):
+        if self._paused or (self._queue and (self._idle or self._unmade)):
             return 0.0  # queued since the last step: curl does not know of it yet, and would never wake us
         milliseconds = self._multi.timeout()
         waits = [milliseconds / 1000] if milliseconds >= 0 else [1.0] if self._active else []
@@ -199,11 +201,36 @@ class HttpTransport:
             handle.setopt(pycurl.URL, f"{self._url}/{fetch.path}".encode())
             # With it, curl closes the connection at an error; a new one takes two round trips, with TLS three or four.
             handle.setopt(pycurl.FAILONERROR, not fetch.collects)
-            handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._meter.count(fetch.take))
+            handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._metered(handle, fetch))
             if fetch.conditions is not None:
                 self._ask_for_changes(handle, fetch.conditions)
             self._active[handle] = fetch
             self._multi.add_handle(handle)
+
+    def _metered(self, handle: pycurl.Curl, fetch: Fetch) -> Callable[[bytes], int | None]:
+        """Return what gives a fetch its bytes as the meter allows; curl keeps those that come too early."""
+        meter = self._meter
+        assert meter is not None
+
+        def take(data: bytes) -> int | None:
+            if meter.pause():
+                self._paused.append(handle)
+                return pycurl.WRITEFUNC_PAUSE
+            meter.add(len(data))
+            return fetch.take(data)
+
+        return take
+
+    def _resume(self, ended: list[Fetch]) -> None:
+        """Have the transfers go on that the meter has stopped, those first that wait the longest."""
+        paused, self._paused = self._paused, []
+        for handle in paused:
+            if handle not in self._active:
+                continue
+            try:
+                handle.pause(pycurl.PAUSE_CONT)
+            except pycurl.error:  # the fetch refuses what has waited
+                self._end(handle, pycurl.E_WRITE_ERROR, "refused", ended)
 
     def _make(self) -> pycurl.Curl:
         self._unmade -= 1

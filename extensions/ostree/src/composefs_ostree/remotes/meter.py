@@ -2,17 +2,13 @@
 
 Several processes transfer at a time, and any of them may be the one that has something to do.  So they share one
 account, in memory that a fork keeps in common: whoever takes bytes adds them, and who finds the account overdrawn
-reads nothing until it is balanced again.  TCP then slows the server down.
+takes nothing until it is balanced again.  TCP then slows the server down.
 """
 
 from __future__ import annotations
 
 import mmap
 from time import monotonic
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Meter"]
 
@@ -36,14 +32,5 @@ class Meter:
         self._until[0] = max(self._until[0], monotonic() - _BURST_SECONDS) + size / self._rate
 
     def pause(self) -> float:
-        """Return for how many seconds nothing should be read, 0 if something may be."""
+        """Return for how many seconds nothing should be taken, 0 if something may be."""
         return max(0.0, self._until[0] - monotonic())
-
-    def count(self, take: Callable[[bytes], int | None]) -> Callable[[bytes], int | None]:
-        """Return ``take`` with its bytes counted."""
-
-        def counted(data: bytes) -> int | None:
-            self.add(len(data))
-            return take(data)
-
-        return counted
