@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -258,14 +259,16 @@ def test_how_fast_and_over_how_many_connections(target: Target, source: Path) ->
             pulls(target, server.url, BRANCH, *arguments, status=2)
 
 
-def test_what_is_damaged_is_told_while_the_rate_is_limited(target: Target, source: Path) -> None:
-    largest = max((source / "objects").rglob("*.filez"), key=lambda path: path.stat().st_size)
+def test_what_is_damaged_is_told_while_the_rate_is_limited(tmp_path: Path, target: Target, source: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(source, damaged, symlinks=True)
+    largest = max((damaged / "objects").rglob("*.filez"), key=lambda path: path.stat().st_size)
     data = bytearray(largest.read_bytes())
     data[8 + int.from_bytes(data[:4], "big")] = 0xFF  # behind the header: no deflate stream begins so
     largest.write_bytes(data)
-    with serve(source) as server:
+    with serve(damaged) as server:
         errors = pulls(target, server.url, BRANCH, f"--limit-rate={len(data)}", status=5)
-        assert f"{server.url}/{largest.relative_to(source)}" in errors
+        assert f"{server.url}/{largest.relative_to(damaged)}" in errors
 
 
 def test_what_takes_too_long_is_given_up(target: Target, source: Path) -> None:
