@@ -24,13 +24,13 @@ from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
 from composefs.errors import CancelledError, ComposefsError, NotFoundError, UsageError, from_os_error
+from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["main", "root"]
 
 PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
-_ASKING_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _MODULES = "composefs.cli.commands"
 COMMANDS = (
@@ -181,7 +181,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 def _end_by_signals() -> None:
     """Let signals end the process again, now that everything is cleaned up and only words are left to say."""
-    for number in _ASKING_TO_STOP:
+    for number in ASKING_TO_STOP:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
@@ -222,7 +222,7 @@ def run() -> int:
         return BROKEN_PIPE_STATUS
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
         _end_by_signals()
-        failure = _failure(_request_to_stop(error) or error)
+        failure = _failure(error)
         _report(failure, context)
         settle()
         return failure.exit_status
@@ -240,12 +240,6 @@ def _is_global(option: str) -> bool:
     return any(option in parameter.opts for parameter in root.params)
 
 
-def _request_to_stop(error: BaseException) -> BaseException | None:
-    """Return what a signal's handler raised in the making of a class, which Python before 3.12 makes an error of."""
-    cause = error.__cause__
-    return cause if isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt) else None
-
-
 def _failure(error: BaseException) -> ComposefsError:
     """Turn anything raised into one of our errors."""
     match error:
@@ -261,6 +255,9 @@ def _failure(error: BaseException) -> ComposefsError:
             failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
         case click.ClickException():
             failure = UsageError(error.format_message())
+        case RuntimeError(__cause__=KeyboardInterrupt() as stop):
+            # A signal's handler raised it in the making of a class, and Python before 3.12 makes an error of that.
+            return _failure(stop)
         case Terminated(number=number):
             failure = CancelledError.by_signal(number, "terminated")
         case KeyboardInterrupt() | click.Abort():

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["Interrupts"]
+from composefs.linux.signals import ASKING_TO_STOP
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+__all__ = ["Interrupts"]
 
 
 class Interrupts:
@@ -38,7 +38,7 @@ class Interrupts:
     def __enter__(self) -> Self:
         self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in ASKING_TO_STOP:
                 before = signal.getsignal(number)
                 if before is not signal.SIG_IGN and before is not None:
                     self._handlers[number] = before  # type: ignore[assignment]  # any of the kinds signal() takes back

@@ -14,10 +14,9 @@ from typing import NoReturn
 
 from composefs.linux.closing import Closing
 from composefs.linux.prctl import set_parent_death_signal
+from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["Forks"]
-
-_ASKING_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Forks(Closing):
@@ -56,7 +55,7 @@ def _nothing_raised() -> Iterator[None]:
     handlers = {}
     try:
         with suppress(ValueError):  # in another thread than the main one no handler runs
-            for each in _ASKING_TO_STOP:
+            for each in ASKING_TO_STOP:
                 if signal.getsignal(each) is not None:  # one that Python did not install cannot be put back
                     handlers[each] = signal.signal(each, lambda number, _frame: came.append(number))
         yield
