@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 from composefs.digest import Algorithm
 from composefs.errors import CorruptError, FormatError, ReadOnlyError, UnsupportedError
 from composefs.linux.closing import Closing
-from composefs.linux.locks import lock
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
@@ -103,8 +102,7 @@ class Repository(Closing):
         store: Store | None = None
         try:
             what = f"the repository {path}"
-            hint = "wait for it with --wait SECONDS"
-            lock(root, what, exclusive=exclusive, wait=wait, hint=hint, interrupted=interrupted)
+            metafile.lock_root(root, what, exclusive=exclusive, wait=wait, interrupted=interrupted)
             meta, secure, legacy = metafile.read(root, path)
             if algorithm is not None and meta.algorithm != algorithm:
                 raise FormatError(

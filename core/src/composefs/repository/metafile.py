@@ -10,16 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
+from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
 from composefs.tuples import NamedTuple
 
-__all__ = ["META", "State", "is_there", "no_repository", "open_root", "read", "read_legacy", "write"]
+__all__ = ["META", "State", "is_there", "lock_root", "no_repository", "open_root", "read", "read_legacy", "write"]
 
 META = "meta.json"
 LEGACY_EROFS_FORMAT = 2
@@ -43,6 +44,14 @@ def open_root(path: str) -> int:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise no_repository(path) from error
         raise from_os_error(error, f"opening the repository {path}") from error
+
+
+def lock_root(
+    root: int, what: str, *, exclusive: bool, wait: float, interrupted: Callable[[], bool] | None = None
+) -> None:
+    """Lock the directory of a repository; the arguments and errors are those of :func:`composefs.linux.locks.lock`."""
+    hint = "wait for it with --wait SECONDS"
+    lock(root, what, exclusive=exclusive, wait=wait, hint=hint, interrupted=interrupted)
 
 
 def no_repository(path: str) -> NotFoundError:

@@ -9,13 +9,10 @@ from typing import Literal
 from composefs.digest import Algorithm
 from composefs.errors import ExistsError, from_os_error
 from composefs.linux.files import remove_tree, sync_directory
-from composefs.linux.locks import lock
 from composefs.meta import Meta
 from composefs.repository import metafile
 
 __all__ = ["init", "reset"]
-
-_WAIT_HINT = "wait for it with --wait SECONDS"
 
 
 def init(
@@ -40,7 +37,7 @@ def init(
         os.makedirs(path, exist_ok=True)
         root = metafile.open_root(path)
         try:
-            lock(root, f"the directory {path}", exclusive=False, wait=wait, hint=_WAIT_HINT)
+            metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=wait)
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
             if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
                 default, secure = (1, not insecure) if legacy is None else (legacy.meta.erofs_default, legacy.secure)
@@ -75,7 +72,7 @@ def reset(
     path = os.path.abspath(path)
     root = metafile.open_root(path)
     try:
-        lock(root, f"the repository {path}", exclusive=True, wait=wait, hint=_WAIT_HINT)
+        metafile.lock_root(root, f"the repository {path}", exclusive=True, wait=wait)
         objects = metafile.read_legacy(root, path)
         if objects is None and not metafile.is_there(root):
             raise metafile.no_repository(path)
