@@ -113,9 +113,7 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CorruptError("it is a symlink") from None
-        if error.errno != errno.ENXIO:  # a socket
-            raise
-        fd = None
+        raise
     if fd is None:
         raise CorruptError("it is not a regular file")
     return fd

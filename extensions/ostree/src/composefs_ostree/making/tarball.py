@@ -221,10 +221,14 @@ def _xattrs(headers: Mapping[str, str]) -> Xattrs:
         if key.startswith(_CODED_XATTR):
             quoted = _bytes(key[len(_CODED_XATTR) :])
             found.pop(quoted, None)
-            from urllib.parse import unquote_to_bytes
-
-            found[unquote_to_bytes(quoted)] = _decoded(value)
+            found[_unquoted(quoted)] = _decoded(value)
     return tuple(sorted(found.items()))
+
+
+def _unquoted(name: bytes) -> bytes:
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(name)
 
 
 def _decoded(text: str) -> bytes:

@@ -17,7 +17,6 @@ import errno
 import fcntl
 import os
 import secrets
-import stat
 import struct
 import time
 from contextlib import suppress
@@ -31,6 +30,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
+from composefs_ext.files import open_regular
 from composefs_ostree.formats.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
 from composefs_ostree.remotes.keyfile import parse_keyfile
 
@@ -95,7 +95,7 @@ class Target:
             os.makedirs(path, 0o755, exist_ok=True)
             found = set(os.listdir(path))
             if "config" in found:
-                return  # another run has made it in the meantime
+                return
             is_free = found <= tops  # what an interrupted run has left is taken up
         except (FileExistsError, NotADirectoryError):
             is_free = False
@@ -163,17 +163,13 @@ class Target:
         """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
         above, _, name = path.rpartition("/")
         above_fd = self.directory(above) if above else self._fd
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
-            fd = os.open(name, flags, dir_fd=above_fd)
+            fd = open_regular(name, follow=False, dir_fd=above_fd)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise CorruptError(f"{self.path}/{path} is a symlink", subject=f"{self.path}/{path}") from None
-            if error.errno == errno.ENXIO:  # a socket
-                raise self._no_file(path) from None
             raise
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+        if fd is None:
             raise self._no_file(path)
         with open(fd, "rb") as file:
             data = file.read(limit + 1)

@@ -1,0 +1,39 @@
+"""Files at paths where anything may be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from composefs_ext.files import open_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        at = os.open(tmp_path, os.O_RDONLY)
+        listening.bind(f"/proc/self/fd/{at}/socket")  # whose path may be longer than a socket's address
+        assert [open_regular(str(tmp_path / name)) for name in ("directory", "fifo", "socket")] == [None] * 3
+        os.close(at)
+
+
+def test_a_path_may_be_relative_to_a_directory_and_a_symlink_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    at = os.open(tmp_path, os.O_RDONLY)
+    fd = open_regular("link", dir_fd=at)
+    assert fd is not None
+    assert os.read(fd, 10) == b"content"
+    os.close(fd)
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        open_regular("link", follow=False, dir_fd=at)
+    assert caught.value.errno == errno.ELOOP
+    os.close(at)
