@@ -87,6 +87,22 @@ def test_who_looks_at_more_rows_than_a_message_may_have_is_tried_and_passes(inst
     assert (report.state(32), report.findings) == ("pass", [])
 
 
+def test_who_puts_a_refused_range_of_a_pack_again_passes(installed: Path) -> None:
+    text = (installed / "p32pack").read_text()
+    right = text.replace(
+        """        return [row.get("id") for row in rows["objects"]]""",
+        """        for row, (at, size) in zip(rows["objects"], ranges, strict=True):
+            if "error" in row:
+                again = self.call("object.put", files=[{"name": name, "offset": at, "size": size}])["objects"]
+                row.update(again[0])
+        return [row["id"] for row in rows["objects"]]""",
+    )
+    assert right != text
+    (installed / "p32pack").write_text(right)
+    report = kit(installed, "p32pack")
+    assert (report.state(32), report.findings) == ("pass", [])
+
+
 def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
     installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

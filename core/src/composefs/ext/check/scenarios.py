@@ -18,7 +18,7 @@ from composefs.ext.check.watch import Watch
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts
-    from composefs.protocol.wire import Message
+    from composefs.protocol.wire import JSONValue, Message
 
 __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 
@@ -146,9 +146,15 @@ def _made(watch: Watch) -> list[tuple[str, Message]]:
 
 
 def _put_again(watch: Watch) -> bool:
+    """Tell whether the first file that was put, which was refused, was put once more: of a pack, the same range."""
     puts = [params for method, params in _made(watch) if method == "object.put"]
-    first, *others = [row.get("name") for params in puts for row in params.get("files", ())]
+    first, *others = [_content(row) for params in puts for row in params.get("files", ())]
     return first in others
+
+
+def _content(row: Message) -> tuple[JSONValue, ...]:
+    """Return what tells the content that a row of ``object.put`` is for: others of its pack have its name."""
+    return (row["name"], row["offset"], row.get("size")) if "offset" in row else (row["name"],)
 
 
 def _listed_again(watch: Watch) -> bool:
