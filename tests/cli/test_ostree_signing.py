@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from support.commands import cfsctl, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import make_repo
@@ -114,8 +115,6 @@ def test_gpg_that_is_not_installed_is_named(keys: Keys, target: Target, tmp_path
 
 
 def test_a_key_in_a_file_signs(target: Target, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     secret = Ed25519PrivateKey.generate()
     public = secret.public_key().public_bytes_raw()
     (tmp_path / "secret").write_text(base64.b64encode(secret.private_bytes_raw() + public).decode())
@@ -186,3 +185,27 @@ def test_a_remotes_commit_is_verified_by_its_keys(
     assert f"--ext-read {source}" in other.ostree("pull", f"origin:{BRANCH}", status=7).stderr
     other.ostree("remote", "add", "--force", "origin", f"file://{source}", f"--set=gpgkeypath={tmp_path / 'keys'}")
     assert f"--ext-read {tmp_path / 'keys'}" in other.ostree("sign", f"origin:{BRANCH}", "--verify", status=7).stderr
+
+
+def test_who_signs_one_commit_at_once_signs_it_for_all(target: Target, tmp_path: Path) -> None:
+    target.ostree(*tree(target))
+    files = [tmp_path / f"secret{number}" for number in range(4)]
+    public = []
+    for file in files:
+        secret = Ed25519PrivateKey.generate()
+        public.append(secret.public_key().public_bytes_raw())
+        file.write_text(base64.b64encode(secret.private_bytes_raw() + public[-1]).decode())
+    words = [CFSCTL, "--repo", str(target.path), "ostree", "sign", BRANCH]
+    signers = [
+        subprocess.Popen(
+            [*words, f"--sign-from-file={file}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for file in files
+    ]
+    outputs = [process.communicate(timeout=TIMEOUT) for process in signers]
+    assert [process.returncode for process in signers] == [0] * len(files), outputs
+    for key in public:
+        given = f"--sign-key=ed25519=inline:{base64.b64encode(key).decode()}"
+        found = target.json("sign", BRANCH, "--verify", given)["signatures"]
+        assert [row["problem"] for row in found].count(None) == 1
+    assert len(target.json("inspect", BRANCH)["signatures"]) == len(files)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ext.errors import ConflictError, NotFoundError, UsageError
 from composefs_ostree.signatures.checking import verify
 from composefs_ostree.signatures.detached import KEYS, describe, parse_detached, signatures_in
 from composefs_ostree.signatures.policy import options_of, policy_of
 from composefs_ostree.signatures.record import Signature, facts_of, lines_of
-from composefs_ostree.signatures.signing import sign, sign_options_of
+from composefs_ostree.signatures.signing import make_signatures, sign_options_of, with_signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
@@ -24,10 +24,13 @@ __all__ = ["sign_held"]
 _SHORTEST_KEY_ID = 8
 """Digits that a key must be given by; fewer fit too many."""
 
+_ATTEMPTS = 16
+"""Times that a change is made to what is here: each but the last failed because another one's was done meanwhile."""
+
 
 def sign_held(request: Request, core: Core) -> dict[str, Any]:
     """Sign the commit that the request names, or verify or remove its signatures; print and return what it has then."""
-    from composefs_ostree.held import detached_metadata, find_stream, open_commit
+    from composefs_ostree.held import find_stream, open_commit
     from composefs_ostree.tree import commit_bytes
 
     signing, removed, is_check = sign_options_of(request), request.get("delete", ()), bool(request.get("verify"))
@@ -39,16 +42,22 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
     name = find_stream(core, request.arguments["ref"])
     held, stream = open_commit(core, name, partial=True)
     what = f"commit {held.commit.hex()}"
-    metadata = parse_detached(detached_metadata(core, stream), f"the detached metadata of {what}")
     data = commit_bytes(held)
     if is_check:
-        found = facts_of(verify(data, metadata, _policy(request, core), what))
+        found = facts_of(verify(data, _detached(core, stream, what), _policy(request, core), what))
+    elif signing.is_on:
+        made = make_signatures(data, signing)  # once: it may ask for a passphrase
+        found = describe(_change(core, name, held.commit, lambda metadata: with_signatures(metadata, made)))
     else:
-        changed = sign(data, metadata, signing) if signing.is_on else _without(metadata, removed, what)
-        _keep(core, name, held.commit, stream, changed)
-        found = describe(changed)
+        found = describe(_change(core, name, held.commit, lambda metadata: _without(metadata, removed, what)))
     core.output(f"commit  {held.commit.hex()}\n" + lines_of(Signature(**row) for row in found))
     return {"commit": held.commit.hex(), "signatures": found}
+
+
+def _detached(core: Core, stream: Stream, what: str) -> dict[str, Variant]:
+    from composefs_ostree.held import detached_metadata
+
+    return parse_detached(detached_metadata(core, stream), f"the detached metadata of {what}")
 
 
 def _policy(request: Request, core: Core) -> Policy:
@@ -86,6 +95,29 @@ def _without(metadata: Mapping[str, Variant], keys: Sequence[str], what: str) ->
         left = others
     changed = {name: value for name, value in metadata.items() if name != KEYS["gpg"]}
     return changed | {KEYS["gpg"]: Variant("aay", left)} if left else changed
+
+
+def _change(
+    core: Core, name: str, commit_id: bytes, change: Callable[[Mapping[str, Variant]], dict[str, Variant]]
+) -> dict[str, Variant]:
+    """Change the detached metadata of a commit, and return what it has then.
+
+    Others may sign the same commit: then theirs is there first, and the change is made to what they have left.
+    """
+    what = f"commit {commit_id.hex()}"
+    for _ in range(_ATTEMPTS):
+        stream = core.stream_get(name=name).result()
+        changed = change(_detached(core, stream, what))
+        try:
+            _keep(core, name, commit_id, stream, changed)
+        except ConflictError:
+            continue
+        return changed
+    raise ConflictError(
+        f"{what} was changed by others {_ATTEMPTS} times while its signatures were to be written",
+        hint="run the command again",
+        subject=commit_id.hex(),
+    )
 
 
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from composefs_ext import Request
     from composefs_ostree.formats.gvariant import Variant
 
-__all__ = ["SignOptions", "sign", "sign_options_of"]
+__all__ = ["SignOptions", "make_signatures", "sign", "sign_options_of", "with_signatures"]
 
 _PURPOSE = "ed25519 and SPKI signatures"
 _SEED = 32  # an ed25519 secret key is a seed of 32 bytes and the public key
@@ -55,21 +55,27 @@ def sign_options_of(request: Request) -> SignOptions:
 
 
 def sign(data: bytes, metadata: Mapping[str, Variant], options: SignOptions) -> dict[str, Variant]:
-    """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used.
+    """Return ``metadata`` with signatures of ``data`` added; raise an ExtError if a key cannot be used."""
+    return with_signatures(metadata, make_signatures(data, options))
 
-    A GPG signature takes the place of one by the same key, and no signature is there twice: who signs again and again
-    does not make signatures more than anybody reads.
-    """
+
+def make_signatures(data: bytes, options: SignOptions) -> dict[str, list[bytes]]:
+    """Return signatures of ``data``, by kind; raise an ExtError if a key cannot be used."""
     made = {"gpg": [_gpg(data, key, options.gpg_homedir) for key in options.gpg_keys]}
     made[options.sign_type] = [
         signature(data)
         for file in options.key_files
         for signature in _secret_keys(options.sign_type, read_keys(file), file)
     ]
-    return _added(metadata, made)
+    return made
 
 
-def _added(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> dict[str, Variant]:
+def with_signatures(metadata: Mapping[str, Variant], made: Mapping[str, list[bytes]]) -> dict[str, Variant]:
+    """Return ``metadata`` with signatures added.
+
+    A GPG signature takes the place of one by the same key, and no signature is there twice: who signs again and again
+    does not make signatures more than anybody reads.
+    """
     from composefs_ostree.formats.gvariant import Variant
 
     signed = dict(metadata)
