@@ -150,3 +150,17 @@ def test_checks_beside_a_pull_find_nothing_wrong(source: Path, target: Target) -
             checks += 1
         assert process.returncode == 0
     cfsctl("--repo", target.path, "fsck")
+
+
+@pytest.mark.parametrize(("option", "statuses"), [("--force", [0, 0, 0, 0]), (None, [0, 4, 4, 4])])
+def test_who_adds_one_remote_at_once(option: str | None, statuses: list[int], target: Target) -> None:
+    """All who replace it succeed, and one's is there in the end; of the others one adds it, and the rest are told."""
+    urls = [f"http://host{number}/" for number in range(4)]
+    words = [CFSCTL, "--repo", str(target.path), "ostree", "remote", "add", *([option] if option else []), "origin"]
+    adding = [subprocess.Popen([*words, url], stderr=subprocess.PIPE, text=True) for url in urls]
+    errors = {url: process.communicate(timeout=TIMEOUT)[1] for url, process in zip(urls, adding, strict=True)}
+    assert sorted(process.returncode for process in adding) == statuses, errors
+    there = target.json("remote", "show", "origin")["settings"]["url"]
+    assert errors.pop(there) == ""
+    if option is None:
+        assert all("there is a remote 'origin' already" in error for error in errors.values())

@@ -153,3 +153,16 @@ def test_a_remote_that_somebody_has_added_meanwhile(tmp_path: Path, monkeypatch:
         return {}
 
     MemoryCore(tmp_path).run(handler, ["remote", "add"])
+
+
+def test_a_remote_that_is_replaced_is_none_that_somebody_has_added(tmp_path: Path) -> None:
+    remote = parse_remotes(b'[remote "origin"]\nurl=http://one/\n', "here")[0]
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        with pytest.raises(ConflictError, match="whatever it minds"):
+            store.save_remote(core, remote, replace=True)
+        return {}
+
+    core = MemoryCore(tmp_path)
+    core.refuse["publish"] = ConflictError("whatever it minds")
+    core.run(handler, ["remote", "add"])

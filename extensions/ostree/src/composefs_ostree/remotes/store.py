@@ -16,7 +16,7 @@ from composefs_ostree.remotes.record import Remote, check_remote_name, parse_rem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
-    from composefs_ext.rows import RefUpdate
+    from composefs_ext.rows import RefUpdate, StreamName
 
 __all__ = ["delete_remote", "find_remote", "list_remotes", "machine_remotes", "save_remote"]
 
@@ -96,11 +96,13 @@ def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
     data = remote_file(remote)
     stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=core.staging.write(data, "remote")).result()
     stream = f"{STREAM_PREFIX}{remote.name}"
+    row: StreamName = {"name": stream, "id": stored["id"], "if_exists": "replace"}
     ref: RefUpdate = {"name": name, "target": stream}
-    if not replace:
-        ref["expect"] = None
+    if replace:
+        core.publish(streams=[row], refs=[ref]).result()  # of several at once, the last one counts
+        return True
     try:
-        core.publish(streams=[{"name": stream, "id": stored["id"], "if_exists": "replace"}], refs=[ref]).result()
+        core.publish(streams=[row], refs=[{**ref, "expect": None}]).result()
     except ConflictError:
         return False  # somebody has added one of that name in the meantime
     return True
