@@ -100,7 +100,7 @@ class Conversation:
             if self._channel.wants_write:
                 self._channel.write()
 
-    def _check_clock(self) -> float | None:
+    def _check_clock(self) -> float:
         """Do what is due, and return the seconds until something else will be."""
         now, patience = time.monotonic(), self._patience.now()
         if self._interrupts.count and not self._context.cancelled:
@@ -153,7 +153,7 @@ class Conversation:
         if size > limits.staging_bytes:
             raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self, seconds: float) -> None:
         """Wait for something to do, and read what came."""
         if self._dead:
             # What it had written before it died still counts, even if something it left behind holds the pipe open.
@@ -168,7 +168,7 @@ class Conversation:
         poll.register(self._process.pidfd, select.POLLIN)
         if not self._errors.ended:
             poll.register(self._errors.fd, select.POLLIN)
-        timeout = 0 if self._channel.has_message or self._preparations or seconds is None else seconds
+        timeout = 0 if self._channel.has_message or self._preparations else seconds
         ready = poll.poll(int(timeout * 1000) + (timeout > 0))
         if self._preparations and not ready and not self._channel.has_message:
             self._preparations.pop()()
