@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
 from composefs.errors import UsageError
 from composefs.protocol.limits import MAX_NAME
@@ -22,7 +23,6 @@ __all__ = [
     "mapping",
     "one_of",
     "optional_id",
-    "rows",
     "staged_name",
     "string",
 ]
@@ -35,6 +35,8 @@ _STAGED_NAME = re.compile(rf"(?!\.|{RESERVED_PREFIX})[A-Za-z0-9._-]{{1,{MAX_NAME
 _HEX_DIGITS = b"0123456789abcdef"
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _CONTENT_TYPE = re.compile(r"[0-9a-f]{16}\Z")
+
+Word = TypeVar("Word", bound=str)
 
 
 def string(params: Message, key: str, default: str | None = None) -> str:
@@ -61,12 +63,13 @@ def boolean(params: Message, key: str, default: bool = False) -> bool:
     return value
 
 
-def choice(params: Message, key: str, choices: Sequence[str], default: str | None = None) -> str:
+def choice(params: Message, key: str, choices: Sequence[Word], default: Word | None = None) -> Word:
     """One of a closed set of words."""
     value = string(params, key, default)
-    if value not in choices:
-        raise UsageError(f"{key} is not one of {', '.join(choices)}")
-    return value
+    for word in choices:
+        if value == word:
+            return word
+    raise UsageError(f"{key} is not one of {', '.join(choices)}")
 
 
 def mapping(params: Message, key: str) -> Message:
@@ -74,16 +77,6 @@ def mapping(params: Message, key: str) -> Message:
     value = params.get(key, {})
     if type(value) is not dict:
         raise UsageError(f"{key} is not an object")
-    return value
-
-
-def rows(params: Message, key: str, limit: int) -> list[Message]:
-    """A list of objects inside the message; empty if the field is missing."""
-    value = params.get(key, [])
-    if type(value) is not list or not all(type(row) is dict for row in value):
-        raise UsageError(f"{key} is not a list of objects")
-    if len(value) > limit:
-        raise UsageError(f"{key} has {len(value)} rows, more than {limit}", hint="make several calls")
     return value
 
 

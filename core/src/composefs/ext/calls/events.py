@@ -7,19 +7,17 @@ are dropped after the limit with one line that says so.
 from __future__ import annotations
 
 import time
-from typing import TypeVar, get_args
+from typing import get_args
 
-from composefs.errors import ComposefsError, UsageError
+from composefs.errors import ComposefsError
 from composefs.ext.context import Context
 from composefs.observe import Kind, Level, Progress, Unit
 from composefs.protocol.errors import printable
 from composefs.protocol.limits import MAX_INTEGER
-from composefs.protocol.params import integer, one_of, staged_name, string
+from composefs.protocol.params import choice, integer, one_of, staged_name, string
 from composefs.protocol.wire import Message
 
 __all__ = ["log", "output", "progress"]
-
-Word = TypeVar("Word", bound=str)
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _LEVELS: tuple[Level, ...] = get_args(Level)
@@ -32,8 +30,8 @@ _MAX_OUTPUT_FILE = 1 << 40
 def progress(context: Context, params: Message) -> Message:
     """Pass a progress event on, unless there are too many."""
     name = string(params, "id")[:_MAX_LABEL]
-    kind = _word(params, "kind", _KINDS)
-    unit = _word(params, "unit", _UNITS, "items")
+    kind = choice(params, "kind", _KINDS)
+    unit = choice(params, "unit", _UNITS, "items")
     done = _count(params, "done")
     total = _count(params, "total")
     label = string(params, "label") if params.get("label") is not None else None
@@ -45,7 +43,7 @@ def progress(context: Context, params: Message) -> Message:
 
 def log(context: Context, params: Message) -> Message:
     """Say a line to the user."""
-    level = _word(params, "level", _LEVELS)
+    level = choice(params, "level", _LEVELS)
     message = string(params, "message")
     match context.log.take():
         case True:
@@ -82,11 +80,3 @@ def _write(context: Context, data: bytes) -> None:
 
 def _count(params: Message, key: str) -> int | None:
     return None if params.get(key) is None else integer(params, key, 0, MAX_INTEGER)
-
-
-def _word(params: Message, key: str, words: tuple[Word, ...], default: Word | None = None) -> Word:
-    value = string(params, key, default)
-    for word in words:
-        if value == word:
-            return word
-    raise UsageError(f"{key} is not one of {', '.join(words)}")
