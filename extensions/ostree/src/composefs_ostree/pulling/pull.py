@@ -1,9 +1,9 @@
 """Pulling one commit: the coordinator.
 
-It fetches and checks metadata itself, walks it, deals the files that dirtrees name to worker processes, and gives
-what they stage to the core, all at the same time in one loop around one ``select``.  The core is busy from the first
-file on.  What is held already (a base commit, or the cache of an interrupted pull) is not fetched, once the core has
-confirmed that it is still there.
+It walks the tree (:mod:`composefs_ostree.pulling.walk`), deals the files that dirtrees name to worker processes, and
+gives what they stage to the core, all at the same time in one loop around one ``select``.  The core is busy from the
+first file on.  What is held already (a base commit, or the cache of an interrupted pull) is not fetched, once the core
+has confirmed that it is still there.
 
 What is on its way is bounded (:mod:`composefs_ostree.pulling.dealing`); what is kept in memory is metadata, 2 KB an
 object.
@@ -12,22 +12,21 @@ object.
 from __future__ import annotations
 
 from contextlib import suppress
-from hashlib import sha256
 
 from composefs_ext.drafts import Draft
-from composefs_ext.errors import CancelledError, CorruptError, ExtError
+from composefs_ext.errors import CancelledError, ExtError
 from composefs_ext.puts import Puts
 from composefs_ostree.dumptext import MAX_DUMP, DumpText
 from composefs_ostree.fetching.fetch_queue import FetchQueue
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
-from composefs_ostree.fetching.transport import bad_object, wait
+from composefs_ostree.fetching.transport import wait
 from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
-from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
 from composefs_ostree.formats.sizes import FileSizes
 from composefs_ostree.pulling.confirming import Confirming
 from composefs_ostree.pulling.dealing import deal
+from composefs_ostree.pulling.walk import Walk
 from composefs_ostree.tree import Tree
 
 TYPE_CHECKING = False
@@ -98,14 +97,8 @@ class Pull:
         self._text: DumpText | None = None
         self._store = store
         self.entries: dict[bytes, Entry] = {}
-        self.fetched_metadata = 0
         self.fetched_files = 0
-        self._trees: dict[bytes, Dirtree] = {}
-        self._metas: dict[bytes, Dirmeta] = {}
         self._files: dict[bytes, Entry] = {}
-        self._wanted: set[tuple[ObjectType, bytes]] = set()
-        self._metadata_left = 0
-        self._awaited_metadata: dict[bytes, list[ObjectType]] = {}
         self._awaited_files: set[bytes] = set()
         self._commit: Commit | None = None
         self._budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
@@ -116,6 +109,20 @@ class Pull:
         self._to_fetch = FetchQueue(dict, self._workers.most)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
+        self._walk = Walk(
+            transport,
+            self._held,
+            self._budget,
+            self._want_files,
+            self._metadata_progress,
+            delta=delta,
+            ahead=ahead,
+        )
+
+    @property
+    def fetched_metadata(self) -> int:
+        """How many metadata objects came from the source."""
+        return self._walk.fetched
 
     def run(self, commit_id: bytes, data: bytes, commit: Commit, part: Part | None = None) -> Pending[Stored]:
         """Fetch all that a commit needs, or a part of it, hand its files to the core, and have that make the image."""
@@ -130,10 +137,10 @@ class Pull:
             self._to_fetch.add(file_id)
         try:
             if part is None:
-                self._want(ObjectType.DIRMETA, commit.root_meta)
-                self._want(ObjectType.DIRTREE, commit.root_tree)
+                self._walk.want([(ObjectType.DIRTREE, commit.root_tree), (ObjectType.DIRMETA, commit.root_meta)])
             else:
-                self._want_part(part)
+                self._walk.want(part.roots)
+                self._want_files(part.files)
             while not self._is_done():
                 self._turn()
             self._workers.end()
@@ -153,14 +160,18 @@ class Pull:
         files = self._files
         if self._ahead is not None:  # which may have met some that the commit does not have
             files = {file_id: files[file_id] for file_id in self._requested}
-        self.entries.update(files)
+        self.entries |= self._walk.entries
+        self.entries |= files
         return image
 
     def _write_text(self, commit: Commit, part: Part | None) -> None:
         if self._text is None:
-            tree = Tree(commit, self._trees, self._metas, self._files)
+            tree = self._tree(commit)
             self._text = self._begin_text(tree if part is None else tree.grafted(part))
         self._text.finish()
+
+    def _tree(self, commit: Commit) -> Tree:
+        return Tree(commit, self._walk.trees, self._walk.metas, self._files)
 
     def _begin_text(self, tree: Tree) -> DumpText:
         limit = self._core.limits.get("dump_bytes", MAX_DUMP)
@@ -169,11 +180,6 @@ class Pull:
     def _sizes(self, commit: Commit) -> Sizes:
         return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))
 
-    def _want_part(self, part: Part) -> None:
-        for kind, object_id in part.roots:
-            self._want(kind, object_id)
-        self._want_files(part.files)
-
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
         with suppress(ExtError):
@@ -181,7 +187,7 @@ class Pull:
 
     def _is_done(self) -> bool:
         return not (
-            self._metadata_left
+            self._walk.left
             or self._to_fetch
             or self._confirming
             or self._puts
@@ -194,9 +200,9 @@ class Pull:
         """Do everything that can be done without waiting, then wait for something to happen."""
         for fetch in self._transport.step():
             assert isinstance(fetch, MetadataFetch)
-            self._take_metadata(fetch)
+            self._walk.take(fetch)
         self._take_answers()
-        if not self._metadata_left:
+        if not self._walk.left:
             self._confirming.send()
         deal(self._workers, self._to_fetch, self._puts, self._delta)
         self._puts.send()
@@ -219,76 +225,14 @@ class Pull:
 
     def _use_time(self) -> bool:
         """Do some of the rest while something is awaited; tell whether there may be more to do."""
-        if self._awaited_metadata:
+        if self._walk.awaits_delta:
             return self._look_ahead()
         missing = len(self._requested) - len(self._files)
-        if self._commit is None or self._metadata_left or missing > MANY:
+        if self._commit is None or self._walk.left or missing > MANY:
             return False
         if self._text is None:
-            self._text = self._begin_text(Tree(self._commit, self._trees, self._metas, self._files))
+            self._text = self._begin_text(self._tree(self._commit))
         return self._text.prepare()
-
-    # Metadata
-
-    def _want(self, kind: ObjectType, object_id: bytes) -> None:
-        """Ask for a dirtree or dirmeta, once; what is held is taken at once, with all that is below it."""
-        wanted = [(kind, object_id)]
-        while wanted:
-            kind, object_id = wanted.pop()
-            # By type and id: a malicious tree may name one object as two types.
-            if (kind, object_id) in self._wanted:
-                continue
-            self._wanted.add((kind, object_id))
-            data = self._held_metadata(kind, object_id)
-            if data is None:
-                self._metadata_left += 1
-                if self._delta is not None and self._delta.awaits_metadata(object_id):
-                    self._awaited_metadata.setdefault(object_id, []).append(kind)
-                else:
-                    self._transport.start(MetadataFetch(kind, object_id, self._budget))
-            else:
-                self._budget.spend(len(data))
-                wanted += self._accept(kind, object_id, data)
-
-    def _held_metadata(self, kind: ObjectType, object_id: bytes) -> bytes | None:
-        if self._ahead is not None and kind is ObjectType.DIRTREE and object_id in self._ahead.trees:
-            return self._ahead.trees[object_id][0]
-        for source in self._held:
-            entry = source.get(object_id)
-            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
-                return entry.data
-        return None
-
-    def _take_metadata(self, fetch: MetadataFetch) -> None:
-        self._metadata_left -= 1
-        try:
-            if fetch.error is not None:
-                raise fetch.error
-            data = fetch.data
-            if sha256(data).digest() != fetch.object_id:
-                raise CorruptError("its checksum does not match its name")
-            below = self._accept(fetch.kind, fetch.object_id, data)
-        except ExtError as error:
-            raise bad_object(self._transport.where(fetch.path), error) from None
-        self.fetched_metadata += 1
-        self._metadata_progress.advance()
-        for kind, object_id in below:
-            self._want(kind, object_id)
-
-    def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[tuple[ObjectType, bytes]]:
-        """Take in an object that has its id; return the metadata that it names."""
-        self.entries[object_id] = Entry(data, None)
-        if kind is ObjectType.DIRMETA:
-            self._metas[object_id] = parse_dirmeta(data)
-            return []
-        read = None if self._ahead is None else self._ahead.trees.get(object_id)
-        listing = self._trees[object_id] = parse_dirtree(data) if read is None else read[1]
-        self._want_files([file_id for _, file_id in listing.files])
-        below = []
-        for _, tree_id, meta_id in listing.directories:
-            below.append((ObjectType.DIRTREE, tree_id))
-            below.append((ObjectType.DIRMETA, meta_id))
-        return below
 
     def _look_ahead(self) -> bool:
         """Read on in the old commit; tell whether something was read."""
@@ -348,7 +292,8 @@ class Pull:
             object_id, data, size, staged = row
             delta.count(row)
             if size < 0:
-                self._take_awaited(delta, object_id, data)
+                delta.add(object_id, Entry(data, None))
+                self._walk.take_brought(object_id, data)
             elif staged is None:
                 self._stored(object_id, Entry(data, None))
             else:
@@ -358,23 +303,12 @@ class Pull:
                 raise worker.failure
             self._forsake(delta, worker.failure)
 
-    def _take_awaited(self, delta: Applying, object_id: bytes, data: bytes) -> None:
-        delta.add(object_id, Entry(data, None))
-        for kind in self._awaited_metadata.pop(object_id, ()):
-            self._metadata_left -= 1
-            self._budget.spend(len(data))
-            for below in self._accept(kind, object_id, data):
-                self._want(*below)
-
     def _forsake(self, delta: Applying, error: ExtError) -> None:
         """Fetch one by one what the rest of a delta was to bring."""
         delta.forsake(error)
         self._workers.end_parts()
         self._take_stored(self._puts.rest())
-        for object_id, kinds in self._awaited_metadata.items():
-            for kind in kinds:
-                self._transport.start(MetadataFetch(kind, object_id, self._budget))
-        self._awaited_metadata.clear()
+        self._walk.forsake_delta()
         for file_id in [file_id for file_id in self._awaited_files if not delta.awaits_file(file_id)]:
             self._awaited_files.remove(file_id)
             self._to_fetch.add(file_id)
