@@ -1,14 +1,20 @@
-"""Signals at odd moments: when the work has ended already, and in the middle of the making of a class."""
+"""Signals at odd moments: before the work begins, when it has ended already, and in the middle of making a class."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
-from support.commands import TIMEOUT
+from composefs import errors
+from composefs.cli import text
+from support.commands import BIN, TIMEOUT
+from support.peers import require
 
 _CODE = """
 import os, signal, sys
@@ -30,6 +36,61 @@ def test_it_ends_the_process_without_a_traceback(number: signal.Signals, place: 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.stderr == ""
     assert done.returncode == -number
+
+
+TOOLS = {
+    "mkcomposefs": ["--from-file"],
+    "composefs-info": ["ls"],
+    "mount.composefs": ["-o", "basedir=/nonexistent"],
+}
+
+
+def interrupted(file: str | Path, *command: str | Path, ignored: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run an installed command that gets SIGINT when it opens a file."""
+    strace = [require("strace"), "-qqq", "-o", "/dev/null", "-P", str(file)]
+    inject = ["-e", "trace=openat", "-e", "signal=none", "-e", "inject=openat:signal=INT"]
+    return subprocess.run(
+        [*strace, *inject, BIN / command[0], *command[1:]],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("cfsctl", click), ("cfsctl", errors), *((tool, each) for tool in TOOLS for each in (argparse, errors))],
+    ids=lambda each: each if isinstance(each, str) else each.__name__,
+)
+def test_while_a_command_is_loaded_ctrl_c_ends_it_without_a_word(command: str, module: object) -> None:
+    file = module.__cached__
+    done = interrupted(file, command, "--help")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    done = interrupted(file, command, "--help", ignored=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.lower().startswith(f"usage: {command} ")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_ctrl_c_interrupts_the_work_of_a_tool(tool: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{tool}: interrupted\n")
+    assert list(tmp_path.iterdir()) == [file]
+    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other", ignored=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tool}: ")
+    assert done.stderr != f"{tool}: interrupted\n"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_ctrl_c_while_a_tool_tells_an_error_is_told_no_more(tool: str) -> None:
+    done = interrupted(text.__cached__, tool, "--no-such-option")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 _IN_A_CLASS = """
@@ -58,3 +119,23 @@ def test_while_a_class_is_made_it_is_no_internal_error(number: int, status: int,
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.stderr == f"cfsctl: {told}\n"
     assert done.returncode == status
+
+
+_IN_A_CLASS_OF_A_TOOL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from composefs.cli import composefs_info
+class Field:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+composefs_info._COMMANDS["ls"] = lambda _: type("Names", (), {"field": Field()})
+sys.argv = ["composefs-info", "ls", "image"]
+from composefs.cli.start import composefs_info
+sys.exit(composefs_info())
+"""
+
+
+def test_while_a_class_is_made_it_is_no_error_of_a_tool() -> None:
+    argv = [sys.executable, "-c", _IN_A_CLASS_OF_A_TOOL]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (130, "composefs-info: interrupted\n")

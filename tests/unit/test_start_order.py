@@ -95,14 +95,14 @@ def test_what_stands_for_a_module_does_so_for_click_alone() -> None:
     script = """
 import sys
 from importlib import import_module
-from composefs.cli.start import _english, _instead
-with _instead(datetime=import_module("_datetime"), gettext=_english()):
+from composefs.cli.start import _english, _Instead
+with _Instead(datetime=import_module("_datetime"), gettext=_english()):
     import click
 assert not {"datetime", "gettext", "locale"} & set(sys.modules)
 import datetime, gettext
 assert datetime.__spec__.name == "datetime" and gettext.__spec__.name == "gettext"
 assert type(click.DateTime().convert("2026-11-27", None, None)) is datetime.datetime
-with _instead(datetime=import_module("_datetime"), gettext=_english()):
+with _Instead(datetime=import_module("_datetime"), gettext=_english()):
     assert sys.modules["datetime"] is datetime and sys.modules["gettext"] is gettext
 assert sys.modules["datetime"] is datetime and sys.modules["gettext"] is gettext
 print("ok")

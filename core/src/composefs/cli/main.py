@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from composefs import __version__
+from composefs.cli import ctrl_c
 from composefs.cli.frame import Entry, LazyGroup, Option, option
 from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import EROFS_VERSIONS, Settings
@@ -211,8 +212,7 @@ def run() -> int:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
                 signal.signal(number, _terminate)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see start.py
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        ctrl_c.interrupts()
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
             root.invoke(context)
     except click.exceptions.Exit as stop:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from composefs.cli import ctrl_c
 from composefs.errors import ComposefsError, UsageError
 
 __all__ = ["FAILED", "Parser", "fail", "run"]
@@ -29,14 +30,21 @@ class Parser(argparse.ArgumentParser):
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:
     """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, and 130 when interrupted."""
     try:
-        work()
+        ctrl_c.interrupts()
+        try:
+            work()
+        finally:
+            ctrl_c.ends_the_process()
     except UsageError as error:
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:
         return fail(program, f"{error.message} ({error.hint})" if error.hint else error.message)
     except MemoryError:
         return fail(program, "out of memory")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # In the making of a class, Python before 3.12 makes a RuntimeError of it.
+        if KeyboardInterrupt not in (type(error), type(error.__cause__)):
+            raise
         return fail(program, "interrupted", _INTERRUPTED)
     return 0
 

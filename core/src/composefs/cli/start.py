@@ -1,52 +1,80 @@
-"""The entry point of cfsctl.
+"""The entry points of cfsctl and of the tools beside it: what has to be settled before their modules are loaded.
 
-Until everything is loaded there is nothing to clean up and nobody who could tell an error: Ctrl-C ends the process at
-once and without a traceback, also while the shell waits for completions.
+Ctrl-C ends the process then (ctrl_c.py), as it does while the shell waits for cfsctl's completions.
+Until that is said, nothing is imported that takes long.
 """
 
 from __future__ import annotations
 
 import gc
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from types import ModuleType
-from typing import Any
 
-__all__ = ["main"]
+from composefs.cli import ctrl_c
+
+__all__ = ["composefs_info", "main", "mkcomposefs", "mount_composefs"]
 
 _GC_THRESHOLD = 50_000  # objects between two searches for cycles; Python's own threshold is 700
 
 
 def main() -> None:
     """Run cfsctl with the process's arguments and exit."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where nohup or a shell's & has it ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Next to nothing of what is imported and parsed is garbage; to look for some takes a twentieth of a short run.
-    gc.set_threshold(_GC_THRESHOLD)
+    _begin()
+    from importlib import import_module
+
     _import_when_used("inspect")
     parameters = _import_when_used("uuid", UUID=object)
-    with _instead(datetime=import_module("_datetime"), gettext=_english()):
+    with _Instead(datetime=import_module("_datetime"), gettext=_english()):
         from composefs.cli.main import main as run_and_exit
     parameters.clear()
     run_and_exit()
 
 
-@contextmanager
-def _instead(**modules: ModuleType) -> Iterator[None]:
+def mkcomposefs() -> int:
+    """Run mkcomposefs with the process's arguments and return its exit status."""
+    _begin()
+    from composefs.cli import mkcomposefs as tool
+
+    return tool.main()
+
+
+def composefs_info() -> int:
+    """Run composefs-info with the process's arguments and return its exit status."""
+    _begin()
+    from composefs.cli import composefs_info as tool
+
+    return tool.main()
+
+
+def mount_composefs() -> int:
+    """Run mount.composefs with the process's arguments and return its exit status."""
+    _begin()
+    from composefs.cli import mount_composefs as tool
+
+    return tool.main()
+
+
+def _begin() -> None:
+    ctrl_c.ends_the_process()
+    # Next to nothing of what is imported and parsed is garbage; to look for some takes a twentieth of a short run.
+    gc.set_threshold(_GC_THRESHOLD)
+
+
+class _Instead:
     """Have modules stand for others while click is imported: whoever imports those afterwards gets them whole.
 
     Before Python 3.12, datetime makes its classes in Python, 1 ms, before it takes those that its module in C has, and
     gettext comes with locale, 2 ms, to look for translations of click's texts, of which there are none.
     """
-    own = {name: module for name, module in modules.items() if name not in sys.modules}
-    sys.modules.update(own)
-    try:
-        yield
-    finally:
-        for name in own:
+
+    def __init__(self, **modules: ModuleType) -> None:
+        self._own = {name: module for name, module in modules.items() if name not in sys.modules}
+
+    def __enter__(self) -> None:
+        sys.modules.update(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._own:
             del sys.modules[name]
 
 
@@ -68,9 +96,11 @@ def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
     """
     stand_in = ModuleType(name)
 
-    def load(attribute: str) -> Any:
+    def load(attribute: str) -> object:
         if attribute in parameters:
             return parameters[attribute]
+        from importlib import import_module
+
         del sys.modules[name], stand_in.__getattr__
         module = import_module(name)
         stand_in.__dict__.update(vars(module))

@@ -1,0 +1,25 @@
+"""Ctrl-C: what it does while a command is loaded, and what while it works.
+
+Until everything is loaded there is nothing to clean up and nobody who could tell an error: Ctrl-C ends the process at
+once and without a traceback.  The work it interrupts, by KeyboardInterrupt.  Where nohup or a shell's & has the signal
+ignored, it stays so.
+"""
+
+from __future__ import annotations
+
+# What the interpreter has loaded for itself; the module signal makes enumerations of it, which takes 1 ms.
+import _signal  # type: ignore[import-not-found]
+
+__all__ = ["ends_the_process", "interrupts"]
+
+
+def ends_the_process() -> None:
+    """Have it end the process, as it ends programs that know nothing of it."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def interrupts() -> None:
+    """Have it raise KeyboardInterrupt again."""
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
