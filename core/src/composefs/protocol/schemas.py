@@ -1,7 +1,7 @@
 """The JSON Schemas of version 1, one file a message, and their validation.
 
-jsonschema is imported here and only when something is validated: under ``--strict``, by the conformance kit and by
-``ext show --strict``.  A schema describes one exchange, ``{params, result}``, and carries examples of it.
+jsonschema is imported here and only when something is validated: by the conformance kit, and in strict runs
+(composefs.ext.options).  A schema describes one exchange, ``{params, result}``, and carries examples of it.
 """
 
 from __future__ import annotations
