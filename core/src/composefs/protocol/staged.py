@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from composefs.errors import ExistsError, TooLargeError, UsageError, from_os_error
+from composefs.linux.files import write_all
 
 __all__ = ["READ_SIZE", "StagedFiles"]
 
@@ -105,10 +106,8 @@ class StagedFiles:
         with self.create(name) as fd:
             try:
                 for piece in pieces:
-                    view = memoryview(piece)
-                    size += len(view)
-                    while view:
-                        view = view[os.write(fd, view) :]
+                    write_all(fd, piece)
+                    size += len(piece)
             except OSError as error:
                 raise from_os_error(error, f"writing staged file {name}") from error
         return size
