@@ -295,7 +295,6 @@ class Parser:
             key, equals, value = part.partition(b"=")
             if not equals:
                 raise _BadLineError(f"extended attribute {_quoted(part)} has no '='")
-            # Images of ostree commits as composefs-rs 0.9.0 makes them have names that end with a NUL.
             # composefs-rs 0.9.0 keeps the NUL at the end of names from ostree; in C a string would end there.
             key = _unescape_string(key) if self.c_limits else unescape(key)
             value = unescape(value)
