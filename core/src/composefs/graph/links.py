@@ -17,12 +17,9 @@ from composefs.errors import ComposefsError, FormatError, MissingObjectError, fr
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
 from composefs.repository import Repository
-from composefs.splitstream import MAGIC, Reader
+from composefs.splitstream import IMAGE_PREFIX, MAGIC, Reader
 
-__all__ = ["IMAGE_PREFIX", "Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
-
-IMAGE_PREFIX = "composefs.image"
-"""Named references that begin so name images, all others name streams."""
+__all__ = ["Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
 
 
 @dataclass(slots=True)

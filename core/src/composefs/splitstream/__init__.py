@@ -24,8 +24,8 @@ order; so do we, but readers go by the ranges.
 `layout` has the numbers, `frame` reads and writes the zstd frames, `writer` and `reader` whole streams.
 """
 
-from composefs.splitstream.layout import MAGIC, MAX_NAMED_REFS, MAX_REFERENCES, PIECE
+from composefs.splitstream.layout import IMAGE_PREFIX, MAGIC, MAX_NAMED_REFS, MAX_REFERENCES, PIECE
 from composefs.splitstream.reader import Reader
 from composefs.splitstream.writer import write, write_bytes
 
-__all__ = ["MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]
+__all__ = ["IMAGE_PREFIX", "MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Reader", "write", "write_bytes"]

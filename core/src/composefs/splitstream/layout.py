@@ -6,6 +6,7 @@ import struct
 
 __all__ = [
     "HEADER",
+    "IMAGE_PREFIX",
     "INFO",
     "MAGIC",
     "MAX_NAMED_REFS",
@@ -22,6 +23,9 @@ MAGIC = b"SplitStream"
 HEADER = struct.Struct("<11sBHBBQQ")
 INFO = struct.Struct("<10Q")
 NUMBER = struct.Struct("<q")
+
+IMAGE_PREFIX = "composefs.image"
+"""Named references that begin so name images, all others name streams."""
 
 MAX_REFERENCES = 4_000_000
 """The most object references, and the most stream references, of a stream."""

@@ -29,12 +29,9 @@ from composefs.protocol.lists import check_integers, give_list, take_list
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
-from composefs.splitstream import Reader
+from composefs.splitstream import IMAGE_PREFIX, Reader
 
 __all__ = ["cat", "get", "list_streams", "put"]
-
-_IMAGE_PREFIX = "composefs.image"
-"""Named references that begin so name images, all others name streams."""
 
 _MAX_NAME = 4096
 _MAX_DEPTH = 64
@@ -69,12 +66,12 @@ def _inline(context: Context, name: JSONValue) -> BinaryIO:
 def _check_images(context: Context, named_refs: list[tuple[str, str]], object_refs: list[str]) -> None:
     needed: set[str] = set()
     for name, image in named_refs:
-        if not name.startswith(_IMAGE_PREFIX):
+        if not name.startswith(IMAGE_PREFIX):
             continue
         needed |= context.objects_of(image)
     needed.difference_update(object_refs)
     seen: set[str] = set()
-    level = [each for name, each in named_refs if not name.startswith(_IMAGE_PREFIX)]
+    level = [each for name, each in named_refs if not name.startswith(IMAGE_PREFIX)]
     for _ in range(_MAX_DEPTH):
         if not needed or not level:
             break
@@ -85,7 +82,7 @@ def _check_images(context: Context, named_refs: list[tuple[str, str]], object_re
             seen.add(each)
             with context.repo.streams.open(id=each) as reader:
                 needed.difference_update(reader.object_refs())
-                below += [target for name, target in reader.named_refs if not name.startswith(_IMAGE_PREFIX)]
+                below += [target for name, target in reader.named_refs if not name.startswith(IMAGE_PREFIX)]
         level = below
     if needed:
         raise UsageError(
