@@ -21,6 +21,7 @@ from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
 from composefs.errors import ProtocolError, UsageError
+from composefs.protocol.limits import MAX_INTEGER
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExtensionGroup", "parse"]
 
-LARGEST_INTEGER = 2**53 - 1
-"""The largest integer that every JSON reader holds exactly (RFC 8259, 6)."""
 _JSON_PARAMETER = "JSON"
 """Where click keeps the --json that every extension command gets: names of arguments are in lower case."""
 
@@ -94,10 +93,10 @@ class Integer(click.types.IntParamType):
     """An integer that JSON can carry; help shows no range, as what is meaningful is the extension's to say."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check the size."""
+        """Check that it is within what every JSON reader holds exactly (RFC 8259, section 6)."""
         number = super().convert(value, param, ctx)
-        if abs(number) > LARGEST_INTEGER:
-            self.fail(f"{number} is not between -{LARGEST_INTEGER} and {LARGEST_INTEGER}", param, ctx)
+        if abs(number) > MAX_INTEGER:
+            self.fail(f"{number} is not between -{MAX_INTEGER} and {MAX_INTEGER}", param, ctx)
         return number
 
 
