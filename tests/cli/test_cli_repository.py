@@ -47,6 +47,25 @@ class TestInit:
         assert "md5" in the_error("init", "--algorithm", "md5", tmp_path / "x", status=5)
         assert not (tmp_path / "x").exists()
 
+    def test_where_it_fails_it_leaves_nothing(self, tmp_path: Path) -> None:
+        """The file system of temporary files has no fs-verity; in the virtual machine there is one that has."""
+        (tmp_path / "before").mkdir()
+        for path in ("repo", "new/parents/repo", "before", "before/new/repo"):
+            assert "fs-verity" in the_error("init", tmp_path / path, status=9)
+            assert "fs-verity" in the_error("init", "--reset-metadata", tmp_path / path, status=9)
+        assert os.listdir(tmp_path) == ["before"]
+        assert os.listdir(tmp_path / "before") == []
+
+    def test_where_no_directory_can_be_it_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert "file: File exists" in the_error("init", "--insecure", tmp_path / "file", status=1)
+        assert "Not a directory" in the_error("init", "--insecure", tmp_path / "file/new/repo", status=1)
+        assert "too long" in the_error("init", "--insecure", tmp_path / "new" / ("x" * 256) / "repo", status=1)
+        (tmp_path / "link").symlink_to("nowhere")
+        assert "link: File exists" in the_error("init", "--insecure", tmp_path / "link", status=1)
+        assert "No such file" in the_error("init", "--insecure", tmp_path / "link/repo", status=3)
+        assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+
     def test_format_2_has_no_v1_feature(self, tmp_path: Path) -> None:
         cfsctl("init", "--insecure", "--erofs-version", "2", tmp_path / "repo")
         meta = json.loads((tmp_path / "repo" / "meta.json").read_text())

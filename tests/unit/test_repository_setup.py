@@ -88,6 +88,29 @@ def test_init_waits_for_garbage_collection(made: Populated, monkeypatch: pytest.
     assert Repository.init(made.path, algorithm=SHA256, insecure=True, wait=60.0) == "already"
 
 
+@pytest.mark.parametrize("use", ["lock", "file"])
+def test_an_init_that_fails_leaves_what_somebody_else_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    path = tmp_path / "new/repo"
+    others = []
+
+    def fail(*_: object, **__: object) -> bool:
+        if use == "file":
+            (path.parent / "file").touch()
+        else:
+            others.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(others[0], fcntl.LOCK_SH)
+        raise UnsupportedError("no fs-verity here")
+
+    monkeypatch.setattr(metafile, "write", fail)
+    with pytest.raises(UnsupportedError):
+        Repository.init(path, algorithm=SHA256)
+    assert os.listdir(path.parent) == (["file"] if use == "file" else ["repo"])
+    for each in others:
+        os.close(each)
+
+
 def test_upgrade(legacy: Populated) -> None:
     with pytest.raises(ExistsError, match="sha256"):
         Repository.init(legacy.path, algorithm=SHA512, insecure=True, upgrade=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import ExistsError, from_os_error
+from composefs.errors import ComposefsError, ExistsError, from_os_error
 from composefs.linux.files import remove_tree, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -31,13 +32,12 @@ def init(
     or another default EROFS format (None takes any, and makes 1), or an insecure one where a secure one is asked for,
     raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.  BusyError while garbage
     is collected there, after ``wait`` seconds.
+
+    A directory that it has made and then cannot use is gone again, unless somebody else uses it by then.
     """
     path = os.path.abspath(path)
     try:
-        os.makedirs(path, exist_ok=True)
-        root = metafile.open_root(path)
-        try:
-            metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=wait)
+        with _made_directory(path, wait) as root:
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
             if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
                 default, secure = (1, not insecure) if legacy is None else (legacy.meta.erofs_default, legacy.secure)
@@ -48,8 +48,6 @@ def init(
                 if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
             existing = metafile.read(root, path)
-        finally:
-            os.close(root)
     except OSError as error:
         raise from_os_error(error, f"making the repository {path}") from error
     _require_like(path, existing, algorithm, erofs_default, insecure)
@@ -87,6 +85,44 @@ def reset(
         metafile.write(root, meta, secure=not insecure, replace=True)
     except OSError as error:
         raise from_os_error(error, f"resetting the repository {path}") from error
+    finally:
+        os.close(root)
+
+
+@contextlib.contextmanager
+def _made_directory(path: str, wait: float) -> Iterator[int]:
+    """Open and lock a directory, having made it and those above it; after an error, remove those that were missing."""
+    missing = [path]
+    while not os.path.exists(above := os.path.dirname(missing[-1])):
+        missing.append(above)
+    made = []
+    try:
+        for each in reversed(missing):
+            try:
+                os.mkdir(each)
+                made.append(each)
+            except FileExistsError:  # the directory may be there, or somebody else was faster
+                if each == path and not os.path.isdir(path):
+                    raise
+        root = metafile.open_root(path)
+        try:
+            metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=wait)
+            yield root
+        finally:
+            os.close(root)
+    except BaseException:
+        with contextlib.suppress(OSError, ComposefsError):
+            for each in reversed(made):
+                _remove_unused(each)
+        raise
+
+
+def _remove_unused(path: str) -> None:
+    """Remove a directory that is empty; ``OSError`` or BusyError if it is not, or somebody is about to fill it."""
+    root = metafile.open_root(path)
+    try:
+        metafile.lock_root(root, f"the directory {path}", exclusive=True, wait=0.0)
+        os.rmdir(path)
     finally:
         os.close(root)
 
