@@ -8,20 +8,25 @@ left in /run is dropped; and so are the attributes that depend on the host that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from composefs.errors import FormatError
 from composefs.tree import NO_XATTRS, Node, Tree
 
-__all__ = ["XattrMode", "container", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
+__all__ = ["ALLOWLIST_ONLY", "XATTR_MODES", "container", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
 
-XattrMode = Literal["allowlist-only", "keep-user-xattrs"]
+ALLOWLIST_ONLY = "allowlist-only"
+_KEEP_USER = "keep-user-xattrs"
+XATTR_MODES = (ALLOWLIST_ONLY, _KEEP_USER)
+"""Which extended attributes stay: ``security.capability`` alone, or ``user.*`` with it."""
 
 ALLOWED_XATTRS = frozenset((b"security.capability",))
 
 
-def container(tree: Tree, xattrs: str = "allowlist-only") -> None:
-    """Do all of it, in place.  Raises FormatError if /usr is missing, or /usr or /run are not directories."""
+def container(tree: Tree, xattrs: str = ALLOWLIST_ONLY) -> None:
+    """Do all of it, in place; ``xattrs`` is one of XATTR_MODES.
+
+    Raises FormatError if /usr is missing, or /usr or /run are not directories.
+    """
     propagate_usr_to_root(tree)
     filter_xattrs(tree, xattrs)
 
@@ -48,10 +53,10 @@ def no_usr() -> FormatError:
 
 
 def filter_xattrs(tree: Tree, mode: str) -> None:
-    """Keep ``security.capability`` alone (allowlist-only), or ``user.*`` with it (keep-user-xattrs), on every node."""
-    keep_user = mode == "keep-user-xattrs"
-    if not keep_user and mode != "allowlist-only":
+    """Keep what one of XATTR_MODES says of the attributes of every node."""
+    if mode not in XATTR_MODES:
         raise ValueError(mode)
+    keep_user = mode == _KEEP_USER
     filtered: dict[int, Mapping[bytes, bytes]] = {}
     seen: dict[int, Mapping[bytes, bytes]] = {}  # Keeps the mappings alive whose id() is a key.
     pending = [tree.root]

@@ -19,6 +19,7 @@ import click
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, UsageError, from_os_error
 from composefs.observe import Progress
+from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, container, no_usr
 
 if TYPE_CHECKING:
     from composefs.observe import Observers
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "directory_options", "dump_option", "propagate_option"]
 
-XATTR_MODES = ("allowlist-only", "keep-user-xattrs")
 REPORT_EVERY = 0.1
 """Seconds between two progress events."""
 
@@ -92,7 +92,6 @@ class Source:
             return _read_dump(self.dump, algorithm)
         assert self.directory is not None
         from composefs.scan import scan_directory
-        from composefs.transform import container, no_usr
 
         usr = os.path.join(self.directory, "usr")
         if not self.no_propagate_usr_to_root and os.path.isdir(self.directory) and not os.path.lexists(usr):
@@ -105,7 +104,7 @@ class Source:
             raise from_os_error(error, f"reading {path}") from error
         reporting.finish()
         if not self.no_propagate_usr_to_root:
-            container(tree, self.xattrs or XATTR_MODES[0])
+            container(tree, self.xattrs or ALLOWLIST_ONLY)
         if self.bootable:
             from composefs.boot import make_bootable
 

@@ -11,12 +11,12 @@ from composefs.errors import MissingObjectError
 from composefs.ext.context import Context
 from composefs.protocol.params import boolean, choice, mapping
 from composefs.protocol.wire import Message
+from composefs.transform import XATTR_MODES, filter_xattrs, propagate_usr_to_root
 from composefs.tree import Node, Tree
 
 __all__ = ["Transforms"]
 
 KEEP_ALL = "keep-all"
-XATTR_MODES = (KEEP_ALL, "allowlist-only", "keep-user-xattrs")
 
 
 class Transforms(NamedTuple):
@@ -32,9 +32,8 @@ class Transforms(NamedTuple):
         if params.get("transforms") is None:
             return cls()
         asked = mapping(params, "transforms")
-        return cls(
-            boolean(asked, "usr_to_root"), choice(asked, "xattrs", XATTR_MODES, KEEP_ALL), boolean(asked, "bootable")
-        )
+        xattrs = choice(asked, "xattrs", (KEEP_ALL, *XATTR_MODES), KEEP_ALL)
+        return cls(boolean(asked, "usr_to_root"), xattrs, boolean(asked, "bootable"))
 
     def apply(self, context: Context, tree: Tree) -> None:
         """Transform a tree, in place.
@@ -42,17 +41,12 @@ class Transforms(NamedTuple):
         Objects that the tree does not refer to any longer need not be in the repository; those that hold boot entries
         or the SELinux policy must be.  Raises MissingObjectError; FormatError for a tree that cannot be transformed.
         """
-        # Loaded by the runs that need it: most make images of trees as they are.
         if self.usr_to_root:
-            from composefs.transform import propagate_usr_to_root
-
             propagate_usr_to_root(tree)
         if self.xattrs != KEEP_ALL:
-            from composefs.transform import filter_xattrs
-
             filter_xattrs(tree, self.xattrs)
         if self.bootable:
-            from composefs.boot import make_bootable
+            from composefs.boot import make_bootable  # loaded by the runs that need it: few make images to boot
 
             make_bootable(tree, lambda path, node: _read(context, path, node))
 
