@@ -271,3 +271,17 @@ def test_canonical_permissions_leave_extended_attributes_out(tmp_path: Path) -> 
     target = Target(tmp_path / "target")
     for options in ((), ("--no-xattrs",)):
         assert target.json("commit", *words, "--canonical-permissions", *options)["commit"] == expected
+
+
+@pytest.mark.parametrize("option", ["metadata", "detached-metadata"])
+def test_a_key_that_ostree_wrote_twice(tmp_path: Path, option: str) -> None:
+    """ostree shows the first and keeps both; here none is taken for what was meant."""
+    (tmp_path / "tree").mkdir()
+    repo = make_repo(tmp_path / "repo")
+    commit(repo, tmp_path / "tree", *(f"--add-{option}-string=version={value}" for value in "12"))
+    shown = run(require("ostree"), "show", f"--repo={repo}", f"--print-{option}-key=version", BRANCH).stdout
+    assert shown == "'1'\n"
+    target = Target(tmp_path / "target")
+    refused = target.ostree("pull-local", repo, BRANCH, status=5).stderr
+    assert "has the key 'version' twice (who publishes it has to make it anew, with one of them)" in refused
+    assert target.names() == {}

@@ -6,10 +6,12 @@ import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,7 @@ from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import checksum_header, parse_head
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.objects import (
+    COMMIT_TYPE,
     Commit,
     Dirmeta,
     make_commit,
@@ -33,8 +36,9 @@ from composefs_ostree.formats.objects import (
     parse_dirtree,
     parse_xattrs,
 )
-from composefs_ostree.formats.summary import find_ref
+from composefs_ostree.formats.summary import find_ref, metadata_value
 from composefs_ostree.pulling.cache import read_records, record
+from composefs_ostree.signatures import parse_detached
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=300)
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=80).filter(
@@ -161,6 +165,38 @@ def test_commits_are_written_as_they_are_read(
     read = parse_commit(make_commit(commit))
     assert read == commit
     assert list(read.metadata) == list(metadata)
+
+
+KEYS = ("ostree.ref-binding", "ostree.gpgsigs", "ostree.summary.collection-id", "k")
+LISTED = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 255).map(lambda n: Variant("y", n))), max_size=6)
+
+
+@given(LISTED)
+def test_a_dictionary_says_one_thing_or_is_refused(rows: list[tuple[str, Variant]]) -> None:
+    """By every reader: of two entries with one key, GLib's own take the first or the last."""
+    pairs = gvariant.encode("a(sv)", rows)  # looks like a{sv}
+    body = (b"", [], "", "", 0, bytes(32), bytes(32))
+    commit = gvariant.encode(COMMIT_TYPE.replace("{sv}", "(sv)", 1), (rows, *body))
+    summary = gvariant.encode("(a(s(taya{sv}))a(sv))", ([], rows))
+    readers: dict[str, Callable[[], object]] = {
+        "bare": lambda: gvariant.decode("a{sv}", pairs),
+        "variant": lambda: gvariant.decode("v", pairs + b"\0a{sv}").value,
+        "commit": lambda: parse_commit(commit).metadata,
+        "detached": lambda: parse_detached(pairs, "here"),
+    }
+    entries = dict(rows)
+    for reader in readers.values():
+        if len(entries) == len(rows):
+            assert reader() == entries
+        else:
+            with pytest.raises(FormatError, match="twice"):
+                reader()
+    for key in KEYS:  # of a summary, one value is read without the others
+        if [each for each, _ in rows].count(key) <= 1:
+            assert metadata_value(summary, key) == entries.get(key)
+        else:
+            with pytest.raises(FormatError, match="twice"):
+                metadata_value(summary, key)
 
 
 @given(dirtrees(), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3))

@@ -7,7 +7,7 @@ import pytest
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.summary import find_ref
+from composefs_ostree.formats.summary import COLLECTION, collections, find_ref, list_refs, metadata_value
 
 A, B = b"\xaa" * 32, b"\xbb" * 32
 
@@ -46,3 +46,14 @@ def test_sizes_of_big_endian_servers_are_understood() -> None:
 def test_malformed_summaries_are_refused(data: bytes) -> None:
     with pytest.raises(FormatError):
         find_ref(data, "z")
+
+
+def test_a_key_that_the_metadata_have_twice_is_refused() -> None:
+    rows = [(COLLECTION, Variant("s", "org.first")), ("other", Variant("y", 1)), (COLLECTION, Variant("s", "org.last"))]
+    data = gvariant.encode("(a(s(taya{sv}))a(sv))", ([("z", (1, B, {}))], rows))
+    assert list_refs(data) == {"z": B}
+    assert metadata_value(data, "other") == Variant("y", 1)
+    assert metadata_value(data, "more") is None
+    for ask in (lambda: find_ref(data, "z", "org.first"), lambda: collections(data)):
+        with pytest.raises(FormatError, match=f"the key {COLLECTION} twice"):
+            ask()

@@ -2,7 +2,8 @@
 
 Normal form means that a value has exactly one serialisation: padding is zero, offsets are in order and as narrow as
 they can be, strings are UTF-8 without NUL, booleans are 0 or 1.  :func:`decode` refuses anything else, by serialising
-what it read and comparing.  Source: "GVariant Serialisation", docs.gtk.org/glib/gvariant-specification.html.
+what it read and comparing; and dictionaries that have a key twice, of which ``g_variant_lookup`` finds the first entry
+and ``GVariantDict`` the last.  Source: "GVariant Serialisation", docs.gtk.org/glib/gvariant-specification.html.
 
 Python values: integers for y n q i u x t h, float for d, bool for b, str for s o g, bytes for ay, list for other
 arrays, dict for arrays of dictionary entries, tuple for tuples, None or a 1-tuple for maybe, :class:`Variant` for v.
@@ -133,7 +134,7 @@ def _pack_offsets(body_size: int, offsets: list[int]) -> bytes:
 
 
 def decode(signature: str, data: bytes | memoryview) -> Any:
-    """Read a value of a type; raise FormatError unless ``data`` is its normal form."""
+    """Read a value of a type; raise FormatError unless ``data`` is its normal form, without a key twice."""
     view = memoryview(data)
     value = _Decoder().decode(parse_type(signature), view, 0)
     if encode(signature, value) != bytes(data):  # of a view, each byte would be compared by itself
@@ -199,7 +200,7 @@ class _Decoder:
         else:
             spans = _element_spans(view, element.alignment, self.left)
         values = [self.decode(element, view[start:end], depth + 1) for start, end in spans]
-        return dict(values) if element.kind == "{" else values
+        return _dictionary(values) if element.kind == "{" else values
 
     def _decode_tuple(self, of: Type, view: memoryview, depth: int) -> tuple[Any, ...]:
         width = offset_size(len(view))
@@ -219,6 +220,19 @@ class _Decoder:
                 raise FormatError(f"a GVariant of type {of.signature} has a member outside of itself")
             values.append(self.decode(member, view[start:position], depth + 1))
         return tuple(values)
+
+
+def _dictionary(entries: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return entries as a dictionary; which of two with one key counts, readers do not agree on."""
+    found: dict[Any, Any] = {}
+    for key, value in entries:
+        if key in found:
+            raise FormatError(
+                f"a GVariant dictionary has the key {str(key)[:80]!a} twice",
+                hint="who publishes it has to make it anew, with one of them",
+            )
+        found[key] = value
+    return found
 
 
 def _is_byte_string(of: Type) -> bool:

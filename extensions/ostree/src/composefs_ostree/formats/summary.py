@@ -76,11 +76,11 @@ def metadata_value(summary: bytes, key: str) -> Variant | None:
     from composefs_ostree.formats import gvariant
 
     needle = key.encode() + b"\0"
-    for data in gvariant.array_elements(_split(summary)[1], 8):
-        if data[: len(needle)] == needle:
-            value: Variant = gvariant.decode("{sv}", data)[1]
-            return value
-    return None
+    found = [data for data in gvariant.array_elements(_split(summary)[1], 8) if data[: len(needle)] == needle]
+    if len(found) > 1:
+        raise FormatError(f"malformed summary: its metadata have the key {key} twice")
+    values: list[Variant] = [gvariant.decode("{sv}", data)[1] for data in found]
+    return values[0] if values else None
 
 
 def _own_collection(summary: bytes) -> str | None:

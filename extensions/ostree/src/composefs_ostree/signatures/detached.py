@@ -36,7 +36,8 @@ def parse_detached(data: bytes, where: str) -> dict[str, Variant]:
             raise FormatError(f"{len(data)} bytes are more than {MAX_DETACHED}")
         parsed: dict[str, Variant] = gvariant.decode("a{sv}", data)
     except ExtError as error:
-        raise FormatError(f"{where}: malformed detached metadata: {error.message}", subject=where) from None
+        what = f"{where}: malformed detached metadata: {error.message}"
+        raise FormatError(what, hint=error.hint, subject=where) from None
     return parsed
 
 
