@@ -17,7 +17,10 @@ REPORT_EVERY = 0.1
 
 
 class Reporting:
-    """A callback (done, total) as a context manager; what it is told becomes not more than ten events a second."""
+    """A callback (done, total) as a context manager; what it is told becomes not more than ten events a second.
+
+    Work that fails or is interrupted is never said to be done.
+    """
 
     def __init__(self, observers: Observers, name: str, label: str) -> None:
         self._observers = observers
@@ -43,6 +46,6 @@ class Reporting:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._started:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._started and kind is None:
             self._event("done")

@@ -1,0 +1,32 @@
+"""Progress of the core's own work, as events."""
+
+from __future__ import annotations
+
+import pytest
+from composefs.cli.progress import Reporting
+from composefs.observe import Observers, Progress, sink
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int | None, int | None]] = []
+
+    @sink
+    def progress(self, event: Progress) -> None:
+        self.events.append((event.kind, event.done, event.total))
+
+
+def test_the_last_number_is_told_however_soon_it_came() -> None:
+    seen = Seen()
+    with Reporting(Observers(seen), "copy", "copying") as report:
+        for done in range(4):
+            report(done, 3)
+    assert seen.events == [("started", 0, 3), ("done", 3, 3)]
+
+
+def test_what_was_interrupted_is_not_done() -> None:
+    seen = Seen()
+    with pytest.raises(KeyboardInterrupt), Reporting(Observers(seen), "copy", "copying") as report:
+        report(1, 3)
+        raise KeyboardInterrupt
+    assert seen.events == [("started", 1, 3)]
