@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from composefs.cli.progress import Reporting
 from composefs.observe import Observers, Progress, sink
 
@@ -24,9 +25,22 @@ def test_the_last_number_is_told_however_soon_it_came() -> None:
     assert seen.events == [("started", 0, 3), ("done", 3, 3)]
 
 
+def test_a_total_that_nobody_knew_is_what_was_done() -> None:
+    seen = Seen()
+    with Reporting(Observers(seen), "files", "rootfs") as report:
+        report(0)
+        report(7)
+    assert seen.events == [("started", 0, None), ("done", 7, 7)]
+
+
 def test_what_was_interrupted_is_not_done() -> None:
     seen = Seen()
-    with pytest.raises(KeyboardInterrupt), Reporting(Observers(seen), "copy", "copying") as report:
-        report(1, 3)
-        raise KeyboardInterrupt
+
+    def work() -> None:
+        with Reporting(Observers(seen), "copy", "copying") as report:
+            report(1, 3)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert seen.events == [("started", 1, 3)]

@@ -19,18 +19,19 @@ REPORT_EVERY = 0.1
 class Reporting:
     """A callback (done, total) as a context manager; what it is told becomes not more than ten events a second.
 
-    Work that fails or is interrupted is never said to be done.
+    A ``total`` that nobody knows before the end is left out.  Work that fails or is interrupted is never said to be
+    done.
     """
 
     def __init__(self, observers: Observers, name: str, label: str) -> None:
         self._observers = observers
         self._name = name
         self._label = label
-        self._last = (0, 0)
+        self._last: tuple[int, int | None] = (0, None)
         self._next = 0.0
         self._started = False
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int | None = None) -> None:
         """Tell that ``done`` of ``total`` items are done."""
         self._last = (done, total)
         now = time.monotonic()
@@ -41,6 +42,8 @@ class Reporting:
 
     def _event(self, kind: Kind) -> None:
         done, total = self._last
+        if kind == "done" and total is None:
+            total = done
         self._observers.progress(Progress(self._name, kind, done, total, label=self._label))
 
     def __enter__(self) -> Self:

@@ -8,7 +8,6 @@ booted, if ``--bootable`` asks for that.  A dump is taken as it is.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, UsageError, from_os_error
-from composefs.observe import Progress
 from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, container, no_usr
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from composefs.tree import Node, Tree
 
 __all__ = ["Source", "directory_options", "dump_option", "propagate_option"]
-
-REPORT_EVERY = 0.1
-"""Seconds between two progress events."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,13 +92,13 @@ class Source:
         usr = os.path.join(self.directory, "usr")
         if not self.no_propagate_usr_to_root and os.path.isdir(self.directory) and not os.path.lexists(usr):
             raise no_usr()  # before anything is stored
-        reporting = _Reporting(observers, self.directory)
-        try:
-            tree = scan_directory(self.directory, algorithm, store=store, report=reporting)
-        except OSError as error:
-            path = os.fsdecode(error.filename) if error.filename else self.directory
-            raise from_os_error(error, f"reading {path}") from error
-        reporting.finish()
+        with Reporting(observers, "files", self.directory) as report:
+            report(0)
+            try:
+                tree = scan_directory(self.directory, algorithm, store=store, report=report)
+            except OSError as error:
+                path = os.fsdecode(error.filename) if error.filename else self.directory
+                raise from_os_error(error, f"reading {path}") from error
         if not self.no_propagate_usr_to_root:
             container(tree, self.xattrs or ALLOWLIST_ONLY)
         if self.bootable:
@@ -120,28 +116,6 @@ class Source:
         for part in erofs.write(self.tree(algorithm, observers), version=version):
             hasher.update(part)
         return hasher.digest().hex()
-
-
-class _Reporting:
-    """Says how many files of a directory were read."""
-
-    def __init__(self, observers: Observers, label: str) -> None:
-        self._observers = observers
-        self._label = label
-        self._files = 0
-        self._next = time.monotonic() + REPORT_EVERY
-        observers.progress(Progress("files", "started", label=label))
-
-    def __call__(self, files: int) -> None:
-        self._files = files
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + REPORT_EVERY
-            self._observers.progress(Progress("files", "progress", files, label=self._label))
-
-    def finish(self) -> None:
-        """Say that all files were read."""
-        self._observers.progress(Progress("files", "done", self._files, self._files, label=self._label))
 
 
 def _read_file(directory: str, path: bytes, node: Node) -> bytes:
