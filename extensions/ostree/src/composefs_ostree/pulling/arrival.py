@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.source import Source
 
+    _Opened = tuple[CommitStream, Stream]
+
 __all__ = ["Arrivals", "Arrived", "Wish", "store"]
 
 
@@ -97,7 +99,7 @@ class Arrivals:
         self._keep_nul = keep_nul
         self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
-        self._earlier: list[tuple[CommitStream, Stream]] = []
+        self._earlier: list[_Opened] = []
         self._sizes = BaseSizes(core)
         self._last: tuple[str, str] | None = None
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
@@ -138,7 +140,7 @@ class Arrivals:
             from composefs_ostree.pulling.ahead import Ahead
 
             delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
-            base = self._origin(wish.delta, opened)
+            base, opened = self._with_origin(wish.delta, opened)
             ahead = None if base is None or wish.damaged else Ahead(base)
             make_files = self._make_part_files(wish.delta, base)
         for _, stream in opened:
@@ -175,15 +177,15 @@ class Arrivals:
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)
 
-    def _origin(self, delta: Delta, opened: list[tuple[CommitStream, Stream]]) -> CommitStream | None:
-        """Return the commit that a delta starts from, None if it starts from nothing; add it to what was ``opened``."""
+    def _with_origin(self, delta: Delta, opened: list[_Opened]) -> tuple[CommitStream | None, list[_Opened]]:
+        """Return the commit that a delta starts from, None if from nothing, and what is open, with that commit."""
         if delta.origin is None:
-            return None
+            return None, opened
         for base, _ in opened:
             if base.commit == delta.origin and base.subpaths is None:
-                return base
-        opened.append(open_commit(self._core, stream_name(delta.origin)))
-        return opened[-1][0]
+                return base, opened
+        origin = open_commit(self._core, stream_name(delta.origin))
+        return origin[0], [*opened, origin]
 
     def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
@@ -203,7 +205,7 @@ class Arrivals:
             self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id))
             self._last = None
 
-    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[tuple[CommitStream, Stream]]:
+    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[_Opened]:
         bases = []
         for name in dict.fromkeys(names):
             try:

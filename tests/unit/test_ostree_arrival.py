@@ -1,0 +1,65 @@
+"""What is open while a commit arrives: the commit that a delta starts from is among it, and what was open stays."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ext import Core, Request
+from composefs_ext.testing import MemoryCore
+from composefs_ostree.deltas.superblock import Delta, parse_superblock
+from composefs_ostree.formats.commit_stream import Entry, stream_name
+from composefs_ostree.formats.objects import Commit, make_commit
+from composefs_ostree.held import open_commit
+from composefs_ostree.pulling.arrival import Arrivals, _put
+from composefs_ostree.source import DirectorySource
+from support.ostree_delta import SmallCommit
+from support.ostree_repo import make_repo
+
+NEW = SmallCommit({"a": b"content"})
+
+
+@pytest.fixture(autouse=True)
+def collecting() -> Iterator[None]:
+    """A pull is a process of its own, and turns collection off for the rest of it."""
+    yield
+    gc.enable()
+
+
+def hold(core: Core, subject: str) -> bytes:
+    """Have the object of a commit in the repository, and return its id."""
+    data = make_commit(Commit({}, None, subject, "", 0, bytes(32), bytes(32)))
+    commit = sha256(data).digest()
+    stream = _put(core, commit, {commit: Entry(data, None)}, (), None)
+    core.publish(streams=[{"name": stream_name(commit), "id": stream}]).result()
+    return commit
+
+
+def delta_from(origin: bytes) -> Delta:
+    return parse_superblock(NEW.superblock([NEW.part()], origin=origin))
+
+
+def test_the_commit_that_a_delta_starts_from(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "repo")
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        source = DirectorySource(str(repo))
+        arrivals = Arrivals(core, source, source.open(core), keep_nul=False, uses_cache=False)
+        base, other = (hold(core, subject) for subject in ("base", "other"))
+        opened = [open_commit(core, stream_name(base))]
+        given = list(opened)
+        assert arrivals._with_origin(delta_from(b""), opened) == (None, given)
+        assert arrivals._with_origin(delta_from(base), opened) == (given[0][0], given)
+        origin, now = arrivals._with_origin(delta_from(other), opened)
+        assert origin is not None
+        assert origin.commit == other
+        assert (now[:-1], now[-1][0]) == (given, origin)
+        assert opened == given
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["pull"])
