@@ -11,8 +11,7 @@ from composefs_ostree.deltas.listing import choose, delta_path, index_path, pars
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.objects import COMMIT_TYPE
-from support.ostree_delta import Announced, SmallCommit
+from support.ostree_delta import SUPERBLOCK, Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")
 PART = COMMIT.part()
@@ -71,9 +70,9 @@ def test_a_signed_superblock() -> None:
 
 def test_a_key_that_the_metadata_have_twice_is_refused() -> None:
     """What is inline, or beside the commit, is not a choice of the reader's."""
-    one, listed = (f"({each}tayay{COMMIT_TYPE}aya(uayttay)a(yaytt))" for each in ("a{sv}", "a(sv)"))
+    listed = SUPERBLOCK.replace("a{sv}", "a(sv)", 1)
     key, values = f"{PATH}/commitmeta", (Variant("a{sv}", {}), Variant("a{sv}", {"key": Variant("y", 1)}))
-    _, *rest = gvariant.decode(one, COMMIT.superblock([PART]))
+    _, *rest = gvariant.decode(SUPERBLOCK, COMMIT.superblock([PART]))
     assert parse_superblock(gvariant.encode(listed, ([(key, values[1])], *rest))).detached
     with pytest.raises(FormatError, match="twice"):
         parse_superblock(gvariant.encode(listed, ([(key, value) for value in values], *rest)))
