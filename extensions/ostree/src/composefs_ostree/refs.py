@@ -6,7 +6,7 @@ import os
 
 from composefs_ext.errors import ExtError, UsageError
 from composefs_ostree.fetching.transport import bad_object, read
-from composefs_ostree.formats.names import is_ref, parse_checksum_line
+from composefs_ostree.formats.names import MAX_REF_FILE, is_ref, parse_checksum_line
 from composefs_ostree.formats.summary import collections, list_refs
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["listed_refs"]
 
 _HEADS = "refs/heads"
-_MAX_REF_FILE = 4096
 
 
 def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, str]]:
@@ -55,7 +54,7 @@ def _refs_in_files(core: Core, source: Source, transport: Transport) -> dict[str
     for directory in source.directories():
         for name in _names(f"{directory}/{_HEADS}"):
             path = f"{_HEADS}/{name}"
-            if name not in refs and (data := read(core, transport, path, _MAX_REF_FILE)) is not None:
+            if name not in refs and (data := read(core, transport, path, MAX_REF_FILE)) is not None:
                 refs[name] = parse_checksum_line(data, transport.where(path))
     return refs
 

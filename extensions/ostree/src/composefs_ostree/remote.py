@@ -6,6 +6,7 @@ from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.names import (
     MAX_METADATA,
+    MAX_REF_FILE,
     ObjectType,
     check_ref,
     is_commit_id,
@@ -48,10 +49,10 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
             )
         return found
     path = f"refs/heads/{name}" if collection is None else f"refs/mirrors/{collection}/{name}"
-    data = read(core, transport, path, 4096)
+    data = read(core, transport, path, MAX_REF_FILE)
     if data is None and collection is not None:
         path = f"refs/heads/{name}"  # of the repository's own collection, which the commit's binding will tell
-        data = read(core, transport, path, 4096)
+        data = read(core, transport, path, MAX_REF_FILE)
     if data is None:
         raise NotFoundError(f"{transport.where(path)}: the repository has no ref {name!r}", subject=name)
     return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)

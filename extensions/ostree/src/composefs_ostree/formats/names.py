@@ -13,6 +13,7 @@ from composefs_ext.errors import FormatError, UsageError
 __all__ = [
     "ID_SIZE",
     "MAX_METADATA",
+    "MAX_REF_FILE",
     "ObjectType",
     "check_ref",
     "is_commit_id",
@@ -26,6 +27,9 @@ ID_SIZE = 32
 
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
+
+MAX_REF_FILE = 4096
+"""Bytes of the largest file of a ref that is read; it has 65."""
 
 # No regular expressions here, nor in what else a pull takes that finds nothing new: re, with enum, takes 6 of the 35 ms
 # in which an extension starts.

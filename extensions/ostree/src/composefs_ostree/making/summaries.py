@@ -16,7 +16,7 @@ from time import time
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, is_ref, parse_checksum_line
+from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, MAX_REF_FILE, is_ref, parse_checksum_line
 from composefs_ostree.formats.objects import parse_commit
 
 TYPE_CHECKING = False
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["delta_name", "make_summary"]
 
 _TYPE = "(a(s(taya{sv}))a{sv})"
-_MAX_REF_FILE = 4096
 _MAX_DEPTH = 64
 
 
@@ -60,7 +59,7 @@ def _rows(target: Target, top: str) -> list[Any]:
     """Return the rows of all refs below a directory, sorted by name."""
     rows = []
     for name in sorted(_refs(target, top, "", 0), key=str.encode):
-        commit_id = parse_checksum_line(target.read(f"{top}/{name}", _MAX_REF_FILE), f"{target.path}/{top}/{name}")
+        commit_id = parse_checksum_line(target.read(f"{top}/{name}", MAX_REF_FILE), f"{target.path}/{top}/{name}")
         path = f"objects/{commit_id.hex()[:2]}/{commit_id.hex()[2:]}.commit"
         try:
             data = target.read(path, MAX_METADATA)
