@@ -18,6 +18,7 @@ from composefs_ext import dump
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats.fileheader import head_size, parse_head
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_DUMP", "DumpText", "draft_dump", "write_dump"]
 
-MAX_INODES = 10_000_000
-MAX_DEPTH = 2000
 MAX_DUMP = 256 << 20
-"""Inodes, nested directories and, unless the core says otherwise, bytes of text of one tree."""
+"""Bytes of text of one tree, unless the core says otherwise."""
 
 _WRITE_SIZE = 1 << 18
 """Characters that are written at a time."""

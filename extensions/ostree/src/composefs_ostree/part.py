@@ -12,11 +12,10 @@ from typing import NamedTuple
 from composefs_ext.errors import NotFoundError, UsageError
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
-from composefs_ostree.formats.objects import MAX_NAME, Commit, Dirtree, parse_dirtree
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_NAME, Commit, Dirtree, parse_dirtree
 
 __all__ = ["Part", "existing", "find_part", "joined_subpaths", "parse_subpaths"]
 
-_MAX_DEPTH = 2000
 _NODE = bytes(33)
 """Begins the keys under which directories on the way stand in a tree; no object id is that long."""
 
@@ -46,7 +45,7 @@ def parse_subpaths(texts: Iterable[str]) -> list[str] | None:
     paths = set()
     for text in texts:
         parts = [part for part in text.split("/") if part]
-        if not text.startswith("/") or {".", ".."}.intersection(parts) or "\0" in text or len(parts) > _MAX_DEPTH:
+        if not text.startswith("/") or {".", ".."}.intersection(parts) or "\0" in text or len(parts) > MAX_DEPTH:
             raise UsageError(
                 f"{text[:200]!r} is not the path of something in a commit",
                 hint="give it from the root on, as /usr/share",

@@ -26,6 +26,8 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.names import ID_SIZE
 
 __all__ = [
+    "MAX_DEPTH",
+    "MAX_INODES",
     "MAX_NAME",
     "MAX_XATTRS",
     "Commit",
@@ -47,6 +49,10 @@ MAX_XATTR_NAME = 255
 MAX_XATTR_VALUE = 65536
 MAX_XATTRS = 1 << 20
 """Bytes of all extended attributes of one file or directory, serialised."""
+
+MAX_INODES = 10_000_000
+MAX_DEPTH = 2000
+"""Files and nested directories of one tree, which a few objects can stand for."""
 
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
 _NO_NAMES = frozenset({b"", b".", b".."})

@@ -11,9 +11,8 @@ import stat
 from collections import OrderedDict
 
 from composefs_ext.errors import CorruptError
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 from composefs_ostree.making.inodes import (
-    MAX_DEPTH,
-    MAX_INODES,
     Directory,
     Inode,
     Meta,

@@ -11,7 +11,7 @@ import stat
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, TooLargeError, UnsupportedError
-from composefs_ostree.formats.objects import Xattrs
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES, Xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
 
-__all__ = ["MAX_INODES", "Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "check_name", "refused", "shown"]
-
-MAX_INODES = 10_000_000
-MAX_DEPTH = 2000
+__all__ = ["Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "check_name", "refused", "shown"]
 
 
 class Meta(NamedTuple):

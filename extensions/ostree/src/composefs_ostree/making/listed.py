@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.making.inodes import MAX_DEPTH, MAX_INODES, Directory, Inode, Meta, check_name, shown, too_many
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
+from composefs_ostree.making.inodes import Directory, Inode, Meta, check_name, shown, too_many
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
