@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
 
-__all__ = ["BareReader"]
+__all__ = ["USER_META", "BareReader"]
 
-_USER_META = "user.ostreemeta"
+USER_META = "user.ostreemeta"
+"""The attribute in which bare-user keeps owner, mode and attributes of a file."""
 _MAX_TARGET = 4096
 _CACHED_HEADS = 1024
 _CACHED_HEAD = 4096
@@ -175,13 +176,13 @@ def _own_xattrs(file: int | str) -> bytes:
 def _user_meta(fd: int) -> tuple[int, int, int, bytes]:
     """Return owner, mode and serialised extended attributes that bare-user keeps in an attribute."""
     try:
-        meta = os.getxattr(fd, _USER_META)
+        meta = os.getxattr(fd, USER_META)
     except OSError as error:
         if error.errno != errno.ENODATA:
             raise
-        raise CorruptError(f"it has no attribute {_USER_META}") from None
+        raise CorruptError(f"it has no attribute {USER_META}") from None
     if len(meta) < 12:
-        raise CorruptError(f"its attribute {_USER_META} has {len(meta)} bytes")
+        raise CorruptError(f"its attribute {USER_META} has {len(meta)} bytes")
     uid, gid, mode = struct.unpack_from(">III", meta)
     return uid, gid, mode, meta[12:]
 

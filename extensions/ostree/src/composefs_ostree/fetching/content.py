@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
     Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 
-__all__ = ["FileFetch", "Unpacker", "check_space", "create_staged", "stage", "unpack_small", "write_all"]
+__all__ = ["RAW_DEFLATE", "FileFetch", "Unpacker", "check_space", "create_staged", "stage", "unpack_small", "write_all"]
+
+RAW_DEFLATE = -15
+"""What zlib calls a stream without header and checksum, by its window bits."""
 
 _WHOLE_COMPRESSED = 256 << 10
 _WHOLE_PLAIN = 1 << 20
@@ -42,7 +45,6 @@ _TRIED = 64 << 20
 """Bytes that are written of content which claims to be larger than the disk: most likely its header is damaged."""
 
 _PIECE = 256 << 10
-_RAW_DEFLATE = -15
 _CACHED_HEADS = 1024
 _CACHED_HEAD = 4096
 """How many heads are remembered, and bytes of the largest."""
@@ -81,7 +83,7 @@ class Unpacker:
     def _begin(self, head: FileHead) -> None:
         self._head = head
         self._hash = sha256(checksum_header(self._start))
-        self._inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+        self._inflater = isal_zlib.decompressobj(RAW_DEFLATE)
         # What a sane deflate stream of this content can take at most; else endless empty blocks would never end.
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
@@ -195,7 +197,7 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, pa
     header = hashed_before(b"%b%b" % (head[:8], head[16:]))
     if header is None:
         return None
-    inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+    inflater = isal_zlib.decompressobj(RAW_DEFLATE)
     try:
         content = inflater.decompress(memoryview(data)[start:], size + 1)
     except _InflateError:

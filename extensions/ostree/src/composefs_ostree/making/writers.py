@@ -14,6 +14,8 @@ from collections import deque
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
+from composefs_ostree.fetching.bare import USER_META
+from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
@@ -34,8 +36,6 @@ __all__ = ["ObjectWriter", "fits_user_only", "object_name"]
 _BUFFER = 128 << 10
 _AT_ONCE = 16
 _BYTES_AT_ONCE = 4 << 20
-_RAW_DEFLATE = -15
-_USER_META = "user.ostreemeta"
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -141,13 +141,13 @@ class ObjectWriter:
             file.write(content)
             file.flush()
             if meta is not None:
-                os.setxattr(fd, _USER_META, meta)
+                os.setxattr(fd, USER_META, meta)
                 os.utime(fd, (0, 0))
 
     def _regular(self, path: str, file_id: bytes, head: FileHead, raw: bytes, inline: bytes, source: int) -> None:
         digest = sha256(checksum_header(raw))
         if self._mode == "archive":
-            packer = zlib.compressobj(self._level, zlib.DEFLATED, _RAW_DEFLATE)
+            packer = zlib.compressobj(self._level, zlib.DEFLATED, RAW_DEFLATE)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             with open(fd, "wb") as file:
                 file.write(raw)
@@ -185,7 +185,7 @@ class ObjectWriter:
                         os.setxattr(fd, name, value)
                     os.fchmod(fd, head.mode & 0o7777)
                 case "bare-user":
-                    os.setxattr(fd, _USER_META, _user_meta(head))
+                    os.setxattr(fd, USER_META, _user_meta(head))
                     os.fchmod(fd, head.mode & 0o775 | 0o400)
                 case _:
                     os.fchmod(fd, head.mode & 0o775)

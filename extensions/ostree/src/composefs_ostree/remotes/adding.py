@@ -13,6 +13,7 @@ from composefs_ostree.formats.names import check_ref
 from composefs_ostree.remotes.http import check_url, without_password
 from composefs_ostree.remotes.keyfile import as_boolean, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
+from composefs_ostree.signatures.policy import SIGN_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _FILES = frozenset(
         "tls-client-key-path",
     }
 )
-_SIGNATURES = ("ed25519", "spki")
 _SIGN_VERIFY = re.compile(r"([^=]+)=(inline|file):(.+)", re.DOTALL)
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 _MAX_COLLECTION = 255
@@ -82,10 +82,10 @@ def _verification(specifications: Sequence[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for specification in specifications:
         parts = _SIGN_VERIFY.fullmatch(specification)
-        if parts is None or parts[1] not in _SIGNATURES:
+        if parts is None or parts[1] not in SIGN_KINDS:
             raise UsageError(
                 f"--sign-verify={specification[:200]!r} is not KEYTYPE=inline:PUBKEY or KEYTYPE=file:PATH",
-                hint=f"key types are {' and '.join(_SIGNATURES)}",
+                hint=f"key types are {' and '.join(SIGN_KINDS)}",
             )
         key = f"verification-{parts[1]}-{'key' if parts[2] == 'inline' else 'file'}"
         if key in settings:
