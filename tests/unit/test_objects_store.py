@@ -13,7 +13,6 @@ from composefs.errors import (
     BusyError,
     CorruptError,
     FormatError,
-    InputOutputError,
     MissingObjectError,
     NoSpaceError,
     UnsupportedError,
@@ -152,7 +151,7 @@ def test_a_symlink_in_an_objects_place_is_not_followed(repository: Repository, t
 def test_a_symlink_in_the_place_of_a_directory_of_objects(insecure: Repository, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (insecure.path / "objects" / ID[:2]).symlink_to(tmp_path / "outside")
-    with pytest.raises(InputOutputError, match="Not a directory"):
+    with pytest.raises(CorruptError, match=f"objects/{ID[:2]} is not a directory"):
         insecure.objects.store_bytes(CONTENT)
     assert os.listdir(tmp_path / "outside") == []
 

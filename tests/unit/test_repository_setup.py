@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -196,10 +197,13 @@ def test_fsck_of_a_secure_repository(made: Populated, monkeypatch: pytest.Monkey
                 assert kind in {problem.kind for problem in check(repository).problems}
 
 
-def test_damage_keeps_it_insecure(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"x"), lambda path: path.symlink_to(path.name)])
+def test_damage_keeps_it_insecure(
+    made: Populated, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
     path = made.object(made.files["one"])
-    path.chmod(0o644)
-    path.write_bytes(b"x")
+    path.unlink()
+    damage(path)
     with kernel_verity(monkeypatch):
         with pytest.raises(CorruptError, match=f"stays insecure: .*{made.files['one']}"):
             secure(made)

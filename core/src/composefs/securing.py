@@ -15,7 +15,6 @@ from composefs.linux import verity
 from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
-from composefs.repository.names import object_name
 from composefs.repository.objects import seal
 from composefs.repository.publish import barrier
 
@@ -53,11 +52,11 @@ def enable_verity(repository: Repository, report: Callable[[int, int], object] =
 
 
 def _enable(repository: Repository, object_id: str) -> bool:
-    """Enable fs-verity on one object; False if it has another digest than its name says."""
+    """Enable fs-verity on one object; False if it is no file, or has another digest than its name says."""
     try:
-        fd = open_file(object_name(object_id), repository.store.objects)
-    except OSError as error:
-        raise from_os_error(error, f"opening object {object_id}") from error
+        fd = repository.objects.open(object_id)
+    except CorruptError:
+        return False
     try:
         measured = verity.measure(fd)
         if measured is None:

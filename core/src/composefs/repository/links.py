@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from composefs.errors import CorruptError, ExistsError, from_os_error
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
+from composefs.repository.store import no_directory
 
 __all__ = [
     "MAX_DEPTH",
@@ -96,11 +97,7 @@ def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        raise CorruptError(
-            f"{where} is not a directory",
-            subject=where,
-            hint="it must be one, and no symlink; move what is there away, and the refs to their place",
-        ) from error
+        raise no_directory(where) from error
     try:
         return open_directories(parts, refs)
     finally:

@@ -19,6 +19,7 @@ from composefs.digest import Algorithm, parse_id
 from composefs.errors import (
     BusyError,
     CancelledError,
+    ComposefsError,
     CorruptError,
     MissingObjectError,
     PermissionDeniedError,
@@ -28,7 +29,7 @@ from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
-from composefs.repository.store import Store
+from composefs.repository.store import Store, no_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +114,7 @@ class StoredObjects:
                 found.append(None)
                 continue
             except OSError as error:
-                raise from_os_error(error, f"looking for object {object_id}") from error
+                raise self._error(error, "looking for", object_id) from error
             size = status.st_size
             found.append(size if regular(status.st_mode) and (size or object_id == empty) else None)
         return found
@@ -144,9 +145,7 @@ class StoredObjects:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise missing_objects([object_id], "opening an object") from error
-            if error.errno == errno.ELOOP:
-                raise _damaged(object_id, "it is a symlink") from error
-            raise from_os_error(error, f"opening object {object_id}") from error
+            raise self._error(error, "opening", object_id) from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise _damaged(object_id, "it is not a regular file")
@@ -156,6 +155,22 @@ class StoredObjects:
             os.close(fd)
             raise
         return fd
+
+    def _error(self, error: OSError, doing: str, object_id: str) -> ComposefsError:
+        """Turn an error met at the place of an object into one of ours; what should not stand there is damage."""
+        if error.errno == errno.ELOOP and self._is_symlink(object_id):
+            return _damaged(object_id, "it is a symlink")
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            remedy = "put its objects back with `cfsctl fsck --repair --from REPO`"
+            return no_directory(f"objects/{object_id[:2]}", remedy)
+        return from_os_error(error, f"{doing} object {object_id}")
+
+    def _is_symlink(self, object_id: str) -> bool:
+        try:
+            status = os.stat(object_name(object_id), dir_fd=self._store.objects, follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISLNK(status.st_mode)
 
     def verify(self, fd: int, object_id: str) -> None:
         """Raise CorruptError unless an open file has the digest, by fs-verity if the repository is secure."""
@@ -265,7 +280,7 @@ class StoredObjects:
                 self.unsynced = True
                 return Stored(object_id, size, how, repaired=True)
         except OSError as error:
-            raise from_os_error(error, f"storing object {object_id}") from error
+            raise self._error(error, "storing", object_id) from error
         self.unsynced = True
         return Stored(object_id, size, how)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from composefs.digest import Algorithm
-from composefs.errors import NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
+from composefs.errors import CorruptError, NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
 from composefs.linux.files import open_directory, open_or_make_directory
 
-__all__ = ["RESERVE", "RESERVED_PART", "Store"]
+__all__ = ["RESERVE", "RESERVED_PART", "Store", "no_directory"]
 
 RESERVE = 1 << 30
 RESERVED_PART = 100
@@ -36,7 +37,10 @@ class Store:
             try:
                 fd = open_or_make_directory(name, self.root, mode) if self.writable else open_directory(name, self.root)
             except OSError as error:
-                raise from_os_error(error, f"opening {self.path}/{name}") from error
+                where = f"{self.path}/{name}"
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise no_directory(where) from error
+                raise from_os_error(error, f"opening {where}") from error
             self._directories[name] = fd
         return fd
 
@@ -86,3 +90,9 @@ class Store:
         if self.root >= 0:
             os.close(self.root)
             self.root = -1
+
+
+def no_directory(where: str, remedy: str = "what belongs there to its place") -> CorruptError:
+    """Make the error for anything else, a symlink also, in the place of a directory of the repository."""
+    hint = f"it must be one, and no symlink; move what is there away, and {remedy}"
+    return CorruptError(f"{where} is not a directory", subject=where, hint=hint)
