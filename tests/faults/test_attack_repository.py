@@ -142,6 +142,20 @@ def test_a_symlink_that_leads_to_itself_in_the_place_of_an_object(populated: Pop
     assert f"object {populated.alone} is damaged: it is a symlink" in refused
 
 
+@pytest.mark.parametrize("what", ["object", "directory"])
+@pytest.mark.parametrize("change", [as_loop, as_fifo])
+def test_damage_where_there_is_no_meta_json_is_told_by_fsck(
+    populated: Populated, what: str, change: Callable[[Path], None]
+) -> None:
+    """The first object speaks for the whole repository then, and what is damaged is none."""
+    (populated.path / "meta.json").unlink()
+    first = populated.object(min(populated.ids()))
+    change(first if what == "object" else first.parent)
+    cfsctl("--repo", populated.path, "images")
+    damaged = f"objects/{first.parent.name}" + (f"/{first.name}: " if what == "object" else ": ")
+    assert damaged in cfsctl("--repo", populated.path, "fsck", status=1).stdout
+
+
 @pytest.mark.parametrize("damage", [lambda size: b"", bytes, lambda size: b"\xff" * size], ids=["empty", "zero", "set"])
 @pytest.mark.usefixtures("extensions")
 def test_the_stream_of_a_held_commit_is_pulled_again_when_it_is_damaged(

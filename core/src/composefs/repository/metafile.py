@@ -126,19 +126,23 @@ def read_legacy(root: int, path: str) -> State | None:
 
 
 def _objects(root: int) -> Iterator[tuple[str, str]]:
-    """Yield (XX, REST) of files in ``objects/``."""
+    """Yield (XX, REST) of files in ``objects/``; what else is there is fsck's to tell."""
     try:
         objects = open_directory("objects", root)
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
         for prefix in sorted(_PREFIXES.intersection(os.listdir(objects))):
-            fd = open_directory(prefix, objects)
             try:
-                names = sorted(os.listdir(fd))
+                fd = open_directory(prefix, objects)
+            except NotADirectoryError:
+                continue
+            try:
+                for name in sorted(os.listdir(fd)):
+                    if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                        yield prefix, name
             finally:
                 os.close(fd)
-            yield from ((prefix, name) for name in names)
     finally:
         os.close(objects)
 
