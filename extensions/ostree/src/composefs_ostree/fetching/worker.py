@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
+    from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.workers import Channel
     from composefs_ostree.fetching.content import Row
@@ -147,6 +148,24 @@ class Workers:
         self._started += 1
         self._workers.append(worker)
         return worker
+
+    def rows(self, core: Core) -> Iterator[Row]:
+        """Wait until the core or one of them has something to say; yield the rows that have come.
+
+        Raises the error of the first file that failed.
+        """
+        import select
+
+        by_fd = {worker.fileno(): worker for worker in self._workers}
+        ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
+        for fd in ready:
+            if fd not in by_fd:
+                core.pump(0)
+                continue
+            worker = by_fd[fd]
+            yield from worker.rows()
+            if worker.failure is not None:
+                raise worker.failure
 
     def end_parts(self) -> None:
         """End those that were given a part last."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import stat
 from collections import deque
 from hashlib import sha256
 from typing import NamedTuple, cast
 
 from composefs_ext.errors import CorruptError, UnsupportedError, UsageError
-from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.worker import HANDOVER, Worker
+from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref
@@ -197,32 +195,16 @@ def _write_files(
     )
     todo = deque(wanted)
     left = len(wanted)
-    workers: list[Worker] = []
+    workers = Workers(make_files, core.staging.path)
     try:
         while left:
-            while todo:
-                worker = min(workers, key=lambda worker: worker.outstanding, default=None)
-                if worker is None or (worker.outstanding >= HANDOVER and len(workers) < available_cores()):
-                    worker = Worker(len(workers), make_files, core.staging.path)
-                    workers.append(worker)
-                if worker.outstanding > HANDOVER:
-                    break
+            while todo and (worker := workers.for_files(HANDOVER)) is not None:
                 worker.deal([todo.popleft() for _ in range(min(HANDOVER, len(todo)))])
-            by_fd = {worker.fileno(): worker for worker in workers}
-            ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
-            for fd in ready:
-                if fd not in by_fd:
-                    core.pump(0)
-                    continue
-                for file_id, _, size, _ in by_fd[fd].rows():
-                    left -= 1
-                    yield file_id, size
-                failed = by_fd[fd].failure
-                if failed is not None:
-                    raise failed
+            for file_id, _, size, _ in workers.rows(core):
+                left -= 1
+                yield file_id, size
     finally:
-        for worker in workers:
-            worker.end()
+        workers.end()
 
 
 def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None:

@@ -6,7 +6,6 @@ Workers read, hash and stage; what they stage is given to the core while they go
 
 from __future__ import annotations
 
-import select
 from typing import cast
 
 from composefs_ext.errors import TooLargeError
@@ -19,7 +18,7 @@ from composefs_ostree.pulling.pull import MAX_COMMIT_METADATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
@@ -60,20 +59,11 @@ class Intake:
                     self._done(row, stored["id"])
                 self._deal(workers)
                 self._puts.send()
-                by_fd = {worker.fileno(): worker for worker in workers}
                 if not (self._left or self._puts) or self._puts.answered:
                     continue
-                ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
-                for fd in ready:
-                    if fd not in by_fd:
-                        core.pump(0)
-                        continue
-                    worker = by_fd[fd]
-                    for row in cast("list[MadeRow]", worker.rows()):
-                        self._take(row)
-                        progress.advance(row[2])
-                    if worker.failure is not None:
-                        raise worker.failure
+                for row in cast("Iterator[MadeRow]", workers.rows(core)):
+                    self._take(row)
+                    progress.advance(row[2])
         finally:
             workers.end()
         progress.finish()
