@@ -208,8 +208,4 @@ def detached_metadata(core: Core, stream: Stream) -> bytes:
         return b""
     into = core.staging.new_name("commitmeta")
     core.stream_cat(id=stream_id, into=into).result()
-    path = core.staging.path_of(into)
-    with open(path, "rb") as file:
-        data = file.read()
-    os.unlink(path)
-    return data
+    return core.staging.read(into)
