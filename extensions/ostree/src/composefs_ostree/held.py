@@ -10,7 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 
-from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.core import SIZES
+from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError, UsageError
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
     IMAGE_REF,
@@ -125,17 +126,39 @@ def commit_of_stream(name: str) -> bytes:
 
 
 class Asked:
-    """A commit's stream that the core was asked for, and reads while we do something else."""
+    """A commit's stream that the core was asked for, and reads while we do something else.
 
-    def __init__(self, core: Core, name: str, stream_id: str | None = None) -> None:
+    ``sizes`` is the answer to come with those of its objects, if they are wanted and the core can tell.
+    """
+
+    def __init__(self, core: Core, name: str, stream_id: str | None = None, *, sizes: bool = False) -> None:
         """``name`` is the stream's, ``stream_id`` its id if it has no name yet."""
         self._core = core
         self._name = name
         by_name = name if stream_id is None else None
         self._stream = core.stream_get(name=by_name, id=stream_id, inline=True, chunks=True, object_refs=True)
+        # A call of its own, and at once: the core looks for the objects while we read which they are.
+        self.sizes: Pending[Stream] | None = None
+        if sizes and SIZES in core.features:
+            self.sizes = core.stream_get(name=by_name, id=stream_id, sizes=True)
 
     def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
         """Wait for it; raise what :func:`open_commit` does."""
+        try:
+            return self._open(partial=partial)
+        except ExtError:
+            self._forget_sizes()
+            raise
+
+    def _forget_sizes(self) -> None:
+        """Take an answer that nobody will ask for, which would fail the run at its end; its error has been told."""
+        try:
+            if self.sizes is not None:
+                self.sizes.result()
+        except ExtError:
+            return
+
+    def _open(self, *, partial: bool) -> tuple[CommitStream, Stream]:
         name = self._name
         stream = self._stream.result()
         commit_id = commit_of_stream(name)

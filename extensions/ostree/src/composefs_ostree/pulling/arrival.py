@@ -23,7 +23,7 @@ from composefs_ostree.formats.commit_stream import (
     write,
 )
 from composefs_ostree.formats.names import ObjectType, object_path
-from composefs_ostree.held import Asked, open_commit
+from composefs_ostree.held import Asked
 from composefs_ostree.part import existing, find_part
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 
-    from composefs_ext import Core, Stream
+    from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.packs import Packs
     from composefs_ext.rows import Stored
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.source import Source
 
-    _Opened = tuple[CommitStream, Stream]
 
 __all__ = ["Arrivals", "Arrived", "Wish", "store"]
 
@@ -99,8 +98,8 @@ class Arrivals:
         self._keep_nul = keep_nul
         self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
-        self._earlier: list[_Opened] = []
-        self._sizes = BaseSizes(core)
+        self._earlier: list[CommitStream] = []
+        self._sizes = BaseSizes()
         self._last: tuple[str, str] | None = None
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
 
@@ -118,8 +117,7 @@ class Arrivals:
         """Fetch what a commit needs, have its image and its stream stored."""
         core = self._core
         self._open_last()
-        opened = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
-        bases = [base for base, _ in opened]
+        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
         held: list[Holder] = [*bases]
         if self._cache is not None:
             held.append(self._cache)
@@ -140,11 +138,9 @@ class Arrivals:
             from composefs_ostree.pulling.ahead import Ahead
 
             delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
-            base, opened = self._with_origin(wish.delta, opened)
+            base = self._origin(wish.delta, bases)
             ahead = None if base is None or wish.damaged else Ahead(base)
             make_files = self._make_part_files(wish.delta, base)
-        for _, stream in opened:
-            self._sizes.ask(stream)
         pull = Pull(
             core,
             self._transport,
@@ -177,15 +173,14 @@ class Arrivals:
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)
 
-    def _with_origin(self, delta: Delta, opened: list[_Opened]) -> tuple[CommitStream | None, list[_Opened]]:
-        """Return the commit that a delta starts from, None if from nothing, and what is open, with that commit."""
+    def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
+        """Return the commit that a delta starts from, None if it starts from nothing."""
         if delta.origin is None:
-            return None, opened
-        for base, _ in opened:
+            return None
+        for base in bases:
             if base.commit == delta.origin and base.subpaths is None:
-                return base, opened
-        origin = open_commit(self._core, stream_name(delta.origin))
-        return origin[0], [*opened, origin]
+                return base
+        return self._open(stream_name(delta.origin), partial=False)
 
     def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
@@ -202,20 +197,27 @@ class Arrivals:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""
         if self._last is not None:
             name, stream_id = self._last
-            self._earlier.insert(0, open_commit(self._core, name, partial=True, stream_id=stream_id))
+            self._earlier.insert(0, self._open(name, Asked(self._core, name, stream_id, sizes=True)))
             self._last = None
 
-    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[_Opened]:
+    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
         bases = []
         for name in dict.fromkeys(names):
             try:
-                base = asked.pop(name, None) or Asked(self._core, name)
-                bases.append(base.open(partial=True))
+                bases.append(self._open(name, asked.pop(name, None)))
             except NotFoundError:
                 continue  # never pulled, or removed since
             except ExtError as error:
                 self._core.log("warning", f"{name} is not used as a base: {error.message}")
         return bases
+
+    def _open(self, name: str, asked: Asked | None = None, *, partial: bool = True) -> CommitStream:
+        """Open a held commit, which may have been asked for; the sizes of its objects are those of a base."""
+        asked = asked or Asked(self._core, name, sizes=not self._sizes.knows(name))
+        commit, stream = asked.open(partial=partial)
+        if asked.sizes is not None:
+            self._sizes.expect(name, stream.object_refs, asked.sizes)
+        return commit
 
 
 class _Sound:

@@ -133,7 +133,7 @@ class Commits:
         job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current), asked)
         if current is not None and current != job.name and job.stream is None and job.here is None:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
-            self._asked[current] = self._asked.get(current) or Asked(self._core, current)
+            self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
         for check in checks:
             check(self._object(job), commit_id)
         if job.here is None or (self._terms.depth and not job.parents):

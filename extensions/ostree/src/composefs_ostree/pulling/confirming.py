@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from itertools import compress
 
-from composefs_ext.core import SIZES
 from composefs_ostree.formats.fileheader import content_sizes
 
 TYPE_CHECKING = False
@@ -33,17 +32,19 @@ class BaseSizes:
     What is here stays here, as nothing is collected during a run; what was gone may have been stored since.
     """
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self) -> None:
         self._bases: set[str] = set()
         self._coming: deque[tuple[Sequence[str], Pending[Stream]]] = deque()
         self._sizes: dict[str, int | None] = {}
 
-    def ask(self, base: Stream) -> None:
-        """Ask for those of a base whose ``object_refs`` were read; a core that cannot tell is not asked."""
-        if SIZES in self._core.features and base.id not in self._bases:
-            self._bases.add(base.id)
-            self._coming.append((base.object_refs, self._core.stream_get(id=base.id, sizes=True)))
+    def knows(self, base: str) -> bool:
+        """Whether those of the base with this name were asked for."""
+        return base in self._bases
+
+    def expect(self, base: str, ids: Sequence[str], answer: Pending[Stream]) -> None:
+        """Take an answer that is to come, with the sizes of these objects, in this order."""
+        self._bases.add(base)
+        self._coming.append((ids, answer))
 
     @property
     def is_coming(self) -> bool:
