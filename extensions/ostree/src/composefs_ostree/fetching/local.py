@@ -12,7 +12,7 @@ from collections import deque
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.fetching.content import FileFetch, unpack_small
 from composefs_ostree.fetching.files import failure
-from composefs_ostree.fetching.transport import READ_SIZE, open_regular
+from composefs_ostree.fetching.transport import READ_SIZE, ReadyFiles, open_regular
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ _FIRST_READ = 16 << 10
 """Bytes: nine objects of ten are smaller, and are there with one read into little memory."""
 
 
-class LocalFiles:
+class LocalFiles(ReadyFiles):
     """The content objects of some places; read one after the other, for a disk does not answer faster to many."""
 
     def __init__(self, places: Sequence[Place], inline_limit: int, packs: Packs) -> None:
@@ -62,14 +62,6 @@ class LocalFiles:
     def where(self, file_id: bytes) -> str:
         """Return the path of an object in the first place."""
         return self._readers[0].path(file_id)
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """Files are always ready."""
-        return [], []
-
-    def timeout(self) -> float | None:
-        """Return 0 while there is something to read."""
-        return 0.0 if self._queue else None
 
     def _read(self, file_id: bytes, staged: str) -> Row | Failure:
         for reader in self._readers:

@@ -19,7 +19,7 @@ from composefs_ostree.formats.names import MAX_METADATA
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from composefs_ext import Core
     from composefs_ostree.fetching.conditional import Conditions
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DirectoryTransport",
     "Fetch",
+    "ReadyFiles",
     "bad_object",
     "fetched",
     "open_regular",
@@ -119,7 +120,24 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     return fd
 
 
-class DirectoryTransport:
+class ReadyFiles:
+    """Files on this machine, which are done one after the other: a `Waitable` for which nothing has to be waited.
+
+    ``_queue`` has those that ``step`` will come to.
+    """
+
+    _queue: deque[Any]
+
+    def descriptors(self) -> tuple[list[int], list[int]]:
+        """Return nothing to watch."""
+        return [], []
+
+    def timeout(self) -> float | None:
+        """Return 0 while there is something to do."""
+        return 0.0 if self._queue else None
+
+
+class DirectoryTransport(ReadyFiles):
     """A repository in a directory.  A fetch is read when ``step`` comes to it, a few at a time."""
 
     _AT_ONCE = 16
@@ -166,14 +184,6 @@ class DirectoryTransport:
                     continue
             return open_regular(f"{self._directories[-1]}/{path}", follow=not is_object)
         return open_regular(self.where(path))
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """Files are always ready."""
-        return [], []
-
-    def timeout(self) -> float | None:
-        """Return 0 while there is something to read."""
-        return 0.0 if self._queue else None
 
     def where(self, path: str) -> str:
         """Return the absolute path of a file, in the repository itself."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from composefs_ostree.fetching.stage import Stager, copy_range
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.formats.objects import make_xattrs
 from composefs_ostree.making.inodes import Changes
+from composefs_ostree.making.jobs import Jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ JOB_SIZE = 32
 """A job's number as a worker gets it: as long as the ids that it otherwise gets."""
 
 _BUFFER = 128 << 10
-_AT_ONCE = 16
-_BYTES_AT_ONCE = 4 << 20
 _CACHED_HEADS = 1024
 
 MadeRow = tuple[bytes, bytes, int, str | tuple[str, int] | None, bytes, str | None]
@@ -58,45 +56,23 @@ class Settings(NamedTuple):
     measured: str | None
 
 
-class Maker:
+class Maker(Jobs):
     """The files of one listing, made into file objects on request; the ``Files`` of a worker."""
 
     def __init__(self, reader: Reader, settings: Settings, packs: Packs) -> None:
         """Small content that can be no reflink goes into ``packs``."""
+        super().__init__()
         self._reader = reader
         self._packs = packs
         self._changes, self._inline_limit, self._measured = settings
-        self._queue: deque[tuple[bytes, str]] = deque()
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
         # By metadata: a head without its size, and what a file id hashes before the content.
         self._heads: dict[Meta, tuple[bytes, bytes]] = {}
 
-    def start(self, job: bytes, staged: str) -> None:
-        """Queue a job."""
-        self._queue.append((job, staged))
-
     def where(self, job: bytes) -> str:
         """Return the path of a job's file."""
         return self._reader.where(int.from_bytes(job, "big"))
-
-    def step(self) -> list[MadeRow | Failure]:
-        """Do the next few jobs, fewer if they are large: then the worker sees whether it is still wanted."""
-        rows: list[MadeRow | Failure] = []
-        size = 0
-        while self._queue and len(rows) < _AT_ONCE and size < _BYTES_AT_ONCE:
-            row = self._do(*self._queue.popleft())
-            rows.append(row)
-            size += row[2] if len(row) > 2 else 0
-        return rows
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """Files are always ready."""
-        return [], []
-
-    def timeout(self) -> float | None:
-        """Return 0 while there is something to do."""
-        return 0.0 if self._queue else None
 
     def _do(self, job: bytes, staged: str) -> MadeRow | Failure:
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections import deque
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
@@ -20,6 +19,7 @@ from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.formats.objects import make_xattrs
+from composefs_ostree.making.jobs import Jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "fits_user_only", "object_name"]
 
 _BUFFER = 128 << 10
-_AT_ONCE = 16
-_BYTES_AT_ONCE = 4 << 20
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -49,45 +47,23 @@ def fits_user_only(head: FileHead) -> bool:
     return not (head.uid or head.gid or head.xattrs) and (head.is_symlink or not head.mode & 0o7777 & ~0o775)
 
 
-class ObjectWriter:
+class ObjectWriter(Jobs):
     """Writes objects into the staging directory of a target; the ``Files`` of a worker."""
 
     def __init__(
         self, staging: str, mode: str, level: int, files: Mapping[bytes, Entry], objects: ObjectReader
     ) -> None:
         """``files`` are the objects, by id; ``level`` is that of the deflate streams of an archive."""
+        super().__init__()
         self._staging = staging
         self._mode = mode
         self._level = level
         self._files = files
         self._objects = objects
-        self._queue: deque[bytes] = deque()
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
 
-    def start(self, file_id: bytes, _staged: str) -> None:
-        """Queue an object."""
-        self._queue.append(file_id)
-
-    def step(self) -> list[Row | Failure]:
-        """Write the next few objects."""
-        rows: list[Row | Failure] = []
-        size = 0
-        while self._queue and len(rows) < _AT_ONCE and size < _BYTES_AT_ONCE:
-            row = self._do(self._queue.popleft())
-            rows.append(row)
-            size += row[2] if len(row) > 2 else 0
-        return rows
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """Files are always ready."""
-        return [], []
-
-    def timeout(self) -> float | None:
-        """Return 0 while there is something to do."""
-        return 0.0 if self._queue else None
-
-    def _do(self, file_id: bytes) -> Row | Failure:
+    def _do(self, file_id: bytes, _staged: str) -> Row | Failure:
         path = f"{self._staging}/{object_name(file_id, self._mode)}"
         try:
             data, content = self._files[file_id]
