@@ -182,6 +182,7 @@ def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:
         ("--timestamp=Mon, 06 May 2024 07:08:09 +0200", "--no-bindings"),
         ("--timestamp=2024-05-06 07:08:09",),
         ("--timestamp=@0", "--bind-ref=zz", "--bind-ref=a/b", "--add-metadata-string=z=1", "--add-metadata-string=a=="),
+        ("--timestamp=@0", "--bind-ref=zz", "--bind-ref=a/b", "--bind-ref=zz", f"--bind-ref={BRANCH}"),
         ("--timestamp=@1", "--parent=" + "ab" * 32, "--canonical-permissions"),
         ("--timestamp=@1", "--owner-uid=5", "--owner-gid=2147483647", "--no-xattrs"),
         ("--timestamp=@1", "--add-metadata=b=['x', \"y\"]", "--add-metadata-string=c=d", "--add-metadata=a=uint32 5"),
@@ -190,7 +191,7 @@ def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:
         ("--timestamp=@1", "--add-metadata=k=[byte 0x01, 0xff]", "--add-metadata=t=(int64 -1, 'x', just 3)"),
         ("--timestamp=@1", "--add-metadata=j=@ms 'x'", "--add-metadata=k=@a(mi) [(5,), (nothing,)]"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_options_mean_what_they_mean_to_ostree(tmp_path: Path, options: tuple[str, ...]) -> None:
     tree = make_system(tmp_path / "tree")
@@ -208,7 +209,8 @@ def test_values_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
         *("{1: 1, 2.0: 2}", "[{1, 'x'}, {uint16 2, 'y'}]", "{1: just 5, 2: nothing}", "{'k', <@u 5>}"),
         *("'\\0\\377\\x41'", "'\\u00e4\\U0001f600\\\n'", "b'\\u00e4\\1018\\377'", "b'ä'", "b'a\\000b'"),
         *("just-1", "uint32+5", "[0b101, -0x1f, 017]", "-0x1e", "double 0x1p3", "[0x10, 2.5]", "-inf", "byte 0xff"),
-        *("@a{s(ii)} {}", 'string"it\'s"', "signature 'a{sv}i'", "\f(handle -1,)"),
+        *("@a{s(ii)} {}", "@a{s(ii)} {'a': (1, 2)}", "@a{yas} {1: []}", "[@a{sv} {'a': <1>}, {'b': <@as []>}]"),
+        *('string"it\'s"', "signature 'a{sv}i'", "\f(handle -1,)"),
     )
     options = [f"--add-metadata=k{number:02}={value}" for number, value in enumerate(values)]
     _, _, ours, expected = commit_both(tmp_path, f"dir={tmp_path / 'tree'}", "--timestamp=@1", *options)

@@ -37,7 +37,8 @@ def commit_metadata(request: Request, branch: str | None) -> dict[str, Variant]:
         if bound:
             raise UsageError("--bind-ref and --no-bindings exclude each other")
     else:
-        refs = {check_ref(name) for name in bound} | ({branch} if branch else set())
+        # One that is given twice is in the list twice, as ostree writes it: the id depends on it.
+        refs = [check_ref(name) for name in bound] + ([branch] if branch else [])
         _add(metadata, "ostree.ref-binding", Variant("as", sorted(refs, key=str.encode)))
     return metadata
 

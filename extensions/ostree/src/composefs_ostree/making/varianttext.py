@@ -245,7 +245,10 @@ def _build_array(node: _Node, of: Type) -> Any:
     if element.kind == "{":
         if node.kind not in ("dict", "array"):
             raise _misfit(node, of)
-        entries = node.value if node.kind == "array" else [node._replace(kind="entry", value=it) for it in node.value]
+        entries = node.value
+        if node.kind == "dict":
+            # The type that may stand before a dictionary is not that of its entries.
+            entries = [node._replace(kind="entry", value=it, declared=False) for it in entries]
         found: dict[Any, Any] = {}
         for entry in entries:
             key, value = _build(entry, element)
