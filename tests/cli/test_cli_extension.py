@@ -133,7 +133,7 @@ def test_arguments_arrive_typed_and_paths_absolute(tmp_path: Path) -> None:
 def test_a_path_behind_a_word_needs_the_word_and_exists_and_is_completed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     assert "is none of dir=PATH, tar=PATH" in cfsctl("echo", "get", "x:y", "--tree", "secret", status=2).stderr
-    assert "does not exist" in cfsctl("echo", "get", "x:y", "--tree", "dir=absent", status=2).stderr
+    assert "does not exist" in cfsctl("echo", "get", "x:y", "--tree", "dir=absent", status=3).stderr
     assert completions("echo", "get", "x:y", "--tree", "d") == ["dir="]
 
 
@@ -156,8 +156,7 @@ def test_what_is_not_given_is_left_out_or_has_its_default() -> None:
         ["get", "x:y", "--depth", "many"],
         ["get", "x:y", "--depth", "9007199254740992"],
         ["get", "x:y", "--mode", "slow"],
-        ["get", "x:y", "--key", "missing"],
-        ["get", "x:y", "--source", "missing"],
+        ["get", "x:y", "--key", "."],
         ["get", "x:y", "--expect", "XYZ"],
         ["get", "x:y", "--unknown"],
         ["get", "x:y", "not-utf-8-\udcff"],
@@ -166,8 +165,17 @@ def test_what_is_not_given_is_left_out_or_has_its_default() -> None:
     ],
 )
 def test_bad_arguments_are_refused_before_anything_runs(echo: Path, arguments: list[str]) -> None:
+    refused_before_anything_runs(echo, arguments, 2)
+
+
+@pytest.mark.parametrize("option", ["--key", "--source"])
+def test_a_file_that_is_not_there_is_told_before_anything_runs(echo: Path, option: str) -> None:
+    refused_before_anything_runs(echo, ["get", "x:y", option, "missing"], 3)
+
+
+def refused_before_anything_runs(echo: Path, arguments: list[str], status: int) -> None:
     (echo / "echo").write_text("#!/bin/sh\ntouch ran\n")
-    done = cfsctl("echo", *arguments, status=2)
+    done = cfsctl("echo", *arguments, status=status)
     assert done.stderr.startswith("cfsctl: ")
     assert done.stderr.count("\n") == 1
     assert not list(echo.parent.rglob("ran"))

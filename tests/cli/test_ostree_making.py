@@ -92,7 +92,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
     [
         ((), 2, "give one tree to commit"),
         (("--tree=dir=/", "an-image"), 2, "give one tree to commit"),
-        ("--tree=dir=nowhere", 2, "does not exist"),
+        ("--tree=dir=nowhere", 3, "does not exist"),
         (("no/such/image",), 3, "there is no image"),
         (("--tree=dir=.", "--branch=../x"), 2, "not an ostree ref"),
         (("--tree=dir=.", "--branch=a", "--reference=b"), 2, "same option"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from composefs.cli.complete import ImageRef, StreamRef, Word
-from composefs.cli.frame import Command, Example, Group, Option
+from composefs.cli.frame import Command, Example, Group, Option, Path
 from composefs.cli.output import STDOUT, print_json, print_json_file
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, printable
@@ -36,7 +36,7 @@ _JSON_PARAMETER = "JSON"
 """Where click keeps the --json that every extension command gets: names of arguments are in lower case."""
 
 
-class AbsolutePath(click.Path):
+class AbsolutePath(Path):
     """A path, made absolute as the extension runs in another directory; symbolic links are left for it to follow."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -48,7 +48,7 @@ class PrefixedPath(AbsolutePath):
     """A path behind a word that says what it is, such as ``dir=PATH``; both arrive as one string."""
 
     def __init__(self, prefixes: tuple[str, ...]) -> None:
-        super().__init__(exists=True)
+        super().__init__(there=True)
         self._prefixes = prefixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -107,8 +107,8 @@ _TYPES: Mapping[str, Callable[[], Any]] = {
     "url": lambda: URL,
     "digest": lambda: DIGEST,
     "image": ImageRef,
-    "secret-file": lambda: AbsolutePath(exists=True, dir_okay=False, readable=True),
-    "path-read": lambda: AbsolutePath(exists=True),
+    "secret-file": lambda: AbsolutePath(there=True, dir_okay=False),
+    "path-read": lambda: AbsolutePath(there=True),
     "path-write": AbsolutePath,
 }
 
@@ -187,7 +187,10 @@ def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(extension: Extension, words: Sequence[str]) -> tuple[CommandManifest, dict[str, Any]]:
-    """Return the command that the words after the extension's name mean, and its arguments.  Raises click's errors."""
+    """Return the command that the words after the extension's name mean, and its arguments.
+
+    Raises click's errors, and those of paths to be read.
+    """
     for manifest in extension.manifest.commands:
         count = len(manifest.name)
         if tuple(words[:count]) == manifest.name:

@@ -6,17 +6,19 @@ name, module and one line of help, and imports the module of the command that ru
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import click
 
-from composefs.errors import ComposefsError, UsageError
+from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
 from composefs.tuples import NamedTuple
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "option"]
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "option"]
 
 
 class Example(NamedTuple):
@@ -48,6 +50,37 @@ class Option(click.Option):
 
 
 option = partial(click.option, cls=Option)
+
+
+class Path(click.Path):
+    """A path, in the file system or in an image.
+
+    click's own finds wrong usage in a path that leads nowhere or to what may not be read, and looks for it on this
+    machine, whatever it is a path in.  Here it is looked at only if it must be ``there``, to be read: NotFoundError and
+    PermissionDeniedError say what keeps it from that, as they do where a command itself opens a path.
+    """
+
+    def __init__(self, *, there: bool = False, dir_okay: bool = True, path_type: type | None = None) -> None:
+        super().__init__(dir_okay=dir_okay, readable=False, path_type=path_type)
+        self._there = there
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the path."""
+        path = super().convert(value, param, ctx)
+        if self._there:
+            _require_there(os.fsdecode(path))
+        return path
+
+
+def _require_there(path: str) -> None:
+    try:
+        os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"{path} does not exist", subject=path, hint="check the path") from error
+    except OSError as error:
+        raise from_os_error(error, f"reading {path}") from error
 
 
 class _Helpful(click.Command):

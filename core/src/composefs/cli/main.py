@@ -19,7 +19,7 @@ import click
 
 from composefs import __version__
 from composefs.cli import ctrl_c
-from composefs.cli.frame import Entry, LazyGroup, Option, option
+from composefs.cli.frame import Entry, LazyGroup, Option, Path, option
 from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import EROFS_VERSIONS, Settings
 from composefs.cli.text import one_line
@@ -115,7 +115,7 @@ class Root(LazyGroup):
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@option("--repo", metavar="PATH", type=click.Path(), help="The repository.")
+@option("--repo", metavar="PATH", type=Path(), help="The repository.")
 @option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs.")
 @option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
 @option(
@@ -147,7 +147,7 @@ class Root(LazyGroup):
 @option(
     "--ext-read",
     metavar="PATH",
-    type=click.Path(exists=True),
+    type=Path(there=True),
     multiple=True,
     envvar="COMPOSEFS_EXT_READ",
     help="Let extensions read this too (COMPOSEFS_EXT_READ: several, with : between them).",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, UsageError, from_os_error
@@ -59,7 +60,7 @@ def dump_option(function: F) -> F:
     return click.option(
         "--from-dump",
         metavar="FILE",
-        type=click.Path(),
+        type=Path(),
         help="Take the tree from composefs-dump(5) text; - is standard input.",
     )(function)
 
@@ -89,8 +90,7 @@ class Source:
         assert self.directory is not None
         from composefs.scan import scan_directory
 
-        usr = os.path.join(self.directory, "usr")
-        if not self.no_propagate_usr_to_root and os.path.isdir(self.directory) and not os.path.lexists(usr):
+        if not self.no_propagate_usr_to_root and _lacks_usr(self.directory):
             raise no_usr()  # before anything is stored
         with Reporting(observers, "files", self.directory) as report:
             report(0)
@@ -116,6 +116,17 @@ class Source:
         for part in erofs.write(self.tree(algorithm, observers), version=version):
             hasher.update(part)
         return hasher.digest().hex()
+
+
+def _lacks_usr(directory: str) -> bool:
+    """Tell whether a directory that can be looked into has no /usr."""
+    try:
+        os.lstat(os.path.join(directory, "usr"))
+    except FileNotFoundError:
+        return os.path.isdir(directory)
+    except OSError:
+        return False
+    return False
 
 
 def _read_file(directory: str, path: bytes, node: Node) -> bytes:

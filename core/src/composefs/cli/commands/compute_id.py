@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, directory_options, dump_option
@@ -19,7 +19,7 @@ __all__ = ["command"]
         Example("cfsctl --no-repo --hash sha256 --erofs-version 2 compute-id --from-dump tree.dump"),
     ],
 )
-@click.argument("path", required=False, type=click.Path())
+@click.argument("path", required=False, type=Path())
 @dump_option
 @directory_options
 @click.option("--json", "as_json", is_flag=True, help="Print id, algorithm and format as JSON.")

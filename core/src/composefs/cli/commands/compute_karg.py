@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, propagate_option
@@ -31,7 +31,7 @@ def kernel_argument(image_id: str, algorithm_name: str, version: int, *, insecur
         Example("cfsctl --no-repo --hash sha256 --erofs-version 2 compute-karg rootfs", "For another repository."),
     ],
 )
-@click.argument("path", type=click.Path())
+@click.argument("path", type=Path())
 @propagate_option
 @click.option("--json", "as_json", is_flag=True, help="Print argument, id, algorithm and format as JSON.")
 @pass_settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from composefs.cli.complete import NameElsewhere
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
@@ -28,9 +28,7 @@ __all__ = ["command"]
         Example("cfsctl --user copy --from /srv/composefs os/42", "An image by its ref, which is copied too."),
     ],
 )
-@click.option(
-    "--from", "source_path", metavar="REPO", required=True, type=click.Path(), help="The repository to copy from."
-)
+@click.option("--from", "source_path", metavar="REPO", required=True, type=Path(), help="The repository to copy from.")
 @click.argument("names", metavar="IMAGE|REF|STREAM...", nargs=-1, required=True, type=NameElsewhere("source_path"))
 @click.option("--json", "as_json", is_flag=True, help="Print what was copied as JSON.")
 @pass_settings

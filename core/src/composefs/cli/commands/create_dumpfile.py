@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, directory_options
@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 
 @click.command(cls=Command, examples=[Example("cfsctl --no-repo --hash sha256 create-dumpfile rootfs > rootfs.dump")])
-@click.argument("path", type=click.Path())
+@click.argument("path", type=Path())
 @directory_options
 @pass_settings
 def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattrs: str | None, bootable: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from composefs.cli.complete import ImageRef
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, directory_options, dump_option
@@ -21,7 +21,7 @@ __all__ = ["command"]
         Example("cfsctl create-image --from-dump tree.dump", "All objects that the dump names must be there already."),
     ],
 )
-@click.argument("path", required=False, type=click.Path())
+@click.argument("path", required=False, type=Path())
 @click.argument("name", required=False, type=ImageRef())
 @dump_option
 @directory_options

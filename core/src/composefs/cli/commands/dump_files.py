@@ -8,7 +8,7 @@ import stat
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
@@ -27,7 +27,7 @@ __all__ = ["command"]
     ],
 )
 @click.argument("name", type=ImageName())
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=bytes))
+@click.argument("files", nargs=-1, required=True, type=Path(path_type=bytes))
 @click.option("--backing-path-only", is_flag=True, help="Print only where the bytes are: an object's path, or inline.")
 @pass_settings
 def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
@@ -30,7 +30,7 @@ CORRUPTED = 1
     "--from",
     "source",
     metavar="REPO|DIR",
-    type=click.Path(),
+    type=Path(),
     help="Where --repair takes them from: a repository, or a directory with any files; only digests count.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; then the exit status is 0.")

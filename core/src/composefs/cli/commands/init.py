@@ -7,7 +7,7 @@ import os
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION, EROFS_VERSIONS, Settings, pass_settings
 from composefs.digest import ALGORITHMS, algorithm_named
@@ -23,7 +23,7 @@ __all__ = ["command"]
         Example("cfsctl init --algorithm fsverity-sha256-12 /srv/composefs"),
     ],
 )
-@click.argument("path", required=False, type=click.Path())
+@click.argument("path", required=False, type=Path())
 @click.option(
     "--algorithm",
     metavar="fsverity-HASH-12",

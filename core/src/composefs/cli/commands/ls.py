@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
@@ -25,7 +25,7 @@ __all__ = ["command"]
     examples=[Example("cfsctl ls refs/os/42 /etc"), Example("cfsctl ls --json refs/os/42 / | jq -r '.entries[].name'")],
 )
 @click.argument("name", type=ImageName())
-@click.argument("path", default=b"/", type=click.Path(path_type=bytes))
+@click.argument("path", default=b"/", type=Path(path_type=bytes))
 @click.option("-l", "--long", "as_table", is_flag=True, help="Show mode, links, owner, size and time too.")
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON.")
 @pass_settings

@@ -7,7 +7,7 @@ import signal
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import say
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
@@ -26,13 +26,11 @@ __all__ = ["command"]
     ],
 )
 @click.argument("name", type=ImageName())
-@click.argument("mountpoint", type=click.Path())
-@click.option("--upperdir", metavar="DIR", type=click.Path(), help="Where changes go, or a layer to show above.")
-@click.option("--workdir", metavar="DIR", type=click.Path(), help="overlayfs' own, on the file system of the upperdir.")
+@click.argument("mountpoint", type=Path())
+@click.option("--upperdir", metavar="DIR", type=Path(), help="Where changes go, or a layer to show above.")
+@click.option("--workdir", metavar="DIR", type=Path(), help="overlayfs' own, on the file system of the upperdir.")
 @click.option("--read-write", is_flag=True, help="Allow changes; needs an upperdir.")
-@click.option(
-    "--idmap", metavar="FILE", type=click.Path(), help="Show owners as in this user namespace, /proc/PID/ns/user."
-)
+@click.option("--idmap", metavar="FILE", type=Path(), help="Show owners as in this user namespace, /proc/PID/ns/user.")
 @click.option(
     "--fuse",
     type=click.Choice(["auto", "yes", "no"]),

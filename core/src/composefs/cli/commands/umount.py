@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, Path
 
 __all__ = ["command"]
 
 
 @click.command(cls=Command, examples=[Example("cfsctl umount /mnt")])
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint", type=Path())
 @click.option("-l", "--lazy", is_flag=True, help="Do not wait until nobody uses it.")
 def command(mountpoint: str, lazy: bool) -> None:
     """Unmount the image that is mounted at MOUNTPOINT.
