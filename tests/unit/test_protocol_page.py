@@ -16,6 +16,7 @@ from composefs.ext.calls import CALLS
 from composefs.ext.manifest import parse_manifest
 from composefs.protocol import schemas
 from composefs.protocol.limits import Limits
+from composefs_ext import errors as of_the_sdk
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/protocol.md").read_text()
@@ -102,6 +103,7 @@ def test_rules_are_numbered_and_only_these_are_referred_to() -> None:
 def test_table_of_errors() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGE[: PAGE.index("## Limits")], re.MULTILINE)
     assert dict(rows) == {kind: str(error_of_kind(kind).exit_status) for kind in KINDS}
+    assert set(of_the_sdk.KINDS) == {*KINDS} - {"extension_failed"}  # of which no extension can tell
     section = PAGE[PAGE.index("## Errors") :]
     [example] = jsonc(block(section))
     schemas.validate("error", example["error"])

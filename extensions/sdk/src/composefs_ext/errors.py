@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
 __all__ = [
+    "KINDS",
     "BusyError",
     "CancelledError",
     "ConflictError",
