@@ -44,6 +44,16 @@ def test_reset_metadata(made: Populated, tmp_path: Path) -> None:
     cfsctl("init", "--reset-metadata", "--ensure", *SHA256, made.path, status=2)
 
 
+def test_reset_metadata_removes_no_name_where_the_new_metadata_cannot_be_had(made: Populated) -> None:
+    meta = (made.path / "meta.json").read_bytes()
+    images = cfsctl("--repo", made.path, "images", "--json").stdout
+    assert "fs-verity" in cfsctl("init", "--reset-metadata", *SHA256[:2], made.path, status=9).stderr
+    assert cfsctl("--repo", made.path, "images", "--json").stdout == images
+    assert json.loads(images)["images"]
+    assert (made.path / "meta.json").read_bytes() == meta
+    cfsctl("--repo", made.path, "fsck")
+
+
 def test_verity_enable_where_there_is_none(made: Populated) -> None:
     """In the virtual machine it is done for real."""
     failed = cfsctl("--repo", made.path, "verity", "enable", status=9)

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
@@ -20,7 +21,19 @@ from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
 from composefs.tuples import NamedTuple
 
-__all__ = ["META", "State", "is_there", "lock_root", "no_repository", "open_root", "read", "read_legacy", "write"]
+__all__ = [
+    "META",
+    "State",
+    "is_there",
+    "lock_root",
+    "no_repository",
+    "open_root",
+    "prepared",
+    "put_in_place",
+    "read",
+    "read_legacy",
+    "write",
+]
 
 META = "meta.json"
 LEGACY_EROFS_FORMAT = 2
@@ -155,25 +168,34 @@ def _is_id(text: str, algorithm: Algorithm) -> bool:
     return True
 
 
-def write(root: int, meta: Meta, *, secure: bool, replace: bool = False) -> bool:
-    """Make the directories and, as the last thing, meta.json; False if there is one and it is not to be replaced.
+def write(root: int, meta: Meta, *, secure: bool) -> bool:
+    """Make the directories and, as the last thing, meta.json; False if there is one already.
 
     Where fs-verity is wanted and cannot be had, nothing is made.  Raises ``OSError`` and UnsupportedError.
     """
+    with prepared(root, meta, secure=secure) as new:
+        try:
+            put_in_place(root, new.link)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def prepared(root: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
+    """Make a meta.json that has no name yet, sealed with fs-verity if it is wanted; for :func:`put_in_place`."""
     with NewFile(root, 0o644) as new:
         write_all(new.fd, meta.serialize())
         if secure:
             new.reopen_read_only()
             verity.enable(new.fd, meta.algorithm)
-        for name in ("objects", "streams", "images"):
-            os.close(open_or_make_directory(name, root))
         os.fsync(new.fd)
-        if replace:
-            new.replace(root, META)
-        else:
-            try:
-                new.link(root, META)
-            except FileExistsError:
-                return False
+        yield new
+
+
+def put_in_place(root: int, name: Callable[[int, str], None]) -> None:
+    """Make the directories of a repository and, as the last thing, ``name`` its meta.json."""
+    for directory in ("objects", "streams", "images"):
+        os.close(open_or_make_directory(directory, root))
+    name(root, META)
     sync_directory(root)
-    return True

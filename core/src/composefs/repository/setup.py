@@ -65,7 +65,7 @@ def reset(
     """Remove all names of streams and images and write a new meta.json; the objects stay.
 
     meta.json may be damaged.  Raises NotFoundError for a directory that is no repository, ExistsError when the objects
-    have another algorithm, BusyError, and what :func:`init` raises.
+    have another algorithm, BusyError, and what :func:`init` raises; then the names are still there.
     """
     path = os.path.abspath(path)
     root = metafile.open_root(path)
@@ -76,13 +76,15 @@ def reset(
             raise metafile.no_repository(path)
         if objects is not None and objects.meta.algorithm != algorithm:
             raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=path)
-        # Names first: the old meta.json without any of them is a repository too.
-        for name in ("streams", "images"):
-            with contextlib.suppress(FileNotFoundError):
-                remove_tree(name, root)
-        sync_directory(root)
         meta = Meta.new(algorithm, 1 if erofs_default is None else erofs_default)
-        metafile.write(root, meta, secure=not insecure, replace=True)
+        # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
+        # is a repository too.
+        with metafile.prepared(root, meta, secure=not insecure) as new:
+            for name in ("streams", "images"):
+                with contextlib.suppress(FileNotFoundError):
+                    remove_tree(name, root)
+            sync_directory(root)
+            metafile.put_in_place(root, new.replace)
     except OSError as error:
         raise from_os_error(error, f"resetting the repository {path}") from error
     finally:
