@@ -11,13 +11,14 @@ from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, Unsu
 from composefs_oci.formats.descriptors import Descriptor, parse_index, parse_manifest
 from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, is_index, is_manifest
+from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.regular import open_regular
 from composefs_oci.sources.source import PIECE, Blob, check_document, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Protocol, Self
+    from typing import Protocol
 
     from composefs_oci.formats.platform import Platform
     from composefs_oci.sources.source import Document, Reader
@@ -44,7 +45,7 @@ _MAX_DEPTH = 4
 _MAX_DOCUMENTS = 20_000
 
 
-class LayoutSource:
+class LayoutSource(Closing):
     """The image with this tag of a layout; without a tag, the only one."""
 
     def __init__(self, files: Files, tag: str | None) -> None:
@@ -117,12 +118,6 @@ class LayoutSource:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _find_subjects(self) -> dict[str, list[Descriptor]]:
         """Return what refers to each digest, after one walk: what refers may be referred to, and be asked for next.

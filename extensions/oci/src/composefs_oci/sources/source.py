@@ -13,6 +13,7 @@ from composefs_oci.formats.digest import digest_of, new_hash
 from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.formats.mediatypes import is_index, is_manifest
 from composefs_oci.formats.platform import best, native
+from composefs_oci.sources.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Document(NamedTuple):
     raw: bytes
 
 
-class Blob:
+class Blob(Closing):
     """A blob that is checked while it is read; a context manager.
 
     ``read`` returns no bytes, which says that this is the end, only after size and digest turned out right; it raises
@@ -125,12 +126,6 @@ class Blob:
     def close(self) -> None:
         """Let go of file or connection."""
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def check_document(data: bytes, descriptor: Descriptor, served_as: str, where: str) -> Document:

@@ -22,12 +22,13 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from composefs_ext import environment
 from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci import __version__
+from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.proxy import ProxyError, Tunnel, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Self
+    from typing import Any
     from urllib.parse import SplitResult
 
     from composefs_oci.sources.registry.proxy import Proxy
@@ -153,7 +154,7 @@ def _patience() -> float:
     return max(1.0, number(TIMEOUT))
 
 
-class Response:
+class Response(Closing):
     """An answer whose body is still to be read; ``url`` is where it came from."""
 
     def __init__(
@@ -192,12 +193,6 @@ class Response:
             self._idle.append(connection)
         else:
             connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Http:

@@ -11,6 +11,7 @@ from composefs_oci.formats.digest import digest_of, is_digest
 from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, ROOTS, is_index
 from composefs_oci.formats.reference import is_tag
+from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.blob import BlobReader
 from composefs_oci.sources.registry.client import Client
 from composefs_oci.sources.registry.http import origin, parts_of, shown
@@ -19,7 +20,6 @@ from composefs_oci.sources.source import Blob, Document, check_document, resolve
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Self
 
     from composefs_oci.formats.descriptors import Descriptor
     from composefs_oci.formats.platform import Platform
@@ -37,7 +37,7 @@ _MAX_REFERRERS = 10_000
 _NEXT = re.compile(r'\s*<([^>]{1,2000})>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 
 
-class RegistrySource:
+class RegistrySource(Closing):
     """The image that a reference names."""
 
     def __init__(
@@ -103,12 +103,6 @@ class RegistrySource:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _referrers_by_tag(self, digest: str) -> list[Descriptor]:
         """Read the list that clients keep where the registry keeps none ("Referrers Tag Schema")."""
