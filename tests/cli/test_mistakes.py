@@ -42,6 +42,11 @@ MISTAKES = {
     "--repo repo oci copy x --from none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo oci pull docker://x/x --authfile none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree list-refs http://x/ --http-header-file tree": (USAGE, "'tree' is a dir", "list-refs --help"),
+    "--repo '' images": (USAGE, "--repo': an empty path", "cfsctl --help"),
+    "init ''": (USAGE, "PATH]': an empty path", "cfsctl init --help"),
+    "--repo repo ostree export x ''": (USAGE, "PATH': an empty path", "cfsctl ostree export --help"),
+    "--repo repo ostree commit -b x --tree=dir=": (USAGE, "--tree': an empty path", "cfsctl ostree commit --help"),
+    "--repo repo ls refs/os/1 ''": (USAGE, "PATH]': an empty path", "cfsctl ls --help"),
     # Typing errors
     "image": (USAGE, "'image'", "did you mean 'images'?"),
     "ostre pull a b": (USAGE, "'ostre'", "did you mean 'ostree'?"),

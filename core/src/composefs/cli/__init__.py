@@ -1,1 +1,1 @@
-"""The command lines: ``cfsctl`` (main.py and what it loads) and the multicall tool ``mkcomposefs``."""
+"""The command lines: ``cfsctl`` (main.py and what it loads) and the tools of C composefs."""

@@ -66,6 +66,8 @@ class Path(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path."""
+        if not value:  # a variable of a script that is not set; made absolute, it would be the working directory
+            self.fail("an empty path", param, ctx)
         path = super().convert(value, param, ctx)
         if self._there:
             _require_there(os.fsdecode(path))
