@@ -41,12 +41,13 @@ _SUPERBLOCK = "superblock"
 
 def apply_delta(request: Request, core: Core) -> dict[str, Any]:
     """Bring in the commit of a delta; print and return what came of it."""
+    from composefs_ostree.commands.pulling import wants_nul
     from composefs_ostree.pulling.commits import Commits, Terms
 
     source = DeltaSource(request.arguments["file"])
     delta = source.delta
     policy = _checked_signature(request, source)
-    commits = Commits(core, source, source.open(core), Terms(policy, compat=request.get("compat"), use_deltas=True))
+    commits = Commits(core, source, source.open(core), Terms(policy, keep_nul=wants_nul(request), use_deltas=True))
     published = False
     try:
         current = None if delta.origin is None else stream_name(delta.origin)

@@ -82,9 +82,10 @@ class Pulled(NamedTuple):
     job: Job
 
 
-def wants_nul(request: Request) -> bool:
-    """Tell whether the images are to be those of composefs-rs 0.9.0."""
-    return bool(request.get("compat") == "composefs-rs")
+def wants_nul(request: Request) -> bool | None:
+    """Tell whether the images are to be those of composefs-rs 0.9.0; None if the user does not say."""
+    compat = request.get("compat")
+    return None if compat is None else bool(compat == "composefs-rs")
 
 
 def pull(
@@ -145,7 +146,7 @@ def _terms(request: Request, source: Source) -> Terms:
         subpaths=subpaths,
         depth=request.get("depth", 0),
         base_name=request.get("base_name"),
-        compat=request.get("compat"),
+        keep_nul=wants_nul(request),
         use_deltas=isinstance(source, UrlSource) and not request.get("no_delta"),  # files are as near as deltas
         is_repair=bool(request.get("repair")),
     )

@@ -75,7 +75,7 @@ def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
     from composefs_ostree.tree import load
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
-    return draft_dump(core, load(commit), keep_nul=wants_nul(request)).finish()
+    return draft_dump(core, load(commit), keep_nul=bool(wants_nul(request))).finish()
 
 
 def dump(request: Request, core: Core) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Terms(NamedTuple):
     depth: int = 0
     """How many parents to pull too; negative: all."""
     base_name: str | None = None
-    compat: str | None = None
+    keep_nul: bool | None = None
+    """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.dumptext); None: as they are here."""
     use_deltas: bool = False
     is_repair: bool = False
 
@@ -270,13 +271,13 @@ class Commits:
             return True
         if self._core.object_has([image]).result() != [True]:
             return False
-        if not self._terms.compat:
+        if self._terms.keep_nul is None:
             return True
         from composefs_ostree.dumptext import draft_dump
         from composefs_ostree.tree import load
 
         commit, _ = open_commit(self._core, job.name, partial=True)
-        dump = draft_dump(self._core, load(commit), keep_nul=self._terms.compat == "composefs-rs")
+        dump = draft_dump(self._core, load(commit), keep_nul=self._terms.keep_nul)
         return self._core.image_digest(*dump.finish()).result()["id"] == image
 
     def _part(self, job: Job) -> Sequence[str] | None:
@@ -298,7 +299,7 @@ class Commits:
                 self._core,
                 self._source,
                 self._transport,
-                keep_nul=self._terms.compat == "composefs-rs",
+                keep_nul=bool(self._terms.keep_nul),
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
         wish = Wish(
