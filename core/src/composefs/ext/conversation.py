@@ -60,10 +60,10 @@ class Conversation:
         context: Context,
         interrupts: Interrupts,
         timeouts: Timeouts,
-        errors: ErrorText,
+        error_text: ErrorText,
     ) -> None:
         self._process = process
-        self._errors = errors
+        self._error_text = error_text
         self._channel = channel
         self._context = context
         self._interrupts = interrupts
@@ -166,8 +166,8 @@ class Conversation:
             poll.register(self._process.stdin, select.POLLOUT)
         poll.register(self._interrupts.fd, select.POLLIN)
         poll.register(self._process.pidfd, select.POLLIN)
-        if not self._errors.ended:
-            poll.register(self._errors.fd, select.POLLIN)
+        if not self._error_text.ended:
+            poll.register(self._error_text.fd, select.POLLIN)
         timeout = 0 if self._channel.has_message or self._preparations else seconds
         ready = poll.poll(int(timeout * 1000) + (timeout > 0))
         if self._preparations and not ready and not self._channel.has_message:
@@ -177,8 +177,8 @@ class Conversation:
                 self._interrupts.drain()
             elif fd == self._process.stdout:
                 self._channel.read()
-            elif fd == self._errors.fd:
-                self._errors.pass_on()
+            elif fd == self._error_text.fd:
+                self._error_text.pass_on()
             elif fd == self._process.pidfd:
                 self._dead = True
                 self._channel.abandon_output()

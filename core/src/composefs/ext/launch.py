@@ -54,14 +54,14 @@ class Launched(NamedTuple):
     account: Account | None
     interrupts: Interrupts
     process: Process
-    errors: ErrorText
+    error_text: ErrorText
     stdout_fd: int
 
     def end(self) -> Ended:
         """Kill what still runs, pass on what it said last, and return how it ended; once more, just that."""
         self.process.kill_group()
         ended = self.process.reap()
-        self.errors.close()
+        self.error_text.close()
         return ended
 
 

@@ -99,7 +99,7 @@ def converse(
     """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
     timeouts = timeouts or Timeouts()
     extension, repository, interrupts = launched.extension, launched.repository, launched.interrupts
-    process, errors = launched.process, launched.errors
+    process, error_text = launched.process, launched.error_text
     outcome: Message | ComposefsError | None = None
     try:
         context = Context(
@@ -122,10 +122,10 @@ def converse(
             repository.interrupted = context.interrupted
         make_channel = Channel if probe is None else probe.channel
         channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=launched.options.strict)
-        conversation = Conversation(process, channel, context, interrupts, timeouts, errors)
+        conversation = Conversation(process, channel, context, interrupts, timeouts, error_text)
         with context.resources, suppress(Gone):
             outcome = conversation.serve(_welcome(context, launched.staging.place, launched.cache))
-        _let_end(process, channel, interrupts, timeouts, errors)
+        _let_end(process, channel, interrupts, timeouts, error_text)
     except ProtocolError as error:
         error.message = f"extension {extension.name} broke the protocol: {error.message}"
         raise
@@ -166,16 +166,18 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     }
 
 
-def _let_end(process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, errors: ErrorText) -> None:
+def _let_end(
+    process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, error_text: ErrorText
+) -> None:
     """Let a process end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL."""
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
-        if _wait_for_exit(process, channel, interrupts, seconds, errors):
+        if _wait_for_exit(process, channel, interrupts, seconds, error_text):
             return
         process.signal_group(number)
 
 
 def _wait_for_exit(
-    process: Process, channel: Channel, interrupts: Interrupts, seconds: float, errors: ErrorText
+    process: Process, channel: Channel, interrupts: Interrupts, seconds: float, error_text: ErrorText
 ) -> bool:
     """Write out what is left, close the extension's input, and discard what it still says until it ends."""
     patience = Patience()
@@ -185,8 +187,8 @@ def _wait_for_exit(
         poll.register(interrupts.fd, select.POLLIN)
         if not channel.ended:
             poll.register(process.stdout, select.POLLIN)
-        if not errors.ended:
-            poll.register(errors.fd, select.POLLIN)
+        if not error_text.ended:
+            poll.register(error_text.fd, select.POLLIN)
         channel.write()
         if channel.wants_write:
             poll.register(process.stdin, select.POLLOUT)
@@ -199,8 +201,8 @@ def _wait_for_exit(
             return True
         if interrupts.fd in ready:
             interrupts.drain()
-        if errors.fd in ready:
-            errors.pass_on()
+        if error_text.fd in ready:
+            error_text.pass_on()
     return False
 
 
