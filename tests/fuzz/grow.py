@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.ostree_fuzz import SUBJECTS, Subject, accepts, damaged
+from support.fuzzing import Subject, accepts, damaged
+from support.ostree_fuzz import SUBJECTS
 
 CORPORA = Path(__file__).with_name("corpora")
 ROUND = 2000

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fuzz.grow import corpus
-from support.ostree_fuzz import SUBJECTS, Subject, accepts, damaged
+from support.fuzzing import Subject, accepts, damaged
+from support.ostree_fuzz import SUBJECTS
 
 COUNT = int(os.environ.get("COMPOSEFS_FUZZ", "5000"))
 SEED = int(os.environ.get("COMPOSEFS_FUZZ_SEED", "7"))
