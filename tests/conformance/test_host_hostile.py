@@ -16,7 +16,7 @@ import pytest
 
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
 from composefs.ext import calls, patience
-from composefs.ext.session import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Timeouts
 from composefs.protocol.limits import Limits
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 from support.hosting import PATIENT, QUICK, Host

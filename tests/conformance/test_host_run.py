@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import PermissionDeniedError, TooLargeError
-from composefs.ext.session import RunOptions
+from composefs.ext.options import RunOptions
 from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, call, kind_of, stored_stream

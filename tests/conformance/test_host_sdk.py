@@ -11,7 +11,7 @@ import pytest
 
 from composefs.errors import ConflictError, MissingObjectError
 from composefs.ext.calls import CALLS
-from composefs.ext.session import RunOptions
+from composefs.ext.options import RunOptions
 from composefs.repository import Repository
 from support.hosting import Host
 from support.populated import populate

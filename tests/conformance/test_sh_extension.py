@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import CancelledError, ComposefsError, CorruptError
-from composefs.ext.session import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Timeouts
 from composefs.repository import Repository
 from support.commands import CFSCTL, cfsctl, run
 from support.hosting import SAMPLES, Host

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from composefs.ext.session import RunOptions
+from composefs.ext.options import RunOptions
 from support.hosting import Host
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded/version-1.jsonl").read_text().splitlines()]

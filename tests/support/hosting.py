@@ -16,7 +16,8 @@ import pytest
 
 from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery
-from composefs.ext.session import RunOptions, RunResult, Timeouts, run_extension
+from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
 from composefs.protocol.limits import Limits
 from composefs.repository import Repository

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from composefs.ext.probe import Probe
     from composefs.repository import Repository
 
-__all__ = ["RunOptions", "RunResult", "Timeouts", "converse", "run_extension"]
+__all__ = ["RunResult", "converse", "run_extension"]
 
 
 class RunResult(NamedTuple):
