@@ -63,7 +63,7 @@ def test_artifacts_are_told_from_images() -> None:
     for media_type, is_image in (
         (mediatypes.OCI_CONFIG, True),
         (mediatypes.DOCKER_CONFIG, True),
-        (mediatypes.OCI_EMPTY, False),
+        ("application/vnd.oci.empty.v1+json", False),
         ("application/vnd.cncf.helm.config.v1+json", False),
     ):
         assert parse_manifest(manifest(config=descriptor(media_type)), OCI_MANIFEST).is_image is is_image
@@ -236,6 +236,6 @@ def test_layers_of_files(media_type: str, compression: str, ours: str | None) ->
 
 
 def test_other_layers() -> None:
-    for media_type in ("application/vnd.oci.image.layer.v1.tar+xz", mediatypes.OCI_EMPTY, "text/plain"):
+    for media_type in ("application/vnd.oci.image.layer.v1.tar+xz", "application/vnd.oci.empty.v1+json", "text/plain"):
         assert not mediatypes.is_tar_layer(media_type)
         assert mediatypes.oci_layer_type(media_type) == media_type

@@ -18,7 +18,6 @@ __all__ = [
     "DOCKER_MANIFEST",
     "DOCKER_SCHEMA1",
     "OCI_CONFIG",
-    "OCI_EMPTY",
     "OCI_INDEX",
     "OCI_MANIFEST",
     "ROOTS",
@@ -33,7 +32,6 @@ __all__ = [
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
