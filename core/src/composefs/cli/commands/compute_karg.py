@@ -9,10 +9,10 @@ from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, propagate_option
 
-__all__ = ["command", "kernel_argument"]
+__all__ = ["command"]
 
 
-def kernel_argument(image_id: str, algorithm_name: str, version: int, *, insecure: bool) -> str:
+def _kernel_argument(image_id: str, algorithm_name: str, version: int, *, insecure: bool) -> str:
     """Return what an initramfs of composefs-rs 0.9.0 finds the image by.
 
     Formats 0 and 1 have one name with the algorithm, format 2 the older one; a question mark says that the image may be
@@ -51,7 +51,7 @@ def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, as_js
             insecure = insecure or not repository.secure
     with settings.observers() as observers:
         image = source.image_id(algorithm, version, observers)
-    argument = kernel_argument(image, algorithm.meta_name, version, insecure=insecure)
+    argument = _kernel_argument(image, algorithm.meta_name, version, insecure=insecure)
     if as_json:
         print_json({"argument": argument, "id": image, "algorithm": algorithm.meta_name, "erofs_version": version})
     else:
