@@ -23,6 +23,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import stream_name
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, object_path
+from composefs_ostree.formats.summary import SUMMARY_TYPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class DeltaSource:
         """Return a summary that lists this delta."""
         names = [commit.hex() for commit in (self.delta.origin, self.delta.to) if commit is not None]
         listed = {"-".join(names): Variant("ay", self._digest)}
-        return gvariant.encode("(a(s(taya{sv}))a{sv})", ([], {"ostree.static-deltas": Variant("a{sv}", listed)}))
+        return gvariant.encode(SUMMARY_TYPE, ([], {"ostree.static-deltas": Variant("a{sv}", listed)}))
 
     def summary_for(self, _ref: str) -> bytes:
         """Return the same summary."""

@@ -23,12 +23,23 @@ if TYPE_CHECKING:
 
     from composefs_ostree.formats.gvariant import Variant
 
-__all__ = ["COLLECTION", "SummaryRef", "collections", "find_ref", "list_refs", "metadata_value"]
+__all__ = [
+    "COLLECTION",
+    "COLLECTION_MAP",
+    "MAP_TYPE",
+    "SUMMARY_TYPE",
+    "SummaryRef",
+    "collections",
+    "find_ref",
+    "list_refs",
+    "metadata_value",
+]
 
 COLLECTION = "ostree.summary.collection-id"
-_COLLECTION_MAP = "ostree.summary.collection-map"
+COLLECTION_MAP = "ostree.summary.collection-map"
 _REF_TYPE = "(s(taya{sv}))"
-_MAP_TYPE = f"a{{sa{_REF_TYPE}}}"
+SUMMARY_TYPE = f"(a{_REF_TYPE}a{{sv}})"
+MAP_TYPE = f"a{{sa{_REF_TYPE}}}"
 
 
 class SummaryRef(NamedTuple):
@@ -90,11 +101,11 @@ def _own_collection(summary: bytes) -> str | None:
 
 def _mapped(summary: bytes) -> dict[str, list[Any]]:
     """Return the refs of other collections."""
-    value = metadata_value(summary, _COLLECTION_MAP)
+    value = metadata_value(summary, COLLECTION_MAP)
     if value is None:
         return {}
-    if value.signature != _MAP_TYPE:
-        raise FormatError(f"malformed summary: its {_COLLECTION_MAP} is of type {value.signature}")
+    if value.signature != MAP_TYPE:
+        raise FormatError(f"malformed summary: its {COLLECTION_MAP} is of type {value.signature}")
     mapped: dict[str, list[Any]] = value.value
     return mapped
 

@@ -18,6 +18,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, MAX_REF_FILE, is_ref, parse_checksum_line
 from composefs_ostree.formats.objects import parse_commit
+from composefs_ostree.formats.summary import COLLECTION, COLLECTION_MAP, MAP_TYPE, SUMMARY_TYPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["delta_name", "make_summary"]
 
-_TYPE = "(a(s(taya{sv}))a{sv})"
 _MAX_DEPTH = 64
 
 
@@ -44,11 +44,11 @@ def make_summary(target: Target) -> bytes:
     metadata["ostree.summary.tombstone-commits"] = Variant("b", tombstones)
     metadata["ostree.summary.indexed-deltas"] = Variant("b", True)
     if collection := core.get("collection-id", "").strip():
-        metadata["ostree.summary.collection-id"] = Variant("s", collection)
+        metadata[COLLECTION] = Variant("s", collection)
     mirrors = {name: _rows(target, f"refs/mirrors/{name}") for name in sorted(_list(target, "refs/mirrors"))}
     if mirrors := {name: rows for name, rows in mirrors.items() if rows}:
-        metadata["ostree.summary.collection-map"] = Variant("a{sa(s(taya{sv}))}", mirrors)
-    return gvariant.encode(_TYPE, (refs, metadata))
+        metadata[COLLECTION_MAP] = Variant(MAP_TYPE, mirrors)
+    return gvariant.encode(SUMMARY_TYPE, (refs, metadata))
 
 
 def _big_endian(number: int) -> int:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA
+from composefs_ostree.formats.summary import SUMMARY_TYPE
 
 __all__ = ["INDEX", "Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
 
@@ -60,7 +61,7 @@ def heading(data: bytes) -> bytes:
     """Return a summary without refs that has the metadata of a well-formed index."""
     from composefs_ostree.formats import gvariant
 
-    return gvariant.encode("(a(s(taya{sv}))a{sv})", ([], gvariant.decode(_INDEX_TYPE, data)[1]))
+    return gvariant.encode(SUMMARY_TYPE, ([], gvariant.decode(_INDEX_TYPE, data)[1]))
 
 
 def gunzip(data: bytes, limit: int = MAX_METADATA) -> bytes:
