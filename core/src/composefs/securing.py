@@ -15,12 +15,10 @@ from composefs.linux import verity
 from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
-from composefs.repository.objects import seal
+from composefs.repository.objects import listed, seal
 from composefs.repository.publish import barrier
 
 __all__ = ["enable_verity"]
-
-_LISTED = 20
 
 
 def enable_verity(repository: Repository, report: Callable[[int, int], object] = lambda _done, _total: None) -> int:
@@ -40,9 +38,8 @@ def enable_verity(repository: Repository, report: Callable[[int, int], object] =
         done += len(rests)
     report(done, total)
     if damaged:
-        more = f" and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
         raise CorruptError(
-            f"the repository stays insecure: damaged are the objects {', '.join(damaged[:_LISTED])}{more}",
+            f"the repository stays insecure: damaged are the objects {listed(damaged)}",
             subject=damaged[0],
             hint="bring good ones back with `cfsctl fsck --repair --from REPO`",
         )

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
-_LISTED = 20
-"""How many missing objects an error names."""
-
 _REMEMBERED = 1 << 18
 """Ids put in this run that are remembered, 300 bytes each; beyond it they are looked up again, 3 µs each."""
 
@@ -129,9 +126,11 @@ class Context:
         unknown = set(ids).difference(self.known)
         missing = self.repo.objects.missing(sorted(unknown)) if unknown else []
         if missing:
-            listed = ", ".join(missing[:_LISTED])
+            from composefs.repository.objects import listed
+
             raise MissingObjectError(
-                f"{what} names {len(missing)} objects that are not in the repository: {listed}", subject=missing[0]
+                f"{what} names {len(missing)} objects that are not in the repository: {listed(missing)}",
+                subject=missing[0],
             )
 
     def objects_of(self, image_id: str) -> set[str]:

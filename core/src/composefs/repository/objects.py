@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
@@ -34,12 +34,12 @@ from composefs.repository.store import Store, no_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MISSING_LISTED", "Stored", "StoredObjects", "seal", "store_copy"]
+__all__ = ["Stored", "StoredObjects", "listed", "missing_objects", "seal", "store_copy"]
 
 How = Literal["moved", "reflinked", "copied", "present"]
 
-MISSING_LISTED = 20
-"""How many missing objects an error names."""
+_LISTED = 20
+"""How many objects an error names."""
 
 OBJECT_MODE = 0o444
 _WRITABLE_MODE = 0o644
@@ -357,12 +357,16 @@ def store_copy(
     return hasher.digest().hex(), hasher.size, "copied"
 
 
+def listed(ids: Sequence[str]) -> str:
+    """Return ids for a message: the first ones, and how many more there are."""
+    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+
+
 def missing_objects(ids: list[str], what: str) -> MissingObjectError:
     """Make the error for objects that are not there."""
-    more = f" and {len(ids) - MISSING_LISTED} more" if len(ids) > MISSING_LISTED else ""
     noun = "object" if len(ids) == 1 else f"{len(ids)} objects"
     return MissingObjectError(
-        f"{what}: the repository lacks {noun} {', '.join(ids[:MISSING_LISTED])}{more}",
+        f"{what}: the repository lacks {noun} {listed(ids)}",
         subject=ids[0],
         hint="pull what names it again",
     )
