@@ -295,6 +295,13 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
     refused = target.ostree("pull", tmp_path, BRANCH, status=2).stderr
     assert f"'{tmp_path}' is not an http or https URL" in refused
     assert "pull-local" in refused
+    # The page that some servers have for every path, and what git keeps.
+    for config in ("<html>ok</html>\n", "[core]\n\trepositoryformatversion = 0\n"):
+        (tmp_path / "config").write_text(config)
+        with serve(tmp_path) as server:
+            refused = target.ostree("pull", server.url, BRANCH, status=3).stderr
+        assert "config: it says neither mode nor repo_version, so this is not an ostree repository" in refused
+        assert "not an ostree repository" in target.ostree("pull-local", tmp_path, BRANCH, status=3).stderr
 
 
 @pytest.mark.parametrize("ref", ["../x", "a//b", "/a", "-x", "a b"])

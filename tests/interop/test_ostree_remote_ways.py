@@ -182,10 +182,13 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
     lists = tmp_path / "lists"
     lists.mkdir()
     with serve(source) as good, serve(source) as bad, serve(lists) as server:
-        (lists / "list").write_text(f"# mirrors\nhttp://127.0.0.1:1/\n{bad.url}\nftp://h/\n{good.url}/\n")
+        (lists / "config").write_text("<html>welcome</html>\n")
+        places = f"http://127.0.0.1:1/\n{server.url}\n{bad.url}\nftp://h/\n{good.url}/\n"
+        (lists / "list").write_text(f"# mirrors\n{places}")
         remote(target, f"mirrorlist={server.url}/list")
         said = pulls(target, "o", BRANCH)
         assert "127.0.0.1:1/config" in said
+        assert "not an ostree repository; trying the next mirror" in said
         # What one mirror lacks, another may have.
         assert good.count() == good.count("*.commitmeta") + good.count("*.index") == 2
         bad.fault("*.filez", Fault(status=503))

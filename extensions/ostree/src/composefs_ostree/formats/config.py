@@ -6,7 +6,7 @@ another repository on this machine.  Source: ostree.repo-config(5).
 
 from __future__ import annotations
 
-from composefs_ext.errors import UnsupportedError
+from composefs_ext.errors import NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 
 __all__ = ["ARCHIVE_MODES", "BARE_MODES", "MAX_CONFIG", "Config", "parse_config"]
@@ -31,8 +31,18 @@ class Config(NamedTuple):
 
 
 def parse_config(data: bytes, where: str) -> Config:
-    """Read a config, which ``where`` names in the UnsupportedError for a repository that nobody knows how to read."""
+    """Read a config, which ``where`` names in errors.
+
+    Raises NotFoundError for what is the config of something else, such as the page that a server has for every path,
+    UnsupportedError for a repository that nobody knows how to read.
+    """
     settings = _core_settings(data.decode("utf-8", "replace"))
+    if not settings.keys() & {"mode", "repo_version"}:
+        raise NotFoundError(
+            f"{where}: it says neither mode nor repo_version, so this is not an ostree repository",
+            hint="check the URL or path",
+            subject=where,
+        )
     mode = settings.get("mode", "bare")
     version = settings.get("repo_version", "1")
     if version != "1":
