@@ -180,7 +180,7 @@ def test_rubbish_where_a_ref_is_looked_up(source: Path, target: Target, name: st
         update_summary(source)
     with serve(source) as server:
         server.fault(name, Fault(body=b"<html>welcome</html>"))
-        status = 9 if name == "/config" else 5
+        status = 3 if name == "/config" else 5  # the config of something else: there is no repository
         refuse(target, server, status, server.url + name)
 
 
