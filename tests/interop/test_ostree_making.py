@@ -175,6 +175,24 @@ def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:
     assert ostree(exported, "refs").stdout.split() == [BRANCH]
 
 
+def test_no_file_system_keeps_the_modes_that_ostree_gives_symlinks_of_archives(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+        for name, kind, mode in (("./", tarfile.DIRTYPE, 0o755), ("./link", tarfile.SYMTYPE, 0o640)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.linkname = kind, mode, "to" if kind == tarfile.SYMTYPE else ""
+            archive.addfile(entry)
+    theirs, target = make_repo(tmp_path / "theirs"), Target(tmp_path / "target")
+    made = ostree(theirs, "commit", f"--branch={BRANCH}", f"--tree=tar={tmp_path}/archive.tar").stdout.strip()
+    assert target.json("pull-local", theirs, BRANCH)["commit"] == made
+    for mode in ("archive", "bare-user"):
+        target.ostree("export", BRANCH, tmp_path / mode, f"--mode={mode}")
+        assert "no errors found" in ostree(tmp_path / mode, "fsck").stdout
+        assert Target(tmp_path / f"from {mode}").json("pull-local", tmp_path / mode, BRANCH)["commit"] == made
+    for mode, says in (("bare", "it has a symlink's mode of 0640"), ("bare-user-only", "of symlinks 0777 alone")):
+        assert says in target.ostree("export", BRANCH, tmp_path / mode, f"--mode={mode}", status=9).stderr
+        assert ostree(tmp_path / mode, "refs").stdout == ""
+
+
 @pytest.mark.parametrize(
     "options",
     [

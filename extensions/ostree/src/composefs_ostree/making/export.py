@@ -124,8 +124,9 @@ def _check_user_only(tree: Tree) -> None:
             if not fits_user_only(parse_head(data[: head_size(data)])):
                 shown = name.decode("utf-8", "backslashreplace")
                 raise UnsupportedError(
-                    f"{shown}: bare-user-only keeps neither owners nor attributes nor modes beyond 0775",
-                    hint="commit with --canonical-permissions --no-xattrs, or export to another mode",
+                    f"{shown}: bare-user-only keeps neither owners nor attributes nor modes beyond 0775, "
+                    "and of symlinks 0777 alone",
+                    hint="commit with --canonical-permissions --no-xattrs, or export to another mode in a new place",
                     subject=shown,
                 )
 

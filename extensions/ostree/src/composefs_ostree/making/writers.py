@@ -8,6 +8,7 @@ layouts.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from hashlib import sha256
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "fits_user_only", "object_name"]
 
 _BUFFER = 128 << 10
+_SYMLINK_MODE = stat.S_IFLNK | 0o777
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -44,7 +46,23 @@ def object_name(file_id: bytes, mode: str) -> str:
 
 def fits_user_only(head: FileHead) -> bool:
     """Tell whether bare-user-only can keep everything that a file has."""
-    return not (head.uid or head.gid or head.xattrs) and (head.is_symlink or not head.mode & 0o7777 & ~0o775)
+    if head.uid or head.gid or head.xattrs:
+        return False
+    return head.mode == _SYMLINK_MODE if head.is_symlink else not head.mode & 0o7777 & ~0o775
+
+
+def _check_bare(head: FileHead) -> None:
+    """Raise UnsupportedError for what no file system keeps, so that a bare repository would have another id."""
+    if not all(value for _, value in head.xattrs):
+        lost = "an extended attribute without a value"
+    elif head.is_symlink and head.mode != _SYMLINK_MODE:
+        lost = f"a symlink's mode of {head.mode & 0o7777:04o}"
+    else:
+        return
+    raise UnsupportedError(
+        f"it has {lost}, which is lost in a bare repository",
+        hint="export to a repository of the mode archive or bare-user",
+    )
 
 
 class ObjectWriter(Jobs):
@@ -69,11 +87,8 @@ class ObjectWriter(Jobs):
             data, content = self._files[file_id]
             end = head_size(data)
             head = parse_head(data[:end])
-            if self._mode == "bare" and not all(value for _, value in head.xattrs):
-                raise UnsupportedError(
-                    "it has an extended attribute without a value, which is lost in a bare repository",
-                    hint="export to a repository of the mode archive or bare-user",
-                )
+            if self._mode == "bare":
+                _check_bare(head)
             if head.is_symlink:
                 self._symlink(path, file_id, head, data[:end])
             else:
