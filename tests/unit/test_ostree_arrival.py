@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pytest
 from composefs_ext import Core, Request
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
-from composefs_ostree.formats.commit_stream import Entry, stream_name
+from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_name
+from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held import open_commit
 from composefs_ostree.pulling.arrival import Arrivals, _put
@@ -59,6 +60,47 @@ def test_the_commit_that_a_delta_starts_from(tmp_path: Path) -> None:
         assert origin is not None
         assert origin.commit == other
         assert bases == given
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["pull"])
+
+
+@pytest.mark.parametrize("count", [2, 3], ids=["as many objects", "more objects"])
+def test_a_base_that_gets_another_stream_between_the_two_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Another pull has completed a commit in part meanwhile: what is told of its stream is not taken for the base's."""
+    repo = make_repo(tmp_path / "repo")
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        source = DirectorySource(str(repo))
+        arrivals = Arrivals(core, source, source.open(core), keep_nul=False, uses_cache=False)
+        contents = [b"x" * size for size in (300, 301, 302, 303, 304)]
+        stored = core.object_put([{"name": core.staging.write(content)} for content in contents]).result()
+        ids = [row["id"] for row in stored]
+        data = make_commit(Commit({}, None, "", "", 0, bytes(32), bytes(32)))
+        commit = sha256(data).digest()
+        name = partial_name(commit)
+
+        def put(numbers: Iterable[int], subpath: str) -> None:
+            files = {
+                bytes([number]) * 32: Entry(make_head(0, 0, 0, 0o100644, b"", b""), ids[number]) for number in numbers
+            }
+            stream = _put(core, commit, {commit: Entry(data, None), **files}, (), [subpath])
+            core.publish(streams=[{"name": name, "id": stream, "if_exists": "replace"}]).result()
+
+        put((0, 1), "/a")
+        ask = core.stream_get
+
+        def stream_get(**wanted: Any) -> Any:
+            if wanted.get("sizes"):
+                put(range(2, 2 + count), "/b")
+            return ask(**wanted)
+
+        monkeypatch.setattr(core, "stream_get", stream_get)
+        base = arrivals._open(name)
+        assert base.subpaths == ["/a"]
+        assert arrivals._sizes.taken() == {}
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["pull"])

@@ -52,20 +52,21 @@ class SlowCore:
 
     def stream_get(self, *, id: str, sizes: bool) -> Answer:  # noqa: A002  as the SDK calls it
         assert sizes
-        return self._answer(f"sizes of {id}", [self.sizes.get(each) for each in self.bases[id]], "sizes")
+        told = SimpleNamespace(id=id, sizes=[self.sizes.get(each) for each in self.bases[id]])
+        return self._answer(f"sizes of {id}", told)
 
     def object_has(self, ids: Sequence[str], sizes: Sequence[int]) -> Answer:
         return self._answer(
             dict(zip(ids, sizes, strict=True)), [self.sizes.get(i) == size for i, size in zip(ids, sizes, strict=True)]
         )
 
-    def _answer(self, call: Any, value: Any, member: str = "") -> Answer:
+    def _answer(self, call: Any, value: Any) -> Answer:
         self.calls.append(call)
 
         def result() -> Any:
             if self.error is not None:
                 raise self.error
-            return SimpleNamespace(**{member: value}) if member else value
+            return value
 
         self._answers.append(Answer(result))
         return self._answers[-1]
@@ -82,7 +83,7 @@ def entry(content: str, size: int) -> Entry:
 def ask(core: SlowCore | Core, sizes: BaseSizes, base: Stream) -> None:
     if SIZES in core.features and not sizes.knows(base.id):
         answer = cast("Core", core).stream_get(id=base.id, sizes=True)
-        sizes.expect(base.id, base.object_refs, answer)
+        sizes.expect(base.id, base, answer)
 
 
 def confirming(core: SlowCore, *bases: Stream) -> Confirming:

@@ -216,7 +216,7 @@ class Arrivals:
         asked = asked or Asked(self._core, name, sizes=not self._sizes.knows(name))
         commit, stream = asked.open(partial=partial)
         if asked.sizes is not None:
-            self._sizes.expect(name, stream.object_refs, asked.sizes)
+            self._sizes.expect(name, stream, asked.sizes)
         return commit
 
 

@@ -14,7 +14,7 @@ from composefs_ostree.formats.fileheader import content_sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
@@ -34,17 +34,17 @@ class BaseSizes:
 
     def __init__(self) -> None:
         self._bases: set[str] = set()
-        self._coming: deque[tuple[Sequence[str], Pending[Stream]]] = deque()
+        self._coming: deque[tuple[Stream, Pending[Stream]]] = deque()
         self._sizes: dict[str, int | None] = {}
 
     def knows(self, base: str) -> bool:
         """Whether those of the base with this name were asked for."""
         return base in self._bases
 
-    def expect(self, base: str, ids: Sequence[str], answer: Pending[Stream]) -> None:
-        """Take an answer that is to come, with the sizes of these objects, in this order."""
+    def expect(self, base: str, stream: Stream, answer: Pending[Stream]) -> None:
+        """Take an answer that is to come, with the sizes of what the stream of a base refers to."""
         self._bases.add(base)
-        self._coming.append((ids, answer))
+        self._coming.append((stream, answer))
 
     @property
     def is_coming(self) -> bool:
@@ -59,8 +59,10 @@ class BaseSizes:
     def taken(self) -> Mapping[str, int | None]:
         """Take the answers; return the sizes of all, None for what was not here."""
         while self._coming:
-            ids, answer = self._coming.popleft()
-            self._sizes.update(zip(ids, answer.result().sizes, strict=True))
+            stream, answer = self._coming.popleft()
+            told = answer.result()
+            if told.id == stream.id:  # else somebody has given the name to another stream between the two questions
+                self._sizes.update(zip(stream.object_refs, told.sizes, strict=True))
         return self._sizes
 
 
