@@ -16,7 +16,7 @@ CORE = ROOT / "core" / "src"
 # Each layer may import from itself and from those above it.  What is not named here is a mistake, so that a new module
 # gets its place when it is written.
 LAYERS = [
-    ["errors", "tuples", "digest"],
+    ["errors", "tuples", "digest", "imageformats"],
     ["linux", "multibuffer", "fsverity"],
     ["tree", "compare", "dumpfile", "splitstream", "meta", "scan", "transform", "boot"],
     ["erofs"],

@@ -12,7 +12,16 @@ import re
 from composefs.errors import FormatError
 from composefs.tuples import NamedTuple
 
-__all__ = ["ALGORITHMS", "BLOCK_SIZE", "SHA256", "SHA512", "Algorithm", "algorithm_named", "parse_id"]
+__all__ = [
+    "ALGORITHMS",
+    "BLOCK_SIZE",
+    "DEFAULT_ALGORITHM",
+    "SHA256",
+    "SHA512",
+    "Algorithm",
+    "algorithm_named",
+    "parse_id",
+]
 
 LOG2_BLOCK_SIZE = 12
 BLOCK_SIZE = 1 << LOG2_BLOCK_SIZE
@@ -42,6 +51,8 @@ class Algorithm(NamedTuple):
 SHA256 = Algorithm("sha256", 1, 32)
 SHA512 = Algorithm("sha512", 2, 64)
 ALGORITHMS = {"sha256": SHA256, "sha512": SHA512}
+DEFAULT_ALGORITHM = SHA512
+"""That of a repository for which none was asked."""
 
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 

@@ -18,12 +18,12 @@ from typing import Any
 
 from composefs.digest import Algorithm, algorithm_named
 from composefs.errors import FormatError, UnsupportedError
+from composefs.imageformats import EROFS_FORMATS
 from composefs.tuples import NamedTuple
 
-__all__ = ["EROFS_FORMATS", "MAX_META_SIZE", "Features", "Meta"]
+__all__ = ["MAX_META_SIZE", "Features", "Meta"]
 
 VERSION = 1
-EROFS_FORMATS = (0, 1, 2)
 MAX_META_SIZE = 1 << 20
 
 _V1_EROFS = "v1_erofs"

@@ -21,10 +21,11 @@ from composefs import __version__
 from composefs.cli import ctrl_c
 from composefs.cli.frame import Entry, LazyGroup, Option, Path, option
 from composefs.cli.output import STDERR, say, settle
-from composefs.cli.settings import EROFS_VERSIONS, Settings
+from composefs.cli.settings import Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
 from composefs.errors import CancelledError, ComposefsError, NotFoundError, UsageError, from_os_error
+from composefs.imageformats import EROFS_FORMATS
 from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["main", "root"]
@@ -126,7 +127,7 @@ class Root(LazyGroup):
 )
 @option(
     "--erofs-version",
-    type=click.Choice([str(version) for version in EROFS_VERSIONS]),
+    type=click.Choice([str(version) for version in EROFS_FORMATS]),
     help="Make images in this EROFS format, whatever the repository's default.",
 )
 @option("--require-verity", is_flag=True, help="Refuse a repository that does not insist on fs-verity.")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from composefs.digest import ALGORITHMS, SHA512, Algorithm
+from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
 from composefs.errors import UsageError
+from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from composefs.repository import Repository
 
 __all__ = [
-    "DEFAULT_ALGORITHM",
-    "DEFAULT_EROFS_VERSION",
-    "EROFS_VERSIONS",
     "SYSTEM_REPOSITORY",
     "USER_REPOSITORY",
     "Settings",
@@ -33,9 +31,6 @@ __all__ = [
 
 SYSTEM_REPOSITORY = "/sysroot/composefs"
 USER_REPOSITORY = "~/.var/lib/composefs"
-EROFS_VERSIONS = (0, 1, 2)
-DEFAULT_ALGORITHM = SHA512
-DEFAULT_EROFS_VERSION = 1
 
 
 class Settings(NamedTuple):
@@ -115,7 +110,7 @@ class Settings(NamedTuple):
         if repository is not None:
             algorithm, default = repository.algorithm, repository.meta.erofs_default
         elif self.no_repo:
-            algorithm, default = self.algorithm or DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION
+            algorithm, default = self.algorithm or DEFAULT_ALGORITHM, DEFAULT_EROFS_FORMAT
         else:
             with self.open_repository() as opened:
                 return self.image_format(opened)

@@ -19,6 +19,8 @@ from __future__ import annotations
 import stat
 import struct
 
+from composefs.imageformats import EROFS_FORMATS
+
 __all__ = [
     "BLOCK",
     "CHUNK_BASED",
@@ -58,7 +60,7 @@ INODES_START = SUPERBLOCK_START + 128
 COMPOSEFS_MAGIC = 0xD078629A
 COMPOSEFS_HEADER_VERSION = 1
 COMPOSEFS_HAS_ACL = 1
-MAX_VERSION = 2
+MAX_VERSION = max(EROFS_FORMATS)
 HEADER = struct.Struct("<IIII16x")  # Magic, header version, flags, format version.
 
 EROFS_MAGIC = 0xE0F5E1E2

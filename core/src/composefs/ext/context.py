@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from composefs.digest import SHA512, Algorithm
+from composefs.digest import DEFAULT_ALGORITHM, Algorithm
 from composefs.errors import ComposefsError, MissingObjectError, PermissionDeniedError, UsageError
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
 from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
 from composefs.ext.options import RunOptions
+from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import check_ids, string
@@ -26,8 +27,6 @@ __all__ = ["Context"]
 
 _REMEMBERED = 1 << 18
 """Ids put in this run that are remembered, 300 bytes each; beyond it they are looked up again, 3 µs each."""
-
-_DEFAULT_FORMAT = 1
 
 
 @dataclass(slots=True)
@@ -73,14 +72,14 @@ class Context:
     @property
     def algorithm(self) -> Algorithm:
         """The repository's digest algorithm; without a repository sha512."""
-        return SHA512 if self.repository is None else self.repository.algorithm
+        return DEFAULT_ALGORITHM if self.repository is None else self.repository.algorithm
 
     @property
     def erofs_default(self) -> int:
         """The image format of a call that names none."""
         if self.options.erofs_default is not None:
             return self.options.erofs_default
-        return _DEFAULT_FORMAT if self.repository is None else self.repository.meta.erofs_default
+        return DEFAULT_EROFS_FORMAT if self.repository is None else self.repository.meta.erofs_default
 
     @property
     def erofs_extra(self) -> tuple[int, ...]:
@@ -178,6 +177,6 @@ class Context:
         value = params.get("format")
         if value is None:
             return self.erofs_default
-        if type(value) is not int or value not in (0, 1, 2):
+        if type(value) is not int or value not in EROFS_FORMATS:
             raise UsageError("format is not 0, 1 or 2")
         return value

@@ -9,6 +9,7 @@ from typing import Literal
 
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, ExistsError, from_os_error
+from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.files import remove_tree, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -40,7 +41,11 @@ def init(
         with _made_directory(path, wait) as root:
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
             if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
-                default, secure = (1, not insecure) if legacy is None else (legacy.meta.erofs_default, legacy.secure)
+                default, secure = (
+                    (DEFAULT_EROFS_FORMAT, not insecure)
+                    if legacy is None
+                    else (legacy.meta.erofs_default, legacy.secure)
+                )
                 if legacy is not None:
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
@@ -76,7 +81,7 @@ def reset(
             raise metafile.no_repository(path)
         if objects is not None and objects.meta.algorithm != algorithm:
             raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=path)
-        meta = Meta.new(algorithm, 1 if erofs_default is None else erofs_default)
+        meta = Meta.new(algorithm, DEFAULT_EROFS_FORMAT if erofs_default is None else erofs_default)
         # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
         # is a repository too.
         with metafile.prepared(root, meta, secure=not insecure) as new:

@@ -9,9 +9,10 @@ import click
 
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
-from composefs.cli.settings import DEFAULT_ALGORITHM, DEFAULT_EROFS_VERSION, EROFS_VERSIONS, Settings, pass_settings
-from composefs.digest import ALGORITHMS, algorithm_named
+from composefs.cli.settings import Settings, pass_settings
+from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_named
 from composefs.errors import NotFoundError, UsageError
+from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 
 __all__ = ["command"]
 
@@ -35,8 +36,8 @@ __all__ = ["command"]
 @click.option("--insecure", is_flag=True, help="Do not insist on fs-verity for every object.")
 @click.option(
     "--erofs-version",
-    type=click.Choice([str(version) for version in EROFS_VERSIONS]),
-    help=f"EROFS format of the repository's images.  [default: {DEFAULT_EROFS_VERSION}]",
+    type=click.Choice([str(version) for version in EROFS_FORMATS]),
+    help=f"EROFS format of the repository's images.  [default: {DEFAULT_EROFS_FORMAT}]",
 )
 @click.option(
     "--ensure", is_flag=True, help="Write the meta.json that a repository from before composefs-rs 0.7 lacks."
@@ -79,7 +80,7 @@ def command(
     if ensure and reset_metadata:
         raise UsageError("--ensure and --reset-metadata exclude each other", hint="give one of them")
     # --ensure takes the format that is there; without it, the default is as good as asked for.
-    wanted = version if version is not None or ensure else DEFAULT_EROFS_VERSION
+    wanted = version if version is not None or ensure else DEFAULT_EROFS_FORMAT
     if reset_metadata:
         with contextlib.suppress(NotFoundError):
             reset(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, wait=settings.wait)
