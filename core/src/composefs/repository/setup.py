@@ -41,12 +41,9 @@ def init(
         with _made_directory(path, wait) as root:
             legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
             if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
-                default, secure = (
-                    (DEFAULT_EROFS_FORMAT, not insecure)
-                    if legacy is None
-                    else (legacy.meta.erofs_default, legacy.secure)
-                )
+                default, secure = DEFAULT_EROFS_FORMAT, not insecure
                 if legacy is not None:
+                    default, secure = legacy.meta.erofs_default, legacy.secure
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
                 meta = Meta.new(algorithm, default if erofs_default is None else erofs_default, erofs_extra)
