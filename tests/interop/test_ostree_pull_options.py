@@ -202,6 +202,12 @@ def test_a_downgrade_of_a_commit_that_is_here(source: Source, target: Target) ->
 # Histories
 
 
+def test_fewer_parents_than_none_are_a_mistake(source: Source, target: Target) -> None:
+    refused = target.ostree("pull-local", source.path, REF, "--depth=-2", status=2)
+    assert "--depth takes how many parents, or -1 for all, not -2" in refused.stderr
+    assert target.names() == {}
+
+
 @pytest.mark.parametrize("depth", [0, 1, -1])
 def test_a_history_is_as_deep_as_ostrees(tmp_path: Path, source: Source, target: Target, depth: int) -> None:
     theirs = Theirs(tmp_path / "theirs", source.path)

@@ -141,10 +141,13 @@ def _terms(request: Request, source: Source) -> Terms:
         if request.get("subpath"):
             raise UsageError("--commit-metadata-only leaves nothing for --subpath to name", hint="give one of the two")
         subpaths = []
+    depth = request.get("depth", 0)
+    if depth < -1:
+        raise UsageError(f"--depth takes how many parents, or -1 for all, not {depth}")
     return Terms(
         policy=policy,
         subpaths=subpaths,
-        depth=request.get("depth", 0),
+        depth=depth,
         base_name=request.get("base_name"),
         keep_nul=wants_nul(request),
         use_deltas=isinstance(source, UrlSource) and not request.get("no_delta"),  # files are as near as deltas
