@@ -11,7 +11,7 @@ import pytest
 
 from composefs_ext import Core, Request, Stream
 from composefs_ext.core import SIZES
-from composefs_ext.errors import ExtError, NoSpaceError
+from composefs_ext.errors import ExtError, NoSpaceError, NotFoundError
 from composefs_ext.fsverity import fsverity_digest
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.formats.commit_stream import Entry
@@ -235,6 +235,19 @@ def test_an_error_is_raised_where_the_answer_is_taken() -> None:
     core.come()
     with pytest.raises(NoSpaceError, match="no room"):
         take(files)
+
+
+def test_of_a_base_that_has_lost_its_name_nothing_is_told() -> None:
+    core = SlowCore(a=1)
+    files = confirming(core, core.base("one", "a"))
+    wait_for(files, a=1)
+    core.error = NotFoundError("there is no stream")
+    core.come()
+    files.send()
+    core.error = None
+    core.come()
+    assert take(files) == ({"a"}, set())
+    assert core.calls == ["sizes of one", {"a": 1}]
 
 
 @pytest.mark.parametrize("features", [[SIZES], []], ids=["with sizes", "without"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import compress
 
+from composefs_ext.errors import NotFoundError
 from composefs_ostree.formats.fileheader import content_sizes
 
 TYPE_CHECKING = False
@@ -60,8 +61,11 @@ class BaseSizes:
         """Take the answers; return the sizes of all, None for what was not here."""
         while self._coming:
             stream, answer = self._coming.popleft()
-            told = answer.result()
-            if told.id == stream.id:  # else somebody has given the name to another stream between the two questions
+            try:
+                told = answer.result()
+            except NotFoundError:
+                continue  # somebody has taken the name away between the two questions
+            if told.id == stream.id:  # else it was given to another stream
                 self._sizes.update(zip(stream.object_refs, told.sizes, strict=True))
         return self._sizes
 
