@@ -175,6 +175,8 @@ def test_a_delta_in_a_file(
         refused = target.ostree("apply-delta", file, signer.option(tmp_path), status=5).stderr
         assert f"commit {history.commits[1]}: " in refused
         assert "signature" in refused
+        # apply-delta has no such flag, and takes what is unsigned where no key is given.
+        assert ("without keys given here, a pull with --no-" in refused) == (how == UNSIGNED)
         assert target.names() == before
         assert target.left_over() == []
     assert (applied["commit"], applied["delta_parts"]) == (history.commits[1], 1)

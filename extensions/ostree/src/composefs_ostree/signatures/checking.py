@@ -101,7 +101,8 @@ def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) 
     there = f", only {' and '.join(others)}" if others else ""
     return CorruptError(
         f"{what}: it has {lacks}{there}",
-        hint=f"have it signed by who publishes it; {flag} accepts what is not",
+        # Not every command that takes keys has the flag, which excludes them.
+        hint=f"have it signed by who publishes it; without keys given here, a pull with {flag} accepts what is not",
         subject=what,
     )
 
