@@ -396,6 +396,17 @@ def test_commit_metadata_only(tmp_path: Path, source: Source, target: Target) ->
     target.ostree("pull-local", source.path, REF, "--commit-metadata-only", "--subpath=/usr", status=2)
 
 
+def test_commit_metadata_only_reads_nothing_of_what_the_ref_named_before(source: Source, target: Target) -> None:
+    target.ostree("pull-local", source.path, REF)
+    source.commit("@1800000000", "another")
+    pull = ("--trace", "ostree", "pull-local", source.path, REF)
+    alone = run(*cfsctl_of(target), *pull, "--commit-metadata-only").stderr
+    whole = run(*cfsctl_of(target), *pull).stderr
+    for asked in ("inline_into", "sizes_into"):
+        assert asked not in alone
+        assert asked in whole
+
+
 # Bindings
 
 

@@ -116,6 +116,8 @@ class Arrivals:
     def receive(self, wish: Wish) -> Arrived:
         """Fetch what a commit needs, have its image and its stream stored."""
         core = self._core
+        if wish.subpaths is not None and not wish.subpaths:
+            return self._keep_alone(wish)
         self._open_last()
         bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
         held: list[Holder] = [*bases]
@@ -129,8 +131,7 @@ class Arrivals:
         if subpaths is not None and wish.may_lack_paths:
             subpaths = existing(wish.commit, subpaths, way.load)
         if subpaths is not None and not subpaths:
-            stream_id = _put(core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
-            return Arrived(stream_id, None, (), 1 + way.fetched, 0)
+            return self._keep_alone(wish, way.fetched)
         delta = ahead = None
         make_files: Callable[[Packs], Files] = self._files
         if wish.delta is not None:
@@ -170,6 +171,11 @@ class Arrivals:
         if delta is not None:
             metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
         return Arrived(stream_id, image, subpaths, metadata, files, parts)
+
+    def _keep_alone(self, wish: Wish, fetched: int = 0) -> Arrived:
+        """Have the commit object stored, with nothing of its tree."""
+        stream_id = _put(self._core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
+        return Arrived(stream_id, None, (), 1 + fetched, 0)
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)

@@ -132,7 +132,8 @@ class Commits:
         the stream ``current``.  A commit that was brought before is only checked.
         """
         job = self._jobs.get(commit_id) or self._look(Job(commit_id, size, current), asked)
-        if current is not None and current != job.name and job.stream is None and job.here is None:
+        wants_tree = self._terms.subpaths is None or len(self._terms.subpaths) > 0
+        if current is not None and current != job.name and job.stream is None and job.here is None and wants_tree:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
             self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
         for check in checks:
