@@ -54,6 +54,30 @@ def test_reset_metadata_removes_no_name_where_the_new_metadata_cannot_be_had(mad
     cfsctl("--repo", made.path, "fsck")
 
 
+@pytest.mark.parametrize(("name", "link"), [("objects", True), ("objects", False), ("meta.json", False)])
+def test_reset_metadata_removes_no_name_where_something_is_in_the_way(made: Populated, name: str, link: bool) -> None:
+    """Objects on another disk, behind a symlink; a file or a directory by mistake."""
+    images = cfsctl("--repo", made.path, "images", "--json").stdout
+    there, away = made.path / name, made.path / "away"
+    there.rename(away)
+    if link:
+        there.symlink_to(away)
+    elif name == "objects":
+        there.touch()
+    else:
+        there.mkdir()
+    failed = cfsctl("init", "--reset-metadata", *SHA256, made.path, status=5)
+    assert str(there) in failed.stderr
+    assert "away" in failed.stderr
+    if there.is_dir() and not link:
+        there.rmdir()
+    else:
+        there.unlink()
+    away.rename(there)
+    assert cfsctl("--repo", made.path, "images", "--json").stdout == images
+    cfsctl("--repo", made.path, "fsck")
+
+
 def test_verity_enable_where_there_is_none(made: Populated) -> None:
     """In the virtual machine it is done for real."""
     failed = cfsctl("--repo", made.path, "verity", "enable", status=9)

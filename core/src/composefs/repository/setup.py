@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, ExistsError, from_os_error
+from composefs.errors import ComposefsError, CorruptError, ExistsError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
-from composefs.linux.files import remove_tree, sync_directory
+from composefs.linux.files import open_or_make_directory, remove_tree, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
+from composefs.repository.store import no_directory
 
 __all__ = ["init", "reset"]
 
@@ -82,6 +84,7 @@ def reset(
         # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
         # is a repository too.
         with metafile.prepared(root, meta, secure=not insecure) as new:
+            _require_places(root, path)
             for name in ("streams", "images"):
                 with contextlib.suppress(FileNotFoundError):
                     remove_tree(name, root)
@@ -91,6 +94,18 @@ def reset(
         raise from_os_error(error, f"resetting the repository {path}") from error
     finally:
         os.close(root)
+
+
+def _require_places(root: int, path: str) -> None:
+    """Raise CorruptError for what stands where the objects, or the new meta.json, have to be."""
+    try:
+        os.close(open_or_make_directory("objects", root))
+    except NotADirectoryError as error:
+        raise no_directory(f"{path}/objects") from error
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(metafile.META, dir_fd=root, follow_symlinks=False).st_mode):
+            where = f"{path}/{metafile.META}"
+            raise CorruptError(f"{where} is a directory", subject=where, hint="it must be a file; move it away")
 
 
 @contextlib.contextmanager
