@@ -8,16 +8,17 @@ from collections import deque
 from hashlib import sha256
 from typing import NamedTuple, cast
 
-from composefs_ext.errors import CorruptError, UnsupportedError, UsageError
+from composefs_ext.errors import CorruptError, UsageError
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref
 from composefs_ostree.held import detached_metadata, find_stream, open_commit
+from composefs_ostree.making.fitting import require_fit
 from composefs_ostree.making.listed import ObjectReader
 from composefs_ostree.making.summaries import make_summary
 from composefs_ostree.making.target import UMASK, Target
-from composefs_ostree.making.writers import ObjectWriter, fits_user_only, object_name
+from composefs_ostree.making.writers import ObjectWriter, object_name
 from composefs_ostree.tree import load
 
 TYPE_CHECKING = False
@@ -61,6 +62,8 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     tree = load(held)
     _warn_of_bindings(core, tree, ref)
 
+    if mode is not None:
+        require_fit(tree, mode)
     os.umask(UMASK)
     Target.make(path, mode or "archive", level)
     target = Target(path)
@@ -71,8 +74,8 @@ def export(request: Request, core: Core) -> dict[str, Any]:
                 hint="leave out --mode, or give a new directory",
                 subject=path,
             )
-        if target.mode == "bare-user-only":
-            _check_user_only(tree)
+        if mode is None:
+            require_fit(tree, target.mode)
         written = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)
         _publish_commit(target, held, detached)
         target.lock_exclusively()
@@ -114,21 +117,6 @@ def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:
     if ref is not None and bound is not None and bound.signature == "as" and ref not in bound.value:
         names = ", ".join(bound.value) or "no ref"
         core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it")
-
-
-def _check_user_only(tree: Tree) -> None:
-    """Raise UnsupportedError for a tree of which bare-user-only cannot keep everything."""
-    for listing in tree.trees.values():
-        for name, file_id in listing.files:
-            data = tree.files[file_id].data
-            if not fits_user_only(parse_head(data[: head_size(data)])):
-                shown = name.decode("utf-8", "backslashreplace")
-                raise UnsupportedError(
-                    f"{shown}: bare-user-only keeps neither owners nor attributes nor modes beyond 0775, "
-                    "and of symlinks 0777 alone",
-                    hint="commit with --canonical-permissions --no-xattrs, or export to another mode in a new place",
-                    subject=shown,
-                )
 
 
 def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> Written:

@@ -8,12 +8,11 @@ layouts.
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import zlib
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError
+from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
@@ -32,37 +31,15 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.fileheader import FileHead
     from composefs_ostree.making.listed import ObjectReader
 
-__all__ = ["ObjectWriter", "fits_user_only", "object_name"]
+__all__ = ["ObjectWriter", "object_name"]
 
 _BUFFER = 128 << 10
-_SYMLINK_MODE = stat.S_IFLNK | 0o777
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
 def object_name(file_id: bytes, mode: str) -> str:
     """Return the name of a file object's file, without its directory."""
     return f"{file_id.hex()}.{'filez' if mode == 'archive' else 'file'}"
-
-
-def fits_user_only(head: FileHead) -> bool:
-    """Tell whether bare-user-only can keep everything that a file has."""
-    if head.uid or head.gid or head.xattrs:
-        return False
-    return head.mode == _SYMLINK_MODE if head.is_symlink else not head.mode & 0o7777 & ~0o775
-
-
-def _check_bare(head: FileHead) -> None:
-    """Raise UnsupportedError for what no file system keeps, so that a bare repository would have another id."""
-    if not all(value for _, value in head.xattrs):
-        lost = "an extended attribute without a value"
-    elif head.is_symlink and head.mode != _SYMLINK_MODE:
-        lost = f"a symlink's mode of {head.mode & 0o7777:04o}"
-    else:
-        return
-    raise UnsupportedError(
-        f"it has {lost}, which is lost in a bare repository",
-        hint="export to a repository of the mode archive or bare-user",
-    )
 
 
 class ObjectWriter(Jobs):
@@ -87,8 +64,6 @@ class ObjectWriter(Jobs):
             data, content = self._files[file_id]
             end = head_size(data)
             head = parse_head(data[:end])
-            if self._mode == "bare":
-                _check_bare(head)
             if head.is_symlink:
                 self._symlink(path, file_id, head, data[:end])
             else:
