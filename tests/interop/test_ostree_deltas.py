@@ -300,7 +300,10 @@ def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:
     target = Target(tmp_path / "target")
     missing = target.ostree("apply-delta", tmp_path / "update", status=None)
     assert missing.returncode == 3
-    assert source.old in missing.stderr
+    assert f"{source.old}, which is not here" in missing.stderr
+    target.ostree("pull-local", source.repo, source.old, "--commit-metadata-only")
+    missing = target.ostree("apply-delta", tmp_path / "update", status=3)
+    assert f"{source.old}, which is here in part only" in missing.stderr
     image = direct(source, tmp_path / "direct")[0]
     lines = target.ostree("apply-delta", tmp_path / "scratch").stdout.splitlines()
     assert lines[0] == f"commit  {source.new}"

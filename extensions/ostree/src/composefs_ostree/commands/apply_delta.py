@@ -20,7 +20,7 @@ from composefs_ext.errors import (
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
 from composefs_ostree.fetching.transport import DirectoryTransport, Fetch, bad_object, open_regular
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.commit_stream import stream_name
+from composefs_ostree.formats.commit_stream import partial_name, stream_name
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, object_path
 from composefs_ostree.formats.summary import SUMMARY_TYPE
@@ -83,10 +83,11 @@ def _require_origin(core: Core, source: DeltaSource, current: str) -> None:
         return
     assert source.delta.origin is not None
     origin = source.delta.origin.hex()
+    where, hint = "not here", "pull that commit first, or take a delta from scratch"
+    if _is_here(core, partial_name(source.delta.origin)):
+        where, hint = "here in part only", "pull that commit again without --subpath and --commit-metadata-only"
     raise NotFoundError(
-        f"{source.file}: the delta is from commit {origin}, which is not here",
-        hint="pull that commit first, or take a delta from scratch",
-        subject=origin,
+        f"{source.file}: the delta is from commit {origin}, which is {where}", hint=hint, subject=origin
     )
 
 
