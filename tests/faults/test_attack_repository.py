@@ -156,6 +156,23 @@ def test_damage_where_there_is_no_meta_json_is_told_by_fsck(
     assert damaged in cfsctl("--repo", populated.path, "fsck", status=1).stdout
 
 
+def test_a_directory_in_the_place_of_an_object(populated: Populated, tmp_path: Path) -> None:
+    good = populate(tmp_path / "good").path
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/one").write_bytes(b"one" * 100)
+    repository = ("--repo", populated.path)
+    place = populated.object(populated.files["one"])
+    place.unlink()
+    place.mkdir()
+    repair = (*repository, "fsck", "--repair", "--from", good)
+    for command in repair, (*repository, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree"):
+        refused = one_line(cfsctl(*command, status=5))
+        assert f"object {populated.files['one']} is damaged: it is a directory (move that away" in refused
+    place.rmdir()
+    cfsctl(*repair)
+    cfsctl(*repository, "fsck")
+
+
 @pytest.mark.parametrize("damage", [lambda size: b"", bytes, lambda size: b"\xff" * size], ids=["empty", "zero", "set"])
 @pytest.mark.usefixtures("extensions")
 def test_the_stream_of_a_held_commit_is_pulled_again_when_it_is_damaged(

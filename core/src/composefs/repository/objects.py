@@ -41,6 +41,8 @@ How = Literal["moved", "reflinked", "copied", "present"]
 _LISTED = 20
 """How many objects an error names."""
 
+_REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull what names it again"
+
 OBJECT_MODE = 0o444
 _WRITABLE_MODE = 0o644
 
@@ -160,6 +162,8 @@ class StoredObjects:
         """Turn an error met at the place of an object into one of ours; what should not stand there is damage."""
         if error.errno == errno.ELOOP and self._is_symlink(object_id):
             return _damaged(object_id, "it is a symlink")
+        if error.errno == errno.EISDIR:  # which no file takes the place of
+            return _damaged(object_id, "it is a directory", "move that away, and run the command again")
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             remedy = "put its objects back with `cfsctl fsck --repair --from REPO`"
             return no_directory(f"objects/{object_id[:2]}", remedy)
@@ -372,12 +376,8 @@ def missing_objects(ids: list[str], what: str) -> MissingObjectError:
     )
 
 
-def _damaged(object_id: str, reason: str) -> CorruptError:
-    return CorruptError(
-        f"object {object_id} is damaged: {reason}",
-        subject=object_id,
-        hint="put it back with `cfsctl fsck --repair --from REPO`, or pull what names it again",
-    )
+def _damaged(object_id: str, reason: str, remedy: str = _REMEDY) -> CorruptError:
+    return CorruptError(f"object {object_id} is damaged: {reason}", subject=object_id, hint=remedy)
 
 
 def _same_content(one: int, other: int) -> bool:
