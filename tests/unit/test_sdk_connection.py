@@ -78,6 +78,21 @@ def test_an_error_that_nobody_asked_about_fails_the_run(ends: tuple[Connection, 
         connection.drain()
 
 
+@pytest.mark.parametrize("when", ["before its answer", "behind its answer"])
+def test_an_optional_answer_fails_whoever_asks_and_not_the_run(ends: tuple[Connection, Peer], when: str) -> None:
+    connection, peer = ends
+    pending = connection.send("stream.get")
+    if when == "before its answer":
+        assert pending.optional() is pending
+    peer.write(id=peer.read()["id"], error={"code": -32000, "message": "no", "data": {"kind": "not_found"}})
+    while not pending.done:
+        connection.pump(None)
+    pending.optional()
+    connection.drain()
+    with pytest.raises(NotFoundError):
+        pending.result()
+
+
 def test_the_window_is_never_exceeded(ends: tuple[Connection, Peer]) -> None:
     connection, peer = ends
     for _ in range(UNANSWERED):

@@ -11,7 +11,7 @@ import mmap
 import os
 
 from composefs_ext.core import SIZES
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
     IMAGE_REF,
@@ -140,25 +140,10 @@ class Asked:
         # A call of its own, and at once: the core looks for the objects while we read which they are.
         self.sizes: Pending[Stream] | None = None
         if sizes and SIZES in core.features:
-            self.sizes = core.stream_get(name=by_name, id=stream_id, sizes=True)
+            self.sizes = core.stream_get(name=by_name, id=stream_id, sizes=True).optional()
 
     def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
         """Wait for it; raise what :func:`open_commit` does."""
-        try:
-            return self._open(partial=partial)
-        except ExtError:
-            self._forget_sizes()
-            raise
-
-    def _forget_sizes(self) -> None:
-        """Take an answer that nobody will ask for, which would fail the run at its end; its error has been told."""
-        try:
-            if self.sizes is not None:
-                self.sizes.result()
-        except ExtError:
-            return
-
-    def _open(self, *, partial: bool) -> tuple[CommitStream, Stream]:
         name = self._name
         stream = self._stream.result()
         commit_id = commit_of_stream(name)

@@ -50,7 +50,7 @@ def _identity(result: dict[str, Any]) -> Any:
 class Pending(_Generic[T]):
     """A call that was sent.  ``done`` tells whether the answer is here; ``result()`` waits for it and returns it."""
 
-    __slots__ = ("_connection", "_decode", "_error", "_id", "_result", "_staged", "done", "method")
+    __slots__ = ("_connection", "_decode", "_error", "_id", "_is_optional", "_result", "_staged", "done", "method")
 
     def __init__(
         self,
@@ -68,6 +68,13 @@ class Pending(_Generic[T]):
         self._staged = staged
         self._result: dict[str, Any] = {}
         self._error: BaseException | None = None
+        self._is_optional = False
+
+    def optional(self) -> Pending[T]:
+        """Have a failure of it fail the run only where somebody asks for the result; return itself."""
+        self._is_optional = True
+        self._connection.unseen.pop(self._id, None)
+        return self
 
     def result(self) -> T:
         """Wait for the answer; return it, or raise the error that the core answered with."""
@@ -87,7 +94,8 @@ class Pending(_Generic[T]):
         self.done = True
         if "error" in message:
             self._error = from_wire(message["error"])
-            self._connection.unseen[self._id] = self._error
+            if not self._is_optional:
+                self._connection.unseen[self._id] = self._error
             return
         result = message.get("result")
         if not isinstance(result, dict):

@@ -164,7 +164,6 @@ class Arrivals:
             named_refs=wish.named_refs,
             subpaths=subpaths,
         )
-        self._sizes.taken()  # if no file has asked for them: an error that nobody has asked for would fail the run
         self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream_id)
         metadata = way.fetched + pull.fetched_metadata + 1
         files, parts = pull.fetched_files, 0
