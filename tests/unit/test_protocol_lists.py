@@ -11,7 +11,7 @@ import pytest
 
 from composefs.errors import TooLargeError, UsageError
 from composefs.protocol.limits import Limits
-from composefs.protocol.lists import check_objects, take_list
+from composefs.protocol.lists import Lists, check_objects
 from composefs.protocol.staged import READ_SIZE, StagedFiles
 
 
@@ -36,7 +36,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_followed(staged: StagedFiles,
 @pytest.mark.parametrize("text", ['{"x": [{}, {}], "name": "a", "y": 1}', '{"name": "a", "y": 1}'])
 def test_of_rows_only_what_is_used_is_kept(staged: StagedFiles, tmp_path: Path, text: str) -> None:
     (tmp_path / "list").write_text(f"{text}\n" * 3)
-    found = take_list({"files_file": "list"}, "files", check_objects("files", "name", "size"), staged, Limits())
+    found = Lists(staged, Limits()).take({"files_file": "list"}, "files", check_objects("files", "name", "size"))
     assert found == [{"name": "a"}] * 3
 
 

@@ -16,6 +16,7 @@ from composefs.ext.options import RunOptions
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
+from composefs.protocol.lists import Lists
 from composefs.protocol.params import check_ids, string
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
@@ -54,12 +55,14 @@ class Context:
     image_objects: dict[str, set[str]] = field(default_factory=dict)
     streams_seen: set[str] = field(default_factory=set)
     drafts: Drafts = field(default_factory=Drafts)
+    lists: Lists = field(init=False)
     progress: ProgressLimiter = field(init=False)
     log: LogLimiter = field(init=False)
     resources: ExitStack = field(default_factory=ExitStack)
     _sources: dict[str, Repository] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
         self.log = LogLimiter(self.limits.log_lines)
 

@@ -8,24 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import NamedTuple
 
 from composefs.errors import FormatError, TooLargeError, UsageError
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.staged import READ_SIZE, StagedFiles
 from composefs.protocol.wire import SCALARS, JSONValue, Message, depth_exceeds, encode, encode_scalars, parse_json
+from composefs.tuples import NamedTuple
 
-__all__ = [
-    "Blocks",
-    "ListTaker",
-    "check_integers",
-    "check_objects",
-    "check_room",
-    "give_list",
-    "take_blocks",
-    "take_list",
-]
+__all__ = ["Blocks", "ListTaker", "Lists", "check_integers", "check_objects"]
 
 ListTaker = Callable[[list[JSONValue]], None]
 """Checks a block of elements, and may put what is needed of one in its place; raises UsageError."""
@@ -45,55 +36,81 @@ _BLOCK = 512
 """Elements written at a time."""
 
 
-def take_list(params: Message, key: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> list[JSONValue]:
-    """Return the list parameter ``key``, from the message or the staged file ``key_file``; empty if neither is given.
+class Lists:
+    """The lists that calls take and give: their files are staged ones, and the limits say how long they may be."""
 
-    Raises UsageError when both are given or an element is wrong, TooLargeError above the limits, FormatError for a
-    file that is not JSON Lines.
-    """
-    inline, file = params.get(key), params.get(key + "_file")
-    if file is None:
-        if inline is None:
-            return []
-        if type(inline) is not list:
-            raise UsageError(f"{key} is not a list")
-        if len(inline) > limits.rows:
-            raise TooLargeError(
-                f"{key} has {len(inline)} rows, more than {limits.rows}", hint=f"give {key}_file instead"
-            )
-        check(inline)
-        return inline
-    if inline is not None:
-        raise UsageError(f"give either {key} or {key}_file")
-    return list(chain.from_iterable(_checked(staged_name(file), check, staged, limits)))
+    __slots__ = ("_limits", "_staged")
 
+    def __init__(self, staged: StagedFiles, limits: Limits) -> None:
+        self._staged = staged
+        self._limits = limits
 
-def take_blocks(params: Message, key: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> Blocks:
-    """Return what :func:`take_list` does, without ever having all of a file in memory; raises the same.
+    def take(self, params: Message, key: str, check: ListTaker) -> list[JSONValue]:
+        """Return the list parameter ``key``, from the message or the staged file ``key_file``; empty without either.
 
-    The file is read twice: what is wrong in its last line shows before anything was done of the first.
-    """
-    file = params.get(key + "_file")
-    if file is None or params.get(key) is not None:
-        rows = take_list(params, key, check, staged, limits)
-        return Blocks(len(rows), lambda: iter([rows]))
-    name = staged_name(file)
+        Raises UsageError when both are given or an element is wrong, TooLargeError above the limits, FormatError for a
+        file that is not JSON Lines.
+        """
+        inline, file = params.get(key), params.get(key + "_file")
+        if file is None:
+            if inline is None:
+                return []
+            if type(inline) is not list:
+                raise UsageError(f"{key} is not a list")
+            if len(inline) > self._limits.rows:
+                raise TooLargeError(
+                    f"{key} has {len(inline)} rows, more than {self._limits.rows}", hint=f"give {key}_file instead"
+                )
+            check(inline)
+            return inline
+        if inline is not None:
+            raise UsageError(f"give either {key} or {key}_file")
+        return list(chain.from_iterable(self._checked(staged_name(file), check)))
 
-    def read() -> Iterator[list[JSONValue]]:
-        return _checked(name, check, staged, limits)
+    def take_blocks(self, params: Message, key: str, check: ListTaker) -> Blocks:
+        """Return what :meth:`take` does, without ever having all of a file in memory; raises the same.
 
-    return Blocks(sum(map(len, read())), read)
+        The file is read twice: what is wrong in its last line shows before anything was done of the first.
+        """
+        file = params.get(key + "_file")
+        if file is None or params.get(key) is not None:
+            rows = self.take(params, key, check)
+            return Blocks(len(rows), lambda: iter([rows]))
+        name = staged_name(file)
 
+        def read() -> Iterator[list[JSONValue]]:
+            return self._checked(name, check)
 
-def _checked(name: str, check: ListTaker, staged: StagedFiles, limits: Limits) -> Iterator[list[JSONValue]]:
-    """Yield a list in a file, some thousand rows at a time."""
-    count = 0
-    for block in _blocks(name, staged.pieces(name, limits.dump_bytes), limits.line):
-        count += len(block)
-        if count > limits.file_rows:
-            raise TooLargeError(f"staged file {name} has more than {limits.file_rows} rows", subject=name)
-        check(block)
-        yield block
+        return Blocks(sum(map(len, read())), read)
+
+    def _checked(self, name: str, check: ListTaker) -> Iterator[list[JSONValue]]:
+        """Yield a list in a file, some thousand rows at a time."""
+        count = 0
+        for block in _blocks(name, self._staged.pieces(name, self._limits.dump_bytes), self._limits.line):
+            count += len(block)
+            if count > self._limits.file_rows:
+                raise TooLargeError(f"staged file {name} has more than {self._limits.file_rows} rows", subject=name)
+            check(block)
+            yield block
+
+    def give(self, params: Message, key: str, rows: Iterable[JSONValue]) -> Message:
+        """Return what an answer holds of the result list ``key``: nothing if it goes into the staged file ``key_into``.
+
+        Whether the answer fits in a message is seen when it is sent: encoding it here too would double what a row
+        costs.
+        """
+        into = params.get(key + "_into")
+        if into is not None:
+            self._staged.write(staged_name(into), _json_lines(rows))
+            return {}
+        inline = list(islice(rows, self._limits.rows + 1))
+        self.check_room(params, key, len(inline))
+        return {key: inline}
+
+    def check_room(self, params: Message, key: str, count: int) -> None:
+        """Raise TooLargeError if a result list of ``count`` rows has no place to go."""
+        if count > self._limits.rows and params.get(key + "_into") is None:
+            raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
 
 
 def _blocks(name: str, pieces: Iterator[bytes], line_limit: int) -> Iterator[list[JSONValue]]:
@@ -124,28 +141,6 @@ def _parse_lines(name: str, before: int, lines: list[bytes]) -> list[JSONValue]:
     if len(block) != len(lines):
         raise FormatError(f"{name}, after line {before}: not one JSON element a line", subject=name, offset=before)
     return block
-
-
-def give_list(
-    params: Message, key: str, rows: Iterable[JSONValue], answer: Message, staged: StagedFiles, limits: Limits
-) -> None:
-    """Put a result list into ``answer``, or into the staged file that the caller named as ``key_into``.
-
-    Whether the answer fits in a message is seen when it is sent: encoding it here too would double what a row costs.
-    """
-    into = params.get(key + "_into")
-    if into is not None:
-        staged.write(staged_name(into), _json_lines(rows))
-        return
-    inline = list(islice(rows, limits.rows + 1))
-    check_room(params, key, len(inline), limits)
-    answer[key] = inline
-
-
-def check_room(params: Message, key: str, count: int, limits: Limits) -> None:
-    """Raise TooLargeError if a result list of ``count`` rows has no place to go."""
-    if count > limits.rows and params.get(key + "_into") is None:
-        raise TooLargeError(f"{key} is too long for a message", hint=f"name a staged file with {key}_into")
 
 
 def _json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:

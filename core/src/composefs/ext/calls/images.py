@@ -11,7 +11,6 @@ from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
 from composefs.fsverity import Hasher
 from composefs.protocol import DRAFTS
-from composefs.protocol.lists import give_list, take_list
 from composefs.protocol.params import boolean, check_id, mapping, one_of, optional_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
@@ -95,7 +94,7 @@ def _check_expected(params: Message, found: str, context: Context) -> None:
 def dump(context: Context, params: Message) -> Message:
     """Write the canonical text of a dump or an image, or of some paths in it, into a staged file."""
     key, _ = one_of(params, "dump", "name", "id")
-    paths = [_path(each) for each in take_list(params, "paths", _check_paths, context.staged, context.limits)]
+    paths = [_path(each) for each in context.lists.take(params, "paths", _check_paths)]
     into = staged_name(string(params, "into"))
     if key == "dump":
         tree = _parse(context, params)
@@ -125,10 +124,7 @@ def dump(context: Context, params: Message) -> Message:
 def objects(context: Context, params: Message) -> Message:
     """List the objects that an image refers to."""
     repository = context.source({})
-    answer: Message = {}
-    ids = sorted(context.objects_of(_image(repository, params)))
-    give_list(params, "ids", iter(ids), answer, context.staged, context.limits)
-    return answer
+    return context.lists.give(params, "ids", sorted(context.objects_of(_image(repository, params))))
 
 
 def _image(repository: Repository, params: Message) -> str:

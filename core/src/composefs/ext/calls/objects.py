@@ -11,7 +11,7 @@ from composefs.ext.context import Context
 from composefs.linux.transfer import clone, copy
 from composefs.protocol import PACKS
 from composefs.protocol.errors import row_error
-from composefs.protocol.lists import check_objects, check_room, give_list, take_blocks
+from composefs.protocol.lists import check_objects
 from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository.packs import Range, store_ranges
@@ -29,13 +29,10 @@ def _check_sizes(block: list[JSONValue]) -> None:
 
 def put(context: Context, params: Message) -> Message:
     """Take staged files into the repository; each row answers for itself."""
-    files = take_blocks(params, "files", _check_rows, context.staged, context.limits)
-    check_room(params, "objects", files.length, context.limits)
+    files = context.lists.take_blocks(params, "files", _check_rows)
+    context.lists.check_room(params, "objects", files.length)
     context.repo.store.require_space(0, "object.put")
-    rows = chain.from_iterable(_adopted(context, block) for block in files.read())
-    answer: Message = {}
-    give_list(params, "objects", rows, answer, context.staged, context.limits)
-    return answer
+    return context.lists.give(params, "objects", chain.from_iterable(_adopted(context, each) for each in files.read()))
 
 
 def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
@@ -130,17 +127,15 @@ def has(context: Context, params: Message) -> Message:
 
     A power cut may have left an object short: whoever knows its size learns here that it must be fetched again.
     """
-    ids = take_blocks(params, "ids", context.check_ids, context.staged, context.limits)
-    sizes = take_blocks(params, "sizes", _check_sizes, context.staged, context.limits)
+    ids = context.lists.take_blocks(params, "ids", context.check_ids)
+    sizes = context.lists.take_blocks(params, "sizes", _check_sizes)
     if sizes.length and sizes.length != ids.length:
         raise UsageError(f"there are {sizes.length} sizes for {ids.length} ids")
     wanted = chain.from_iterable(sizes.read())
     rows = chain.from_iterable(
         _present(context, block, list(islice(wanted, len(block))) if sizes.length else None) for block in ids.read()
     )
-    answer: Message = {}
-    give_list(params, "present", rows, answer, context.staged, context.limits)
-    return answer
+    return context.lists.give(params, "present", rows)
 
 
 def _present(context: Context, ids: list[JSONValue], sizes: list[JSONValue] | None) -> list[bool]:

@@ -10,7 +10,7 @@ from functools import partial
 
 from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.context import Context
-from composefs.protocol.lists import check_objects, take_list
+from composefs.protocol.lists import check_objects
 from composefs.protocol.params import check_id, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
@@ -41,8 +41,7 @@ def publish(context: Context, params: Message) -> Message:
 
 def _take(context: Context, params: Message, key: str) -> list[Message]:
     check = check_objects(key, *_FIELDS, strings=key == "remove_refs")
-    rows = take_list(params, key, check, context.staged, context.limits)
-    return [{"name": row} if type(row) is str else row for row in rows]
+    return [{"name": row} if type(row) is str else row for row in context.lists.take(params, key, check)]
 
 
 def _stream(context: Context, row: Message) -> StreamName:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from composefs.errors import CorruptError, NotFoundError
 from composefs.ext.context import Context
-from composefs.protocol.lists import give_list
 from composefs.protocol.params import string
 from composefs.protocol.wire import JSONValue, Message
 
@@ -42,6 +41,4 @@ def list_refs(context: Context, params: Message) -> Message:
                 except (NotFoundError, CorruptError) as error:
                     odd(f"the ref {name}: {error.message}")
 
-    answer: Message = {}
-    give_list(params, "refs", rows(), answer, context.staged, context.limits)
-    return answer
+    return context.lists.give(params, "refs", rows())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from composefs.errors import CancelledError, NotFoundError, UsageError
 from composefs.ext.context import Context
-from composefs.protocol.lists import give_list, take_list
 from composefs.protocol.params import boolean
 from composefs.protocol.wire import JSONValue, Message
 
@@ -27,10 +26,8 @@ def fsck(context: Context, params: Message) -> Message:
     metadata_only = boolean(params, "metadata_only")
     found = check(context.repo, metadata_only=metadata_only, streams=streams, report=_watch(context))
     answer = cast("Message", found.as_json())
-    give_list(
-        params, "errors", iter(cast("list[JSONValue]", answer.pop("errors"))), answer, context.staged, context.limits
-    )
-    return answer
+    errors = answer.pop("errors")
+    return answer | context.lists.give(params, "errors", errors)
 
 
 def copy(context: Context, params: Message) -> Message:
@@ -49,10 +46,13 @@ def copy(context: Context, params: Message) -> Message:
         for each in copied.streams
     ]
     images: list[JSONValue] = [{"from_id": each.id, "id": each.id} for each in copied.images]
-    answer: Message = {"objects": copied.objects, "size": copied.size, "present": copied.present}
-    give_list(params, "streams", iter(streams), answer, context.staged, context.limits)
-    give_list(params, "images", iter(images), answer, context.staged, context.limits)
-    return answer
+    return {
+        "objects": copied.objects,
+        "size": copied.size,
+        "present": copied.present,
+        **context.lists.give(params, "streams", streams),
+        **context.lists.give(params, "images", images),
+    }
 
 
 def _start(known: Names, name: str, kind: str) -> Start:
@@ -70,7 +70,7 @@ def _names(context: Context, params: Message, key: str) -> list[str]:
             if type(value) is not str:
                 raise UsageError(f"{key} has an element that is not a string")
 
-    return cast("list[str]", take_list(params, key, check, context.staged, context.limits))
+    return cast("list[str]", context.lists.take(params, key, check))
 
 
 def _watch(context: Context) -> Callable[[int, int], None]:

@@ -25,7 +25,7 @@ from composefs.ext.context import Context
 from composefs.linux.files import write_all
 from composefs.protocol import SIZES
 from composefs.protocol.limits import MAX_INTEGER
-from composefs.protocol.lists import check_integers, give_list, take_list
+from composefs.protocol.lists import check_integers
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
@@ -43,11 +43,10 @@ _check_chunks = check_integers(-MAX_INTEGER, MAX_INTEGER)
 
 def put(context: Context, params: Message) -> Message:
     """Store a splitstream made of chunks, inline bytes and references; it gets no name."""
-    staged, limits = context.staged, context.limits
     kind = content_type(params)
-    chunks = take_list(params, "chunks", _check_chunks, staged, limits)
-    object_refs = take_list(params, "object_refs", context.check_ids, staged, limits)
-    named = take_list(params, "named_refs", partial(_check_named_refs, context), staged, limits)
+    chunks = context.lists.take(params, "chunks", _check_chunks)
+    object_refs = context.lists.take(params, "object_refs", context.check_ids)
+    named = context.lists.take(params, "named_refs", partial(_check_named_refs, context))
     named_refs = [(name, each) for name, each in named]
     _check_images(context, named_refs, object_refs)
     name = params.get("inline")
@@ -115,8 +114,7 @@ def get(context: Context, params: Message) -> Message:
         answer: Message = {"id": stream_id, "content_type": f"{reader.content_type:016x}", "size": reader.size}
         if name is not None:
             answer["name"] = name
-        named_refs = [list(pair) for pair in reader.named_refs]
-        give_list(params, "named_refs", named_refs, answer, context.staged, context.limits)
+        answer |= context.lists.give(params, "named_refs", map(list, reader.named_refs))
         numbers = _numbers(reader.chunks())
         if params.get("inline_into") is not None:
             seen: list[int] = []
@@ -125,10 +123,10 @@ def get(context: Context, params: Message) -> Message:
                 numbers = _numbers((number, b"") for number in seen)
         for key, rows in (("chunks", numbers), ("object_refs", reader.object_refs())):
             if params.get(key + "_into") is not None:
-                give_list(params, key, rows, answer, context.staged, context.limits)
+                answer |= context.lists.give(params, key, rows)
         if SIZES in context.features and params.get("sizes_into") is not None:
             sizes = chain.from_iterable(_sizes(context, repository, ids) for ids in reader.object_ref_blocks())
-            give_list(params, "sizes", sizes, answer, context.staged, context.limits)
+            answer |= context.lists.give(params, "sizes", sizes)
     return answer
 
 
@@ -204,10 +202,7 @@ def list_streams(context: Context, params: Message) -> Message:
     prefix = string(params, "prefix", "")
     kind = content_type(params) if params.get("content_type") is not None else None
     found = context.source(params).streams.list(prefix, kind)
-    answer: Message = {}
-    rows: Iterator[JSONValue] = ({"name": name, "id": each} for name, each in found)
-    give_list(params, "streams", rows, answer, context.staged, context.limits)
-    return answer
+    return context.lists.give(params, "streams", ({"name": name, "id": each} for name, each in found))
 
 
 def _check_named_refs(context: Context, block: list[JSONValue]) -> None:
