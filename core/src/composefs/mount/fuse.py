@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from composefs.digest import Algorithm
-from composefs.erofs.reader import Image, Lookup, Rules
+from composefs.erofs.reader import Image, Lookup
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.linux import verity
 from composefs.linux.files import open_file
@@ -58,12 +58,11 @@ class FuseImage:
     """Times are integers, in nanoseconds."""
 
     def __init__(self, repository: Repository, image_id: str) -> None:
-        if not repository.images.is_named(image_id):
-            raise NotFoundError(f"there is no image {image_id}", subject=image_id, hint="`cfsctl images` lists them")
+        repository.images.require_named(image_id)
         self._algorithm: Algorithm = repository.algorithm
         self._secure = repository.secure
         self._image: Image = repository.images.load(image_id)
-        self._lookup = Lookup(self._image, Rules("rs", repository.algorithm))
+        self._lookup = Lookup(self._image, repository.images.rules)
         self._objects = os.dup(repository.store.objects)
 
     def close(self) -> None:

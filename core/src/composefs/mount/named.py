@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from composefs.errors import NotFoundError, UsageError
+from composefs.errors import UsageError
 from composefs.mount.image import Options, mount_file
 from composefs.repository import Repository
 
@@ -39,8 +39,7 @@ def mount_image(
         read_only=not read_write,
         idmap=idmap,
     )
-    if not repository.images.is_named(image_id):
-        raise NotFoundError(f"there is no image {image_id}", subject=image_id, hint="`cfsctl images` lists them")
+    repository.images.require_named(image_id)
     image = repository.images.open(image_id)
     try:
         mount_file(image, mountpoint, options, f"image {image_id}")

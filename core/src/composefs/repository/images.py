@@ -16,7 +16,7 @@ from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
 
 if TYPE_CHECKING:
-    from composefs.erofs.reader import Image
+    from composefs.erofs.reader import Image, Rules
     from composefs.tree import Tree
 
 __all__ = ["Images", "image_objects"]
@@ -42,6 +42,11 @@ class Images:
             raise from_os_error(error, f"reading {where}") from error
         return target is not None and parse_object_link(target, self._store.algorithm, where) == image_id
 
+    def require_named(self, image_id: str) -> None:
+        """Raise NotFoundError unless ``images/ID`` is there."""
+        if not self.is_named(image_id):
+            raise _no_image(image_id, image_id)
+
     def read_ref(self, name: str) -> str | None:
         """Return the id of the image that ``images/refs/NAME`` names, or None."""
         target = read_ref(ref_parts(name, "path"), self._store.find("images"), "images")
@@ -57,12 +62,19 @@ class Images:
         except FormatError:
             image_id = self.read_ref(name.removeprefix("refs/"))
         if image_id is None or not self.is_named(image_id):
-            raise NotFoundError(f"there is no image {name!r}", subject=name, hint="`cfsctl images` lists them")
+            raise _no_image(repr(name), name)
         return image_id
 
     def open(self, image_id: str) -> int:
         """Open an image's file, its digest checked."""
         return self._objects.open(image_id, verify=True)
+
+    @property
+    def rules(self) -> Rules:
+        """How the images of this repository are read: as composefs-rs does, with digests of the repository's."""
+        from composefs.erofs.reader import Rules
+
+        return Rules("rs", self._store.algorithm)
 
     def load(self, image_id: str) -> Image:
         """Open an image to be read, its digest checked, as a context manager."""
@@ -112,6 +124,10 @@ class Images:
             raise CorruptError(
                 f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
             ) from error
+
+
+def _no_image(shown: str, name: str) -> NotFoundError:
+    return NotFoundError(f"there is no image {shown}", subject=name, hint="`cfsctl images` lists them")
 
 
 def image_objects(tree: Tree) -> set[str]:

@@ -69,7 +69,7 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
 
 
 def _tree(repository: Repository, name: str) -> Tree:
-    from composefs.erofs.reader import Rules, read_tree
+    from composefs.erofs.reader import read_tree
 
     with repository.images.load(repository.images.resolve(name)) as image:
-        return read_tree(image, Rules("rs", repository.algorithm))
+        return read_tree(image, repository.images.rules)

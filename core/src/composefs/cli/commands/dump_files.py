@@ -36,7 +36,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
     NAME is an image's id, or refs/ and its name.
     """
     from composefs.dumpfile import write_below
-    from composefs.erofs.reader import Lookup, Rules
+    from composefs.erofs.reader import Lookup
 
     paths = [b"".join([b"/" + part for part in file.split(b"/") if part]) for file in files]
     for file, path in zip(files, paths, strict=True):
@@ -45,7 +45,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
     with settings.open_repository() as repository:
         image_id = repository.images.resolve(name)
         with repository.images.load(image_id) as image:
-            lookup = Lookup(image, Rules("rs", repository.algorithm))
+            lookup = Lookup(image, repository.images.rules)
             nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?
             if not backing_path_only:
                 for path in paths:

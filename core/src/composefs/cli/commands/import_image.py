@@ -32,7 +32,7 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     """
     if os.isatty(STDIN):
         raise UsageError("an image is not read from a terminal", hint="give it on standard input")
-    from composefs.erofs.reader import Image, Rules, read_tree
+    from composefs.erofs.reader import Image, read_tree
     from composefs.repository import ImageName, Publication
     from composefs.repository.images import image_objects
     from composefs.repository.names import ref_parts
@@ -44,7 +44,7 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
         try:
             with Image.open(fd) as image:
                 version = image.version
-                objects = image_objects(read_tree(image, Rules("rs", repository.algorithm)))
+                objects = image_objects(read_tree(image, repository.images.rules))
         finally:
             os.close(fd)
         if not allow_missing:

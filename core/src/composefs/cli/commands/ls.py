@@ -34,12 +34,12 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json:
 
     NAME is an image's id, or refs/ and its name.  Names that cannot be shown are escaped as composefs-dump(5) does.
     """
-    from composefs.erofs.reader import Lookup, Rules
+    from composefs.erofs.reader import Lookup
 
     with settings.open_repository() as repository:
         image_id = repository.images.resolve(name)
         with repository.images.load(image_id) as image:
-            lookup = Lookup(image, Rules("rs", repository.algorithm))
+            lookup = Lookup(image, repository.images.rules)
             try:
                 node = lookup.node(path)
             except NotFoundError as error:

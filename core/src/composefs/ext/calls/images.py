@@ -104,10 +104,10 @@ def dump(context: Context, params: Message) -> Message:
             for path in paths:
                 dumpfile.write_below(path, find(tree, path), out)
             return {"size": out.tell()}
-    from composefs.erofs.reader import Lookup, Rules, read_tree
+    from composefs.erofs.reader import Lookup, read_tree
 
     repository = context.source({})
-    rules = Rules("rs", repository.algorithm)
+    rules = repository.images.rules
     with (
         repository.images.load(_image(repository, params)) as image,
         context.staged.create(into) as fd,
