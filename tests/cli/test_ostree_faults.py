@@ -135,6 +135,30 @@ def test_the_server_refuses(source: Path, target: Target, status: int) -> None:
         server.forgive()
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_server_lets_nobody_in(source: Path, target: Target, status: int) -> None:
+    with serve(source) as server:
+        server.fault("*", Fault(status=status))
+        refused = target.ostree("pull", server.url, BRANCH, status=6).stderr
+        assert f"{server.url}/config: access refused (HTTP status {status}) (" in refused
+        for setting in ("http-basic-auth-file", "http-bearer-token-file", "netrc"):
+            assert setting in refused
+        assert server.requests == ["/config"]
+        lists = {f"metalink={server.url}/list": "metalink", f"mirrorlist={server.url}/list": "mirrorlist"}
+        for url, name in lists.items():
+            target.ostree("remote", "add", "--no-gpg-verify", name, url)
+            refused = target.ostree("pull", name, BRANCH, status=6).stderr
+            assert f"{server.url}/list: access refused (HTTP status {status}) (" in refused
+
+
+def test_an_object_store_refuses_what_is_not_there(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        for missing in ("/summary*", "*.commitmeta"):
+            server.fault(missing, Fault(status=403))
+        assert target.ostree("pull", server.url, BRANCH).stderr == ""
+        assert server.count("*.commitmeta") == 1
+
+
 def test_what_is_refused_for_good_is_not_tried_again(source: Path, target: Target) -> None:
     for status in (403, 404, 410):
         with serve(source) as server:

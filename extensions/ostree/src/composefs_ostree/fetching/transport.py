@@ -65,7 +65,9 @@ class Fetch:
     """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``take``.
 
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
-    None or says why; ``absent`` tells that there is no such file, which is an error as well.
+    None or says why; ``absent`` tells that there is no such file, which is an error as well.  ``refusal`` is the error
+    to report of an absent file that cannot be done without, if the server refused it: object stores refuse what is not
+    there, so that nobody else can know which it is.
     With ``conditions``, a web server sends nothing of what is here already, and they tell so.
     One that ``collects`` does nothing with the bytes until it has ended: a server's page about an error may pass for
     them until then, so that the connection can stay.
@@ -73,7 +75,7 @@ class Fetch:
 
     collects = True
 
-    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "limit", "path")
+    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "limit", "path", "refusal")
 
     def __init__(self, path: str, limit: int = MAX_METADATA, conditions: Conditions | None = None) -> None:
         self.path = path
@@ -82,6 +84,7 @@ class Fetch:
         self.attempts = 0
         self.error: ExtError | None = None
         self.absent = False
+        self.refusal: ExtError | None = None
         self._parts: list[bytes] = []
         self._received = 0
 
@@ -225,10 +228,17 @@ def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
     return fetch.data
 
 
-def read(core: Core, transport: Transport, path: str, limit: int = MAX_METADATA) -> bytes | None:
-    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read."""
+def read(
+    core: Core, transport: Transport, path: str, limit: int = MAX_METADATA, *, is_needed: bool = False
+) -> bytes | None:
+    """Read one file while nothing else is going on; None if there is no such file, its error if it cannot be read.
+
+    One that ``is_needed`` must not be refused by the server either.
+    """
     fetch = Fetch(path, limit)
     read_all(core, transport, [fetch])
+    if is_needed and fetch.refusal is not None:
+        raise fetch.refusal
     return fetched(transport, fetch)
 
 

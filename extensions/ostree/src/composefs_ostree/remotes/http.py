@@ -2,8 +2,9 @@
 
 Small objects decide how long a pull takes, and this is the client that costs least for each of them.  What may pass
 is tried again, later and later: timeouts, names that do not resolve, connections refused or closed, bodies cut short,
-and the statuses 408, 429 and 5xx.  403, 404 and 410 mean that there is no such file (object stores answer 403 for
-that), and every other status is an error at once.  A server may say when to come back (Retry-After).
+and the statuses 408, 429 and 5xx.  403, 404 and 410 mean that there is no such file: object stores answer 403 for
+that, so only of a file that cannot be done without is it told as it is.  Every other status is an error at once.  A
+server may say when to come back (Retry-After).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ _LONGEST_BACK_OFF = 60.0
 _LONGEST_RETRY_AFTER = 300
 """Seconds: how far repetitions get apart, and for how long a server may send us away."""
 
-_ABSENT = frozenset({403, 404, 410})
+_FORBIDDEN = 403
+_ABSENT = frozenset({_FORBIDDEN, 404, 410})
+_REFUSED = frozenset({401, _FORBIDDEN})
 _NOT_MODIFIED = 304
 _PASSING_STATUS = frozenset({408, 429})
 _PASSING_FAILURE = frozenset(
@@ -62,6 +65,8 @@ _PASSING_FAILURE = frozenset(
 _STATUS_HINTS = {
     401: "the server wants to know who you are: use a netrc file, or a remote with http-basic-auth-file or "
     "http-bearer-token-file",
+    _FORBIDDEN: "see the remote's http-basic-auth-file, http-bearer-token-file or tls-client-cert-path, or your netrc "
+    "file; some servers say so of what is not there: check the URL too",
     407: "the proxy wants to know who you are",
     429: "the server has had too many requests; try again later",
 }
@@ -289,6 +294,8 @@ class HttpTransport:
                 return
             fetch.absent = status in _ABSENT
             fetch.error = self._error(fetch, code, status, reason)
+            if status == _FORBIDDEN:
+                fetch.refusal = self._status_error(fetch, status)
         ended.append(fetch)
 
     def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
@@ -320,24 +327,32 @@ class HttpTransport:
 
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
         url = self.where(fetch.path)
-        tried = f" ({fetch.attempts} attempts)" if fetch.attempts > 1 else ""
         if status in _ABSENT:
             return NotFoundError(f"{url}: not found (HTTP status {status})", subject=url)
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return NetworkError(
-                f"{url}: HTTP status {status}{tried}",
-                hint=_STATUS_HINTS.get(
-                    status, "check the URL" if status < 500 else "the server has a problem; try again later"
-                ),
-                subject=url,
-                retryable=status >= 500,
-            )
+            return self._status_error(fetch, status)
         return NetworkError(
-            f"{url}: {reason.rstrip('.') or f'curl error {code}'}{tried}",
+            f"{url}: {reason.rstrip('.') or f'curl error {code}'}{_tried(fetch)}",
             hint=_FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
             subject=url,
             retryable=code in _PASSING_FAILURE,
         )
+
+    def _status_error(self, fetch: Fetch, status: int) -> ExtError:
+        url = self.where(fetch.path)
+        told = f"access refused (HTTP status {status})" if status in _REFUSED else f"HTTP status {status}"
+        return NetworkError(
+            f"{url}: {told}{_tried(fetch)}",
+            hint=_STATUS_HINTS.get(
+                status, "check the URL" if status < 500 else "the server has a problem; try again later"
+            ),
+            subject=url,
+            retryable=status >= 500,
+        )
+
+
+def _tried(fetch: Fetch) -> str:
+    return f" ({fetch.attempts} attempts)" if fetch.attempts > 1 else ""
 
 
 def _is_host_and_port(text: str) -> bool:

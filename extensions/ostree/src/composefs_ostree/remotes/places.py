@@ -152,7 +152,7 @@ class Places:
         base, _, _ = url.partition("?")[0].rpartition("/")
         path = url[len(base) + 1 :]
         transport = self._http(base, 1, None, METADATA_SECONDS, 1)
-        data = read(core, transport, path, limit)
+        data = read(core, transport, path, limit, is_needed=True)
         where = transport.where(path)
         if data is None:
             raise NotFoundError(f"{where}: not found", hint="check the URL", subject=where)
@@ -191,7 +191,7 @@ def _first_with_config(core: Core, transports: Sequence[Transport]) -> int:
 
 
 def _check_config(core: Core, transport: Transport) -> None:
-    data = read(core, transport, "config", MAX_CONFIG)
+    data = read(core, transport, "config", MAX_CONFIG, is_needed=True)
     where = transport.where("config")
     if data is None:
         raise NotFoundError(
