@@ -70,14 +70,13 @@ _STATUS_HINTS = {
     407: "the proxy wants to know who you are",
     429: "the server has had too many requests; try again later",
 }
-_CERTIFICATE_HINT = "check the remote's tls-client-cert-path and tls-client-key-path"
-_AUTHORITY_HINT = (
-    "if the server's certificate is signed by an authority of your own, name it: tls-ca-path of the remote"
-)
 _FAILURE_HINTS = {
-    pycurl.E_SSL_CERTPROBLEM: _CERTIFICATE_HINT,
-    pycurl.E_PEER_FAILED_VERIFICATION: _AUTHORITY_HINT,
-    pycurl.E_SSL_CACERT_BADFILE: _AUTHORITY_HINT,
+    pycurl.E_SSL_CERTPROBLEM: "check the remote's tls-client-cert-path and tls-client-key-path",
+    pycurl.E_PEER_FAILED_VERIFICATION: "the URL has to have a name that is in the server's certificate, and this "
+    "machine the right time; an authority of your own is named by tls-ca-path of the remote",
+    pycurl.E_SSL_CACERT_BADFILE: "tls-ca-path of the remote, else SSL_CERT_FILE, has to name certificates in PEM",
+    pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
+    "this machine takes",
 }
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 

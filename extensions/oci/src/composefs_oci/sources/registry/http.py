@@ -343,9 +343,9 @@ def failure(url: str, error: Exception) -> ExtError:
     match error:
         case ssl.SSLCertVerificationError():
             return NetworkError(
-                f"{where}: the certificate is not trusted: {error.verify_message}",
-                hint="put the authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt or name its"
-                " directory with --cert-dir; --tls-verify=false trusts anybody",
+                f"{where}: the certificate is not trusted: {error.verify_message.rstrip('.')}",
+                hint="the registry's name has to be in it, and this machine's time right; an authority of your own"
+                " goes into /etc/containers/certs.d/HOST:PORT/ca.crt or a directory that --cert-dir names; --tls-verify=false trusts anybody",
                 subject=where,
             )
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
