@@ -345,7 +345,8 @@ def failure(url: str, error: Exception) -> ExtError:
             return NetworkError(
                 f"{where}: the certificate is not trusted: {error.verify_message.rstrip('.')}",
                 hint="the registry's name has to be in it, and this machine's time right; an authority of your own"
-                " goes into /etc/containers/certs.d/HOST:PORT/ca.crt or a directory that --cert-dir names; --tls-verify=false trusts anybody",
+                " goes into /etc/containers/certs.d/HOST:PORT/ca.crt or a directory that --cert-dir names;"
+                " --tls-verify=false trusts anybody",
                 subject=where,
             )
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
