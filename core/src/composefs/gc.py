@@ -26,6 +26,7 @@ from composefs.repository.publish import barrier
 
 __all__ = ["Collected", "collect"]
 
+_MISPLACED = frozenset({"entry-not-symlink", "unexpected-file-type"})
 _TOLD = 3
 _LISTED = 1000
 
@@ -86,12 +87,16 @@ def _refusal(problems: list[Problem]) -> CorruptError:
     """Make the error: the first few in its line, many more as its causes, which `-v` shows a line each."""
     first = "; ".join(map(str, problems[:_TOLD]))
     more = f"; and {len(problems) - _TOLD} more, which -v lists" if len(problems) > _TOLD else ""
+    if all(problem.kind in _MISPLACED for problem in problems):
+        hint = "move what is there away, and what belongs there to its place"
+    else:
+        hint = "bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
+        hint += "`cfsctl ref remove [--image] NAME`"
     return CorruptError(
         f"nothing was deleted, because what is kept cannot be told: {first}{more}",
         subject=problems[0].object or problems[0].where,
         causes=tuple(map(str, problems[_TOLD:_LISTED])),
-        hint="bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
-        "`cfsctl ref remove [--image] NAME`",
+        hint=hint,
     )
 
 

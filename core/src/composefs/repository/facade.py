@@ -13,13 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
-from composefs.errors import CorruptError, FormatError, ReadOnlyError, UnsupportedError
+from composefs.errors import FormatError, ReadOnlyError, UnsupportedError
 from composefs.linux.closing import Closing
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
 from composefs.repository.staging import sweep
-from composefs.repository.store import Store
+from composefs.repository.store import Store, no_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,9 +180,7 @@ def _require_write_access(root: int, path: str, meta: Meta) -> None:
         except FileNotFoundError:
             continue
         if not stat.S_ISDIR(mode):
-            raise CorruptError(
-                f"{path}/{name} is not a directory", subject=f"{path}/{name}", hint="it must be one, and no symlink"
-            )
+            raise no_directory(f"{path}/{name}")
         if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
             raise ReadOnlyError(
                 f"no permission to write to {os.path.normpath(os.path.join(path, name))}",
