@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -26,24 +26,40 @@ if TYPE_CHECKING:
     from composefs.scan import HasId
     from composefs.tree import Node, Tree
 
-__all__ = ["Source", "directory_options", "dump_option", "propagate_option"]
+__all__ = ["Source", "TreeOptions", "directory_options", "dump_option", "propagate_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """How a directory becomes a tree."""
+
+    no_propagate_usr_to_root: bool = False
+    xattrs: str | None = None
+    bootable: bool = False
+
+
 def directory_options(function: F) -> F:
-    """Add the options that say how a directory becomes a tree."""
-    function = click.option(
+    """Add the options that say how a directory becomes a tree; a command gets them together, as its ``options``."""
+
+    @wraps(function)
+    def command(
+        *args: Any, no_propagate_usr_to_root: bool, xattrs: str | None, bootable: bool, **values: Any
+    ) -> object:
+        return function(*args, options=TreeOptions(no_propagate_usr_to_root, xattrs, bootable), **values)
+
+    command = click.option(
         "--bootable",
         is_flag=True,
         help="Make it an image to boot: empty /boot and /sysroot, and SELinux labels by the tree's own policy.",
-    )(function)
-    function = click.option(
+    )(command)
+    command = click.option(
         "--xattrs",
         type=click.Choice(XATTR_MODES),
         help="Which extended attributes stay: security.capability alone (default), or user.* as well.",
-    )(function)
-    return propagate_option(function)
+    )(command)
+    return cast("F", propagate_option(command))
 
 
 def propagate_option(function: F) -> F:
@@ -71,14 +87,12 @@ class Source:
 
     directory: str | None
     dump: str | None = None
-    no_propagate_usr_to_root: bool = False
-    xattrs: str | None = None
-    bootable: bool = False
+    options: TreeOptions = TreeOptions()
 
     def __post_init__(self) -> None:
         if (self.directory is None) == (self.dump is None):
             raise UsageError("give either a directory or --from-dump FILE")
-        if self.dump is not None and (self.no_propagate_usr_to_root or self.xattrs or self.bootable):
+        if self.dump is not None and self.options != TreeOptions():
             raise UsageError(
                 "a dump is taken as it is", hint="leave out --no-propagate-usr-to-root, --xattrs and --bootable"
             )
@@ -90,7 +104,7 @@ class Source:
         assert self.directory is not None
         from composefs.scan import scan_directory
 
-        if not self.no_propagate_usr_to_root and _lacks_usr(self.directory):
+        if not self.options.no_propagate_usr_to_root and _lacks_usr(self.directory):
             raise no_usr()  # before anything is stored
         with Reporting(observers, "files", self.directory) as report:
             report(0)
@@ -99,9 +113,9 @@ class Source:
             except OSError as error:
                 path = os.fsdecode(error.filename) if error.filename else self.directory
                 raise from_os_error(error, f"reading {path}") from error
-        if not self.no_propagate_usr_to_root:
-            container(tree, self.xattrs or ALLOWLIST_ONLY)
-        if self.bootable:
+        if not self.options.no_propagate_usr_to_root:
+            container(tree, self.options.xattrs or ALLOWLIST_ONLY)
+        if self.options.bootable:
             from composefs.boot import make_bootable
 
             make_bootable(tree, partial(_read_file, self.directory), stored=store is not None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.imagefacts import image_facts
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.trees import Source, directory_options, dump_option
+from composefs.cli.trees import Source, TreeOptions, directory_options, dump_option
 
 __all__ = ["command"]
 
@@ -28,26 +29,18 @@ def command(
     settings: Settings,
     path: str | None,
     from_dump: str | None,
-    no_propagate_usr_to_root: bool,
-    xattrs: str | None,
-    bootable: bool,
+    options: TreeOptions,
     as_json: bool,
 ) -> None:
     """Print the id that the image of a tree has.
 
     The tree is the directory PATH or a dump.  Nothing is written, and the objects need not be in the repository.
     """
-    source = Source(
-        directory=path,
-        dump=from_dump,
-        no_propagate_usr_to_root=no_propagate_usr_to_root,
-        xattrs=xattrs,
-        bootable=bootable,
-    )
+    source = Source(directory=path, dump=from_dump, options=options)
     algorithm, version = settings.image_format()
     with settings.observers() as observers:
         image = source.image_id(algorithm, version, observers)
     if as_json:
-        print_json({"id": image, "algorithm": algorithm.meta_name, "erofs_version": version})
+        print_json(image_facts(image, algorithm, version))
     else:
         line(image)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.imagefacts import image_facts
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.trees import Source, propagate_option
+from composefs.cli.trees import Source, TreeOptions, propagate_option
 
 __all__ = ["command"]
 
@@ -41,7 +42,7 @@ def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, as_js
     It holds the id that `compute-id --bootable` prints, and a question mark if fs-verity is not required: with
     --insecure, or for a repository that is insecure.
     """
-    source = Source(directory=path, no_propagate_usr_to_root=no_propagate_usr_to_root, bootable=True)
+    source = Source(directory=path, options=TreeOptions(no_propagate_usr_to_root, bootable=True))
     insecure = settings.insecure
     if settings.no_repo:
         algorithm, version = settings.image_format()
@@ -53,6 +54,6 @@ def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, as_js
         image = source.image_id(algorithm, version, observers)
     argument = _kernel_argument(image, algorithm.meta_name, version, insecure=insecure)
     if as_json:
-        print_json({"argument": argument, "id": image, "algorithm": algorithm.meta_name, "erofs_version": version})
+        print_json({"argument": argument, **image_facts(image, algorithm, version)})
     else:
         line(argument)

@@ -7,7 +7,7 @@ import click
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.trees import Source, directory_options
+from composefs.cli.trees import Source, TreeOptions, directory_options
 
 __all__ = ["command"]
 
@@ -16,14 +16,14 @@ __all__ = ["command"]
 @click.argument("path", type=Path())
 @directory_options
 @pass_settings
-def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, xattrs: str | None, bootable: bool) -> None:
+def command(settings: Settings, path: str, options: TreeOptions) -> None:
     """Print the directory PATH as composefs-dump(5) text.
 
     Nothing is written; the digests are those that the files would have as objects.
     """
     from composefs import dumpfile
 
-    source = Source(directory=path, no_propagate_usr_to_root=no_propagate_usr_to_root, xattrs=xattrs, bootable=bootable)
+    source = Source(directory=path, options=options)
     algorithm, _ = settings.image_format()
     with settings.observers() as observers:
         tree = source.tree(algorithm, observers)

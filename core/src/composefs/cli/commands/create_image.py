@@ -6,9 +6,9 @@ import click
 
 from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.output import line, print_json
+from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.trees import Source, directory_options, dump_option
+from composefs.cli.trees import Source, TreeOptions, directory_options, dump_option
 from composefs.errors import UsageError
 
 __all__ = ["command"]
@@ -32,9 +32,7 @@ def command(
     path: str | None,
     name: str | None,
     from_dump: str | None,
-    no_propagate_usr_to_root: bool,
-    xattrs: str | None,
-    bootable: bool,
+    options: TreeOptions,
     as_json: bool,
 ) -> None:
     """Store a tree and make the image of it.
@@ -46,13 +44,7 @@ def command(
         if name is not None:
             raise UsageError("give either a directory or --from-dump FILE")
         path, name = None, path  # with a dump, the only operand is the name
-    source = Source(
-        directory=path,
-        dump=from_dump,
-        no_propagate_usr_to_root=no_propagate_usr_to_root,
-        xattrs=xattrs,
-        bootable=bootable,
-    )
+    source = Source(directory=path, dump=from_dump, options=options)
     from composefs import erofs
     from composefs.repository import ImageName, Publication
     from composefs.repository.images import image_objects
@@ -67,15 +59,4 @@ def command(
             repository.objects.require(sorted(image_objects(tree)), f"the dump {from_dump}")
         image = repository.images.put(erofs.write(tree, version=version))
         repository.publish(Publication(images=[ImageName(image.id, name)]))
-    if as_json:
-        print_json(
-            {
-                "id": image.id,
-                "algorithm": algorithm.meta_name,
-                "erofs_version": version,
-                "size": image.size,
-                "name": name,
-            }
-        )
-    else:
-        line(f"{algorithm}:{image.id}")
+    show_stored(image, algorithm, version, name, as_json=as_json)

@@ -9,7 +9,7 @@ import click
 
 from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example
-from composefs.cli.output import line, print_json
+from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import TooLargeError, UsageError, from_os_error
 
@@ -50,19 +50,7 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
         if not allow_missing:
             repository.objects.require(sorted(objects), "the image on standard input")
         repository.publish(Publication(images=[ImageName(stored.id, ref)]))
-    algorithm = repository.algorithm
-    if as_json:
-        print_json(
-            {
-                "id": stored.id,
-                "algorithm": algorithm.meta_name,
-                "erofs_version": version,
-                "size": stored.size,
-                "name": ref,
-            }
-        )
-    else:
-        line(f"{algorithm}:{stored.id}")
+    show_stored(stored, repository.algorithm, version, ref, as_json=as_json)
 
 
 def _pieces() -> Iterator[bytes]:
