@@ -170,6 +170,16 @@ def test_tls_through_a_proxy_that_wants_a_password(
         assert "hunter" not in said + refused
 
 
+@pytest.mark.parametrize("given", ["foo://user:hunter2@h", "http://user:hunter2@h:99999", "http://user:hunter2@[::1"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(target: Target, source: Path, given: str) -> None:
+    with serve(source) as server:
+        said = pulls(target, server.url, BRANCH, status=6, env=os.environ | {"http_proxy": given})
+        assert server.count() == 0
+    assert f"{server.url}/config: the URL of the proxy cannot be used (" in said
+    assert "socks5h: see the remote's proxy setting, or http_proxy" in said
+    assert "hunter2" not in said
+
+
 def test_content_from_elsewhere(target: Target, source: Path) -> None:
     with serve(source) as metadata, serve(source) as content:
         remote(target, metadata.url, f"--contenturl={content.url}")

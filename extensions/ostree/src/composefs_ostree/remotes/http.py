@@ -78,6 +78,8 @@ _FAILURE_HINTS = {
     pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
     "this machine takes",
 }
+_UNUSABLE_PROXY = "Unsupported proxy"
+_PROXY_FORM = "[SCHEME://]HOST[:PORT], SCHEME one of http, https, socks, socks4, socks4a, socks5 and socks5h"
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 
 
@@ -281,6 +283,15 @@ class HttpTransport:
                 return
             if not status and (tunnel := handle.getinfo(pycurl.HTTP_CONNECTCODE)) >= 400:
                 fetch.error = self._proxy_error(fetch, tunnel)
+                ended.append(fetch)
+                return
+            if reason.startswith(_UNUSABLE_PROXY):  # behind these words curl shows the proxy's whole URL
+                where = self.where(fetch.path)
+                fetch.error = NetworkError(
+                    f"{where}: the URL of the proxy cannot be used",
+                    hint=f"{_PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
+                    subject=where,
+                )
                 ended.append(fetch)
                 return
             after = handle.getinfo(pycurl.RETRY_AFTER)
