@@ -42,7 +42,7 @@ def test_command_that_needs_a_repository_is_not_started_without(host: Host) -> N
     from composefs.ext.session import run_extension
 
     with pytest.raises(ComposefsError, match="needs a repository"):
-        run_extension(host.extension, ["write"], {"steps": "[]"})
+        run_extension(host.line("write", {"steps": "[]"}))
 
 
 def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

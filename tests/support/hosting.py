@@ -16,6 +16,7 @@ import pytest
 
 from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery
+from composefs.ext.commandline import CommandLine
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
@@ -90,6 +91,11 @@ class Host:
         self.recorder = Recorder()
         self.pids = directory / "pids"
 
+    def line(self, command: str, arguments: dict[str, Any]) -> CommandLine:
+        """Return what runs a command."""
+        [described] = [each for each in self.extension.manifest.commands if each.name == (command,)]
+        return CommandLine(self.extension, described, arguments)
+
     def run(
         self,
         command: str,
@@ -101,13 +107,12 @@ class Host:
         **more: Any,
     ) -> RunResult:
         """Run a command of the extension."""
-        mode = self.extension.manifest.command([command]).repository
+        line = self.line(command, arguments)
+        mode = line.command.repository
         with Repository.open(self.path, writable=mode == "write") as repository:
             return run_extension(
-                self.extension,
-                [command],
-                arguments,
-                repository=None if mode == "none" else repository,
+                line,
+                None if mode == "none" else repository,
                 observer=Observers(self.recorder),
                 timeouts=timeouts,
                 options=options,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import FormatError
+from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
 from composefs.ext.manifest import parse_manifest
 from composefs.ext.reach import Reach, reach_of
@@ -39,9 +40,7 @@ def reach(
     }
     parsed = parse_manifest(json.dumps(whole).encode(), "some")
     return reach_of(
-        Extension("some", str(tmp_path / "ext/some"), parsed),
-        parsed.commands[0],
-        dict(arguments or {}),
+        CommandLine(Extension("some", str(tmp_path / "ext/some"), parsed), parsed.commands[0], dict(arguments or {})),
         own=("/staging",),
         objects="/repo/objects",
         environment={"PATH": "/usr/bin", "HOME": str(tmp_path / "home"), **(environment or {})},

@@ -26,6 +26,7 @@ from composefs.protocol.limits import MAX_INTEGER
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from composefs.ext.commandline import CommandLine
     from composefs.ext.discovery import Extension
     from composefs.ext.manifest import Argument
     from composefs.ext.manifest import Command as CommandManifest
@@ -152,11 +153,12 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
 
     @click.pass_context
     def run(ctx: click.Context, /, **values: Any) -> None:
+        from composefs.ext.commandline import CommandLine
+
         as_json = values.pop(_JSON_PARAMETER)
-        arguments = _arguments(values)
         settings = ctx.find_object(Settings)
         assert settings is not None
-        status = _run(settings, extension, manifest, arguments, as_json=as_json)
+        status = _run(settings, CommandLine(extension, manifest, _arguments(values)), as_json=as_json)
         ctx.exit(status)
 
     return Command(
@@ -186,17 +188,19 @@ def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def parse(extension: Extension, words: Sequence[str]) -> tuple[CommandManifest, dict[str, Any]]:
-    """Return the command that the words after the extension's name mean, and its arguments.
+def parse(extension: Extension, words: Sequence[str]) -> CommandLine:
+    """Return what the words after the extension's name mean.
 
     Raises click's errors, and those of paths to be read.
     """
+    from composefs.ext.commandline import CommandLine
+
     for manifest in extension.manifest.commands:
         count = len(manifest.name)
         if tuple(words[:count]) == manifest.name:
             context = _command(extension, manifest).make_context(" ".join(manifest.name), list(words[count:]))
             context.params.pop(_JSON_PARAMETER)
-            return manifest, _arguments(context.params)
+            return CommandLine(extension, manifest, _arguments(context.params))
     raise UsageError(
         f"{extension.name} has no command {' '.join(words[:2])!r}",
         hint=f"it has {', '.join(' '.join(each.name) for each in extension.manifest.commands)}",
@@ -256,9 +260,7 @@ def _working_directory() -> str | None:
     return directory
 
 
-def _run(
-    settings: Settings, extension: Extension, manifest: CommandManifest, arguments: dict[str, Any], *, as_json: bool
-) -> int:
+def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
     """Run the extension, with the repository opened as the manifest asks, and return the exit status.
 
     The command line has been parsed.  The extension is started as soon as there is all that this takes: it loads for
@@ -279,11 +281,9 @@ def _run(
     )
     with contextlib.ExitStack() as stack:
         repository = None
-        if manifest.repository != "none":
-            repository = stack.enter_context(settings.open_repository(writable=manifest.repository == "write"))
-        launched = stack.enter_context(
-            launch(extension, manifest.name, arguments, repository=repository, options=options)
-        )
+        if line.command.repository != "none":
+            repository = stack.enter_context(settings.open_repository(writable=line.command.repository == "write"))
+        launched = stack.enter_context(launch(line, repository, options))
         from composefs.ext.session import converse
 
         result = converse(launched, stack.enter_context(settings.observers(json=as_json)))
@@ -292,7 +292,9 @@ def _run(
             try:
                 print_json_file(result.file)
             except ValueError as error:
-                raise ProtocolError(f"extension {extension.name} gave a result that is not JSON: {error}") from None
+                raise ProtocolError(
+                    f"extension {line.extension.name} gave a result that is not JSON: {error}"
+                ) from None
         return 0
     if as_json:
         print_json(result.result)

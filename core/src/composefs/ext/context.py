@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import DEFAULT_ALGORITHM, Algorithm
 from composefs.errors import ComposefsError, MissingObjectError, PermissionDeniedError, UsageError
+from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
-from composefs.ext.manifest import Command, Encoding, Manifest, typed_values
+from composefs.ext.manifest import Command, Encoding, Manifest
 from composefs.ext.options import RunOptions
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
@@ -37,9 +38,7 @@ class Context:
     ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its answer.
     """
 
-    manifest: Manifest
-    command: Command
-    arguments: Message
+    line: CommandLine
     repository: Repository | None
     staged: StagedFiles
     private_fd: int
@@ -65,6 +64,16 @@ class Context:
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
         self.log = LogLimiter(self.limits.log_lines)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the extension may do at all."""
+        return self.line.extension.manifest
+
+    @property
+    def command(self) -> Command:
+        """What the command may do."""
+        return self.line.command
 
     @property
     def repo(self) -> Repository:
@@ -98,7 +107,7 @@ class Context:
                 raise PermissionDeniedError(f"the command {' '.join(self.command.name)} has no repository")
             return self.repository
         path = string(params, "from")
-        if path not in self.typed("path-read"):
+        if path not in self.line.typed("path-read"):
             raise PermissionDeniedError(f"{path} is no path that the user gave", subject=path)
         if path not in self._sources:
             from composefs.repository import Repository
@@ -107,10 +116,6 @@ class Context:
                 Repository.open(path, wait=self.options.wait, interrupted=self.interrupted)
             )
         return self._sources[path]
-
-    def typed(self, *kinds: str) -> set[str]:
-        """The values the user gave for arguments of these kinds."""
-        return typed_values(self.command, self.arguments, *kinds)
 
     def remember(self, sizes: Mapping[str, int]) -> None:
         """Note objects, with their sizes, that are here for the rest of the run: the lock that is held keeps them."""

@@ -275,7 +275,7 @@ class Conversation:
                 "run",
                 {
                     "command": list(self._context.command.name),
-                    "arguments": self._context.arguments,
+                    "arguments": self._context.line.arguments,
                     "options": wire,
                 },
             )

@@ -7,23 +7,23 @@ whom it starts for (composefs.ext.session): while the extension loads on one pro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.account import CACHE, Account, account_of
+from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
 from composefs.ext.errortext import STDERR, ErrorText
 from composefs.ext.interrupts import Interrupts
-from composefs.ext.manifest import Command, typed_values
+from composefs.ext.manifest import Command
 from composefs.ext.options import RunOptions
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
-from composefs.ext.reach import reach_of
+from composefs.ext.reach import Reach, reach_of
 from composefs.ext.trust import distrust
 from composefs.protocol.limits import Limits
-from composefs.protocol.wire import JSONValue
 from composefs.repository.staging import Staging
 from composefs.tuples import NamedTuple
 
@@ -39,13 +39,10 @@ _MAX_NAME = 255
 class Launched(NamedTuple):
     """A running extension and what belongs to its run.
 
-    ``described`` is the command in the manifest, ``cache`` the path of the extension's own cache or None, ``stdout_fd``
-    the user's standard output.
+    ``cache`` is the path of the extension's own cache or None, ``stdout_fd`` the user's standard output.
     """
 
-    extension: Extension
-    described: Command
-    arguments: Mapping[str, JSONValue]
+    line: CommandLine
     repository: Repository | None
     options: RunOptions
     limits: Limits
@@ -67,29 +64,27 @@ class Launched(NamedTuple):
 
 @contextmanager
 def launch(
-    extension: Extension,
-    command: Sequence[str],
-    arguments: Mapping[str, JSONValue],
-    *,
+    line: CommandLine,
     repository: Repository | None,
     options: RunOptions,
+    *,
     cache_dir: str | None = None,
     stdin_fd: int = 0,
     stdout_fd: int = 1,
     stderr_fd: int = STDERR,
     limits: Limits | None = None,
 ) -> Iterator[Launched]:
-    """Start an extension for a command; in the end, no process is left, and no staging directory.
+    """Start an extension for a command line; in the end, no process is left, and no staging directory.
 
     Raises what :func:`composefs.ext.session.run_extension` says of starting.
     """
-    described = extension.manifest.command(command)
-    if described.repository == "none":
+    extension = line.extension
+    if line.command.repository == "none":
         repository = None
     elif repository is None:
-        raise UsageError(f"{extension.name} {' '.join(command)} needs a repository")
+        raise UsageError(f"{line} needs a repository")
     limits = limits or Limits()
-    descriptors = _user_descriptors(described, stdin_fd, stdout_fd)
+    descriptors = _user_descriptors(line.command, stdin_fd, stdout_fd)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
@@ -100,10 +95,15 @@ def launch(
             environment = account.environment(environment)
         confinement = Confinement(account=account, file_size=limits.staging_bytes)
         if options.confine:
-            own = (staging.place,) if cache is None else (staging.place, cache)
-            confinement, environment = _confined(
-                confinement, extension, described, arguments, own, repository, environment, options
+            reach = reach_of(
+                line,
+                own=(staging.place,) if cache is None else (staging.place, cache),
+                objects=None if repository is None else f"{repository.store.path}/objects",
+                environment=environment,
+                directory=options.directory,
+                extra=options.readable,
             )
+            confinement, environment = _confined(confinement, line, reach, environment)
         with confinement:
             process = spawn(
                 extension.executable,
@@ -114,9 +114,7 @@ def launch(
             )
         interrupts.kill = process.kill_group
         launched = Launched(
-            extension,
-            described,
-            arguments,
+            line,
             repository,
             options,
             limits,
@@ -206,29 +204,12 @@ def _is_out_of_reach(directory: str) -> bool:
 
 
 def _confined(
-    confinement: Confinement,
-    extension: Extension,
-    command: Command,
-    arguments: Mapping[str, JSONValue],
-    own: tuple[str, ...],
-    repository: Repository | None,
-    environment: dict[str, str],
-    options: RunOptions,
+    confinement: Confinement, line: CommandLine, reach: Reach, environment: dict[str, str]
 ) -> tuple[Confinement, dict[str, str]]:
     """Add to ``confinement`` what Landlock is to enforce, and put what is out of reach then last in PATH."""
-    reach = reach_of(
-        extension,
-        command,
-        arguments,
-        own=own,
-        objects=None if repository is None else f"{repository.store.path}/objects",
-        environment=environment,
-        directory=options.directory,
-        extra=options.readable,
-    )
     ruleset = reach.ruleset()
     if not ruleset.empty:
         environment = environment | {"PATH": reach.search_path(environment["PATH"])}
     # Files of the user's own, with all their attributes, are read and written only where one was typed.
-    attributes = bool(typed_values(command, arguments, "path-read", "path-write"))
+    attributes = bool(line.typed("path-read", "path-write"))
     return confinement._replace(ruleset=ruleset, attributes=attributes), environment

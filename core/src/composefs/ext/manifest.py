@@ -9,10 +9,10 @@ dataclass takes 0.8 ms, and this module is on the way of every ``cfsctl --help``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
-from composefs.errors import FormatError, NotFoundError
+from composefs.errors import FormatError
 from composefs.protocol import VERSIONS
 from composefs.protocol.wire import JSONValue, Message, parse_json
 from composefs.tuples import NamedTuple
@@ -27,7 +27,6 @@ __all__ = [
     "Manifest",
     "RefDirectory",
     "parse_manifest",
-    "typed_values",
 ]
 
 MAX_MANIFEST = 1 << 20
@@ -145,16 +144,6 @@ class Manifest(NamedTuple):
     reads: tuple[str, ...]
     execs: tuple[str, ...]
 
-    def command(self, name: Sequence[str]) -> Command:
-        """Return the command of that name; raise NotFoundError."""
-        for command in self.commands:
-            if command.name == tuple(name):
-                return command
-        raise NotFoundError(
-            f"extension {self.name} has no command {' '.join(name)}",
-            hint=f"it has {', '.join(' '.join(command.name) for command in self.commands)}",
-        )
-
 
 class _Reader:
     """Takes typed fields out of one object of the manifest; ``where`` leads to it in messages."""
@@ -232,16 +221,6 @@ class _Reader:
     def objects(self, key: str, parse: Callable[[_Reader], T]) -> tuple[T, ...]:
         place = f"{self._where}.{key}" if self._where else key
         return tuple(parse(_Reader(item, f"{place}[{i}]")) for i, item in enumerate(self.items(key, dict)))
-
-
-def typed_values(command: Command, arguments: Mapping[str, JSONValue], *kinds: str) -> set[str]:
-    """The values that the user gave a command for its arguments of these kinds."""
-    values: set[str] = set()
-    for argument in command.arguments:
-        if argument.kind in kinds:
-            value = arguments.get(argument.name)
-            values.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
-    return values
 
 
 def parse_manifest(data: bytes, name: str) -> Manifest:

@@ -13,10 +13,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
+from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import BELOW_PREFIX, Extension
-from composefs.ext.manifest import Command, typed_values
 from composefs.linux.landlock import Access, Ruleset
-from composefs.protocol.wire import JSONValue
 from composefs.tuples import NamedTuple
 
 __all__ = ["Reach", "reach_of"]
@@ -76,9 +75,7 @@ class Reach(NamedTuple):
 
 
 def reach_of(
-    extension: Extension,
-    command: Command,
-    arguments: Mapping[str, JSONValue],
+    line: CommandLine,
     *,
     own: tuple[str, ...],
     objects: str | None,
@@ -86,7 +83,7 @@ def reach_of(
     directory: str | None,
     extra: tuple[str, ...] = (),
 ) -> Reach:
-    """Return the reach of a run of ``command``.
+    """Return the reach of a run.
 
     ``own`` are the directories that are the extension's for this run, ``objects`` the repository's.  ``environment`` is
     what the extension gets; relative paths in values are relative to ``directory``.  ``extra`` is what the user allows
@@ -94,26 +91,26 @@ def reach_of(
     """
     home = environment.get("HOME", "")
     home = os.path.realpath(home) if home.startswith("/") else "/nonexistent"
-    typed = typed_values(command, arguments, "path-write")
+    typed = line.typed("path-write")
     # A file is made, or replaced by renaming, in the directory that it is in.
     writable = [*own, "/dev/null", *(path if os.path.isdir(path) else os.path.dirname(path) for path in typed)]
     readable = [*_SETTINGS, *_resolver(), *extra, *_certificates(environment)]
-    readable += typed_values(command, arguments, "path-read", "secret-file")
-    readable += _paths_in_values(command, arguments, directory)
-    for pattern in extension.manifest.reads:
+    readable += line.typed("path-read", "secret-file")
+    readable += _paths_in_values(line, directory)
+    for pattern in line.extension.manifest.reads:
         readable += _expanded(pattern, environment)
     if objects is not None:
         readable.append(objects)
     programs = [
         *_PROGRAMS,
-        *_own_places(extension, home, environment),
-        *_wanted_programs(extension.manifest.execs, home, environment),
+        *_own_places(line.extension, home, environment),
+        *_wanted_programs(line.extension.manifest.execs, home, environment),
     ]
     return Reach(
         tuple(dict.fromkeys(programs)),
         tuple(dict.fromkeys(readable)),
         tuple(dict.fromkeys(writable)),
-        "network" in command.permissions,
+        "network" in line.command.permissions,
     )
 
 
@@ -137,9 +134,9 @@ def _certificates(environment: Mapping[str, str]) -> Iterator[str]:
         yield from filter(os.path.isabs, environment.get(name, "").split(":"))
 
 
-def _paths_in_values(command: Command, arguments: Mapping[str, JSONValue], directory: str | None) -> Iterator[str]:
+def _paths_in_values(line: CommandLine, directory: str | None) -> Iterator[str]:
     """Paths that the user typed behind words: what stands there alone may be a path in an image, and gives nothing."""
-    for value in typed_values(command, arguments, "string", "url", "ref", "image", "path-read"):
+    for value in line.typed("string", "url", "ref", "image", "path-read"):
         words = _WORDS.match(value)
         if words is None:
             continue

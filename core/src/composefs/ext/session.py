@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -16,6 +15,7 @@ from composefs import __version__
 from composefs.digest import BLOCK_SIZE
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError, UsageError
 from composefs.ext.channel import Channel
+from composefs.ext.commandline import CommandLine
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
 from composefs.ext.discovery import Extension
@@ -30,7 +30,7 @@ from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.staged import StagedFiles
-from composefs.protocol.wire import JSONValue, Message
+from composefs.protocol.wire import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,11 +54,9 @@ class RunResult(NamedTuple):
 
 
 def run_extension(
-    extension: Extension,
-    command: Sequence[str],
-    arguments: Mapping[str, JSONValue],
-    *,
+    line: CommandLine,
     repository: Repository | None = None,
+    *,
     observer: Observers | None = None,
     options: RunOptions | None = None,
     cache_dir: Path | None = None,
@@ -70,20 +68,17 @@ def run_extension(
 ) -> RunResult:
     """Run a command of an extension and return its result.
 
-    ``arguments`` are checked values by the names in the manifest, paths absolute.  ``repository`` is open as the
-    command's manifest asks.  ``cache_dir`` is where caches of all extensions are kept, by default the user's cache
-    directory.  The two descriptors are the user's, for commands with ``stdio`` and for ``stream.cat``.  A
-    ``probe``, the conformance kit's, watches from inside.
+    ``repository`` is open as the command's manifest asks.  ``cache_dir`` is where caches of all extensions are kept, by
+    default the user's cache directory.  The two descriptors are the user's, for commands with ``stdio`` and for
+    ``stream.cat``.  A ``probe``, the conformance kit's, watches from inside.
 
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
     died or could not be started, CancelledError if the user interrupted it.
     """
     with launch(
-        extension,
-        command,
-        arguments,
-        repository=repository,
-        options=options or RunOptions(),
+        line,
+        repository,
+        options or RunOptions(),
         cache_dir=None if cache_dir is None else str(cache_dir),
         stdin_fd=stdin_fd,
         stdout_fd=stdout_fd,
@@ -98,14 +93,12 @@ def converse(
 ) -> RunResult:
     """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
     timeouts = timeouts or Timeouts()
-    extension, repository, interrupts = launched.extension, launched.repository, launched.interrupts
+    extension, repository, interrupts = launched.line.extension, launched.repository, launched.interrupts
     process, error_text = launched.process, launched.error_text
     outcome: Message | ComposefsError | None = None
     try:
         context = Context(
-            manifest=extension.manifest,
-            command=launched.described,
-            arguments=dict(launched.arguments),
+            line=launched.line,
             repository=repository,
             staged=StagedFiles(
                 launched.staging.work_fd,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,8 +17,8 @@ from composefs.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from composefs.ext.check.kit import Invocation
     from composefs.ext.check.report import Report, State
+    from composefs.ext.commandline import CommandLine
     from composefs.ext.discovery import Extension
-    from composefs.ext.manifest import Command as CommandManifest
     from composefs.ext.manifest import Example as ManifestExample
 
 __all__ = ["command"]
@@ -203,7 +203,7 @@ def _example(extension: Extension, example: ManifestExample) -> Invocation:
         raise UsageError(f"the example {example.command!r} does not run {extension.name}")
     words = words[words.index(extension.name) + 1 :]
 
-    def prepare(directory: Path) -> tuple[CommandManifest, dict[str, Any]]:
+    def prepare(directory: Path) -> CommandLine:
         for name, content in example.files:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)

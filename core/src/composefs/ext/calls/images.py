@@ -175,7 +175,7 @@ def mount(context: Context, params: Message) -> Message:
 
 def _typed_path(context: Context, params: Message, key: str) -> Path:
     path = string(params, key)
-    if path not in context.typed("path-read", "path-write"):
+    if path not in context.line.typed("path-read", "path-write"):
         raise PermissionDeniedError(f"{key} {path} is no path that the user gave", subject=path)
     from pathlib import Path  # takes 4 ms to load
 

@@ -28,11 +28,10 @@ from composefs.protocol import schemas
 from composefs.repository import Repository
 
 if TYPE_CHECKING:
+    from composefs.ext.commandline import CommandLine
     from composefs.ext.discovery import Extension
-    from composefs.ext.manifest import Command
     from composefs.ext.process import Ended
     from composefs.protocol.limits import Limits
-    from composefs.protocol.wire import Message
 
 __all__ = ["Invocation", "check"]
 
@@ -46,7 +45,7 @@ class Invocation(NamedTuple):
     """
 
     text: str
-    prepare: Callable[[Path], tuple[Command, Message]]
+    prepare: Callable[[Path], CommandLine]
     directory: str | None = None
 
 
@@ -201,19 +200,17 @@ class _Kit:
         work = self._directory / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        command, arguments = invocation.prepare(work)
+        line = invocation.prepare(work)
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
-        watch = Watch(title, self._extension.manifest, command, id_size=algorithm.hex_size)
+        watch = Watch(title, self._extension.manifest, line.command, id_size=algorithm.hex_size)
         failure = None
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
             probe = _Probe(scenario.script, watch, stderr.fileno())
             try:
-                with Repository.open(repository, writable=command.repository == "write") as opened:
+                with Repository.open(repository, writable=line.command.repository == "write") as opened:
                     result = run_extension(
-                        self._extension,
-                        command.name,
-                        arguments,
-                        repository=None if command.repository == "none" else opened,
+                        line,
+                        None if line.command.repository == "none" else opened,
                         observer=self._trace,
                         options=RunOptions(json=algorithm is SHA512, directory=invocation.directory or str(work)),
                         cache_dir=self._directory / f"cache-{algorithm.name}",
