@@ -47,6 +47,7 @@ def refused(target: Target, *arguments: str, status: int) -> str:
         ["a", "http://h", "--set=gpg-keyring=AAAA"],
         ["a", "http://h", "--set=tls-ca-path=relative"],
         ["a", "http://h", "--set=gpg-verify=perhaps"],
+        ["a", "http://h", "--set=branches=ok;../x"],
         ["a", "http://h", "--collection-id=../x"],
     ],
 )

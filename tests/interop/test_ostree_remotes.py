@@ -140,6 +140,34 @@ def test_secrets_are_not_taken_from_the_command_line(target: Target) -> None:
         assert "hunter2" not in refused
 
 
+@pytest.mark.parametrize(
+    ("setting", "status", "told"),
+    [
+        ("proxy=foo://h", 2, "http, https, socks, socks4, socks4a, socks5, socks5h)"),
+        ("proxy=http://", 2, "[SCHEME://]HOST[:PORT]"),
+        ("proxy=user:hunter2@[::1", 2, "[SCHEME://]HOST[:PORT]"),
+        ("sign-verify=perhaps", 9, "true, false, or a list of ed25519 and spki"),
+        ("sign-verify=ed25519", 2, "verification-ed25519-key"),
+        ("sign-verify-summary=;", 2, "neither a boolean nor a list"),
+        ("gpg-verify-summary=perhaps", 2, "true or false"),
+        ("tls-permissive=perhaps", 2, "true or false"),
+        ("http2=perhaps", 2, "true or false"),
+    ],
+)
+def test_values_of_which_no_pull_could_make_sense(target: Target, setting: str, status: int, told: str) -> None:
+    refused = target.ostree("remote", "add", "o", "http://h", f"--set={setting}", status=status).stderr
+    assert told in refused
+    assert setting.partition("=")[0] in refused
+    assert "hunter2" not in refused
+    assert target.ostree("remote", "list").stdout == ""
+
+
+@pytest.mark.parametrize("proxy", ["", "h", "HTTP://user@h:3128", "https://h", "SOCKS5h://[::1]:1080", "socks://h/"])
+def test_proxies_of_all_kinds_are_taken(target: Target, proxy: str) -> None:
+    target.ostree("remote", "add", "o", "http://h", f"--set=proxy={proxy}")
+    assert target.json("remote", "show", "o")["settings"]["proxy"] == proxy.replace("user@", "")
+
+
 def test_the_branches_of_a_remote_are_what_a_pull_means(tmp_path: Path, target: Target) -> None:
     repo = make_repo(tmp_path / "repo")
     commits = {name: commit(repo, make_tree(tmp_path / name, seed=len(name), files=1), branch=name) for name in "ab"}

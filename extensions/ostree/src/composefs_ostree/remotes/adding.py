@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.formats.names import check_ref
-from composefs_ostree.remotes.http import check_url, without_password
-from composefs_ostree.remotes.keyfile import as_boolean, is_key
+from composefs_ostree.remotes.http import check_proxy, check_url, without_password
+from composefs_ostree.remotes.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
-from composefs_ostree.signatures.policy import SIGN_KINDS
+from composefs_ostree.signatures.policy import SIGN_KINDS, policy_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def remote_of(request: Request) -> Remote:
         if (value := request.get(key)) is not None:
             settings[key.replace("_", "-")] = value
     if branches := request.get("branches"):
-        settings["branches"] = "".join(f"{check_ref(branch)};" for branch in branches)
+        settings["branches"] = "".join(f"{branch};" for branch in branches)
     settings |= _given(request.get("set", ()))
     settings |= _verification(request.get("sign_verify", ()))
     if request.get("no_gpg_verify"):
@@ -110,8 +110,13 @@ def _check(settings: dict[str, str]) -> None:
                 raise UsageError(f"{key}: {error.message}") from None
         elif key in _FILES and not value.startswith("/"):
             raise UsageError(f"{key}={value[:200]!r} is not an absolute path", hint="give the whole path")
+        elif key == "branches":
+            for branch in as_list(value):
+                check_ref(branch)
         elif key in ("url", "contenturl", "metalink", "proxy"):
             _check_place(key, value)
+    for is_summary in (False, True):
+        policy_of(settings, summary=is_summary)
     if not {"url", "metalink", "custom-backend"}.intersection(settings):
         raise UsageError("a remote needs a URL", hint="cfsctl ostree remote add NAME URL")
     collection = settings.get("collection-id")
@@ -136,9 +141,11 @@ def _check_place(key: str, value: str) -> None:
             f"the {key} {without_password(url).partition('?')[0]!r} has a password in it, which everybody could read",
             hint="use a netrc file, or --set=http-basic-auth-file=FILE",
         )
-    if key == "proxy" or url.lower().startswith("file://"):
-        return
-    check_url(url, query=is_list or key == "metalink")
+    if key == "proxy":
+        if url:  # nothing: that of the environment
+            check_proxy(url)
+    elif not url.lower().startswith("file://"):
+        check_url(url, query=is_list or key == "metalink")
 
 
 def _keyring(paths: Sequence[str]) -> bytes:

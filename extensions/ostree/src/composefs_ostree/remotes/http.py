@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Fetch
     from composefs_ostree.remotes.settings import Settings
 
-__all__ = ["CONNECTIONS", "HttpTransport", "check_url", "without_password"]
+__all__ = ["CONNECTIONS", "HttpTransport", "check_proxy", "check_url", "without_password"]
 
 CONNECTIONS = 8
 """Connections of one transport, unless the user wants fewer."""
@@ -79,7 +79,8 @@ _FAILURE_HINTS = {
     "this machine takes",
 }
 _UNUSABLE_PROXY = "Unsupported proxy"
-_PROXY_FORM = "[SCHEME://]HOST[:PORT], SCHEME one of http, https, socks, socks4, socks4a, socks5 and socks5h"
+_PROXY_SCHEMES = ("http", "https", "socks", "socks4", "socks4a", "socks5", "socks5h")
+_PROXY_FORM = f"[SCHEME://]HOST[:PORT], SCHEME one of {', '.join(_PROXY_SCHEMES)}"
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 
 
@@ -111,6 +112,15 @@ def check_url(url: str, *, query: bool = False) -> str:
     if "/" not in rest.partition("?")[0]:
         raise UsageError(f"the URL {without_password(url).partition('?')[0]!r} names no file")
     return url
+
+
+def check_proxy(url: str) -> None:
+    """Raise UsageError for what cannot be the URL of a proxy; it is not shown, since it may have a password."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "http", url
+    if scheme.lower() not in _PROXY_SCHEMES or not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
+        raise UsageError("the URL of the proxy cannot be used", hint=f"write {_PROXY_FORM}")
 
 
 class HttpTransport:

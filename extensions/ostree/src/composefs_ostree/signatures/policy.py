@@ -142,7 +142,10 @@ def _sign_policy(settings: Mapping[str, str], name: str, directory: str | None) 
     wanted = []
     for kind in _list(value):
         if kind not in SIGN_KINDS:
-            raise UnsupportedError(f"{name}={value[:80]}: signatures of kind {kind[:40]!r} cannot be checked")
+            raise UnsupportedError(
+                f"{name}={value[:80]}: signatures of kind {kind[:40]!r} cannot be checked",
+                hint=f"give true, false, or a list of {' and '.join(SIGN_KINDS)}",
+            )
         keys = _configured(settings, kind, directory)
         if keys == SignKeys(kind):
             raise UsageError(
