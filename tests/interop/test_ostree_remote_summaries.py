@@ -128,6 +128,26 @@ def test_the_summary_index_of_flatpak(tmp_path: Path, target: Target) -> None:
     assert {row["name"] for row in rows} == names_by_flatpak(repo)
 
 
+def test_the_collection_is_told_by_the_summary_index(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    run(require("ostree"), "config", f"--repo={repo}", "set", "core.collection-id", "org.a.Stable")
+    tree = tmp_path / "tree"
+    for directory in ("files", "export"):
+        (tree / directory).mkdir(parents=True)
+    (tree / "metadata").write_text("[Application]\nname=org.a.A\nruntime=org.a.P/x86_64/1\n")
+    words = ("build-export", "--disable-sandbox", "--arch=x86_64", "--collection-id=org.a.Stable")
+    run(require("flatpak"), *words, repo, tree, "stable")
+    run("flatpak", "build-update-repo", repo)
+    ref = "app/org.a.A/x86_64/stable"
+    with serve(repo) as server:
+        remote(target, server.url, "--collection-id=org.a.Stable")
+        pulls(target, "o", ref)
+        assert server.count("/summaries/*.gz") == 1
+        assert server.count("/summary") == 0
+        remote(target, server.url, "--collection-id=org.a.Other")
+        assert "of collection org.a.Other" in pulls(target, "o", ref, status=3)
+
+
 def names_by_flatpak(repo: Path) -> set[str]:
     """Return the refs in the newest summary of x86_64, by their form alone."""
     texts = [gzip.decompress(path.read_bytes()) for path in sorted((repo / "summaries").glob("*.gz"), key=age)]

@@ -38,7 +38,7 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
     if summary is not None:
         where = transport.where("summary")
         try:
-            found = find_ref(summary, name, collection)
+            found = find_ref(summary, name, collection, source.heading())
         except ExtError as error:
             raise bad_object(where, error) from None
         if found is None:

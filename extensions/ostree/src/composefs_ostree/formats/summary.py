@@ -49,14 +49,17 @@ class SummaryRef(NamedTuple):
     size: int
 
 
-def find_ref(summary: bytes, name: str, collection: str | None = None) -> SummaryRef | None:
+def find_ref(
+    summary: bytes, name: str, collection: str | None = None, heading: bytes | None = None
+) -> SummaryRef | None:
     """Look up a ref, None if the summary does not have it; raise FormatError for a malformed summary.
 
-    ``collection`` is the one that the ref must belong to, None if it does not matter.
+    ``collection`` is the one that the ref must belong to, None if it does not matter.  ``heading`` is another summary
+    of the repository, which tells its collection where this one, being a part, does not.
     """
     from composefs_ostree.formats import gvariant
 
-    if collection is not None and collection != _own_collection(summary):
+    if collection is not None and collection != (_own_collection(summary) or _own_collection(heading)):
         found = [ref for ref in _mapped(summary).get(collection, ()) if ref[0] == name]
         refs = [_summary_ref(*ref) for ref in found]
     else:
@@ -94,8 +97,8 @@ def metadata_value(summary: bytes, key: str) -> Variant | None:
     return values[0] if values else None
 
 
-def _own_collection(summary: bytes) -> str | None:
-    value = metadata_value(summary, COLLECTION)
+def _own_collection(summary: bytes | None) -> str | None:
+    value = metadata_value(summary, COLLECTION) if summary is not None else None
     return value.value or None if value is not None and value.signature == "s" else None
 
 
