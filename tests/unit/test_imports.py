@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -112,6 +113,23 @@ def test_a_wheel_imports_only_what_it_declares(wheel: str) -> None:
         for module, tree in modules(source)
         for imported, line in imports(tree)
         if imported.partition(".")[0] not in known
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("wheel", ["composefs_oci", "composefs_ostree"])
+def test_an_extension_imports_downwards_in_the_table_of_its_modules(wheel: str) -> None:
+    _, _, table = (ROOT / "docs/architecture.md").read_text().partition(f"| `{wheel}` | what |\n|---|---|\n")
+    rows = table.partition("\n\n")[0].splitlines()
+    level = {name: at for at, row in enumerate(rows) for name in re.findall(r"`(\w+)/?`", row.split("|")[1])}
+    level["main"] = -1
+    found = [(name, tree) for name, tree in modules(WHEELS[wheel][0]) if name != wheel]
+    assert {layer(name) for name, _ in found} == set(level)
+    wrong = [
+        f"{module}:{line} imports {imported}"
+        for module, tree in found
+        for imported, line in imports(tree)
+        if imported.startswith(f"{wheel}.") and level.get(layer(imported) or "", 99) < level[layer(module) or ""]
     ]
     assert wrong == []
 
