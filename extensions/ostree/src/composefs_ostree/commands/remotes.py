@@ -80,7 +80,7 @@ def _shown(key: str, value: str) -> str:
     """Return a value without what may be a password in it."""
     from composefs_ostree.remotes.http import without_password
 
-    return without_password(value) if key in ("url", "contenturl", "metalink", "proxy") and "://" in value else value
+    return without_password(value) if key in ("url", "contenturl", "metalink", "proxy") else value
 
 
 def _place(remote: Remote) -> str:

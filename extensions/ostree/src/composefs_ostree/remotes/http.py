@@ -387,7 +387,9 @@ def _is_host_and_port(text: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return a URL without the user name and password that it may have."""
+    """Return a URL, or what should be one, without the user name and password that it may have."""
     scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url  # of a proxy that is true
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
