@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import PermissionDeniedError, TooLargeError
-from composefs.ext.options import RunOptions
+from composefs.ext.options import RunOptions, Stdio
 from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, call, kind_of, stored_stream
@@ -169,8 +169,7 @@ def test_user_pipes_are_descriptors_3_and_4(host: Host) -> None:
         ["write-stdout", "answer"],
         ["descriptors"],
         command="stdio",
-        stdin_fd=their_in,
-        stdout_fd=their_out,
+        stdio=Stdio(their_in, their_out),
     )
     assert answers == ["question", [0, 1, 2, 3, 4]]
     assert os.read(our_out, 100) == b"answer"
@@ -183,9 +182,9 @@ def test_terminals_are_refused(host: Host) -> None:
     controller, terminal = os.openpty()
     try:
         with pytest.raises(PermissionDeniedError, match="standard input is a terminal"):
-            host.do(command="stdio", stdin_fd=terminal, stdout_fd=1)
+            host.do(command="stdio", stdio=Stdio(terminal))
         stream = stored_stream(host)
-        [answer] = host.do(call("stream.cat", id=stream, stdout=True), stdout_fd=terminal)
+        [answer] = host.do(call("stream.cat", id=stream, stdout=True), stdio=Stdio(stdout=terminal))
         assert kind_of(answer) == "permission"
     finally:
         os.close(controller)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from composefs.ext.options import Stdio
 from support.calls import (
     BIG,
     BIG_ID,
@@ -185,15 +186,15 @@ def test_stream_cat_to_standard_output(host: Host) -> None:
         call("stream.put", content_type=KIND, object_refs=[HELLO], chunks=[0]),
         call("stream.cat", id=NOWHERE, stdout=True),
         call("stream.cat", id=NOWHERE),
-        stdout_fd=writing,
+        stdio=Stdio(stdout=writing),
     )
     assert kind_of(answer) == "missing_object"
     assert kind_of(neither) == "usage"
-    [answer] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdout_fd=writing)
+    [answer] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdio=Stdio(stdout=writing))
     assert answer == {"size": 5}
     assert os.read(reading, 100) == b"hello"
     os.close(reading)
-    [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdout_fd=writing)
+    [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdio=Stdio(stdout=writing))
     assert kind_of(broken) == "io"
     os.close(writing)
 

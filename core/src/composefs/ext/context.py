@@ -13,7 +13,7 @@ from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
 from composefs.ext.manifest import Command, Encoding, Manifest
-from composefs.ext.options import RunOptions
+from composefs.ext.options import RunOptions, Stdio
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
@@ -45,7 +45,7 @@ class Context:
     observer: Observers
     options: RunOptions
     limits: Limits
-    stdout_fd: int
+    stdio: Stdio
     interrupted: Callable[[], bool]
     cancelled: bool = False
     unwritten: ComposefsError | None = None

@@ -10,12 +10,11 @@ from contextlib import suppress
 from composefs.errors import TooLargeError
 from composefs.linux.closing import Closing
 
-__all__ = ["MAX_ERROR_TEXT", "STDERR", "ErrorText"]
+__all__ = ["MAX_ERROR_TEXT", "ErrorText"]
 
 MAX_ERROR_TEXT = 1 << 18
 """Bytes in a run."""
 
-STDERR = 2
 _PIECE = 1 << 16
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -23,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class ErrorText(Closing):
     """Passes on what comes through ``fd``, a pipe that does not block, to the descriptor ``to``, standard error."""
 
-    def __init__(self, fd: int, name: str, to: int = STDERR) -> None:
+    def __init__(self, fd: int, name: str, to: int) -> None:
         self.fd = fd
         self._to = to
         self.ended = False

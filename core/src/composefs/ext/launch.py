@@ -16,10 +16,10 @@ from composefs.ext.account import CACHE, Account, account_of
 from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
 from composefs.ext.environment import clean_environment
-from composefs.ext.errortext import STDERR, ErrorText
+from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command
-from composefs.ext.options import RunOptions
+from composefs.ext.options import RunOptions, Stdio
 from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
 from composefs.ext.reach import Reach, reach_of
 from composefs.ext.trust import distrust
@@ -39,12 +39,13 @@ _MAX_NAME = 255
 class Launched(NamedTuple):
     """A running extension and what belongs to its run.
 
-    ``cache`` is the path of the extension's own cache or None, ``stdout_fd`` the user's standard output.
+    ``cache`` is the path of the extension's own cache or None.
     """
 
     line: CommandLine
     repository: Repository | None
     options: RunOptions
+    stdio: Stdio
     limits: Limits
     staging: Staging
     cache: str | None
@@ -52,7 +53,6 @@ class Launched(NamedTuple):
     interrupts: Interrupts
     process: Process
     error_text: ErrorText
-    stdout_fd: int
 
     def end(self) -> Ended:
         """Kill what still runs, pass on what it said last, and return how it ended; once more, just that."""
@@ -68,10 +68,7 @@ def launch(
     repository: Repository | None,
     options: RunOptions,
     *,
-    cache_dir: str | None = None,
-    stdin_fd: int = 0,
-    stdout_fd: int = 1,
-    stderr_fd: int = STDERR,
+    stdio: Stdio | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Launched]:
     """Start an extension for a command line; in the end, no process is left, and no staging directory.
@@ -83,13 +80,14 @@ def launch(
         repository = None
     elif repository is None:
         raise UsageError(f"{line} needs a repository")
+    stdio = stdio or Stdio()
     limits = limits or Limits()
-    descriptors = _user_descriptors(line.command, stdin_fd, stdout_fd)
+    descriptors = _user_descriptors(line.command, stdio)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
             os.fchown(staging.work_fd, account.uid, account.gid)
-        cache = _cache(extension, repository, cache_dir, account)
+        cache = _cache(extension, repository, options.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
@@ -117,14 +115,14 @@ def launch(
             line,
             repository,
             options,
+            stdio,
             limits,
             staging,
             cache,
             account,
             interrupts,
             process,
-            ErrorText(process.stderr, extension.name, stderr_fd),
-            stdout_fd,
+            ErrorText(process.stderr, extension.name, stdio.stderr),
         )
         try:
             yield launched
@@ -132,9 +130,12 @@ def launch(
             launched.end()
 
 
-def _user_descriptors(command: Command, stdin_fd: int, stdout_fd: int) -> dict[int, int]:
+def _user_descriptors(command: Command, stdio: Stdio) -> dict[int, int]:
     descriptors: dict[int, int] = {}
-    for word, to, fd, stream in (("in", USER_STDIN, stdin_fd, "input"), ("out", USER_STDOUT, stdout_fd, "output")):
+    for word, to, fd, stream in (
+        ("in", USER_STDIN, stdio.stdin, "input"),
+        ("out", USER_STDOUT, stdio.stdout, "output"),
+    ):
         if word in command.stdio:
             if os.isatty(fd):
                 raise PermissionDeniedError(

@@ -1,10 +1,10 @@
-"""How a command of an extension is to be run: what the user asked for, and how long the host is patient."""
+"""How a command of an extension is to be run: what the user asked for and hands over, and how patient the host is."""
 
 from __future__ import annotations
 
 from composefs.tuples import NamedTuple
 
-__all__ = ["RunOptions", "Timeouts"]
+__all__ = ["RunOptions", "Stdio", "Timeouts"]
 
 
 class RunOptions(NamedTuple):
@@ -14,6 +14,7 @@ class RunOptions(NamedTuple):
     extension to the files it needs, where the kernel can (Landlock); ``readable`` are paths that it may read besides.
     ``account`` is the user to run it as, if that is not ours.
     ``wait`` is for how many seconds to wait for the lock of another repository that a call reads.
+    ``cache_dir`` is where the caches of all extensions are kept, by default the user's cache directory.
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     """
 
@@ -28,6 +29,15 @@ class RunOptions(NamedTuple):
     readable: tuple[str, ...] = ()
     account: str | None = None
     wait: float = 0.0
+    cache_dir: str | None = None
+
+
+class Stdio(NamedTuple):
+    """The descriptors of the user's standard files: for commands with ``stdio``, ``stream.cat``, and error text."""
+
+    stdin: int = 0
+    stdout: int = 1
+    stderr: int = 2
 
 
 class Timeouts(NamedTuple):

@@ -14,12 +14,7 @@ __all__ = ["Probe"]
 
 
 class Probe(Protocol):
-    """Given to ``run_extension``, is asked for the channel of the conversation, and told how the process ended.
-
-    ``stderr`` is the descriptor to which the extension's standard error goes.
-    """
-
-    stderr: int
+    """Given to ``run_extension``, is asked for the channel of the conversation, and told how the process ended."""
 
     def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Channel:
         """Return the channel over the descriptors of a process that has just been started."""

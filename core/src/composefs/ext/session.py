@@ -19,10 +19,10 @@ from composefs.ext.commandline import CommandLine
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
 from composefs.ext.discovery import Extension
-from composefs.ext.errortext import STDERR, ErrorText
+from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.launch import Launched, launch
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.patience import STEP, Patience
 from composefs.ext.process import Ended, Process
 from composefs.observe import Observers
@@ -33,8 +33,6 @@ from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import Message
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from composefs.ext.probe import Probe
     from composefs.repository import Repository
 
@@ -59,32 +57,19 @@ def run_extension(
     *,
     observer: Observers | None = None,
     options: RunOptions | None = None,
-    cache_dir: Path | None = None,
-    stdin_fd: int = 0,
-    stdout_fd: int = 1,
+    stdio: Stdio | None = None,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     probe: Probe | None = None,
 ) -> RunResult:
     """Run a command of an extension and return its result.
 
-    ``repository`` is open as the command's manifest asks.  ``cache_dir`` is where caches of all extensions are kept, by
-    default the user's cache directory.  The two descriptors are the user's, for commands with ``stdio`` and for
-    ``stream.cat``.  A ``probe``, the conformance kit's, watches from inside.
+    ``repository`` is open as the command's manifest asks.  A ``probe``, the conformance kit's, watches from inside.
 
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
     died or could not be started, CancelledError if the user interrupted it.
     """
-    with launch(
-        line,
-        repository,
-        options or RunOptions(),
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        stdin_fd=stdin_fd,
-        stdout_fd=stdout_fd,
-        stderr_fd=STDERR if probe is None else probe.stderr,
-        limits=limits,
-    ) as launched:
+    with launch(line, repository, options or RunOptions(), stdio=stdio, limits=limits) as launched:
         return converse(launched, observer or Observers(), timeouts=timeouts, probe=probe)
 
 
@@ -108,7 +93,7 @@ def converse(
             observer=observer,
             options=launched.options,
             limits=launched.limits,
-            stdout_fd=launched.stdout_fd,
+            stdio=launched.stdio,
             interrupted=lambda: interrupts.count > 0,
         )
         if repository is not None:

@@ -21,7 +21,7 @@ from composefs.ext.check.report import Finding, Report
 from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.session import run_extension
 from composefs.observe import Observers
 from composefs.protocol import schemas
@@ -52,10 +52,9 @@ class Invocation(NamedTuple):
 class _Probe:
     """Makes the channel of one run, and keeps how its process ended."""
 
-    def __init__(self, script: Script, watch: Watch, stderr: int) -> None:
+    def __init__(self, script: Script, watch: Watch) -> None:
         self._script = script
         self._watch = watch
-        self.stderr = stderr
         self.tap: Tap | None = None
         self.took: float | None = None
 
@@ -205,17 +204,19 @@ class _Kit:
         watch = Watch(title, self._extension.manifest, line.command, id_size=algorithm.hex_size)
         failure = None
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
-            probe = _Probe(scenario.script, watch, stderr.fileno())
+            probe = _Probe(scenario.script, watch)
             try:
                 with Repository.open(repository, writable=line.command.repository == "write") as opened:
                     result = run_extension(
                         line,
                         None if line.command.repository == "none" else opened,
                         observer=self._trace,
-                        options=RunOptions(json=algorithm is SHA512, directory=invocation.directory or str(work)),
-                        cache_dir=self._directory / f"cache-{algorithm.name}",
-                        stdin_fd=null.fileno(),
-                        stdout_fd=null.fileno(),
+                        options=RunOptions(
+                            json=algorithm is SHA512,
+                            directory=invocation.directory or str(work),
+                            cache_dir=str(self._directory / f"cache-{algorithm.name}"),
+                        ),
+                        stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
                         timeouts=self._timeouts,
                         probe=probe,
                     )
