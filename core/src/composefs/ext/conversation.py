@@ -24,12 +24,10 @@ from composefs.errors import (
 )
 from composefs.ext.channel import Channel
 from composefs.ext.context import Context
-from composefs.ext.errortext import ErrorText
-from composefs.ext.interrupts import Interrupts
+from composefs.ext.launch import Launched
 from composefs.ext.options import Timeouts
 from composefs.ext.patience import STEP, Patience
 from composefs.ext.preparation import preparations
-from composefs.ext.process import Process
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
 from composefs.protocol.wire import JSONValue, Message
@@ -51,22 +49,14 @@ class Gone(Exception):  # noqa: N818  # no error by itself: what it means depend
 
 
 class Conversation:
-    """The core's side of a conversation with a running process."""
+    """The core's side of a conversation with a running extension."""
 
-    def __init__(
-        self,
-        process: Process,
-        channel: Channel,
-        context: Context,
-        interrupts: Interrupts,
-        timeouts: Timeouts,
-        error_text: ErrorText,
-    ) -> None:
-        self._process = process
-        self._error_text = error_text
+    def __init__(self, launched: Launched, channel: Channel, context: Context, timeouts: Timeouts) -> None:
+        self._process = launched.process
+        self._error_text = launched.error_text
+        self._interrupts = launched.interrupts
         self._channel = channel
         self._context = context
-        self._interrupts = interrupts
         self._timeouts = timeouts
         self._strict = context.options.strict
         self._preparations = preparations(context)

@@ -19,12 +19,10 @@ from composefs.ext.commandline import CommandLine
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
 from composefs.ext.discovery import Extension
-from composefs.ext.errortext import ErrorText
-from composefs.ext.interrupts import Interrupts
 from composefs.ext.launch import Launched, launch
 from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.patience import STEP, Patience
-from composefs.ext.process import Ended, Process
+from composefs.ext.process import Ended
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
@@ -79,7 +77,6 @@ def converse(
     """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
     timeouts = timeouts or Timeouts()
     extension, repository, interrupts = launched.line.extension, launched.repository, launched.interrupts
-    process, error_text = launched.process, launched.error_text
     outcome: Message | ComposefsError | None = None
     try:
         context = Context(
@@ -99,11 +96,12 @@ def converse(
         if repository is not None:
             repository.interrupted = context.interrupted
         make_channel = Channel if probe is None else probe.channel
-        channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=launched.options.strict)
-        conversation = Conversation(process, channel, context, interrupts, timeouts, error_text)
+        process, strict = launched.process, launched.options.strict
+        channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=strict)
+        conversation = Conversation(launched, channel, context, timeouts)
         with context.resources, suppress(Gone):
             outcome = conversation.serve(_welcome(context, launched.staging.place, launched.cache))
-        _let_end(process, channel, interrupts, timeouts, error_text)
+        _let_end(launched, channel, timeouts)
     except ProtocolError as error:
         error.message = f"extension {extension.name} broke the protocol: {error.message}"
         raise
@@ -144,20 +142,17 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     }
 
 
-def _let_end(
-    process: Process, channel: Channel, interrupts: Interrupts, timeouts: Timeouts, error_text: ErrorText
-) -> None:
-    """Let a process end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL."""
+def _let_end(launched: Launched, channel: Channel, timeouts: Timeouts) -> None:
+    """Let an extension end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL."""
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
-        if _wait_for_exit(process, channel, interrupts, seconds, error_text):
+        if _wait_for_exit(launched, channel, seconds):
             return
-        process.signal_group(number)
+        launched.process.signal_group(number)
 
 
-def _wait_for_exit(
-    process: Process, channel: Channel, interrupts: Interrupts, seconds: float, error_text: ErrorText
-) -> bool:
+def _wait_for_exit(launched: Launched, channel: Channel, seconds: float) -> bool:
     """Write out what is left, close the extension's input, and discard what it still says until it ends."""
+    process, interrupts, error_text = launched.process, launched.interrupts, launched.error_text
     patience = Patience()
     while (left := seconds - patience.now()) > 0:
         poll = select.poll()
