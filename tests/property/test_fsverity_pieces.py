@@ -56,6 +56,7 @@ def test_pieces_of_any_size(algorithm: Algorithm, size: int, cuts: list[int]) ->
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(data)
         assert digest_fd(file.fileno(), algorithm) == expected
+        assert digest_fd(file.fileno(), algorithm, size=size, is_still=lambda: True) == expected
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == size
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -291,13 +292,16 @@ def test_a_writer_that_comes_while_the_file_is_hashed(tmp_path: Path, monkeypatc
             os.pwrite(fd, b"X", 0)
             os.close(fd)
 
-        def digest(fd: int, algorithm: fsverity.Algorithm, _stop: object, *, size: int) -> bytes:
+        def digest(
+            fd: int, algorithm: fsverity.Algorithm, _stop: object, *, size: int, is_still: Callable[[], bool]
+        ) -> bytes:
             assert size == len(CONTENT)
-            result = real(fd, algorithm)
+            assert is_still()
+            result = real(fd, algorithm, size=size)
             if not writers:
                 writers.append(threading.Thread(target=write))
                 writers[0].start()
-                while adoption.lease_is_unbroken(fd):
+                while is_still():
                     pass
             return result
 

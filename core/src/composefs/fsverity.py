@@ -32,6 +32,7 @@ from composefs.digest import BLOCK_SIZE, LOG2_BLOCK_SIZE, Algorithm
 from composefs.errors import CancelledError
 
 if TYPE_CHECKING:
+    from composefs.linux.window import Window
     from composefs.multibuffer import Lanes
 
 __all__ = ["Buffer", "Hasher", "digest_bytes", "digest_each", "digest_fd", "prepare"]
@@ -40,7 +41,7 @@ Buffer = bytes | bytearray | memoryview
 
 _DESCRIPTOR = struct.Struct("<BBBBIQ64s176x")
 
-# 256 KiB a read: 64 KiB and 1 MiB measured within 1 % of it, and mmap brings nothing but resident memory.
+# 256 KiB a read: 64 KiB and 1 MiB measured within 1 % of it.
 _READ_BLOCKS = 64
 _READ_SIZE = _READ_BLOCKS * BLOCK_SIZE
 _ZEROS = memoryview(bytes(BLOCK_SIZE))
@@ -58,6 +59,7 @@ class _Scratch(threading.local):
         self.buffer = bytearray(_READ_SIZE)
         self.view = memoryview(self.buffer)
         self._lanes: dict[str, Lanes | None] = {}
+        self._windows: dict[str, tuple[Window, Lanes] | None] = {}
 
     def lanes(self, algorithm: Algorithm, count: int) -> Lanes | None:
         """Return what hashes ``count`` blocks of the buffer faster than hashlib, if there is something."""
@@ -70,6 +72,18 @@ class _Scratch(threading.local):
             self._lanes[name] = make_lanes(self.buffer, algorithm)
         lanes = self._lanes[name]
         return lanes if lanes is not None and count >= lanes.least else None
+
+    def window(self, algorithm: Algorithm) -> tuple[Window, Lanes] | None:
+        """Return a window of _READ_SIZE bytes, and what hashes the blocks that it shows, if there is something."""
+        name = algorithm.name
+        if name not in self._windows:
+            from composefs.linux.window import Window
+            from composefs.multibuffer import make_lanes
+
+            window = Window(_READ_SIZE)
+            lanes = make_lanes(window.memory, algorithm)
+            self._windows[name] = None if lanes is None else (window, lanes)
+        return self._windows[name]
 
 
 _scratch = _Scratch()
@@ -112,10 +126,10 @@ class Hasher:
     Memory is at most two blocks for each level of the tree and the digests of one piece, whatever the size of the data.
     """
 
-    __slots__ = ("_algorithm", "_levels", "_pending", "size")
+    __slots__ = ("_levels", "_pending", "algorithm", "size")
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._pending = bytearray()
         self._levels = [bytearray()]
         self.size = 0
@@ -129,18 +143,18 @@ class Hasher:
             self._pending += view[:take]
             if len(self._pending) < BLOCK_SIZE:
                 return
-            self._add(_CONSTRUCTORS[self._algorithm.name](self._pending).digest())
+            self._add(_CONSTRUCTORS[self.algorithm.name](self._pending).digest())
             self._pending.clear()
             view = view[take:]
         whole = len(view) - len(view) % BLOCK_SIZE
         self._pending += view[whole:]
         if whole:
-            self._add(_hash_blocks(view[:whole], self._algorithm))
+            self._add(_hash_blocks(view[:whole], self.algorithm))
 
-    def update_from_scratch(self) -> None:
-        """Append what fills the scratch buffer, after data that filled blocks."""
-        self.size += _READ_SIZE
-        self._add(_hash_scratch(_READ_BLOCKS, self._algorithm))
+    def update_hashed(self, digests: bytes) -> None:
+        """Append whole blocks of which the hashes are known, one after the other; what came before filled blocks."""
+        self.size += len(digests) // self.algorithm.size * BLOCK_SIZE
+        self._add(digests)
 
     def _add(self, digests: bytes) -> None:
         """Append to the lowest level, and hash upwards every block that is full and not the last of its level."""
@@ -149,13 +163,13 @@ class Hasher:
             full = (len(level) - 1) // BLOCK_SIZE * BLOCK_SIZE
             if not full:
                 return
-            digests = _hash_one_by_one(memoryview(bytes(level[:full])), self._algorithm)
+            digests = _hash_one_by_one(memoryview(bytes(level[:full])), self.algorithm)
             del level[:full]
         self._levels.append(bytearray(digests))
 
     def digest(self) -> bytes:
         """Return the fs-verity digest, raw, of the data so far; more may follow."""
-        algorithm = self._algorithm
+        algorithm = self.algorithm
         if not self.size:
             return _describe(algorithm, 0, b"")
         carried = _hash_padded(bytes(self._pending), algorithm)
@@ -238,25 +252,53 @@ def digest_each(contents: Iterable[Buffer], algorithm: Algorithm) -> list[bytes]
 
 
 def digest_fd(
-    fd: int, algorithm: Algorithm, stop: Callable[[], bool] | None = None, *, size: int | None = None
+    fd: int,
+    algorithm: Algorithm,
+    stop: Callable[[], bool] | None = None,
+    *,
+    size: int | None = None,
+    is_still: Callable[[], bool] | None = None,
 ) -> bytes:
     """Return the fs-verity digest, raw, of a file's content from its start; the file offset stays as it is.
 
     Nothing is asked of the kernel's fs-verity: compare :func:`composefs.linux.verity.measure`.  ``stop`` is asked after
     each piece of a large file.  ``size`` is what the file is known to have while it is read: the end of a small one
-    need not be looked for.
+    need not be looked for.  While ``is_still`` tells that nobody can write to the file or cut it, it is not copied.
     Raises ``OSError``, and CancelledError if it says so.
     """
     view = _scratch.view
-    count = os.preadv(fd, [view], 0)
-    if 0 < count < _READ_SIZE and (count == size or not os.preadv(fd, [view[count:]], count)):
-        return _digest_scratch(count, algorithm)
+    if size is None or size < _READ_SIZE:
+        count = os.preadv(fd, [view], 0)
+        if 0 < count < _READ_SIZE and (count == size or not os.preadv(fd, [view[count:]], count)):
+            return _digest_scratch(count, algorithm)
     hasher = Hasher(algorithm)
+    if is_still is not None and size is not None:
+        _add_shown(hasher, fd, size, is_still, stop)
     while count := os.preadv(fd, [view], hasher.size):
         if count == _READ_SIZE and not hasher.size % BLOCK_SIZE:
-            hasher.update_from_scratch()
+            hasher.update_hashed(_hash_scratch(_READ_BLOCKS, algorithm))
         else:
             hasher.update(view[:count])
-        if stop is not None and stop():
-            raise CancelledError("interrupted while a file was read")
+        _ask(stop)
     return hasher.digest()
+
+
+def _add_shown(
+    hasher: Hasher, fd: int, size: int, is_still: Callable[[], bool], stop: Callable[[], bool] | None
+) -> None:
+    """Append what can be had of a file without copying it, which saves a fifth of the time of hashing it or more."""
+    found = _scratch.window(hasher.algorithm)
+    if found is None:
+        return
+    window, lanes = found
+    try:
+        while size - hasher.size >= _READ_SIZE and is_still() and window.show(fd, hasher.size):
+            hasher.update_hashed(lanes.digests(_READ_BLOCKS))
+            _ask(stop)
+    finally:
+        window.clear()
+
+
+def _ask(stop: Callable[[], bool] | None) -> None:
+    if stop is not None and stop():
+        raise CancelledError("interrupted while a file was read")

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import functools
 import hashlib
+import mmap
 import os
 import struct
 
@@ -41,7 +42,7 @@ class Lanes:
 
     __slots__ = ("_burst", "_free", "_jobs", "_jobs_at", "_kept", "_manager", "_number", "_out", "_size", "least")
 
-    def __init__(self, library: ctypes.CDLL, buffer: bytearray, algorithm: Algorithm) -> None:
+    def __init__(self, library: ctypes.CDLL, buffer: bytearray | mmap.mmap, algorithm: Algorithm) -> None:
         self._free = library.free_mb_mgr
         self._manager = library.alloc_mb_mgr(0)
         if not self._manager:
@@ -76,7 +77,7 @@ class Lanes:
 _PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int)
 
 
-def make_lanes(buffer: bytearray, algorithm: Algorithm) -> Lanes | None:
+def make_lanes(buffer: bytearray | mmap.mmap, algorithm: Algorithm) -> Lanes | None:
     """Make lanes for a buffer of some blocks, which keeps its content; None if the system has no such library.
 
     Takes a millisecond or two, most of it the library's test of itself.
@@ -91,7 +92,7 @@ def make_lanes(buffer: bytearray, algorithm: Algorithm) -> Lanes | None:
     return lanes if _agrees(lanes, buffer, algorithm) else None
 
 
-def _agrees(lanes: Lanes, buffer: bytearray, algorithm: Algorithm) -> bool:
+def _agrees(lanes: Lanes, buffer: bytearray | mmap.mmap, algorithm: Algorithm) -> bool:
     """Tell whether the lanes have the hashes that hashlib has: an id that is wrong would be found much later."""
     kept = bytes(buffer)
     try:
@@ -103,7 +104,7 @@ def _agrees(lanes: Lanes, buffer: bytearray, algorithm: Algorithm) -> bool:
         buffer[:] = kept
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: bytearray | mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 

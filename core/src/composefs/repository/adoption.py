@@ -19,6 +19,7 @@ import errno
 import itertools
 import os
 import stat
+from functools import partial
 
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_error
@@ -146,7 +147,8 @@ class Objects(StoredObjects):
             return measured[1].hex() if measured else None
         if not lease(fd):
             return None
-        digest = fsverity.digest_fd(fd, self.algorithm, self.interrupted, size=size)
+        is_still = partial(lease_is_unbroken, fd)
+        digest = fsverity.digest_fd(fd, self.algorithm, self.interrupted, size=size, is_still=is_still)
         return digest.hex() if lease_is_unbroken(fd) else None
 
     def _copy(self, fd: int, name: str, size: int | None, expect: str | None) -> Stored:
