@@ -15,12 +15,12 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from typing import Literal, NamedTuple, Protocol
 
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, ConflictError, FormatError, from_os_error
 from composefs.fsverity import digest_fd
+from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused
 
@@ -85,9 +85,8 @@ def scan_directory(
     """
     if processes is None:
         processes = len(os.sched_getaffinity(0))
-    scanner = _Scanner(os.fsencode(path), algorithm, store, options, processes, report)
-    with collection_paused(), scanner.resources:
-        return Tree(scanner.scan(), algorithm)
+    with collection_paused(), _Hashing(algorithm, store, processes, report) as hashing:
+        return Tree(_Walk(os.fsencode(path), options, hashing).root(), algorithm)
 
 
 class _Level(NamedTuple):
@@ -99,45 +98,21 @@ class _Level(NamedTuple):
     name: bytes
 
 
-class _Reading(NamedTuple):
-    """A file whose digest is on its way: its node, its size and mtime in ns when it was opened, and where it is."""
+class _Walk:
+    """Goes through a directory and all below it and makes the nodes; the content of larger files others read."""
 
-    node: Node
-    size: int
-    mtime: int
-    directory: str
-    name: bytes
-
-
-class _Scanner:
-    def __init__(
-        self,
-        path: bytes,
-        algorithm: Algorithm,
-        store: Callable[[int], HasId] | None,
-        options: ScanOptions,
-        processes: int,
-        report: Callable[[int], object] | None,
-    ) -> None:
+    def __init__(self, path: bytes, options: ScanOptions, hashing: _Hashing) -> None:
         self.path = path
-        self.algorithm = algorithm
-        self.store = store
         self.options = options
-        self.processes = processes
-        self.report = report
-        self.resources = ExitStack()
-        self.pool: FilePool | None = None
-        self.reading: dict[int, _Reading] = {}
-        self.bytes_read = 0
-        self.files_done = 0
+        self.hashing = hashing
         self.directory = ""
         self.fd = -1
         self.levels: list[_Level] = []
         self.linked: dict[tuple[int, int], tuple[Node, Node, bytes]] = {}  # (device, inode) -> node, directory, name.
         self.xattr_maps: dict[tuple[tuple[bytes, bytes], ...], Mapping[bytes, bytes]] = {(): NO_XATTRS}
 
-    def scan(self) -> Node:
-        """Walk the whole tree."""
+    def root(self) -> Node:
+        """Walk the whole tree and return the node of its root, once all below it are complete."""
         name = b""
         try:
             follow = 0 if self.options.follow_root else os.O_NOFOLLOW
@@ -151,8 +126,7 @@ class _Scanner:
                 else:
                     name = b""
                     self.leave()
-            if self.pool is not None:
-                self.collect(self.pool.answers(0))
+            self.hashing.complete()
             return root
         except OSError as error:
             raise from_os_error(error, f"scanning {self.where(name)}") from error
@@ -238,7 +212,7 @@ class _Scanner:
             node = self.node(before, self.xattrs(fd))
             node.size = size = before.st_size
             if size > MAX_INLINE:
-                self.hand_over(fd, _Reading(node, size, before.st_mtime_ns, self.directory, name))
+                self.hashing.hand_over(fd, _Reading(node, size, before.st_mtime_ns, self.directory, name))
             elif size:
                 node.content = os.pread(fd, MAX_INLINE + 1, 0)
                 after = os.fstat(fd)
@@ -247,6 +221,65 @@ class _Scanner:
             return node
         finally:
             os.close(fd)
+
+    def node(self, status: os.stat_result, xattrs: Mapping[bytes, bytes]) -> Node:
+        """Make a node with what every type of file has."""
+        mtime = (0, 0) if self.options.use_epoch else divmod(status.st_mtime_ns, 10**9)
+        return Node(status.st_mode, 1, status.st_uid, status.st_gid, 0, mtime, xattrs=xattrs)
+
+    def xattrs(self, file: int | bytes) -> Mapping[bytes, bytes]:
+        """Read the extended attributes of an open file, or of a path itself; equal ones give the same mapping."""
+        if self.options.xattrs == "none":
+            return NO_XATTRS
+        follow = isinstance(file, int)
+        try:
+            names = sorted(map(os.fsencode, os.listxattr(file, follow_symlinks=follow)))
+        except OSError as error:
+            if error.errno in _NO_XATTR_SUPPORT:
+                return NO_XATTRS
+            raise
+        if self.options.xattrs == "user":
+            names = [name for name in names if name.startswith(b"user.")]
+        pairs = tuple([(name, os.getxattr(file, name, follow_symlinks=follow)) for name in names])
+        found = self.xattr_maps.get(pairs)
+        if found is None:
+            found = self.xattr_maps[pairs] = dict(pairs)
+        return found
+
+
+class _Reading(NamedTuple):
+    """A file whose digest is on its way: its node, its size and mtime in ns when it was opened, and where it is."""
+
+    node: Node
+    size: int
+    mtime: int
+    directory: str
+    name: bytes
+
+
+class _Hashing(Closing):
+    """Reads files and completes their nodes: here, or in other processes once there is enough to read."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        store: Callable[[int], HasId] | None,
+        processes: int,
+        report: Callable[[int], object] | None,
+    ) -> None:
+        self.algorithm = algorithm
+        self.store = store
+        self.processes = processes
+        self.report = report
+        self.pool: FilePool | None = None
+        self.reading: dict[int, _Reading] = {}
+        self.bytes_read = 0
+        self.files_done = 0
+
+    def close(self) -> None:
+        """End the other processes."""
+        if self.pool is not None:
+            self.pool.close()
 
     def hand_over(self, fd: int, reading: _Reading) -> None:
         """Have a file read and hashed, here or by another process."""
@@ -260,7 +293,7 @@ class _Scanner:
                     answer = error
                 self.finish(reading, answer)
                 return
-            self.pool = self.resources.enter_context(FilePool(self.read, self.processes))
+            self.pool = FilePool(self.read, self.processes)
         self.collect(self.pool.answers(IN_FLIGHT - 1))
         self.reading[self.pool.submit(fd)] = reading
 
@@ -269,6 +302,11 @@ class _Scanner:
         digest = digest_fd(fd, self.algorithm) if self.store is None else bytes.fromhex(self.store(fd).id)
         after = os.fstat(fd)
         return _TIMES.pack(after.st_size, after.st_mtime_ns) + digest
+
+    def complete(self) -> None:
+        """Wait for all that was handed over."""
+        if self.pool is not None:
+            self.collect(self.pool.answers(0))
 
     def collect(self, answers: Iterable[tuple[int, bytes | Exception]]) -> None:
         """Take in what other processes have found out."""
@@ -299,30 +337,6 @@ class _Scanner:
                 raise type(answer)(f"{path}: {answer.message}", hint=answer.hint, subject=answer.subject) from answer
             case _:
                 raise answer
-
-    def node(self, status: os.stat_result, xattrs: Mapping[bytes, bytes]) -> Node:
-        """Make a node with what every type of file has."""
-        mtime = (0, 0) if self.options.use_epoch else divmod(status.st_mtime_ns, 10**9)
-        return Node(status.st_mode, 1, status.st_uid, status.st_gid, 0, mtime, xattrs=xattrs)
-
-    def xattrs(self, file: int | bytes) -> Mapping[bytes, bytes]:
-        """Read the extended attributes of an open file, or of a path itself; equal ones give the same mapping."""
-        if self.options.xattrs == "none":
-            return NO_XATTRS
-        follow = isinstance(file, int)
-        try:
-            names = sorted(map(os.fsencode, os.listxattr(file, follow_symlinks=follow)))
-        except OSError as error:
-            if error.errno in _NO_XATTR_SUPPORT:
-                return NO_XATTRS
-            raise
-        if self.options.xattrs == "user":
-            names = [name for name in names if name.startswith(b"user.")]
-        pairs = tuple([(name, os.getxattr(file, name, follow_symlinks=follow)) for name in names])
-        found = self.xattr_maps.get(pairs)
-        if found is None:
-            found = self.xattr_maps[pairs] = dict(pairs)
-        return found
 
 
 def _changed(message: str) -> ConflictError:
