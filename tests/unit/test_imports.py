@@ -117,11 +117,31 @@ def test_a_wheel_imports_only_what_it_declares(wheel: str) -> None:
     assert wrong == []
 
 
+def described(head: str) -> list[set[str]]:
+    """The modules of each row of a table of docs/architecture.md."""
+    _, _, table = (ROOT / "docs/architecture.md").read_text().partition(f"{head}|---|---|\n")
+    return [set(re.findall(r"`(\w+)/?`", row.split("|")[1])) for row in table.partition("\n\n")[0].splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "head"),
+    [
+        (CORE, "composefs.ext", "The host of extensions, `ext`, is the largest of them:\n\n| modules | what |\n"),
+        (
+            WHEELS["composefs_ext"][0],
+            "composefs_ext",
+            "The SDK, `composefs_ext`, has what both need:\n\n| modules | what |\n",
+        ),
+    ],
+)
+def test_the_page_names_every_module(source: Path, package: str, head: str) -> None:
+    names = [name.removeprefix(f"{package}.") for name, _ in modules(source) if name.startswith(f"{package}.")]
+    assert set().union(*described(head)) == {name.partition(".")[0] for name in names}
+
+
 @pytest.mark.parametrize("wheel", ["composefs_oci", "composefs_ostree"])
 def test_an_extension_imports_downwards_in_the_table_of_its_modules(wheel: str) -> None:
-    _, _, table = (ROOT / "docs/architecture.md").read_text().partition(f"| `{wheel}` | what |\n|---|---|\n")
-    rows = table.partition("\n\n")[0].splitlines()
-    level = {name: at for at, row in enumerate(rows) for name in re.findall(r"`(\w+)/?`", row.split("|")[1])}
+    level = {name: at for at, row in enumerate(described(f"| `{wheel}` | what |\n")) for name in row}
     level["main"] = -1
     found = [(name, tree) for name, tree in modules(WHEELS[wheel][0]) if name != wheel]
     assert {layer(name) for name, _ in found} == set(level)
