@@ -17,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from textwrap import dedent, indent
 from typing import Any
 
 import pytest
@@ -56,6 +57,17 @@ def kit(directory: Path, name: str) -> Report:
     timeouts = ON_TIME.get(name, Timeouts(300, 300, 300))
     invocation = Invocation("store", lambda _: parse(extension, ["store"]))
     return check(extension, [invocation], timeouts=timeouts, rules={rule_of(name)})
+
+
+def made(directory: Path, methods: str) -> Report:
+    """Check the right extension with some methods otherwise, for P-32."""
+    head = "#!/usr/bin/env python3\nimport os\nfrom talk import Extension\nclass Made(Extension):\n"
+    (directory / "made").write_text(f"{head}{indent(dedent(methods), '    ')}\nMade().main()\n")
+    (directory / "made").chmod(0o755)
+    (directory / "made.json").write_text((directory / "good.json").read_text().replace("good", "made"))
+    extension = discovery.find("made", [str(directory)])
+    invocation = Invocation("store", lambda _: parse(extension, ["store"]))
+    return check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules={32})
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -101,6 +113,60 @@ def test_who_puts_a_refused_range_of_a_pack_again_passes(installed: Path) -> Non
     (installed / "p32pack").write_text(right)
     report = kit(installed, "p32pack")
     assert (report.state(32), report.findings) == ("pass", [])
+
+
+def test_who_puts_what_was_refused_again_under_another_name_passes(installed: Path) -> None:
+    report = made(
+        installed,
+        """
+        def put(self, name):
+            rows = self.call("object.put", files=[{"name": name}])["objects"]
+            if "error" in rows[0]:
+                rows = self.call("object.put", files=[{"name": self.stage("other", "hello\\n")}])["objects"]
+            return rows[0]["id"]
+        """,
+    )
+    assert (report.state(32), report.findings) == ("pass", [])
+
+
+@pytest.mark.parametrize("calls", [[["a", "b"]], [["a"], ["b"]]], ids=["in one call", "in calls made at once"])
+def test_another_file_of_the_same_content_is_not_the_refused_one_put_again(
+    installed: Path, calls: list[list[str]]
+) -> None:
+    report = made(
+        installed,
+        f"""
+        def put(self, name):
+            for number, names in enumerate({calls}, 901):
+                files = [{{"name": self.stage(each, "same\\n")}} for each in names]
+                self.write(self.line(id=number, method="object.put", params={{"files": files}}))
+            return [self.receive()["result"]["objects"][-1].get("id") for _ in {calls}][-1]
+        """,
+    )
+    assert report.state(32) == "fail"
+    assert [each.rule for each in report.findings] == [32]
+
+
+@pytest.mark.parametrize(
+    ("method", "breaks"),
+    [
+        ("run(self): self.call('object.put', files_file='pipe')", [12]),
+        ("run(self): self.call('image.put', dump='pipe')", [12]),
+        ("answer(self, _): self.send(id=self.request['id'], result={'result_file': 'pipe'})", [12]),
+    ],
+    ids=["rows", "dump", "result"],
+)
+def test_nobody_waits_for_who_would_write_into_a_pipe(installed: Path, method: str, breaks: list[int]) -> None:
+    report = made(
+        installed,
+        f"""
+        def welcome(self, message):
+            os.mkfifo("pipe")
+            self.send(id=message["id"], result={{"version": 1, "features": ["result_file"]}})
+        def {method}
+        """,
+    )
+    assert [each.rule for each in report.findings] == breaks
 
 
 def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
@@ -168,6 +234,7 @@ def test_what_is_right_passes_strictly(installed: Path) -> None:
     assert len(lines) == len(RULES) + 2
     assert re.fullmatch(r"good passes: \d+ rules kept, \d+ that do not concern it; 19 runs", lines[-1])
     assert done.stderr == ""
+    assert "goodlists passes: " in cfsctl("ext", "check", installed / "goodlists", "--strict").stdout
     report = json.loads(cfsctl("ext", "check", installed / "good", "--json", "--", "store").stdout)
     assert report["ok"] is True
     assert [rule["rule"] for rule in report["rules"]] == [f"P-{rule}" for rule in RULES]

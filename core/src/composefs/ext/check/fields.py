@@ -1,25 +1,29 @@
-"""Look at a message with its schema: what is wrong in it, which fields are unknown, which files and rows it names."""
+"""Look at a message with its schema: what is wrong in it, which fields are unknown, which files it names."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
-from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from composefs.protocol import schemas
-from composefs.protocol.limits import Limits
 from composefs.protocol.wire import JSONValue, Message
 
-__all__ = ["LISTINGS", "Breach", "breach", "put_rows", "staged_names", "unknown_fields", "with_rows"]
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+__all__ = ["LISTINGS", "Breach", "breach", "row_breach", "staged_names", "unknown_fields"]
 
 LISTINGS = {"stream.list": "streams", "ref.list": "refs", "image.objects": "ids"}
 """Calls whose result may be of any length, and the list in it."""
 
 _OWN_FIELDS = "x-"
 """Unknown fields that begin so are nobody's mistake."""
+
+_ROWS = 1000
+"""Of a list in a file, rows looked at together: as many as a message may have."""
+
+_SHOWN = 200
+"""Characters of what is wrong that are shown."""
 
 _STAGED = "/staged_name"
 _ID_PATTERN = "[0-9a-f]{64}"
@@ -36,24 +40,49 @@ class Breach(NamedTuple):
 def breach(method: str, params: Message) -> Breach | None:
     """Check the parameters of a call against its schema."""
     error = schemas.first_error(method, {"params": params})
-    if error is None:
-        return None
+    return None if error is None else _breach(error, f"{method}: {error.json_path.removeprefix('$.')}")
+
+
+def row_breach(method: str, params: Message, key: str, rows: list[JSONValue]) -> Breach | None:
+    """Check the rows of the file that a call, right in itself, gives as ``key_file`` as if they were in it."""
+    name = params[f"{key}_file"]
+    others = {field: value for field, value in params.items() if field != f"{key}_file"}
+    for start in range(0, len(rows), _ROWS):
+        error = schemas.first_error(method, {"params": {**others, key: rows[start : start + _ROWS]}})
+        if error is not None:
+            number, *rest = list(error.absolute_path)[2:] or [0]
+            where = "".join(f": {each}" for each in rest)
+            return _breach(error, f"{method}: {key}_file {name}, line {start + int(number) + 1}{where}")
+    return None
+
+
+def _breach(error: ValidationError, where: str) -> Breach:
+    asked, instance = cast("JSONValue", error.validator_value), cast("JSONValue", error.instance)
     pattern = str(error.schema.get("pattern", "")) if isinstance(error.schema, dict) else ""
+    message = error.message if len(error.message) < _SHOWN else error.message[:_SHOWN] + "…"
     if error.validator == "pattern" and _STAGED_PATTERN in pattern:
         rule = 12
+        message = f"{_shown(instance)} is not 1 to 128 of A-Z a-z 0-9 . _ -, beginning neither with . nor core-"
     elif error.validator == "pattern" and _ID_PATTERN in pattern:
         rule = 18
-    elif error.validator in ("maxItems", "not"):
+        message = f"{_shown(instance)} is not an id of 64 or 128 lower-case hex digits"
+    elif error.validator == "maxItems":
         rule = 14
+        message = f"{len(instance)} rows, more than {asked}: give them in several calls, or a file"
+    elif error.validator == "not":
+        rule = 14
+        message = f"both {' and '.join(asked['required'])} are given: one is enough"
     elif "paths" in error.absolute_path:
         rule = 19
     else:
         rule = 43
-    if error.validator == "maxItems":
-        message = f"more than {error.validator_value} rows"
-    else:
-        message = error.message if len(error.message) < 200 else error.message[:200] + "…"
-    return Breach(rule, f"{method}: {error.json_path.removeprefix('$.')}: {message}")
+        if error.validator == "oneOf" and all("required" in each for each in asked):
+            message = f"not exactly one of {', '.join(each['required'][0] for each in asked)} is given"
+    return Breach(rule, f"{where}: {message}")
+
+
+def _shown(value: JSONValue) -> str:
+    return repr(value) if len(repr(value)) < _SHOWN else repr(value)[:_SHOWN] + "…"
 
 
 def unknown_fields(method: str, params: Message) -> Iterator[str]:
@@ -100,27 +129,3 @@ def staged_names(method: str, params: Message) -> Iterator[tuple[str, str]]:
         name = params.get(field)
         if isinstance(name, str) and str(inner.get("$ref", "")).endswith(_STAGED):
             yield field, name
-
-
-def put_rows(params: Message, staging: str) -> Iterator[JSONValue]:
-    """Yield the rows of ``object.put``, in the message or in a file of the directory ``staging``, as far as they go."""
-    name = params.get("files_file")
-    if name is None:
-        yield from params.get("files", ())
-        return
-    with suppress(OSError, ValueError), open(os.path.join(staging, name), "rb") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def with_rows(params: Message, staging: str) -> Message:
-    """Return the parameters of ``object.put`` with the rows of its file as ``files``.
-
-    They are none if they are more than staging may hold files, or malformed.
-    """
-    if "files_file" not in params:
-        return params
-    most = Limits().staging_files
-    rows = list(islice(put_rows(params, staging), most + 1))
-    is_good = len(rows) <= most and all(type(row) is dict and "name" in row for row in rows)
-    return {**params, "files": rows if is_good else []}

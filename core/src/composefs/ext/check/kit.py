@@ -201,7 +201,7 @@ class _Kit:
         work.mkdir()
         line = invocation.prepare(work)
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
-        watch = Watch(title, self._extension.manifest, line.command, id_size=algorithm.hex_size)
+        watch = Watch(title, self._extension.manifest, line.command, algorithm)
         failure = None
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
             probe = _Probe(scenario.script, watch)

@@ -18,7 +18,7 @@ from composefs.ext.check.watch import Watch
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts
-    from composefs.protocol.wire import JSONValue, Message
+    from composefs.protocol.wire import Message
 
 __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 
@@ -69,8 +69,8 @@ def scenarios(plain: Watch) -> Iterator[Scenario]:
     yield _UNKNOWN
     if calls:
         yield _SLOW
-    if any(method == "object.put" and params.get("files") for method, params in _made(plain)):
-        yield Scenario("a file that the core refuses", Script(refuse_row=True), (32,), "row")
+    if plain.files.stored:
+        yield Scenario("a file that the core refuses", Script(refuse_row=True, slow=True), (32,), "row")
     if any(method in LISTINGS and f"{LISTINGS[method]}_into" not in params for method, params in _made(plain)):
         yield Scenario("a listing that is too long for a message", Script(too_large=True), (15,), "listing")
     for method, kind in zip([method for method in _STORING if method in calls], _KINDS, strict=False):
@@ -132,7 +132,7 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
             kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
             if kind not in (scenario.script.refuse[1], "other"):
                 watch.find(rule, f"{scenario.title}: run is answered with the kind {kind}", warning=True)
-        case "row" if result is not None and not _put_again(watch):
+        case "row" if watch.refused and result is not None and not watch.files.put_again:
             watch.find(rule, "a file was refused, not put again, and the command succeeds all the same")
         case "listing" if not _listed_again(watch):
             kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
@@ -143,18 +143,6 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
 def _made(watch: Watch) -> list[tuple[str, Message]]:
     """Return the calls that were made, each with its parameters."""
     return list(zip(watch.calls, watch.params, strict=True))
-
-
-def _put_again(watch: Watch) -> bool:
-    """Tell whether the first file that was put, which was refused, was put once more: of a pack, the same range."""
-    puts = [params for method, params in _made(watch) if method == "object.put"]
-    first, *others = [_content(row) for params in puts for row in params.get("files", ())]
-    return first in others
-
-
-def _content(row: Message) -> tuple[JSONValue, ...]:
-    """Return what tells the content that a row of ``object.put`` is for: others of its pack have its name."""
-    return (row["name"], row["offset"], row.get("size")) if "offset" in row else (row["name"],)
 
 
 def _listed_again(watch: Watch) -> bool:

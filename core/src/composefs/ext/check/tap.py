@@ -172,8 +172,8 @@ class Tap(Channel):
             data = {"kind": "too_large", "hint": f"name a staged file with {LISTINGS[method]}_into"}
             error = {"code": -32000, "message": f"{LISTINGS[method]} is too long for a message", "data": data}
         elif script.refuse_row and method == "object.put" and not self._row_refused:
-            rows = self._watch.params[-1].get("files")
-            if not rows:
+            rows = self._watch.files.lists.get("files")
+            if not rows or not self._watch.files.refuse(rows[0]):
                 return message
             self._row_refused = True
             self._watch.refused = True
@@ -189,7 +189,7 @@ class Tap(Channel):
         if "files_file" not in params:
             return {**params, "files": rows}
         name = uuid.uuid4().hex
-        with open(os.path.join(self._watch.staging, name), "x", encoding="utf-8") as file:
+        with open(os.path.join(self._watch.files.directory, name), "x", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         return {**params, "files_file": name}
 
@@ -233,7 +233,7 @@ class Tap(Channel):
 
     def _welcome(self, message: Message) -> Message:
         script, params = self._script, dict(message["params"])
-        self._watch.staging = params["staging"]
+        self._watch.files.directory = params["staging"]
         if script.offer:
             params["versions"] = [*_VERSIONS, *params["versions"]]
             params["features"] = [*_FEATURES, *params["features"]]
@@ -270,6 +270,7 @@ class Tap(Channel):
         if self._script.pieces and not self._broken and self._outbox:
             self._write_in_pieces()
         super().write()
+        self._watch.is_told = self._row_refused and not self._outbox
 
     def _write_in_pieces(self) -> None:
         line, answer = self._outbox[0]

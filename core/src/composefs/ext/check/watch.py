@@ -7,22 +7,19 @@ what it forgives (an unknown field, a message after the result) would break with
 from __future__ import annotations
 
 import json
-import os
-import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from composefs.errors import KINDS, UsageError
+from composefs.digest import Algorithm
+from composefs.errors import KINDS
 from composefs.ext.calls import CALLS
 from composefs.ext.check import fields
+from composefs.ext.check.files import Files
 from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, FEATURES, PACKS, RESULT_FILE, SIZES
-from composefs.protocol.limits import Limits
-from composefs.protocol.params import staged_name
-from composefs.protocol.wire import JSONValue, Message, decode, parse_json
+from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES
+from composefs.protocol.wire import JSONValue, Message, decode
 
 if TYPE_CHECKING:
     from composefs.ext.process import Ended
@@ -32,18 +29,25 @@ __all__ = ["Watch"]
 _LINES_SHOWN = 6
 _LINES_KEPT = 400
 _SHOWN = 400
-_LOOKED_AT = 64 << 20
 _EVENTS = ("log", "output", "progress")
 
 
-class Watch:
-    """The eyes of one run.  ``run`` describes it; ``staging`` is the directory, known once initialize is sent.
+class _Unanswered(NamedTuple):
+    """A call that came when there were so many ``findings``, and the extension ``was_told`` of a refused row or not."""
 
-    ``calls`` are the methods called, in order, and ``params`` what with: the rows of ``object.put`` as ``files``, also
-    if they came in a file and are no more than staging may hold.  ``answer`` is what run was answered with.
+    method: str
+    params: Message
+    findings: int
+    was_told: bool
+
+
+class Watch:
+    """The eyes of one run.  ``run`` describes it; ``files`` are the eyes on staging.
+
+    ``calls`` are the methods called, in order, and ``params`` what with.  ``answer`` is what run was answered with.
     """
 
-    def __init__(self, run: str, manifest: Manifest, command: Command, *, id_size: int) -> None:
+    def __init__(self, run: str, manifest: Manifest, command: Command, algorithm: Algorithm) -> None:
         self.run = run
         self.manifest = manifest
         self.command = command
@@ -56,13 +60,12 @@ class Watch:
         self.ended: Ended | None = None
         self.stderr = ""
         self.late = False  # a time was up, which may be the machine's fault
+        self.is_told = False  # of a row that we had refused
         self.refused = False  # we are the reason of errors that the core answers from here on
-        self.staging = ""
+        self.files = Files(self.find, self.tried, self._picked, algorithm)
         self._garbled = False
-        self._id_size = id_size
         self._lines: list[str] = []
-        self._open: dict[int, tuple[str, Message, int]] = {}
-        self._taken: set[str] = set()
+        self._open: dict[int, _Unanswered] = {}
         self._done: dict[str, int] = {}
         self._drafts: set[str] = set()
 
@@ -140,7 +143,7 @@ class Watch:
             self.find(6, f"{method} was called with the id {number} of a call that is not answered yet")
         else:
             self.tried |= {6, 8}
-            self._open[number] = (method, message["params"], len(self.findings))
+            self._open[number] = _Unanswered(method, message["params"], len(self.findings), self.is_told)
 
     def _received_answer(self, message: Message, versions: list[int], ids: tuple[int, int]) -> None:
         number = message.get("id")
@@ -184,7 +187,7 @@ class Watch:
         if type(result.get("status", 0)) is not int or result.get("status", 0) not in (0, 1):
             self.find(41, f"status is {result['status']!r}, neither 0 nor 1")
         if RESULT_FILE in result and self._picked(RESULT_FILE):
-            whole = self._result_in_file(result[RESULT_FILE])
+            whole = self.files.result(result[RESULT_FILE])
             if whole is None:
                 return
             result = whole
@@ -202,23 +205,6 @@ class Watch:
         welcome = (self.welcomed or {}).get("result")
         features = welcome.get("features") if type(welcome) is dict else None
         return type(features) is list and feature in features
-
-    def _result_in_file(self, name: JSONValue) -> Message | None:
-        """Return the result in a staged file, or None if there is none, or too much of it to be looked at here."""
-        self.tried.add(44)
-        try:
-            staged_name(name)
-            self._check_file(f"the answer to run: {RESULT_FILE}", name)
-            with open(os.path.join(self.staging, name), "rb") as file:
-                data = file.read(_LOOKED_AT + 1)
-            result = parse_json(data) if len(data) <= _LOOKED_AT else None
-        except (UsageError, OSError, ValueError) as error:
-            self.find(44, f"the answer to run: {RESULT_FILE}: {error}")
-            return None
-        if result is not None and type(result) is not dict:
-            self.find(44, f"the answer to run: {RESULT_FILE}: {name} holds no object")
-            return None
-        return result
 
     def _check_error(self, error: JSONValue) -> None:
         from composefs.protocol import schemas
@@ -238,6 +224,7 @@ class Watch:
         if message.get("id") is not None:
             self.calls.append(method)
             self.params.append(params if type(params) is dict else {})
+        self.files.lists = {}
         if method not in CALLS or type(params) is not dict:
             return
         self.tried |= {10, 43}
@@ -248,9 +235,11 @@ class Watch:
         for field in fields.unknown_fields(method, params):
             self.find(10, f"{field} is no field of the protocol")
         self._check_allowed(method)
-        self._check_files(method, params)
-        if method == "object.put" and message.get("id") is not None:
-            self.params[-1] = fields.with_rows(params, self.staging)
+        self.files.serving(method, params)
+        if method == "image.draft" or "draft" in params:
+            self._check_draft(method, params["draft"])
+        if method == "stream.get" and "sizes_into" in params and not self._picked(SIZES):
+            self.find(10, f"{method}: sizes_into is a field of the feature {SIZES}, which was not picked")
         if method == "progress":
             self._check_progress(params)
 
@@ -261,59 +250,6 @@ class Watch:
             self.find(31, f"{method} needs the permission {call.permission}")
         elif (call.repository == "read" and mode == "none") or (call.repository == "write" and mode != "write"):
             self.find(31, f"{method} needs a command with repository {call.repository}, not {mode}")
-
-    def _check_files(self, method: str, params: Message) -> None:
-        for field, name in fields.staged_names(method, params):
-            if field == "into" or field.endswith("_into"):
-                self.tried.add(13)
-                if os.path.lexists(os.path.join(self.staging, name)):
-                    self.find(13, f"{method}: {field} names the file {name}, which exists")
-            else:
-                self._check_file(f"{method}: {field}", name)
-        if method == "object.put":
-            ends: dict[str, int] = {}
-            self.tried.add(14)
-            for row in fields.put_rows(params, self.staging):
-                if type(row) is dict and type(row.get("name")) is str:
-                    self._check_file("object.put: files", row["name"])
-                    if "offset" in row:
-                        self._check_range(row["name"], row["offset"], row.get("size"), ends)
-        for field in ("dump", "part"):
-            if method.startswith("image.") and field in params:
-                self._check_dump(f"{method}: {params[field]}", params[field])
-        if method == "image.draft" or "draft" in params:
-            self._check_draft(method, params["draft"])
-        if method == "stream.get" and "sizes_into" in params and not self._picked(SIZES):
-            self.find(10, f"{method}: sizes_into is a field of the feature {SIZES}, which was not picked")
-
-    def _check_file(self, where: str, name: str) -> None:
-        self.tried |= {12, 16}
-        try:
-            info = os.lstat(os.path.join(self.staging, name))
-        except OSError:
-            rule, what = (16, "was taken before") if name in self._taken else (12, "does not exist")
-            self.find(rule, f"{where} names the file {name}, which {what}")
-            return
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-            self.find(12, f"{where} names {name}, which is not a regular file with one link")
-
-    def _check_range(self, name: str, offset: JSONValue, size: JSONValue, ends: dict[str, int]) -> None:
-        """Look at a range of a pack; ``ends`` has where the last one of each ended."""
-        if not self._picked(PACKS):
-            self.find(10, f"object.put: files.offset is a field of the feature {PACKS}, which was not picked")
-            return
-        self.tried.add(45)
-        what = f"object.put: the range {offset}+{size} of {name}"
-        limit = Limits().range_bytes
-        if type(offset) is not int or type(size) is not int or offset < 0 or not 0 <= size <= limit:
-            self.find(45, f"{what} is not an offset and a size of at most {limit}")
-            return
-        if offset < ends.get(name, 0):
-            self.find(45, f"{what} begins before {ends[name]}, where the one before it ends")
-        ends[name] = offset + size
-        with suppress(OSError):
-            if ends[name] > os.path.getsize(os.path.join(self.staging, name)):
-                self.find(45, f"{what} ends behind the end of the file")
 
     def _check_draft(self, method: str, name: str) -> None:
         """Look at a call that names a draft; what its part must be is for the core to say."""
@@ -326,21 +262,6 @@ class Watch:
             self._drafts.remove(name)
         else:
             self.find(46, f"{method}: there is no draft {name}, or it was used before")
-
-    def _check_dump(self, where: str, name: str) -> None:
-        path = os.path.join(self.staging, name)
-        self.tried |= {19, 20}
-        with suppress(OSError):
-            if os.path.getsize(path) > _LOOKED_AT:
-                return
-            with open(path, "rb") as file:
-                for number, line in enumerate(file, 1):
-                    columns = line.rstrip(b"\n").split(b" ")
-                    if len(columns) > 10 and columns[10] != b"-":
-                        payload, digest = columns[8], columns[10]
-                        if payload != digest[:2] + b"/" + digest[2:]:
-                            self.find(20, f"{where}, line {number}: PAYLOAD is not the path of DIGEST")
-                            return
 
     def _check_progress(self, params: Message) -> None:
         self.tried.add(40)
@@ -356,28 +277,22 @@ class Watch:
 
     def answered(self, answer: Message) -> None:
         """Look at what the core answers to a call."""
-        method, params, findings = self._open.pop(answer["id"], ("", {}, len(self.findings)))
-        if method not in CALLS:
+        call = self._open.pop(answer["id"], None)
+        if call is None or call.method not in CALLS:
             return
+        method, params = call.method, call.params
         self.tried |= {18, 21, 23}
         if "from" in params or method == "image.mount":
             self.tried.add(24)
-        if any(str(pair[0]).startswith("composefs.image") for pair in params.get("named_refs", ()) if pair):
+        if any(name.startswith("composefs.image") for name, _ in self.files.lists.get("named_refs", ())):
             self.tried.add(22)
         error = answer.get("error")
-        if error is None:
-            self._note_taken(method, params, answer["result"])
-        elif not self.refused and len(self.findings) == findings:
+        if error is None and method == "object.put":
+            self.files.put(params, answer["result"], was_told=call.was_told)
+        elif error is not None and not self.refused and len(self.findings) == call.findings:
             rule = rule_broken(method, params, error)
             if rule is not None:
                 self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}")
-
-    def _note_taken(self, method: str, params: Message, result: Message) -> None:
-        if method == "output" and "file" in params:
-            self._taken.add(params["file"])
-        if method == "object.put" and "files" in params:
-            rows = zip(params["files"], result.get("objects", ()), strict=False)
-            self._taken.update(row["name"] for row, stored in rows if "error" not in stored and "offset" not in row)
 
     # The end
 
