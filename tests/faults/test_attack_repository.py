@@ -218,7 +218,7 @@ def put_stream(path: Path, *, objects: bytes = b"", named: bytes = b"", chunks: 
     references, objects_range, names, stream = ranges
     info = struct.pack("<10Q", *references, *objects_range, *stream, *names, 1, size)
     with Repository.open(path, writable=True) as repository:
-        stored = repository.objects.store_bytes(good[:32] + info + b"".join(parts))
+        stored = repository.objects.store_parts([good[:32] + info + b"".join(parts)])
         repository.publish(Publication(streams=[StreamName("bad", stored.id, if_exists="replace")]))
 
 

@@ -37,7 +37,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, size: int) -> None:
             def fill() -> None:
                 while True:
                     content = bytes([len(stored)]) * size
-                    stored.append(repository.objects.store_bytes(content).id)
+                    stored.append(repository.objects.store_parts([content]).id)
 
             with pytest.raises(NoSpaceError, match="storing"):
                 fill()
@@ -143,7 +143,7 @@ def test_who_is_killed_leaves_nothing_that_stays(path: Path) -> None:
     with Repository.open(path, writable=True) as repository:
         assert os.listdir(path / "staging") == []
         assert repository.streams.list() == []
-        assert repository.objects.store_bytes(b"content").stored == "present"
+        assert repository.objects.store_parts([b"content"]).stored == "present"
 
 
 # Stores the same objects as the others, and tries to be the one whose ref it is; prints how each object came in.

@@ -199,7 +199,7 @@ def test_a_secure_repository_demands_verity_at_every_open(tmp_path: Path, monkey
     with kernel_verity(monkeypatch) as kernel:
         Repository.init(tmp_path, algorithm=SHA512)
         with Repository.open(tmp_path, writable=True) as repository:
-            name = repository.objects.store_bytes(CONTENT).id
+            name = repository.objects.store_parts([CONTENT]).id
             text = (
                 "/ 0 40755 2 0 0 0 0.0 - - -\n"
                 f"/big {len(CONTENT)} 100644 1 0 0 0 0.0 {name[:2]}/{name[2:]} - {name}\n"

@@ -75,7 +75,7 @@ def nothing_is_left(tmp_path: Path, environment: Path):
 
 
 def image(repository: Repository, *, version: int = 1, acl: bool = False) -> str:
-    stored = repository.objects.store_bytes(CONTENT)
+    stored = repository.objects.store_parts([CONTENT])
     found = repository.images.put(write(parse(tree(stored.id, acl=acl), SHA256), version=version))
     repository.publish(Publication(images=[ImageName(found.id, "it")]))
     return found.id
@@ -337,7 +337,7 @@ def test_a_tampered_image_is_not_mounted(repository: Repository, mountpoint: Pat
 
 
 def test_only_named_images_are_mounted(repository: Repository, mountpoint: Path) -> None:
-    stored = repository.objects.store_bytes(CONTENT)
+    stored = repository.objects.store_parts([CONTENT])
     unnamed = repository.images.put(write(parse(tree(stored.id), SHA256), version=1))
     with pytest.raises(NotFoundError, match="there is no image"):
         mount_image(repository, unnamed.id, mountpoint)

@@ -44,7 +44,7 @@ class Populated:
 
 def make_image(repository: Repository, *contents: bytes, version: int = 1) -> tuple[str, list[str]]:
     """Store an image with a file for each content, and return its id and the files' ids."""
-    ids = [repository.objects.store_bytes(content).id for content in contents]
+    ids = [repository.objects.store_parts([content]).id for content in contents]
     lines = [b"/ 0 40755 2 0 0 0 0.0 - - -"]
     for number, (content, each) in enumerate(zip(contents, ids, strict=True)):
         payload = f"{each[:2]}/{each[2:]}"
@@ -63,11 +63,11 @@ def populate(path: Path, algorithm: Algorithm = SHA256) -> Populated:
         inner, [three, four] = make_image(repository, contents["three"], contents["four"])
         streams = repository.streams
         layer = streams.put(CONTENT_TYPE, b"layer", [-5, 0], object_refs=[three]).id
-        blob = repository.objects.store_bytes(b"no stream").id
+        blob = repository.objects.store_parts([b"no stream"]).id
         named = [("layer:1", layer), ("blob", blob), ("composefs.image", inner)]
         top = streams.put(CONTENT_TYPE, b"top", [-3], named_refs=named).id
         old = streams.put(CONTENT_TYPE, b"old", [-3]).id
-        garbage = repository.objects.store_bytes(b"garbage" * 100).id
+        garbage = repository.objects.store_parts([b"garbage" * 100]).id
         repository.publish(
             Publication(
                 streams=[StreamName("top", top), StreamName("old", old)],

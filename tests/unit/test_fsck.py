@@ -173,7 +173,7 @@ def case_wrong_size(made: Populated) -> tuple[set[str], dict[str, int]]:
     one = made.files["one"]
     with Repository.open(made.path, writable=True) as repository:
         data = write_bytes(SHA256, content_type=CONTENT_TYPE, object_refs=[one], chunks=[0], object_size=lambda _id: 1)
-        stream = repository.objects.store_bytes(data).id
+        stream = repository.objects.store_parts([data]).id
         repository.publish(Publication(streams=[StreamName("liar", stream)]))
     return {"stream-read-failed"}, {"streams_corrupted": 1}
 

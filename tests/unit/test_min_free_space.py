@@ -42,10 +42,10 @@ def test_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int,
     disk(monkeypatch, blocks=blocks, free=free)
     with Repository.open(made.path, writable=True) as repository:
         if fits:
-            repository.objects.store_bytes(b"new")
+            repository.objects.store_parts([b"new"])
         else:
             with pytest.raises(NoSpaceError, match=f"only {free * BLOCK} bytes are free") as caught:
-                repository.objects.store_bytes(b"new")
+                repository.objects.store_parts([b"new"])
             assert "gc" in (caught.value.hint or "")
 
 

@@ -63,7 +63,7 @@ def spoil(path: Path, data: bytes) -> None:
 
 
 def test_stored_under_the_digest_and_present_the_second_time(repository: Repository) -> None:
-    stored = repository.objects.store_bytes(CONTENT)
+    stored = repository.objects.store_parts([CONTENT])
     assert (stored.id, stored.size, stored.stored, stored.repaired) == (ID, len(CONTENT), "copied", False)
     path = repository.objects.path(ID)
     assert path == repository.path / "objects" / ID[:2] / ID[2:]
@@ -78,7 +78,7 @@ def test_stored_under_the_digest_and_present_the_second_time(repository: Reposit
 @pytest.mark.parametrize("root", [True, False])
 def test_a_secure_object_has_verity(secure: Repository, kernel: KernelVerity, root: bool) -> None:
     kernel.root = root
-    secure.objects.store_bytes(CONTENT)
+    secure.objects.store_parts([CONTENT])
     status = secure.objects.path(ID).stat()
     assert kernel.digests[status.st_dev, status.st_ino] == (1, bytes.fromhex(ID))
     assert stat.S_IMODE(status.st_mode) == 0o444
@@ -119,31 +119,31 @@ def test_a_shared_copy_is_hashed_itself(insecure: Repository, tmp_path: Path, mo
     ids=["empty", "short", "zeroed", "long"],
 )
 def test_a_damaged_object_is_replaced(repository: Repository, damage: bytes) -> None:
-    repository.objects.store_bytes(CONTENT)
+    repository.objects.store_parts([CONTENT])
     path = repository.objects.path(ID)
     spoil(path, damage)
-    stored = repository.objects.store_bytes(CONTENT)
+    stored = repository.objects.store_parts([CONTENT])
     assert (stored.stored, stored.repaired) == ("copied", True)
     assert path.read_bytes() == CONTENT
-    assert repository.objects.store_bytes(CONTENT).stored == "present"
+    assert repository.objects.store_parts([CONTENT]).stored == "present"
 
 
 def test_an_object_without_verity_is_replaced_in_a_secure_repository(secure: Repository) -> None:
-    secure.objects.store_bytes(CONTENT)
+    secure.objects.store_parts([CONTENT])
     spoil(secure.objects.path(ID), CONTENT)
-    assert secure.objects.store_bytes(CONTENT).repaired
+    assert secure.objects.store_parts([CONTENT]).repaired
 
 
 def test_a_symlink_in_an_objects_place_is_not_followed(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(CONTENT)
-    repository.objects.store_bytes(CONTENT)
+    repository.objects.store_parts([CONTENT])
     path = repository.objects.path(ID)
     path.unlink()
     path.symlink_to(tmp_path / "outside")
     assert not repository.objects.has(ID)
     with pytest.raises(CorruptError, match="is damaged: it is a symlink"):
         repository.objects.open(ID)
-    assert repository.objects.store_bytes(CONTENT).repaired
+    assert repository.objects.store_parts([CONTENT]).repaired
     assert not path.is_symlink()
     assert (tmp_path / "outside").read_bytes() == CONTENT
 
@@ -152,13 +152,13 @@ def test_a_symlink_in_the_place_of_a_directory_of_objects(insecure: Repository, 
     (tmp_path / "outside").mkdir()
     (insecure.path / "objects" / ID[:2]).symlink_to(tmp_path / "outside")
     with pytest.raises(CorruptError, match=f"objects/{ID[:2]} is not a directory"):
-        insecure.objects.store_bytes(CONTENT)
+        insecure.objects.store_parts([CONTENT])
     assert os.listdir(tmp_path / "outside") == []
 
 
 def test_has_size_and_missing(repository: Repository) -> None:
-    empty = repository.objects.store_bytes(b"").id
-    repository.objects.store_bytes(CONTENT)
+    empty = repository.objects.store_parts([b""]).id
+    repository.objects.store_parts([CONTENT])
     assert repository.objects.size(ID) == len(CONTENT)
     assert repository.objects.size(empty) == 0
     assert repository.objects.missing(["00" * 32, ID, empty, "11" * 32]) == ["00" * 32, "11" * 32]
@@ -185,7 +185,7 @@ def test_missing_objects_are_named_but_not_all(insecure: Repository) -> None:
 
 
 def test_reading_notices_damage(repository: Repository) -> None:
-    repository.objects.store_bytes(CONTENT)
+    repository.objects.store_parts([CONTENT])
     os.close(repository.objects.open(ID, verify=True))
     before = os.listdir("/proc/self/fd")
     spoil(repository.objects.path(ID), CONTENT[:-1] + b"X")
@@ -197,7 +197,7 @@ def test_reading_notices_damage(repository: Repository) -> None:
 def test_verity_of_other_bytes_is_damage_even_in_an_insecure_repository(
     insecure: Repository, kernel: KernelVerity
 ) -> None:
-    insecure.objects.store_bytes(CONTENT)
+    insecure.objects.store_parts([CONTENT])
     status = insecure.objects.path(ID).stat()
     kernel.digests[status.st_dev, status.st_ino] = (1, bytes(32))
     with pytest.raises(CorruptError, match="its fs-verity digest is 0000"):
@@ -216,7 +216,7 @@ def test_somebody_keeps_the_new_file_open_for_a_while(secure: Repository, monkey
         return real(fd, algorithm)
 
     monkeypatch.setattr(verity, "enable", enable)
-    assert secure.objects.store_bytes(CONTENT).id == ID
+    assert secure.objects.store_parts([CONTENT]).id == ID
 
 
 def test_somebody_keeps_the_new_file_open_for_ever(secure: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_somebody_keeps_the_new_file_open_for_ever(secure: Repository, monkeypat
     monkeypatch.setattr(verity, "enable", enable)
     monkeypatch.setattr(objects_module.time, "sleep", lambda _seconds: None)
     with pytest.raises(BusyError, match=ID):
-        secure.objects.store_bytes(CONTENT)
+        secure.objects.store_parts([CONTENT])
     assert not secure.objects.has(ID)
 
 
@@ -236,7 +236,7 @@ def test_a_file_system_that_lost_verity(secure: Repository, monkeypatch: pytest.
 
     monkeypatch.setattr(verity, "enable", enable)
     with pytest.raises(UnsupportedError):
-        secure.objects.store_bytes(CONTENT)
+        secure.objects.store_parts([CONTENT])
     assert not secure.objects.has(ID)
 
 
@@ -246,7 +246,7 @@ def test_a_full_disk_names_the_object(insecure: Repository, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "link", full)
     with pytest.raises(NoSpaceError, match=f"storing object {ID}: No space left on device"):
-        insecure.objects.store_bytes(CONTENT)
+        insecure.objects.store_parts([CONTENT])
     monkeypatch.undo()
     assert not insecure.objects.has(ID)
     assert os.listdir(insecure.path / "staging") == []

@@ -302,7 +302,7 @@ def test_no_expectation_is_not_the_expectation_of_nothing() -> None:
 
 
 def test_references_of_a_stream_must_be_here(repository: Repository) -> None:
-    here = repository.objects.store_bytes(b"x").id
+    here = repository.objects.store_parts([b"x"]).id
     with pytest.raises(MissingObjectError, match=NONE):
         repository.streams.put(1, chunks=[0], object_refs=[NONE])
     with pytest.raises(MissingObjectError, match=NONE):
@@ -313,7 +313,7 @@ def test_references_of_a_stream_must_be_here(repository: Repository) -> None:
 
 
 def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = (repository.objects.store_bytes(content).id for content in (b"one", b"three"))
+    one, two = (repository.objects.store_parts([content]).id for content in (b"one", b"three"))
     looked: list[str] = []
     real = repository.objects.size
     monkeypatch.setattr(repository.objects, "size", lambda object_id: looked.append(object_id) or real(object_id))

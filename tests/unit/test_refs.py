@@ -244,7 +244,7 @@ def test_refs_nested_too_deep(repository: Repository) -> None:
 
 def test_cat_checks_the_objects(repository: Repository) -> None:
     content = os.urandom(500_000)
-    stored = repository.objects.store_bytes(content)
+    stored = repository.objects.store_parts([content])
     stream = repository.streams.put(1, b"abcdef", [-3, 0, -3, 0], [stored.id])
     seen: list[bytes] = []
     with repository.streams.open(id=stream.id) as reader:
@@ -262,11 +262,11 @@ def test_cat_checks_the_objects(repository: Repository) -> None:
 
 
 def test_cat_checks_the_size(repository: Repository) -> None:
-    stored = repository.objects.store_bytes(b"12345")
+    stored = repository.objects.store_parts([b"12345"])
     stream = repository.streams.put(1, chunks=[0], object_refs=[stored.id])
     data = bytearray(repository.objects.path(stream.id).read_bytes())
     data[32 + 72] += 1
-    wrong = repository.objects.store_bytes(data)
+    wrong = repository.objects.store_parts([data])
     with repository.streams.open(id=wrong.id) as reader, pytest.raises(CorruptError, match="its size says 6"):
         repository.streams.cat(reader, len)
 

@@ -190,7 +190,7 @@ def test_a_repository_opened_for_reading_refuses_every_write_first(path: Path) -
     fd = os.open(path, os.O_RDONLY)
     with Repository.open(path) as repository:
         for write in (
-            lambda: repository.objects.store_bytes(b"x"),
+            lambda: repository.objects.store_parts([b"x"]),
             lambda: repository.objects.store_fd(fd),
             lambda: repository.objects.adopt(fd, "meta.json", fd),
             lambda: repository.images.put([b"x"]),

@@ -37,7 +37,7 @@ def check_every_way_in(directory: Path) -> None:
             kept_open = repository.objects.adopt(staging.work_fd, "open", staging.private)
         assert kept_open.stored in ("copied", "reflinked")
         stream = repository.streams.put(1, b"abc", [-3, 0], [copied.id])
-        for stored in (repository.objects.store_bytes(SOME), copied, moved, kept_open, stream):
+        for stored in (repository.objects.store_parts([SOME]), copied, moved, kept_open, stream):
             assert measured(repository.objects.path(stored.id)) == stored.id
         repository.publish(Publication(streams=[StreamName("a", stream.id)]))
         seen = bytearray()
@@ -62,18 +62,18 @@ def check_verity_that_somebody_enabled_with_a_salt(directory: Path) -> None:
 
 def check_what_lost_its_verity_is_refused_and_repaired(directory: Path) -> None:
     with _repository(directory / "repo") as repository:
-        stored = repository.objects.store_bytes(SOME)
+        stored = repository.objects.store_parts([SOME])
         path = repository.objects.path(stored.id)
         for content, algorithm in ((SOME, None), (SOME.upper(), SHA512)):
             replace(path, content, algorithm)
             fails(CorruptError, lambda: repository.objects.open(stored.id, verify=True))
-            assert repository.objects.store_bytes(SOME).repaired
+            assert repository.objects.store_parts([SOME]).repaired
             assert measured(path) == stored.id
 
 
 def check_a_flipped_bit_is_an_error_that_names_the_object(directory: Path) -> None:
     with _repository(directory / "repo") as repository:
-        stored = repository.objects.store_bytes(BIG)
+        stored = repository.objects.store_parts([BIG])
         stream = repository.streams.put(1, chunks=[0], object_refs=[stored.id])
         path = repository.objects.path(stored.id)
     lab.flip(path, 5 * 4096 + 17)

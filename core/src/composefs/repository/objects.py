@@ -198,10 +198,6 @@ class StoredObjects:
             raise CorruptError(f"object {object_id} has no fs-verity, which this repository demands", subject=object_id)
         return False
 
-    def store_bytes(self, data: bytes | bytearray | memoryview) -> Stored:
-        """Store a small object."""
-        return self.store_parts([data])
-
     def store_parts(self, parts: Iterable[bytes | bytearray | memoryview]) -> Stored:
         """Store an object that comes in pieces."""
         self._store.require_writable("storing an object")
