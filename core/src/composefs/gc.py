@@ -1,4 +1,4 @@
-"""Garbage collection: removing every object that no ref keeps, and the names of streams and images that are no refs.
+"""Garbage collection: removing every object that no ref keeps, and the entries of such streams and images.
 
 A repository keeps what ``streams/refs`` and ``images/refs`` name, and what follows from that (composefs.graph).  Unlike
 composefs-rs 0.9.0, a stream that is kept is followed whether or not its object still has a name in ``streams/``, and an

@@ -1,4 +1,4 @@
-"""Checks of a call's parameters, by hand: the run path cannot afford jsonschema, which takes 90 ms to import.
+"""Checks of a call's parameters, by hand: the run path cannot afford to import jsonschema.
 
 Each function takes the ``params`` object and a field's name and returns the field checked, or raises UsageError, which
 answers that one call.  Unknown fields are never looked at (P-9).

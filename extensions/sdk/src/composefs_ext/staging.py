@@ -1,4 +1,4 @@
-"""Files in staging: the flat directory through which everything bulky travels (docs/protocol.md, "Staging").
+"""Files in staging: the flat directory through which everything bulky travels (docs/protocol.md, "Files and lists").
 
 The core takes staged files by name.  A list of more rows than fit a message travels as JSON Lines, one element a line.
 """

@@ -1,4 +1,4 @@
-"""Framing: one JSON-RPC 2.0 object a line, UTF-8, at most 1 MiB (docs/protocol.md, "Framing").
+"""Framing: one JSON-RPC 2.0 object a line, UTF-8, at most 1 MiB (docs/protocol.md, P-1 to P-4).
 
 Only bytes and dictionaries here; descriptors, calls and answers are in ``connection``.
 """
