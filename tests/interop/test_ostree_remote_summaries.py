@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,38 @@ def test_signed_summaries(tmp_path: Path, target: Target, keys: Keys, writer: st
         remote(target, server.url, *words)
         if writer == "ostree":
             assert "signed one" in target.ostree("pull", "o", refs[2], status=3).stderr
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_repository_that_goes_back_to_an_older_state(
+    tmp_path: Path, target: Target, keys: Keys, is_signed: bool
+) -> None:
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+    refs = ["app/org.a.A/x86_64/stable", "app/org.a.A/aarch64/stable"]
+
+    def update(subject: str, date: int) -> None:
+        for ref in refs:
+            commit(repo, tree, branch=ref, subject=subject)
+        signed = (f"--gpg-homedir={keys.gpg.home}", f"--gpg-sign={keys.good}") if is_signed else ()
+        run(require("flatpak"), "build-update-repo", *signed, repo)
+        os.utime(repo / "summary.idx", (date, date))
+
+    update("old", 1_700_000_000)
+    shutil.copytree(repo, tmp_path / "backup", symlinks=True)
+    update("new", 1_700_001_000)
+    (tmp_path / "key.gpg").write_bytes(keys.gpg.export(keys.good))
+    # As web servers answer which take any file that is not newer for the one that the client has.
+    with nginx(tmp_path / "nginx", repo, settings="etag off; if_modified_since before;") as server:
+        words = ("--set=gpg-verify-summary=true", f"--gpg-import={tmp_path / 'key.gpg'}") if is_signed else ()
+        remote(target, server.url, *words)
+        target.ostree("remote", "refs", "o", "--subset=aarch64")
+        shutil.rmtree(repo)
+        (tmp_path / "backup").rename(repo)
+        target.ostree("pull", "o", refs[0])
+        assert target.ostree("inspect", f"o:{refs[0]}").stdout.splitlines()[-1].strip() == "old"
+        answers = [row[4] for row in server.log() if "/summary.idx " in row[3]]
+        assert answers == ["200", "304", "200"]
 
 
 def test_deltas_are_found_by_the_summary_index(tmp_path: Path, target: Target) -> None:

@@ -15,6 +15,7 @@ from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from composefs_ext import Core
     from composefs_ostree.fetching.transport import Transport
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures.policy import Options, Policy
+
+    _Fetched = TypeVar("_Fetched")
 
 __all__ = ["Summaries", "subset_of"]
 
@@ -74,6 +77,7 @@ class Summaries:
         self._next_mirror = next_mirror
         self._whole: tuple[bytes | None] | None = None
         self._index: tuple[dict[str, Subset] | None] | None = None
+        self._is_index_kept = False
         self._heading: bytes | None = None
 
     def whole(self) -> bytes | None:
@@ -93,24 +97,29 @@ class Summaries:
         return self._index[0]
 
     def _fetch_whole(self) -> bytes | None:
+        return self._insist(_SUMMARY, self._fetch_whole_once)
+
+    def _insist(self, path: str, fetch: Callable[[str, Kept | None], _Fetched]) -> _Fetched:
+        """Have a file fetched if it is not what is kept of it; once more, and from the next mirrors, if it is bad."""
         while True:
-            where = self._transport.where(_SUMMARY)
+            where = self._transport.where(path)
             kept = load(self._cache, where)
-            if self._metalink is not None and kept is not None and self._metalink.is_of(kept.data):
-                return self._signed(kept.data, where, self._read_signature())
             try:
-                return self._fetch_if_changed(where, kept)
+                return fetch(where, kept)
             except CorruptError as error:
-                if (
-                    kept is not None
-                ):  # it may be that which does not fit; next time it is fetched whatever the server says
+                if kept is not None:  # it may be that which does not fit, whatever the server says
                     try:
-                        return self._fetch_if_changed(where, None)
+                        return fetch(where, None)
                     except CorruptError:
                         pass
                 if not self._next_mirror():
                     raise
                 self._core.log("warning", f"{error.message}; trying the next mirror")
+
+    def _fetch_whole_once(self, where: str, kept: Kept | None) -> bytes | None:
+        if self._metalink is not None and kept is not None and self._metalink.is_of(kept.data):
+            return self._signed(kept.data, where, self._read_signature())
+        return self._fetch_if_changed(where, kept)
 
     def _fetch_if_changed(self, where: str, kept: Kept | None) -> bytes | None:
         conditions = Conditions() if kept is None else kept.conditions
@@ -153,14 +162,18 @@ class Summaries:
     # Flatpak's index
 
     def _fetch_index(self) -> dict[str, Subset] | None:
+        from composefs_ostree.remotes.index import INDEX
+
+        return self._insist(INDEX, self._fetch_index_once)
+
+    def _fetch_index_once(self, where: str, kept: Kept | None) -> dict[str, Subset] | None:
         from composefs_ostree.remotes.index import INDEX, heading, parse_index
 
-        where = self._transport.where(INDEX)
-        kept = load(self._cache, where)
         conditions = Conditions() if kept is None else kept.conditions
         fetch = Fetch(INDEX, MAX_METADATA, conditions)
         read_all(self._core, self._transport, [fetch])
         data = fetched(self._transport, fetch)
+        self._is_index_kept = conditions.unchanged
         if data is None:
             return None
         if conditions.unchanged:
@@ -187,6 +200,8 @@ class Summaries:
 
     def part(self, name: str) -> bytes | None:
         """Return the summary of a subset, None if there is no index or the index does not have it."""
+        from composefs_ostree.remotes.index import INDEX
+
         subset = (self.subsets() or {}).get(name)
         if subset is None:
             return None
@@ -199,7 +214,14 @@ class Summaries:
         if kept is not None and digest in subset.history:
             data = self._patched(kept.data, subset.delta_path(digest), subset.digest)
         if data is None:
-            data = self._inflated(subset)
+            try:
+                data = self._inflated(subset)
+            except NotFoundError:
+                if not self._is_index_kept:
+                    raise
+                # The server may have gone back to an older state, which it takes for unchanged by its date.
+                self._index = (self._fetch_index_once(self._transport.where(INDEX), None),)
+                return self.part(name)
         keep(self._cache, where, Kept(data))
         return data
 
