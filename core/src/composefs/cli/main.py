@@ -58,7 +58,7 @@ COMMANDS = (
     Entry("fsck", f"{_MODULES}.fsck", "Check the repository, and repair it."),
     Entry("verity", f"{_MODULES}.verity", "Make the repository demand fs-verity."),
     Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
-    Entry("ext", f"{_MODULES}.ext", "Show the installed extensions."),
+    Entry("ext", f"{_MODULES}.ext", "Show and check extensions."),
     Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),
 )
 
@@ -117,7 +117,7 @@ class Root(LazyGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @option("--repo", metavar="PATH", type=Path(), help="The repository.")
-@option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs.")
+@option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs (default for others).")
 @option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
 @option(
     "--hash",
