@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["UnreadableError", "guarded", "load"]
+__all__ = ["OPENSSL_PURPOSE", "UnreadableError", "guarded", "load", "primitive"]
+
+OPENSSL_PURPOSE = "ed25519 and SPKI signatures"
 
 
 class UnreadableError(Exception):
@@ -38,6 +40,11 @@ def load(module: str, purpose: str) -> Any:
             hint=f"pip install {shlex.quote(_WANTED.get(library, library))}",
             subject=library,
         ) from None
+
+
+def primitive(name: str) -> Any:
+    """Import one of cryptography's primitives as :func:`load` does: ``hashes``, ``asymmetric.rsa``."""
+    return load(f"cryptography.hazmat.primitives.{name}", OPENSSL_PURPOSE)
 
 
 def guarded(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

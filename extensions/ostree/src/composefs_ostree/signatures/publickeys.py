@@ -16,7 +16,7 @@ import re
 
 from composefs_ext.errors import ExtError, FormatError
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
-from composefs_ostree.signatures.libraries import load
+from composefs_ostree.signatures.libraries import OPENSSL_PURPOSE, load, primitive
 from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, Signature
 
 TYPE_CHECKING = False
@@ -31,8 +31,6 @@ SYSTEM_DIRECTORIES = ("/etc/ostree", "/usr/share/ostree")
 """Where ``trusted.KIND``, ``trusted.KIND.d/*``, ``revoked.KIND`` and ``revoked.KIND.d/*`` are."""
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
-_ASYMMETRIC = "cryptography.hazmat.primitives.asymmetric"
-_PURPOSE = "ed25519 and SPKI signatures"
 _SIZE = 32  # of an ed25519 public key
 _MIN_RSA = 2048  # bits
 
@@ -71,16 +69,16 @@ def public_key(kind: str, key: bytes) -> Callable[[bytes, bytes], bool]:
 
     The digest is SHA-256 where the algorithm needs one, as OpenSSL has it.
     """
-    ed25519 = load(f"{_ASYMMETRIC}.ed25519", _PURPOSE)
+    ed25519 = primitive("asymmetric.ed25519")
     if kind == "ed25519":
         if len(key) != _SIZE:
             raise FormatError(f"an ed25519 key has {_SIZE} bytes, and this {len(key)}")
         return _asking(ed25519.Ed25519PublicKey.from_public_bytes(key).verify)
-    rsa, ec = load(f"{_ASYMMETRIC}.rsa", _PURPOSE), load(f"{_ASYMMETRIC}.ec", _PURPOSE)
-    ed448 = load(f"{_ASYMMETRIC}.ed448", _PURPOSE)
-    digest = load("cryptography.hazmat.primitives.hashes", _PURPOSE).SHA256()
+    rsa, ec = primitive("asymmetric.rsa"), primitive("asymmetric.ec")
+    ed448 = primitive("asymmetric.ed448")
+    digest = primitive("hashes").SHA256()
     try:
-        public = load("cryptography.hazmat.primitives.serialization", _PURPOSE).load_der_public_key(key)
+        public = primitive("serialization").load_der_public_key(key)
     except Exception as error:  # noqa: BLE001  ValueError, UnsupportedAlgorithm and others
         raise FormatError(f"it is no public key that can be used: {' '.join(str(error).split())[:200]}") from None
     if isinstance(public, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
@@ -90,13 +88,13 @@ def public_key(kind: str, key: bytes) -> Callable[[bytes, bytes], bool]:
     if isinstance(public, rsa.RSAPublicKey):
         if public.key_size < _MIN_RSA:
             raise FormatError(f"an RSA key of {public.key_size} bits is too short to be trusted")
-        return _asking(public.verify, load(f"{_ASYMMETRIC}.padding", _PURPOSE).PKCS1v15(), digest)
+        return _asking(public.verify, primitive("asymmetric.padding").PKCS1v15(), digest)
     raise FormatError("its algorithm is not among Ed25519, Ed448, ECDSA and RSA")
 
 
 def _asking(verify: Callable[..., None], *how: object) -> Callable[[bytes, bytes], bool]:
     """Turn a method that raises into a question."""
-    invalid = load("cryptography.exceptions", _PURPOSE).InvalidSignature
+    invalid = load("cryptography.exceptions", OPENSSL_PURPOSE).InvalidSignature
 
     def verifies(signature: bytes, data: bytes) -> bool:
         try:

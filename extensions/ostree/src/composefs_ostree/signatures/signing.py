@@ -10,7 +10,7 @@ from composefs_ext.errors import ExtError, FormatError, UnsupportedError, UsageE
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.signatures.detached import KEYS, signatures_in
 from composefs_ostree.signatures.keyfiles import read_keys
-from composefs_ostree.signatures.libraries import load
+from composefs_ostree.signatures.libraries import primitive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SignOptions", "make_signatures", "sign", "sign_options_of", "with_signatures"]
 
-_PURPOSE = "ed25519 and SPKI signatures"
 _SEED = 32  # an ed25519 secret key is a seed of 32 bytes and the public key
 
 
@@ -168,9 +167,7 @@ def _secret_keys(kind: str, data: bytes, where: str) -> Iterator[Callable[[bytes
 def _ed25519(key: bytes) -> Callable[[bytes], bytes]:
     if len(key) != 2 * _SEED:
         raise FormatError(f"a secret ed25519 key has {2 * _SEED} bytes, and this {len(key)}")
-    secret = load("cryptography.hazmat.primitives.asymmetric.ed25519", _PURPOSE).Ed25519PrivateKey.from_private_bytes(
-        key[:_SEED]
-    )
+    secret = primitive("asymmetric.ed25519").Ed25519PrivateKey.from_private_bytes(key[:_SEED])
     if secret.public_key().public_bytes_raw() != key[_SEED:]:
         raise FormatError("the second half of the secret ed25519 key is not the public key of the first")
     made: Callable[[bytes], bytes] = secret.sign
@@ -179,16 +176,15 @@ def _ed25519(key: bytes) -> Callable[[bytes], bytes]:
 
 def _spki(key: bytes) -> Callable[[bytes], bytes]:
     """Return what signs by a PKCS #8 key, with SHA-256 where a digest is needed."""
-    asymmetric = "cryptography.hazmat.primitives.asymmetric"
-    serialization = load("cryptography.hazmat.primitives.serialization", _PURPOSE)
+    serialization = primitive("serialization")
     try:
         secret: Any = serialization.load_der_private_key(key, None)
     except Exception:  # noqa: BLE001  what it says may be of the key
         raise FormatError("it is no secret key that can be used, or it has a passphrase") from None
-    rsa, ec = load(f"{asymmetric}.rsa", _PURPOSE), load(f"{asymmetric}.ec", _PURPOSE)
-    digest = load("cryptography.hazmat.primitives.hashes", _PURPOSE).SHA256()
+    rsa, ec = primitive("asymmetric.rsa"), primitive("asymmetric.ec")
+    digest = primitive("hashes").SHA256()
     if isinstance(secret, rsa.RSAPrivateKey):
-        padding = load(f"{asymmetric}.padding", _PURPOSE).PKCS1v15()
+        padding = primitive("asymmetric.padding").PKCS1v15()
         return lambda data: bytes(secret.sign(data, padding, digest))
     if isinstance(secret, ec.EllipticCurvePrivateKey):
         return lambda data: bytes(secret.sign(data, ec.ECDSA(digest)))
