@@ -44,6 +44,17 @@ def test_du(made: Populated) -> None:
     assert cfsctl("--repo", made.path, "du", "none", status=3).stdout == ""
 
 
+def test_du_of_one_object(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree/usr").mkdir(parents=True)
+    cfsctl("--repo", target, "create-image", tmp_path / "tree", "os")
+    assert cfsctl("--repo", target, "du").stdout.splitlines()[-2:] == [
+        "all refs: 1 object, 16.0 KiB",
+        "garbage: 0 objects, 0 bytes",
+    ]
+    cfsctl("--repo", target, "ref", "remove", "--image", "os")
+    assert cfsctl("--repo", target, "du").stdout.splitlines()[-1] == "garbage: 1 object, 16.0 KiB"
+
+
 def test_copy(made: Populated, target: Path) -> None:
     done = cfsctl("--repo", target, "copy", "--from", made.path, "oci/team/app:1", "os/1")
     assert done.stdout.splitlines()[-1] == "objects 9 copied, 0 present"

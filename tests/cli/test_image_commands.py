@@ -108,7 +108,7 @@ def test_diff(repo: Path) -> None:
         "+ /new",
         "+ /new/x",
         "- /sym",
-        "2 added, 1 removed, 3 changed; 1 objects of 300 bytes to fetch",
+        "2 added, 1 removed, 3 changed; 1 object of 300 bytes to fetch",
     ]
     document = json.loads(cfsctl("--repo", repo, "diff", "--json", "old", "new").stdout)
     assert document["added"] == ["/new", "/new/x"]

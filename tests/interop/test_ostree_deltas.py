@@ -377,6 +377,18 @@ def test_a_delta_with_fallbacks_is_not_enough(source: Source, tmp_path: Path) ->
     assert target.ostree("apply-delta", superblock).returncode == 0
 
 
+def test_a_delta_with_one_fallback(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree", files=1)
+    (tree / "large").write_bytes(random.Random(4).randbytes(1_100_000))
+    repo = make_repo(tmp_path / "source")
+    new = commit(repo, tree)
+    generate = ("ostree", "static-delta", "generate", f"--repo={repo}", "--empty", "--min-fallback-size=1")
+    run(*generate, f"--to={new}")
+    (superblock,) = (repo / "deltas").rglob("superblock")
+    refused = Target(tmp_path / "target").ostree("apply-delta", superblock, status=9).stderr
+    assert "the delta leaves 1 large file to be fetched one by one" in refused
+
+
 def test_an_interrupted_pull_leaves_out_the_parts_that_it_has(source: Source, server: Server, tmp_path: Path) -> None:
     source.generate("--empty", "--max-chunk-size=1", "--min-fallback-size=0")
     source.publish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from composefs.cli.text import one_line, printable
+from composefs.cli.text import counted, one_line, printable, size_text
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,12 @@ def test_nothing_survives_that_begins_an_escape_sequence() -> None:
     every = "".join(map(chr, [*range(0x100), 0x202A, 0x2066]))
     left = printable(every + every[::-1])
     assert not set(left) & {chr(c) for c in [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x202A, 0x2066]}
+
+
+def test_of_one_there_are_no_several() -> None:
+    assert [counted(number, "object") for number in (0, 1, 2)] == ["0 objects", "1 object", "2 objects"]
+
+
+def test_sizes_are_in_the_unit_of_which_there_are_fewer_than_1024() -> None:
+    sizes = (0, 1, 1023, 1024, 12939429, 1 << 50)
+    assert list(map(size_text, sizes)) == ["0 bytes", "1 byte", "1023 bytes", "1.0 KiB", "12.3 MiB", "1024.0 TiB"]

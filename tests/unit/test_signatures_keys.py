@@ -144,7 +144,7 @@ def test_what_is_no_signature_is_refused(blob: bytes) -> None:
     public = b64(ED25519[0][1])
     with pytest.raises(CorruptError) as caught:
         verify(SignKeys("ed25519", (public,)), b"", blob)
-    assert caught.value.message.startswith(f"{WHAT}: none of its 1 ed25519 signatures is good: one: it is none over")
+    assert caught.value.message.startswith(f"{WHAT}: its ed25519 signature is not good: one: it is none over")
     assert caught.value.hint is not None
     assert public in caught.value.hint
     assert "--sign-key" in caught.value.hint

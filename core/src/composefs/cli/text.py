@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["one_line", "printable", "shown", "size_text"]
+__all__ = ["counted", "one_line", "printable", "shown", "size_text"]
 
 _UNSAFE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
@@ -43,10 +43,18 @@ def shown(name: bytes) -> str:
     return b" ".join(map(escape, name.split(b" "))).decode("ascii")
 
 
-def size_text(count: float) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of what a regular noun names, ``1 object`` or ``2 objects``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def size_text(count: int) -> str:
     """Return bytes in the unit of which there are fewer than 1024, ``12.3 MiB``."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    if count < 1024:
+        return counted(count, "byte")
+    size = count / 1024
+    for unit in ("KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

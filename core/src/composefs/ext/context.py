@@ -135,8 +135,9 @@ class Context:
         if missing:
             from composefs.repository.objects import listed
 
+            objects = "an object that is" if len(missing) == 1 else f"{len(missing)} objects that are"
             raise MissingObjectError(
-                f"{what} names {len(missing)} objects that are not in the repository: {listed(missing)}",
+                f"{what} names {objects} not in the repository: {listed(missing)}",
                 subject=missing[0],
             )
 

@@ -137,9 +137,9 @@ class _Contents:
                     if absent <= _LISTED:
                         self._missing(Problem("missing-object-ref", start.where, f"object {each} is missing", each))
             if absent > _LISTED:
-                self._found.add(
-                    Problem("missing-object-ref", start.where, f"{absent - _LISTED} more objects are missing")
-                )
+                more = absent - _LISTED
+                words = "1 more object is missing" if more == 1 else f"{more} more objects are missing"
+                self._found.add(Problem("missing-object-ref", start.where, words))
             for name, each in (*links.images, *links.streams):
                 if each not in self._present:
                     message = f"{name} names {each}, which is missing"

@@ -170,8 +170,11 @@ class Receiver:
             return list(by_digest), by_digest
         diff_ids = list(parse_config(document, f"the config {self._manifest.config.digest}").diff_ids)
         if len(diff_ids) != len(layers):
+            from composefs_ext.text import counted
+
             raise FormatError(
-                f"the image {self._digest} has {len(layers)} layers, but its config has {len(diff_ids)} diff ids",
+                f"the image {self._digest} has {counted(len(layers), 'layer')}, but its config has"
+                f" {counted(len(diff_ids), 'diff id')}",
                 hint="the image was put together wrongly",
                 subject=self._digest,
             )

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["human_bytes", "printable", "table"]
+__all__ = ["counted", "human_bytes", "printable", "table"]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -17,6 +17,11 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB")
 def printable(text: str) -> str:
     """Return text that is one line, with U+FFFD for each character that does not print."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of what a regular noun names, ``1 file`` or ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def human_bytes(size: int) -> str:

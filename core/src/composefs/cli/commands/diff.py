@@ -12,7 +12,7 @@ from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.text import shown
+from composefs.cli.text import counted, shown
 
 if TYPE_CHECKING:
     from composefs.repository import Repository
@@ -64,7 +64,7 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     counts = Counter(change.kind for change in changes)
     line(
         f"{counts['added']} added, {counts['removed']} removed, {counts['changed']} changed; "
-        f"{len(fetch)} objects of {size_shown(sum(fetch.values()))} to fetch"
+        f"{counted(len(fetch), 'object')} of {size_shown(sum(fetch.values()))} to fetch"
     )
 
 

@@ -10,7 +10,7 @@ from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.text import size_text
+from composefs.cli.text import counted, size_text
 
 __all__ = ["command"]
 
@@ -49,5 +49,5 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     ]
     if rows:
         table(("NAME", "OBJECTS", "SIZE", "ALONE", "SHARED"), rows)
-    line(f"all refs: {usage.objects} objects, {size_text(usage.size)}")
-    line(f"garbage: {usage.garbage_objects} objects, {size_text(usage.garbage_size)}")
+    line(f"all refs: {counted(usage.objects, 'object')}, {size_text(usage.size)}")
+    line(f"garbage: {counted(usage.garbage_objects, 'object')}, {size_text(usage.garbage_size)}")

@@ -12,6 +12,7 @@ from composefs.cli.complete import ExtensionName
 from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.text import counted
 from composefs.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _show_report(report: Report, *, strict: bool) -> None:
     found = list(states.values())
     counts = [f"{found.count(state)} {word}" for state, word in _COUNTED if state in found]
     verdict = "passes" if report.ok(strict=strict) else "does not pass"
-    line(f"{report.extension} {verdict}: {', '.join(counts)}; {report.runs} runs")
+    line(f"{report.extension} {verdict}: {', '.join(counts)}; {counted(report.runs, 'run')}")
     if states[27] == "unseen":
         line("no publishing call was seen: check a command that publishes")
 

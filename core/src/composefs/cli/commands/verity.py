@@ -8,6 +8,7 @@ from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
+from composefs.cli.text import counted
 
 __all__ = ["command"]
 
@@ -38,6 +39,6 @@ def enable(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json({"already": already, "objects": objects})
     elif already:
-        line(f"fs-verity was required already: {objects} objects")
+        line(f"fs-verity was required already: {counted(objects, 'object')}")
     else:
-        line(f"fs-verity is required now: {objects} objects")
+        line(f"fs-verity is required now: {counted(objects, 'object')}")

@@ -167,7 +167,7 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
         else:
             watch.find(29, f"{what}: it ended on SIGTERM only", warning=scenario.expect == "end")
     if ended.left and not os.WIFSIGNALED(ended.status):
-        watch.find(29, f"it left {ended.left} processes running")
+        watch.find(29, f"it left processes running: {ended.left}")
     if watch.answer is not None and scenario.expect != "end":
         watch.tried |= {26, 29}
         if ended.status and not watch.failed:

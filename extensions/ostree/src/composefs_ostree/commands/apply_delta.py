@@ -146,8 +146,11 @@ class DeltaSource:
     def open(self, core: Core) -> DeltaTransport:
         """Return what reads the delta's files; refuse a delta that lacks some of what it is to make."""
         if self.delta.fallbacks and not self._has_fallbacks(core):
+            from composefs_ext.text import counted
+
+            left = counted(len(self.delta.fallbacks), "large file")
             raise UnsupportedError(
-                f"{self.file}: the delta leaves {len(self.delta.fallbacks)} large files to be fetched one by one",
+                f"{self.file}: the delta leaves {left} to be fetched one by one",
                 hint="pull from the repository, or have the delta made with --min-fallback-size=0",
             )
         return self.content_transport()

@@ -67,9 +67,10 @@ def _listing(core: Core, text: str) -> Listed:
         absent = [each for each, is_present in zip(missing, present, strict=True) if not is_present]
         if absent:
             from composefs_ext.errors import MissingObjectError
+            from composefs_ext.text import counted
 
             raise MissingObjectError(
-                f"the tree names {len(absent)} objects that are not in the repository: {', '.join(absent[:3])}",
+                f"the tree needs {counted(len(absent), 'object')} not in the repository: {', '.join(absent[:3])}",
                 hint="create-image from the directory stores them",
                 subject=absent[0],
             )

@@ -113,8 +113,9 @@ def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[st
     if len(found) > _SHOWN:
         reasons.append(f"and {len(found) - _SHOWN} more")
     keys = ", ".join(trusted[:_SHOWN]) + (f" and {len(trusted) - _SHOWN} more" if len(trusted) > _SHOWN else "")
+    none = f"its {kinds} signature is not" if len(found) == 1 else f"none of its {len(found)} {kinds} signatures is"
     return CorruptError(
-        f"{what}: none of its {len(found)} {kinds} signatures is good: {'; '.join(reasons)}",
+        f"{what}: {none} good: {'; '.join(reasons)}",
         hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {flag}",
         subject=what,
     )
