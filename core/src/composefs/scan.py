@@ -22,7 +22,7 @@ from composefs.errors import ComposefsError, ConflictError, FormatError, from_os
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
-from composefs.tree import NO_XATTRS, Node, Tree, collection_paused
+from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
 __all__ = ["HasId", "ScanOptions", "scan_directory"]
 
@@ -318,8 +318,7 @@ class _Hashing(Closing):
         node, size, mtime, directory, name = reading
         if isinstance(answer, bytes) and _TIMES.unpack_from(answer) == (size, mtime):
             node.digest = answer[_TIMES.size :]
-            hexadecimal = node.digest.hex().encode()
-            node.payload = hexadecimal[:2] + b"/" + hexadecimal[2:]
+            node.payload = object_path(node.digest)
             self.files_done += 1
             if self.report is not None:
                 self.report(self.files_done)

@@ -32,6 +32,7 @@ __all__ = [
     "Tree",
     "collection_paused",
     "find",
+    "object_path",
     "sort_children",
     "walk",
 ]
@@ -112,6 +113,11 @@ class Node:
     def external(self) -> bool:
         """Whether the bytes of this file are kept outside of the image."""
         return self.mode & TYPE_MASK == stat.S_IFREG and self.size > 0 and not self.content
+
+
+def object_path(digest: bytes) -> bytes:
+    """Return the path in an object store of the file that has a digest, as payloads and dumps have it."""
+    return digest.hex("/", len(digest) - 1).encode()
 
 
 class Tree:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, Protocol
 
 from composefs.dumpfile.escape import escape, escape_attribute, is_plain
-from composefs.tree import TYPE_MASK, Node, Tree
+from composefs.tree import TYPE_MASK, Node, Tree, object_path
 
 __all__ = ["write", "write_below"]
 
@@ -159,7 +159,7 @@ class _Lines:
         digest = node.digest
         if digest is None:
             return size, _optional(node.payload) + b" - -"
-        path = hexlify(digest, b"/", len(digest) - 1)
+        path = object_path(digest)
         if self._c and node.payload != path:
             path = _optional(node.payload)
         return size, b"%b - %b" % (path, hexlify(digest))

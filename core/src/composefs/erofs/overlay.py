@@ -13,7 +13,6 @@ The two writers of such images, libcomposefs and composefs-rs, agree on the byte
 from __future__ import annotations
 
 import stat
-from binascii import hexlify
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from composefs.erofs.layout import FILE_TYPES, MAX_CHUNK_BITS, MAX_CHUNKS, MIN_CHUNK_BITS
 from composefs.erofs.xattrs import OVERLAY, AttributeSet, AttributeSets
 from composefs.errors import FormatError, TooLargeError
-from composefs.tree import MAX_CONTENT, MAX_NAME, MAX_TARGET, NO_XATTRS, TYPE_MASK, Node, Tree
+from composefs.tree import MAX_CONTENT, MAX_NAME, MAX_TARGET, NO_XATTRS, TYPE_MASK, Node, Tree, object_path
 
 __all__ = ["Inode", "Rules", "rewrite"]
 
@@ -277,7 +276,7 @@ class _Rewriter:
                 inode.chunk_bits = (size - 1).bit_length() if size > 1 << MIN_CHUNK_BITS else MIN_CHUNK_BITS
             inode.digest = digest = node.digest
             if digest is not None and not self.c:
-                inode.redirect = b"/" + hexlify(digest, b"/", len(digest) - 1)
+                inode.redirect = b"/" + object_path(digest)
             elif node.payload:
                 inode.redirect = b"/" + node.payload
             self.externals.append(inode)

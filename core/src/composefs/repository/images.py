@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from binascii import hexlify
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -135,6 +134,8 @@ def image_objects(tree: Tree) -> set[str]:
 
     A path that leads to another object would be mounted without complaint where fs-verity is not enforced.
     """
+    from composefs.tree import object_path
+
     ids: set[str] = set()
     pending = [tree.root]
     for directory in pending:
@@ -142,7 +143,7 @@ def image_objects(tree: Tree) -> set[str]:
             if node.children is not None:
                 pending.append(node)
             elif node.digest is not None:
-                if node.payload != hexlify(node.digest, b"/", len(node.digest) - 1) and node.external:
+                if node.payload != object_path(node.digest) and node.external:
                     raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
                 ids.add(node.digest.hex())
             elif stat.S_ISREG(node.mode) and node.external:

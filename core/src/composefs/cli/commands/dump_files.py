@@ -12,7 +12,7 @@ from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
-from composefs.tree import Node
+from composefs.tree import Node, object_path
 
 __all__ = ["command"]
 
@@ -66,6 +66,5 @@ def _backing(path: bytes, node: Node) -> bytes:
     elif node.digest is None:
         backing = escape(node.payload or b"-")
     else:
-        digest = node.digest.hex().encode()
-        backing = digest[:2] + b"/" + digest[2:]
+        backing = object_path(node.digest)
     return b"%b %b\n" % (escape(path), backing)
