@@ -12,7 +12,7 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -39,6 +39,17 @@ def spelling(parameter: click.Parameter) -> str:
     return f"{names} {parameter.metavar or parameter.type.name.upper()}"
 
 
+def table(head: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Write how each thing is spelt and what it means; nothing where there are none."""
+    if not rows:
+        return
+    yield f"| {head} | |\n|---|---|"
+    for written, meaning in rows:
+        spelt, told = (" ".join(text.split()).replace("|", "\\|") for text in (written, meaning))
+        yield f"| `{spelt}` | {told} |"
+    yield ""
+
+
 def section(command: click.Command, path: list[str]) -> Iterator[str]:
     """Describe a command and those below it."""
     arguments = [spelling(each) for each in command.params if isinstance(each, click.Argument)]
@@ -47,14 +58,11 @@ def section(command: click.Command, path: list[str]) -> Iterator[str]:
     yield f"    {' '.join(words)}\n"
     if command.help:
         yield inspect.cleandoc(command.help).replace("\b\n", "") + "\n"
+    yield from table("argument", getattr(command, "arguments", ()))
     options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
-    if options:
-        yield "| option | |\n|---|---|"
-        for option in options:
-            text = " ".join((option.help or "").split()).replace("|", "\\|") + " [required]" * option.required
-            written = spelling(option).replace("|", "\\|")
-            yield f"| `{written}` | {text} |"
-        yield ""
+    yield from table(
+        "option", [(spelling(option), (option.help or "") + " [required]" * option.required) for option in options]
+    )
     examples = getattr(command, "examples", ())
     if examples:
         yield "```sh"

@@ -31,6 +31,17 @@ def test_help_and_completion_have_the_options_of_the_page(path: str) -> None:
     assert [option for option in options if option not in offered] == []
 
 
+def test_the_page_explains_the_arguments_that_help_explains() -> None:
+    explained = {
+        path: re.findall(r"^\| `(.*?)`", section.partition("| argument |")[2].partition("\n\n")[0], re.MULTILINE)
+        for path, section in SECTIONS.items()
+    }
+    assert explained["oci compute-id"] == ["NAME\\|@DIGEST", "ID"]
+    for path in ("oci compute-id", "ostree pull", "ostree remote add"):
+        shown = cfsctl(*path.split(), "--help").stdout.partition("Arguments:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^  (\S+)", shown, re.MULTILINE) == [name.replace("\\|", "|") for name in explained[path]]
+
+
 @pytest.mark.parametrize("name", ["mkcomposefs", "composefs-info", "mount.composefs"])
 def test_help_of_a_tool_has_what_the_page_says(name: str) -> None:
     section = PAGE.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
