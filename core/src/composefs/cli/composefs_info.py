@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, fail, run
@@ -159,10 +159,11 @@ def _print_paths(paths: list[bytes]) -> None:
 def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
     """Read the images, one after the other; with --filter, no more of the root than these entries."""
     from composefs.erofs.reader import Image, Rules, read_tree
+    from composefs.linux.files import opened
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
     for path in arguments.files:
-        with _opened(path) as fd:
+        with opened(path, f"opening {path}") as fd:
             try:
                 image = Image.open(fd)
                 tree = read_tree(image, Rules("c"))
@@ -178,28 +179,17 @@ def _measure_file(arguments: argparse.Namespace) -> None:
     """Print what the kernel says, or what it would say if the file had fs-verity."""
     from composefs.digest import SHA256
     from composefs.fsverity import digest_fd
+    from composefs.linux.files import opened
     from composefs.linux.verity import measure
 
     for path in arguments.files:
-        with _opened(path) as fd:
+        with opened(path, f"opening {path}") as fd:
             try:
                 measured = measure(fd)
                 digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
             except OSError as error:
                 raise from_os_error(error, f"reading {path}") from error
         print(digest.hex())
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise from_os_error(error, f"opening {path}") from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

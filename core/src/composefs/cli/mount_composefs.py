@@ -8,13 +8,12 @@ and from a backslash.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from composefs.cli.standalone import Parser, run
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.errors import ComposefsError, UsageError
 
 if TYPE_CHECKING:
     from composefs.mount import Options
@@ -137,20 +136,15 @@ def _run(arguments: argparse.Namespace) -> None:
     request = parse(arguments.options, sloppy=arguments.sloppy)
     if arguments.fake:
         return
+    from composefs.linux.files import opened
     from composefs.mount import mount_file
     from composefs.mount.idmap import user_namespace
 
-    try:
-        image = os.open(arguments.image, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise from_os_error(error, f"opening {arguments.image}") from error
-    try:
+    with opened(arguments.image, f"opening {arguments.image}") as image:
         if request.digest is not None:
             _check_digest(image, request.digest)
         with user_namespace(request.idmap) as namespace:
             mount_file(image, arguments.mountpoint, request.options(namespace), arguments.image)
-    finally:
-        os.close(image)
 
 
 def _check_digest(image: int, digest: str) -> None:

@@ -7,7 +7,9 @@ import errno
 import functools
 import os
 import stat
+from collections.abc import Iterator
 
+from composefs.errors import from_os_error
 from composefs.linux.closing import Closing
 from composefs.linux.locks import lock
 
@@ -17,6 +19,7 @@ __all__ = [
     "open_directory",
     "open_file",
     "open_or_make_directory",
+    "opened",
     "random_name",
     "remove_tree",
     "sync_directory",
@@ -48,6 +51,19 @@ def open_or_make_directory(name: str, at: int, mode: int = 0o755) -> int:
 def open_file(name: str, at: int) -> int:
     """Open a file for reading that must not be a symlink; a FIFO or device does not make the caller wait."""
     return os.open(name, _FILE, dir_fd=at)
+
+
+@contextlib.contextmanager
+def opened(path: str, doing: str) -> Iterator[int]:
+    """Have a file open that the user names, symlinks followed; what opening raises says that it was ``doing`` this."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, doing) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 
-from composefs.errors import from_os_error
+from composefs.linux.files import opened
 
 __all__ = ["user_namespace"]
 
@@ -17,11 +16,5 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
     if path is None:
         yield None
         return
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise from_os_error(error, f"opening the user namespace {path}") from error
-    try:
+    with opened(path, f"opening the user namespace {path}") as fd:
         yield fd
-    finally:
-        os.close(fd)
