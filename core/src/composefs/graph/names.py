@@ -11,11 +11,9 @@ from composefs.errors import CorruptError, NotFoundError, from_os_error
 from composefs.graph.problem import Problem
 from composefs.repository import Repository
 from composefs.repository.links import open_refs, walk
-from composefs.repository.names import TEMPORARY_PREFIX, encode_flat, parse_object_link, parse_ref_link
+from composefs.repository.names import encode_flat, is_no_entry, parse_object_link, parse_ref_link
 
 __all__ = ["Found", "Names", "read_names"]
-
-_REFS = "refs"
 
 
 class Found(NamedTuple):
@@ -102,7 +100,7 @@ def _read_entries(repository: Repository, directory: str, problems: list[Problem
     found = {}
     fd = repository.store.find(directory)
     for name in sorted(os.listdir(fd)) if fd is not None else ():
-        if name == _REFS or name.startswith(TEMPORARY_PREFIX):
+        if is_no_entry(name):
             continue
         where = f"{directory}/{name}"
         try:
@@ -124,7 +122,7 @@ def _read_entries(repository: Repository, directory: str, problems: list[Problem
 def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] | Problem]:
     """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: (path, link), and what is none."""
     found: list[tuple[str, str] | Problem] = []
-    above = f"{directory}/{_REFS}"
+    above = f"{directory}/refs"
     try:
         fd = open_refs([], repository.store.find(directory), above)
     except CorruptError:
@@ -152,7 +150,7 @@ def _resolve(
             problems.append(each)
             continue
         path, link = each
-        where = f"{directory}/{_REFS}/{path}"
+        where = f"{directory}/refs/{path}"
         try:
             target = parse_ref_link(link, path.count("/"), where)
         except CorruptError as error:

@@ -24,6 +24,7 @@ __all__ = [
     "check_stream_name",
     "decode_flat",
     "encode_flat",
+    "is_no_entry",
     "object_link",
     "object_name",
     "parse_object_link",
@@ -49,6 +50,11 @@ def check_stream_name(name: str) -> None:
     _check_component(name, name)
     if "/" in name or name == _REFS:
         raise FormatError(f"{name[:300]!r} cannot be the name of a stream")
+
+
+def is_no_entry(name: str) -> bool:
+    """Tell what in ``streams/`` is no stream, in ``images/`` no image: the refs, and what is not published yet."""
+    return name == _REFS or name.startswith(TEMPORARY_PREFIX)
 
 
 def ref_parts(name: str, encoding: Encoding) -> list[str]:

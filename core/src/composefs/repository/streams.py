@@ -14,7 +14,7 @@ from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_er
 from composefs.linux.files import NewFile
 from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
-from composefs.repository.names import TEMPORARY_PREFIX, check_stream_name, parse_object_link
+from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
 from composefs.repository.objects import OBJECT_MODE, Stored, StoredObjects, missing_objects
 from composefs.repository.refs import Refs
 from composefs.repository.store import Store
@@ -122,7 +122,7 @@ class Streams:
             raise from_os_error(error, "listing streams") from error
         found = []
         for name in names:
-            if name == "refs" or name.startswith(TEMPORARY_PREFIX) or not name.startswith(prefix):
+            if is_no_entry(name) or not name.startswith(prefix):
                 continue
             object_id = self.lookup(name)
             if object_id is None:
