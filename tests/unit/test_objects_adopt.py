@@ -221,7 +221,7 @@ def test_a_broken_expectation_gives_the_file_back(desk: Desk, expected: dict, me
 
 
 def test_a_file_that_is_still_open_for_writing_is_copied(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composefs.repository.objects.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("composefs.repository.sealing.time.sleep", lambda _seconds: None)
     path = desk.put()
     with path.open("r+b", buffering=0) as writer:
         stored = desk.adopt()
@@ -234,7 +234,7 @@ def test_a_file_that_is_still_open_for_writing_is_copied(desk: Desk, monkeypatch
 
 @pytest.mark.parametrize("expected", [{"size": len(CONTENT) + 4}, {"expect": "00" * 32}])
 def test_a_copy_is_checked_too(desk: Desk, monkeypatch: pytest.MonkeyPatch, expected: dict) -> None:
-    monkeypatch.setattr("composefs.repository.objects.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("composefs.repository.sealing.time.sleep", lambda _seconds: None)
     path = desk.put(data=CONTENT + b"more" if "size" in expected else CONTENT)
     real = adoption.store_copy
 

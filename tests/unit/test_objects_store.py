@@ -224,7 +224,7 @@ def test_somebody_keeps_the_new_file_open_for_ever(secure: Repository, monkeypat
         raise BusyError("busy")
 
     monkeypatch.setattr(verity, "enable", enable)
-    monkeypatch.setattr(objects_module.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("composefs.repository.sealing.time.sleep", lambda _seconds: None)
     with pytest.raises(BusyError, match=ID):
         secure.objects.store_parts([CONTENT])
     assert not secure.objects.has(ID)

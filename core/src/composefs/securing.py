@@ -15,8 +15,9 @@ from composefs.linux import verity
 from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
-from composefs.repository.objects import listed, seal
+from composefs.repository.objects import listed
 from composefs.repository.publish import barrier
+from composefs.repository.sealing import seal
 
 __all__ = ["enable_verity"]
 

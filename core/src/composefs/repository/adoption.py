@@ -26,7 +26,8 @@ from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_er
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file
 from composefs.linux.transfer import lease, lease_is_unbroken
-from composefs.repository.objects import OBJECT_MODE, Stored, StoredObjects, seal, store_copy
+from composefs.repository.objects import Stored, StoredObjects, store_copy
+from composefs.repository.sealing import OBJECT_MODE, seal
 from composefs.repository.store import Store
 
 __all__ = ["Objects"]

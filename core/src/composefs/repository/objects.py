@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -22,19 +21,19 @@ from composefs.errors import (
     ComposefsError,
     CorruptError,
     MissingObjectError,
-    PermissionDeniedError,
     from_os_error,
 )
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
+from composefs.repository.sealing import OBJECT_MODE, seal
 from composefs.repository.store import Store, no_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Stored", "StoredObjects", "listed", "missing_objects", "seal", "store_copy"]
+__all__ = ["Stored", "StoredObjects", "listed", "missing_objects", "store_copy"]
 
 How = Literal["moved", "reflinked", "copied", "present"]
 
@@ -42,12 +41,6 @@ _LISTED = 20
 """How many objects an error names."""
 
 _REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull what names it again"
-
-OBJECT_MODE = 0o444
-_WRITABLE_MODE = 0o644
-
-# fork(2) in another thread keeps our writable descriptor open in the child until it calls exec.
-_VERITY_DELAYS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 
 
 class Stored(NamedTuple):
@@ -309,34 +302,6 @@ class StoredObjects:
             return False
         finally:
             os.close(fd)
-
-
-def seal(fd: int, store: Store) -> bool:
-    """Enable fs-verity on a file opened for reading; False if a writer does not go away, or it has it already.
-
-    Its mode is that of objects then, if it had to be changed.  Raises UnsupportedError, PermissionDeniedError.
-    """
-    try:
-        return _seal(fd, store)
-    except PermissionDeniedError:
-        # The kernel asks for the right to write, which for an object only root has.
-        try:
-            os.fchmod(fd, _WRITABLE_MODE)
-            try:
-                return _seal(fd, store)
-            finally:
-                os.fchmod(fd, OBJECT_MODE)
-        except OSError as error:
-            raise from_os_error(error, "enabling fs-verity") from error
-
-
-def _seal(fd: int, store: Store) -> bool:
-    for delay in _VERITY_DELAYS:
-        try:
-            return verity.enable(fd, store.algorithm)
-        except BusyError:
-            time.sleep(delay)
-    return False
 
 
 def store_copy(

@@ -15,8 +15,9 @@ from composefs.linux.files import NewFile
 from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
-from composefs.repository.objects import OBJECT_MODE, Stored, StoredObjects, missing_objects
+from composefs.repository.objects import Stored, StoredObjects, missing_objects
 from composefs.repository.refs import Refs
+from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
 from composefs.splitstream import Reader, write
 
