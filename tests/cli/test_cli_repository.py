@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from composefs.linux.locks import try_lock
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
 
@@ -55,6 +57,24 @@ class TestInit:
             assert "fs-verity" in the_error("init", "--reset-metadata", tmp_path / path, status=9)
         assert os.listdir(tmp_path) == ["before"]
         assert os.listdir(tmp_path / "before") == []
+
+    def test_beside_one_that_removes_what_it_has_made(self, tmp_path: Path) -> None:
+        """As it does for want of fs-verity, with the directory locked."""
+        repo = tmp_path / "new/repo"
+        repo.mkdir(parents=True)
+        locked = os.open(repo, os.O_RDONLY)
+        assert try_lock(locked, exclusive=True)
+        process = subprocess.Popen([CFSCTL, "init", "--insecure", repo], stdout=PIPE, stderr=PIPE, text=True)
+        opened = Path(f"/proc/{process.pid}/fd")
+        while process.poll() is None and os.fspath(repo) not in {os.path.realpath(each) for each in opened.glob("*")}:
+            pass
+        repo.rmdir()
+        repo.parent.rmdir()
+        os.close(locked)
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+        assert (process.returncode, stderr) == (0, "")
+        assert stdout.startswith(f"Initialized composefs repository at {repo}\n")
+        cfsctl("--repo", repo, "images")
 
     def test_where_no_directory_can_be_it_leaves_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -112,6 +112,27 @@ def test_an_init_that_fails_leaves_what_somebody_else_uses(
         os.close(each)
 
 
+@pytest.mark.parametrize("step", ["open_root", "lock_root"])
+def test_an_init_makes_again_what_another_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The other has made the directories, and has no fs-verity for them."""
+    path = tmp_path / "new/repo"
+    path.mkdir(parents=True)
+    real = getattr(metafile, step)
+
+    def late(*arguments: object, **options: object) -> object:
+        if removals:
+            removals.pop()
+            path.rmdir()
+            path.parent.rmdir()
+        return real(*arguments, **options)
+
+    removals = [1, 2, 3]
+    monkeypatch.setattr(metafile, step, late)
+    assert Repository.init(path, algorithm=SHA256, insecure=True) == "initialized"
+    assert removals == []
+    Repository.open(path, writable=True).close()
+
+
 def test_upgrade(legacy: Populated) -> None:
     with pytest.raises(ExistsError, match="sha256"):
         Repository.init(legacy.path, algorithm=SHA512, insecure=True, upgrade=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, CorruptError, ExistsError, from_os_error
+from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.files import open_or_make_directory, remove_tree, sync_directory
 from composefs.meta import Meta
@@ -17,6 +17,9 @@ from composefs.repository import metafile
 from composefs.repository.store import no_directory
 
 __all__ = ["init", "reset"]
+
+_ATTEMPTS = 10
+_REMOVAL_SECONDS = 1.0
 
 
 def init(
@@ -111,21 +114,10 @@ def _require_places(root: int, path: str) -> None:
 @contextlib.contextmanager
 def _made_directory(path: str, wait: float) -> Iterator[int]:
     """Open and lock a directory, having made it and those above it; after an error, remove those that were missing."""
-    missing = [path]
-    while not os.path.exists(above := os.path.dirname(missing[-1])):
-        missing.append(above)
-    made = []
+    made: list[str] = []
     try:
-        for each in reversed(missing):
-            try:
-                os.mkdir(each)
-                made.append(each)
-            except FileExistsError:  # the directory may be there, or somebody else was faster
-                if each == path and not os.path.isdir(path):
-                    raise
-        root = metafile.open_root(path)
+        root = _opened_directory(path, wait, made)
         try:
-            metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=wait)
             yield root
         finally:
             os.close(root)
@@ -134,6 +126,50 @@ def _made_directory(path: str, wait: float) -> Iterator[int]:
             for each in reversed(made):
                 _remove_unused(each)
         raise
+
+
+def _opened_directory(path: str, wait: float, made: list[str]) -> int:
+    """Open and lock a directory, making it and those above it, which go into ``made``.
+
+    Who has made it at the same time and cannot use it removes it again, maybe just now: then it is made once more.
+    """
+    attempts = _ATTEMPTS
+    while True:
+        attempts -= 1
+        try:
+            _make_missing(path, made)
+            return _locked_directory(path, wait)
+        except (FileNotFoundError, NotFoundError):
+            if not attempts:
+                raise
+
+
+def _locked_directory(path: str, wait: float) -> int:
+    """Open and lock a directory; NotFoundError if it is removed meanwhile."""
+    root = metafile.open_root(path)
+    try:
+        # No garbage is collected where nothing is: who has it locked is about to remove it.
+        patience = wait if os.listdir(root) else max(wait, _REMOVAL_SECONDS)
+        metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=patience)
+        if not os.path.samestat(os.fstat(root), os.stat(path)):
+            raise metafile.no_repository(path)
+    except BaseException:
+        os.close(root)
+        raise
+    return root
+
+
+def _make_missing(path: str, made: list[str]) -> None:
+    missing = [path]
+    while not os.path.exists(above := os.path.dirname(missing[-1])):
+        missing.append(above)
+    for each in reversed(missing):
+        try:
+            os.mkdir(each)
+            made.append(each)
+        except FileExistsError:  # the directory may be there, or somebody else was faster
+            if each == path and not os.path.isdir(path) and os.path.lexists(path):
+                raise
 
 
 def _remove_unused(path: str) -> None:
