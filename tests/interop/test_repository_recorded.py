@@ -14,8 +14,9 @@ import pytest
 from composefs.digest import algorithm_named
 from composefs.meta import Meta
 from composefs.repository import ANY, ImageName, Publication, RefUpdate, Repository, StreamName
-from composefs.splitstream import Reader, write_bytes
+from composefs.splitstream import Reader
 from support.recorded import RECORDED, answers, unpack
+from support.splitstreams import stream_of
 
 pytestmark = pytest.mark.vectors
 
@@ -109,7 +110,7 @@ def test_streams_written_again_are_the_same_bytes(repository: Repository) -> Non
             for number, piece in reader.chunks():
                 chunks.append(number)
                 inline.append(piece)
-            again = write_bytes(
+            again = stream_of(
                 repository.algorithm,
                 content_type=reader.content_type,
                 named_refs=reader.named_refs,

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from composefs.digest import SHA256, SHA512, Algorithm
 from composefs.errors import FormatError
-from composefs.splitstream import Reader, write_bytes
+from composefs.splitstream import Reader
+from support.splitstreams import stream_of
 
 algorithms = st.sampled_from([SHA256, SHA512])
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -28,7 +29,7 @@ def parts(draw: st.DrawFn):
 
 def written(made: tuple) -> bytes:
     algorithm, content_type, object_refs, named_refs, chunks, data = made
-    return write_bytes(
+    return stream_of(
         algorithm,
         content_type=content_type,
         named_refs=named_refs,

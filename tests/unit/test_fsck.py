@@ -17,8 +17,8 @@ from composefs.errors import InputOutputError, NotFoundError, ReadOnlyError
 from composefs.fsck import Report, check, check_and_repair, hashing
 from composefs.graph import Problem
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
-from composefs.splitstream import write_bytes
 from support.populated import CONTENT_TYPE, Populated, make_image, populate
+from support.splitstreams import stream_of
 
 TOP_REF = "streams/refs/oci/team%2Fapp:1"
 IMAGE_REF = "images/refs/os/1"
@@ -172,7 +172,7 @@ def case_no_stream(made: Populated) -> tuple[set[str], dict[str, int]]:
 def case_wrong_size(made: Populated) -> tuple[set[str], dict[str, int]]:
     one = made.files["one"]
     with Repository.open(made.path, writable=True) as repository:
-        data = write_bytes(SHA256, content_type=CONTENT_TYPE, object_refs=[one], chunks=[0], object_size=lambda _id: 1)
+        data = stream_of(SHA256, content_type=CONTENT_TYPE, object_refs=[one], chunks=[0], object_size=lambda _id: 1)
         stream = repository.objects.store_parts([data]).id
         repository.publish(Publication(streams=[StreamName("liar", stream)]))
     return {"stream-read-failed"}, {"streams_corrupted": 1}

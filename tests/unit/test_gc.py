@@ -13,6 +13,7 @@ from composefs.errors import BusyError, CorruptError, NotFoundError, ReadOnlyErr
 from composefs.gc import Collected, collect
 from composefs.repository import Publication, RefRemoval, RefUpdate, Repository, StreamName
 from support.populated import CONTENT_TYPE, Populated, populate
+from support.splitstreams import stream_of
 
 
 @pytest.fixture
@@ -244,12 +245,12 @@ def test_an_empty_repository(tmp_path: Path) -> None:
 def test_a_loop_of_streams_is_followed_once(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests make a loop impossible to find, not impossible to claim: say that two streams name each other."""
     from composefs.graph import Graph, Start
-    from composefs.splitstream import Reader, write_bytes
+    from composefs.splitstream import Reader
 
     ids = {name: name * 64 for name in "abc"}
     streams = {
-        ids["a"]: write_bytes(SHA256, content_type=0, named_refs=[("x", ids["b"])]),
-        ids["b"]: write_bytes(SHA256, content_type=0, named_refs=[("x", ids["a"])], object_refs=[ids["c"]]),
+        ids["a"]: stream_of(SHA256, content_type=0, named_refs=[("x", ids["b"])]),
+        ids["b"]: stream_of(SHA256, content_type=0, named_refs=[("x", ids["a"])], object_refs=[ids["c"]]),
     }
     monkeypatch.setattr(Graph, "open_stream", lambda _self, object_id: Reader(streams[object_id], SHA256))
     with Repository.open(made.path) as repository:

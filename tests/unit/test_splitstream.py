@@ -12,7 +12,8 @@ import zstandard
 from composefs import splitstream
 from composefs.digest import SHA256, SHA512
 from composefs.errors import FormatError, TooLargeError
-from composefs.splitstream import PIECE, Reader, write_bytes
+from composefs.splitstream import PIECE, Reader
+from support.splitstreams import stream_of
 
 ID_A, ID_B = "aa" * 32, "bb" * 32
 EMPTY_FRAME = bytes.fromhex("28b52ffd2000010000")
@@ -142,7 +143,7 @@ def test_too_many_references(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FormatError, match="more than 1 object references"):
         read(spoilt(object_refs=bytes(64)))
     with pytest.raises(TooLargeError):
-        write_bytes(SHA256, content_type=1, object_refs=[ID_A, ID_B])
+        stream_of(SHA256, content_type=1, object_refs=[ID_A, ID_B])
 
 
 @pytest.mark.parametrize("size", range(0, 112, 13))
@@ -220,14 +221,14 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_no_names_are_an_empty_frame() -> None:
-    data = write_bytes(SHA256, content_type=1, chunks=[-1], inline=b"x")
+    data = stream_of(SHA256, content_type=1, chunks=[-1], inline=b"x")
     assert data[112:121] == EMPTY_FRAME
     with Reader(data, SHA256) as reader:
         assert reader.named_refs == []
 
 
 def test_neighbouring_inline_chunks_are_joined_and_names_sorted() -> None:
-    data = write_bytes(
+    data = stream_of(
         SHA256,
         content_type=1,
         chunks=[-1, -2],
@@ -256,12 +257,12 @@ def test_neighbouring_inline_chunks_are_joined_and_names_sorted() -> None:
 )
 def test_parts_that_do_not_fit_together(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        write_bytes(SHA256, content_type=1, **arguments)  # type: ignore[arg-type]  # each row has other ones
+        stream_of(SHA256, content_type=1, **arguments)  # type: ignore[arg-type]  # each row has other ones
 
 
 def test_a_size_beyond_any_disk() -> None:
     with pytest.raises(TooLargeError):
-        write_bytes(SHA256, content_type=1, chunks=[-(1 << 62)] * 3)
+        stream_of(SHA256, content_type=1, chunks=[-(1 << 62)] * 3)
     with pytest.raises(FormatError, match="inline bytes more"):
         splitstream.write(
             io.BytesIO(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
@@ -21,7 +20,7 @@ from composefs.splitstream.layout import (
     PIECE,
 )
 
-__all__ = ["write", "write_bytes"]
+__all__ = ["write"]
 
 _NO_NAMED_REFS = bytes.fromhex("28b52ffd2000010000")  # an empty frame, as composefs-rs writes it
 
@@ -65,31 +64,6 @@ def write(
     out.write(HEADER.pack(MAGIC, 0, 0, algorithm.number, LOG2_BLOCK_SIZE, HEADER.size, HEADER.size + INFO.size))
     out.write(INFO.pack(*stream_refs, *objects, *stream, *named, content_type, size))
     return size
-
-
-def write_bytes(
-    algorithm: Algorithm,
-    *,
-    content_type: int,
-    named_refs: Sequence[tuple[str, str]] = (),
-    object_refs: Sequence[str] = (),
-    chunks: Iterable[int] = (),
-    inline: bytes = b"",
-    object_size: Callable[[str], int] = lambda _id: 0,
-) -> bytes:
-    """Return a small splitstream as bytes; see :func:`write`."""
-    out = io.BytesIO()
-    write(
-        out,
-        algorithm,
-        content_type=content_type,
-        named_refs=named_refs,
-        object_refs=object_refs,
-        chunks=chunks,
-        inline=io.BytesIO(inline),
-        object_size=object_size,
-    )
-    return out.getvalue()
 
 
 def _raw(ids: Sequence[str], algorithm: Algorithm) -> bytes:
