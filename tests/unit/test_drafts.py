@@ -30,14 +30,14 @@ def test_a_refused_draft_holds_neither_what_was_read_nor_the_calls_that_were_ans
     """An extension could have any number of parts refused, and name a draft as often as it likes."""
     (tmp_path / "part").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/a 0 100644 1 0 0 0 0.0 - - -\nwrong\n")
     fd = os.open(tmp_path, os.O_RDONLY)
-    drafts = Drafts()
+    drafts = Drafts(StagedFiles(fd), 1000, SHA512)
     messages = []
     before = filled_parsers()
 
     def refused() -> weakref.ref[_Params]:
         params = _Params(draft="tree")
         with pytest.raises(FormatError) as caught:
-            drafts.add(params["draft"], "part", StagedFiles(fd), 1000, SHA512)
+            drafts.add(params["draft"], "part")
         messages.append((caught.value.message, caught.value.subject, caught.value.offset))
         del caught
         return weakref.ref(params)
@@ -69,12 +69,12 @@ def test_no_image_is_made_without_a_part_that_could_not_be_read(
     monkeypatch.setattr(StagedFiles, "read", read)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        staged, drafts = StagedFiles(fd), Drafts()
-        drafts.add("tree", "root", staged, 1000, SHA512)
+        drafts = Drafts(StagedFiles(fd), 1000, SHA512)
+        drafts.add("tree", "root")
         with pytest.raises(kind) as refused:
-            drafts.add("tree", part, staged, 1000, SHA512)
+            drafts.add("tree", part)
         with pytest.raises(kind) as used:
-            drafts.finish("tree", "empty", staged, 1000)
+            drafts.finish("tree", "empty")
     finally:
         os.close(fd)
     assert used.value.message == refused.value.message

@@ -53,7 +53,7 @@ class Context:
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
     streams_seen: set[str] = field(default_factory=set)
-    drafts: Drafts = field(default_factory=Drafts)
+    drafts: Drafts = field(init=False)
     lists: Lists = field(init=False)
     progress: ProgressLimiter = field(init=False)
     log: LogLimiter = field(init=False)
@@ -61,6 +61,7 @@ class Context:
     _sources: dict[str, Repository] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.drafts = Drafts(self.staged, self.limits.dump_bytes, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
         self.log = LogLimiter(self.limits.log_lines)

@@ -36,16 +36,19 @@ class _Draft:
 
 
 class Drafts:
-    """The drafts of a run, by name."""
+    """The drafts of a run, by name: of staged files, with ``limit`` bytes at most in all of them together."""
 
-    def __init__(self) -> None:
+    def __init__(self, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
+        self._staged = staged
+        self._limit = limit
+        self._algorithm = algorithm
         self._drafts: dict[str, _Draft] = {}
 
-    def add(self, name: str, part: JSONValue, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
+    def add(self, name: str, part: JSONValue) -> None:
         """Read a staged file with the next lines of a draft, which begins with its first part.
 
-        All drafts have ``limit`` bytes at most.  Raises FormatError, TooLargeError, UsageError and what reading fails
-        with, and from then on the same for whatever names the draft: an image without the part must not be made.
+        Raises FormatError, TooLargeError, UsageError and what reading fails with, and from then on the same for
+        whatever names the draft: an image without the part must not be made.
         """
         from composefs.dumpfile import Parser
 
@@ -53,33 +56,33 @@ class Drafts:
         if draft is None:
             if len(self._drafts) >= _MOST:
                 raise TooLargeError(f"there are {_MOST} drafts already", subject=name)
-            draft = self._drafts[name] = _Draft(Parser(algorithm))
+            draft = self._drafts[name] = _Draft(Parser(self._algorithm))
         if draft.error is not None:
             raise copy.copy(draft.error)
         try:
-            text = _read(staged, staged_name(part), limit - self._size())
+            text = _read(self._staged, staged_name(part), self._limit - self._size())
             if text and not text.endswith(b"\n"):
                 raise FormatError("the part of a dump does not end with a newline", subject=part)
             _feed(draft.parser, text, part)
         except ComposefsError as error:
-            self._drafts[name] = draft = _Draft(Parser(algorithm))  # what was read is of no more use
+            self._drafts[name] = draft = _Draft(Parser(self._algorithm))  # what was read is of no more use
             # A copy: what is raised holds the frames that it came through, and so the part, the parser and the call.
             draft.error = copy.copy(error)
             raise
         draft.size += len(text)
 
-    def finish(self, name: str, rest: str, staged: StagedFiles, limit: int) -> Tree:
+    def finish(self, name: str, rest: str) -> Tree:
         """Read the last lines of a draft, which may be none; drop it, and return its tree.
 
         Raises what ``add`` does, and NotFoundError if there is no such draft.
         """
-        left = limit - self._size()
+        left = self._limit - self._size()
         draft = self._drafts.pop(name, None)
         if draft is None:
             raise NotFoundError(f"there is no draft {name}", subject=name)
         if draft.error is not None:
             raise draft.error
-        _feed(draft.parser, staged.read(rest, left), rest)
+        _feed(draft.parser, self._staged.read(rest, left), rest)
         try:
             return draft.parser.finish()
         except FormatError as error:

@@ -27,8 +27,7 @@ _MAX_DRAFT_NAME = 128
 
 def draft(context: Context, params: Message) -> Message:
     """Read some lines of a dump that is to become an image later."""
-    name, part = _draft_name(params), params.get("part")
-    context.drafts.add(name, part, context.staged, context.limits.dump_bytes, context.algorithm)
+    context.drafts.add(_draft_name(params), params.get("part"))
     return {}
 
 
@@ -72,12 +71,11 @@ def _parse(context: Context, params: Message) -> Tree:
     """Return the tree of a dump, or of a draft of which it is the rest, transformed."""
     name = staged_name(string(params, "dump"))
     transforms = Transforms.of(params)
-    limit = context.limits.dump_bytes
     if DRAFTS in context.features and params.get("draft") is not None:
-        tree = context.drafts.finish(_draft_name(params), name, context.staged, limit)
+        tree = context.drafts.finish(_draft_name(params), name)
     else:
         try:
-            tree = dumpfile.parse(context.staged.read(name, limit), context.algorithm)
+            tree = dumpfile.parse(context.staged.read(name, context.limits.dump_bytes), context.algorithm)
         except FormatError as error:
             error.subject = name
             raise
