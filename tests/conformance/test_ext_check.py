@@ -27,8 +27,8 @@ from composefs.ext import discovery, session
 from composefs.ext.check.kit import Invocation, check
 from composefs.ext.check.report import Report
 from composefs.ext.check.rules import RULES
+from composefs.ext.launch import Launched
 from composefs.ext.options import Timeouts
-from composefs.ext.process import Process
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 
 ROOT = Path(__file__).parents[2]
@@ -176,10 +176,10 @@ def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
     sample.write_text(sample.read_text().replace("        self.notify(", "        super().end()\n        self.notify("))
     original = session._let_end
 
-    def late(process: Process, *others: Any) -> None:
-        process.close_stdin()
-        select.select([process.pidfd], [], [])
-        original(process, *others)
+    def late(launched: Launched, *others: Any) -> None:
+        launched.process.close_stdin()
+        select.select([launched.process.pidfd], [], [])
+        original(launched, *others)
 
     monkeypatch.setattr(session, "_let_end", late)
     assert kit(installed, "p26after").state(26) == "fail"
