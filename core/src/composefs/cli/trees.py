@@ -1,4 +1,4 @@
-"""Where the tree of an image comes from: a directory or a dump, by the options that three commands share.
+"""Where the tree of an image comes from: a directory or a dump, by the options that commands share.
 
 A directory becomes a tree as composefs-rs 0.9.0 makes it: the root's metadata taken from /usr and xattrs filtered, as
 for a container image, unless ``--no-propagate-usr-to-root`` asks for the tree as it is; and then made ready to be
