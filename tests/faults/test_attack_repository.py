@@ -18,6 +18,7 @@ from support.commands import CFSCTL, cfsctl, limit_memory
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.populated import Populated, populate
+from support.splitstreams import stream_of
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def compressed(data: bytes) -> bytes:
 
 def put_stream(path: Path, *, objects: bytes = b"", named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:
     """Store a splitstream of these parts, before they are compressed, and name it."""
-    good = splitstream.write_bytes(SHA256, content_type=1)
+    good = stream_of(SHA256, content_type=1)
     fixed = 32 + 80
     parts = [bytes(32), objects, compressed(named), compressed(chunks)]
     ranges, start = [], fixed
