@@ -13,7 +13,7 @@ import pytest
 
 from composefs.linux.locks import try_lock
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
-from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error, wait_until_open
 
 SHA256_DIGITS = 64
 
@@ -65,9 +65,7 @@ class TestInit:
         locked = os.open(repo, os.O_RDONLY)
         assert try_lock(locked, exclusive=True)
         process = subprocess.Popen([CFSCTL, "init", "--insecure", repo], stdout=PIPE, stderr=PIPE, text=True)
-        opened = Path(f"/proc/{process.pid}/fd")
-        while process.poll() is None and os.fspath(repo) not in {os.path.realpath(each) for each in opened.glob("*")}:
-            pass
+        wait_until_open(process, repo)
         repo.rmdir()
         repo.parent.rmdir()
         os.close(locked)

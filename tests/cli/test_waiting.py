@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from composefs.linux.locks import try_lock
-from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error, wait_until_open
 from support.oci_images import init, pull
 from support.oci_layout import simple
 
@@ -27,16 +26,7 @@ class Waiting:
         self._process = subprocess.Popen(
             [CFSCTL, "--wait", "3600", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        while not self._has_open(locked):  # what it opens it goes on to lock
-            assert self._process.poll() is None, self._process.communicate()
-            time.sleep(0.001)
-
-    def _has_open(self, path: Path) -> bool:
-        opened = Path(f"/proc/{self._process.pid}/fd")
-        try:
-            return any(os.readlink(each) == os.fspath(path) for each in opened.iterdir())
-        except FileNotFoundError:  # one that was closed meanwhile
-            return False
+        wait_until_open(self._process, locked)  # what it opens it goes on to lock
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ def the_error(*arguments: str | Path, status: int, **options: Any) -> str:
     assert done.stderr.startswith("cfsctl: ")
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
+
+
+def wait_until_open(process: subprocess.Popen[Any], path: Path) -> None:
+    """Return as soon as a command has a file or directory open."""
+    opened = Path(f"/proc/{process.pid}/fd")
+    while True:
+        assert process.poll() is None, process.communicate()
+        try:
+            if any(os.readlink(each) == os.fspath(path) for each in opened.iterdir()):
+                return
+        except FileNotFoundError:  # one that was closed meanwhile
+            pass
+        time.sleep(0.001)
 
 
 def limit_memory() -> None:
