@@ -150,10 +150,7 @@ class Context:
         found = self.image_objects.get(image_id)
         if found is None:
             self.require([image_id], "the call")
-            from composefs.erofs.reader import read_objects
-
-            with self.repo.images.load(image_id) as image:
-                found = self.image_objects[image_id] = read_objects(image, self.algorithm)
+            found = self.image_objects[image_id] = self.repo.images.objects_of(image_id)
         return found
 
     def own_stream(self, name: str) -> str:

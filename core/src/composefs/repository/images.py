@@ -88,6 +88,13 @@ class Images:
         finally:
             os.close(fd)
 
+    def objects_of(self, image_id: str) -> set[str]:
+        """Return the ids of the objects that an image refers to, its digest checked."""
+        from composefs.erofs.reader import read_objects
+
+        with self.load(image_id) as image:
+            return read_objects(image, self._store.algorithm)
+
     def list_refs(self, *, odd: Odd = None) -> list[tuple[str, str]]:
         """Return (name, id) of every ref, sorted by path.
 

@@ -21,13 +21,10 @@ def command(settings: Settings, name: str, as_json: bool) -> None:
 
     NAME is an image's id, or refs/ and its name.
     """
-    from composefs.erofs.reader import read_objects
-
     with settings.open_repository() as repository:
         algorithm = repository.algorithm
         image_id = repository.images.resolve(name)
-        with repository.images.load(image_id) as image:
-            ids = sorted(read_objects(image, algorithm))
+        ids = sorted(repository.images.objects_of(image_id))
     if as_json:
         print_json({"image": image_id, "algorithm": algorithm.meta_name, "objects": ids})
     else:
