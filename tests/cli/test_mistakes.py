@@ -88,9 +88,9 @@ MISTAKES = {
     "--repo repo ostree pull-local tree x": (NOT_FOUND, "not an ostree repository", "check the path"),
     "--repo repo ostree remote add o": (USAGE, "needs a URL", "remote add NAME URL"),
     "--repo repo ostree remote add o example.com": (USAGE, "'example.com'", "https://"),
-    "--repo repo ostree commit": (USAGE, "one tree", "--tree=dir="),
+    "--repo repo ostree commit": (USAGE, "give a tree", "--tree=dir="),
     "--repo repo ostree commit tree -b x": (NOT_FOUND, "no image 'tree'", "--tree=dir=tree"),
-    "--repo repo ostree commit --tree=dir=tree --tree=dir=tree/usr -b x": (USAGE, "one tree", "--tree=dir="),
+    "--repo repo ostree commit --tree=dir=tree --tree=dir=clash -b x": (BAD_DATA, "clash/usr is both", "leave one"),
     "--repo repo ostree commit --tree=tree -b x": (USAGE, "'tree'", "dir=PATH"),
     "--repo repo ostree apply-delta tree/usr/file": (BAD_DATA, "no static delta", "static-delta generate"),
     "--repo repo oci pull alpine": (USAGE, "'alpine'", "docker://"),
@@ -138,6 +138,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mistakes")
     (path / "tree" / "usr").mkdir(parents=True)
     (path / "tree" / "usr" / "file").write_text("text\n")
+    (path / "clash").mkdir()
+    (path / "clash" / "usr").write_text("text\n")
     for name in ("repo", "locked"):
         cfsctl("init", "--insecure", path / name)
         cfsctl("--repo", path / name, "create-image", path / "tree", "os/1")

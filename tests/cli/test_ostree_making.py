@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -90,8 +91,8 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 2, "give one tree to commit"),
-        (("--tree=dir=/", "an-image"), 2, "give one tree to commit"),
+        ((), 2, "give a tree to commit"),
+        (("--tree=dir=.", "an-image"), 3, "there is no image"),
         ("--tree=dir=nowhere", 3, "does not exist"),
         (("no/such/image",), 3, "there is no image"),
         (("--tree=dir=.", "--branch=../x"), 2, "not an ostree ref"),
@@ -162,6 +163,80 @@ def test_a_damaged_object_is_not_committed(made: Target) -> None:
     assert f"object {large.parent.name}{large.name} is missing in the composefs repository" in failed.stderr
     assert "pull --repair" in failed.stderr
     assert str(out) not in failed.stderr  # nothing is wrong with what is written
+
+
+# Trees over one another
+
+
+AS_IS = "--no-propagate-usr-to-root"
+
+
+def put(path: Path, **files: str | None) -> Path:
+    """Make a directory with these files, and directories for None; __ in a name is a slash."""
+    path.mkdir()
+    for name, text in files.items():
+        file = path / name.replace("__", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.mkdir() if text is None else file.write_text(text)
+    return path
+
+
+def test_an_image_a_dump_and_trees_are_laid_over_one_another_in_this_order(target: Target, tmp_path: Path) -> None:
+    image, dump, tree = (
+        put(tmp_path / name, own=None, **{f"own__{name}": name}, **dict.fromkeys(shared, name * 500))
+        for name, shared in (("image", ("a", "b", "c")), ("dump", ("b", "c")), ("tree", ("c",)))
+    )
+    tarfile.open(tmp_path / "nothing.tar", "w").close()
+    run(CFSCTL, "--repo", target.path, "create-image", AS_IS, image, "lowest")
+    run(CFSCTL, "--repo", target.path, "create-image", AS_IS, dump)  # for its objects to be there
+    (tmp_path / "dump.txt").write_text(run(CFSCTL, "--repo", target.path, "create-dumpfile", AS_IS, dump).stdout)
+    words = ("commit", *OPTIONS, "--no-bindings", "--parent=none")
+    of_trees = target.json(*words, *(f"--tree=dir={path}" for path in (image, dump, tree)))
+    order = (f"--tree=dir={tree}", "--from-dump", tmp_path / "dump.txt", "lowest", f"--tree=tar={tmp_path}/nothing.tar")
+    laid = target.json(*words, *order, "--branch=laid")
+    assert (laid["commit"], laid["verity"]) == (of_trees["commit"], of_trees["verity"])
+    assert laid["files"] == 6
+    target.ostree("export", "laid", tmp_path / "out")
+    seen = run("ostree", f"--repo={tmp_path / 'out'}", "cat", "laid", "/a", "/b", "/c").stdout
+    assert seen == "image" * 500 + "dump" * 500 + "tree" * 500
+
+
+def test_what_is_a_directory_in_one_tree_and_not_in_another(target: Target, tmp_path: Path) -> None:
+    file, directory = put(tmp_path / "file", etc__x="file"), put(tmp_path / "directory", etc__x=None)
+    link = put(tmp_path / "link", etc=None)
+    (link / "etc/x").symlink_to("/")
+    for kind in (file, directory, link):
+        run("tar", "-C", kind, "-cf", kind.with_suffix(".tar"), ".")
+        run(CFSCTL, "--repo", target.path, "create-image", AS_IS, kind, kind.name)
+        dump = run(CFSCTL, "--repo", target.path, "create-dumpfile", AS_IS, kind).stdout
+        kind.with_suffix(".dump").write_text(dump)
+    before = target.names()
+    for lower, upper in ((file, directory), (link, directory), (directory, file), (directory, link)):
+        for words, where in (
+            ((f"--tree=dir={lower}", f"--tree=dir={upper}"), f"{upper}/etc/x"),
+            ((f"--tree=dir={lower}", f"--tree=tar={upper}.tar"), f"{upper}.tar: /etc/x"),
+            ((lower.name, f"--from-dump={upper}.dump"), f"{upper}.dump: /etc/x"),
+        ):
+            failed = target.ostree("commit", "-b", "x", *words, status=5)
+            assert f"{where} is both a file and a directory" in failed.stderr
+            assert "leave one of them out" in failed.stderr
+            assert len(failed.stderr.splitlines()) == 1
+            assert (failed.stdout, target.names(), target.left_over()) == ("", before, [])
+
+
+def test_more_trees_than_directories_may_be_open(target: Target, tmp_path: Path) -> None:
+    """Each of them has more directories than stay open, for a walk as for the workers."""
+    trees = []
+    for number in range(12):
+        tree = put(tmp_path / f"tree {number}", **{f"d{each}__f{number}": str(number) for each in range(40)})
+        trees.append(f"--tree=dir={tree}")
+
+    def few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    target.ostree("commit", *trees, "-b", "x", preexec_fn=few_files)
+    listed = target.ostree("dump", "x").stdout.splitlines()
+    assert len(listed) == 1 + 40 + 12 * 40
 
 
 # Hostile archives

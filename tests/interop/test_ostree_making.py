@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -344,6 +345,185 @@ def test_parents_that_a_tar_archive_lacks(tmp_path: Path) -> None:
         assert "--tar-autocreate-parents" in target.ostree(*words, status=5).stderr, names
         made = target.json(*words, "--tar-autocreate-parents")["commit"]
         assert (names, made) == (names, ostree(theirs, *words, "--tar-autocreate-parents").stdout.strip())
+
+
+def write_archive(path: Path, *members: tuple[str, bytes, int]) -> None:
+    """Write an archive of members: name (and -> where it leads), type, user."""
+    with tarfile.open(path, "w") as archive:
+        for words, kind, uid in members:
+            member = tarfile.TarInfo(words.partition(" -> ")[0])
+            member.linkname = words.partition(" -> ")[2]
+            member.type, member.uid, member.mode = kind, uid, 0o777 if kind == tarfile.SYMTYPE else 0o700 + uid % 8
+            archive.addfile(member)
+
+
+def make_layers(path: Path) -> None:
+    """Make directories and archives to be laid over one another, as root, for nobody to own what another does."""
+    for number, tree in enumerate(("a", "b", "file", "link", "directory", "over-link", "empty")):
+        (path / tree).mkdir()
+        os.chown(path / tree, number, 100 + number)
+        (path / tree).chmod(0o700 + number)
+    (path / "a/d/e").mkdir(parents=True)
+    (path / "b/d").mkdir()
+    os.chown(path / "b/d", 13, 14)
+    os.setxattr(path / "a/d", "user.of", b"a")
+    os.setxattr(path / "b/d", "user.of", b"b")
+    for name in ("a/f", "a/d/g", "b/f", "b/d/h", "file/d", "over-link/s"):
+        (path / name).write_text(name * 100)
+    os.link(path / "a/f", path / "a/hard link")
+    (path / "a/s").symlink_to("f")
+    (path / "link/d").symlink_to("/etc")
+    (path / "link/f").symlink_to("d/g")
+    (path / "directory/f").mkdir()
+    directory, file, link, symlink = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
+    write_archive(path / "nothing.tar")
+    write_archive(path / "root.tar", ("./", directory, 21))
+    write_archive(path / "top.tar", ("top", file, 22), ("s", file, 23), ("f -> to", symlink, 24))
+    write_archive(path / "in-d.tar", ("d/new", file, 25), ("d/g", file, 26))
+    write_archive(path / "below-d.tar", ("d/n/n/new", file, 27))
+    write_archive(path / "apart.tar", ("apart/new", file, 28), ("apart/n/new", file, 29))
+    write_archive(path / "d.tar", ("d/", directory, 30))
+    write_archive(path / "links.tar", ("ln -> f", link, 31), ("d/ln -> s", link, 0), ("f -> d/g", link, 0))
+    write_archive(path / "itself.tar", ("f -> f", link, 0))
+    write_archive(path / "replaced.tar", ("f", file, 32), ("ln -> f", link, 0))
+    write_archive(path / "dangling.tar", ("ln -> nothing", link, 0))
+    write_archive(path / "to-d.tar", ("ln -> d", link, 0))
+    write_archive(path / "file-d.tar", ("d", file, 33))
+    write_archive(path / "link-d.tar", ("d -> f", link, 0))
+    write_archive(path / "symlink-d.tar", ("d -> f", symlink, 0))
+    write_archive(path / "d-f.tar", ("f/", directory, 0))
+    write_archive(path / "in-f.tar", ("f/new", file, 0))
+    write_archive(path / "through.tar", ("s/new", file, 0))
+
+
+def layers(path: Path, case: str) -> list[str]:
+    """Return the arguments for the trees that a case names; + makes directories that they lack."""
+    return [
+        "--tar-autocreate-parents"
+        if name == "+"
+        else f"--tree={'tar' if name.endswith('.tar') else 'dir'}={path / name}"
+        for name in case.split()
+    ]
+
+
+@pytest.mark.root
+def test_trees_over_one_another_are_committed_as_ostree_commits_them(tmp_path: Path) -> None:
+    make_layers(tmp_path)
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+
+    def commit(case: str, *options: str) -> None:
+        words = ("commit", "-b", BRANCH, *layers(tmp_path, case), *options, "--timestamp=@1", "--parent=none")
+        made = target.json(*words)["commit"]
+        assert (case, options, made) == (case, options, ostree(theirs, *words).stdout.strip())
+
+    for case in (
+        *("a b", "b a", "a b a", "a a", "a empty", "empty a", "empty empty", "link over-link", "a over-link"),
+        *("a nothing.tar", "nothing.tar a", "root.tar a", "a root.tar", "a top.tar", "top.tar a", "top.tar root.tar"),
+        *("a in-d.tar", "a in-d.tar b", "a d.tar", "d.tar a", "a b d.tar in-d.tar", "d.tar in-d.tar a", "a links.tar"),
+        *("a itself.tar", "a replaced.tar", "b replaced.tar a replaced.tar", "a below-d.tar +", "below-d.tar a +"),
+        *("in-d.tar a +", "a apart.tar +", "apart.tar a apart.tar +", "nothing.tar top.tar +", "link top.tar +"),
+        *("a root.tar apart.tar b +", "root.tar below-d.tar a apart.tar d.tar +", "top.tar nothing.tar apart.tar +"),
+    ):
+        commit(case)
+    # Owners of directories that it makes are something else to ostree.
+    for options in (("--owner-uid=7", "--owner-gid=8"), ("--no-xattrs", "--canonical-permissions"), ("--no-xattrs",)):
+        commit("root.tar a b d.tar in-d.tar links.tar", *options)
+    for mode in MODES:
+        target.ostree("export", BRANCH, tmp_path / mode, "--mode", mode)
+        assert "no errors found" in ostree(tmp_path / mode, "fsck").stdout
+
+
+@pytest.mark.root
+def test_trees_that_ostree_does_not_lay_over_one_another(tmp_path: Path) -> None:
+    make_layers(tmp_path)
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+    for case, message in {
+        "a file": "d is both a file and a directory",
+        "file b": "d is both a file and a directory",
+        "a link": "d is both a file and a directory",
+        "link b": "d is both a file and a directory",
+        "a directory": "f is both a file and a directory",
+        "directory b": "f is both a file and a directory",
+        "a file-d.tar": "/d is both a file and a directory",
+        "nothing.tar file-d.tar a": "d is both a file and a directory",
+        "a symlink-d.tar": "/d is both a file and a directory",
+        "a link-d.tar": "/d is both a file and a directory",
+        "a d-f.tar": "/f is both a file and a directory",
+        "a to-d.tar": "/ln is a link to /d, which is no file before it",
+        "a dangling.tar": "/ln is a link to /nothing, which is no file before it",
+        "a in-f.tar": "/f/new is in a directory that does not stand before it",
+        "a in-f.tar +": "/f is both a file and a directory",
+        "a through.tar": "/s/new is in a directory that does not stand before it",
+        "a through.tar +": "/s is both a file and a directory",
+        "a apart.tar": "/apart/new is in a directory that does not stand before it",
+        "in-d.tar a": "/d/new is in a directory that does not stand before it",
+        "top.tar nothing.tar": "there is no entry for the root",
+    }.items():
+        words = ("commit", "-b", BRANCH, *layers(tmp_path, case))
+        # For some archives ostree has no error to tell, and ends by an assertion.
+        assert ostree(theirs, *words, status=None).returncode in (1, -6), case
+        failed = target.ostree(*words, status=5)
+        assert (case, message in failed.stderr, failed.stderr) == (case, True, failed.stderr)
+        assert len(failed.stderr.splitlines()) == 1
+    assert (target.names(), target.left_over(), ostree(theirs, "refs").stdout) == ({}, [], "")
+
+
+def random_layer(path: Path, chooser: random.Random) -> str:
+    """Make a directory or an archive of it; return the word for --tree."""
+    names = "abc"
+    path.mkdir()
+    for _ in range(chooser.randrange(6)):
+        entry = path.joinpath(*chooser.choices(names, k=chooser.randrange(1, 4)))
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            match chooser.randrange(4):
+                case 0:
+                    entry.mkdir()
+                case 1:
+                    entry.symlink_to(chooser.choice(names))
+                case _:
+                    entry.write_text(f"{path.name} {entry.name}" * chooser.choice((1, 500)))
+        except OSError:
+            continue  # the name is taken
+        os.chown(entry, chooser.randrange(3), 0, follow_symlinks=False)
+    path.chmod(0o755 - chooser.randrange(2))
+    if chooser.random() < 0.5:
+        return f"dir={path}"
+    members = [each.relative_to(path) for each in sorted(path.rglob("*"))]
+    root = ["."] if chooser.random() < 0.7 else []
+    run(
+        "tar",
+        "--no-recursion",
+        "-C",
+        path,
+        "-cf",
+        f"{path}.tar",
+        "-T",
+        "-",
+        input="\n".join([*root, *map(str, members)]),
+    )
+    return f"tar={path}.tar"
+
+
+@pytest.mark.root
+def test_trees_by_chance_are_committed_or_refused_as_by_ostree(tmp_path: Path) -> None:
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+    answers = []
+    for seed in range(40):
+        chooser = random.Random(seed)
+        trees = [
+            f"--tree={random_layer(tmp_path / f'{seed} {each}', chooser)}" for each in range(chooser.randrange(2, 5))
+        ]
+        words = ("commit", "-b", BRANCH, *trees, "--timestamp=@1", "--parent=none")
+        expected = ostree(theirs, *words, status=None)
+        done = target.ostree(*words, "--json", status=None)
+        answers.append(expected.returncode)
+        if expected.returncode:
+            assert (seed, done.returncode) == (seed, 5)
+        else:
+            assert (seed, json.loads(done.stdout)["commit"]) == (seed, expected.stdout.strip())
+    assert answers.count(0) > 10
+    assert len(answers) - answers.count(0) > 5
 
 
 def test_extended_attributes_of_libarchive(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""``commit``: from a tree to a commit in the composefs repository, as a pull of the same commit would leave it."""
+"""``commit``: from trees to a commit in the composefs repository, as a pull of the same commit would leave it."""
 
 from __future__ import annotations
 
 import gc
 
-from composefs_ext.errors import ConflictError, UsageError
+from composefs_ext.errors import ConflictError, FormatError, UsageError
 from composefs_ostree.commitmeta import detached_name, put_detached
 from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats import gvariant
@@ -15,6 +15,7 @@ from composefs_ostree.held import DETACHED_REF, commit_of_stream, current_target
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.intake import Intake
+from composefs_ostree.making.layers import Layers
 from composefs_ostree.making.metadata import commit_metadata, detached_strings, given_parent
 from composefs_ostree.making.times import commit_time
 from composefs_ostree.making.treebuild import TreeObjects, finish
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ext.rows import StreamName
-    from composefs_ostree.making.inodes import Listing
 
 __all__ = ["commit"]
 
@@ -51,15 +51,15 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         parent = commit_of_stream(current)
 
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
-    listing = _listing(request, core)
+    layers = _layers(request, core)
     settings = Settings(
         changes,
         inline_limit(DIGEST_SIZES[core.repository.algorithm]),
         None if core.repository.secure else core.repository.algorithm,
     )
-    intake = Intake(core, listing, settings)
+    intake = Intake(core, layers, settings)
     intake.run()
-    objects = TreeObjects(listing.root, intake.ids, intake.files, changes)
+    objects = TreeObjects(layers.root, intake.ids, intake.files, changes)
     made = Commit(
         metadata,
         parent,
@@ -112,29 +112,45 @@ def _changes(request: Request) -> Changes:
     return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
 
 
-def _listing(request: Request, core: Core) -> Listing:
-    """Read the tree that the request names, as far as that is done before the contents."""
-    image, trees, dump = request.get("image"), request.get("tree", ()), request.get("from_dump")
-    if (image is not None) + len(trees) + (dump is not None) != 1:
+def _layers(request: Request, core: Core) -> Layers:
+    """Read the trees that the request names, as far as that is done before the contents.
+
+    The image comes first, then the dump, then what --tree gives: of different options nobody knows the order.
+    """
+    image, dump, trees = request.get("image"), request.get("from_dump"), request.get("tree", ())
+    if image is None and dump is None and not trees:
         raise UsageError(
-            "give one tree to commit: an image, --tree or --from-dump",
+            "give a tree to commit: an image, --tree or --from-dump",
             hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
         )
     autocreate = bool(request.get("tar_autocreate_parents"))
-    kind, _, path = "".join(trees).partition("=")
-    if autocreate and kind != "tar":
+    if autocreate and not any(each.startswith("tar=") for each in trees):
         raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
-    if kind == "dir":
-        from composefs_ostree.making.directory import DirectoryListing
+    layers = Layers()
+    if image is not None:
+        from composefs_ostree.making.dumps import image_listing
 
-        return DirectoryListing(core, path)
-    if kind == "tar":
-        from composefs_ostree.making.tarball import tar_listing
+        layers.add(image_listing(core, image, layers))
+    if dump is not None:
+        from composefs_ostree.making.dumps import dump_listing
 
-        return tar_listing(core, path, autocreate=autocreate)
-    from composefs_ostree.making.dumps import dump_listing, image_listing
+        layers.add(dump_listing(core, dump, layers))
+    for each in trees:
+        kind, _, path = each.partition("=")
+        if kind == "dir":
+            from composefs_ostree.making.directory import DirectoryListing
 
-    return image_listing(core, image) if image is not None else dump_listing(core, dump)
+            layers.add(DirectoryListing(core, path, layers))
+        else:
+            from composefs_ostree.making.tarball import tar_listing
+
+            layers.add(tar_listing(core, path, layers, autocreate=autocreate))
+    if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
+        from composefs_ostree.making.tarball import TAR_REMEDY
+
+        paths = ", ".join(each.partition("=")[2] for each in trees)
+        raise FormatError(f"{paths}: there is no entry for the root", hint=TAR_REMEDY)
+    return layers
 
 
 def _publish(

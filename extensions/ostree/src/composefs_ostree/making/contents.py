@@ -57,7 +57,7 @@ class Settings(NamedTuple):
 
 
 class Maker(Jobs):
-    """The files of one listing, made into file objects on request; the ``Files`` of a worker."""
+    """The files of the listed trees, made into file objects on request; the ``Files`` of a worker."""
 
     def __init__(self, reader: Reader, settings: Settings, packs: Packs) -> None:
         """Small content that can be no reflink goes into ``packs``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
+from contextlib import closing
 
 from composefs_ext.errors import CorruptError
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
@@ -16,6 +17,7 @@ from composefs_ostree.making.inodes import (
     Directory,
     Inode,
     Meta,
+    both,
     check_name,
     refused,
     shown,
@@ -26,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.formats.objects import Xattrs
+    from composefs_ostree.making.layers import Layers
 
 __all__ = ["DirectoryListing"]
 
@@ -67,6 +70,11 @@ class _Opened:
             names.append(name)
         return b"/".join([os.fsencode(self._root), *reversed(names)])
 
+    def close(self) -> None:
+        """Close all."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
     def _keep(self, number: int, fd: int) -> None:
         self._open[number] = fd
         if len(self._open) > _OPEN_DIRECTORIES:
@@ -76,19 +84,19 @@ class _Opened:
 class DirectoryListing:
     """All of a directory's names; nothing but directories is opened yet."""
 
-    def __init__(self, core: Core, path: str) -> None:
-        """Read the names; raise OSError, FormatError for a name or UnsupportedError for a device."""
+    def __init__(self, core: Core, path: str, layers: Layers) -> None:
+        """Read the names into the tree; raise OSError, FormatError for a name or UnsupportedError for a device."""
         self._path = path
         self._directories: list[tuple[int, bytes]] = [(0, b"")]  # directory above, name
         self._jobs: list[tuple[int, bytes]] = []  # directory, name
+        self._first = layers.jobs
         opened = _Opened(path, self._directories)
-        self.root = Directory(None)
-        waiting = [(0, self.root, 0)]
+        waiting = [(0, layers.root, 0)]
         done = 0
-        with core.progress("directories") as progress:
+        with closing(opened), core.progress("directories") as progress:
             while waiting:
                 number, directory, depth = waiting.pop()
-                if depth > MAX_DEPTH or len(self._jobs) + len(self._directories) > MAX_INODES:
+                if depth > MAX_DEPTH or self._first + len(self._jobs) + len(self._directories) > MAX_INODES:
                     raise too_many()
                 waiting += self._scan(opened, number, directory, depth + 1)
                 progress.advance()
@@ -116,11 +124,17 @@ class DirectoryListing:
                 name = os.fsencode(entry.name)
                 check_name(name, path)
                 if entry.is_dir(follow_symlinks=False):
-                    below = directory.directories[name] = Directory(None)
+                    if name in directory.files:
+                        raise both(shown(path + b"/" + name))
+                    below = directory.directories.get(name)
+                    if below is None:
+                        below = directory.directories[name] = Directory(None)
                     found.append((len(self._directories), below, depth))
                     self._directories.append((number, name))
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                    directory.files[name] = len(self._jobs)
+                    if name in directory.directories:
+                        raise both(shown(path + b"/" + name))
+                    directory.files[name] = self._first + len(self._jobs)
                     self._jobs.append((number, name))
                 else:
                     raise refused(shown(path + b"/" + name))
@@ -138,6 +152,10 @@ class _DirectoryReader:
         """Return a file's path."""
         directory, name = self._jobs[job]
         return shown(self._opened.path(directory) + b"/" + name)
+
+    def close(self) -> None:
+        """Close the directories."""
+        self._opened.close()
 
     def read(self, job: int) -> Inode:
         """Open a file, or read a symlink."""

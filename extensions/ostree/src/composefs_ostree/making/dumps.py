@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ostree.formats.objects import Xattrs
+    from composefs_ostree.making.layers import Layers
 
 __all__ = ["dump_listing", "image_listing", "read_lines"]
 
@@ -28,19 +29,19 @@ _LETTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _PIECE = 1 << 20
 
 
-def image_listing(core: Core, image: str) -> Listed:
-    """Return the tree of an image, given by name or id."""
+def image_listing(core: Core, image: str, layers: Layers) -> Listed:
+    """Lay the tree of an image, given by name or id, over the others."""
     text = core.staging.new_name("dump")
     try:
         core.image_dump(None, text, name=image).result()
     except NotFoundError as error:
         error.hint = f"cfsctl images lists them; for a directory: --tree=dir={image}"
         raise
-    return _listing(core, text)
+    return _listing(core, text, layers)
 
 
-def dump_listing(core: Core, path: str) -> Listed:
-    """Return the tree of a dump file; its objects must be in the repository."""
+def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
+    """Lay the tree of a dump file over the others; its objects must be in the repository."""
     raw = core.staging.new_name("dump")
     limit = core.limits.get("dump_bytes", MAX_DUMP)
     with open(path, "rb") as file, core.staging.create(raw) as copy:
@@ -51,15 +52,15 @@ def dump_listing(core: Core, path: str) -> Listed:
     text = core.staging.new_name("dump")
     try:
         core.image_dump(raw, text).result()
+        core.staging.read(raw)
+        return _listing(core, text, layers)
     except FormatError as error:
         raise FormatError(f"{path}: {error.message}", hint=error.hint, subject=path) from None
-    core.staging.read(raw)
-    return _listing(core, text)
 
 
-def _listing(core: Core, text: str) -> Listed:
+def _listing(core: Core, text: str, layers: Layers) -> Listed:
     with open(core.staging.path_of(text), "rb") as file:
-        tree = read_lines(file)
+        tree = read_lines(file, layers)
     listed = Listed(tree)
     missing = sorted({inode.object_id for inode in tree.inodes if inode.object_id is not None})
     if missing:
@@ -77,9 +78,9 @@ def _listing(core: Core, text: str) -> Listed:
     return listed
 
 
-def read_lines(lines: Iterable[bytes]) -> TreeBuilder:
+def read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:
     """Read a dump in the core's own form; raise FormatError or UnsupportedError."""
-    tree = TreeBuilder()
+    tree = TreeBuilder(layers)
     metas: dict[bytes, Xattrs] = {b"": ()}
     for line in lines:
         fields = line.rstrip(b"\n").split(b" ", 11)

@@ -1,7 +1,7 @@
 """What a tree to be committed is made of, wherever it comes from.
 
-A source lists its directories, with what is known of each, and counts everything else: file *jobs*, numbered from 0.
-Worker processes then read one job after the other, as an :class:`Inode`.
+A source lists its directories, with what is known of each, and counts everything else: file *jobs*.  They have the
+numbers behind those of the trees below it.  Worker processes then read one job after the other, as an :class:`Inode`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
 
-__all__ = ["Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "check_name", "refused", "shown"]
+__all__ = ["Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown"]
 
 
 class Meta(NamedTuple):
@@ -68,7 +68,7 @@ class Inode(NamedTuple):
 if TYPE_CHECKING:
 
     class Reader(Protocol):
-        """Reads the jobs of a listing, in one worker process."""
+        """Reads the jobs of a listing, numbered from 0, in one worker process."""
 
         def read(self, job: int) -> Inode:
             """Open a job."""
@@ -76,10 +76,11 @@ if TYPE_CHECKING:
         def where(self, job: int) -> str:
             """Return the path to name in errors."""
 
+        def close(self) -> None:
+            """Close what is open but for what :meth:`read` has returned."""
+
     class Listing(Protocol):
         """A tree as far as it is read before the workers start."""
-
-        root: Directory
 
         @property
         def jobs(self) -> int:
@@ -133,6 +134,15 @@ def check_name(name: bytes, directory: bytes) -> None:
             hint="rename it, or leave it out",
             subject=f"{shown(directory)}/{shown(name)}",
         ) from None
+
+
+def both(path: str) -> FormatError:
+    """Return the error for a directory in the place of something else, or the other way round."""
+    return FormatError(
+        f"{path} is both a file and a directory",
+        hint="neither takes the other's place, not even in a later tree; leave one of them out",
+        subject=path,
+    )
 
 
 def refused(path: str) -> ExtError:

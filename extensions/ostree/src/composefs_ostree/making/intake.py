@@ -1,4 +1,4 @@
-"""From a listed tree to file objects in the composefs repository: the coordinator of the workers.
+"""From listed trees to file objects in the composefs repository: the coordinator of the workers.
 
 Workers read, hash and stage; what they stage is given to the core while they go on, as in a pull
 (docs/decisions/ostree-workers.md).  How far they may run ahead is bounded by ``STAGED_BYTES``.
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.making.contents import MadeRow, Settings
-    from composefs_ostree.making.inodes import Listing
+    from composefs_ostree.making.layers import Layers
 
 __all__ = ["Intake"]
 
 
 class Intake:
-    """All files of a listing on their way in; ``run`` does everything.
+    """All files of the listed trees on their way in; ``run`` does everything.
 
     Then ``ids`` has the file id of each job, and ``files`` each file object by its id.
     """
 
-    def __init__(self, core: Core, listing: Listing, settings: Settings) -> None:
+    def __init__(self, core: Core, layers: Layers, settings: Settings) -> None:
         self._core = core
-        self._listing = listing
+        self._layers = layers
         self._settings = settings
-        self.ids: list[bytes] = [b""] * listing.jobs
+        self.ids: list[bytes] = [b""] * layers.jobs
         self.files: dict[bytes, Entry] = {}
-        self._left = listing.jobs
+        self._left = layers.jobs
         self._next = 0
         self._puts = Puts(core)
         self._metadata_left = min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA)
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
-        core, listing = self._core, self._listing
-        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(listing.reader(core), self._settings, packs))
+        core, layers = self._core, self._layers
+        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(layers.reader(core), self._settings, packs))
         workers = Workers(make_files, core.staging.path, features=core.features)
         progress = core.progress("files", unit="bytes")
         try:
@@ -70,11 +70,11 @@ class Intake:
 
     def _deal(self, workers: Workers) -> None:
         """Hand jobs to the workers, to the least loaded first; start another one while all are busy."""
-        while self._next < self._listing.jobs and self._puts.bytes < STAGED_BYTES:
+        while self._next < self._layers.jobs and self._puts.bytes < STAGED_BYTES:
             worker = workers.for_files(HANDOVER)
             if worker is None:
                 return
-            end = min(self._next + HANDOVER, self._listing.jobs)
+            end = min(self._next + HANDOVER, self._layers.jobs)
             worker.deal([number.to_bytes(JOB_SIZE, "big") for number in range(self._next, end)])
             self._next = end
 

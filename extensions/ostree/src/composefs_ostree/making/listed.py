@@ -6,11 +6,12 @@ import os
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-from composefs_ostree.making.inodes import Directory, Inode, Meta, check_name, shown, too_many
+from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_name, shown, too_many
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
+    from composefs_ostree.making.layers import Layers
 
 __all__ = ["Listed", "ObjectReader", "TreeBuilder"]
 
@@ -18,31 +19,30 @@ __all__ = ["Listed", "ObjectReader", "TreeBuilder"]
 class TreeBuilder:
     """Puts entries that are given by path into a tree; raises FormatError for those that do not fit into it."""
 
-    def __init__(self, hint: str | None = None) -> None:
+    def __init__(self, layers: Layers, hint: str | None = None) -> None:
         """``hint`` says what to do about directories that are missing."""
-        self.root = Directory(None)
+        self.root = layers.root
         self.hint = hint
         self.inodes: list[Inode] = []
         self.paths: list[bytes] = []
-        self._directories: dict[bytes, Directory] = {b"": self.root}  # by path, without a slash at either end
+        self._first = layers.jobs
+        self._directories = 1
+        self._last = b"", self.root  # what is in one directory mostly stands together
 
     def directory(self, path: bytes, meta: Meta | None) -> None:
         """Add a directory, or what is known of one that is there."""
-        found = self._directories.get(path)
-        if found is None:
+        directory = self.root
+        if path:
             above, name = self._split(path)
-            if name in above.files:
-                raise FormatError(f"/{shown(path)} is both a file and a directory")
-            found = above.directories[name] = self._directories[path] = Directory(None)
-            self._check(path)
-        found.meta = meta
+            directory = self._below(above, name, path, len(path))
+        directory.meta = meta
 
     def file(self, path: bytes, inode: Inode) -> None:
         """Add a regular file or a symlink; a later one of the same name replaces it."""
-        self._name(path, len(self.inodes))
+        self._name(path, self._first + len(self.inodes))
         self.inodes.append(inode)
         self.paths.append(path)
-        self._check(path)
+        self._check_number()
 
     def link(self, path: bytes, target: bytes) -> None:
         """Give one more name to the file that ``target`` is."""
@@ -54,34 +54,68 @@ class TreeBuilder:
     def parents(self, path: bytes, meta: Meta) -> None:
         """Make the directories above a path if the last is not there; then all get these metadata, the root too."""
         above = path.rpartition(b"/")[0]
-        if above in self._directories:
+        if self._at(above) is not None:
             return
-        self.root.meta = meta
-        position = above.find(b"/")
-        while position >= 0:
-            self.directory(above[:position], meta)
-            position = above.find(b"/", position + 1)
-        self.directory(above, meta)
+        check_name(above, b"")
+        _check_depth(path)
+        directory = self.root
+        directory.meta = meta
+        end = -1
+        for name in above.split(b"/"):
+            end += 1 + len(name)
+            directory = self._below(directory, name, path, end)
+            directory.meta = meta
 
     def _name(self, path: bytes, job: int) -> None:
         above, name = self._split(path)
         if name in above.directories:
-            raise FormatError(f"/{shown(path)} is both a file and a directory")
+            raise both("/" + shown(path))
         above.files[name] = job
 
     def _split(self, path: bytes) -> tuple[Directory, bytes]:
         above, _, name = path.rpartition(b"/")
-        found = self._directories.get(above)
         if not name:
             raise FormatError("the root is not a directory")
+        found = self._at(above)
         if found is None:
             raise FormatError(f"/{shown(path)} is in a directory that does not stand before it", hint=self.hint)
         check_name(name, b"/" + above if above else b"")
+        _check_depth(path)
         return found, name
 
-    def _check(self, path: bytes) -> None:
-        if len(self.inodes) + len(self._directories) > MAX_INODES or path.count(b"/") >= MAX_DEPTH:
+    def _at(self, path: bytes) -> Directory | None:
+        """Return the directory of this path, which has no slash at either end; None if there is none."""
+        last, directory = self._last
+        if path == last:
+            return directory
+        directory = self.root
+        for name in path.split(b"/") if path else ():
+            below = directory.directories.get(name)
+            if below is None:
+                return None
+            directory = below
+        self._last = path, directory
+        return directory
+
+    def _below(self, above: Directory, name: bytes, path: bytes, end: int) -> Directory:
+        """Return a directory, a new one if it is not there, whose path are the first ``end`` bytes of ``path``."""
+        found = above.directories.get(name)
+        if found is None:
+            if name in above.files:
+                raise both("/" + shown(path[:end]))
+            found = above.directories[name] = Directory(None)
+            self._directories += 1
+            self._check_number()
+        return found
+
+    def _check_number(self) -> None:
+        if self._first + len(self.inodes) + self._directories > MAX_INODES:
             raise too_many()
+
+
+def _check_depth(path: bytes) -> None:
+    if path.count(b"/") >= MAX_DEPTH:
+        raise too_many()
 
 
 class ObjectReader:
@@ -100,7 +134,6 @@ class Listed:
     """A whole tree; the contents that are not in it are in one file, or in the repository."""
 
     def __init__(self, tree: TreeBuilder, path: str | None = None) -> None:
-        self.root = tree.root
         self.jobs = len(tree.inodes)
         self._tree = tree
         self._path = path
@@ -122,6 +155,11 @@ class _ListedReader:
     def where(self, job: int) -> str:
         """Return the file's path in the tree."""
         return "/" + shown(self._tree.paths[job])
+
+    def close(self) -> None:
+        """Close the file of the contents."""
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def read(self, job: int) -> Inode:
         """Return the inode with its content open."""

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ostree.formats.objects import Xattrs
+    from composefs_ostree.making.layers import Layers
 
-__all__ = ["read_tar", "tar_listing"]
+__all__ = ["TAR_REMEDY", "read_tar", "tar_listing"]
 
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
@@ -44,8 +45,8 @@ As ostree has it, those above a missing one change hands with it, and a root tha
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
-    """Return the tree of an archive; ``autocreate`` makes directories that it lacks.
+def tar_listing(core: Core, path: str, layers: Layers, *, autocreate: bool) -> Listed:
+    """Lay an archive over the trees; ``autocreate`` makes directories that neither it nor they have.
 
     Raises FormatError, CorruptError, UnsupportedError, TooLargeError or OSError.
     """
@@ -56,7 +57,7 @@ def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
         if kind is not None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             plain = core.staging.path_of(_unpack(core, file, kind, path))
     with open(plain, "rb") as archive, core.progress("archive") as progress:
-        tree = TreeBuilder(_REMEDY)
+        tree = TreeBuilder(layers, TAR_REMEDY)
         try:
             for number, member in enumerate(read_tar(archive)):
                 add_member(tree, member, autocreate=autocreate)
@@ -65,14 +66,12 @@ def tar_listing(core: Core, path: str, *, autocreate: bool) -> Listed:
                     core.pump(0)
             if tree.root.meta is None and autocreate:
                 tree.root.meta = Meta(0, 0, _DIRECTORY, ())
-            if tree.root.meta is None:
-                raise FormatError("it has no entry for its root", hint=_REMEDY)
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
             raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
     return Listed(tree, plain)
 
 
-_REMEDY = "add --tar-autocreate-parents, or pack the directory as . with all that is above the files"
+TAR_REMEDY = "add --tar-autocreate-parents, or pack the directory as . with all that is above the files"
 
 
 def _unpack(core: Core, file: BinaryIO, kind: str | None, path: str) -> str:

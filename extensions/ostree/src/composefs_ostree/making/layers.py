@@ -1,0 +1,75 @@
+"""Trees over one another, as one tree to commit: what ``ostree commit`` makes of several ``--tree``.
+
+A later file or symlink takes the place of an earlier one, a later directory's metadata that of an earlier one's, and
+what is in both is in it.  A directory takes no file's place, and no file a directory's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from composefs_ostree.making.inodes import Directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core
+    from composefs_ostree.making.inodes import Inode, Listing, Reader
+
+__all__ = ["Layers"]
+
+
+class Layers:
+    """The tree that is made of all; also a listing itself.
+
+    Whoever lists one more tree puts its entries into ``root``, its jobs numbered from ``jobs``, and has it added.
+    """
+
+    def __init__(self) -> None:
+        self.root = Directory(None)
+        self.jobs = 0
+        self._listings: list[Listing] = []
+        self._firsts: list[int] = []
+
+    def add(self, listing: Listing) -> None:
+        """Take the jobs of a listing that has put its entries here."""
+        self._listings.append(listing)
+        self._firsts.append(self.jobs)
+        self.jobs += listing.jobs
+
+    def reader(self, core: Core) -> Reader:
+        """Return what reads the jobs of all; called in each worker process."""
+        return _LayersReader(core, self._listings, self._firsts)
+
+
+class _LayersReader:
+    """Has the reader of one listing at a time: a worker's jobs come in their order."""
+
+    def __init__(self, core: Core, listings: list[Listing], firsts: list[int]) -> None:
+        self._core = core
+        self._listings = listings
+        self._firsts = firsts
+        self._reader: Reader | None = None
+        self._jobs = range(0)
+
+    def read(self, job: int) -> Inode:
+        """Open a job."""
+        return self._turn_to(job).read(job - self._jobs.start)
+
+    def where(self, job: int) -> str:
+        """Return the path to name in errors."""
+        return self._turn_to(job).where(job - self._jobs.start)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _turn_to(self, job: int) -> Reader:
+        if self._reader is None or job not in self._jobs:
+            self.close()
+            number = bisect_right(self._firsts, job) - 1
+            first, listing = self._firsts[number], self._listings[number]
+            self._jobs = range(first, first + listing.jobs)
+            self._reader = listing.reader(self._core)
+        return self._reader

@@ -1,0 +1,173 @@
+"""Trees over one another: whose file is where, under which number, and what their readers keep open."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ext.testing import MemoryCore
+from composefs_ostree.making import directory, listed
+from composefs_ostree.making.directory import DirectoryListing
+from composefs_ostree.making.inodes import Directory, Meta
+from composefs_ostree.making.layers import Layers
+from composefs_ostree.making.tarball import tar_listing
+
+if TYPE_CHECKING:
+    from composefs_ext import Core
+
+
+@pytest.fixture
+def with_core(tmp_path: Path) -> Callable[[Callable[[Core], None]], None]:
+    """Runs a function with a core."""
+
+    def run(function: Callable[[Core], None]) -> None:
+        def handler(_request: Any, core: Core) -> dict[str, Any]:
+            function(core)
+            return {}
+
+        MemoryCore(tmp_path / "core").run(handler, ["commit"])
+
+    (tmp_path / "core").mkdir()
+    return run
+
+
+def make_tree(path: Path, *files: str) -> str:
+    """Make a directory whose files have their tree's name and their own in them."""
+    path.mkdir()
+    for name in files:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(f"{path.name}:{name}")
+    return str(path)
+
+
+def make_archive(path: Path, *names: str, uid: int = 1) -> str:
+    """Make an archive of empty files, and of directories where a name ends with a slash."""
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.type, member.uid = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE, uid
+            archive.addfile(member)
+    return str(path)
+
+
+def jobs(top: Directory, prefix: str = "") -> dict[str, int]:
+    """All jobs of a tree by path."""
+    found = {prefix + name.decode(): job for name, job in top.files.items()}
+    for name, below in top.directories.items():
+        found |= jobs(below, f"{prefix}{name.decode()}/")
+    return found
+
+
+def test_each_job_is_read_from_the_tree_that_has_it(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    lowest = make_tree(tmp_path / "lowest", "a", "b", "d/e/c", "d/x")
+    empty = make_tree(tmp_path / "empty")
+    archive = make_archive(tmp_path / "archive.tar", "d/new", "d/x")
+    highest = make_tree(tmp_path / "highest", "b", "d/e/c", "z/last")
+
+    def check(core: Core) -> None:
+        layers = Layers()
+        layers.add(DirectoryListing(core, lowest, layers))
+        layers.add(DirectoryListing(core, empty, layers))
+        layers.add(tar_listing(core, archive, layers, autocreate=False))
+        layers.add(DirectoryListing(core, empty, layers))
+        layers.add(DirectoryListing(core, highest, layers))
+        assert layers.jobs == 4 + 2 + 3
+        reader = layers.reader(core)
+        found = jobs(layers.root)
+        assert len(set(found.values())) == len(found)
+        for order in (sorted(found), sorted(found, reverse=True), sorted(found, key=lambda name: found[name])):
+            for name in order:
+                tree = "lowest" if name == "a" else "archive.tar" if name in ("d/new", "d/x") else "highest"
+                inode = reader.read(found[name])
+                if inode.owned:
+                    assert os.read(inode.fd, 100).decode() == f"{tree}:{name}"
+                    os.close(inode.fd)
+                else:
+                    assert (tree, inode.size, inode.meta.uid) == ("archive.tar", 0, 1)
+                assert reader.where(found[name]) == (
+                    f"/{name}" if tree == "archive.tar" else f"{tmp_path}/{tree}/{name}"
+                )
+        reader.close()
+
+    before = os.listdir("/proc/self/fd")
+    with_core(check)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_later_directory_has_the_metadata(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    tree = make_tree(tmp_path / "tree", "d/e/f", "o/f")
+    (tmp_path / "tree/d").chmod(0o711)
+    named = make_archive(tmp_path / "named.tar", "d/", uid=2)
+    missing = make_archive(tmp_path / "missing.tar", "d/e/f", "d/n/f", uid=3)
+
+    def owners(layers: Layers) -> list[int | None]:
+        d = layers.root.directories[b"d"]
+        return [None if each.meta is None else each.meta.uid for each in (layers.root, d, d.directories[b"e"])]
+
+    def check(core: Core) -> None:
+        layers = Layers()
+        layers.add(DirectoryListing(core, tree, layers))
+        own = os.getuid()
+        layers.add(tar_listing(core, named, layers, autocreate=True))
+        assert owners(layers) == [own, 2, own]
+        assert layers.root.directories[b"d"].meta == Meta(2, 0, stat.S_IFDIR | 0o644, ())
+        layers.add(tar_listing(core, missing, layers, autocreate=True))
+        assert owners(layers) == [3, 3, own]
+        layers.add(DirectoryListing(core, tree, layers))
+        assert owners(layers) == [own, own, own]
+        assert sorted(jobs(layers.root)) == ["d/e/f", "d/n/f", "o/f"]
+
+    with_core(check)
+
+
+def test_a_tree_that_does_not_fit(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    file, below = make_tree(tmp_path / "file", "x"), make_tree(tmp_path / "below", "x/y")
+    archives = (make_archive(tmp_path / "file.tar", "x"), make_archive(tmp_path / "below.tar", "x/"))
+
+    def lay(core: Core, *trees: str) -> None:
+        layers = Layers()
+        for tree in trees:
+            if tree.endswith(".tar"):
+                layers.add(tar_listing(core, tree, layers, autocreate=False))
+            else:
+                layers.add(DirectoryListing(core, tree, layers))
+
+    def check(core: Core) -> None:
+        for files in (file, archives[0]):
+            for directories in (below, archives[1]):
+                for trees in ((files, directories), (directories, files)):
+                    with pytest.raises(FormatError, match="x is both a file and a directory"):
+                        lay(core, *trees)
+                    lay(core, trees[0], trees[0])
+
+    with_core(check)
+
+
+def test_the_files_of_all_trees_count_together(
+    tmp_path: Path, with_core: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"f{number}" for number in range(6)]
+    trees = [make_tree(tmp_path / name, *names) for name in ("lower", "upper")]
+    archive = make_archive(tmp_path / "archive.tar", *names)
+    (tmp_path / "upper/below").mkdir()
+    monkeypatch.setattr(directory, "MAX_INODES", 10)
+    monkeypatch.setattr(listed, "MAX_INODES", 10)
+
+    def check(core: Core) -> None:
+        DirectoryListing(core, trees[1], Layers())
+        tar_listing(core, archive, Layers(), autocreate=True)
+        layers = Layers()
+        layers.add(DirectoryListing(core, trees[0], layers))
+        with pytest.raises(TooLargeError):
+            DirectoryListing(core, trees[1], layers)
+        with pytest.raises(TooLargeError):
+            tar_listing(core, archive, layers, autocreate=True)
+
+    with_core(check)
