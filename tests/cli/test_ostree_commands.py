@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, TIMEOUT, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 
@@ -43,6 +43,19 @@ def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None
         {"name": BRANCH, "commit": head, "partial": False},
     ]
     assert target.json("images") == {"images": names}
+
+
+def test_who_names_a_ref_for_an_image_is_told_the_image(target: Target) -> None:
+    image = target.json("inspect", BRANCH)["image"]
+    encoded = BRANCH.replace("/", "%2F")
+    for name in (BRANCH, f"ostree/{BRANCH}", f"refs/ostree/{encoded}"):
+        for command in (["ls", name], ["dump-files", name, "/usr"], ["image-objects", name], ["diff", name, image]):
+            refused = cfsctl("--repo", target.path, *command, status=3)
+            assert f"there is no image '{name}' (a stream has that name: give the id of its image, {image})" in (
+                refused.stderr
+            )
+    assert "`cfsctl images` lists them" in cfsctl("--repo", target.path, "ls", f"{BRANCH}x", status=3).stderr
+    assert cfsctl("--repo", target.path, "ls", image).stdout == "usr\n"
 
 
 def test_inspect(source: Path, target: Target) -> None:

@@ -10,6 +10,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
+from composefs.cli.images import named_image
 from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted, shown
@@ -71,5 +72,5 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
 def _tree(repository: Repository, name: str) -> Tree:
     from composefs.erofs.reader import read_tree
 
-    with repository.images.load(repository.images.resolve(name)) as image:
+    with repository.images.load(named_image(repository, name)) as image:
         return read_tree(image, repository.images.rules)

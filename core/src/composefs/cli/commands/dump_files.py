@@ -9,6 +9,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.images import named_image
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
@@ -43,7 +44,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
         if not path:
             raise UsageError(f"invalid file name {os.fsdecode(file)!r}", hint="give paths below the root")
     with settings.open_repository() as repository:
-        image_id = repository.images.resolve(name)
+        image_id = named_image(repository, name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
             nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?

@@ -6,6 +6,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
+from composefs.cli.images import named_image
 from composefs.cli.output import print_json, write
 from composefs.cli.settings import Settings, pass_settings
 
@@ -23,7 +24,7 @@ def command(settings: Settings, name: str, as_json: bool) -> None:
     """
     with settings.open_repository() as repository:
         algorithm = repository.algorithm
-        image_id = repository.images.resolve(name)
+        image_id = named_image(repository, name)
         ids = sorted(repository.images.objects_of(image_id))
     if as_json:
         print_json({"image": image_id, "algorithm": algorithm.meta_name, "objects": ids})

@@ -11,6 +11,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.images import named_image
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
@@ -37,7 +38,7 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json:
     from composefs.erofs.reader import Lookup
 
     with settings.open_repository() as repository:
-        image_id = repository.images.resolve(name)
+        image_id = named_image(repository, name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
             try:

@@ -8,6 +8,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.images import named_image
 from composefs.cli.output import say
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
@@ -64,7 +65,7 @@ def command(
     from composefs.mount.idmap import user_namespace
 
     with settings.open_repository() as repository:
-        image_id = repository.images.resolve(name)
+        image_id = named_image(repository, name)
         if fuse != "yes":
             try:
                 with user_namespace(idmap) as namespace:
