@@ -46,7 +46,8 @@ def test_a_read_only_repository(source: Path, tmp_path: Path) -> None:
     target.ostree("untag", BRANCH)
     before = target.names()
     with mounted(target.path, "--bind", "-o", "ro", str(target.path)):
-        assert f"{target.path} is on a read-only file system" in refuse(target.path, source, status=7)
+        refused = refuse(target.path, source, status=7)
+        assert f"{target.path} is on a read-only file system (remount that writable)" in refused
         for command in (("inspect", head), ("dump", head), ("compute-id", head), ("images",)):
             target.ostree(*command)
     assert target.names() == before

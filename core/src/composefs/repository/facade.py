@@ -173,7 +173,9 @@ def _require_write_access(root: int, path: str, meta: Meta) -> None:
             hint="use a newer composefs to write to it",
         )
     if os.fstatvfs(root).f_flag & os.ST_RDONLY:
-        raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=path)
+        raise ReadOnlyError(
+            f"the repository {path} is on a read-only file system", subject=path, hint="remount that writable"
+        )
     for name in (".", "objects", "streams", "images"):
         try:
             mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
