@@ -65,7 +65,9 @@ def test_an_object_is_missing(source: Path, target: Target, kind: str) -> None:
     path = an_object(source, kind)
     with serve(source) as server:
         server.fault(f"/{path}", Fault(status=404))
-        assert "not" in refuse(target, server, 3, f"{server.url}/{path}")
+        refused = refuse(target, server, 3, f"{server.url}/{path}")
+        assert "not" in refused
+        assert "try again later" in refused
 
 
 PAGES = {

@@ -70,7 +70,7 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
     if data is None:
         raise NotFoundError(
             f"{where}: the repository does not have the commit {found.commit.hex()}",
-            hint="it may have been deleted; pull the ref instead of the commit id",
+            hint="it may have been deleted, or be on its way there; pull its ref, or try again later",
             subject=found.commit.hex(),
         )
     try:
