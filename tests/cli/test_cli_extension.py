@@ -82,8 +82,8 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def answer(*arguments: str) -> dict[str, Any]:
-    return dict(json.loads(cfsctl("echo", *arguments, "--json").stdout))
+def answer(*arguments: str, **options: Any) -> dict[str, Any]:
+    return dict(json.loads(cfsctl("echo", *arguments, "--json", **options).stdout))
 
 
 def test_help_comes_from_the_manifest(echo: Path) -> None:
@@ -173,12 +173,29 @@ def test_a_file_that_is_not_there_is_told_before_anything_runs(echo: Path, optio
     refused_before_anything_runs(echo, ["get", "x:y", option, "missing"], 3)
 
 
-def refused_before_anything_runs(echo: Path, arguments: list[str], status: int) -> None:
+@pytest.mark.parametrize("path", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_a_file_that_is_open_is_given_by_its_name_and_a_pipe_refused(echo: Path, tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_text("s")
+    with (tmp_path / "secret").open() as file:
+        got = answer("get", "x:y", "--source", path, "-t", f"tar={path}", stdin=file)
+    assert got["arguments"]["source"] == [str(tmp_path / "secret")]
+    assert got["arguments"]["tree"] == f"tar={tmp_path / 'secret'}"
+    for arguments in (["--source", path], ["--key", path], ["-t", f"tar={path}"]):
+        refused = refused_before_anything_runs(echo, ["get", "x:y", *arguments], 2, input="s")
+        assert f"{path} is no file that the extension could read (write it to one, and give that)" in refused
+
+
+def test_a_pipe_behind_a_word_keeps_nothing_from_running() -> None:
+    assert answer("get", "archive:/dev/stdin", input="s")["arguments"]["place"] == "archive:/dev/stdin"
+
+
+def refused_before_anything_runs(echo: Path, arguments: list[str], status: int, **options: Any) -> str:
     (echo / "echo").write_text("#!/bin/sh\ntouch ran\n")
-    done = cfsctl("echo", *arguments, status=status)
+    done = cfsctl("echo", *arguments, status=status, **options)
     assert done.stderr.startswith("cfsctl: ")
     assert done.stderr.count("\n") == 1
     assert not list(echo.parent.rglob("ran"))
+    return done.stderr
 
 
 def test_completion_knows_the_manifest() -> None:

@@ -36,13 +36,29 @@ __all__ = ["ExtensionGroup", "parse"]
 _JSON_PARAMETER = "JSON"
 """Where click keeps the --json that every extension command gets: names of arguments are in lower case."""
 
+_DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/\d+)|/proc/(?:self|thread-self|\d+)/fd/\d+")
+
 
 class AbsolutePath(Path):
-    """A path, made absolute as the extension runs in another directory; symbolic links are left for it to follow."""
+    """A path, made absolute as the extension runs in another directory; symbolic links are left for it to follow.
+
+    But for those to files that are open here, such as /dev/stdin, which would lead it to its own.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path and make it absolute."""
-        return os.path.abspath(super().convert(value, param, ctx))
+        path = os.path.abspath(super().convert(value, param, ctx))
+        return _open_file(path) if self._there and _DESCRIPTOR.fullmatch(path) else path
+
+
+def _open_file(path: str) -> str:
+    """Return the file that is open here as ``path``; raise UsageError for a pipe, say, which nobody else can open."""
+    place = os.path.realpath(path)
+    if not os.path.exists(place):
+        raise UsageError(
+            f"{path} is no file that the extension could read", subject=path, hint="write it to one, and give that"
+        )
+    return place
 
 
 class PrefixedPath(AbsolutePath):

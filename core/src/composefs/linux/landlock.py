@@ -8,6 +8,7 @@ utime, setxattr and the like, of files that the process may look up and owns (or
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -105,7 +106,7 @@ class Ruleset(Closing):
         self._fd = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
 
     def allow(self, path: str, access: Access) -> None:
-        """Allow ``access`` to a file, or to a directory and all beneath; what does not exist is passed over."""
+        """Allow ``access`` to a file, or to a directory and all beneath; pass over pipes and what does not exist."""
         if self.empty:
             return
         try:
@@ -118,6 +119,9 @@ class Ruleset(Closing):
                 rights &= _ON_FILES
             rule = _PATH_BENEATH.pack(rights, fd)
             _call(_ADD_RULE, self._fd, ctypes.c_int(_RULE_PATH_BENEATH), rule, ctypes.c_uint32(0))
+        except OSError as error:
+            if error.errno != errno.EBADFD:  # what is in no file system that can be mounted: it is never held back
+                raise
         finally:
             os.close(fd)
 
