@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,25 @@ def test_a_later_directory_has_the_metadata(tmp_path: Path, with_core: Callable[
         layers.add(DirectoryListing(core, tree, layers))
         assert owners(layers) == [own, own, own]
         assert sorted(jobs(layers.root)) == ["d/e/f", "d/n/f", "o/f"]
+
+    with_core(check)
+
+
+def test_long_names_of_directories_that_are_missing_take_no_memory(
+    tmp_path: Path, with_core: Callable[..., None]
+) -> None:
+    """The paths of all directories of this one name would be 500 MB."""
+    archive = make_archive(tmp_path / "deep.tar", "/".join([*(["x" * 250] * 1990), "f"]))
+
+    def check(core: Core) -> None:
+        layers = Layers()
+        tracemalloc.start()
+        try:
+            tar_listing(core, archive, layers, autocreate=True)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 20_000_000
 
     with_core(check)
 
