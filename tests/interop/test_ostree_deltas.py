@@ -213,6 +213,7 @@ def test_a_delta_that_is_gone_is_done_without(source: Source, server: Server, tm
     target = Target(tmp_path / "target")
     done = target.ostree("pull", server.url, BRANCH)
     assert "one by one" in done.stderr
+    assert "delta parts" not in done.stdout
     image = target.json("pull", server.url, BRANCH)["image"]
     assert image == direct(source, tmp_path / "direct")[0]
 
@@ -226,6 +227,7 @@ def test_one_part_that_is_gone(source: Source, server: Server, tmp_path: Path, g
     target = Target(tmp_path / "target")
     done = target.ostree("pull", server.url, BRANCH)
     assert done.stderr.count("one by one") == 1
+    assert f"via {len(parts)} delta parts" not in done.stdout
     image, stream = direct(source, tmp_path / "direct")
     assert image == target.json("pull", server.url, BRANCH)["image"]
     assert target.json("pull", server.url, BRANCH)["verity"] == stream

@@ -95,5 +95,6 @@ def test_objects_are_fetched_where_the_delta_is_gone(commits: Commits, target: T
         server.fault("/deltas/*/0", Fault(status=404))
         done = target.json("pull", server.url, BRANCH)
         assert done["files_fetched"] == asked(server)["files"] > 0
+        assert done["delta_parts"] == 0
     whole = Target(tmp_path / "whole").json("pull-local", commits.repo, BRANCH)
     assert (done["image"], done["verity"]) == (whole["image"], whole["verity"])

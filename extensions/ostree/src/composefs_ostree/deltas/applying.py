@@ -117,9 +117,10 @@ class Applying:
         """Tell whether an error of a part means that the delta is of no use, and not that somebody altered it."""
         return isinstance(error, _USELESS)
 
-    def forsake(self, error: ExtError) -> None:
-        """Say that the delta cannot be used further; nothing but the fallbacks will come."""
+    def forsake(self, error: ExtError, unfinished: int) -> None:
+        """Say that the delta cannot be used further, nor parts that are ``unfinished``; but the fallbacks will come."""
         self._core.log("warning", f"the delta is not used further, objects are fetched one by one: {error.message}")
+        self.parts -= unfinished
         self._to_do.clear()
         self._coming_metadata.clear()
         self._coming_files.intersection_update(self.fallbacks)

@@ -167,12 +167,13 @@ class Workers:
             if worker.failure is not None:
                 raise worker.failure
 
-    def end_parts(self) -> None:
-        """End those that were given a part last."""
-        for worker in self._workers:
-            if worker.is_on_part:
-                worker.end()
+    def end_parts(self) -> int:
+        """End those that were given a part last; return how many of them had not carried it out."""
+        on_parts = [worker for worker in self._workers if worker.is_on_part]
+        for worker in on_parts:
+            worker.end()
         self._workers = [worker for worker in self._workers if not worker.has_ended]
+        return sum(worker.outstanding > 0 or worker.failure is not None for worker in on_parts)
 
     def end(self) -> None:
         """End all."""

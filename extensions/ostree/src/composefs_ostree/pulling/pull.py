@@ -305,8 +305,7 @@ class Pull:
 
     def _forsake(self, delta: Applying, error: ExtError) -> None:
         """Fetch one by one what the rest of a delta was to bring."""
-        delta.forsake(error)
-        self._workers.end_parts()
+        delta.forsake(error, self._workers.end_parts())
         self._take_stored(self._puts.rest())
         self._walk.forsake_delta()
         for file_id in [file_id for file_id in self._awaited_files if not delta.awaits_file(file_id)]:
