@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -124,3 +125,12 @@ def test_a_file_that_may_change_from_some_time_on_is_read_from_there_on(tmp_path
         os.truncate(path, 3 << 18)
         cut = fsverity.digest_fd(file.fileno(), SHA512, size=len(data), is_still=lambda: True)
         assert cut == fsverity.digest_bytes(data[: 3 << 18], SHA512)
+
+
+def test_a_file_with_holes_keeps_them() -> None:
+    size = 4 << 20
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:  # tmpfs
+        file.truncate(size)
+        digest = fsverity.digest_fd(file.fileno(), SHA512, size=size, is_still=lambda: True)
+        assert digest == fsverity.digest_bytes(bytes(size), SHA512)
+        assert os.fstat(file.fileno()).st_blocks == 0

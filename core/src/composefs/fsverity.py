@@ -44,6 +44,7 @@ _DESCRIPTOR = struct.Struct("<BBBBIQ64s176x")
 # 256 KiB a read: 64 KiB and 1 MiB measured within 1 % of it.
 _READ_BLOCKS = 64
 _READ_SIZE = _READ_BLOCKS * BLOCK_SIZE
+_STAT_BLOCK = 512  # stat(2), st_blocks
 _ZEROS = memoryview(bytes(BLOCK_SIZE))
 
 # With fewer blocks at a time than this, a process need not load a library to hash them: it takes as long as 300 do.
@@ -288,7 +289,8 @@ def _add_shown(
 ) -> None:
     """Append what can be had of a file without copying it, which saves a fifth of the time of hashing it or more."""
     found = _scratch.window(hasher.algorithm)
-    if found is None:
+    # A hole is read: to show it tmpfs would fill it.
+    if found is None or os.fstat(fd).st_blocks * _STAT_BLOCK < size:
         return
     window, lanes = found
     try:
