@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mfusepy
@@ -24,6 +26,15 @@ from composefs import fsverity
 from composefs.digest import SHA512
 with open(sys.argv[1], "rb") as file:
     fsverity.digest_fd(file.fileno(), SHA512, size=int(sys.argv[2]), is_still=lambda: True)
+"""
+
+SHOW = """
+import sys
+from composefs.linux.window import Window
+window = Window(1 << 16)
+with open(sys.argv[1], "rb") as file:
+    shown = window.show(file.fileno(), 0)
+    print(shown, window.memory[:] == bytes(1 << 16))
 """
 
 
@@ -65,6 +76,23 @@ def test_what_cannot_be_mapped_cannot_be_shown() -> None:
         os.close(writer)
 
 
+@contextmanager
+def served(mounted: Path, operations: mfusepy.Operations, **options: bool) -> Iterator[Path]:
+    """A mounted file system, and its one file."""
+    mounted.mkdir()
+    serving = threading.Thread(
+        target=lambda: mfusepy.FUSE(operations, str(mounted), foreground=True, nothreads=True, **options), daemon=True
+    )
+    serving.start()
+    try:
+        while not mounted.is_mount():
+            assert serving.is_alive()
+        yield mounted / "file"
+    finally:
+        subprocess.run(["fusermount3", "-u", str(mounted)], check=False)
+        serving.join(10)
+
+
 class _Failing(mfusepy.Operations):
     """A file system of one file, of which the disk gives the first half."""
 
@@ -84,23 +112,22 @@ class _Failing(mfusepy.Operations):
 
 @pytest.mark.root
 def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
-    mounted = tmp_path / "mounted"
-    mounted.mkdir()
     size = 8 << 20
-    serving = threading.Thread(
-        target=lambda: mfusepy.FUSE(_Failing(size), str(mounted), foreground=True, nothreads=True), daemon=True
-    )
-    serving.start()
-    try:
-        while not mounted.is_mount():
-            assert serving.is_alive()
-        command = [sys.executable, "-c", DIGEST, str(mounted / "file"), str(size)]
+    with served(tmp_path / "mounted", _Failing(size)) as path:
+        command = [sys.executable, "-c", DIGEST, str(path), str(size)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    finally:
-        subprocess.run(["fusermount3", "-u", str(mounted)], check=False)
-        serving.join(10)
     assert done.returncode == 1, done
     assert "OSError: [Errno 5] Input/output error" in done.stderr
+
+
+@pytest.mark.root
+def test_a_file_system_that_lets_nothing_be_mapped_leaves_no_hole(tmp_path: Path) -> None:
+    """Where the window was, something else would find room, and be overwritten by what is shown next."""
+    with served(tmp_path / "mounted", _Failing(8 << 20), direct_io=True) as path:
+        done = subprocess.run(
+            [sys.executable, "-c", SHOW, str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, "False True\n"), done
 
 
 def test_a_file_that_may_change_from_some_time_on_is_read_from_there_on(tmp_path: Path) -> None:

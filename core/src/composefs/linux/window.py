@@ -45,6 +45,7 @@ class Window:
         """
         flags = mmap.MAP_SHARED | _MAP_FIXED
         if _mmap(self._address, self.size, mmap.PROT_READ, flags, fd, offset) != self._address:
+            self.clear()  # a file system that refuses (FUSE, direct_io) is asked when what was here is gone
             return False
         return not _madvise(self._address, self.size, _MADV_POPULATE_READ)
 
