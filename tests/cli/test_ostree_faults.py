@@ -137,6 +137,14 @@ def test_the_server_refuses(source: Path, target: Target, status: int) -> None:
         server.forgive()
 
 
+@pytest.mark.parametrize(("name", "ref"), [("summary", BRANCH), ("summary.idx", "app/org.a.A/x86_64/stable")])
+def test_the_server_calls_unchanged_what_it_never_sent(source: Path, target: Target, name: str, ref: str) -> None:
+    with serve(source) as server:
+        server.fault(f"/{name}", Fault(status=304))
+        refused = target.ostree("pull", server.url, ref, status=6).stderr
+        assert f"{server.url}/{name}: HTTP status 304" in refused
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_server_lets_nobody_in(source: Path, target: Target, status: int) -> None:
     with serve(source) as server:

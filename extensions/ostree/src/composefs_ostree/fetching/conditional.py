@@ -19,6 +19,11 @@ class Conditions:
         self.unchanged = False
         self._asked = {"If-None-Match": etag, "If-Modified-Since": last_modified}
 
+    @property
+    def are_set(self) -> bool:
+        """Tell whether there is anything to ask with: a server that calls a file unchanged all the same is broken."""
+        return any(self._asked.values())
+
     def headers(self) -> list[str]:
         """Return the request's headers."""
         return [f"{name}: {value}" for name, value in self._asked.items() if value]

@@ -287,7 +287,7 @@ class HttpTransport:
             if code is None and status == 200:
                 ended.append(fetch)
                 return
-            if code is None and status == _NOT_MODIFIED and fetch.conditions is not None:
+            if code is None and status == _NOT_MODIFIED and fetch.conditions is not None and fetch.conditions.are_set:
                 fetch.conditions.unchanged = True
                 ended.append(fetch)
                 return
