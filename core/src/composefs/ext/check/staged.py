@@ -1,7 +1,7 @@
 """Read what a call gives, and is answered, in staged files: the same lists as in messages, a row a line.
 
 The files are the extension's: they are opened as the core opens them, following no link and waiting for nobody.  What
-is longer than `LOOKED_AT` is left to the core.
+is longer than `LOOKED_AT`, or has more than `ROWS_LOOKED_AT` rows, is left to the core.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from composefs.protocol.params import staged_name
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message, parse_json
 
-__all__ = ["LOOKED_AT", "Malformed", "answered", "content_id", "lists_in_files", "read"]
+__all__ = ["LOOKED_AT", "ROWS_LOOKED_AT", "Malformed", "answered", "content_id", "lists_in_files", "read"]
 
 LOOKED_AT = 64 << 20
 """Bytes of a staged file that is looked at."""
+
+ROWS_LOOKED_AT = Limits().staging_files
+"""Rows of a list that is looked at, which takes 0.1 ms for each."""
 
 
 class Malformed(NamedTuple):
@@ -53,7 +56,7 @@ def lists_in_files(method: str, params: Message, staging: str) -> dict[str, list
     found = {}
     for field, name in staged_names(method, params):
         key = field.removesuffix("_file")
-        if key != field and (data := read(staging, name)) is not None:
+        if key != field and (data := _read_list(staging, name)) is not None:
             found[key] = _parse(data)
     return found
 
@@ -62,10 +65,15 @@ def answered(key: str, params: Message, result: Message, staging: str) -> list[M
     """Return the rows ``key`` of an answer, from the message or from the file that the call named for them."""
     if f"{key}_into" not in params:
         return list(result.get(key, ()))
-    rows = _parse(read(staging, params[f"{key}_into"]) or b"")
+    rows = _parse(_read_list(staging, params[f"{key}_into"]) or b"")
     if isinstance(rows, Malformed) or not all(type(row) is dict for row in rows):
         return []
     return rows
+
+
+def _read_list(staging: str, name: JSONValue) -> bytes | None:
+    data = read(staging, name)
+    return None if data is None or data.count(b"\n") > ROWS_LOOKED_AT else data
 
 
 def _parse(data: bytes) -> list[JSONValue] | Malformed:

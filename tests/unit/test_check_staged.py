@@ -1,0 +1,23 @@
+"""What the conformance kit reads of staged files, which are as long as the extension likes."""
+
+from pathlib import Path
+
+import pytest
+
+from composefs.ext.check import staged
+
+
+def test_a_list_of_too_many_rows_is_left_to_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staged, "ROWS_LOOKED_AT", 3)
+    params = {"chunks_file": "chunks"}
+    for text, found in {
+        "1\n2\n3\n": {"chunks": [1, 2, 3]},
+        "1\n2\n3\n4\n": {},
+        "\n\n\n\n": {},
+    }.items():
+        (tmp_path / "chunks").write_text(text)
+        assert staged.lists_in_files("stream.put", params, str(tmp_path)) == found
+    (tmp_path / "rows").write_text("{}\n" * 3)
+    assert staged.answered("objects", {"objects_into": "rows"}, {}, str(tmp_path)) == [{}] * 3
+    (tmp_path / "rows").write_text("{}\n" * 4)
+    assert staged.answered("objects", {"objects_into": "rows"}, {}, str(tmp_path)) == []
