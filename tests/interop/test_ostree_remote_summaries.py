@@ -132,14 +132,8 @@ def test_the_summary_index_of_flatpak(tmp_path: Path, target: Target) -> None:
 def test_the_collection_is_told_by_the_summary_index(tmp_path: Path, target: Target) -> None:
     repo = make_repo(tmp_path / "repo")
     run(require("ostree"), "config", f"--repo={repo}", "set", "core.collection-id", "org.a.Stable")
-    tree = tmp_path / "tree"
-    for directory in ("files", "export"):
-        (tree / directory).mkdir(parents=True)
-    (tree / "metadata").write_text("[Application]\nname=org.a.A\nruntime=org.a.P/x86_64/1\n")
-    words = ("build-export", "--disable-sandbox", "--arch=x86_64", "--collection-id=org.a.Stable")
-    run(require("flatpak"), *words, repo, tree, "stable")
+    ref = exported(repo, tmp_path / "tree", "org.a.A", "--collection-id=org.a.Stable")
     run("flatpak", "build-update-repo", repo)
-    ref = "app/org.a.A/x86_64/stable"
     with serve(repo) as server:
         remote(target, server.url, "--collection-id=org.a.Stable")
         pulls(target, "o", ref)
@@ -147,6 +141,32 @@ def test_the_collection_is_told_by_the_summary_index(tmp_path: Path, target: Tar
         assert server.count("/summary") == 0
         remote(target, server.url, "--collection-id=org.a.Other")
         assert "of collection org.a.Other" in pulls(target, "o", ref, status=3)
+
+
+def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -> None:
+    repo = make_repo(tmp_path / "repo")
+    inside = exported(repo, tmp_path / "a", "org.a.A", "--subset=verified")
+    outside = exported(repo, tmp_path / "b", "org.b.B")
+    run("flatpak", "build-update-repo", repo)
+    with serve(repo) as server:
+        remote(target, server.url, "--set=xa.subset=verified")
+        pulls(target, "o", inside)
+        pulls(target, "o", outside, status=3)
+        remote(target, server.url, "--set=xa.subset=free")
+        assert "no subset 'free-x86_64' (there are verified-x86_64, x86_64)" in pulls(target, "o", inside, status=3)
+        assert server.count("/summary") == 0
+        for path in repo.glob("summary.idx*"):
+            path.unlink()
+        pulls(target, "o", inside)
+
+
+def exported(repo: Path, tree: Path, name: str, *words: str) -> str:
+    """Have flatpak export a small app; return its ref."""
+    for directory in ("files", "export"):
+        (tree / directory).mkdir(parents=True)
+    (tree / "metadata").write_text(f"[Application]\nname={name}\nruntime=org.a.P/x86_64/1\n")
+    run(require("flatpak"), "build-export", "--disable-sandbox", "--arch=x86_64", *words, repo, tree, "stable")
+    return f"app/{name}/x86_64/stable"
 
 
 def names_by_flatpak(repo: Path) -> set[str]:

@@ -121,7 +121,11 @@ class UrlSource:
         from composefs_ostree.remotes.summaries import subset_of
 
         subset = subset_of(ref, self.remote)
-        part = self._summaries.part(subset) if subset is not None else None
+        if subset is None:
+            return self._summaries.whole()
+        if self.remote is not None and self.remote.settings.get("xa.subset") and self._summaries.subsets() is not None:
+            return self._summaries.part_or_error(subset)  # the whole has what was not selected, too
+        part = self._summaries.part(subset)
         return self._summaries.whole() if part is None else part
 
     def subsummary(self, subset: str) -> bytes:
