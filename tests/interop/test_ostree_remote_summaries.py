@@ -155,6 +155,9 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
         remote(target, server.url, "--set=xa.subset=free")
         assert "no subset 'free-x86_64' (there are verified-x86_64, x86_64)" in pulls(target, "o", inside, status=3)
         assert server.count("/summary") == 0
+        remote(target, repo.as_uri(), "--set=xa.subset=verified")
+        pulls(target, "o", inside)
+        pulls(target, "o", outside, status=3)
         for path in repo.glob("summary.idx*"):
             path.unlink()
         pulls(target, "o", inside)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.remotes.summaries import Summaries
     from composefs_ostree.signatures.policy import Options
 
     class Source(Protocol):
@@ -78,6 +79,19 @@ def open_source(
     return UrlSource(url, remote, limits, options)
 
 
+def _selected(summaries: Summaries, remote: Remote | None, ref: str) -> bytes | None:
+    """Return the part with a ref of a remote that is to have one selection of the repository; None if it may have all.
+
+    The whole summary has what was not selected, too.  NotFoundError is raised if there is nothing of the selection.
+    """
+    if remote is None or not remote.settings.get("xa.subset"):
+        return None
+    from composefs_ostree.remotes.summaries import subset_of
+
+    subset = subset_of(ref, remote)
+    return None if subset is None or summaries.subsets() is None else summaries.part_or_error(subset)
+
+
 class UrlSource:
     """An archive repository on one or more web servers."""
 
@@ -120,12 +134,10 @@ class UrlSource:
         """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
         from composefs_ostree.remotes.summaries import subset_of
 
+        part = _selected(self._summaries, self.remote, ref)
         subset = subset_of(ref, self.remote)
-        if subset is None:
-            return self._summaries.whole()
-        if self.remote is not None and self.remote.settings.get("xa.subset") and self._summaries.subsets() is not None:
-            return self._summaries.part_or_error(subset)  # the whole has what was not selected, too
-        part = self._summaries.part(subset)
+        if part is None and subset is not None:
+            part = self._summaries.part(subset)
         return self._summaries.whole() if part is None else part
 
     def subsummary(self, subset: str) -> bytes:
@@ -184,9 +196,10 @@ class DirectorySource:
         """Return the repository's own summary."""
         return self._summaries.whole()
 
-    def summary_for(self, _ref: str) -> bytes | None:
-        """Return the summary; a part is no less to read than the whole."""
-        return self._summaries.whole()
+    def summary_for(self, ref: str) -> bytes | None:
+        """Return the summary; a part is no less to read than the whole, unless the remote is to have no more."""
+        part = _selected(self._summaries, self.remote, ref)
+        return self._summaries.whole() if part is None else part
 
     def subsummary(self, subset: str) -> bytes:
         """Return one part of the summary."""
