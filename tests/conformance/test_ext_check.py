@@ -59,15 +59,15 @@ def kit(directory: Path, name: str) -> Report:
     return check(extension, [invocation], timeouts=timeouts, rules={rule_of(name)})
 
 
-def made(directory: Path, methods: str) -> Report:
-    """Check the right extension with some methods otherwise, for P-32."""
-    head = "#!/usr/bin/env python3\nimport os\nfrom talk import Extension\nclass Made(Extension):\n"
+def made(directory: Path, methods: str, *rules: int) -> Report:
+    """Check the right extension with some methods otherwise, for P-32 or other rules."""
+    head = "#!/usr/bin/env python3\nimport json, os\nfrom talk import Extension, Refused\nclass Made(Extension):\n"
     (directory / "made").write_text(f"{head}{indent(dedent(methods), '    ')}\nMade().main()\n")
     (directory / "made").chmod(0o755)
     (directory / "made.json").write_text((directory / "good.json").read_text().replace("good", "made"))
     extension = discovery.find("made", [str(directory)])
     invocation = Invocation("store", lambda _: parse(extension, ["store"]))
-    return check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules={32})
+    return check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules=rules or {32})
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -169,6 +169,147 @@ def test_nobody_waits_for_who_would_write_into_a_pipe(installed: Path, method: s
     assert [each.rule for each in report.findings] == breaks
 
 
+MISTAKES = {
+    "a read takes whole messages": (
+        1,
+        """
+        def receive(self):
+            while True:
+                for message in map(json.loads, os.read(0, 1 << 20).splitlines()):
+                    if "id" in message:
+                        return message
+        """,
+        r"(initialize|run) is not answered: .*JSONDecodeError",
+    ),
+    "a notification is taken for an answer": (
+        9,
+        """
+        def put(self, name):
+            self.send(id=901, method="object.put", params={"files": [{"name": name}]})
+            return json.loads(input()).get("result", {"objects": [{"id": ""}]})["objects"][0]["id"]
+        """,
+        r"an unknown notification after run: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "a row without an id has an empty one": (
+        32,
+        """
+        def put(self, name):
+            return self.call("object.put", files=[{"name": name}])["objects"][0].get("id", "")
+        """,
+        r"a file that the core refuses: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "an error has an empty result": (
+        35,
+        """
+        def call(self, method, **params):
+            try:
+                return super().call(method, **params)
+            except Refused:
+                return {"objects": [{"id": ""}], "id": ""}
+        """,
+        r"object.put refused: no_space: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "a call that there is not": (
+        42,
+        """
+        def run(self):
+            try:
+                self.call("object.add", files=["text"])
+            except Refused:
+                raise Refused({"code": 1, "message": "it does not work", "data": {"kind": "other"}})
+        """,
+        "an ordinary run: the command fails: it does not work; before that, object.add was answered: there is no call",
+    ),
+    "an object is published as a stream": (
+        21,
+        """
+        def put_stream(self, object):
+            return object
+        """,
+        "publish: invalid: stream [0-9a-f]{64}: too short for a splitstream",
+    ),
+    "a chunk is counted from 1": (
+        43,
+        """
+        def put_stream(self, object):
+            return self.call("stream.put", content_type="62726f6b656e2121", object_refs=[object], chunks=[1])["id"]
+        """,
+        "stream.put: invalid: a chunk names object reference 1 of 1",
+    ),
+    "a name of somebody else": (
+        23,
+        """
+        def publish(self, stream):
+            self.call("publish", streams=[{"name": "greeting", "id": stream}])
+        """,
+        r"publish: permission: stream greeting does not belong to extension made \(its streams begin with made-\)",
+    ),
+    "two of what excludes one another": (
+        43,
+        """
+        def put(self, name):
+            self.call("stream.get", name="a", ref="b")
+        """,
+        "stream.get: params: not exactly one of name, id, ref is given",
+    ),
+    "a line break in a text": (
+        1,
+        """
+        def put(self, name):
+            self.write(self.line(method="log", params={"level": "info", "message": "@"}).replace(b"@", b"two\\nlines"))
+            return super().put(name)
+        """,
+        r"a line is not JSON in UTF-8: .* \(in a string, a newline is \\n\)",
+    ),
+    "no parameters": (
+        3,
+        """
+        def put(self, name):
+            self.send(id=7, method="stream.list")
+            self.receive()
+            return super().put(name)
+        """,
+        "the params of stream.list are no object: without any they are {}",
+    ),
+}
+"""What authors do, the rule that it breaks, and what they are told."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_who_makes_a_mistake_is_told_the_rule_and_what_was_seen(installed: Path, mistake: str) -> None:
+    rule, methods, told = MISTAKES[mistake]
+    report = made(installed, methods, rule)
+    assert {each.rule for each in report.findings} == {rule}, report.findings
+    assert re.match(told, report.findings[0].message, re.DOTALL), report.findings[0].message
+
+
+def test_who_says_nothing_is_asked_whether_it_flushes(installed: Path) -> None:
+    [finding] = kit(installed, "p25silent").findings
+    assert finding.message.endswith("(is it an extension, and does it flush what it writes?)")
+
+
+def test_the_refusal_is_shown_however_much_was_said_after_it(installed: Path) -> None:
+    report = made(
+        installed,
+        """
+        def put(self, name):
+            ids = [row["id"] for row in self.call("object.put", files=[{"name": name}])["objects"] if "id" in row]
+            for number in range(20):
+                self.notify("log", level="info", message=f"still here, {number}")
+            return ids
+
+        def put_stream(self, ids):
+            return super().put_stream(*ids)
+        """,
+    )
+    [finding] = report.findings
+    assert finding.message.startswith("the row of the file text was answered with an error, the file not put again, ")
+    assert [line[:1] for line in finding.lines[:3]] == ["<", ">", "…"]
+    assert "object.put" in finding.lines[0]
+    assert "the staged file 'text' has 6 bytes" in finding.lines[1]
+    assert finding.lines[-1].startswith('< {"jsonrpc": "2.0", "id": 2, "result": ')
+
+
 def test_what_comes_after_the_answer_is_seen_even_if_the_end_has_come_too(
     installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,9 +384,13 @@ def test_what_is_right_passes_strictly(installed: Path) -> None:
 def test_the_command_shows_the_breach_with_what_was_said(installed: Path) -> None:
     done = cfsctl("ext", "check", installed / "p5prints", status=1)
     assert "P-5   FAIL    standard output carries messages only\n" in done.stdout
-    assert "      a line on standard output is not a message\n      in an ordinary run:\n        > {" in done.stdout
+    breach = "a line on standard output is not a message: text for people goes to standard error"
+    assert f"      {breach}\n      in an ordinary run:\n        > {{" in done.stdout
     assert "        < Downloading...\n" in done.stdout
     assert "p5prints does not pass: " in done.stdout
+    assert done.stdout.endswith(
+        "\nthe ordinary run of 'store' does not go well: until it does, the others are not made\n"
+    )
     report = json.loads(cfsctl("ext", "check", installed / "p5prints", "--json").stdout)
     [finding] = [each for rule in report["rules"] for each in rule["findings"]]
     assert (report["ok"], finding["conversation"][-1]) == (False, "< Downloading...")

@@ -237,7 +237,9 @@ def _show_report(report: Report, *, strict: bool) -> None:
     counts = [f"{found.count(state)} {word}" for state, word in _COUNTED if state in found]
     verdict = "passes" if report.ok(strict=strict) else "does not pass"
     line(f"{report.extension} {verdict}: {', '.join(counts)}; {counted(report.runs, 'run')}")
-    if states[27] == "unseen":
+    for command in report.unfinished:
+        line(f"the ordinary run of {command!r} does not go well: until it does, the others are not made")
+    if states[27] == "unseen" and not report.unfinished:
         line("no publishing call was seen: check a command that publishes")
 
 

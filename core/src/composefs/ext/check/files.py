@@ -26,7 +26,7 @@ class Files:
 
     ``directory`` is known once initialize is sent.  ``lists`` are those of the call that is served, if they are right.
     ``stored`` tells whether ``object.put`` took anything, ``put_again`` whether it took at last what a refused row was
-    for.
+    for.  ``refused`` is that row's file.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Files:
         self._algorithm = algorithm
         self._taken: set[str] = set()
         self._refused_id: str | None = None
+        self.refused = ""
         self.directory = ""
         self.lists: dict[str, list[JSONValue]] = {}
         self.stored = False
@@ -130,7 +131,9 @@ class Files:
             if len(columns) > 10 and columns[10] != b"-":
                 payload, digest = columns[8], columns[10]
                 if payload != digest[:2] + b"/" + digest[2:]:
-                    self._find(20, f"{where}, line {number}: PAYLOAD is not the path of DIGEST")
+                    seen, digits = (each[:140].decode("ascii", "backslashreplace") for each in (payload, digest))
+                    what = f"PAYLOAD is {seen}, not the path of DIGEST, {digits[:2]}/{digits[2:6]}…"
+                    self._find(20, f"{where}, line {number}: {what}")
                     return
 
     # What was answered
@@ -155,6 +158,7 @@ class Files:
 
     def refuse(self, row: Message) -> bool:
         """Note that the core is about to refuse a row, and say whether it could be told that it is put again."""
+        self.refused = row["name"]
         self._refused_id = staged.content_id(row, self.directory, self._algorithm)
         return self._refused_id is not None
 

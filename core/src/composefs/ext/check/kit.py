@@ -138,6 +138,7 @@ class _Kit:
         self._total += 2
         plain = self._run(invocation, PLAIN)
         if plain.failed or plain.answer is None or "result" not in plain.answer:
+            self.report.unfinished.append(invocation.text)
             return
         self._run(invocation, PLAIN._replace(title="an ordinary run with --json"), SHA512)
         if plain.command.name in self._checked:
@@ -226,16 +227,20 @@ class _Kit:
                 if probe.tap is None or probe.tap.interfered_at is None:
                     raise
             except TooLargeError as error:
-                failure = error.message
+                failure = _said(error)
                 if watch.answer is None:
                     watch.find(17, error.message)
             except ProtocolError as error:
-                failure = error.message
+                failure = _said(error)
                 if not watch.failed:
-                    watch.find(3, error.message)
+                    watch.find(3, failure)
             except ComposefsError as error:
-                failure = error.message
+                failure = _said(error)
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, probe.took, self._timeouts, failure)
         return watch
+
+
+def _said(error: ComposefsError) -> str:
+    return error.message if error.hint is None else f"{error.message} ({error.hint})"

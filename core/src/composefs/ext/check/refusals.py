@@ -20,8 +20,10 @@ def rule_broken(method: str, params: Message, error: Message) -> int | None:
             return 21
         case "invalid" if method == "image.draft" and "does not end" in message:
             return 46
+        case "invalid" if not method.startswith("image.") and message.startswith(("stream ", "image ")):
+            return 21  # an object has the id, but is none
         case "invalid":
-            return {"i": 19, "p": 23}.get(method[0], 14)
+            return {"image": 19, "publish": 23, "object": 14}.get(method.partition(".")[0], 43)
         case "too_large":
             return 15 if method in LISTINGS else 14
         case "usage" if method == "stream.put" and "names an image" in message:

@@ -32,7 +32,8 @@ class Report:
     """All findings about one extension.
 
     ``tried`` counts the runs that put a rule to the test.  ``applicable`` are the rules that the extension, as far as
-    it was seen, could have broken; one of these that was never tried makes a strict check fail.
+    it was seen, could have broken; one of these that was never tried makes a strict check fail.  ``unfinished`` are the
+    commands of which an ordinary run did not go well, so that no others were made.
     """
 
     extension: str
@@ -41,6 +42,7 @@ class Report:
     tried: Counter[int] = field(default_factory=Counter)
     applicable: set[int] = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
     runs: int = 0
 
     def add(self, found: Iterable[Finding]) -> None:
@@ -75,6 +77,7 @@ class Report:
             "executable": self.executable,
             "ok": self.ok(strict=strict),
             "commands": self.commands,
+            "unfinished": self.unfinished,
             "runs": self.runs,
             "rules": [
                 {

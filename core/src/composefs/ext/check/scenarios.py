@@ -25,6 +25,8 @@ __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 _STORING = ("object.put", "stream.put", "image.put", "repo.copy", "publish")
 _KINDS = ("no_space", "busy", "corrupt", "io", "permission")
 _POINTS = 5
+_WITHOUT_AN_ID = frozenset({18, 19, 20, 21, 22, 43})
+"""What a call breaks that is made with what an answer would have had, had it been no error."""
 
 
 class Scenario(NamedTuple):
@@ -104,6 +106,7 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
     watch.tried.update(scenario.rules)
     _judge_process(scenario, watch, took, timeouts)
     if watch.failed:
+        _attribute(scenario, watch)
         return
     answer = watch.answer or {}
     result, error = answer.get("result"), answer.get("error")
@@ -117,27 +120,47 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
         return
     if watch.answer is None:
         tail = f"; it wrote: {watch.stderr.strip()[-300:]}" if watch.stderr.strip() else ""
-        if watch.welcomed is None:
+        what, broken = ("run", 30) if watch.welcomed is not None else ("initialize", 25)
+        if what == "initialize":
             watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
-            watch.find(25, f"initialize is not answered{why}{tail}")
-            return
-        watch.find(30 if scenario.expect != "same" or rule == 42 else rule, f"run is not answered{why}{tail}")
+        if scenario.expect == "same" and scenario.rules:
+            broken = rule
+        watch.find(broken, f"{what} is not answered{why}{tail}")
         return
     match scenario.expect:
         case "same" if result is None:
-            watch.find(rule, f"{scenario.title}: the command fails{why}")
+            refusal = f"; before that, {watch.last_refusal}" if watch.last_refusal else ""
+            watch.find(rule, f"{scenario.title}: the command fails{why}{refusal}")
         case "error" if result is not None:
             watch.find(rule, f"{scenario.title}: the command succeeds all the same")
         case "error" if scenario.script.refuse is not None:
             kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
             if kind not in (scenario.script.refuse[1], "other"):
-                watch.find(rule, f"{scenario.title}: run is answered with the kind {kind}", warning=True)
+                asked = f"not {scenario.script.refuse[1]}, with which the call was"
+                watch.find(rule, f"{scenario.title}: run is answered with the kind {kind}, {asked}", warning=True)
         case "row" if watch.refused and result is not None and not watch.files.put_again:
-            watch.find(rule, "a file was refused, not put again, and the command succeeds all the same")
+            watch.find(
+                rule,
+                f"the row of the file {watch.files.refused} was answered with an error, the file not put again, "
+                "and the command succeeds all the same",
+            )
         case "listing" if not _listed_again(watch):
             kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
             watch.find(rule, f"a listing was answered too_large, and not asked for again in a file{why}",
                        warning=kind == "too_large")  # fmt: skip
+
+
+def _attribute(scenario: Scenario, watch: Watch) -> None:
+    """Give the first breach to the rule of what was otherwise in this run, if that is why; an ordinary run had none.
+
+    Who misreads a message, or goes on without what was refused, says strange things from there on.
+    """
+    if not scenario.rules or scenario.single:
+        return
+    rule, first = scenario.rules[0], next(each for each in watch.findings if not each.warning)
+    if scenario.expect == "same" or (scenario.expect in ("row", "error") and first.rule in _WITHOUT_AN_ID):
+        what = first.message if first.rule == rule else f"{scenario.title}: {first.message} (P-{first.rule})"
+        watch.findings[:] = [first._replace(rule=rule, message=what)]
 
 
 def _made(watch: Watch) -> list[tuple[str, Message]]:
@@ -161,11 +184,11 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
     killed = os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
     if took is not None and took >= timeouts.terminate and not watch.failed:
         watch.late = True
-        what = {"end": scenario.title}.get(scenario.expect, "after its answer to run")
+        what = {"end": scenario.title}.get(scenario.expect, "at the end of input after its answer to run")
         if killed:
             watch.find(29, f"{what}: it did not end, and had to be killed")
         else:
-            watch.find(29, f"{what}: it ended on SIGTERM only", warning=scenario.expect == "end")
+            watch.find(29, f"{what}: it did not end by itself, but on SIGTERM", warning=scenario.expect == "end")
     if ended.left and not os.WIFSIGNALED(ended.status):
         watch.find(29, f"it left processes running: {ended.left}")
     if watch.answer is not None and scenario.expect != "end":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 _LINES_SHOWN = 6
+_REFUSAL_SHOWN = 2
 _LINES_KEPT = 400
 _SHOWN = 400
 _EVENTS = ("log", "output", "progress")
@@ -59,19 +60,24 @@ class Watch:
         self.welcomed: Message | None = None
         self.ended: Ended | None = None
         self.stderr = ""
+        self.last_refusal = ""
         self.late = False  # a time was up, which may be the machine's fault
         self.is_told = False  # of a row that we had refused
         self.refused = False  # we are the reason of errors that the core answers from here on
         self.files = Files(self.find, self.tried, self._picked, algorithm)
         self._garbled = False
         self._lines: list[str] = []
+        self._refusal: tuple[str, ...] = ()
         self._open: dict[int, _Unanswered] = {}
         self._done: dict[str, int] = {}
         self._drafts: set[str] = set()
 
     def find(self, rule: int, message: str, *, warning: bool = False) -> None:
-        """Note a breach, with what was said before it."""
-        self.findings.append(Finding(rule, message, self.run, warning, tuple(self._lines[-_LINES_SHOWN:])))
+        """Note a breach, with what was said before it, and around the refusal that it may come of."""
+        lines = tuple(self._lines[-_LINES_SHOWN:])
+        if self._refusal and self._refusal[-1] not in lines:
+            lines = (*self._refusal, "…", *lines[-_LINES_SHOWN + len(self._refusal) :])
+        self.findings.append(Finding(rule, message, self.run, warning, lines))
 
     @property
     def failed(self) -> bool:
@@ -83,6 +89,8 @@ class Watch:
     def sent(self, line: bytes) -> None:
         """Note what the core wrote."""
         self._note("> ", line)
+        if self.refused and not self._refusal:
+            self._refusal = tuple(self._lines[-_REFUSAL_SHOWN:])
 
     def _note(self, direction: str, line: bytes) -> None:
         text = redact(line[: _SHOWN + 1])
@@ -106,9 +114,9 @@ class Watch:
             if isinstance(error, RecursionError):
                 self.find(4, "a message is nested too deep")
             elif line.lstrip()[:1] in (b"{", b"["):
-                self.find(1, f"a line is not JSON in UTF-8: {error}")
+                self.find(1, f"a line is not JSON in UTF-8: {error} (in a string, a newline is \\n)")
             else:
-                self.find(5, "a line on standard output is not a message")
+                self.find(5, "a line on standard output is not a message: text for people goes to standard error")
             return
         if type(message) is not dict:
             self.find(1, "a message is not an object")
@@ -127,8 +135,10 @@ class Watch:
 
     def _received_call(self, message: Message) -> None:
         method, number = message["method"], message.get("id")
-        if type(method) is not str or type(message.get("params")) is not dict:
-            self.find(3, "a call has no method, or its params are no object")
+        if type(method) is not str:
+            self.find(3, "the method of a call is not a string")
+        elif type(message.get("params")) is not dict:
+            self.find(3, f"the params of {method} are no object: without any they are {{}}")
         elif self.answer is not None:
             self.find(26, f"{method} was sent after the answer to run")
         elif self.welcomed is None:
@@ -155,7 +165,7 @@ class Watch:
             self.answer = message
             self._check_result(message)
         else:
-            self.find(6, f"the answer with the id {number!r} belongs to no call of the core")
+            self.find(6, f"an answer has the id {number!r}, and is to none: initialize has {ids[0]}, run {ids[1]}")
 
     def _result(self, message: Message, method: str) -> Message | None:
         """Return the result in an answer, checking the error instead if it is one; None if there is no result."""
@@ -174,7 +184,9 @@ class Watch:
         if result is None:
             return
         spoken = [version for version in versions if version in self.manifest.protocol]
-        if type(result.get("version")) is not int or result["version"] not in spoken:
+        if not versions:
+            self.find(25, "a version was picked that was not on offer: initialize is to be answered unsupported then")
+        elif type(result.get("version")) is not int or result["version"] not in spoken:
             self.find(25, f"version {result.get('version')!r} was picked; on offer, and in the manifest, are {spoken}")
         elif type(features := result.get("features", [])) is not list or any(each not in FEATURES for each in features):
             self.find(25, f"features {features!r} were picked, of which there are {list(FEATURES)}")
@@ -212,7 +224,8 @@ class Watch:
         self.tried.add(35)
         wrong = schemas.first_error("error", error)
         if wrong is not None:
-            self.find(35, f"an error: {wrong.json_path}: {wrong.message[:200]}")
+            where = f"error{wrong.json_path.removeprefix('$')}"
+            self.find(35, f"an answer has an error that is not as it should be: {where}: {wrong.message[:200]}")
         elif error.get("data", {}).get("kind") not in KINDS and not self.refused:
             self.find(35, f"an error has the kind {error.get('data', {}).get('kind')!r}", warning=True)
 
@@ -277,22 +290,26 @@ class Watch:
 
     def answered(self, answer: Message) -> None:
         """Look at what the core answers to a call."""
-        call = self._open.pop(answer["id"], None)
-        if call is None or call.method not in CALLS:
+        call, error = self._open.pop(answer["id"], None), answer.get("error")
+        if call is None:
             return
         method, params = call.method, call.params
+        if error is not None:
+            self.last_refusal = f"{method} was answered: {error['message']}"
+        if method not in CALLS:
+            return
         self.tried |= {18, 21, 23}
         if "from" in params or method == "image.mount":
             self.tried.add(24)
         if any(name.startswith("composefs.image") for name, _ in self.files.lists.get("named_refs", ())):
             self.tried.add(22)
-        error = answer.get("error")
         if error is None and method == "object.put":
             self.files.put(params, answer["result"], was_told=call.was_told)
         elif error is not None and not self.refused and len(self.findings) == call.findings:
             rule = rule_broken(method, params, error)
             if rule is not None:
-                self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}")
+                hint = f" ({error['data']['hint']})" if "hint" in error["data"] else ""
+                self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}{hint}")
 
     # The end
 
