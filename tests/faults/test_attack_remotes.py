@@ -65,6 +65,7 @@ def test_settings_that_are_not_taken(target: Target, words: list[str]) -> None:
         (b'[remote "o"]\nurl=gopher://127.0.0.1:1/\n', 2),
         (b'[remote "o"]\nurl=file://127.0.0.1/x\n', 2),
         (b'[remote "o"]\nurl=http://127.0.0.1:1/\nproxy=\\n\n', 6),
+        (b'[remote "o"]\nurl=http://127.0.0.1:1/\nproxy=http://\xc3\xa4.invalid:1\n', 6),
         (b'[remote "o"]\nurl=http://127.0.0.1:1/\nhttp-headers-file=/dev/zero\n', 2),
         (b'[remote "o"]\nurl=http://127.0.0.1:1/\ntls-client-cert-path=pkcs11:x\ntls-client-key-path=y\n', 9),
         (

@@ -170,6 +170,26 @@ def test_tls_through_a_proxy_that_wants_a_password(
         assert "hunter" not in said + refused
 
 
+def test_paths_and_hosts_that_are_not_ascii(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates
+) -> None:
+    home = tmp_path / "jörg"
+    home.mkdir()
+    (home / ".netrc").write_text("machine 127.0.0.1 login user password hunter2\n")
+    shutil.copy(certificates.ca, home / "authority")
+    environment = os.environ | {"HOME": str(home)}
+    with nginx(tmp_path / "nginx", source, certificates=certificates) as server:
+        remote(target, server.url, f"--set=tls-ca-path={home}/authority")
+        pulls(target, "o", BRANCH, env=environment)
+        pulls(target, server.url, BRANCH, env=environment | {"SSL_CERT_FILE": f"{home}/authority"})
+        (home / "headers").write_text("X-Name: ö\n")
+        remote(target, server.url, "--set=tls-permissive=true", f"--set=http-headers-file={home}/headers")
+        pulls(target, "o", BRANCH, env=environment)
+        remote(target, server.url, "--set=proxy=ö.invalid:1")
+        said = pulls(target, "o", BRANCH, status=6, env=environment | {"COMPOSEFS_OSTREE_RETRIES": "0"})
+        assert "Could not resolve proxy" in said
+
+
 @pytest.mark.parametrize("given", ["foo://user:hunter2@h", "http://user:hunter2@h:99999", "http://user:hunter2@[::1"])
 def test_a_proxy_that_cannot_be_used_is_told_without_its_password(target: Target, source: Path, given: str) -> None:
     with serve(source) as server:

@@ -262,14 +262,15 @@ class HttpTransport:
             (pycurl.TIMEOUT, self._seconds),
             *self._options,
         ):
-            handle.setopt(option, value)
+            # Of text pycurl takes what is ASCII only.
+            handle.setopt(option, os.fsencode(value) if isinstance(value, str) else value)
         if self._meter is None:  # else so much at once would be more than the user allows
             handle.setopt(pycurl.BUFFERSIZE, _BUFFER_SIZE)
         return handle
 
     def _ask_for_changes(self, handle: pycurl.Curl, conditions: Conditions) -> None:
         """Have the server send the file only if it is another one than we know."""
-        headers: list[str] = next((value for option, value in self._options if option == pycurl.HTTPHEADER), [])
+        headers: list[bytes] = next((value for option, value in self._options if option == pycurl.HTTPHEADER), [])
         handle.setopt(pycurl.HTTPHEADER, [*headers, *conditions.headers()])
         handle.setopt(pycurl.HEADERFUNCTION, conditions.take_header)
 

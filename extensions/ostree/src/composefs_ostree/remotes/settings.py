@@ -231,7 +231,7 @@ def _secret_options(remote: Remote, limits: Limits) -> Options:
         options += [(pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token)]
     lines = [line for path in (headers, limits.header_file) if path for line in _headers(path)]
     if lines:
-        options.append((pycurl.HTTPHEADER, lines))
+        options.append((pycurl.HTTPHEADER, [line.encode() for line in lines]))
         if not _HARMLESS.issuperset(line.partition(":")[0].lower() for line in lines):
             options.append((pycurl.FOLLOWLOCATION, 0))  # curl would send them to wherever the server says
     return tuple(options)
