@@ -43,6 +43,8 @@ _LONGEST_BACK_OFF = 60.0
 _LONGEST_RETRY_AFTER = 300
 """Seconds: how far repetitions get apart, and for how long a server may send us away."""
 
+_LAST_PORT = 65535
+
 _FORBIDDEN = 403
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
 _REFUSED = frozenset({401, _FORBIDDEN})
@@ -119,7 +121,8 @@ def check_proxy(url: str) -> None:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "http", url
-    if scheme.lower() not in _PROXY_SCHEMES or not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
+    user, _, place = rest.partition("/")[0].rpartition("@")
+    if scheme.lower() not in _PROXY_SCHEMES or "@" in user or not _is_host_and_port(place):
         raise UsageError("the URL of the proxy cannot be used", hint=f"write {_PROXY_FORM}")
 
 
@@ -383,8 +386,13 @@ def _is_host_and_port(text: str) -> bool:
     else:
         host, colon, port = text.partition(":")
         port = colon + port
-        good = host != "" and "[" not in host and "]" not in host
-    return good and (not port or (port[0] == ":" and port[1:].isascii() and port[1:].isdigit()))
+        good = host != "" and not any(c in "[] " for c in host)
+    return good and (not port or _is_port(port))
+
+
+def _is_port(text: str) -> bool:
+    digits = text[1:]
+    return text[0] == ":" and digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= _LAST_PORT
 
 
 def without_password(url: str) -> str:
