@@ -151,7 +151,9 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
     with serve(repo) as server:
         remote(target, server.url, "--set=xa.subset=verified")
         pulls(target, "o", inside)
-        pulls(target, "o", outside, status=3)
+        told = pulls(target, "o", outside, status=3)
+        assert f"no ref '{outside}' in its subset verified" in told
+        assert "xa.subset" in told
         remote(target, server.url, "--set=xa.subset=free")
         assert "no subset 'free-x86_64' (there are verified-x86_64, x86_64)" in pulls(target, "o", inside, status=3)
         assert server.count("/summary") == 0

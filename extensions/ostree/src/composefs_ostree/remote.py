@@ -42,9 +42,14 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
         except ExtError as error:
             raise bad_object(where, error) from None
         if found is None:
+            selection = source.remote.settings.get("xa.subset") if source.remote is not None else None
+            of = f" of collection {collection}" if collection else ""
+            inside = f" in its subset {selection}" if selection else ""
             raise NotFoundError(
-                f"{where}: the repository has no ref {name!r}{f' of collection {collection}' if collection else ''}",
-                hint="check the name; a ref that is newer than the summary needs ostree summary -u there",
+                f"{where}: the repository has no ref {name!r}{of}{inside}",
+                hint="check the name, and the remote's xa.subset"
+                if selection
+                else "check the name; a ref that is newer than the summary needs ostree summary -u there",
                 subject=name,
             )
         return found
