@@ -140,12 +140,12 @@ def test_secrets_are_not_taken_from_the_command_line(target: Target) -> None:
         assert "hunter2" not in refused
 
 
-@pytest.mark.parametrize("proxy", ["user:hunter2@p:80", "http://user:hunter2@p:80"])
+@pytest.mark.parametrize("proxy", ["user:hunter2@p:80", "http://user:hunter2@p:80", "http://user:hunter2/hunter2@p:80"])
 def test_the_passwords_of_the_machine_are_not_shown(target: Target, machine: Path, proxy: str) -> None:
-    (machine / "a.conf").write_text(f'[remote "o"]\nurl=http://user:hunter2@h/\nproxy={proxy}\n')
+    (machine / "a.conf").write_text(f'[remote "o"]\nurl=http://user:hunter2@h/a@b\nproxy={proxy}\n')
     for command in (["show", "o"], ["list", "--show-urls"], ["show", "o", "--json"], ["list", "--json"]):
         shown = target.ostree("remote", *command).stdout
-        assert "http://h/" in shown
+        assert "http://h/a@b" in shown
         assert "hunter2" not in shown
 
 

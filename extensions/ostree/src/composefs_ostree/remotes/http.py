@@ -401,4 +401,6 @@ def without_password(url: str) -> str:
     if not separator:
         scheme, rest = "", url  # of a proxy that is true
     host, slash, path = rest.partition("/")
+    if "@" in path and not _is_host_and_port(host.rpartition("@")[2]):  # there is a slash in the password
+        host, slash, path = rest.rpartition("@")[2].partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
