@@ -1,10 +1,13 @@
 """What the conformance kit reads of staged files, which are as long as the extension likes."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from composefs.digest import SHA512
 from composefs.ext.check import staged
+from composefs.ext.check.files import Files
 
 
 def test_a_list_of_too_many_rows_is_left_to_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +24,19 @@ def test_a_list_of_too_many_rows_is_left_to_the_core(tmp_path: Path, monkeypatch
     assert staged.answered("objects", {"objects_into": "rows"}, {}, str(tmp_path)) == [{}] * 3
     (tmp_path / "rows").write_text("{}\n" * 4)
     assert staged.answered("objects", {"objects_into": "rows"}, {}, str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("text", [b"\n" * (2 << 20), b"- " * (1 << 20)])
+def test_a_dump_takes_no_more_memory_than_its_size(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "dump").write_bytes(text)
+    found: list[tuple[int, str]] = []
+    files = Files(lambda rule, what: found.append((rule, what)), set(), lambda _feature: True, SHA512)
+    files.directory = str(tmp_path)
+    tracemalloc.start()
+    try:
+        files.serving("image.digest", {"dump": "dump"})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * len(text)
+    assert found == []

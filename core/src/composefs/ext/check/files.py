@@ -5,6 +5,7 @@ Rows are the same in a message and in a file, and so are the eyes on them.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable
@@ -126,8 +127,8 @@ class Files:
 
     def _look_at_dump(self, where: str, name: str) -> None:
         self._tried |= {19, 20}
-        for number, line in enumerate((staged.read(self.directory, name) or b"").split(b"\n"), 1):
-            columns = line.split(b" ")
+        for number, line in enumerate(io.BytesIO(staged.read(self.directory, name) or b""), 1):
+            columns = line.rstrip(b"\n").split(b" ", 11)
             if len(columns) > 10 and columns[10] != b"-":
                 payload, digest = columns[8], columns[10]
                 if payload != digest[:2] + b"/" + digest[2:]:
