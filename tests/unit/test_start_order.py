@@ -73,6 +73,18 @@ print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
     assert done.stdout.split() == []
 
 
+def test_what_hashes_small_files_loads_nothing_to_map_large_ones() -> None:
+    script = """
+import sys
+from composefs import fsverity
+from composefs.digest import SHA512
+fsverity.prepare(SHA512)
+print(*{"mmap", "composefs.linux.window"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "\n"
+
+
 def test_a_module_asked_for_its_parameters_alone_is_loaded_when_it_is_used() -> None:
     script = """
 import sys

@@ -16,12 +16,15 @@ import ctypes
 import errno
 import functools
 import hashlib
-import mmap
 import os
 import struct
+from typing import TYPE_CHECKING
 
 from composefs.digest import BLOCK_SIZE, Algorithm
 from composefs.errors import InputOutputError
+
+if TYPE_CHECKING:
+    import mmap
 
 __all__ = ["Lanes", "make_lanes"]
 
