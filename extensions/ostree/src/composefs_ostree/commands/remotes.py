@@ -78,7 +78,7 @@ def show(request: Request, core: Core) -> dict[str, Any]:
 
 def _shown(key: str, value: str) -> str:
     """Return a value without what may be a password in it."""
-    from composefs_ostree.remotes.http import without_password
+    from composefs_ostree.remotes.urls import without_password
 
     return without_password(value) if key in ("url", "contenturl", "metalink", "proxy") else value
 

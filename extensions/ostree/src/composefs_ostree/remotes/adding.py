@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.formats.names import check_ref
-from composefs_ostree.remotes.http import check_proxy, check_url, without_password
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
+from composefs_ostree.remotes.urls import check_proxy, check_url, without_password
 from composefs_ostree.signatures.policy import SIGN_KINDS, policy_of
 
 TYPE_CHECKING = False

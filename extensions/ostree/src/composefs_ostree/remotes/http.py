@@ -14,10 +14,11 @@ from bisect import insort
 from collections import deque
 from time import monotonic
 
-from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UsageError
+from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ostree import __version__
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.settings import METADATA_SECONDS
+from composefs_ostree.remotes.urls import without_password
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Fetch
     from composefs_ostree.remotes.settings import Settings
 
-__all__ = ["CONNECTIONS", "HttpTransport", "check_proxy", "check_url", "without_password"]
+__all__ = ["CONNECTIONS", "HttpTransport"]
 
 CONNECTIONS = 8
 """Connections of one transport, unless the user wants fewer."""
@@ -43,11 +44,8 @@ _LONGEST_BACK_OFF = 60.0
 _LONGEST_RETRY_AFTER = 300
 """Seconds: how far repetitions get apart, and for how long a server may send us away."""
 
-_LAST_PORT = 65535
-
 _FORBIDDEN = 403
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
-_REFUSED = frozenset({401, _FORBIDDEN})
 _NOT_MODIFIED = 304
 _PASSING_STATUS = frozenset({408, 429})
 _PASSING_FAILURE = frozenset(
@@ -64,66 +62,8 @@ _PASSING_FAILURE = frozenset(
         92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
     }
 )
-_STATUS_HINTS = {
-    401: "the server wants to know who you are: use a netrc file, or a remote with http-basic-auth-file or "
-    "http-bearer-token-file",
-    _FORBIDDEN: "see the remote's http-basic-auth-file, http-bearer-token-file or tls-client-cert-path, or your netrc "
-    "file; some servers say so of what is not there: check the URL too",
-    407: "the proxy wants to know who you are",
-    429: "the server has had too many requests; try again later",
-}
-_FAILURE_HINTS = {
-    pycurl.E_SSL_CERTPROBLEM: "check the remote's tls-client-cert-path and tls-client-key-path",
-    pycurl.E_PEER_FAILED_VERIFICATION: "the URL has to have a name that is in the server's certificate, and this "
-    "machine the right time; an authority of your own is named by tls-ca-path of the remote",
-    pycurl.E_SSL_CACERT_BADFILE: "tls-ca-path of the remote, else SSL_CERT_FILE, has to name certificates in PEM",
-    pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
-    "this machine takes",
-}
 _UNUSABLE_PROXY = "Unsupported proxy"
-_PROXY_SCHEMES = ("http", "https", "socks", "socks4", "socks4a", "socks5", "socks5h")
-_PROXY_FORM = f"[SCHEME://]HOST[:PORT], SCHEME one of {', '.join(_PROXY_SCHEMES)}"
-_ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
-
-
-def check_url(url: str, *, query: bool = False) -> str:
-    """Return a repository's URL without a slash at its end; raise UsageError for one that cannot be a repository's.
-
-    With ``query`` it is the URL of one file, and may have a query.  The messages show nothing that may be a part of a
-    password or a token.
-    """
-    scheme, separator, rest = url.partition("://")
-    if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
-        raise UsageError(
-            f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
-            hint="begin it with https://; for a directory use cfsctl ostree pull-local, or file:///PATH",
-        )
-    if not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
-        raise UsageError(
-            f"the {scheme} URL has a malformed host or port",
-            hint="in a user name or password write / as %2F, @ as %40 and ? as %3F; around an IPv6 address put [ and ]",
-        )
-    marks = "#" if query else "?#"
-    if (mark := min((mark for mark in marks if mark in rest), key=rest.index, default=None)) is not None:
-        raise UsageError(
-            f"the URL {without_password(url).partition(mark)[0]!r} goes on with {mark!r}",
-            hint="give it without query and fragment: the names of the repository's files are appended to it",
-        )
-    if not query:
-        return url.rstrip("/")
-    if "/" not in rest.partition("?")[0]:
-        raise UsageError(f"the URL {without_password(url).partition('?')[0]!r} names no file")
-    return url
-
-
-def check_proxy(url: str) -> None:
-    """Raise UsageError for what cannot be the URL of a proxy; it is not shown, since it may have a password."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "http", url
-    user, _, place = rest.partition("/")[0].rpartition("@")
-    if scheme.lower() not in _PROXY_SCHEMES or "@" in user or not _is_host_and_port(place):
-        raise UsageError("the URL of the proxy cannot be used", hint=f"write {_PROXY_FORM}")
+"""How libcurl begins to say so; behind these words it shows the whole URL."""
 
 
 class HttpTransport:
@@ -296,16 +236,15 @@ class HttpTransport:
                 ended.append(fetch)
                 return
             if not status and (tunnel := handle.getinfo(pycurl.HTTP_CONNECTCODE)) >= 400:
-                fetch.error = self._proxy_error(fetch, tunnel)
+                from composefs_ostree.remotes.failures import proxy_refuses
+
+                fetch.error = proxy_refuses(self.where(fetch.path), tunnel)
                 ended.append(fetch)
                 return
-            if reason.startswith(_UNUSABLE_PROXY):  # behind these words curl shows the proxy's whole URL
-                where = self.where(fetch.path)
-                fetch.error = NetworkError(
-                    f"{where}: the URL of the proxy cannot be used",
-                    hint=f"{_PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
-                    subject=where,
-                )
+            if reason.startswith(_UNUSABLE_PROXY):
+                from composefs_ostree.remotes.failures import proxy_unusable
+
+                fetch.error = proxy_unusable(self.where(fetch.path))
                 ended.append(fetch)
                 return
             after = handle.getinfo(pycurl.RETRY_AFTER)
@@ -319,7 +258,9 @@ class HttpTransport:
             fetch.absent = status in _ABSENT
             fetch.error = self._error(fetch, code, status, reason)
             if status == _FORBIDDEN:
-                fetch.refusal = self._status_error(fetch, status)
+                from composefs_ostree.remotes.failures import refused_status
+
+                fetch.refusal = refused_status(self.where(fetch.path), status, fetch.attempts)
         ended.append(fetch)
 
     def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
@@ -341,66 +282,12 @@ class HttpTransport:
             self._told_until = now + delay
             self._tell(f"{error.message}; trying again in {delay:.0f} s")
 
-    def _proxy_error(self, fetch: Fetch, status: int) -> ExtError:
-        url = self.where(fetch.path)
-        return NetworkError(
-            f"{url}: the proxy refuses the connection (HTTP status {status})",
-            hint=_STATUS_HINTS.get(status, "see the remote's proxy setting, or https_proxy and no_proxy"),
-            subject=url,
-        )
-
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
-        url = self.where(fetch.path)
+        where = self.where(fetch.path)
         if status in _ABSENT:
-            return NotFoundError(f"{url}: not found (HTTP status {status})", subject=url)
+            return NotFoundError(f"{where}: not found (HTTP status {status})", subject=where)
+        from composefs_ostree.remotes.failures import refused_status, transfer_failed
+
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return self._status_error(fetch, status)
-        return NetworkError(
-            f"{url}: {reason.rstrip('.') or f'curl error {code}'}{_tried(fetch)}",
-            hint=_FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
-            subject=url,
-            retryable=code in _PASSING_FAILURE,
-        )
-
-    def _status_error(self, fetch: Fetch, status: int) -> ExtError:
-        url = self.where(fetch.path)
-        told = f"access refused (HTTP status {status})" if status in _REFUSED else f"HTTP status {status}"
-        return NetworkError(
-            f"{url}: {told}{_tried(fetch)}",
-            hint=_STATUS_HINTS.get(
-                status, "check the URL" if status < 500 else "the server has a problem; try again later"
-            ),
-            subject=url,
-            retryable=status >= 500,
-        )
-
-
-def _tried(fetch: Fetch) -> str:
-    return f" ({fetch.attempts} attempts)" if fetch.attempts > 1 else ""
-
-
-def _is_host_and_port(text: str) -> bool:
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        good = host != "" and "]" in text and host.isascii() and all(c.isalnum() or c in ":.%" for c in host)
-    else:
-        host, colon, port = text.partition(":")
-        port = colon + port
-        good = host != "" and not any(c in "[] " for c in host)
-    return good and (not port or _is_port(port))
-
-
-def _is_port(text: str) -> bool:
-    digits = text[1:]
-    return text[0] == ":" and digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= _LAST_PORT
-
-
-def without_password(url: str) -> str:
-    """Return a URL, or what should be one, without the user name and password that it may have."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url  # of a proxy that is true
-    host, slash, path = rest.partition("/")
-    if "@" in path and not _is_host_and_port(host.rpartition("@")[2]):  # there is a slash in the password
-        host, slash, path = rest.rpartition("@")[2].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+            return refused_status(where, status, fetch.attempts)
+        return transfer_failed(where, code, reason, fetch.attempts, retryable=code in _PASSING_FAILURE)

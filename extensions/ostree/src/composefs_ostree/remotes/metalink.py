@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.remotes.http import check_url
+from composefs_ostree.remotes.urls import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

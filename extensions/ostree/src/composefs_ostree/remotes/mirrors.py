@@ -7,7 +7,7 @@ a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, NetworkError, UsageError
-from composefs_ostree.remotes.http import check_url
+from composefs_ostree.remotes.urls import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

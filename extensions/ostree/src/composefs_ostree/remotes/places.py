@@ -6,8 +6,9 @@ from composefs_ext.errors import ExtError, NetworkError, NotFoundError, Unsuppor
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
-from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport, check_url
+from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
+from composefs_ostree.remotes.urls import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
