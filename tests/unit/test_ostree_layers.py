@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from composefs_ext.errors import FormatError, TooLargeError
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.making import directory, listed
 from composefs_ostree.making.directory import DirectoryListing
@@ -100,6 +100,25 @@ def test_each_job_is_read_from_the_tree_that_has_it(tmp_path: Path, with_core: C
     before = os.listdir("/proc/self/fd")
     with_core(check)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_an_archive_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    tree = make_tree(tmp_path / "tree", "a")
+    archive = make_archive(tmp_path / "archive.tar", "b")
+
+    def check(core: Core) -> None:
+        layers = Layers()
+        layers.add(DirectoryListing(core, tree, layers))
+        layers.add(tar_listing(core, archive, layers, autocreate=False))
+        os.unlink(archive)
+        reader = layers.reader(core)
+        with pytest.raises(CorruptError, match=r"archive\.tar could be opened before, now it cannot: No such file"):
+            reader.read(1)
+        assert reader.where(1) == "/b"
+        os.close(reader.read(0).fd)
+        reader.close()
+
+    with_core(check)
 
 
 def test_a_later_directory_has_the_metadata(tmp_path: Path, with_core: Callable[..., None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.errors import FormatError
+from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_name, shown, too_many
 
@@ -140,17 +140,17 @@ class Listed:
 
     def reader(self, core: Core) -> _ListedReader:
         """Return what opens the contents."""
-        fd = -1 if self._path is None else os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        return _ListedReader(self._tree, fd, ObjectReader(core))
+        return _ListedReader(self._tree, self._path, ObjectReader(core))
 
 
 class _ListedReader:
     """Finds the contents of a listing."""
 
-    def __init__(self, tree: TreeBuilder, fd: int, objects: ObjectReader) -> None:
+    def __init__(self, tree: TreeBuilder, path: str | None, objects: ObjectReader) -> None:
         self._tree = tree
-        self._fd = fd
+        self._path = path
         self._objects = objects
+        self._fd = -1  # of the file of the contents, once some of it is read
 
     def where(self, job: int) -> str:
         """Return the file's path in the tree."""
@@ -166,4 +166,14 @@ class _ListedReader:
         inode = self._tree.inodes[job]
         if inode.object_id is not None:
             return inode._replace(fd=self._objects.open(inode.object_id), owned=True)
-        return inode if inode.inline is not None else inode._replace(fd=self._fd)
+        if inode.inline is not None:
+            return inode
+        if self._path is not None and self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise CorruptError(
+                    f"{self._path} could be opened before, now it cannot: {error.strerror}",
+                    hint="run the command again",
+                ) from None
+        return inode._replace(fd=self._fd)
