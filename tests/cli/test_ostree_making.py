@@ -359,6 +359,16 @@ def test_content_that_claims_more_than_there_is(target: Target, tmp_path: Path) 
     assert target.left_over() == []
 
 
+def test_what_no_commit_can_hold_has_to_be_mended_in_the_tree(target: Target, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("link")
+        member.type = tarfile.SYMTYPE
+        archive.addfile(member)
+    told = target.ostree("commit", "-b", "a", f"--tree=tar={tmp_path}/a.tar", "--tar-autocreate-parents", status=5)
+    assert "/link: malformed file header: symlink target of 0 bytes" in told.stderr
+    assert "(mend it where the tree comes from; if that was changed meanwhile, run the command again)" in told.stderr
+
+
 def test_damaged_and_unknown_compression(target: Target, tmp_path: Path) -> None:
     plain = archive(tmp_path / "x.tar", ("a", tarfile.DIRTYPE, b"")).read_bytes()
     import bz2

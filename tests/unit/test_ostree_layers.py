@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.making import directory, listed
+from composefs_ostree.making.contents import JOB_SIZE, Maker, Settings
 from composefs_ostree.making.directory import DirectoryListing
-from composefs_ostree.making.inodes import Directory, Meta
+from composefs_ostree.making.inodes import Changes, Directory, Meta
 from composefs_ostree.making.layers import Layers
 from composefs_ostree.making.tarball import tar_listing
 
@@ -117,6 +119,22 @@ def test_an_archive_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Call
         assert reader.where(1) == "/b"
         os.close(reader.read(0).fd)
         reader.close()
+
+    with_core(check)
+
+
+def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    tree = make_tree(tmp_path / "tree", "a")
+
+    def check(core: Core) -> None:
+        layers = Layers()
+        layers.add(DirectoryListing(core, tree, layers))
+        os.unlink(f"{tree}/a")
+        maker = Maker(layers.reader(core), Settings(Changes(), 64, None), Packs(core.staging, ()))
+        maker.start((0).to_bytes(JOB_SIZE, "big"), "staged")
+        [(_, error)] = maker.step()
+        assert error["message"] == f"{tree}/a: it was there when the tree was listed, and is gone"
+        assert "run the command again" in error["data"]["hint"]
 
     with_core(check)
 

@@ -12,7 +12,7 @@ import stat
 from hashlib import sha256
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError, FormatError
+from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.fsverity import Hasher
 from composefs_ostree.fetching.content import check_space
 from composefs_ostree.fetching.files import failure
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
+    from composefs_ext.errors import ExtError
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Failure
     from composefs_ostree.making.inodes import Inode, Meta, Reader
@@ -43,6 +44,9 @@ MadeRow = tuple[bytes, bytes, int, str | tuple[str, int] | None, bytes, str | No
 
 It is staged as a file, whose name that is, or in a pack (the pack's name, position); or it is not (None).
 """
+
+
+_REMEDY = "mend it where the tree comes from; if that was changed meanwhile, run the command again"
 
 
 class Settings(NamedTuple):
@@ -83,7 +87,7 @@ class Maker(Jobs):
                 if inode.owned:
                     os.close(inode.fd)
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
-            return failure(job, self.where(job), error)
+            return failure(job, self.where(job), _of_a_tree(error))
 
     def _make(self, job: bytes, inode: Inode, staged: str) -> MadeRow:
         meta = self._changes.apply(inode.meta)
@@ -208,3 +212,13 @@ def _hash_zeros(digest: Hash, size: int) -> None:
         count = min(size, _BUFFER)
         digest.update(zeros[:count] if count < len(zeros) else zeros)
         size -= count
+
+
+def _of_a_tree(error: Exception) -> ExtError:
+    """Return an error with the remedy for a tree, where one without would get that of a repository to pull from."""
+    told = from_exception(error)
+    if isinstance(told, NotFoundError):
+        return CorruptError("it was there when the tree was listed, and is gone", hint=_REMEDY)
+    if isinstance(told, (CorruptError, FormatError, TooLargeError)):
+        told.hint = told.hint or _REMEDY
+    return told
