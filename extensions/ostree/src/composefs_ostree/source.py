@@ -79,17 +79,24 @@ def open_source(
     return UrlSource(url, remote, limits, options)
 
 
-def _selected(summaries: Summaries, remote: Remote | None, ref: str) -> bytes | None:
-    """Return the part with a ref of a remote that is to have one selection of the repository; None if it may have all.
+def _part_for(summaries: Summaries, remote: Remote | None, ref: str, *, is_near: bool) -> bytes | None:
+    """Return the part of the summary index for a Flatpak ref's architecture; None if the summary is to be read.
 
-    The whole summary has what was not selected, too.  NotFoundError is raised if there is nothing of the selection.
+    Of a repository that ``is_near``, a part is no less to read than the whole; but a remote that is to have one
+    selection of the repository may have nothing else, and the whole has what was not selected, too.  NotFoundError is
+    raised if there is nothing of the selection.
     """
-    if remote is None or not remote.settings.get("xa.subset"):
+    is_selective = remote is not None and bool(remote.settings.get("xa.subset"))
+    if is_near and not is_selective:
         return None
     from composefs_ostree.remotes.summaries import subset_of
 
     subset = subset_of(ref, remote)
-    return None if subset is None or summaries.subsets() is None else summaries.part_or_error(subset)
+    if subset is None:
+        return None
+    return (
+        summaries.part_or_error(subset) if is_selective and summaries.subsets() is not None else summaries.part(subset)
+    )
 
 
 class UrlSource:
@@ -132,12 +139,7 @@ class UrlSource:
 
     def summary_for(self, ref: str) -> bytes | None:
         """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
-        from composefs_ostree.remotes.summaries import subset_of
-
-        part = _selected(self._summaries, self.remote, ref)
-        subset = subset_of(ref, self.remote)
-        if part is None and subset is not None:
-            part = self._summaries.part(subset)
+        part = _part_for(self._summaries, self.remote, ref, is_near=False)
         return self._summaries.whole() if part is None else part
 
     def subsummary(self, subset: str) -> bytes:
@@ -198,7 +200,7 @@ class DirectorySource:
 
     def summary_for(self, ref: str) -> bytes | None:
         """Return the summary; a part is no less to read than the whole, unless the remote is to have no more."""
-        part = _selected(self._summaries, self.remote, ref)
+        part = _part_for(self._summaries, self.remote, ref, is_near=True)
         return self._summaries.whole() if part is None else part
 
     def subsummary(self, subset: str) -> bytes:
