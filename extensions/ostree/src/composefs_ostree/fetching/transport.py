@@ -65,9 +65,9 @@ class Fetch:
     """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``take``.
 
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
-    None or says why; ``absent`` tells that there is no such file, which is an error as well.  ``refusal`` is the error
-    to report of an absent file that cannot be done without, if the server refused it: object stores refuse what is not
-    there, so that nobody else can know which it is.
+    None or says why; ``absent`` tells that there is no such file, which is an error as well.  A file that ``is_needed``
+    and that the server refuses is not called absent: object stores refuse what is not there, and nobody else can know
+    which it is.
     With ``conditions``, a web server sends nothing of what is here already, and they tell so.
     One that ``collects`` does nothing with the bytes until it has ended: a server's page about an error may pass for
     them until then, so that the connection can stay.
@@ -75,16 +75,16 @@ class Fetch:
 
     collects = True
 
-    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "limit", "path", "refusal")
+    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "is_needed", "limit", "path")
 
     def __init__(self, path: str, limit: int = MAX_METADATA, conditions: Conditions | None = None) -> None:
         self.path = path
         self.limit = limit
+        self.is_needed = False
         self.conditions = conditions
         self.attempts = 0
         self.error: ExtError | None = None
         self.absent = False
-        self.refusal: ExtError | None = None
         self._parts: list[bytes] = []
         self._received = 0
 
@@ -236,9 +236,8 @@ def read(
     One that ``is_needed`` must not be refused by the server either.
     """
     fetch = Fetch(path, limit)
+    fetch.is_needed = is_needed
     read_all(core, transport, [fetch])
-    if is_needed and fetch.refusal is not None:
-        raise fetch.refusal
     return fetched(transport, fetch)
 
 

@@ -235,16 +235,8 @@ class HttpTransport:
                 fetch.conditions.unchanged = True
                 ended.append(fetch)
                 return
-            if not status and (tunnel := handle.getinfo(pycurl.HTTP_CONNECTCODE)) >= 400:
-                from composefs_ostree.remotes.failures import proxy_refuses
-
-                fetch.error = proxy_refuses(self.where(fetch.path), tunnel)
-                ended.append(fetch)
-                return
-            if reason.startswith(_UNUSABLE_PROXY):
-                from composefs_ostree.remotes.failures import proxy_unusable
-
-                fetch.error = proxy_unusable(self.where(fetch.path))
+            if (error := self._proxy_error(handle, fetch, status, reason)) is not None:
+                fetch.error = error
                 ended.append(fetch)
                 return
             after = handle.getinfo(pycurl.RETRY_AFTER)
@@ -255,12 +247,8 @@ class HttpTransport:
             ):
                 self._repeat(fetch, self._error(fetch, code, status, reason), after)
                 return
-            fetch.absent = status in _ABSENT
             fetch.error = self._error(fetch, code, status, reason)
-            if status == _FORBIDDEN:
-                from composefs_ostree.remotes.failures import refused_status
-
-                fetch.refusal = refused_status(self.where(fetch.path), status, fetch.attempts)
+            fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
 
     def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
@@ -282,9 +270,19 @@ class HttpTransport:
             self._told_until = now + delay
             self._tell(f"{error.message}; trying again in {delay:.0f} s")
 
+    def _proxy_error(self, handle: pycurl.Curl, fetch: Fetch, status: int, reason: str) -> ExtError | None:
+        """Return the error of a request that a proxy has kept from the server, for good; None if none has."""
+        tunnel = 0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE)
+        if tunnel < 400 and not reason.startswith(_UNUSABLE_PROXY):
+            return None
+        from composefs_ostree.remotes.failures import proxy_refuses, proxy_unusable
+
+        where = self.where(fetch.path)
+        return proxy_refuses(where, tunnel) if tunnel >= 400 else proxy_unusable(where)
+
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
         where = self.where(fetch.path)
-        if status in _ABSENT:
+        if status in _ABSENT and not (status == _FORBIDDEN and fetch.is_needed):
             return NotFoundError(f"{where}: not found (HTTP status {status})", subject=where)
         from composefs_ostree.remotes.failures import refused_status, transfer_failed
 
