@@ -113,8 +113,9 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "--tar-autocreate-parents"), 2, "is for --tree=tar"),
         (("--tree=tar=empty.tar",), 5, "not a tar archive"),
         (("--from-dump=empty.tar",), 5, "empty.tar"),
+        (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,

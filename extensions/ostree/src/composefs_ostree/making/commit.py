@@ -52,6 +52,10 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
 
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
     layers = _layers(request, core)
+    if request.get("bootable"):
+        from composefs_ostree.making.bootable import bootable_metadata
+
+        metadata = bootable_metadata(metadata, layers.root)
     settings = Settings(
         changes,
         inline_limit(DIGEST_SIZES[core.repository.algorithm]),
