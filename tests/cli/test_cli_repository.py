@@ -13,6 +13,7 @@ import pytest
 
 from composefs.linux.locks import try_lock
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error, wait_until_open
 
 SHA256_DIGITS = 64
@@ -233,7 +234,7 @@ class TestOpening:
 class TestRefs:
     def test_stream_refs(self, repo: Path) -> None:
         with Repository.open(repo, writable=True) as opened:
-            stream = opened.streams.put(1, b"inline", [-6])
+            stream = opened.streams.put(Parts(1, b"inline", [-6]))
             opened.publish(
                 Publication(
                     streams=[StreamName("ostree-commit-1", stream.id)],

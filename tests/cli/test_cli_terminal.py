@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from composefs.repository import Publication, Repository, StreamName
+from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 
 LARGE = 1 << 29
@@ -196,7 +197,7 @@ def test_no_bars_when_quiet(repo: Path, slow_tree: Path) -> None:
 
 def test_raw_bytes_are_kept_from_a_terminal(repo: Path) -> None:
     with Repository.open(repo, writable=True) as opened:
-        stream = opened.streams.put(1, b"\x1b[31mraw", [-8])
+        stream = opened.streams.put(Parts(1, b"\x1b[31mraw", [-8]))
         opened.publish(Publication(streams=[StreamName("some", stream.id)]))
     status, shown = on_terminal("--repo", repo, "cat", "some")
     assert status == 2

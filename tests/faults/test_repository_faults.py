@@ -16,6 +16,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import NoSpaceError, PermissionDeniedError, ReadOnlyError
 from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.splitstream import Parts
 from support.commands import TIMEOUT
 from support.mounts import mounted
 
@@ -50,7 +51,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, size: int) -> None:
 @pytest.mark.root
 def test_a_read_only_file_system(path: Path, tmp_path: Path) -> None:
     with Repository.open(path, writable=True) as repository:
-        stream = repository.streams.put(1, b"abc", [-3])
+        stream = repository.streams.put(Parts(1, b"abc", [-3]))
         repository.publish(Publication(streams=[StreamName("a", stream.id)]))
     (tmp_path / "view").mkdir()
     with mounted(tmp_path / "view", "--bind", "-o", "ro", str(path)):
@@ -86,7 +87,7 @@ def test_somebody_else_may_read_but_not_write(as_nobody) -> None:
         os.chmod(directory, 0o755)
         Repository.init(path, algorithm=SHA256, insecure=True)
         with Repository.open(path, writable=True) as repository:
-            stream = repository.streams.put(1, b"abc", [-3])
+            stream = repository.streams.put(Parts(1, b"abc", [-3]))
             repository.publish(Publication(streams=[StreamName("a", stream.id)]))
         with as_nobody():
             with pytest.raises(ReadOnlyError, match="no permission to write to"):
@@ -151,13 +152,14 @@ CONTENDER = """
 import sys
 from composefs.errors import ConflictError
 from composefs.repository import *
+from composefs.splitstream import Parts
 path, number = sys.argv[1:]
 with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
     sys.stdin.read()  # ends for all at once
     for content in range(150):
         (staging.work / "file").write_bytes(b"%d" % content * 100)
         print(repository.objects.adopt(staging.work_fd, "file", staging.private).stored)
-    stream = repository.streams.put(1, number.encode(), [-1])
+    stream = repository.streams.put(Parts(1, number.encode(), [-1]))
     try:
         repository.publish(Publication(
             streams=[StreamName("s-" + number, stream.id)],

@@ -117,7 +117,7 @@ def test_streams_written_again_are_the_same_bytes(repository: Repository) -> Non
                 object_refs=list(reader.object_refs()),
                 chunks=chunks,
                 inline=b"".join(inline),
-                object_size=lambda object_id: repository.objects.size(object_id) or 0,
+                sizes=[repository.objects.size(each) or 0 for each in reader.object_refs()],
             )
         assert again == data, name
 

@@ -36,7 +36,7 @@ def written(made: tuple) -> bytes:
         object_refs=object_refs,
         chunks=chunks,
         inline=data,
-        object_size=lambda object_id: int(object_id[:4], 16),
+        sizes=[int(object_id[:4], 16) for object_id in object_refs],
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256, Algorithm
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream import Parts
 
 CONTENT_TYPE = 7
 
@@ -62,11 +63,11 @@ def populate(path: Path, algorithm: Algorithm = SHA256) -> Populated:
         # composefs-rs would keep "three" only because the layer refers to it; "four" is known to the image alone.
         inner, [three, four] = make_image(repository, contents["three"], contents["four"])
         streams = repository.streams
-        layer = streams.put(CONTENT_TYPE, b"layer", [-5, 0], object_refs=[three]).id
+        layer = streams.put(Parts(CONTENT_TYPE, b"layer", [-5, 0], object_refs=[three])).id
         blob = repository.objects.store_parts([b"no stream"]).id
         named = [("layer:1", layer), ("blob", blob), ("composefs.image", inner)]
-        top = streams.put(CONTENT_TYPE, b"top", [-3], named_refs=named).id
-        old = streams.put(CONTENT_TYPE, b"old", [-3]).id
+        top = streams.put(Parts(CONTENT_TYPE, b"top", [-3], named_refs=named)).id
+        old = streams.put(Parts(CONTENT_TYPE, b"old", [-3])).id
         garbage = repository.objects.store_parts([b"garbage" * 100]).id
         repository.publish(
             Publication(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from composefs.digest import Algorithm
-from composefs.splitstream import write
+from composefs.splitstream import Parts, write
 
 __all__ = ["stream_of"]
 
@@ -17,20 +17,12 @@ def stream_of(
     content_type: int,
     named_refs: Sequence[tuple[str, str]] = (),
     object_refs: Sequence[str] = (),
-    chunks: Iterable[int] = (),
+    chunks: Sequence[int] = (),
     inline: bytes = b"",
-    object_size: Callable[[str], int] = lambda _id: 0,
+    sizes: Sequence[int] | None = None,
 ) -> bytes:
-    """Return the bytes of a splitstream that has these parts."""
+    """Return the bytes of a splitstream that has these parts; without ``sizes``, the objects have none."""
     out = io.BytesIO()
-    write(
-        out,
-        algorithm,
-        content_type=content_type,
-        named_refs=named_refs,
-        object_refs=object_refs,
-        chunks=chunks,
-        inline=io.BytesIO(inline),
-        object_size=object_size,
-    )
+    parts = Parts(content_type, inline, chunks, object_refs, named_refs)
+    write(out, algorithm, parts, [0] * len(object_refs) if sizes is None else sizes)
     return out.getvalue()

@@ -17,6 +17,7 @@ from composefs.errors import InputOutputError, NotFoundError, ReadOnlyError
 from composefs.fsck import Report, check, check_and_repair, hashing
 from composefs.graph import Problem
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream import Parts
 from support.populated import CONTENT_TYPE, Populated, make_image, populate
 from support.splitstreams import stream_of
 
@@ -172,7 +173,7 @@ def case_no_stream(made: Populated) -> tuple[set[str], dict[str, int]]:
 def case_wrong_size(made: Populated) -> tuple[set[str], dict[str, int]]:
     one = made.files["one"]
     with Repository.open(made.path, writable=True) as repository:
-        data = stream_of(SHA256, content_type=CONTENT_TYPE, object_refs=[one], chunks=[0], object_size=lambda _id: 1)
+        data = stream_of(SHA256, content_type=CONTENT_TYPE, object_refs=[one], chunks=[0], sizes=[1])
         stream = repository.objects.store_parts([data]).id
         repository.publish(Publication(streams=[StreamName("liar", stream)]))
     return {"stream-read-failed"}, {"streams_corrupted": 1}
@@ -349,7 +350,7 @@ def test_a_ref_published_meanwhile_is_no_damage(made: Populated, monkeypatch: py
     def publish_first(*arguments: Any) -> Any:
         number = str(len(published))
         with Repository.open(made.path, writable=True) as writer:
-            new = writer.streams.put(CONTENT_TYPE, number.encode(), [-1]).id
+            new = writer.streams.put(Parts(CONTENT_TYPE, number.encode(), [-1])).id
             image, _ = make_image(writer, number.encode() * 100)
             refs = [RefUpdate(f"oci/{number}", number, "flat")]
             writer.publish(Publication(streams=[StreamName(number, new)], images=[ImageName(image, number)], refs=refs))

@@ -12,6 +12,7 @@ from composefs.digest import SHA256, SHA512
 from composefs.errors import BusyError, CorruptError, NotFoundError, ReadOnlyError
 from composefs.gc import Collected, collect
 from composefs.repository import Publication, RefRemoval, RefUpdate, Repository, StreamName
+from composefs.splitstream import Parts
 from support.populated import CONTENT_TYPE, Populated, populate
 from support.splitstreams import stream_of
 
@@ -80,9 +81,9 @@ def test_an_unknown_root_stops_everything(made: Populated) -> None:
 def test_a_stream_is_followed_when_its_name_has_moved_on(made: Populated) -> None:
     """composefs-rs follows an id only if a name in streams/ points to it at this moment."""
     with Repository.open(made.path, writable=True) as repository:
-        config = repository.streams.put(CONTENT_TYPE, b"config", [-6], named_refs=[("layer", made.layer)]).id
-        manifest = repository.streams.put(CONTENT_TYPE, b"m", [-1], named_refs=[("config", config)]).id
-        other = repository.streams.put(CONTENT_TYPE, b"other", [-5]).id
+        config = repository.streams.put(Parts(CONTENT_TYPE, b"config", [-6], named_refs=[("layer", made.layer)])).id
+        manifest = repository.streams.put(Parts(CONTENT_TYPE, b"m", [-1], named_refs=[("config", config)])).id
+        other = repository.streams.put(Parts(CONTENT_TYPE, b"other", [-5])).id
         streams = [StreamName("config", config), StreamName("manifest", manifest)]
         refs = [RefUpdate("oci/m", "manifest", "flat")]
         repository.publish(Publication(streams=streams, refs=refs))

@@ -30,6 +30,7 @@ from composefs.repository import (
     publish,
 )
 from composefs.repository.links import make_directories
+from composefs.splitstream import Parts
 
 NONE = "00" * 32
 
@@ -42,7 +43,7 @@ def repository(tmp_path: Path):
 
 
 def stream(repository: Repository, content: bytes = b"one") -> str:
-    return repository.streams.put(1, content, [-len(content)]).id
+    return repository.streams.put(Parts(1, content, [-len(content)])).id
 
 
 def names(repository: Repository) -> dict[str, str]:
@@ -304,11 +305,11 @@ def test_no_expectation_is_not_the_expectation_of_nothing() -> None:
 def test_references_of_a_stream_must_be_here(repository: Repository) -> None:
     here = repository.objects.store_parts([b"x"]).id
     with pytest.raises(MissingObjectError, match=NONE):
-        repository.streams.put(1, chunks=[0], object_refs=[NONE])
+        repository.streams.put(Parts(1, chunks=[0], object_refs=[NONE]))
     with pytest.raises(MissingObjectError, match=NONE):
-        repository.streams.put(1, named_refs=[("a", here), ("b", NONE)])
+        repository.streams.put(Parts(1, named_refs=[("a", here), ("b", NONE)]))
     with pytest.raises(FormatError):
-        repository.streams.put(1, object_refs=["../" * 21 + "x"])
+        repository.streams.put(Parts(1, object_refs=["../" * 21 + "x"]))
     assert os.listdir(repository.path / "staging") == []
 
 
@@ -317,18 +318,18 @@ def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, m
     looked: list[str] = []
     real = repository.objects.size
     monkeypatch.setattr(repository.objects, "size", lambda object_id: looked.append(object_id) or real(object_id))
-    stored = repository.streams.put(1, b"", [1], [one, two], [("name", one)], known={one: 3, two: 5})
+    stored = repository.streams.put(Parts(1, b"", [1], [one, two], [("name", one)]), known={one: 3, two: 5})
     assert not looked
     with repository.streams.open(id=stored.id) as reader:
         assert reader.size == 5
     repository.objects.path(two).unlink()
     with pytest.raises(MissingObjectError, match=two):
-        repository.streams.put(1, b"", [1], [one, two], known={one: 3})
+        repository.streams.put(Parts(1, b"", [1], [one, two]), known={one: 3})
     assert looked == [two]
 
 
 def test_a_ref_in_more_directories_than_a_listing_goes_into_is_refused(repository: Repository) -> None:
-    stored = repository.streams.put(1, b"x", [-1])
+    stored = repository.streams.put(Parts(1, b"x", [-1]))
     deepest = "/".join(["d"] * 65)
     repository.publish(
         Publication(streams=[StreamName("one", stored.id)], refs=[RefUpdate(deepest, "one", "path")]),

@@ -10,6 +10,7 @@ from composefs.digest import SHA256
 from composefs.errors import CorruptError, FormatError, NotFoundError, UsageError
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.repository.names import check_stream_name, decode_flat, ref_parts
+from composefs.splitstream import Parts
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def repository(tmp_path: Path):
 @pytest.fixture
 def stream(repository: Repository) -> str:
     """The id of a stream with names of every kind."""
-    stored = repository.streams.put(7, b"abc", [-3])
+    stored = repository.streams.put(Parts(7, b"abc", [-3]))
     image = repository.images.put([b"not really an image"])
     repository.publish(
         Publication(
@@ -245,7 +246,7 @@ def test_refs_nested_too_deep(repository: Repository) -> None:
 def test_cat_checks_the_objects(repository: Repository) -> None:
     content = os.urandom(500_000)
     stored = repository.objects.store_parts([content])
-    stream = repository.streams.put(1, b"abcdef", [-3, 0, -3, 0], [stored.id])
+    stream = repository.streams.put(Parts(1, b"abcdef", [-3, 0, -3, 0], [stored.id]))
     seen: list[bytes] = []
     with repository.streams.open(id=stream.id) as reader:
         assert repository.streams.cat(reader, lambda piece: seen.append(bytes(piece))) == 6 + 1_000_000
@@ -263,7 +264,7 @@ def test_cat_checks_the_objects(repository: Repository) -> None:
 
 def test_cat_checks_the_size(repository: Repository) -> None:
     stored = repository.objects.store_parts([b"12345"])
-    stream = repository.streams.put(1, chunks=[0], object_refs=[stored.id])
+    stream = repository.streams.put(Parts(1, chunks=[0], object_refs=[stored.id]))
     data = bytearray(repository.objects.path(stream.id).read_bytes())
     data[32 + 72] += 1
     wrong = repository.objects.store_parts([data])
@@ -272,7 +273,7 @@ def test_cat_checks_the_size(repository: Repository) -> None:
 
 
 def test_a_damaged_splitstream_is_not_read(repository: Repository) -> None:
-    stream = repository.streams.put(1, b"abc", [-3])
+    stream = repository.streams.put(Parts(1, b"abc", [-3]))
     path = repository.objects.path(stream.id)
     path.chmod(0o644)
     with path.open("r+b") as file:

@@ -22,6 +22,7 @@ from composefs.errors import (
 )
 from composefs.linux import files
 from composefs.repository import ImageName, Publication, Repository, Staging, staging
+from composefs.splitstream import Parts
 from support.verity import kernel_verity
 
 
@@ -194,7 +195,7 @@ def test_a_repository_opened_for_reading_refuses_every_write_first(path: Path) -
             lambda: repository.objects.store_fd(fd),
             lambda: repository.objects.adopt(fd, "meta.json", fd),
             lambda: repository.images.put([b"x"]),
-            lambda: repository.streams.put(1),
+            lambda: repository.streams.put(Parts(1)),
             lambda: repository.publish(Publication()),
         ):
             with pytest.raises(ReadOnlyError, match="open for reading only"):

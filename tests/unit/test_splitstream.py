@@ -1,6 +1,5 @@
 """The reader of splitstreams checks every range, count, size, index and sign; memory follows nothing it reads."""
 
-import io
 import os
 import struct
 import tracemalloc
@@ -12,7 +11,7 @@ import zstandard
 from composefs import splitstream
 from composefs.digest import SHA256, SHA512
 from composefs.errors import FormatError, TooLargeError
-from composefs.splitstream import PIECE, Reader
+from composefs.splitstream import PIECE, Parts, Reader
 from support.splitstreams import stream_of
 
 ID_A, ID_B = "aa" * 32, "bb" * 32
@@ -187,9 +186,7 @@ def test_a_long_inline_chunk_comes_in_pieces_and_memory_stays_small(tmp_path: Pa
     path = tmp_path / "stream"
     with path.open("wb") as out, (tmp_path / "zeros").open("w+b") as zeros:
         zeros.truncate(size)
-        arguments = {"content_type": 1, "named_refs": [], "object_refs": [], "object_size": len}
-        written = splitstream.write(out, SHA512, chunks=[-size], inline=zeros, **arguments)
-        assert written == size
+        assert splitstream.write(out, SHA512, Parts(1, zeros, [-size]), []) == size
     tracemalloc.start()
     with Reader(os.open(path, os.O_RDONLY), SHA512) as reader:
         total = 0
@@ -264,13 +261,4 @@ def test_a_size_beyond_any_disk() -> None:
     with pytest.raises(TooLargeError):
         stream_of(SHA256, content_type=1, chunks=[-(1 << 62)] * 3)
     with pytest.raises(FormatError, match="inline bytes more"):
-        splitstream.write(
-            io.BytesIO(),
-            SHA256,
-            content_type=1,
-            named_refs=[],
-            object_refs=[],
-            chunks=[-(1 << 62)],
-            inline=io.BytesIO(),
-            object_size=len,
-        )
+        stream_of(SHA256, content_type=1, chunks=[-(1 << 62)])

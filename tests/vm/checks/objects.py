@@ -12,6 +12,7 @@ from composefs import fsverity
 from composefs.digest import SHA512
 from composefs.errors import CorruptError, InputOutputError
 from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.splitstream import Parts
 from vm import lab
 from vm.checks.common import BIG, SOME, fails, measured, replace
 
@@ -36,7 +37,7 @@ def check_every_way_in(directory: Path) -> None:
             writer.write(b"still open")
             kept_open = repository.objects.adopt(staging.work_fd, "open", staging.private)
         assert kept_open.stored in ("copied", "reflinked")
-        stream = repository.streams.put(1, b"abc", [-3, 0], [copied.id])
+        stream = repository.streams.put(Parts(1, b"abc", [-3, 0], [copied.id]))
         for stored in (repository.objects.store_parts([SOME]), copied, moved, kept_open, stream):
             assert measured(repository.objects.path(stored.id)) == stored.id
         repository.publish(Publication(streams=[StreamName("a", stream.id)]))
@@ -74,7 +75,7 @@ def check_what_lost_its_verity_is_refused_and_repaired(directory: Path) -> None:
 def check_a_flipped_bit_is_an_error_that_names_the_object(directory: Path) -> None:
     with _repository(directory / "repo") as repository:
         stored = repository.objects.store_parts([BIG])
-        stream = repository.streams.put(1, chunks=[0], object_refs=[stored.id])
+        stream = repository.streams.put(Parts(1, chunks=[0], object_refs=[stored.id]))
         path = repository.objects.path(stored.id)
     lab.flip(path, 5 * 4096 + 17)
     fd = os.open(path, os.O_RDONLY)

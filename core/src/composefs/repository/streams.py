@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping
 
 from composefs import fsverity
 from composefs.digest import parse_id
@@ -19,7 +17,7 @@ from composefs.repository.objects import Stored, StoredObjects, missing_objects
 from composefs.repository.refs import Refs
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
-from composefs.splitstream import Reader, write
+from composefs.splitstream import Parts, Reader, write
 
 __all__ = ["Streams"]
 
@@ -32,55 +30,40 @@ class Streams:
         self._objects = objects
         self._refs = refs
 
-    def put(
-        self,
-        content_type: int,
-        inline: BinaryIO | bytes = b"",
-        chunks: Iterable[int] = (),
-        object_refs: Sequence[str] = (),
-        named_refs: Sequence[tuple[str, str]] = (),
-        *,
-        known: Mapping[str, int] | None = None,
-    ) -> Stored:
-        """Store a splitstream, without a name; the arguments are those of :func:`composefs.splitstream.write`.
+    def put(self, parts: Parts, *, known: Mapping[str, int] | None = None) -> Stored:
+        """Store a splitstream, without a name.
 
-        ``known`` are objects, with sizes, that the caller has found here since the repository was opened: they are not
-        looked for again.
+        ``known`` are objects, with sizes in bytes, that the caller has found here since the repository was opened: they
+        are not looked for again.
         Raises MissingObjectError when it refers to what is not here.
         """
         self._store.require_writable("storing a stream")
-        here: Mapping[str, int] = known or {}
-        named_ids = (object_id for _, object_id in named_refs)
-        unknown = (object_id for object_id in itertools.chain(object_refs, named_ids) if object_id not in here)
-        found = {object_id: self._objects.size(object_id) for object_id in unknown}
-        if missing := [object_id for object_id, size in found.items() if size is None]:
-            raise missing_objects(missing, "storing a stream")
-
-        def object_size(object_id: str) -> int:
-            size = here.get(object_id)
-            if size is None:
-                size = found[object_id]
-            assert size is not None  # what is missing was refused
-            return size
-
-        source = io.BytesIO(inline) if isinstance(inline, bytes) else inline
+        sizes = self._sizes(parts, known or {})
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 with os.fdopen(new.fd, "w+b", closefd=False) as out:
-                    write(
-                        out,
-                        self._store.algorithm,
-                        content_type=content_type,
-                        named_refs=named_refs,
-                        object_refs=object_refs,
-                        chunks=chunks,
-                        inline=source,
-                        object_size=object_size,
-                    )
+                    write(out, self._store.algorithm, parts, sizes)
                 object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
                 return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
         except OSError as error:
             raise from_os_error(error, "storing a stream") from error
+
+    def _sizes(self, parts: Parts, known: Mapping[str, int]) -> list[int]:
+        """Return the sizes of the objects that a stream is made of; all that it names must be here."""
+        named_ids = [object_id for _, object_id in parts.named_refs]
+        found: dict[str, int] = {}
+        missing: list[str] = []
+        for object_id in dict.fromkeys(itertools.chain(parts.object_refs, named_ids)):
+            if object_id in known:
+                continue
+            size = self._objects.size(object_id)
+            if size is None:
+                missing.append(object_id)
+            else:
+                found[object_id] = size
+        if missing:
+            raise missing_objects(missing, "storing a stream")
+        return [known[object_id] if object_id in known else found[object_id] for object_id in parts.object_refs]
 
     def lookup(self, name: str) -> str | None:
         """Return the id of the stream with a name, or None."""

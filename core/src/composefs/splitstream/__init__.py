@@ -26,6 +26,6 @@ order; so do we, but readers go by the ranges.
 
 from composefs.splitstream.layout import IMAGE_PREFIX, MAGIC, MAX_NAMED_REFS, MAX_REFERENCES, PIECE
 from composefs.splitstream.reader import Reader
-from composefs.splitstream.writer import write
+from composefs.splitstream.writer import Parts, write
 
-__all__ = ["IMAGE_PREFIX", "MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Reader", "write"]
+__all__ = ["IMAGE_PREFIX", "MAGIC", "MAX_NAMED_REFS", "MAX_REFERENCES", "PIECE", "Parts", "Reader", "write"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
@@ -19,50 +20,72 @@ from composefs.splitstream.layout import (
     NUMBER,
     PIECE,
 )
+from composefs.tuples import NamedTuple
 
-__all__ = ["write"]
+__all__ = ["Parts", "write"]
 
 _NO_NAMED_REFS = bytes.fromhex("28b52ffd2000010000")  # an empty frame, as composefs-rs writes it
 
 
-def write(
-    out: BinaryIO,
-    algorithm: Algorithm,
-    *,
-    content_type: int,
-    named_refs: Sequence[tuple[str, str]],
-    object_refs: Sequence[str],
-    chunks: Iterable[int],
-    inline: BinaryIO,
-    object_size: Callable[[str], int],
-) -> int:
+class Parts(NamedTuple):
+    """What a splitstream is made of.
+
+    ``content_type`` is a number below 2^64.  ``chunks`` are numbers as in the stream, where -n takes the next n bytes
+    of ``inline``, and i stands for the object ``object_refs[i]``; neighbouring inline chunks are joined.
+    ``object_refs`` are ids, each once, ``named_refs`` (name, id) in the order of their index.
+    """
+
+    content_type: int
+    inline: BinaryIO | bytes = b""
+    chunks: Sequence[int] = ()
+    object_refs: Sequence[str] = ()
+    named_refs: Sequence[tuple[str, str]] = ()
+
+
+def write(out: BinaryIO, algorithm: Algorithm, parts: Parts, sizes: Sequence[int]) -> int:
     """Write a splitstream to ``out``, which must be seekable, and return the size of the reassembled stream.
 
-    ``named_refs`` are (name, id) in the order of their index; ``object_refs`` ids, each once.  ``chunks`` are numbers
-    as above, where -n takes n bytes of ``inline``; neighbouring inline chunks are joined.  ``object_size`` tells the
-    size of an object of the repository.  Raises FormatError when the parts do not fit together.
+    ``sizes`` are the bytes of each of the objects that ``object_refs`` names.  Raises FormatError when the parts do
+    not fit together, and TooLargeError for more than the format's readers take.
     """
-    names = _index_names(named_refs)
-    if len(object_refs) > MAX_REFERENCES:
+    names = _index_names(parts.named_refs)
+    if len(parts.object_refs) > MAX_REFERENCES:
         raise TooLargeError(f"a stream has at most {MAX_REFERENCES} references")
     if len(names) > MAX_NAMED_REFS:
         raise TooLargeError(f"a stream has at most {MAX_NAMED_REFS} named references")
-    if len(set(object_refs)) != len(object_refs):
+    if len(set(parts.object_refs)) != len(parts.object_refs):
         raise FormatError("an object reference is listed twice")
-    stream_ids = list(dict.fromkeys(object_id for _, object_id in named_refs))
+    size = _reassembled_size(parts.chunks, sizes)
+    stream_ids = list(dict.fromkeys(object_id for _, object_id in parts.named_refs))
     start = HEADER.size + INFO.size
     out.seek(start)
     ranges = []
-    for part in (_raw(stream_ids, algorithm), _raw(object_refs, algorithm), _compress_names(names)):
+    for part in (_raw(stream_ids, algorithm), _raw(parts.object_refs, algorithm), _compress_names(names)):
         out.write(part)
         ranges.append((start, start + len(part)))
         start += len(part)
-    size = _write_chunks(out, chunks, inline, object_refs, object_size)
+    inline = io.BytesIO(parts.inline) if isinstance(parts.inline, bytes) else parts.inline
+    _compress(out, _encoded(parts.chunks, inline))
     stream = (start, out.tell())
     stream_refs, objects, named = ranges
     out.seek(0)
     out.write(HEADER.pack(MAGIC, 0, 0, algorithm.number, LOG2_BLOCK_SIZE, HEADER.size, HEADER.size + INFO.size))
-    out.write(INFO.pack(*stream_refs, *objects, *stream, *named, content_type, size))
+    out.write(INFO.pack(*stream_refs, *objects, *stream, *named, parts.content_type, size))
+    return size
+
+
+def _reassembled_size(chunks: Iterable[int], sizes: Sequence[int]) -> int:
+    size = 0
+    count = len(sizes)
+    for number in chunks:
+        if number < 0:
+            size -= number
+        elif number < count:
+            size += sizes[number]
+        else:
+            raise FormatError(f"a chunk names object reference {number} of {count}")
+    if size > MAX_SIZE:
+        raise TooLargeError("the reassembled stream is larger than 2^63 bytes")
     return size
 
 
@@ -98,56 +121,45 @@ def _compress_names(names: list[tuple[bytes, int]]) -> bytes:
     return compressor.compress(records) + compressor.flush()
 
 
-def _write_chunks(
-    out: BinaryIO,
-    chunks: Iterable[int],
-    inline: BinaryIO,
-    object_refs: Sequence[str],
-    object_size: Callable[[str], int],
-) -> int:
-    compressor = new_compressor()
-    size = 0
+def _encoded(chunks: Iterable[int], inline: BinaryIO) -> Iterator[bytes]:
+    """Yield the bytes of a stream of chunks, each external chunk and each piece of an inline one by itself."""
+    pack = NUMBER.pack
     pending = 0
-    buffer: list[bytes] = []
-    buffered = 0
-
-    def emit(data: bytes) -> None:
-        # Chunks are a few bytes to a few kilobytes; the compressor's call costs more than joining them.
-        nonlocal buffered
-        buffer.append(data)
-        buffered += len(data)
-        if buffered >= PIECE:
-            out.write(compressor.compress(b"".join(buffer)))
-            buffer.clear()
-            buffered = 0
-
-    def emit_inline() -> None:
-        nonlocal pending
-        emit(NUMBER.pack(-pending))
-        while pending:
-            data = inline.read(min(pending, PIECE))
-            if not data:
-                raise FormatError(f"the chunks ask for {pending} inline bytes more than there are")
-            emit(data)
-            pending -= len(data)
-
     for number in chunks:
         if number < 0:
             pending -= number
-            size -= number
-            if size > MAX_SIZE:
-                raise TooLargeError("the reassembled stream is larger than 2^63 bytes")
             continue
-        if number >= len(object_refs):
-            raise FormatError(f"a chunk names object reference {number} of {len(object_refs)}")
         if pending:
-            emit_inline()
-        emit(NUMBER.pack(number))
-        size += object_size(object_refs[number])
+            yield from _inline_chunk(pending, inline)
+            pending = 0
+        yield pack(number)
     if pending:
-        emit_inline()
+        yield from _inline_chunk(pending, inline)
     if inline.read(1):
         raise FormatError("there are more inline bytes than the chunks ask for")
-    out.write(compressor.compress(b"".join(buffer)))
+
+
+def _inline_chunk(size: int, inline: BinaryIO) -> Iterator[bytes]:
+    yield NUMBER.pack(-size)
+    while size:
+        data = inline.read(min(size, PIECE))
+        if not data:
+            raise FormatError(f"the chunks ask for {size} inline bytes more than there are")
+        yield data
+        size -= len(data)
+
+
+def _compress(out: BinaryIO, pieces: Iterable[bytes]) -> None:
+    """Write one frame of all pieces, which have a few bytes to a few kilobytes: joining them costs less than a call."""
+    compressor = new_compressor()
+    joined: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        joined.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            out.write(compressor.compress(b"".join(joined)))
+            joined.clear()
+            size = 0
+    out.write(compressor.compress(b"".join(joined)))
     out.write(compressor.flush())
-    return size

@@ -29,7 +29,7 @@ from composefs.protocol.lists import check_integers
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
-from composefs.splitstream import IMAGE_PREFIX, Reader
+from composefs.splitstream import IMAGE_PREFIX, Parts, Reader
 
 __all__ = ["cat", "get", "list_streams", "put"]
 
@@ -51,8 +51,8 @@ def put(context: Context, params: Message) -> Message:
     _check_images(context, named_refs, object_refs)
     name = params.get("inline")
     with _inline(context, name) if name is not None else io.BytesIO() as inline:
-        # Refuses what is not in the repository.
-        stored = context.repo.streams.put(kind, inline, chunks, object_refs, named_refs, known=context.known)
+        parts = Parts(kind, inline, chunks, object_refs, named_refs)
+        stored = context.repo.streams.put(parts, known=context.known)  # refuses what is not in the repository
     context.remember({stored.id: stored.size})
     context.saw_stream(stored.id)
     return {"id": stored.id, "size": stored.size}
