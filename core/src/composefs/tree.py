@@ -22,6 +22,7 @@ from composefs.digest import Algorithm
 from composefs.errors import NotFoundError
 
 __all__ = [
+    "C_MAX_XATTRS",
     "MAX_CONTENT",
     "MAX_NAME",
     "MAX_TARGET",
@@ -30,6 +31,7 @@ __all__ = [
     "TYPE_MASK",
     "Node",
     "Tree",
+    "c_xattrs_size",
     "collection_paused",
     "find",
     "object_path",
@@ -45,6 +47,8 @@ MAX_XATTR_VALUE = 65535
 """Bytes of an extended attribute's value (XATTR_SIZE_MAX is 65536, the image's length field has 16 bits)."""
 MAX_CONTENT = 5000
 """Bytes of a file that may be kept inside the image, libcomposefs' limit."""
+C_MAX_XATTRS = 32767
+"""libcomposefs' limit of all attributes of a node, as :func:`c_xattrs_size` counts them."""
 
 TYPE_MASK = 0o170000
 NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
@@ -118,6 +122,11 @@ class Node:
 def object_path(digest: bytes) -> bytes:
     """Return the path in an object store of the file that has a digest, as payloads and dumps have it."""
     return digest.hex("/", len(digest) - 1).encode()
+
+
+def c_xattrs_size(xattrs: Mapping[bytes, bytes]) -> int:
+    """Return libcomposefs' estimate of the bytes that a node's attributes take in an image."""
+    return 12 + sum([7 + len(name) + len(value) for name, value in xattrs.items()])
 
 
 class Tree:

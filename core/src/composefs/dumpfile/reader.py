@@ -19,6 +19,7 @@ from composefs.digest import Algorithm
 from composefs.dumpfile.escape import BACKSLASH, find_bad_escape, unescape
 from composefs.errors import FormatError
 from composefs.tree import (
+    C_MAX_XATTRS,
     MAX_CONTENT,
     MAX_NAME,
     MAX_TARGET,
@@ -27,6 +28,7 @@ from composefs.tree import (
     TYPE_MASK,
     Node,
     Tree,
+    c_xattrs_size,
     collection_paused,
     sort_children,
 )
@@ -34,8 +36,7 @@ from composefs.tree import (
 __all__ = ["Parser", "parse"]
 
 C_MAX_XATTR_TEXT = 65535
-C_MAX_XATTRS = 32767
-"""libcomposefs' limits of a node's attributes, as text and as an estimate of the bytes they take (`xattr_space`)."""
+"""libcomposefs' limit of a node's attributes as text, in bytes."""
 
 _MAX_U32 = 2**32 - 1
 _MAX_U64 = 2**64 - 1
@@ -84,8 +85,8 @@ class Parser:
     def __init__(self, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> None:
         """``algorithm`` says how long digests are.
 
-        ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL in names, 65,535 bytes of text,
-        32,767 bytes in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.
+        ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL in names, and how many bytes they
+        have as text and in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.
         """
         self.algorithm = algorithm
         self.c_limits = c_limits
@@ -305,14 +306,9 @@ class Parser:
                     f"extended attribute {_quoted(key)} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
                 )
             xattrs[key] = value
-        if self.c_limits and xattr_space(xattrs) > C_MAX_XATTRS:
-            raise _BadLineError("the extended attributes take more than 32767 bytes")
+        if self.c_limits and c_xattrs_size(xattrs) > C_MAX_XATTRS:
+            raise _BadLineError(f"the extended attributes take more than {C_MAX_XATTRS} bytes")
         return xattrs
-
-
-def xattr_space(xattrs: Mapping[bytes, bytes]) -> int:
-    """Return libcomposefs' estimate of the bytes that a node's attributes take."""
-    return 12 + sum([7 + len(key) + len(value) for key, value in xattrs.items()])
 
 
 def _unescape_string(field: bytes) -> bytes:

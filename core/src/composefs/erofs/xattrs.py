@@ -25,7 +25,7 @@ from composefs.erofs.layout import (
 )
 from composefs.erofs.xxhash import xxh32
 from composefs.errors import TooLargeError
-from composefs.tree import MAX_NAME, MAX_XATTR_VALUE
+from composefs.tree import C_MAX_XATTRS, MAX_NAME, MAX_XATTR_VALUE, c_xattrs_size
 
 __all__ = ["METACOPY", "OVERLAY", "REDIRECT", "AttributeSet", "AttributeSets", "External", "escape_overlay"]
 
@@ -35,8 +35,7 @@ REDIRECT = OVERLAY + b"redirect"
 ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
 
 C_MAX_REFERENCES = 128
-C_MAX_SPACE = 32767
-"""libcomposefs' limits of an inode: references, beyond which entries go inline, and an estimate of all bytes."""
+"""libcomposefs' limit of references in an inode, beyond which entries go inline."""
 
 MAX_AREA = XATTR_HEADER.size + 4 * (65535 - 1)
 """Bytes of header, references and entries; an inode's attribute count has 16 bits."""
@@ -228,8 +227,8 @@ class AttributeSets:
         for name, value in xattrs.items():
             if not 1 <= len(name) <= MAX_NAME or len(value) > MAX_XATTR_VALUE:
                 raise TooLargeError(f"extended attribute {name[:40]!r} is too large for an image")
-        if self._c_rules and 12 + sum([7 + len(name) + len(value) for name, value in xattrs.items()]) > C_MAX_SPACE:
-            raise TooLargeError(f"a file's extended attributes take more than {C_MAX_SPACE} bytes")
+        if self._c_rules and c_xattrs_size(xattrs) > C_MAX_XATTRS:
+            raise TooLargeError(f"a file's extended attributes take more than {C_MAX_XATTRS} bytes")
 
     def _name(self, name: bytes) -> tuple[int, bytes, int]:
         """Return the prefix index, the rest of the name, and the bit of it in the filter."""
