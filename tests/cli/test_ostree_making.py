@@ -73,6 +73,8 @@ def test_completion_and_help(made: Target, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(made.path.parent)
     assert completions("--repo", str(made.path), "ostree", "export", "m") == ["main"]
     assert completions("ostree", "commit", "--tree", "t") == ["tar="]
+    for option in ("--base", "--tree-ref", "--branch"):
+        assert completions("--repo", str(made.path), "ostree", "commit", option, "m") == ["main"]
     assert completions("ostree", "export", "--mode", "bare-user-") == ["bare-user-only"]
     for command in ("commit", "export"):
         assert f"$ cfsctl ostree {command}" in run(CFSCTL, "ostree", command, "--help").stdout
@@ -95,6 +97,8 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "an-image"), 3, "there is no image"),
         ("--tree=dir=nowhere", 3, "does not exist"),
         (("no/such/image",), 3, "there is no image"),
+        (("--base=nowhere",), 3, "'nowhere' is not a known ostree ref or valid commit ID"),
+        (("--tree=dir=.", "--tree-ref=nowhere"), 3, "cfsctl ostree images lists the refs"),
         (("--tree=dir=.", "--branch=../x"), 2, "not an ostree ref"),
         (("--tree=dir=.", "--branch=a", "--reference=b"), 2, "same option"),
         (("--tree=dir=.", "--owner-uid=-1"), 2, "no user or group id"),
@@ -115,7 +119,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--from-dump=empty.tar",), 5, "empty.tar"),
         (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,
@@ -159,7 +163,14 @@ def test_a_damaged_object_is_not_committed(made: Target) -> None:
     assert not (out / "refs/heads/main").exists()
     assert not list(out.rglob("*.commit"))
     assert not (out / "summary").exists()
+    for option in ("--base=main", "--tree-ref=main"):
+        failed = made.ostree("commit", option, status=5)
+        assert f"{large.parent.name}{large.name} is damaged" in failed.stderr
     large.unlink()
+    for option in ("--base=main", "--tree-ref=main"):
+        failed = made.ostree("commit", option, status=5)
+        assert f"the tree needs 1 object not in the repository: {large.parent.name}{large.name}" in failed.stderr
+        assert "pull that commit with --repair" in failed.stderr
     failed = made.ostree("export", "main", out, status=5)
     assert f"object {large.parent.name}{large.name} is missing in the composefs repository" in failed.stderr
     assert "pull --repair" in failed.stderr
@@ -483,6 +494,8 @@ def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
     failed = partial.ostree("export", "main", tmp_path / "out", status=9)
     assert "is here in part only" in failed.stderr
     assert not (tmp_path / "out").exists()
+    for option in ("--base=main", "--tree-ref=main"):
+        assert "is here in part only (/usr/bin)" in partial.ostree("commit", option, status=9).stderr
     # A commit that was in part at the target is whole then.
     commit = (tmp_path / "whole/refs/heads/main").read_text().strip()
     (tmp_path / f"whole/state/{commit}.commitpartial").touch()

@@ -546,6 +546,76 @@ def test_trees_that_ostree_does_not_lay_over_one_another(tmp_path: Path) -> None
     assert (target.names(), target.left_over(), ostree(theirs, "refs").stdout) == ({}, [], "")
 
 
+def of_commits(case: str) -> tuple[list[str], list[str]]:
+    """Return the arguments for commits that a case names, ours and ostree's; one in brackets is the base."""
+    ours, theirs = [], []
+    for name in case.split():
+        if name.startswith("("):
+            ours.append(f"--base=made/{name[1:-1]}")
+            theirs.append(ours[-1])
+        else:
+            ours.append(f"--tree-ref=made/{name}")
+            theirs.append(f"--tree=ref=made/{name}")
+    return ours, theirs
+
+
+@pytest.mark.root
+def test_trees_of_commits_are_committed_as_ostree_commits_them(tmp_path: Path) -> None:
+    make_layers(tmp_path)
+    odd_tree(tmp_path / "odd")
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+    for name in ("a", "b", "empty", "link", "odd"):
+        words = ("commit", "-b", f"made/{name}", f"--tree=dir={tmp_path / name}", "--timestamp=@1")
+        assert target.json(*words)["commit"] == ostree(theirs, *words).stdout.strip()
+
+    def commit(commits: str, trees: str, *options: str) -> None:
+        words = ("commit", "-b", BRANCH, *options, "--timestamp=@1", "--parent=none")
+        over = layers(tmp_path, trees)
+        mine, of_ostree = of_commits(commits)
+        made = target.json(*words, *mine, *over)["commit"]
+        assert (commits, trees, options, made) == (
+            *(commits, trees, options),
+            ostree(theirs, *words, *of_ostree, *over).stdout.strip(),
+        )
+
+    changes: tuple[tuple[str, ...], ...]
+    changes = ((), ("--owner-uid=7", "--owner-gid=8"), ("--no-xattrs",), ("--no-xattrs", "--canonical-permissions"))
+    for options in changes:
+        for commits, trees in (
+            *(("odd", ""), ("a", ""), ("a b", ""), ("b a", ""), ("a empty", ""), ("odd a b odd", ""), ("odd", "a b")),
+            *(("(odd)", "a"), ("(odd)", "empty"), ("(a)", "in-d.tar"), ("(a) b", "a"), ("(odd) b a", "d.tar")),
+        ):
+            commit(commits, trees, *options)
+    # The base alone, which ostree would have something laid over, is the commit's own tree.
+    raw = ostree(theirs, "ls", "-RCX", "made/odd").stdout
+    target.ostree("commit", "-b", BRANCH, "--base=made/odd", "--owner-uid=7")
+    for mode in MODES:
+        target.ostree("export", BRANCH, tmp_path / mode, "--mode", mode)
+        assert "no errors found" in ostree(tmp_path / mode, "fsck").stdout
+        assert ostree(tmp_path / mode, "ls", "-RCX", BRANCH).stdout == raw
+    for commits, trees in (("a", "link"), ("(a)", "link"), ("link b", ""), ("(link) b", "")):
+        mine, of_ostree = of_commits(commits)
+        over = layers(tmp_path, trees)
+        assert ostree(theirs, "commit", "-b", BRANCH, *of_ostree, *over, status=1).stderr
+        failed = target.ostree("commit", "-b", BRANCH, *mine, *over, status=5)
+        assert "d is both a file and a directory" in failed.stderr
+
+
+def test_a_commit_that_was_pulled_is_the_base_of_another_by_id_and_by_remote_ref(tmp_path: Path) -> None:
+    theirs, target = make_repo(tmp_path / "theirs"), Target(tmp_path / "target")
+    made = ostree(theirs, "commit", f"--branch={BRANCH}", f"--tree=dir={make_system(tmp_path / 'tree')}", *OPTIONS)
+    with serve(theirs) as server:
+        target.ostree("remote", "add", "--no-gpg-verify", "origin", server.url)
+        pulled = target.json("pull", "origin", BRANCH)
+    assert pulled["commit"] == made.stdout.strip()
+    (tmp_path / "site/etc").mkdir(parents=True)
+    (tmp_path / "site/etc/hostname").write_text("site.example\n")
+    over = (f"--tree=dir={tmp_path / 'site'}", "--branch=site", "--timestamp=@2", "--parent=none")
+    expected = ostree(theirs, "commit", f"--base={BRANCH}", *over).stdout.strip()
+    for base in (pulled["commit"], pulled["commit"][:12], f"origin:{BRANCH}"):
+        assert target.json("commit", f"--base={base}", *over)["commit"] == expected
+
+
 def random_layer(path: Path, chooser: random.Random) -> str:
     """Make a directory or an archive of it; return the word for --tree."""
     names = "abc"

@@ -13,7 +13,6 @@ from composefs_ext.rows import FileRow
 from composefs_ostree.fetching import worker
 from composefs_ostree.making import intake
 from composefs_ostree.making.contents import JOB_SIZE, Settings
-from composefs_ostree.making.inodes import Changes
 
 CORE, WORKER = 100, 101
 
@@ -102,7 +101,7 @@ def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, pr
     monkeypatch.setattr(select, "select", wait)
     listing: Any = SimpleNamespace(jobs=jobs)
     either: Any = core
-    made = intake.Intake(either, listing, Settings(Changes(), 64, "sha256"))
+    made = intake.Intake(either, listing, Settings(64, "sha256"))
     made.run()
     assert made.ids == [b"file" + number.to_bytes(JOB_SIZE, "big") for number in range(jobs)]
     assert {entry.content for entry in made.files.values()} == {f"id of staged {number}" for number in range(jobs)}

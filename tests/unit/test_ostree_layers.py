@@ -18,7 +18,7 @@ from composefs_ext.testing import MemoryCore
 from composefs_ostree.making import directory, listed
 from composefs_ostree.making.contents import JOB_SIZE, Maker, Settings
 from composefs_ostree.making.directory import DirectoryListing
-from composefs_ostree.making.inodes import Changes, Directory, Meta
+from composefs_ostree.making.inodes import Directory, Meta
 from composefs_ostree.making.layers import Layers
 from composefs_ostree.making.tarball import tar_listing
 
@@ -130,7 +130,7 @@ def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable
         layers = Layers()
         layers.add(DirectoryListing(core, tree, layers))
         os.unlink(f"{tree}/a")
-        maker = Maker(layers.reader(core), Settings(Changes(), 64, None), Packs(core.staging, ()))
+        maker = Maker(layers.reader(core), Settings(64, None), Packs(core.staging, ()))
         maker.start((0).to_bytes(JOB_SIZE, "big"), "staged")
         [(_, error)] = maker.step()
         assert error["message"] == f"{tree}/a: it was there when the tree was listed, and is gone"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from composefs_ext.errors import ConflictError, FormatError, UsageError
+from composefs_ext.errors import ConflictError, UsageError
 from composefs_ostree.commitmeta import detached_name, put_detached
 from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats import gvariant
@@ -13,12 +13,11 @@ from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held import DETACHED_REF, commit_of_stream, current_target, ref_name
 from composefs_ostree.making.contents import Settings
-from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.intake import Intake
-from composefs_ostree.making.layers import Layers
 from composefs_ostree.making.metadata import commit_metadata, detached_strings, given_parent
 from composefs_ostree.making.times import commit_time
 from composefs_ostree.making.treebuild import TreeObjects, finish
+from composefs_ostree.making.trees import given_changes, read_trees
 from composefs_ostree.pulling.arrival import store
 
 TYPE_CHECKING = False
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from composefs_ext.rows import StreamName
 
 __all__ = ["commit"]
-
-_MAX_ID = 0xFFFFFFFF
 
 
 def commit(request: Request, core: Core) -> dict[str, Any]:
@@ -44,26 +41,25 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     detached = detached_strings(request)
     signing = sign_options_of(request)
     timestamp = commit_time(request)
-    changes = _changes(request)
+    changes = given_changes(request)
     current = current_target(core, branch)
     is_given, parent = given_parent(request)
     if not is_given and current is not None:
         parent = commit_of_stream(current)
 
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
-    layers = _layers(request, core)
+    layers = read_trees(request, core, changes)
     if request.get("bootable"):
         from composefs_ostree.making.bootable import bootable_metadata
 
         metadata = bootable_metadata(metadata, layers.root)
     settings = Settings(
-        changes,
         inline_limit(DIGEST_SIZES[core.repository.algorithm]),
         None if core.repository.secure else core.repository.algorithm,
     )
     intake = Intake(core, layers, settings)
     intake.run()
-    objects = TreeObjects(layers.root, intake.ids, intake.files, changes)
+    objects = TreeObjects(layers.root, intake.ids, intake.files)
     made = Commit(
         metadata,
         parent,
@@ -104,57 +100,6 @@ def _branch(request: Request) -> str | None:
         raise UsageError("--branch and --reference are the same option; give one of them")
     name = branch if branch is not None else reference
     return None if name is None else check_ref(name)
-
-
-def _changes(request: Request) -> Changes:
-    uid, gid = request.get("owner_uid"), request.get("owner_gid")
-    for option, value in (("--owner-uid", uid), ("--owner-gid", gid)):
-        if value is not None and not 0 <= value <= _MAX_ID:
-            raise UsageError(f"{option} {value} is no user or group id")
-        if value and request.get("canonical_permissions"):
-            raise UsageError(f"--canonical-permissions lets root own everything, and {option} somebody else")
-    return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
-
-
-def _layers(request: Request, core: Core) -> Layers:
-    """Read the trees that the request names, as far as that is done before the contents.
-
-    The image comes first, then the dump, then what --tree gives: of different options nobody knows the order.
-    """
-    image, dump, trees = request.get("image"), request.get("from_dump"), request.get("tree", ())
-    if image is None and dump is None and not trees:
-        raise UsageError(
-            "give a tree to commit: an image, --tree or --from-dump",
-            hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
-        )
-    autocreate = bool(request.get("tar_autocreate_parents"))
-    if autocreate and not any(each.startswith("tar=") for each in trees):
-        raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
-    layers = Layers()
-    if image is not None:
-        from composefs_ostree.making.dumps import image_listing
-
-        layers.add(image_listing(core, image, layers))
-    if dump is not None:
-        from composefs_ostree.making.dumps import dump_listing
-
-        layers.add(dump_listing(core, dump, layers))
-    for each in trees:
-        kind, _, path = each.partition("=")
-        if kind == "dir":
-            from composefs_ostree.making.directory import DirectoryListing
-
-            layers.add(DirectoryListing(core, path, layers))
-        else:
-            from composefs_ostree.making.tarball import tar_listing
-
-            layers.add(tar_listing(core, path, layers, autocreate=autocreate))
-    if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
-        from composefs_ostree.making.tarball import TAR_REMEDY
-
-        paths = ", ".join(each.partition("=")[2] for each in trees)
-        raise FormatError(f"{paths}: there is no entry for the root", hint=TAR_REMEDY)
-    return layers
 
 
 def _publish(

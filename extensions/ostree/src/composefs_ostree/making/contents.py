@@ -19,7 +19,6 @@ from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.stage import Stager, copy_range
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.formats.objects import make_xattrs
-from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.jobs import Jobs
 
 TYPE_CHECKING = False
@@ -55,7 +54,6 @@ class Settings(NamedTuple):
     It is None where the kernel measures them as they are read.
     """
 
-    changes: Changes
     inline_limit: int
     measured: str | None
 
@@ -68,7 +66,7 @@ class Maker(Jobs):
         super().__init__()
         self._reader = reader
         self._packs = packs
-        self._changes, self._inline_limit, self._measured = settings
+        self._inline_limit, self._measured = settings
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
         # By metadata: a head without its size, and what a file id hashes before the content.
@@ -90,7 +88,7 @@ class Maker(Jobs):
             return failure(job, self.where(job), _of_a_tree(error))
 
     def _make(self, job: bytes, inode: Inode, staged: str) -> MadeRow:
-        meta = self._changes.apply(inode.meta)
+        meta = inode.meta
         if stat.S_ISLNK(meta.mode):
             head = make_head(0, meta.uid, meta.gid, meta.mode, inode.target, make_xattrs(meta.xattrs))
             parse_head(head)

@@ -90,6 +90,7 @@ class DirectoryListing:
         self._directories: list[tuple[int, bytes]] = [(0, b"")]  # directory above, name
         self._jobs: list[tuple[int, bytes]] = []  # directory, name
         self._first = layers.jobs
+        self._changes = layers.changes
         opened = _Opened(path, self._directories)
         waiting = [(0, layers.root, 0)]
         done = 0
@@ -116,7 +117,7 @@ class DirectoryListing:
     def _scan(self, opened: _Opened, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
         fd = opened.get(number)
         status = os.fstat(fd)
-        directory.meta = Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd))
+        directory.meta = self._changes.apply(Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd)))
         path = opened.path(number)
         found = []
         with os.scandir(fd) as entries:

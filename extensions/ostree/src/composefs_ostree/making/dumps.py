@@ -12,7 +12,7 @@ import stat
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
 from composefs_ostree.dumptext import MAX_DUMP
 from composefs_ostree.making.inodes import Inode, Meta, refused, shown
-from composefs_ostree.making.listed import Listed, TreeBuilder
+from composefs_ostree.making.listed import Listed, TreeBuilder, require_objects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,21 +61,8 @@ def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
 def _listing(core: Core, text: str, layers: Layers) -> Listed:
     with open(core.staging.path_of(text), "rb") as file:
         tree = read_lines(file, layers)
-    listed = Listed(tree)
-    missing = sorted({inode.object_id for inode in tree.inodes if inode.object_id is not None})
-    if missing:
-        present = core.object_has(missing).result()
-        absent = [each for each, is_present in zip(missing, present, strict=True) if not is_present]
-        if absent:
-            from composefs_ext.errors import MissingObjectError
-            from composefs_ext.text import counted
-
-            raise MissingObjectError(
-                f"the tree needs {counted(len(absent), 'object')} not in the repository: {', '.join(absent[:3])}",
-                hint="create-image from the directory stores them",
-                subject=absent[0],
-            )
-    return listed
+    require_objects(core, tree, "create-image from the directory stores them")
+    return Listed(tree)
 
 
 def read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:

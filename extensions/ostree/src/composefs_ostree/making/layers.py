@@ -1,14 +1,15 @@
 """Trees over one another, as one tree to commit: what ``ostree commit`` makes of several ``--tree``.
 
 A later file or symlink takes the place of an earlier one, a later directory's metadata that of an earlier one's, and
-what is in both is in it.  A directory takes no file's place, and no file a directory's.
+what is in both is in it.  A directory takes no file's place, and no file a directory's.  What options change of owners,
+modes and attributes is changed here, of each tree for itself.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
-from composefs_ostree.making.inodes import Directory
+from composefs_ostree.making.inodes import Changes, Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,17 +23,20 @@ class Layers:
     """The tree that is made of all; also a listing itself.
 
     Whoever lists one more tree puts its entries into ``root``, its jobs numbered from ``jobs``, and has it added.
+    ``changes`` are those of the tree that is listed next: whoever lists it makes them on its directories, and the
+    reader here on its files.
     """
 
     def __init__(self) -> None:
         self.root = Directory(None)
         self.jobs = 0
-        self._listings: list[Listing] = []
+        self.changes = Changes()
+        self._listings: list[tuple[Listing, Changes]] = []
         self._firsts: list[int] = []
 
     def add(self, listing: Listing) -> None:
         """Take the jobs of a listing that has put its entries here."""
-        self._listings.append(listing)
+        self._listings.append((listing, self.changes))
         self._firsts.append(self.jobs)
         self.jobs += listing.jobs
 
@@ -44,16 +48,18 @@ class Layers:
 class _LayersReader:
     """Has the reader of one listing at a time: a worker's jobs come in their order."""
 
-    def __init__(self, core: Core, listings: list[Listing], firsts: list[int]) -> None:
+    def __init__(self, core: Core, listings: list[tuple[Listing, Changes]], firsts: list[int]) -> None:
         self._core = core
         self._listings = listings
         self._firsts = firsts
         self._reader: Reader | None = None
+        self._changes = Changes()
         self._jobs = range(0)
 
     def read(self, job: int) -> Inode:
         """Open a job."""
-        return self._turn_to(job).read(job - self._jobs.start)
+        inode = self._turn_to(job).read(job - self._jobs.start)
+        return inode._replace(meta=self._changes.apply(inode.meta))
 
     def where(self, job: int) -> str:
         """Return the path to name in errors."""
@@ -69,7 +75,8 @@ class _LayersReader:
         if self._reader is None or job not in self._jobs:
             self.close()
             number = bisect_right(self._firsts, job) - 1
-            first, listing = self._firsts[number], self._listings[number]
+            first = self._firsts[number]
+            listing, self._changes = self._listings[number]
             self._jobs = range(first, first + listing.jobs)
             self._reader = listing.reader(self._core)
         return self._reader

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.making.layers import Layers
 
-__all__ = ["Listed", "ObjectReader", "TreeBuilder"]
+__all__ = ["Listed", "ObjectReader", "TreeBuilder", "require_objects"]
 
 
 class TreeBuilder:
@@ -23,19 +23,20 @@ class TreeBuilder:
         """``hint`` says what to do about directories that are missing."""
         self.root = layers.root
         self.hint = hint
+        self._changes = layers.changes
         self.inodes: list[Inode] = []
         self.paths: list[bytes] = []
         self._first = layers.jobs
         self._directories = 1
         self._last = b"", self.root  # what is in one directory mostly stands together
 
-    def directory(self, path: bytes, meta: Meta | None) -> None:
+    def directory(self, path: bytes, meta: Meta) -> None:
         """Add a directory, or what is known of one that is there."""
         directory = self.root
         if path:
             above, name = self._split(path)
             directory = self._below(above, name, path, len(path))
-        directory.meta = meta
+        directory.meta = self._changes.apply(meta)
 
     def file(self, path: bytes, inode: Inode) -> None:
         """Add a regular file or a symlink; a later one of the same name replaces it."""
@@ -58,6 +59,7 @@ class TreeBuilder:
             return
         check_name(above, b"")
         _check_depth(path)
+        meta = self._changes.apply(meta)
         directory = self.root
         directory.meta = meta
         end = -1
@@ -116,6 +118,24 @@ class TreeBuilder:
 def _check_depth(path: bytes) -> None:
     if path.count(b"/") >= MAX_DEPTH:
         raise too_many()
+
+
+def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
+    """Raise MissingObjectError if the repository lacks contents of a tree."""
+    wanted = sorted({inode.object_id for inode in tree.inodes if inode.object_id is not None})
+    if not wanted:
+        return
+    present = core.object_has(wanted).result()
+    absent = [each for each, is_present in zip(wanted, present, strict=True) if not is_present]
+    if absent:
+        from composefs_ext.errors import MissingObjectError
+        from composefs_ext.text import counted
+
+        raise MissingObjectError(
+            f"the tree needs {counted(len(absent), 'object')} not in the repository: {', '.join(absent[:3])}",
+            hint=hint,
+            subject=absent[0],
+        )
 
 
 class ObjectReader:

@@ -65,7 +65,7 @@ def tar_listing(core: Core, path: str, layers: Layers, *, autocreate: bool) -> L
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
             if tree.root.meta is None and autocreate:
-                tree.root.meta = Meta(0, 0, _DIRECTORY, ())
+                tree.directory(b"", Meta(0, 0, _DIRECTORY, ()))
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
             raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
     return Listed(tree, plain)

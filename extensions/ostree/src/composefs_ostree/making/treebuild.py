@@ -21,7 +21,7 @@ from composefs_ostree.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.making.inodes import Changes, Directory, Meta
+    from composefs_ostree.making.inodes import Directory, Meta
 
 __all__ = ["TreeObjects", "finish"]
 
@@ -29,7 +29,7 @@ __all__ = ["TreeObjects", "finish"]
 class TreeObjects:
     """The metadata objects of a tree, by id; ``root`` and ``root_meta`` are the ids that the commit names."""
 
-    def __init__(self, root: Directory, ids: list[bytes], files: dict[bytes, Entry], changes: Changes) -> None:
+    def __init__(self, root: Directory, ids: list[bytes], files: dict[bytes, Entry]) -> None:
         """``ids`` are the file ids by job; raise FormatError for a tree that cannot be."""
         self.entries: dict[bytes, Entry] = {}
         self.trees: dict[bytes, Dirtree] = {}
@@ -37,7 +37,6 @@ class TreeObjects:
         self.files: dict[bytes, Entry] = {}
         self._ids = ids
         self._made = files
-        self._changes = changes
         self._meta_ids: dict[Meta, bytes] = {}
         below: dict[int, tuple[bytes, bytes]] = {}  # by the directory's identity
         # Each directory comes up twice: before what is in it, and behind it.
@@ -64,7 +63,7 @@ class TreeObjects:
             self.entries[tree_id] = Entry(data, None)
         if directory.meta is None:
             raise FormatError("a directory has neither owner nor mode", hint="add its entry to the archive")
-        return tree_id, self._meta(self._changes.apply(directory.meta))
+        return tree_id, self._meta(directory.meta)
 
     def _meta(self, meta: Meta) -> bytes:
         found = self._meta_ids.get(meta)

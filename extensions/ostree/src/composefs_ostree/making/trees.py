@@ -1,0 +1,78 @@
+"""The trees that ``commit`` is to lay over one another, and what it is to change of them, from its options."""
+
+from __future__ import annotations
+
+from composefs_ext.errors import FormatError, UsageError
+from composefs_ostree.making.inodes import Changes
+from composefs_ostree.making.layers import Layers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Core, Request
+
+__all__ = ["given_changes", "read_trees"]
+
+_MAX_ID = 0xFFFFFFFF
+
+
+def given_changes(request: Request) -> Changes:
+    """Return what the options change of owners, modes and attributes."""
+    uid, gid = request.get("owner_uid"), request.get("owner_gid")
+    for option, value in (("--owner-uid", uid), ("--owner-gid", gid)):
+        if value is not None and not 0 <= value <= _MAX_ID:
+            raise UsageError(f"{option} {value} is no user or group id")
+        if value and request.get("canonical_permissions"):
+            raise UsageError(f"--canonical-permissions lets root own everything, and {option} somebody else")
+    return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
+
+
+def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
+    """Read the trees that the request names, as far as that is done before the contents.
+
+    Of different options nobody knows the order, so that they have one: the base, an image, a dump, commits, and what
+    --tree gives.
+    """
+    base, image, dump = request.get("base"), request.get("image"), request.get("from_dump")
+    commits, trees = request.get("tree_ref", ()), request.get("tree", ())
+    if base is None and image is None and dump is None and not commits and not trees:
+        raise UsageError(
+            "give a tree to commit: an image, --tree, --tree-ref, --base or --from-dump",
+            hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
+        )
+    autocreate = bool(request.get("tar_autocreate_parents"))
+    if autocreate and not any(each.startswith("tar=") for each in trees):
+        raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
+    layers = Layers()
+    if base is not None:
+        from composefs_ostree.making.commits import commit_listing
+
+        layers.add(commit_listing(core, base, layers))
+    layers.changes = changes  # from now on: the base stays as it is
+    if image is not None:
+        from composefs_ostree.making.dumps import image_listing
+
+        layers.add(image_listing(core, image, layers))
+    if dump is not None:
+        from composefs_ostree.making.dumps import dump_listing
+
+        layers.add(dump_listing(core, dump, layers))
+    for each in commits:
+        from composefs_ostree.making.commits import commit_listing
+
+        layers.add(commit_listing(core, each, layers))
+    for each in trees:
+        kind, _, path = each.partition("=")
+        if kind == "dir":
+            from composefs_ostree.making.directory import DirectoryListing
+
+            layers.add(DirectoryListing(core, path, layers))
+        else:
+            from composefs_ostree.making.tarball import tar_listing
+
+            layers.add(tar_listing(core, path, layers, autocreate=autocreate))
+    if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
+        from composefs_ostree.making.tarball import TAR_REMEDY
+
+        paths = ", ".join(each.partition("=")[2] for each in trees)
+        raise FormatError(f"{paths}: there is no entry for the root", hint=TAR_REMEDY)
+    return layers
