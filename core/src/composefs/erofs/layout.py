@@ -43,6 +43,7 @@ __all__ = [
     "SLOT",
     "SYMLINK",
     "UNMAPPED_CHUNK",
+    "WHITEOUT_VERSIONS",
     "XATTR_ENTRY",
     "XATTR_FILTER_SEED",
     "XATTR_HEADER",
@@ -61,6 +62,8 @@ COMPOSEFS_MAGIC = 0xD078629A
 COMPOSEFS_HEADER_VERSION = 1
 COMPOSEFS_HAS_ACL = 1
 MAX_VERSION = max(EROFS_FORMATS)
+WHITEOUT_VERSIONS = (0, 1)
+"""Formats in which whiteouts are rewritten, and the root has stubs (`composefs.erofs.overlay`)."""
 HEADER = struct.Struct("<IIII16x")  # Magic, header version, flags, format version.
 
 EROFS_MAGIC = 0xE0F5E1E2

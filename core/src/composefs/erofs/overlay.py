@@ -17,22 +17,33 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from composefs.erofs.layout import FILE_TYPES, MAX_CHUNK_BITS, MAX_CHUNKS, MIN_CHUNK_BITS
-from composefs.erofs.xattrs import OVERLAY, AttributeSet, AttributeSets
+from composefs.erofs.layout import FILE_TYPES, MAX_CHUNK_BITS, MAX_CHUNKS, MIN_CHUNK_BITS, WHITEOUT_VERSIONS
+from composefs.erofs.xattrs import ESCAPED, OVERLAY, AttributeSet, AttributeSets
 from composefs.errors import FormatError, TooLargeError
 from composefs.tree import MAX_CONTENT, MAX_NAME, MAX_TARGET, NO_XATTRS, TYPE_MASK, Node, Tree, object_path
 
-__all__ = ["Inode", "Rules", "rewrite"]
+__all__ = [
+    "OPAQUE",
+    "STUB_NAMES",
+    "WHITEOUT",
+    "WHITEOUT_MARK",
+    "WHITEOUT_PARENT",
+    "Inode",
+    "Rewritten",
+    "Rules",
+    "rewrite",
+]
 
 SELINUX = b"security.selinux"
 STUB_NAMES = frozenset([b"%02x" % number for number in range(256)])
 STUB_MODE = stat.S_IFCHR | 0o644
 
-WHITEOUT = {OVERLAY + b"overlay.whiteout": b"", b"user.overlay.whiteout": b""}
-WHITEOUT_PARENT = {OVERLAY + b"overlay.whiteouts": b"", b"user.overlay.whiteouts": b""}
-WHITEOUT_PARENT_OPAQUE = WHITEOUT_PARENT | {OVERLAY + b"overlay.opaque": b"x", b"user.overlay.opaque": b"x"}
+WHITEOUT_MARK = ESCAPED + b"whiteout"
+WHITEOUT = {WHITEOUT_MARK: b"", b"user.overlay.whiteout": b""}
+WHITEOUT_PARENT = {ESCAPED + b"whiteouts": b"", b"user.overlay.whiteouts": b""}
+OPAQUE = {ESCAPED + b"opaque": b"x", b"user.overlay.opaque": b"x"}
 ROOT_OPAQUE = {OVERLAY + b"opaque": b"y"}
-"""What is added in formats 0 and 1.  ``trusted.overlay.overlay.`` is the escaped form that a nested overlayfs reads."""
+"""What is added in WHITEOUT_VERSIONS.  The escaped form is what a nested overlayfs reads."""
 
 
 class Rules(NamedTuple):
@@ -136,7 +147,7 @@ class _Rewriter:
         self.root = tree.root
         self.rules = rules
         self.c = rules.c
-        self.whiteouts = rules.version < 2
+        self.whiteouts = rules.version in WHITEOUT_VERSIONS
         self.xattrs = AttributeSets(tree.algorithm, version=rules.version, c_rules=rules.c)
         self.externals: list[Inode] = []
         self.homes, self.links = ({}, {}) if rules.c else _first_names(tree.root)
@@ -238,7 +249,7 @@ class _Rewriter:
         directory.targets = targets
         extra = {}
         if marked:
-            extra = WHITEOUT_PARENT_OPAQUE if self.rules.version >= 1 else WHITEOUT_PARENT
+            extra = WHITEOUT_PARENT | OPAQUE if self.rules.version >= 1 else WHITEOUT_PARENT
         if self.whiteouts and directory.node is self.root:
             extra = extra | ROOT_OPAQUE
         directory.xattrs = self.xattrs.of(directory.node.xattrs, extra or None)

@@ -27,11 +27,26 @@ from composefs.erofs.xxhash import xxh32
 from composefs.errors import TooLargeError
 from composefs.tree import C_MAX_XATTRS, MAX_NAME, MAX_XATTR_VALUE, c_xattrs_size
 
-__all__ = ["METACOPY", "OVERLAY", "REDIRECT", "AttributeSet", "AttributeSets", "External", "escape_overlay"]
+__all__ = [
+    "ESCAPED",
+    "MAX_AREA",
+    "METACOPY",
+    "METACOPY_HEAD_SIZE",
+    "OVERLAY",
+    "REDIRECT",
+    "AttributeSet",
+    "AttributeSets",
+    "External",
+    "escape_overlay",
+    "metacopy_head",
+]
 
 OVERLAY = b"trusted.overlay."
+ESCAPED = OVERLAY + b"overlay."
+"""How an attribute begins that overlayfs is to show as one of OVERLAY, instead of obeying it."""
 METACOPY = OVERLAY + b"metacopy"
 REDIRECT = OVERLAY + b"redirect"
+METACOPY_HEAD_SIZE = 4
 ACL_NAMES = frozenset((b"system.posix_acl_access", b"system.posix_acl_default"))
 
 C_MAX_REFERENCES = 128
@@ -47,9 +62,13 @@ Pair = tuple[bytes, bytes]
 def escape_overlay(xattrs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return the attributes with ``trusted.overlay.X`` renamed, so that overlayfs shows instead of obeying them."""
     return {
-        OVERLAY + b"overlay." + name[len(OVERLAY) :] if name.startswith(OVERLAY) else name: value
-        for name, value in xattrs.items()
+        ESCAPED + name[len(OVERLAY) :] if name.startswith(OVERLAY) else name: value for name, value in xattrs.items()
     }
+
+
+def metacopy_head(algorithm: Algorithm) -> bytes:
+    """Return what comes before the digest in METACOPY: struct ovl_metacopy of fs/overlayfs/overlayfs.h."""
+    return bytes((0, METACOPY_HEAD_SIZE + algorithm.size, 0, algorithm.number))  # version, length, flags, algorithm
 
 
 class AttributeSet:
@@ -107,8 +126,7 @@ class AttributeSets:
         self._sets: dict[object, AttributeSet] = {}
         self._sources: list[Mapping[bytes, bytes]] = []  # Kept alive: sets are found by id().
         self._offsets: dict[Pair, int] = {}
-        # Version 0, length, flags 0, algorithm: struct ovl_metacopy of fs/overlayfs/overlayfs.h.
-        self._metacopy_head = bytes((0, 4 + algorithm.size, 0, algorithm.number))
+        self._metacopy_head = metacopy_head(algorithm)
         entry = self._entry(METACOPY, self._metacopy_head + bytes(algorithm.size))
         self.metacopy_start = entry[: -algorithm.size]
         self.metacopy_size = len(entry)

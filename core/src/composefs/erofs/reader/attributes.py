@@ -26,20 +26,22 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from composefs.erofs.layout import XATTR_ENTRY, XATTR_HEADER, XATTR_PREFIXES
+from composefs.erofs.layout import (
+    WHITEOUT_VERSIONS,
+    XATTR_ENTRY,
+    XATTR_HEADER,
+    XATTR_INDEX_TRUSTED,
+    XATTR_PREFIXES,
+)
+from composefs.erofs.overlay import OPAQUE, WHITEOUT, WHITEOUT_MARK, WHITEOUT_PARENT
 from composefs.erofs.reader.image import Image, Inode, malformed
-from composefs.erofs.xattrs import METACOPY, OVERLAY, REDIRECT
+from composefs.erofs.xattrs import ESCAPED, METACOPY, OVERLAY, REDIRECT
 from composefs.tree import MAX_NAME, NO_XATTRS
 
-__all__ = ["WRITES_WHITEOUTS", "AttributeReader", "Attributes", "SharedAttributes"]
+__all__ = ["AttributeReader", "Attributes", "SharedAttributes"]
 
-ESCAPED = OVERLAY + b"overlay."
-WHITEOUT = ESCAPED + b"whiteout"
-ADDED = frozenset((ESCAPED + b"whiteouts", b"user.overlay.whiteout", b"user.overlay.whiteouts"))
-ADDED_OPAQUE = frozenset((ESCAPED + b"opaque", b"user.overlay.opaque"))
-
-WRITES_WHITEOUTS = (0, 1)
-"""Formats whose writer rewrites whiteouts."""
+ADDED = frozenset({**WHITEOUT, **WHITEOUT_PARENT}) - {WHITEOUT_MARK}
+ADDED_OPAQUE = frozenset(OPAQUE)
 
 PREFIXES = {number: prefix for prefix, number in XATTR_PREFIXES} | {0: b"", 5: b"lustre."}
 """What the index of an entry stands for; libcomposefs and composefs-rs never write 5."""
@@ -126,7 +128,7 @@ class AttributeReader:
     def __init__(self, image: Image, shared: SharedAttributes, *, regular: bool, c: bool) -> None:
         self._image = image
         self._table = shared
-        rewritten = c or image.version in WRITES_WHITEOUTS
+        rewritten = c or image.version in WHITEOUT_VERSIONS
         self._regular = regular
         self._whiteouts = regular and rewritten
         self._added: frozenset[bytes] = frozenset()
@@ -219,7 +221,7 @@ class AttributeReader:
                 metacopy = value
             elif name == REDIRECT and self._regular:
                 redirect = value
-            elif name == WHITEOUT and self._whiteouts:
+            elif name == WHITEOUT_MARK and self._whiteouts:
                 whiteout = True
             elif name in self._added:
                 pass
@@ -238,4 +240,4 @@ def _points(head: bytes, name: bytes) -> bool:
     """
     suffix = name.removeprefix(b"trusted.")
     padded = name == METACOPY and head[2] % 4
-    return not padded and head == XATTR_ENTRY.pack(len(suffix), 4, head[2]) + suffix
+    return not padded and head == XATTR_ENTRY.pack(len(suffix), XATTR_INDEX_TRUSTED, head[2]) + suffix

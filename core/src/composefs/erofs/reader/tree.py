@@ -22,20 +22,18 @@ import stat
 from typing import Literal, NamedTuple
 
 from composefs.digest import ALGORITHMS, SHA256, Algorithm
-from composefs.erofs.layout import CHUNK_BASED, SLOT
+from composefs.erofs.layout import CHUNK_BASED, SLOT, WHITEOUT_VERSIONS
 from composefs.erofs.overlay import STUB_NAMES
-from composefs.erofs.reader.attributes import WRITES_WHITEOUTS, AttributeReader, SharedAttributes
+from composefs.erofs.reader.attributes import AttributeReader, SharedAttributes
 from composefs.erofs.reader.image import Image, Inode, malformed
 from composefs.erofs.reader.walk import Walk
+from composefs.erofs.xattrs import METACOPY_HEAD_SIZE, metacopy_head
 from composefs.tree import MAX_CONTENT, MAX_TARGET, TYPE_MASK, Node, Tree, collection_paused, walk
 
 __all__ = ["Decoder", "Rules", "read_below", "read_tree"]
 
-METACOPY_HEAD = 4
-"""Version, length, flags and algorithm come before the digest: struct ovl_metacopy of fs/overlayfs/overlayfs.h."""
-
-HEADS = {bytes((0, METACOPY_HEAD + each.size, 0, each.number)): each for each in ALGORITHMS.values()}
-BY_SIZE = {METACOPY_HEAD + each.size: each for each in ALGORITHMS.values()}
+HEADS = {metacopy_head(each): each for each in ALGORITHMS.values()}
+BY_SIZE = {METACOPY_HEAD_SIZE + each.size: each for each in ALGORITHMS.values()}
 
 
 class Rules(NamedTuple):
@@ -98,10 +96,10 @@ class Decoder:
 
     def digest(self, metacopy: bytes, inode: Inode) -> bytes | None:
         """Return the digest in a metacopy attribute, or None where libcomposefs sees none."""
-        if metacopy[:METACOPY_HEAD] == self._head and len(metacopy) == self._metacopy_size:
-            return metacopy[METACOPY_HEAD:]
+        if metacopy[:METACOPY_HEAD_SIZE] == self._head and len(metacopy) == self._metacopy_size:
+            return metacopy[METACOPY_HEAD_SIZE:]
         algorithm = BY_SIZE.get(len(metacopy))
-        if not self.c and HEADS.get(metacopy[:METACOPY_HEAD]) is not algorithm:
+        if not self.c and HEADS.get(metacopy[:METACOPY_HEAD_SIZE]) is not algorithm:
             algorithm = None
         if algorithm is None:
             if self.c:
@@ -111,8 +109,9 @@ class Decoder:
             self.algorithm = algorithm
         if algorithm is not self.algorithm:
             malformed(f"a {algorithm} digest among {self.algorithm} digests", inode.offset)
-        self._head, self._metacopy_size = metacopy[:METACOPY_HEAD], len(metacopy)  # The next ones are surely the same.
-        return metacopy[METACOPY_HEAD:]
+        # The next ones are surely the same.
+        self._head, self._metacopy_size = metacopy[:METACOPY_HEAD_SIZE], len(metacopy)
+        return metacopy[METACOPY_HEAD_SIZE:]
 
     def dropped(self, inode: Inode, name: bytes, *, in_root: bool) -> bool:
         """Tell whether a file is none of the tree's, but one that the image writer added."""
@@ -122,7 +121,7 @@ class Decoder:
             if inode.nlink > 1:
                 malformed("a 0:0 device with more than one link", inode.offset)
             return True
-        return in_root and name in STUB_NAMES and self.image.version in WRITES_WHITEOUTS
+        return in_root and name in STUB_NAMES and self.image.version in WHITEOUT_VERSIONS
 
 
 def redirect_path(redirect: bytes, inode: Inode) -> bytes:
