@@ -49,7 +49,7 @@ def test_certificates(tmp_path: Path, target: Target, source: Path, certificates
         remote(target, server.url, *client)
         assert "tls-ca-path" in pulls(target, "o", BRANCH, status=6)
         remote(target, server.url, *tls)
-        assert "400" in pulls(target, "o", BRANCH, status=6)
+        assert "the server wants a client certificate" in pulls(target, "o", BRANCH, status=6)
         remote(target, server.url, *tls, client[0])
         assert "tls-client-key-path" in pulls(target, "o", BRANCH, status=5)
         remote(target, server.url, *tls, client[0], f"--set=tls-client-key-path={tmp_path}/none")

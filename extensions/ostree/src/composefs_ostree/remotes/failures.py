@@ -24,11 +24,13 @@ _STATUS_HINTS = {
 }
 _FAILURE_HINTS = {
     pycurl.E_SSL_CERTPROBLEM: "check the remote's tls-client-cert-path and tls-client-key-path",
+    pycurl.E_BAD_FUNCTION_ARGUMENT: "tls-client-key-path of the remote has to name the key of the certificate that "
+    "tls-client-cert-path names, in PEM and without a passphrase",
     pycurl.E_PEER_FAILED_VERIFICATION: "the URL has to have a name that is in the server's certificate, and this "
     "machine the right time; an authority of your own is named by tls-ca-path of the remote",
     pycurl.E_SSL_CACERT_BADFILE: "tls-ca-path of the remote, else SSL_CERT_FILE, has to name certificates in PEM",
     pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
-    "this machine takes",
+    "this machine takes, or it wants a client certificate (the remote's tls-client-cert-path and tls-client-key-path)",
 }
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from composefs_ostree.fetching.conditional import Conditions
     from composefs_ostree.fetching.transport import Fetch
+    from composefs_ostree.remotes.clientcert import Handshake
     from composefs_ostree.remotes.settings import Settings
 
 __all__ = ["CONNECTIONS", "HttpTransport"]
@@ -44,6 +45,7 @@ _LONGEST_BACK_OFF = 60.0
 _LONGEST_RETRY_AFTER = 300
 """Seconds: how far repetitions get apart, and for how long a server may send us away."""
 
+_BAD_REQUEST = 400
 _FORBIDDEN = 403
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
 _NOT_MODIFIED = 304
@@ -85,6 +87,7 @@ class HttpTransport:
     ) -> None:
         self._url = url
         self._shown = without_password(url)
+        self._is_secure = url.lower().startswith("https:")
         self._options = settings.options(url)
         self._seconds = settings.seconds or seconds
         self._meter = settings.meter
@@ -96,6 +99,7 @@ class HttpTransport:
         self._idle: list[pycurl.Curl] = []
         self._unmade = requests
         self._active: dict[pycurl.Curl, Fetch] = {}
+        self._watched: dict[pycurl.Curl, Handshake] = {}
         self._paused: list[pycurl.Curl] = []
         self._queue: deque[Fetch] = deque()
         self._later: list[tuple[float, int, Fetch]] = []
@@ -163,6 +167,8 @@ class HttpTransport:
             handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._metered(handle, fetch))
             if fetch.conditions is not None:
                 self._ask_for_changes(handle, fetch.conditions)
+            if fetch.attempts > 1 and self._is_secure:
+                self._watch(handle)
             self._active[handle] = fetch
             self._multi.add_handle(handle)
 
@@ -217,10 +223,19 @@ class HttpTransport:
         handle.setopt(pycurl.HTTPHEADER, [*headers, *conditions.headers()])
         handle.setopt(pycurl.HEADERFUNCTION, conditions.take_header)
 
+    def _watch(self, handle: pycurl.Curl) -> None:
+        """Have curl tell of the connection that it makes: the one before may have failed for want of a certificate."""
+        from composefs_ostree.remotes.clientcert import Handshake
+
+        self._watched[handle] = handshake = Handshake()
+        for option, value in handshake.options:
+            handle.setopt(option, value)
+
     def _end(self, handle: pycurl.Curl, code: int | None, reason: str, ended: list[Fetch]) -> None:
         fetch = self._active.pop(handle)
+        handshake = self._watched.pop(handle, None)
         self._multi.remove_handle(handle)
-        if fetch.conditions is None:
+        if fetch.conditions is None and handshake is None:
             self._idle.append(handle)
         else:  # it has options that are no other request's
             self._unmade += 1
@@ -235,7 +250,10 @@ class HttpTransport:
                 fetch.conditions.unchanged = True
                 ended.append(fetch)
                 return
-            if (error := self._proxy_error(handle, fetch, status, reason)) is not None:
+            error = self._proxy_error(handle, fetch, status, reason)
+            if error is None and self._is_secure and (code is not None or status == _BAD_REQUEST):
+                error = self._certificate_error(fetch, code, reason, status, handshake)
+            if error is not None:
                 fetch.error = error
                 ended.append(fetch)
                 return
@@ -279,6 +297,25 @@ class HttpTransport:
 
         where = self.where(fetch.path)
         return proxy_refuses(where, tunnel) if tunnel >= 400 else proxy_unusable(where)
+
+    def _certificate_error(
+        self, fetch: Fetch, code: int | None, reason: str, status: int, handshake: Handshake | None
+    ) -> ExtError | None:
+        """Return the error of a request for which the server wants another client certificate, or one at all."""
+        from composefs_ostree.remotes.clientcert import certificate_problem
+
+        is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
+        # A server that takes ours may close a connection for other reasons, which may pass.
+        is_last = fetch.attempts > self._retries
+        return certificate_problem(
+            self.where(fetch.path),
+            is_given=is_given,
+            code=code,
+            reason=reason,
+            status=status,
+            page=fetch.data if fetch.collects else b"",
+            has_asked=handshake is not None and handshake.asks and (is_last or not is_given),
+        )
 
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
         where = self.where(fetch.path)

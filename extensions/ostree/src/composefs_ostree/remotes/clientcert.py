@@ -1,0 +1,82 @@
+"""Servers that want a client certificate: how they say so, and what the user is told.
+
+Some say it in the handshake, by an alert (RFC 8446, section 6.2), others in a page of status 400.  With TLS 1.3 the
+alert follows a handshake that has succeeded, and is lost where the server closes the connection while the request is
+being sent.  Whether the server had asked for a certificate is never lost; libcurl tells it those who listen.
+"""
+
+from __future__ import annotations
+
+import re
+
+from composefs_ext.errors import NetworkError
+from composefs_ostree.remotes.curl import pycurl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.remotes.settings import Options
+
+__all__ = ["Handshake", "certificate_problem"]
+
+_ALERT = re.compile(r"alert ([a-z ]+)")
+_WANTED = "certificate required"
+_REFUSED = frozenset(
+    {
+        "access denied",
+        "bad certificate",
+        "certificate expired",
+        "certificate revoked",
+        "certificate unknown",
+        "decrypt error",
+        "unknown ca",
+        "unsupported certificate",
+    }
+)
+"""Alerts, in OpenSSL's words, about the certificate of who gets them."""
+
+_BAD_REQUEST = 400
+_PAGE = b"SSL certificate"
+_PAGE_BYTES = 1024
+"""nginx answers with this status, and these words in the page's title."""
+
+_CUT_OFF = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
+
+
+class Handshake:
+    """What libcurl tells of a connection that it makes; ``options`` have it tell."""
+
+    def __init__(self) -> None:
+        self.asks = False
+        self.options: Options = ((pycurl.VERBOSE, 1), (pycurl.DEBUGFUNCTION, self._take))
+
+    def _take(self, kind: int, text: bytes) -> None:
+        if kind == pycurl.INFOTYPE_TEXT and b"Request CERT" in text:
+            self.asks = True
+
+
+def certificate_problem(
+    where: str, *, is_given: bool, code: int | None, reason: str, status: int, page: bytes, has_asked: bool
+) -> NetworkError | None:
+    """Return the error of a request over TLS that failed for want of a certificate that the server takes, else None.
+
+    ``is_given`` tells that it was shown one; ``page`` is what the server answered, if it did, and ``has_asked`` that it
+    asked for a certificate, so that this is why it has closed the connection.
+    """
+    alert = match[1].strip() if (match := _ALERT.search(reason)) else ""
+    by_page = status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
+    cut_off = code in _CUT_OFF and not status and has_asked
+    if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
+        return None
+    if not is_given:
+        return NetworkError(
+            f"{where}: the server wants a client certificate",
+            hint="give the remote one, in PEM: cfsctl ostree remote add --force NAME URL "
+            "--set=tls-client-cert-path=FILE --set=tls-client-key-path=FILE",
+            subject=where,
+        )
+    return NetworkError(
+        f"{where}: the server does not take the client certificate" + (f": {alert}" if alert else ""),
+        hint="tls-client-cert-path of the remote has to name one that is valid and that the server's authorities have "
+        "signed, with those between in the same file",
+        subject=where,
+    )
