@@ -14,7 +14,8 @@ from time import sleep, time
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.body import read_body
-from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, number, origin, shown
+from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
+from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, number, origin, parts_of, shown
 from composefs_oci.sources.registry.trust import find_trust
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ _HUB = "registry-1.docker.io"
 _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
 _PASSING = frozenset({408, 429})
+_BAD_REQUEST = 400
 _MAX_ERROR = 65536
 _SHOWN = 300
 
@@ -153,7 +155,10 @@ class Client:
             where += f", redirected to {shown(response.url)}"
         elif status in (401, 403):
             return self._authorizer.denied(url)
-        reason = _reason(response)
+        page = _page(response)
+        if status == _BAD_REQUEST and parts_of(response.url).scheme == "https" and is_told_by(page):
+            return certificate_error(where, is_given=self._http.is_certified(response.url))
+        reason = _reason(page)
         if status == 404:
             tags = f", cfsctl oci list-tags {self._name} shows the tags" if "/manifests/" in url else ""
             return NotFoundError(
@@ -171,12 +176,20 @@ class Client:
         return NetworkError(f"{where}: HTTP status {status}{reason}", hint="check the name", subject=shown(url))
 
 
-def _reason(response: Response) -> str:
+def _page(response: Response) -> bytes:
+    """Return what came with an error, nothing if it cannot be had."""
+    try:
+        return read_body(response, response.url, _MAX_ERROR)
+    except ExtError:
+        return b""
+
+
+def _reason(page: bytes) -> str:
     """Return what the registry says about an error, in few characters that print (distribution spec, "Error Codes")."""
     try:
-        [first, *_] = json.loads(read_body(response, response.url, _MAX_ERROR))["errors"]
+        [first, *_] = json.loads(page)["errors"]
         text = f"{first['code']}: {first.get('message') or ''}"
-    except (ExtError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
     return f" ({''.join(each for each in text if each.isprintable())[:_SHOWN].rstrip(': ')})"
 

@@ -23,7 +23,9 @@ from composefs_ext import environment
 from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci import __version__
 from composefs_oci.sources.closing import Closing
+from composefs_oci.sources.registry.clientcert import alert_behind, certificate_problem
 from composefs_oci.sources.registry.proxy import ProxyError, Tunnel, proxy_for
+from composefs_oci.sources.registry.trust import show, trusting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -255,9 +257,17 @@ class Http:
             connection.request(method, target, body, headers)
             return Response(url, connection.getresponse(), connection, idle)
         except FAILURES as error:
+            reason: Exception = error
             if connection is not None:
+                reason = alert_behind(error, connection)
                 connection.close()
-            raise failure(url, error) from None
+            raise (
+                certificate_problem(shown(url), reason, is_given=self.is_certified(url)) or failure(url, reason)
+            ) from None
+
+    def is_certified(self, url: str) -> bool:
+        """Tell whether the host of a URL is shown a client certificate."""
+        return self._trust.client is not None and parts_of(url).netloc.lower() == self._home
 
     def _reused(self, idle: list[HTTPConnection]) -> HTTPConnection | None:
         """Return a connection that the peer has not closed meanwhile."""
@@ -298,17 +308,14 @@ class Http:
         """Return how to speak TLS with the registry, or with another host."""
         context = self._contexts.get(is_home)
         if context is None:
-            verify = self._trust.verify
-            if verify is False:
+            if self._trust.verify is False:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             else:
-                context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-                for directory in self._trust.directories:
-                    context.load_verify_locations(capath=directory)
+                context = trusting(self._trust)
             if is_home and self._trust.client is not None:
-                context.load_cert_chain(*self._trust.client)
+                show(context, *self._trust.client)
             self._contexts[is_home] = context
         return context
 
@@ -355,8 +362,15 @@ def failure(url: str, error: Exception) -> ExtError:
                 hint="if it is meant to be like that: --tls-verify=false",
                 subject=where,
             )
+        case ssl.SSLError() if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not error.reason:
+            return _passing(where, "TLS was cut off")
         case ssl.SSLError():
-            return _passing(where, f"TLS failed: {error.reason or 'cut off'}")
+            return NetworkError(
+                f"{where}: TLS failed: {error.reason.replace('_', ' ').lower()}",
+                hint="the registry speaks no TLS that this machine takes, or wants a client certificate: NAME.cert and"
+                " NAME.key in /etc/containers/certs.d/HOST:PORT or a directory that --cert-dir names",
+                subject=where,
+            )
         case SlowError():
             return _passing(where, str(error), hint="try again later")
         case ProxyError():

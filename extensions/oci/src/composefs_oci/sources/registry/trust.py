@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 
-from composefs_ext.errors import FormatError, NotFoundError
+from composefs_ext.errors import ExtError, FormatError, NotFoundError, from_exception
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.sources.regular import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from composefs_oci.sources.access import Access
 
-__all__ = ["Trust", "find_trust"]
+__all__ = ["Trust", "find_trust", "show", "trusting"]
 
+_CERT_FILE = "SSL_CERT_FILE"
 _SYSTEM_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _MAX_FILE = 16 << 20
 _PEM = b"-----BEGIN CERTIFICATE-----"
@@ -28,12 +32,13 @@ class Trust(NamedTuple):
     """``verify`` is the file of authorities, True for those of the library, False for whoever it is.
 
     ``client`` are the files of the client's certificate and key, ``directories`` hold further authorities, in files
-    that are named by hashes, as OpenSSL has them.
+    that are named by hashes, as OpenSSL has them.  ``files`` are those whose content is in ``verify``.
     """
 
     verify: str | bool
     client: tuple[str, str] | None
     directories: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def find_trust(registry: str, access: Access) -> Trust:
@@ -51,10 +56,66 @@ def find_trust(registry: str, access: Access) -> Trust:
                 open_regular(path).close()  # the library that reads them would wait for a named pipe
     if not access.tls_verify:
         return Trust(False, client)
-    system = os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _SYSTEM_FILES), None)
+    system = os.environ.get(_CERT_FILE) or next(filter(os.path.exists, _SYSTEM_FILES), None)
     added = [f"{directory}/{name}" for name in names if name.endswith(".crt")]
     directories = tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(":")))
-    return Trust(_joined(system, added) if added else system or True, client, directories)
+    files = (*([system] if system else []), *added)
+    return Trust(_joined(files) if added else system or True, client, directories, files)
+
+
+def trusting(trust: Trust) -> ssl.SSLContext:
+    """Return how to speak TLS with those that are trusted; raise an error that names the file that is at fault."""
+    for path in trust.files:
+        _open(path).close()  # the library that reads them would wait for a named pipe
+    try:
+        context = ssl.create_default_context(cafile=trust.verify if isinstance(trust.verify, str) else None)
+        for directory in trust.directories:
+            context.load_verify_locations(capath=directory)
+    except ssl.SSLError as error:
+        for path in trust.files:
+            _check_certificates(path)
+        raise ExtError(f"the certificates of authorities cannot be read: {error.reason}") from None
+    return context
+
+
+def show(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have a client's certificate shown; raise FormatError if it cannot be."""
+
+    def no_passphrase() -> str:  # else OpenSSL asks for it at a terminal
+        raise FormatError(f"{key} has a passphrase", hint="take it off: openssl pkey -in FILE -out FILE", subject=key)
+
+    try:
+        context.load_cert_chain(certificate, key, no_passphrase)
+    except ssl.SSLError as error:
+        why = f": {error.reason.replace('_', ' ').lower()}" if error.reason else ""
+        raise FormatError(
+            f"{certificate} and {key} are not a certificate and its key{why}",
+            hint="both have to be in PEM",
+            subject=certificate,
+        ) from None
+
+
+def _open(path: str) -> io.FileIO:
+    """Open a file of authorities."""
+    try:
+        return open_regular(path)
+    except (OSError, FormatError) as error:
+        raise _unusable(path, error) from None
+
+
+def _check_certificates(path: str) -> None:
+    """Raise FormatError for a file that does not hold certificates."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise _unusable(path, FormatError(f"{path} holds no certificate in PEM format")) from None
+
+
+def _unusable(path: str, error: OSError | ExtError) -> ExtError:
+    """Return the error for a file of authorities, with the variable that names it."""
+    hint = f"{_CERT_FILE} has to name a file of certificates in PEM" if path == os.environ.get(_CERT_FILE) else None
+    told = from_exception(error)
+    return type(told)(told.message, hint=hint or told.hint, subject=path)
 
 
 def _directory(registry: str, access: Access) -> str | None:
@@ -67,16 +128,16 @@ def _directory(registry: str, access: Access) -> str | None:
     return next(filter(os.path.isdir, (f"{place}/{registry}" for place in places)), None)
 
 
-def _joined(system: str | None, added: list[str]) -> str:
-    """Write a file with the system's authorities and these; it is in the temporary directory, and dies with the run."""
+def _joined(files: Sequence[str]) -> str:
+    """Write a file with the authorities in all these; it is in the temporary directory, and dies with the run."""
     import tempfile
 
     contents = []
-    for path in [*([system] if system else []), *added]:
-        with io.BufferedReader(open_regular(path)) as file:
+    for path in files:
+        with io.BufferedReader(_open(path)) as file:
             contents.append(file.read(_MAX_FILE))
         if _PEM not in contents[-1]:
-            raise FormatError(f"{path} holds no certificate in PEM format", subject=path)
+            raise _unusable(path, FormatError(f"{path} holds no certificate in PEM format"))
     fd, name = tempfile.mkstemp(prefix="authorities-", suffix=".pem")
     with open(fd, "wb") as file:
         file.write(b"\n".join(contents))
