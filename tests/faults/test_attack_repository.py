@@ -14,6 +14,7 @@ from composefs import splitstream
 from composefs.digest import SHA256
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream.frame import compressor
+from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
@@ -207,11 +208,20 @@ def compressed(data: bytes) -> bytes:
     return frame.compress(data) + frame.flush()
 
 
-def put_stream(path: Path, *, objects: bytes = b"", named: bytes = b"", chunks: bytes = b"", size: int = 0) -> None:
-    """Store a splitstream of these parts, before they are compressed, and name it."""
+def put_stream(
+    path: Path,
+    *,
+    objects: bytes = b"",
+    named: bytes = b"",
+    chunks: bytes = b"",
+    size: int = 0,
+    name_frame: bytes | None = None,
+    chunk_frame: bytes | None = None,
+) -> None:
+    """Store a splitstream of these parts, before they are compressed or as frames, and name it."""
     good = stream_of(SHA256, content_type=1)
     fixed = 32 + 80
-    parts = [bytes(32), objects, compressed(named), compressed(chunks)]
+    parts = [bytes(32), objects, name_frame or compressed(named), chunk_frame or compressed(chunks)]
     ranges, start = [], fixed
     for part in parts:
         ranges.append((start, start + len(part)))
@@ -250,6 +260,33 @@ def test_millions_of_references_cost_no_memory(populated: Populated) -> None:
         repository.publish(Publication(refs=[RefUpdate("kept/bad", "bad", "flat")]))
     cfsctl(*repo, "gc", preexec_fn=limit_memory)
     assert populated.garbage not in populated.ids()
+
+
+def test_billions_of_compressed_chunks_are_not_read(populated: Populated) -> None:
+    """80 kB that unpack to 328 million references of one object: fsck would take half an hour, for 8 MB two days."""
+    with Repository.open(populated.path, writable=True) as repository:
+        empty = repository.objects.store_parts([]).id
+    zeros = struct.pack("<I", 131072 << 3 | 1 << 1)[:3] + b"\0"  # a block of 128 KiB
+    frame = b"\x28\xb5\x2f\xfd\0\x58" + 20_000 * zeros + b"\x01\0\0"
+    put_stream(populated.path, objects=bytes.fromhex(empty), chunk_frame=frame)
+    done = cfsctl("--repo", populated.path, "fsck", status=1)
+    assert f"stream-read-failed: streams/bad: the stream has more than {MAX_CHUNKS} chunks" in done.stdout
+
+
+def test_inline_bytes_without_end_are_not_read(populated: Populated) -> None:
+    put_stream(populated.path, chunks=struct.pack("<q", -(1 << 62)) + bytes(1 << 20), size=1 << 62)
+    done = cfsctl("--repo", populated.path, "fsck", status=1)
+    assert f"stream-read-failed: streams/bad: the stream has more than {MAX_INLINE} inline bytes" in done.stdout
+
+
+@pytest.mark.parametrize(("status", "command"), [(5, ["gc"]), (1, ["fsck", "--metadata-only"])])
+def test_a_hole_is_not_read_as_millions_of_empty_blocks(populated: Populated, status: int, command: list[str]) -> None:
+    """A file of 60 GiB that is one hole takes nothing on the disk, and would be walked for hours."""
+    put_stream(populated.path, name_frame=b"\x28\xb5\x2f\xfd\0\x58" + bytes(8 << 20))
+    with Repository.open(populated.path, writable=True) as repository:
+        repository.publish(Publication(refs=[RefUpdate("kept/bad", "bad", "flat")]))
+    done = cfsctl("--repo", populated.path, *command, status=status)
+    assert "the zstd frame has an empty block before its last" in done.stdout + done.stderr
 
 
 def make_deep(path: Path, levels: int) -> None:

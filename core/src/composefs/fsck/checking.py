@@ -150,10 +150,16 @@ class _Contents:
 
     def _has_its_size(self, start: Start, reader: Reader) -> bool:
         """Read a stream to its end, and add up the sizes of what it is made of."""
-        size = 0
+        size = of_last = 0
+        last = -1
         try:
             for number, data in reader.chunks():
-                size += len(data) if number < 0 else self._repository.objects.size(reader.object_ref(number)) or 0
+                if number < 0:
+                    size += len(data)
+                    continue
+                if number != last:  # one may come millions of times
+                    last, of_last = number, self._repository.objects.size(reader.object_ref(number)) or 0
+                size += of_last
             if size != reader.size:
                 raise FormatError(f"it has {size} bytes, its size says {reader.size}")
         except ComposefsError as error:

@@ -114,6 +114,8 @@ def _check_frame(read: Read, start: int, end: int) -> None:
         block = int.from_bytes(read(position, _BLOCK_HEADER_SIZE), "little")
         last = bool(block & 1)
         run_length_encoded = block >> 1 & 3 == 1
+        if not block:  # nobody writes it, and a hole in a file is any number of these
+            raise FormatError("the zstd frame has an empty block before its last", offset=position)
         position += _BLOCK_HEADER_SIZE + (1 if run_length_encoded else block >> 3)
     position += 4 if descriptor & 4 else 0  # a checksum
     if position != end:

@@ -15,6 +15,8 @@ from composefs.splitstream.layout import (
     HEADER,
     INFO,
     MAGIC,
+    MAX_CHUNKS,
+    MAX_INLINE,
     MAX_NAMED_REFS,
     MAX_NAMED_REFS_SIZE,
     MAX_REFERENCES,
@@ -196,6 +198,7 @@ class Reader:
         start = self._stream[0]
         count = self._object_refs[1]
         inline = 0
+        left_chunks = MAX_CHUNKS
         external = False
         after_inline = False
         with open_frame(self._read, *self._stream) as frame:
@@ -203,6 +206,9 @@ class Reader:
                 if len(number_bytes) < NUMBER.size:
                     raise FormatError("the stream ends inside a number", offset=start)
                 (number,) = NUMBER.unpack(number_bytes)
+                if not left_chunks:
+                    raise FormatError(f"the stream has more than {MAX_CHUNKS} chunks", offset=start)
+                left_chunks -= 1
                 if number >= 0:
                     if number >= count:
                         raise FormatError(f"a chunk names object reference {number} of {count}", offset=start)
@@ -216,6 +222,8 @@ class Reader:
                 inline -= number
                 if inline > self.size:
                     raise FormatError(f"the stream is longer than its size, {self.size}", offset=start)
+                if inline > MAX_INLINE:
+                    raise FormatError(f"the stream has more than {MAX_INLINE} inline bytes", offset=start)
                 left = -number
                 while left:
                     data = frame.read(min(left, PIECE))
