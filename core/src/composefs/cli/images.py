@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["named_image"]
 
+_TOLD = 3
+
 
 def named_image(repository: Repository, name: str) -> str:
     """Return the id of the image that a user names by it, ``refs/NAME`` or NAME.
@@ -27,7 +29,8 @@ def named_image(repository: Repository, name: str) -> str:
         except ComposefsError:
             images = []  # whatever is wrong with the stream, it is not what the user asked for
         if images:
-            error.hint = f"a stream has that name: give the id of its image, {' or '.join(images)}"
+            more = f", or one of {len(images) - _TOLD} more" if len(images) > _TOLD else ""
+            error.hint = f"a stream has that name: give the id of its image, {' or '.join(images[:_TOLD])}{more}"
         raise
 
 
@@ -35,7 +38,7 @@ def _images_of_stream(repository: Repository, name: str) -> list[str]:
     """Return the images of the stream that a ref names: called as its file is, as it is listed, or without DIR/."""
     from composefs.splitstream import IMAGE_PREFIX
 
-    stream = repository.refs.read_path(name)
+    stream = repository.refs.read(name, "path")
     if stream is None:
         refs = [ref for ref in all_refs(repository, odd=lambda _odd: None) if ref.kind == "stream"]
         stream = next((ref.target for ref in refs if name in (ref.name, ref.name.partition("/")[2])), None)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
 from composefs.errors import ComposefsError, CorruptError, FormatError, NotFoundError, from_os_error
-from composefs.repository.links import Odd, not_symlink, open_refs, read_link, read_ref, walk
-from composefs.repository.names import parse_object_link, parse_ref_link, ref_parts
+from composefs.repository.links import Odd, list_refs, read_link, read_ref
+from composefs.repository.names import parse_object_link, ref_parts
 from composefs.repository.objects import Stored, StoredObjects
 from composefs.repository.store import Store
 
@@ -101,35 +101,18 @@ class Images:
         Raises CorruptError for what is no ref; with ``odd``, that gets the message instead, and the
         others are listed.
         """
-        found = []
-        try:
-            fd = open_refs([], self._store.find("images"), "images/refs")
-            if fd is None:
-                return []
-            try:
-                for parts, link in walk(fd, "images/refs", odd=not_symlink(odd)):
-                    name = "/".join(parts)
-                    try:
-                        found.append((name, self._parse_ref(link, name)))
-                    except CorruptError as error:
-                        if odd is None:
-                            raise
-                        odd(error.message)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise from_os_error(error, "listing images/refs") from error
-        return found
 
-    def _parse_ref(self, link: str, name: str) -> str:
-        where = f"images/refs/{name}"
-        target = parse_ref_link(link, name.count("/"), where)
-        try:
-            return parse_id(target, self._store.algorithm)
-        except FormatError as error:
-            raise CorruptError(
-                f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
-            ) from error
+        def read(path: list[str], target: str) -> tuple[str, str]:
+            name = "/".join(path)
+            try:
+                return name, parse_id(target, self._store.algorithm)
+            except FormatError as error:
+                where = f"images/refs/{name}"
+                raise CorruptError(
+                    f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
+                ) from error
+
+        return list_refs(self._store.find("images"), "images", [], read, odd)
 
 
 def _no_image(shown: str, name: str) -> NotFoundError:

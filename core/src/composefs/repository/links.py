@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from composefs.errors import CorruptError, ExistsError, from_os_error
+from composefs.errors import CorruptError, ExistsError, FormatError, from_os_error
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
 from composefs.repository.store import no_directory
@@ -15,8 +16,8 @@ from composefs.repository.store import no_directory
 __all__ = [
     "MAX_DEPTH",
     "Odd",
+    "list_refs",
     "make_directories",
-    "not_symlink",
     "open_directories",
     "open_refs",
     "point",
@@ -31,6 +32,8 @@ MAX_DEPTH = 64
 
 Odd = Callable[[str], object] | None
 """Gets a message for each thing that does not belong where it is, so that the others can be listed; None raises it."""
+
+T = TypeVar("T")
 
 
 def read_link(name: str, at: int | None, where: str) -> str | None:
@@ -152,9 +155,36 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def not_symlink(odd: Odd) -> Odd:
-    """Make of a listener for messages one for the places of what is not a symlink, as :func:`walk` tells them."""
-    return odd and (lambda place: odd(f"{place} is not a symlink"))
+def list_refs(
+    at: int | None, directory: str, above: Sequence[str], read: Callable[[list[str], str], T], odd: Odd
+) -> list[T]:
+    """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``, sorted by path.
+
+    ``at`` and ``directory`` are as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
+    the ref names.  Raises CorruptError for what is no ref, and what ``read`` raises; with ``odd``, that gets the
+    message of a CorruptError or FormatError instead, and the others are listed.
+    """
+    where = f"{directory}/refs"
+    place = "/".join([where, *above])
+    found = []
+    try:
+        fd = open_refs(above, at, where)
+        if fd is None:
+            return []
+        try:
+            for parts, link in walk(fd, place, odd=odd and (lambda each: odd(f"{each} is not a symlink"))):
+                path = [*above, *parts]
+                try:
+                    found.append(read(path, parse_ref_link(link, len(path) - 1, "/".join([where, *path]))))
+                except (CorruptError, FormatError) as error:
+                    if odd is None:
+                        raise
+                    odd(error.message)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise from_os_error(error, f"listing {place}") from error
+    return found
 
 
 def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], str]]:

@@ -78,7 +78,7 @@ class Streams:
     def resolve(self, name: str) -> str:
         """Return the id of the stream with a name; ``refs/DIR/NAME``, encoded, follows a ref.  Raises NotFoundError."""
         if name.startswith("refs/"):
-            target = self._refs.read_path(name.removeprefix("refs/"))
+            target = self._refs.read(name.removeprefix("refs/"), "path")
             if target is None:
                 raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
             name = target
