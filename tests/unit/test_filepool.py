@@ -71,6 +71,17 @@ def test_an_error_comes_back_with_its_kind(files: list[int], error: Exception) -
         assert (answer.message, answer.hint, answer.subject) == ("storing an object: full", "make room", "it")
 
 
+def test_long_texts_of_an_error_come_back_cut(files: list[int]) -> None:
+    def fail(_fd: int) -> bytes:
+        raise NoSpaceError("\U0001f4be" * 20_000, hint='"' * 20_000, subject="\udc80" * 20_000)
+
+    with FilePool(fail, 1) as pool:
+        pool.submit(files[0])
+        [(_, answer)] = pool.answers(0)
+    assert isinstance(answer, NoSpaceError)
+    assert (answer.message, answer.hint, answer.subject) == ("\U0001f4be" * 1024, '"' * 1024, "\udc80" * 1024)
+
+
 def test_a_process_that_is_killed_is_an_error_and_no_hang(files: list[int]) -> None:
     def die(_fd: int) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -26,6 +26,8 @@ IN_FLIGHT = 128
 
 _NUMBER = 8
 _MAX_ANSWER = 1 << 16
+_MAX_TEXT = 1024
+"""Characters of each text of an error, of at most 12 bytes in JSON, so that all three fit in an answer."""
 
 
 class FilePool(Closing):
@@ -67,12 +69,8 @@ class FilePool(Closing):
             if not answer:
                 raise InputOutputError("a process that reads files ended early", hint="is there enough memory?")
             self.unanswered -= 1
-            number, kind, result = (
-                int.from_bytes(answer[:_NUMBER], "little"),
-                answer[_NUMBER:][:1],
-                answer[_NUMBER + 1 :],
-            )
-            yield number, result if kind == b"+" else _error(result)
+            number, result = int.from_bytes(answer[:_NUMBER], "little"), answer[_NUMBER + 1 :]
+            yield number, result if answer[_NUMBER:].startswith(b"+") else _error(result)
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -101,8 +99,8 @@ def _described(error: ComposefsError | OSError) -> bytes:
 
     if isinstance(error, OSError):
         return json.dumps({"errno": error.errno}).encode()
-    described = {"kind": error.kind, "message": error.message, "hint": error.hint, "subject": error.subject}
-    return json.dumps(described).encode()[: _MAX_ANSWER // 2]
+    texts = {"message": error.message, "hint": error.hint, "subject": error.subject}
+    return json.dumps({"kind": error.kind} | {key: text and text[:_MAX_TEXT] for key, text in texts.items()}).encode()
 
 
 def _error(described: bytes) -> Exception:
