@@ -52,7 +52,10 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     result = made.json("export", commit[:10], tmp_path / "out")
     assert (result["ref"], result["mode"], result["commit"]) == (None, "archive", commit)
     unnamed = made.json("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7")
-    assert unnamed["ref"] is None
+    assert (unnamed["ref"], unnamed["unchanged"]) == (None, False)
+    assert made.json("commit", "--orphan", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@7") == unnamed
+    again = made.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", *OPTIONS, "--skip-if-unchanged")
+    assert again.stdout == f"commit  {commit}\nverity  {verity}\nunchanged\n"
     assert made.ostree("inspect", unnamed["commit"]).returncode == 0
 
 
@@ -99,6 +102,19 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("no/such/image",), 3, "there is no image"),
         (("--base=nowhere",), 3, "'nowhere' is not a known ostree ref or valid commit ID"),
         (("--tree=dir=.", "--tree-ref=nowhere"), 3, "cfsctl ostree images lists the refs"),
+        (("--tree=dir=.", "--orphan", "-b", "main"), 2, "--orphan is for a commit without a branch"),
+        (("--tree=dir=.", "--body=b", "--body-file=empty.tar"), 2, "--body and --body-file exclude each other"),
+        (("--tree=dir=.", "--body-file=nowhere"), 3, "nowhere"),
+        (("--tree=dir=.", "--body-file=latin"), 5, "latin is not text in UTF-8"),
+        (("--tree=dir=.", "--body-file=nul"), 5, "nul is not text in UTF-8"),
+        (("--tree=dir=.", "--body-file=large"), 8, "large has more than 1048576 bytes"),
+        (("--tree=dir=.", "--collection-id=example"), 2, "write it like org.example.Stable"),
+        (("--tree=dir=.", "--collection-id=org.1x"), 2, "'org.1x' is not a collection id"),
+        (("--tree=dir=.", "--collection-id=org.x", "--no-bindings"), 2, "--collection-id and --no-bindings exclude"),
+        (("--tree=dir=.", "--keep-metadata=version"), 2, "there is no commit before this one"),
+        (("--tree=dir=.", "-b", "new", "--keep-metadata=version"), 2, "give --parent, or a branch that is here"),
+        (("--tree=dir=.", f"--parent={'ab' * 32}", "--keep-metadata=v"), 3, "leave out --keep-metadata"),
+        (("--tree=dir=.", f"--parent={'ab' * 32}", "--skip-if-unchanged"), 3, f"commit {'ab' * 32}, is not here"),
         (("--tree=dir=.", "--branch=../x"), 2, "not an ostree ref"),
         (("--tree=dir=.", "--branch=a", "--reference=b"), 2, "same option"),
         (("--tree=dir=.", "--owner-uid=-1"), 2, "no user or group id"),
@@ -119,7 +135,7 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--from-dump=empty.tar",), 5, "empty.tar"),
         (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(25),
+    ids=range(38),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,
@@ -131,6 +147,9 @@ def test_mistakes_are_told_and_change_nothing(
 ) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here/empty.tar").write_bytes(b"no archive" * 100)
+    (tmp_path / "here/latin").write_bytes("grüße".encode("latin-1"))
+    (tmp_path / "here/nul").write_bytes(b"a\0b")
+    (tmp_path / "here/large").write_bytes(b"x" * ((1 << 20) + 1))
     monkeypatch.chdir(tmp_path / "here")
     given = (arguments,) if isinstance(arguments, str) else arguments
     failed = target.ostree("commit", *given, status=status)
@@ -494,6 +513,8 @@ def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
     failed = partial.ostree("export", "main", tmp_path / "out", status=9)
     assert "is here in part only" in failed.stderr
     assert not (tmp_path / "out").exists()
+    skip = ("-b", "main", f"--tree=dir={tmp_path / 'tree'}", "--skip-if-unchanged")
+    assert "is here in part only (/usr/bin)" in partial.ostree("commit", *skip, status=9).stderr
     for option in ("--base=main", "--tree-ref=main"):
         assert "is here in part only (/usr/bin)" in partial.ostree("commit", option, status=9).stderr
     # A commit that was in part at the target is whole then.

@@ -236,6 +236,95 @@ def test_values_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
     assert ours == expected
 
 
+@pytest.mark.parametrize("body", ["", "one line", "one line\n", "a\n\n# grüße\n  b \r\n"], ids=range(4))
+def test_a_body_from_a_file_is_what_ostree_takes(tmp_path: Path, body: str) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "body").write_text(body, newline="")
+    options = ("-F", str(tmp_path / "body"), "--subject=s", "--timestamp=@1")
+    target, _, ours, expected = commit_both(tmp_path, f"dir={tmp_path / 'tree'}", *options)
+    assert ours == expected
+    assert target.json("inspect", BRANCH)["body"] == body
+
+
+def test_commits_of_a_collection_are_what_ostree_makes_in_its_repository(tmp_path: Path) -> None:
+    tree, collection = make_bootable(tmp_path / "tree", "6.1"), "org.example.Os_2"
+    target, theirs = Target(tmp_path / "ours"), make_repo(tmp_path / "theirs")
+    ostree(theirs, "config", "set", "core.collection-id", collection)
+    for options in ((), ("--bind-ref=zz", "--add-metadata-string=version=1"), ("--bootable", "--add-metadata=n=1")):
+        words = ("commit", "-b", BRANCH, f"--tree=dir={tree}", "--timestamp=@1", "--parent=none", *options)
+        ours = target.json(*words, f"--collection-id={collection}")["commit"]
+        assert ours == ostree(theirs, *words).stdout.strip()
+    # Bound to it, the commit is what a remote of the collection may bring.
+    exported = make_repo(tmp_path / "exported")
+    ostree(exported, "config", "set", "core.collection-id", collection)
+    target.ostree("export", BRANCH, exported)
+    with serve(exported) as server:
+        puller = make_repo(tmp_path / "puller", "bare-user")
+        remote = ("remote", "add", "--no-gpg-verify", f"--collection-id={collection}", "origin", server.url)
+        ostree(puller, *remote)
+        ostree(puller, "pull", "origin", BRANCH)
+        back = Target(tmp_path / "back")
+        back.ostree(*remote)
+        assert back.json("pull", "origin", BRANCH)["commit"] == ours
+    assert "no errors found" in ostree(puller, "fsck").stdout
+
+
+def test_metadata_of_the_parent_are_kept_as_ostree_keeps_them(tmp_path: Path) -> None:
+    tree = make_bootable(tmp_path / "tree", "6.1")
+    target, theirs = Target(tmp_path / "ours"), make_repo(tmp_path / "theirs")
+    first = (
+        *("--add-metadata=list=[{'a': <(1, 'x')>}, {}]", "--add-metadata-string=version=1", "--add-metadata=t=true"),
+        *("--bootable", "--add-metadata=nested=<<@as []>>", "--add-metadata-string=left=out"),
+    )
+    kept = [f"--keep-metadata={key}" for key in ("t", "version", "ostree.linux", "nested", "list")]
+    changed = ("--add-metadata-string=version=2", "--keep-metadata=list", "--keep-metadata=nested")
+    for options in (first, (*kept, "--add-metadata=b=1"), changed, ("--keep-metadata=list", "--bootable")):
+        words = ("commit", "-b", BRANCH, f"--tree=dir={tree}", "--timestamp=@1", *options)
+        ours = target.json(*words)
+        assert ours["commit"] == ostree(theirs, *words).stdout.strip()
+    # Of another commit than the branch's, and of one whose object alone is here.
+    by_id = ("commit", "--orphan", f"--tree=dir={tree}", "--timestamp=@1", f"--parent={ours['parent']}")
+    expected = ostree(theirs, *by_id, "--keep-metadata=nested").stdout.strip()
+    assert target.json(*by_id, "--keep-metadata=nested")["commit"] == expected
+    partial = Target(tmp_path / "partial")
+    partial.ostree("pull-local", "--commit-metadata-only", "--depth=1", theirs, BRANCH)
+    assert partial.json(*by_id[:-1], f"--parent={ours['commit']}", "--keep-metadata=list")["parent"] == ours["commit"]
+    words = ("commit", "-b", BRANCH, f"--tree=dir={tree}", "--keep-metadata=left")
+    failed = target.ostree(*words, status=2)
+    assert f"--keep-metadata left: the parent, commit {ours['commit']}, has no such key" in failed.stderr
+    assert "it has list, ostree.bootable, ostree.linux, ostree.ref-binding" in failed.stderr
+    assert "Missing metadata key 'left'" in ostree(theirs, *words, status=1).stderr
+
+
+def test_an_unchanged_tree_is_skipped_where_ostree_skips_it(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    target, theirs = Target(tmp_path / "ours"), make_repo(tmp_path / "theirs")
+    skip = ("commit", "-b", BRANCH, f"--tree=dir={tree}", "--skip-if-unchanged")
+    answers = []
+
+    def commit(*options: str) -> None:
+        made = target.json(*skip, *options)
+        assert made["commit"] == ostree(theirs, *skip, *options).stdout.strip()
+        assert target.json("inspect", BRANCH)["commit"] == ostree(theirs, "rev-parse", BRANCH).stdout.strip()
+        answers.append((made["commit"], made["unchanged"]))
+
+    commit("--timestamp=@1")
+    commit("--timestamp=@2", "--subject=other", "--add-metadata-string=version=2")
+    tree.chmod(0o700)  # the root's mode is a part of the tree
+    commit("--timestamp=@3")
+    commit("--timestamp=@4")
+    commit("--timestamp=@5", "--owner-uid=5")
+    (tree / "etc/os-release").write_text("NAME=Demo\nVERSION=2\n")
+    commit("--timestamp=@6", f"--parent={answers[0][0]}")
+    commit("--timestamp=@7", "--parent=none")
+    assert [unchanged for _, unchanged in answers] == [False, True, False, True, False, False, False]
+    # Beside its branch: nothing is set.
+    before = target.names()
+    made = target.json("commit", "-b", "other", *skip[3:], f"--parent={answers[-1][0]}")
+    assert (made["commit"], made["unchanged"], made["ref"]) == (answers[-1][0], True, None)
+    assert target.names() == before
+
+
 def make_bootable(path: Path, *versions: str) -> Path:
     """Make a system with these kernels, and with what looks like one and is none."""
     tree = make_system(path)

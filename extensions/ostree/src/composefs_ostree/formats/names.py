@@ -15,6 +15,7 @@ __all__ = [
     "MAX_METADATA",
     "MAX_REF_FILE",
     "ObjectType",
+    "check_collection",
     "check_ref",
     "is_commit_id",
     "is_ref",
@@ -36,6 +37,7 @@ MAX_REF_FILE = 4096
 _HEX_DIGITS = "0123456789abcdef"
 _REF_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 _MAX_REF = 4096
+_MAX_COLLECTION = 255
 
 
 class ObjectType(int):
@@ -114,6 +116,17 @@ def check_ref(name: str) -> str:
             hint="refs are letters, digits, '.', '_', '-' in parts joined by '/'; no part starts with '.' or '-'",
         )
     return name
+
+
+def check_collection(text: str) -> str:
+    """Return a collection id; raise UsageError unless it is one, in the grammar of D-Bus' interface names."""
+    parts = text.split(".")
+    # What is ASCII and an identifier has letters, digits and "_", and does not begin with a digit.
+    if len(text) > _MAX_COLLECTION or len(parts) < 2 or not text.isascii() or not all(map(str.isidentifier, parts)):
+        raise UsageError(
+            f"{text[:200]!r} is not a collection id", hint="write it like org.example.Stable, two parts at least"
+        )
+    return text
 
 
 def parse_checksum_line(data: bytes, where: str) -> bytes:

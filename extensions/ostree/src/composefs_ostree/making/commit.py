@@ -11,10 +11,11 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, commit_of_stream, current_target, ref_name
+from composefs_ostree.held import DETACHED_REF, current_target, ref_name
 from composefs_ostree.making.contents import Settings
 from composefs_ostree.making.intake import Intake
-from composefs_ostree.making.metadata import commit_metadata, detached_strings, given_parent
+from composefs_ostree.making.metadata import commit_body, commit_metadata, detached_strings
+from composefs_ostree.making.previous import given_parent, read_previous
 from composefs_ostree.making.times import commit_time
 from composefs_ostree.making.treebuild import TreeObjects, finish
 from composefs_ostree.making.trees import given_changes, read_trees
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ext.rows import StreamName
+    from composefs_ostree.making.previous import Previous
 
 __all__ = ["commit"]
 
@@ -36,16 +38,16 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
 
     assert core.repository is not None
     branch = _branch(request)
+    current = current_target(core, branch)
+    parent = given_parent(request, current)
     # Whatever is wrong with the options shows before the work.
-    metadata = commit_metadata(request, branch)
+    previous = read_previous(request, core, parent)
+    metadata = commit_metadata(request, branch, previous)
+    body = commit_body(request)
     detached = detached_strings(request)
     signing = sign_options_of(request)
     timestamp = commit_time(request)
     changes = given_changes(request)
-    current = current_target(core, branch)
-    is_given, parent = given_parent(request)
-    if not is_given and current is not None:
-        parent = commit_of_stream(current)
 
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
     layers = read_trees(request, core, changes)
@@ -60,11 +62,13 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     intake = Intake(core, layers, settings)
     intake.run()
     objects = TreeObjects(layers.root, intake.ids, intake.files)
+    if previous is not None and request.get("skip_if_unchanged") and previous.has_tree_of(objects):
+        return _unchanged(core, previous, objects, branch if current == stream_name(previous.commit_id) else None)
     made = Commit(
         metadata,
         parent,
         request.get("subject", ""),
-        request.get("body", ""),
+        body,
         timestamp,
         objects.root,
         objects.root_meta,
@@ -91,6 +95,23 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         "image": image,
         "metadata_objects": len(objects.entries) + 1,
         "files": len(objects.files),
+        "unchanged": False,
+    }
+
+
+def _unchanged(core: Core, previous: Previous, objects: TreeObjects, branch: str | None) -> dict[str, Any]:
+    """Say that no commit is made, as the one before has this tree."""
+    core.output(f"commit  {previous.commit_id.hex()}\nverity  {previous.verity}\nunchanged\n")
+    parent = previous.commit.parent
+    return {
+        "commit": previous.commit_id.hex(),
+        "parent": None if parent is None else parent.hex(),
+        "ref": branch,
+        "verity": previous.verity,
+        "image": previous.image,
+        "metadata_objects": len(objects.entries) + 1,
+        "files": len(objects.files),
+        "unchanged": True,
     }
 
 
@@ -99,6 +120,8 @@ def _branch(request: Request) -> str | None:
     if branch is not None and reference is not None and branch != reference:
         raise UsageError("--branch and --reference are the same option; give one of them")
     name = branch if branch is not None else reference
+    if name is not None and request.get("orphan"):
+        raise UsageError("--orphan is for a commit without a branch", hint="give --orphan or --branch")
     return None if name is None else check_ref(name)
 
 

@@ -9,7 +9,7 @@ import re
 from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
-from composefs_ostree.formats.names import check_ref
+from composefs_ostree.formats.names import check_collection, check_ref
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
 from composefs_ostree.remotes.urls import check_proxy, check_url, without_password
@@ -37,8 +37,6 @@ _FILES = frozenset(
     }
 )
 _SIGN_VERIFY = re.compile(r"([^=]+)=(inline|file):(.+)", re.DOTALL)
-_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
-_MAX_COLLECTION = 255
 
 
 def remote_of(request: Request) -> Remote:
@@ -120,10 +118,8 @@ def _check(settings: dict[str, str]) -> None:
     if not {"url", "metalink", "custom-backend"}.intersection(settings):
         raise UsageError("a remote needs a URL", hint="cfsctl ostree remote add NAME URL")
     collection = settings.get("collection-id")
-    if collection is not None and (len(collection) > _MAX_COLLECTION or not _COLLECTION.fullmatch(collection)):
-        raise UsageError(
-            f"{collection[:200]!r} is not a collection id", hint="write it like org.example.Stable, two parts at least"
-        )
+    if collection is not None:
+        check_collection(collection)
 
 
 def _check_place(key: str, value: str) -> None:
