@@ -24,7 +24,7 @@ from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line
 from composefs.digest import ALGORITHMS
-from composefs.errors import CancelledError, ComposefsError, NotFoundError, UsageError, from_os_error
+from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFoundError, UsageError, from_os_error
 from composefs.imageformats import EROFS_FORMATS
 from composefs.linux.signals import ASKING_TO_STOP
 
@@ -224,6 +224,10 @@ def run() -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
         _end_by_signals()
         failure = _failure(error)
+        if isinstance(failure, NoSpaceError) and context is not None and isinstance(context.obj, Settings):
+            from composefs.cli.fulldisk import name_the_disk
+
+            name_the_disk(failure, context.obj.repository_path())
         _report(failure, context)
         settle()
         return failure.exit_status

@@ -13,7 +13,15 @@ import os
 from collections import deque
 
 from composefs_ext import files
-from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, TooLargeError, from_exception
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    NoSpaceError,
+    NotFoundError,
+    TooLargeError,
+    from_exception,
+)
 from composefs_ostree.formats.names import MAX_METADATA
 
 TYPE_CHECKING = False
@@ -253,6 +261,8 @@ def bad_object(where: str, error: ExtError) -> ExtError:
                 hint="the source is incomplete or being changed; try again later, or from another mirror",
                 subject=where,
             )
+        case NoSpaceError():  # here, where the core knows the place; not at the source
+            return NoSpaceError(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
                 f"{where}: {error.message}",

@@ -1,0 +1,37 @@
+"""Which file system was full: an error for want of space tells of an object or a URL, and the remedy is elsewhere."""
+
+from __future__ import annotations
+
+import os
+
+from composefs.errors import NoSpaceError
+
+__all__ = ["name_the_disk"]
+
+_REMEDY = "free some space and run the command again"
+
+
+def name_the_disk(error: NoSpaceError, repository: str) -> None:
+    """Add to the error's remedy where there is no space: with its subject, if that is a path, else the repository."""
+    subject = error.subject or ""
+    mount = _mount_of(subject if subject.startswith("/") else repository)
+    lack = ", which has hardly any inodes left" if _lacks_inodes(mount) else ""
+    error.hint = f"the file system is the one at {mount}{lack}: {error.hint or _REMEDY}"
+
+
+def _mount_of(path: str) -> str:
+    """Return where the file system of a path is mounted; of the path only the beginning need be there."""
+    path = os.path.realpath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _lacks_inodes(mount: str) -> bool:
+    """Tell whether inodes are scarcer than space.  Some are free again by now, as the run has cleaned up."""
+    status = os.statvfs(mount)
+    if not status.f_files or not status.f_blocks:  # made as they are needed
+        return False
+    return status.f_favail / status.f_files < status.f_bavail / status.f_blocks

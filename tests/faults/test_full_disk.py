@@ -1,0 +1,86 @@
+"""A repository on a file system that is full, or has no inodes left: that one is named, and nothing is left behind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.commands import the_error
+from support.mounts import mounted
+from support.oci_layout import Layout, tar
+from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo
+from support.remotes import machine
+from support.server import serve
+
+__all__ = ["extensions", "machine"]
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("extensions", "machine")]
+
+SIZE = 3_000_000
+FILES = 60
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a file that compresses to nothing, and one that does not; and many small ones."""
+    path = tmp_path_factory.mktemp("large")
+    for name in ("one", "many"):
+        (path / name).mkdir()
+    (path / "one/random").write_bytes(random.Random(1).randbytes(SIZE))
+    for number in range(FILES):
+        (path / f"many/{number}").write_bytes(str(number).encode() * 5000)
+    return path
+
+
+@contextmanager
+def disk(path: Path, options: str) -> Iterator[Target]:
+    """A repository on a small file system of its own."""
+    path.mkdir()
+    with mounted(path, "-t", "tmpfs", "-o", options, "tmpfs"):
+        target = Target(path / "repo")
+        yield target
+        assert target.names() == {}
+        assert target.left_over() == []
+
+
+def test_an_ostree_pull(tmp_path: Path, large: Path) -> None:
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "one")
+    with disk(tmp_path / "disk", "size=1500k") as target, serve(repo) as server:
+        for command, source in (("pull", server.url), ("pull-local", str(repo))):
+            told = the_error("--repo", target.path, "ostree", command, source, BRANCH, status=8)
+            assert told.startswith(f"cfsctl: {source}/objects/")
+            assert ".filez cannot be stored: No space left on device" in told
+            assert f" (the file system is the one at {tmp_path}/disk: free some space" in told
+
+
+def test_inodes(tmp_path: Path, large: Path) -> None:
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "many")
+    with disk(tmp_path / "disk", "size=50m,nr_inodes=40") as target:
+        told = the_error("--repo", target.path, "ostree", "pull-local", repo, BRANCH, status=8)
+        assert "No space left on device" in told
+        assert f"(the file system is the one at {tmp_path}/disk, which has hardly any inodes left: free some" in told
+
+
+def test_an_image(tmp_path: Path, large: Path) -> None:
+    with disk(tmp_path / "disk", "size=1500k") as target:
+        create = ("create-image", "--no-propagate-usr-to-root", large / "one")
+        told = the_error("--repo", target.path, *create, status=8)
+        assert f"(the file system is the one at {tmp_path}/disk: free some space, perhaps with `cfsctl gc`" in told
+
+
+def test_an_oci_pull(tmp_path: Path, large: Path) -> None:
+    layout = Layout()
+    layout.add(layout.image(tar(random=(large / "one/random").read_bytes())), "latest")
+    source = layout.write(tmp_path / "layout")
+    with disk(tmp_path / "disk", "size=1500k") as target:
+        told = the_error("--repo", target.path, "oci", "pull", f"oci:{source}", status=8)
+        assert told.startswith(f"cfsctl: {target.path}/staging/")
+        assert ": No space left on device (" in told
+        assert f"(the file system is the one at {tmp_path}/disk: free some space" in told
