@@ -7,11 +7,12 @@ in bytes, without what the file system adds or shares.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from composefs.graph import Graph, Names, Start, read_names, read_stock, refs_of
 from composefs.repository import Repository
+from composefs.repository.store import no_directory
 
 __all__ = ["Holding", "Usage", "measure"]
 
@@ -43,13 +44,20 @@ class Usage:
     garbage_size: int
 
 
-def measure(repository: Repository, wanted: Iterable[str] = ()) -> Usage:
+def measure(
+    repository: Repository, wanted: Iterable[str] = (), *, odd: Callable[[str], object] = lambda _message: None
+) -> Usage:
     """Measure what the ``wanted`` hold, by default every ref.
 
     ``wanted`` are names as :meth:`composefs.graph.Names.find` takes them; one that is no ref is measured beside the
-    refs.  Raises NotFoundError for an unknown one, and what reading a stream or image raises.
+    refs.  Raises NotFoundError for an unknown one, and what reading a stream or image raises; CorruptError where refs
+    cannot be listed, as nothing could be told from garbage.  ``odd`` gets messages about what is no ref.
     """
     names = read_names(repository)
+    for problem in names.problems:
+        if problem.kind == "unexpected-file-type":
+            raise no_directory(problem.where)
+        odd(str(problem))
     holders = refs_of(names)
     shown = list(range(len(holders)))
     if chosen := dict.fromkeys(wanted):
