@@ -161,7 +161,10 @@ def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         file.seek(archive.offset)
         block = file.read(_BLOCK)
     except tarfile.TarError as error:
-        raise FormatError(f"not a tar archive, or a damaged one: {error}") from None
+        raise FormatError(
+            f"not a tar archive, or a damaged one: {error}",
+            hint="tar= takes an archive of tar, plain or compressed by gzip, xz or bzip2; dir= takes a directory",
+        ) from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise FormatError(f"a damaged tar archive: {type(error).__name__}") from None
     if block.strip(b"\0") or (block and len(block) < _BLOCK):

@@ -113,6 +113,11 @@ def _check(settings: dict[str, str]) -> None:
                 check_ref(branch)
         elif key in ("url", "contenturl", "metalink", "proxy"):
             _check_place(key, value)
+    if bool(settings.get("tls-client-cert-path")) != bool(settings.get("tls-client-key-path")):
+        raise UsageError(
+            "a remote has both tls-client-cert-path and tls-client-key-path, or neither",
+            hint="if one file holds certificate and key, name it twice",
+        )
     for is_summary in (False, True):
         policy_of(settings, summary=is_summary)
     if not {"url", "metalink", "custom-backend"}.intersection(settings):

@@ -1,0 +1,73 @@
+"""Errors that once had no remedy, or the wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream import IMAGE_PREFIX, Parts
+from support.commands import cfsctl, the_error
+from support.ostree_pull import Target, extensions
+from support.populated import populate
+from support.remotes import machine, target
+
+__all__ = ["extensions", "machine", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions", "machine")
+
+
+@pytest.mark.parametrize("key", ["cert", "key"])
+def test_half_of_a_client_certificate(target: Target, tmp_path: Path, key: str) -> None:
+    add = ("--repo", target.path, "ostree", "remote", "add", "o", "https://example.com/repo")
+    told = the_error(*add, f"--set=tls-client-{key}-path={tmp_path}/client.pem", status=2)
+    assert "has both tls-client-cert-path and tls-client-key-path, or neither (if one file holds" in told
+    assert cfsctl(*add[:-3], "list").stdout == ""
+
+
+def test_a_file_that_is_no_tar_archive(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "hostname").write_text("a-machine\n")
+    commit = ("--repo", target.path, "ostree", "commit", "-b", "main", f"--tree=tar={tmp_path}/hostname")
+    told = the_error(*commit, status=5)
+    assert f"{tmp_path}/hostname: not a tar archive" in told
+    assert "(tar= takes an archive of tar, plain or compressed by gzip, xz or bzip2; dir= takes a directory)" in told
+
+
+@pytest.mark.parametrize("place", ["streams/refs", "images/refs"])
+def test_what_refs_hold_where_they_cannot_be_listed(tmp_path: Path, place: str) -> None:
+    """Nothing is counted: all of it would be told as garbage, which it is not."""
+    made = populate(tmp_path / "repo")
+    (made.path / place).rename(tmp_path / "moved")
+    (made.path / place).touch()
+    told = the_error("--repo", made.path, "du", status=5)
+    assert told.startswith(f"cfsctl: {place} is not a directory (it must be one, and no symlink; move ")
+    assert f"{place}: it is not a directory" in the_error("--repo", made.path, "gc", status=5)
+
+
+def test_what_refs_hold_beside_one_that_is_none(tmp_path: Path) -> None:
+    made = populate(tmp_path / "repo")
+    whole = cfsctl("--repo", made.path, "du")
+    assert whole.stderr == ""
+    (made.path / "streams/refs/broken").symlink_to("../nothing")
+    told = cfsctl("--repo", made.path, "du")
+    assert told.stdout == whole.stdout
+    assert told.stderr == (
+        "cfsctl: left out: streams/refs/broken: there is no streams/nothing (`cfsctl fsck` tells all that is wrong)\n"
+    )
+
+
+def test_a_stream_of_many_images(tmp_path: Path) -> None:
+    """A hint names a few of them, however many there are."""
+    made = populate(tmp_path / "repo")
+    with Repository.open(made.path, writable=True) as repository:
+        images = [repository.objects.store_parts([bytes([number])]).id for number in range(40)]
+        stream = repository.streams.put(
+            Parts(1, b"", [], named_refs=[(f"{IMAGE_PREFIX}{number}", each) for number, each in enumerate(images)])
+        )
+        named = Publication(streams=[StreamName("many", stream.id)], refs=[RefUpdate("oci/many", "many", "flat")])
+        repository.publish(named)
+    told = the_error("--repo", made.path, "ls", "many", status=3)
+    assert "a stream has that name: give the id of its image, " in told
+    assert sum(each in told for each in images) == 3
+    assert ", or one of 37 more)" in told
