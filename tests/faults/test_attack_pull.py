@@ -102,7 +102,10 @@ def test_content_that_claims_more_than_is_free_does_not_fill_the_disk(forge: For
     forge.commit(forge.tree([("bomb", bomb)], []))
     refused = one_line(target.ostree("pull-local", forge.path, BRANCH, status=8))
     name = bomb.hex()
-    assert f"{name[:2]}/{name[2:]}.filez: No space left on device: its content has {1 << 61} bytes, and" in refused
+    assert (
+        f"{name[:2]}/{name[2:]}.filez cannot be stored: No space left on device: its content has {1 << 61} bytes, and"
+        in refused
+    )
     assert target.left_over() == []
 
 

@@ -67,4 +67,5 @@ def test_other_errors_speak_for_themselves() -> None:
 def test_an_error_that_does_not_say_what_it_is_about_gets_the_name() -> None:
     told = bad_object("http://example/objects/x", NoSpaceError("disk full", hint="free some"))
     assert type(told) is NoSpaceError
-    assert (told.message, told.hint) == ("http://example/objects/x: disk full", "free some")
+    assert (told.message, told.hint) == ("http://example/objects/x cannot be stored: disk full", "free some")
+    assert told.subject is None  # the core knows the place, which is none at the source
