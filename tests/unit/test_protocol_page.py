@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from composefs.errors import KINDS, error_of_kind
+from composefs.errors import KINDS, UsageError, error_of_kind
 from composefs.ext.calls import CALLS
 from composefs.ext.manifest import parse_manifest
-from composefs.protocol import schemas
+from composefs.protocol import FEATURES, VERSIONS, schemas
 from composefs.protocol.limits import Limits
+from composefs.protocol.params import staged_name
+from composefs_ext import connection, core, memory, wire
 from composefs_ext import errors as of_the_sdk
 
 ROOT = Path(__file__).parents[2]
@@ -96,8 +98,8 @@ def test_rules_are_numbered_and_only_these_are_referred_to() -> None:
     """That each rule is held by a check is proved in tests/conformance/test_ext_check.py."""
     numbers = [int(number) for number in re.findall(r"\*\*P-(\d+)\*\*", PAGE)]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
-    core = "".join(path.read_text() for path in (ROOT / "core/src/composefs").rglob("*.py"))
-    assert {int(number) for number in re.findall(r"\bP-(\d+)\b", core + PAGE)} <= set(numbers)
+    source = "".join(path.read_text() for path in (ROOT / "core/src/composefs").rglob("*.py"))
+    assert {int(number) for number in re.findall(r"\bP-(\d+)\b", source + PAGE)} <= set(numbers)
 
 
 def test_table_of_errors() -> None:
@@ -118,6 +120,37 @@ def test_table_of_limits() -> None:
     assert set(schemas.load("initialize")["properties"]["params"]["properties"]["limits"]["properties"]) == set(
         dict(rows)
     )
+
+
+def test_the_sdk_knows_the_version_the_features_and_the_limits() -> None:
+    assert VERSIONS == (core.PROTOCOL_VERSION,)
+    assert FEATURES == core.FEATURES == (core.RESULT_FILE, core.PACKS, core.DRAFTS, core.SIZES)
+    limits = Limits()
+    assert (limits.line, limits.unanswered, limits.rows) == (wire.LINE_LIMIT, connection.UNANSWERED, core.ROWS)
+    assert (limits.progress_per_second, limits.range_bytes) == (core.PROGRESS_PER_SECOND, memory.RANGE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        *((name, True) for name in ("a", "0", "-", "_x", "a.core-", "core", "Core-a", "x" * 128)),
+        *((name, False) for name in ("", ".", "..", ".a", "core-", "core-a", "a/b", "a\n", "ä", "a b", "x" * 129)),
+    ],
+)
+def test_the_core_in_memory_takes_the_names_of_staged_files_that_the_core_takes(
+    tmp_path: Path, name: str, is_one: bool
+) -> None:
+    def takes(read: Callable[[str], object], refusal: type[Exception]) -> bool:
+        try:
+            read(name)
+        except refusal:
+            return False
+        except of_the_sdk.NotFoundError:  # there is none of that name
+            return True
+        return True
+
+    assert takes(staged_name, UsageError) is is_one
+    assert takes(memory.MemoryRepository(tmp_path, "sha512").take, of_the_sdk.UsageError) is is_one
 
 
 def test_manifest_on_the_page() -> None:

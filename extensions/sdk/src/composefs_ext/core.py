@@ -34,7 +34,17 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = ["DRAFTS", "PACKS", "PROTOCOL_VERSION", "RESULT_FILE", "SIZES", "Core"]
+__all__ = [
+    "DRAFTS",
+    "FEATURES",
+    "PACKS",
+    "PROGRESS_PER_SECOND",
+    "PROTOCOL_VERSION",
+    "RESULT_FILE",
+    "ROWS",
+    "SIZES",
+    "Core",
+]
 
 PROTOCOL_VERSION = 1
 RESULT_FILE = "result_file"
@@ -45,9 +55,13 @@ DRAFTS = "drafts"
 """The feature by which a dump may come in parts."""
 SIZES = "sizes"
 """The feature by which the sizes of a stream's objects may be asked for."""
+FEATURES = (RESULT_FILE, PACKS, DRAFTS, SIZES)
+"""All features that are known here."""
 
-_ROWS = 1000
-_PROGRESS_PER_SECOND = 10
+ROWS = 1000
+PROGRESS_PER_SECOND = 10
+"""The core's limits of a list inside a message, and of messages about one progress, unless it announces others."""
+
 _INLINE_CHARACTERS = LINE_LIMIT // 4
 """A list of strings longer than this in sum is staged although it has few rows."""
 
@@ -77,7 +91,7 @@ class Core(Connection):
                 f"this extension speaks protocol version {PROTOCOL_VERSION}, cfsctl offers {params.get('versions')}",
                 hint="update the one of the two that is older",
             )
-        wanted = {RESULT_FILE, PACKS, DRAFTS, SIZES, *features}
+        wanted = {*FEATURES, *features}
         self.features = tuple(feature for feature in params.get("features", ()) if feature in wanted)
         self.name = params.get("extension", "")
         repository = params.get("repository")
@@ -327,7 +341,7 @@ class Core(Connection):
 
     def progress(self, label: str, *, total: int | None = None, unit: str = "items") -> Progress:
         """Start a line of progress; ``unit`` is ``bytes`` or ``items``."""
-        interval = 1 / self.limits.get("progress_per_second", _PROGRESS_PER_SECOND)
+        interval = 1 / self.limits.get("progress_per_second", PROGRESS_PER_SECOND)
         return Progress(self.notify, label, total=total, unit=unit, interval=interval)
 
     def log(self, level: str, message: str) -> None:
@@ -350,7 +364,7 @@ class Core(Connection):
 
     @property
     def _rows(self) -> int:
-        return self.limits.get("rows", _ROWS)
+        return self.limits.get("rows", ROWS)
 
     def _lists(self, **lists: Sequence[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return parameters that hold the lists inline or name staged files, and the paths of those files."""

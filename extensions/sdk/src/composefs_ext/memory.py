@@ -7,6 +7,7 @@ names, and published in one piece.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ __all__ = ["CALLS", "RANGE_BYTES", "MemoryRepository"]
 RANGE_BYTES = 256 << 10
 """The most that a range of a pack may have."""
 
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_NAME = re.compile(r"(?!\.|core-)[A-Za-z0-9._-]{1,128}\Z")
 
 
 class MemoryRepository:
@@ -62,7 +63,7 @@ class MemoryRepository:
     # Staged files and lists
 
     def _path(self, name: str) -> Path:
-        if not name or name[0] == "." or name.startswith("core-") or not _NAME_CHARACTERS.issuperset(name):
+        if not _NAME.match(name):
             raise UsageError(f"{name!r} is no name for a staged file")
         return self.staging / name
 

@@ -20,11 +20,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composefs_ext.core import DRAFTS, PACKS, PROTOCOL_VERSION, RESULT_FILE, SIZES, Core
+from composefs_ext.connection import UNANSWERED
+from composefs_ext.core import FEATURES, PROTOCOL_VERSION, RESULT_FILE, ROWS, Core
 from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, UsageError, from_wire, to_wire
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
 from composefs_ext.memory import CALLS, RANGE_BYTES, MemoryRepository
+from composefs_ext.wire import LINE_LIMIT
 
 if TYPE_CHECKING:
     from composefs_ext.extension import Handler
@@ -61,7 +63,7 @@ class MemoryCore(MemoryRepository):
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.refuse: dict[str, ExtError] = {}
         self.cancel_at: str | None = None
-        self.offers = [RESULT_FILE, PACKS, DRAFTS, SIZES]
+        self.offers = list(FEATURES)
         self.cache = directory / "cache"
         self.staging.mkdir(parents=True, exist_ok=True)
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ class MemoryCore(MemoryRepository):
             "repository": repository,
             "staging": str(self.staging),
             "cache": str(self.cache),
-            "limits": {"unanswered": 64, "rows": 1000, "line": 1 << 20, "range_bytes": RANGE_BYTES},
+            "limits": {"unanswered": UNANSWERED, "rows": ROWS, "line": LINE_LIMIT, "range_bytes": RANGE_BYTES},
             "strict": True,
         }
 
