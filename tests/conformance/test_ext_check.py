@@ -27,6 +27,7 @@ from composefs.ext import discovery, session
 from composefs.ext.check.kit import Invocation, check
 from composefs.ext.check.report import Report
 from composefs.ext.check.rules import RULES
+from composefs.ext.check.silence import PATIENCE, Activity, Silence
 from composefs.ext.launch import Launched
 from composefs.ext.options import Timeouts
 from support.commands import CFSCTL, TIMEOUT, cfsctl
@@ -38,6 +39,9 @@ NUMBERED = sorted(int(number) for number in re.findall(r"\*\*P-(\d+)\*\*", PAGE)
 SAMPLES = sorted(path.name for path in BROKEN.glob("p[0-9]*"))
 ON_TIME = {"p25silent": Timeouts(2, 1, 1), "p29deaf": Timeouts(300, 1, 1)}
 """What these break is a time; the others get so much of it that a busy machine breaks nothing."""
+WAITING = {"p1unended", "p30waits"}
+IMPATIENCE = 0.6
+"""Seconds of sleep; a busy machine breaks nothing here either, as whoever is not let run does not sleep."""
 
 
 def rule_of(sample: str) -> int:
@@ -55,19 +59,22 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def kit(directory: Path, name: str) -> Report:
     extension = discovery.find(name, [str(directory)])
     timeouts = ON_TIME.get(name, Timeouts(300, 300, 300))
+    patience = IMPATIENCE if name in WAITING else PATIENCE
     invocation = Invocation("store", lambda _: parse(extension, ["store"]))
-    return check(extension, [invocation], timeouts=timeouts, rules={rule_of(name)})
+    return check(extension, [invocation], timeouts=timeouts, patience=patience, rules={rule_of(name)})
 
 
 def made(directory: Path, methods: str, *rules: int) -> Report:
     """Check the right extension with some methods otherwise, for P-32 or other rules."""
-    head = "#!/usr/bin/env python3\nimport json, os\nfrom talk import Extension, Refused\nclass Made(Extension):\n"
-    (directory / "made").write_text(f"{head}{indent(dedent(methods), '    ')}\nMade().main()\n")
+    head = "#!/usr/bin/env python3\nimport json, os, subprocess, time\nfrom talk import Extension, Refused\n"
+    (directory / "made").write_text(f"{head}class Made(Extension):\n{indent(dedent(methods), '    ')}\nMade().main()\n")
     (directory / "made").chmod(0o755)
     (directory / "made.json").write_text((directory / "good.json").read_text().replace("good", "made"))
     extension = discovery.find("made", [str(directory)])
     invocation = Invocation("store", lambda _: parse(extension, ["store"]))
-    return check(extension, [invocation], timeouts=Timeouts(300, 300, 300), rules=rules or {32})
+    # Who is told that it waits for ever (P-30) is not given so long once more to end.
+    timeouts = Timeouts(300, 1, 1) if rules == (30,) else Timeouts(300, 300, 300)
+    return check(extension, [invocation], timeouts=timeouts, patience=IMPATIENCE, rules=rules or {32})
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -271,6 +278,53 @@ MISTAKES = {
         """,
         "the params of stream.list are no object: without any they are {}",
     ),
+    "an answer is waited for that nobody gives": (
+        30,
+        """
+        def put(self, name):
+            self.notify("objects.put", files=[{"name": name}])
+            return self.receive()["result"]["objects"][0]["id"]
+        """,
+        r"run is not answered: for 0.6 seconds nothing came, and all of it slept \(.*\); it has read all that it was "
+        r"sent, up to run, and has no call to be answered, as its objects.put had no id \(does it flush ",
+    ),
+    "an answer is not read": (
+        30,
+        """
+        def put(self, name):
+            self.send(id=901, method="object.put", params={"files": [{"name": name}]})
+            time.sleep(3600)
+        """,
+        r"run is not answered: for 0.6 seconds .*; it has not read what it was sent, \d+ bytes up to the answer to "
+        r"object.put \(",
+    ),
+    "a refusal is waited out": (
+        35,
+        """
+        def publish(self, stream):
+            try:
+                super().publish(stream)
+            except Refused:
+                super().receive()
+        """,
+        r"publish refused: corrupt: run is not answered: for 0.6 seconds .* up to the error for publish, and has no ",
+    ),
+    "something else is waited for": (
+        30,
+        """
+        def put(self, name):
+            subprocess.run(["sleep", "3600"])
+        """,
+        r"run is not answered: for 0.6 seconds nothing came, and all of it slept \(python3, sleep\); it has read all ",
+    ),
+    "a run that nobody cancelled is": (
+        42,
+        """
+        def run(self):
+            raise Refused({"code": 1, "message": "no more", "data": {"kind": "cancelled"}})
+        """,
+        "an ordinary run: the command fails: no more",
+    ),
 }
 """What authors do, the rule that it breaks, and what they are told."""
 
@@ -281,6 +335,58 @@ def test_who_makes_a_mistake_is_told_the_rule_and_what_was_seen(installed: Path,
     report = made(installed, methods, rule)
     assert {each.rule for each in report.findings} == {rule}, report.findings
     assert re.match(told, report.findings[0].message, re.DOTALL), report.findings[0].message
+
+
+WORK = {
+    "computes": "burn()",
+    "has another compute": "subprocess.run(['sh', '-c', 'i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done'])",
+    "shows progress": "slowly(lambda: self.notify('progress', id='a', kind='progress'))",
+    "tells people": "slowly(lambda: os.write(2, b'still here\\n'))",
+    "writes files": "slowly(lambda: open('download', 'ab').write(b'more'))",
+}
+"""What takes longer than the kit is patient, and without a word on the wire but for one."""
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_who_works_for_long_is_waited_for(installed: Path, work: str) -> None:
+    report = made(
+        installed,
+        f"""
+        def put(self, name):
+            def burn():
+                while time.process_time() < {3 * IMPATIENCE}:
+                    pass
+            def slowly(act):
+                for _ in range(8):
+                    time.sleep({IMPATIENCE / 3})
+                    act()
+            {WORK[work]}
+            return super().put(name)
+        """,
+        18,
+    )
+    assert (report.unfinished, report.findings) == ([], [])
+
+
+def test_patience_is_used_up_by_sleep_alone() -> None:
+    silence = Silence(10)
+    asleep = Activity(asleep=True, used=1.0, written=100, names=("it",))
+    seconds = [
+        (asleep, 0.0),  # that it is asleep, not for how long
+        (asleep, 4.0),
+        (asleep._replace(asleep=False), 4.0),  # runs, or could
+        (asleep._replace(used=1.09), 8.0),  # less than a hundredth of 10 seconds
+        (asleep._replace(used=1.11), 0.0),
+        (asleep._replace(used=1.11), 4.0),
+        (asleep._replace(used=1.11, written=101), 0.0),
+        (asleep._replace(used=1.11, written=101), 4.0),
+    ]
+    for number, (seen, left) in enumerate(seconds):
+        assert not silence.count(seen, 4.0 * number)
+        assert silence.seconds == left, number
+    assert silence.count(seen, 50.0)
+    silence.end()
+    assert silence.seconds == 0
 
 
 def test_who_says_nothing_is_asked_whether_it_flushes(installed: Path) -> None:
@@ -416,6 +522,35 @@ def test_ctrl_c_ends_the_check_and_leaves_nothing(installed: Path, environment: 
         _, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, errors) == (130, "cfsctl: extension p25silent was interrupted\n")
     assert list((environment / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("sample", "seen"),
+    [("p30waits", '"method": "output"'), ("p29deaf", '"method":"cancel"')],
+    ids=["while it waits for ever", "while a run is cancelled anyway"],
+)
+def test_ctrl_c_at_a_run_that_does_not_end(installed: Path, environment: Path, sample: str, seen: str) -> None:
+    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / sample)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(seen in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    assert errors.endswith(f"cfsctl: extension {sample} was interrupted\n")
+    assert list((environment / "tmp").iterdir()) == []
+    assert not [
+        path
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if str(installed / sample).encode() in _content(path).split(b"\0")
+    ]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 def test_an_unknown_field_of_the_manifest_is_a_warning(installed: Path) -> None:

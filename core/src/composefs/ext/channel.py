@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
+from math import inf
 
 from composefs.errors import ProtocolError, TooLargeError
 from composefs.ext.trace import redact
@@ -85,6 +86,10 @@ class Channel:
                     f"more than {self._limits.unanswered} calls are unanswered", hint="wait for answers before calling"
                 )
         return True
+
+    def look(self) -> float:
+        """Look how the conversation goes; return the seconds after which to do so again, which the kit alone wants."""
+        return inf
 
     def discard(self) -> None:
         """Read once and forget it, when nothing that may still come matters."""

@@ -92,6 +92,7 @@ class Conversation:
 
     def _check_clock(self) -> float:
         """Do what is due, and return the seconds until something else will be."""
+        look_again = self._channel.look()
         now, patience = time.monotonic(), self._patience.now()
         if self._interrupts.count and not self._context.cancelled:
             self._cancel(patience)
@@ -110,7 +111,7 @@ class Conversation:
         due = [when for when, _ in self._signals[:1]]
         if self._answer_by is not None:
             due.append(self._answer_by)
-        steps = [self._next_staging_check - now, *(min(when - patience, STEP) for when in due)]
+        steps = [look_again, self._next_staging_check - now, *(min(when - patience, STEP) for when in due)]
         return max(0.0, min(steps))
 
     def _cancel(self, patience: float) -> None:

@@ -19,5 +19,5 @@ class Probe(Protocol):
     def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Channel:
         """Return the channel over the descriptors of a process that has just been started."""
 
-    def ended(self, ended: Ended, /) -> None:
-        """Learn how the process ended, and what it left behind."""
+    def ended(self, ended: Ended, interrupts: int, /) -> None:
+        """Learn how the process ended and what it left behind, and how many signals asked us to stop."""

@@ -30,7 +30,7 @@ from composefs.linux.prctl import (
 )
 from composefs.tuples import NamedTuple
 
-__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "spawn"]
+__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "children", "spawn"]
 
 USER_STDIN = 3
 USER_STDOUT = 4
@@ -156,7 +156,7 @@ def spawn(
     confinement: Confinement,
 ) -> Process:
     """Start an extension in ``directory``.  ``descriptors`` maps 3 or 4 to the caller's descriptor to be seen there."""
-    strangers = frozenset(_children())
+    strangers = frozenset(children())
     set_child_subreaper(True)
     child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
     stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
@@ -241,20 +241,24 @@ def _give_up(confinement: Confinement, directory: str) -> None:
         confinement.ruleset.restrict_self()
 
 
-def _children() -> list[int]:
-    """The process ids of this process's children, zombies included (proc_pid_children(5))."""
-    children: list[int] = []
-    for thread in os.listdir("/proc/self/task"):
-        with suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
-            children += map(int, file.read().split())
-    return children
+def children(pid: int | None = None) -> list[int]:
+    """Return the process ids of the children of a process, or of this one, zombies included (proc_pid_children(5)).
+
+    Raises OSError if there is no such process.
+    """
+    found: list[int] = []
+    tasks = f"/proc/{pid or 'self'}/task"
+    for thread in os.listdir(tasks):
+        with suppress(OSError), open(f"{tasks}/{thread}/children", "rb") as file:
+            found += map(int, file.read().split())
+    return found
 
 
 def _kill_children_except(strangers: frozenset[int]) -> int:
     """Kill and reap every child that is not in ``strangers``, and the children that they leave to us in turn."""
     killed = 0
     for _ in range(_MAX_REAP_ROUNDS):
-        found = [pid for pid in _children() if pid not in strangers]
+        found = [pid for pid in children() if pid not in strangers]
         if not found:
             return killed
         for pid in found:

@@ -108,7 +108,7 @@ def converse(
     finally:
         ended = launched.end()  # after a broken rule, or an error of ours, there is nothing to be polite about
         if probe is not None:
-            probe.ended(ended)
+            probe.ended(ended, interrupts.count)
     if context.cancelled:
         done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
         raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")

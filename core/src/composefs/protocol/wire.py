@@ -45,6 +45,11 @@ class LineReader:
         self._limit = limit
         self._pending = bytearray()
 
+    @property
+    def pending(self) -> bytes:
+        """What has come of a line that has not ended."""
+        return bytes(self._pending)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take a chunk and return the lines, without newline, that end in it."""
         lines = data.split(b"\n")

@@ -19,9 +19,11 @@ from composefs.digest import SHA256, SHA512, Algorithm
 from composefs.errors import CancelledError, ComposefsError, ProtocolError, TooLargeError
 from composefs.ext.check.report import Finding, Report
 from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
+from composefs.ext.check.silence import PATIENCE, Silence
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
 from composefs.ext.options import RunOptions, Stdio, Timeouts
+from composefs.ext.process import children
 from composefs.ext.session import run_extension
 from composefs.observe import Observers
 from composefs.protocol import schemas
@@ -52,20 +54,32 @@ class Invocation(NamedTuple):
 class _Probe:
     """Makes the channel of one run, and keeps how its process ended."""
 
-    def __init__(self, script: Script, watch: Watch) -> None:
+    def __init__(self, script: Script, watch: Watch, silence: Silence) -> None:
         self._script = script
         self._watch = watch
+        self._silence = silence
         self.tap: Tap | None = None
         self.took: float | None = None
+        self.interrupted = False
 
     def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Tap:
         """Return a channel that records and meddles."""
-        self.tap = Tap(read_fd, write_fd, limits, observer, strict=strict, script=self._script, watch=self._watch)
+        self.tap = Tap(
+            read_fd,
+            write_fd,
+            limits,
+            observer,
+            strict=strict,
+            script=self._script,
+            watch=self._watch,
+            silence=self._silence,
+        )
         return self.tap
 
-    def ended(self, ended: Ended, /) -> None:
-        """Keep how it ended, and the seconds since it was to."""
+    def ended(self, ended: Ended, interrupts: int, /) -> None:
+        """Keep how it ended, the seconds since it was to, and whether the user interrupted, and not we alone."""
         self._watch.ended = ended
+        self.interrupted = interrupts > (self.tap is not None and self.tap.interfered_at is not None)
         if self.tap is not None:
             since = self.tap.interfered_at or self.tap.answered_at
             self.took = None if since is None else time.monotonic() - since
@@ -77,18 +91,20 @@ def check(
     invocations: Sequence[Invocation],
     *,
     timeouts: Timeouts | None = None,
+    patience: float = PATIENCE,
     rules: Collection[int] | None = None,
     trace: Observers | None = None,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Report:
     """Check an extension by these commands.
 
+    ``patience`` are the seconds in which nothing may go on in an extension that owes an answer (`Silence`).
     With ``rules``, of the runs that are not ordinary only those are made which try one of them.  ``trace`` is shown
     the conversations; ``report`` is told how many runs are done, of how many as far as is known.
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
     with tempfile.TemporaryDirectory(prefix="cfsctl-check-") as directory:
-        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), rules, trace or Observers(), report)
+        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), patience, rules, trace or Observers(), report)
         kit.check_manifest()
         for invocation in invocations:
             kit.check_command(invocation)
@@ -101,6 +117,7 @@ class _Kit:
         extension: Extension,
         directory: Path,
         timeouts: Timeouts,
+        patience: float,
         rules: Collection[int] | None,
         trace: Observers,
         progress: Callable[[int, int], None],
@@ -108,6 +125,7 @@ class _Kit:
         self._extension = extension
         self._directory = directory
         self._timeouts = timeouts
+        self._patience = patience
         self._rules = rules
         self._trace = trace
         self._progress = progress
@@ -205,7 +223,7 @@ class _Kit:
         watch = Watch(title, self._extension.manifest, line.command, algorithm)
         failure = None
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
-            probe = _Probe(scenario.script, watch)
+            probe = _Probe(scenario.script, watch, Silence(self._patience, children()))
             try:
                 with Repository.open(repository, writable=line.command.repository == "write") as opened:
                     result = run_extension(
@@ -223,9 +241,10 @@ class _Kit:
                     )
                     if result.file is not None:
                         result.file.close()
-            except CancelledError:
-                if probe.tap is None or probe.tap.interfered_at is None:
+            except CancelledError as error:
+                if probe.interrupted:
                     raise
+                failure = _said(error)  # in the extension's own words, or ours: it was us who interrupted
             except TooLargeError as error:
                 failure = _said(error)
                 if watch.answer is None:
@@ -236,6 +255,8 @@ class _Kit:
                     watch.find(3, failure)
             except ComposefsError as error:
                 failure = _said(error)
+            if probe.interrupted:  # when there was nothing left that the core could have cancelled
+                raise CancelledError(f"the check of {self._extension.name} was interrupted")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, probe.took, self._timeouts, failure)

@@ -25,8 +25,8 @@ __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 _STORING = ("object.put", "stream.put", "image.put", "repo.copy", "publish")
 _KINDS = ("no_space", "busy", "corrupt", "io", "permission")
 _POINTS = 5
-_WITHOUT_AN_ID = frozenset({18, 19, 20, 21, 22, 43})
-"""What a call breaks that is made with what an answer would have had, had it been no error."""
+_MISUNDERSTOOD = frozenset({18, 19, 20, 21, 22, 30, 43})
+"""What is broken by a call that is made with what an answer would have had, had it been no error, or by waiting on."""
 
 
 class Scenario(NamedTuple):
@@ -123,7 +123,7 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
         what, broken = ("run", 30) if watch.welcomed is not None else ("initialize", 25)
         if what == "initialize":
             watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
-        if scenario.expect == "same" and scenario.rules:
+        if scenario.rules:
             broken = rule
         watch.find(broken, f"{what} is not answered{why}{tail}")
         return
@@ -158,7 +158,7 @@ def _attribute(scenario: Scenario, watch: Watch) -> None:
     if not scenario.rules or scenario.single:
         return
     rule, first = scenario.rules[0], next(each for each in watch.findings if not each.warning)
-    if scenario.expect == "same" or (scenario.expect in ("row", "error") and first.rule in _WITHOUT_AN_ID):
+    if scenario.expect == "same" or (scenario.expect in ("row", "error") and first.rule in _MISUNDERSTOOD):
         what = first.message if first.rule == rule else f"{scenario.title}: {first.message} (P-{first.rule})"
         watch.findings[:] = [first._replace(rule=rule, message=what)]
 

@@ -16,12 +16,15 @@ import termios
 import time
 import uuid
 from contextlib import suppress
+from math import inf
 from typing import Any, NamedTuple
 
 from composefs.errors import ProtocolError
 from composefs.ext.channel import Channel
 from composefs.ext.check.fields import LISTINGS
+from composefs.ext.check.silence import Silence
 from composefs.ext.check.watch import Watch
+from composefs.ext.patience import STEP
 from composefs.observe import Observers
 from composefs.protocol import VERSIONS
 from composefs.protocol.limits import Limits
@@ -68,7 +71,7 @@ class Script(NamedTuple):
 
 
 class Tap(Channel):
-    """The channel of one run; everything that passes is shown to ``watch``."""
+    """The channel of one run: ``watch`` is shown everything that passes, ``silence`` says when to wait no longer."""
 
     def __init__(
         self,
@@ -80,16 +83,19 @@ class Tap(Channel):
         strict: bool,
         script: Script,
         watch: Watch,
+        silence: Silence,
     ) -> None:
         super().__init__(read_fd, write_fd, limits, observer, strict=strict)
         self._script = script
         self._watch = watch
+        self._silence = silence
         self._plain_reader = self._reader
         self._reader = self  # type: ignore[assignment]  # the lines pass through `feed`
         self._answers: dict[int, Message] = {}
         self._served = 0
         self._row_refused = False
         self._concluded = False
+        self._owes_answer = False
         self.interfered_at: float | None = None
         self.answered_at: float | None = None
 
@@ -111,6 +117,7 @@ class Tap(Channel):
         except ProtocolError as error:
             self._watch.find(2, error.message)
             raise
+        self._silence.end()
         return [self._look_at(line) for line in lines]
 
     def _look_at(self, line: bytes) -> bytes:
@@ -119,6 +126,7 @@ class Tap(Channel):
         self._watch.received(line, [] if script.only_unknown else list(VERSIONS), ids)
         if self._watch.answer is not None and self.answered_at is None:
             self.answered_at = time.monotonic()
+            self._owes_answer = False
         if script.ids:
             with suppress(ValueError, RecursionError):
                 message = json.loads(line)
@@ -138,6 +146,17 @@ class Tap(Channel):
             self._interfere(self._served)
         self._watch.serving(message)
         return self._refused(message)
+
+    def look(self) -> float:
+        """Interrupt an extension from which nothing is to be expected any more, though it owes the answer to run."""
+        if not self._owes_answer:
+            return inf
+        if self._silence.lasts():
+            self._owes_answer = False
+            unread = _unread(self._write_fd) + self._outbox_bytes
+            self._watch.kept_waiting(self._silence, self._plain_reader.pending, unread)
+            self._cancel()
+        return STEP
 
     def _interfere(self, at: int) -> None:
         if at == self._script.cancel_at:
@@ -226,6 +245,9 @@ class Tap(Channel):
         if len(self._outbox) > before:
             self._rewrite()
             self._watch.sent(self._outbox[-1][0])
+            self._silence.end()
+        if method in ("run", "cancel"):
+            self._owes_answer = method == "run"
         if method == "run":
             if script.notice:
                 super().send(dict(_NOTICE))
@@ -308,7 +330,12 @@ def _wait_until_read(fd: int) -> None:
     """Wait until the reader of a pipe has taken what is in it, but not for ever."""
     deadline = time.monotonic() + _CONSUMED_WITHIN
     while time.monotonic() < deadline:
-        (waiting,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
-        if not waiting:
+        if not _unread(fd):
             return
         time.sleep(0.0005)
+
+
+def _unread(fd: int) -> int:
+    """Return how many bytes are in a pipe."""
+    (waiting,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))
+    return int(waiting)

@@ -22,6 +22,7 @@ from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES
 from composefs.protocol.wire import JSONValue, Message, decode
 
 if TYPE_CHECKING:
+    from composefs.ext.check.silence import Silence
     from composefs.ext.process import Ended
 
 __all__ = ["Watch"]
@@ -66,6 +67,8 @@ class Watch:
         self.refused = False  # we are the reason of errors that the core answers from here on
         self.files = Files(self.find, self.tried, self._picked, algorithm)
         self._garbled = False
+        self._last_sent = "run"
+        self._unanswerable = ""
         self._lines: list[str] = []
         self._refusal: tuple[str, ...] = ()
         self._open: dict[int, _Unanswered] = {}
@@ -147,6 +150,8 @@ class Watch:
             self.tried.add(11)
             if method in CALLS and method not in _EVENTS:
                 self.find(11, f"{method} was sent without an id")
+            elif method not in CALLS:
+                self._unanswerable = method
         elif type(number) is not int:
             self.find(6, f"the id of a call of {method} is not an integer")
         elif number in self._open:
@@ -294,6 +299,7 @@ class Watch:
         if call is None:
             return
         method, params = call.method, call.params
+        self._last_sent = f"the {'answer to' if error is None else 'error for'} {method}"
         if error is not None:
             self.last_refusal = f"{method} was answered: {error['message']}"
         if method not in CALLS:
@@ -312,6 +318,26 @@ class Watch:
                 self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}{hint}")
 
     # The end
+
+    def kept_waiting(self, silence: Silence, begun: bytes, unread: int) -> None:
+        """Note that nothing is to be expected any more, and what the extension may be waiting for.
+
+        ``begun`` is what it has written of a line, ``unread`` the number of bytes that it has not read.
+        """
+        since = f"for {silence.patience:g} seconds nothing came, and all of it slept ({', '.join(silence.names)})"
+        if begun:
+            self._note("< ", begun)
+            self._garbled = True  # whatever ends it now
+            self.find(1, f"a line does not end: {since}, but no newline has come (is it written, and flushed?)")
+            return
+        if unread:
+            state = f"it has not read what it was sent, {unread} bytes up to {self._last_sent}"
+        else:
+            state = f"it has read all that it was sent, up to {self._last_sent}, and has no call to be answered"
+        if self._unanswerable:
+            state += f", as its {self._unanswerable} had no id"
+        remedy = "does it flush what it writes? while it waits for something else, let it send progress"
+        self.find(30, f"run is not answered: {since}; {state} ({remedy})")
 
     def after_the_end(self, data: bytes) -> None:
         """Note what the extension wrote when it had nothing more to say."""
