@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import PermissionDeniedError, TooLargeError
-from composefs.ext.options import RunOptions, Stdio
+from composefs.ext.options import Isolation, RunOptions, Stdio
 from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, call, kind_of, stored_stream
@@ -144,7 +144,9 @@ def test_confinement(host: Host, tmp_path: Path, confine: bool) -> None:
             ["try-to-connect", server.getsockname()[1]],
         ]
         result = host.run(
-            "write", {"steps": json.dumps(steps), "output": str(output)}, options=RunOptions(confine=confine)
+            "write",
+            {"steps": json.dumps(steps), "output": str(output)},
+            options=RunOptions(isolation=Isolation(confine)),
         )
     _, *written, objects, elsewhere, connected = result.result["answers"]
     assert written == ["written"] * 3

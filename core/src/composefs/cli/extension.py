@@ -283,7 +283,7 @@ def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
     longer than the core, and what the core needs to serve it is imported meanwhile.
     """
     from composefs.ext.launch import launch
-    from composefs.ext.options import RunOptions
+    from composefs.ext.options import Isolation, RunOptions
 
     options = RunOptions(
         verbosity=settings.verbosity,
@@ -291,9 +291,8 @@ def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
         color=os.isatty(STDOUT) if settings.color is None else settings.color,
         erofs_default=settings.erofs_version,
         directory=_working_directory(),
-        readable=settings.ext_read,
-        account=settings.ext_user,
         wait=settings.wait,
+        isolation=Isolation(readable=settings.ext_read, account=settings.ext_user),
     )
     with contextlib.ExitStack() as stack:
         repository = None

@@ -97,8 +97,6 @@ class Context:
     @property
     def erofs_extra(self) -> tuple[int, ...]:
         """The further formats in which every image shall be made."""
-        if self.options.erofs_extra is not None:
-            return self.options.erofs_extra
         return () if self.repository is None else self.repository.meta.erofs_extra
 
     def source(self, params: Message) -> Repository:

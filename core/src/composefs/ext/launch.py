@@ -82,24 +82,25 @@ def launch(
         raise UsageError(f"{line} needs a repository")
     stdio = stdio or Stdio()
     limits = limits or Limits()
+    isolation = options.isolation
     descriptors = _user_descriptors(line.command, stdio)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
-        account = None if options.account is None else account_of(options.account)
+        account = None if isolation.account is None else account_of(isolation.account)
         if account is not None:
             os.fchown(staging.work_fd, account.uid, account.gid)
-        cache = _cache(extension, repository, options.cache_dir, account)
+        cache = _cache(extension, repository, isolation.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
         confinement = Confinement(account=account, file_size=limits.staging_bytes)
-        if options.confine:
+        if isolation.confine:
             reach = reach_of(
                 line,
                 own=(staging.place,) if cache is None else (staging.place, cache),
                 objects=None if repository is None else f"{repository.store.path}/objects",
                 environment=environment,
                 directory=options.directory,
-                extra=options.readable,
+                extra=isolation.readable,
             )
             confinement, environment = _confined(confinement, line, reach, environment)
         with confinement:

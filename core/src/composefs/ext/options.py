@@ -4,32 +4,39 @@ from __future__ import annotations
 
 from composefs.tuples import NamedTuple
 
-__all__ = ["RunOptions", "Stdio", "Timeouts"]
+__all__ = ["Isolation", "RunOptions", "Stdio", "Timeouts"]
+
+
+class Isolation(NamedTuple):
+    """What the process of an extension is kept from and given on this machine.
+
+    ``confine`` keeps it to the files it needs, where the kernel can (Landlock); ``readable`` are absolute paths that it
+    may read besides.  ``account`` is the user to run it as, by name or number, if that is not ours.  ``cache_dir`` is
+    where the caches of all extensions are kept, by default the user's cache directory.
+    """
+
+    confine: bool = True
+    readable: tuple[str, ...] = ()
+    account: str | None = None
+    cache_dir: str | None = None
 
 
 class RunOptions(NamedTuple):
     """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
 
-    ``erofs_default`` and ``erofs_extra`` override the repository's image formats for this run.  ``confine`` keeps the
-    extension to the files it needs, where the kernel can (Landlock); ``readable`` are paths that it may read besides.
-    ``account`` is the user to run it as, if that is not ours.
-    ``wait`` is for how many seconds to wait for the lock of another repository that a call reads.
-    ``cache_dir`` is where the caches of all extensions are kept, by default the user's cache directory.
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
+    ``erofs_default`` overrides the repository's format of images for this run.  ``wait`` is how many seconds to wait
+    for the lock of another repository that a call reads.
     """
 
     verbosity: int = 0
     json: bool = False
     color: bool = False
     strict: bool = False
-    erofs_default: int | None = None
-    erofs_extra: tuple[int, ...] | None = None
-    confine: bool = True
     directory: str | None = None
-    readable: tuple[str, ...] = ()
-    account: str | None = None
+    erofs_default: int | None = None
     wait: float = 0.0
-    cache_dir: str | None = None
+    isolation: Isolation = Isolation()
 
 
 class Stdio(NamedTuple):

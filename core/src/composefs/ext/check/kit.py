@@ -22,7 +22,7 @@ from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
 from composefs.ext.check.silence import PATIENCE, Silence
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
-from composefs.ext.options import RunOptions, Stdio, Timeouts
+from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
 from composefs.ext.process import children
 from composefs.ext.session import run_extension
 from composefs.observe import Observers
@@ -233,7 +233,7 @@ class _Kit:
                         options=RunOptions(
                             json=algorithm is SHA512,
                             directory=invocation.directory or str(work),
-                            cache_dir=str(self._directory / f"cache-{algorithm.name}"),
+                            isolation=Isolation(cache_dir=str(self._directory / f"cache-{algorithm.name}")),
                         ),
                         stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
                         timeouts=self._timeouts,
