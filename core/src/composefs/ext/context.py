@@ -12,7 +12,7 @@ from composefs.errors import ComposefsError, MissingObjectError, PermissionDenie
 from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
-from composefs.ext.manifest import Command, Encoding, Manifest
+from composefs.ext.manifest import Command, Manifest
 from composefs.ext.options import RunOptions, Stdio
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
@@ -23,7 +23,7 @@ from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message
 
 if TYPE_CHECKING:
-    from composefs.repository import Repository
+    from composefs.repository import Encoding, Repository
 
 __all__ = ["Context"]
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from composefs.errors import FormatError
 from composefs.protocol import VERSIONS
 from composefs.protocol.wire import JSONValue, Message, parse_json
 from composefs.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from composefs.repository import Encoding
 
 __all__ = [
     "ARGUMENT_KINDS",
@@ -50,7 +53,6 @@ ARGUMENT_KINDS = (
 )
 REPOSITORY_MODES = ("none", "read", "write")
 PERMISSIONS = ("mount", "network")
-Encoding = Literal["flat", "path"]
 STDIO = ("in", "out")
 
 _WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
