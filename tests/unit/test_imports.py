@@ -104,6 +104,33 @@ def test_no_modules_import_each_other(source: Path) -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
+def checked_only(tree: ast.Module) -> set[ast.AST]:
+    """The imports for type checkers, of what need not be there at run time."""
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {node for guard in guards for statement in guard.body for node in ast.walk(statement)}
+
+
+@pytest.mark.parametrize("source", [CORE, WHEELS["composefs_ext"][0]], ids=lambda path: path.parent.name)
+def test_what_modules_take_from_each_other_they_offer(source: Path) -> None:
+    found = dict(modules(source))
+    offered = {
+        name: ast.literal_eval(node.value)
+        for name, tree in found.items()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    }
+    wrong = [
+        f"{module}:{node.lineno} takes {alias.name} from {node.module}"
+        for module, tree in found.items()
+        for node in {*ast.walk(tree)} - checked_only(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in found
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in found
+        and alias.name not in (*offered.get(node.module, ()), "__version__")
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("wheel", WHEELS)
 def test_a_wheel_imports_only_what_it_declares(wheel: str) -> None:
     source, allowed = WHEELS[wheel]

@@ -16,6 +16,7 @@ __all__ = [
     "ALGORITHMS",
     "BLOCK_SIZE",
     "DEFAULT_ALGORITHM",
+    "LOG2_BLOCK_SIZE",
     "SHA256",
     "SHA512",
     "Algorithm",

@@ -28,7 +28,7 @@ from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFo
 from composefs.imageformats import EROFS_FORMATS
 from composefs.linux.signals import ASKING_TO_STOP
 
-__all__ = ["main", "root"]
+__all__ = ["COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
 
 PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"

@@ -4,6 +4,8 @@ docs/protocol.md is the specification; the rules named ``P-n`` in this package a
 host that speaks it with a running extension.
 """
 
+__all__ = ["DRAFTS", "FEATURES", "PACKS", "RESULT_FILE", "SIZES", "VERSIONS"]
+
 VERSIONS = (1,)
 """The protocol versions this core speaks, in order of preference."""
 

@@ -17,6 +17,7 @@ from composefs.protocol.wire import JSONValue, Message
 __all__ = [
     "boolean",
     "check_id",
+    "check_ids",
     "choice",
     "content_type",
     "integer",

@@ -18,7 +18,6 @@ __all__ = [
     "Odd",
     "list_refs",
     "make_directories",
-    "open_directories",
     "open_refs",
     "point",
     "read_link",

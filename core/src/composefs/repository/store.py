@@ -9,7 +9,7 @@ from composefs.digest import Algorithm
 from composefs.errors import CorruptError, NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
 from composefs.linux.files import open_directory, open_or_make_directory
 
-__all__ = ["RESERVE", "RESERVED_PART", "Store", "no_directory"]
+__all__ = ["RESERVE", "Store", "no_directory"]
 
 RESERVE = 1 << 30
 RESERVED_PART = 100
