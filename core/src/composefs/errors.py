@@ -212,30 +212,8 @@ class CancelledError(ComposefsError):
         return error
 
 
-_BY_KIND: dict[str, type[ComposefsError]] = {
-    cls.kind: cls
-    for cls in (
-        ComposefsError,
-        UsageError,
-        NotFoundError,
-        ExistsError,
-        ConflictError,
-        BusyError,
-        CorruptError,
-        FormatError,
-        MissingObjectError,
-        NetworkError,
-        PermissionDeniedError,
-        ReadOnlyError,
-        NoSpaceError,
-        TooLargeError,
-        InputOutputError,
-        UnsupportedError,
-        ProtocolError,
-        ExtensionError,
-        CancelledError,
-    )
-}
+_CLASSES: list[type[ComposefsError]] = [ComposefsError, *ComposefsError.__subclasses__()]
+_BY_KIND = {cls.kind: cls for cls in _CLASSES}
 
 KINDS: tuple[str, ...] = tuple(_BY_KIND)
 """Every kind, ``other`` first."""

@@ -184,29 +184,8 @@ class CoreGoneError(CancelledError):
     """The core closed the conversation: there is nobody left to answer."""
 
 
-_BY_KIND = {
-    cls.kind: cls
-    for cls in (
-        ExtError,
-        UsageError,
-        NotFoundError,
-        ExistsError,
-        ConflictError,
-        BusyError,
-        CorruptError,
-        FormatError,
-        MissingObjectError,
-        NetworkError,
-        PermissionDeniedError,
-        ReadOnlyError,
-        NoSpaceError,
-        TooLargeError,
-        InputOutputError,
-        UnsupportedError,
-        ProtocolError,
-        CancelledError,
-    )
-}
+_CLASSES: list[type[ExtError]] = [ExtError, *ExtError.__subclasses__()]
+_BY_KIND = {cls.kind: cls for cls in _CLASSES}
 
 KINDS = tuple(_BY_KIND)
 """Every kind that an extension can send, ``other`` first."""
