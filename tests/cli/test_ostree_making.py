@@ -196,6 +196,73 @@ def test_a_damaged_object_is_not_committed(made: Target) -> None:
     assert str(out) not in failed.stderr  # nothing is wrong with what is written
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "status", "message"),
+    [
+        ("--statoverride", "04755 /file\n", 5, "'04755 /file' is not a mode and a path (write [=]MODE PATH with the"),
+        ("--statoverride", "4096 /file\n", 5, "mode in decimal, 2048 for setuid"),
+        ("--statoverride", "-1 /file\n", 5, "is not a mode and a path"),
+        ("--statoverride", "== /file\n", 5, "is not a mode and a path"),
+        ("--statoverride", "٤ /file\n", 5, "is not a mode and a path"),
+        ("--statoverride", f"{'9' * 5000} /file\n", 5, "is not a mode and a path"),
+        ("--statoverride", "2048\n", 5, "'2048' is not a mode and a path"),
+        (
+            "--statoverride",
+            "2048 /file\n1 file\n",
+            2,
+            "--statoverride names what no tree has: file (paths begin with /",
+        ),
+        ("--statoverride", "=2048 /else\n2048 /new\nline\n", 5, "'line' is not a mode and a path"),
+        ("--statoverride", "=2048 /else\n2048 /other\n", 2, "names what no tree has: /else, /other"),
+        ("--skip-list", "/file/\n", 2, "--skip-list names what no tree has: /file/"),
+        (
+            "--skip-list",
+            "/file\n" + "".join(f"/{n}\n" for n in range(9)),
+            2,
+            "no tree has: /0, /1, /2, /3, /4, /5, /6, /7 …",
+        ),
+        ("--skip-list", "/directory\n/directory/below\n", 2, "no tree has: /directory/below"),
+        ("--skip-list", "/\n", 5, "the root cannot be left out"),
+        ("--skip-list", "/" * (4 << 20) + "x", 8, "too many for a list of paths"),
+    ],
+    ids=range(15),
+)
+def test_lists_of_paths_that_are_wrong(
+    target: Target, tmp_path: Path, option: str, text: str, status: int, message: str
+) -> None:
+    (tmp_path / "tree/directory/below").mkdir(parents=True)
+    (tmp_path / "tree/file").touch()
+    (tmp_path / "list").write_text(text)
+    failed = target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", f"{option}={tmp_path / 'list'}", status=status)
+    assert message in failed.stderr
+    assert (len(failed.stderr) < 700, target.names(), target.left_over()) == (True, {}, [])
+
+
+def test_what_no_commit_can_hold_can_be_left_out(target: Target, tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    expected = target.json("commit", f"--tree=dir={tree}", *OPTIONS)["commit"]
+    os.mkfifo(tree / "etc/pipe")
+    (tree / os.fsdecode(b"not \xff UTF-8")).mkdir()
+    (tree / os.fsdecode(b"not \xff UTF-8") / "below").touch()
+    (tmp_path / "list").write_bytes(b"/etc/pipe\n/not \xff UTF-8\n")
+    skipping = target.json("commit", f"--tree=dir={tree}", *OPTIONS, f"--skip-list={tmp_path / 'list'}")
+    assert skipping["commit"] == expected
+    # Of an image too, in which equal files are one.
+    run(CFSCTL, "--repo", target.path, "ostree", "tag", expected, "system")
+    image = target.json("inspect", "system")["image"]
+    (tmp_path / "list").write_text("/usr/share/twin\n/usr/lib\n")
+    (tree / "etc/pipe").unlink()
+    shutil.rmtree(os.fsencode(tree / os.fsdecode(b"not \xff UTF-8")))
+    (tree / "usr/share/twin").unlink()
+    shutil.rmtree(tree / "usr/lib")
+    expected = target.json("commit", f"--tree=dir={tree}", *OPTIONS)["commit"]
+    skip = f"--skip-list={tmp_path / 'list'}"
+    for source in (image, "--tree-ref=system"):
+        assert target.json("commit", source, skip, *OPTIONS)["commit"] == expected
+    failed = target.ostree("commit", "--base=system", skip, status=2)
+    assert "no tree has: /usr/lib, /usr/share/twin" in failed.stderr
+
+
 # Trees over one another
 
 

@@ -117,12 +117,17 @@ class DirectoryListing:
     def _scan(self, opened: _Opened, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
         fd = opened.get(number)
         status = os.fstat(fd)
-        directory.meta = self._changes.apply(Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd)))
         path = opened.path(number)
+        inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
+        paths = self._changes.paths
+        new_mode = None if paths is None else paths.mode(inside[:-1] or b"/")
+        directory.meta = self._changes.apply(Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd)), new_mode)
         found = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
+                if paths is not None and paths.leaves_out(inside + name):
+                    continue
                 check_name(name, path)
                 if entry.is_dir(follow_symlinks=False):
                     if name in directory.files:
@@ -135,7 +140,9 @@ class DirectoryListing:
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                     if name in directory.directories:
                         raise both(shown(path + b"/" + name))
-                    directory.files[name] = self._first + len(self._jobs)
+                    job = directory.files[name] = self._first + len(self._jobs)
+                    if paths is not None:
+                        paths.note(inside + name, job)
                     self._jobs.append((number, name))
                 else:
                     raise refused(shown(path + b"/" + name))

@@ -24,6 +24,8 @@ class TreeBuilder:
         self.root = layers.root
         self.hint = hint
         self._changes = layers.changes
+        self._left_out: set[bytes] = set()  # directories, by path
+        self._not_there: dict[bytes, int] = {}  # files that are left out, and may have other names
         self.inodes: list[Inode] = []
         self.paths: list[bytes] = []
         self._first = layers.jobs
@@ -32,21 +34,35 @@ class TreeBuilder:
 
     def directory(self, path: bytes, meta: Meta) -> None:
         """Add a directory, or what is known of one that is there."""
+        if self._leaves_out(path, is_directory=True):
+            return
         directory = self.root
         if path:
             above, name = self._split(path)
             directory = self._below(above, name, path, len(path))
-        directory.meta = self._changes.apply(meta)
+        paths = self._changes.paths
+        directory.meta = self._changes.apply(meta, None if paths is None else paths.mode(b"/" + path))
 
     def file(self, path: bytes, inode: Inode) -> None:
         """Add a regular file or a symlink; a later one of the same name replaces it."""
-        self._name(path, self._first + len(self.inodes))
+        job = self._first + len(self.inodes)
+        if self._leaves_out(path):
+            self._not_there[path] = job
+        else:
+            self._name(path, job)
+            if self._changes.paths is not None:
+                self._changes.paths.note(b"/" + path, job)
         self.inodes.append(inode)
         self.paths.append(path)
         self._check_number()
 
     def link(self, path: bytes, target: bytes) -> None:
         """Give one more name to the file that ``target`` is."""
+        if self._leaves_out(path):
+            return
+        if target in self._not_there:
+            self._name(path, self._not_there[target])
+            return
         above, name = self._split(target)
         if name not in above.files:
             raise FormatError(f"/{shown(path)} is a link to /{shown(target)}, which is no file before it")
@@ -55,7 +71,7 @@ class TreeBuilder:
     def parents(self, path: bytes, meta: Meta) -> None:
         """Make the directories above a path if the last is not there; then all get these metadata, the root too."""
         above = path.rpartition(b"/")[0]
-        if self._at(above) is not None:
+        if self._at(above) is not None or self._is_inside_left_out(path) or self._is_left_out(path):
             return
         check_name(above, b"")
         _check_depth(path)
@@ -67,6 +83,26 @@ class TreeBuilder:
             end += 1 + len(name)
             directory = self._below(directory, name, path, end)
             directory.meta = meta
+
+    def _leaves_out(self, path: bytes, *, is_directory: bool = False) -> bool:
+        """Tell whether an entry is left out: by itself, or with a directory above it."""
+        paths = self._changes.paths
+        if paths is None:
+            return False
+        if not paths.leaves_out(b"/" + path):
+            return self._is_inside_left_out(path)
+        if is_directory:
+            self._left_out.add(path)
+        return True
+
+    def _is_left_out(self, path: bytes) -> bool:
+        return self._changes.paths is not None and b"/" + path in self._changes.paths.left_out
+
+    def _is_inside_left_out(self, path: bytes) -> bool:
+        while self._left_out and (path := path.rpartition(b"/")[0]):
+            if path in self._left_out:
+                return True
+        return False
 
     def _name(self, path: bytes, job: int) -> None:
         above, name = self._split(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
+from composefs_ostree.making.chosen import read_chosen
 from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.layers import Layers
 
@@ -23,7 +24,14 @@ def given_changes(request: Request) -> Changes:
             raise UsageError(f"{option} {value} is no user or group id")
         if value and request.get("canonical_permissions"):
             raise UsageError(f"--canonical-permissions lets root own everything, and {option} somebody else")
-    return Changes(uid, gid, not request.get("no_xattrs"), bool(request.get("canonical_permissions")))
+    return Changes(
+        uid,
+        gid,
+        not request.get("no_xattrs"),
+        bool(request.get("canonical_permissions")),
+        bool(request.get("mode_ro_executables")),
+        read_chosen(request),
+    )
 
 
 def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
@@ -70,6 +78,8 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
             from composefs_ostree.making.tarball import tar_listing
 
             layers.add(tar_listing(core, path, layers, autocreate=autocreate))
+    if changes.paths is not None:
+        changes.paths.check_used()
     if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
         from composefs_ostree.making.tarball import TAR_REMEDY
 

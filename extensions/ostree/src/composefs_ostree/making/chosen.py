@@ -1,0 +1,124 @@
+"""What ``--statoverride`` and ``--skip-list`` say of single paths.
+
+Each line holds for one entry, as in ``ostree commit``: that of the first tree which has the path.  A mode that is
+replaced, by a line with "=", is replaced in later trees too.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import NamedTuple
+
+from composefs_ext.errors import FormatError, TooLargeError, UsageError
+from composefs_ostree.making.inodes import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ext import Request
+
+__all__ = ["ChosenPaths", "NewMode", "read_chosen"]
+
+_MAX_LIST = 4 << 20
+_SHOWN = 8
+
+
+class NewMode(NamedTuple):
+    """Permissions that an entry gets, added to its own or instead of them."""
+
+    bits: int
+    replaces: bool
+
+    def of(self, mode: int) -> int:
+        """Return what a mode becomes."""
+        return (stat.S_IFMT(mode) if self.replaces else mode) | self.bits
+
+
+class ChosenPaths:
+    """Paths with new modes, and paths that are left out; all begin with a slash, and the root is one alone.
+
+    Whoever lists a tree asks for each of its entries, once.  ``jobs`` has the new modes of files by their jobs,
+    ``left_out`` the paths that the next tree to have them has to do without.
+    """
+
+    def __init__(self, modes: dict[bytes, NewMode], replaced: dict[bytes, NewMode], left_out: set[bytes]) -> None:
+        """Take modes to add, modes to set, and what is to be left out."""
+        self.jobs: dict[int, NewMode] = {}
+        self._modes = modes
+        self._replaced = replaced
+        self.left_out = left_out
+        self._unseen = set(replaced)
+
+    def leaves_out(self, path: bytes) -> bool:
+        """Tell whether an entry is to be left out, and forget that it is: the next tree's is not."""
+        if path not in self.left_out:
+            return False
+        self.left_out.remove(path)
+        self.mode(path)
+        return True
+
+    def mode(self, path: bytes) -> NewMode | None:
+        """Return an entry's new mode, None for one that keeps its own."""
+        added = self._modes.pop(path, None)
+        self._unseen.discard(path)
+        return self._replaced.get(path) if added is None else added
+
+    def note(self, path: bytes, job: int) -> None:
+        """Note the new mode of a file that is read later."""
+        found = self.mode(path)
+        if found is not None:
+            self.jobs[job] = found
+
+    def check_used(self) -> None:
+        """Raise UsageError for paths that no tree had."""
+        for option, paths in (
+            ("--statoverride", self._unseen.union(self._modes)),
+            ("--skip-list", self.left_out),
+        ):
+            if paths:
+                names = ", ".join(map(shown, sorted(paths)[:_SHOWN]))
+                raise UsageError(
+                    f"{option} names what no tree has: {names}{' …' if len(paths) > _SHOWN else ''}",
+                    hint="paths begin with / at the tree's root and end without one; a hard link has its file's mode",
+                )
+
+
+def read_chosen(request: Request) -> ChosenPaths | None:
+    """Read the lists that a request names; None if it names none.  Raises FormatError, TooLargeError or OSError."""
+    modes_file, skip_file = request.get("statoverride"), request.get("skip_list")
+    if modes_file is None and skip_file is None:
+        return None
+    modes: dict[bytes, NewMode] = {}
+    replaced: dict[bytes, NewMode] = {}
+    for line in _lines(modes_file):
+        text, space, path = line.partition(b" ")
+        new = _new_mode(text) if space else None
+        if new is None:
+            raise FormatError(
+                f"{modes_file}: {shown(line[:80])!r} is not a mode and a path",
+                hint="write [=]MODE PATH with the mode in decimal, 2048 for setuid: 2048 /usr/bin/su",
+                subject=modes_file,
+            )
+        (replaced if new.replaces else modes)[path] = new
+    left_out = set(_lines(skip_file))
+    if b"/" in left_out:
+        raise FormatError(f"{skip_file}: the root cannot be left out", subject=skip_file)
+    return ChosenPaths(modes, replaced, left_out)
+
+
+def _new_mode(text: bytes) -> NewMode | None:
+    number = text.removeprefix(b"=")
+    # One with a zero before it is meant to be octal, and would be read as decimal.
+    if not number.isdigit() or len(number) > 4 or (len(number) > 1 and number.startswith(b"0")):
+        return None
+    bits = int(number)
+    return NewMode(bits, text.startswith(b"=")) if bits <= 0o7777 else None
+
+
+def _lines(path: str | None) -> list[bytes]:
+    if path is None:
+        return []
+    with open(path, "rb") as file:
+        data = file.read(_MAX_LIST + 1)
+    if len(data) > _MAX_LIST:
+        raise TooLargeError(f"{path} has more than {_MAX_LIST} bytes, too many for a list of paths", subject=path)
+    return [line for line in data.split(b"\n") if line]
