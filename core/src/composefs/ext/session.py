@@ -85,6 +85,9 @@ def converse(
             staged=StagedFiles(
                 launched.staging.work_fd,
                 None if launched.account is None else (launched.account.uid, launched.account.gid),
+                limit=launched.limits.staging_bytes,
+                # After the cancel that the first one sends, the extension may still ask for what it needs to clean up.
+                interrupted=lambda: interrupts.count > context.cancelled,
             ),
             private_fd=launched.staging.private,
             observer=observer,

@@ -1,21 +1,24 @@
 """The staging directory as the core sees it: a flat directory that somebody hostile may be writing at the same time.
 
 Names are looked up relative to one open descriptor and never followed.  What the extension made must be a regular file
-with one link; what the core makes there is created exclusively (P-12, P-13).  Files are read, never mapped: the
-extension could truncate a mapped one and kill the core.
+with one link; what the core makes there is created exclusively (P-12, P-13), and bounded like what the extension
+stages (P-17): a short call can ask for any length.  Files are read, never mapped: the extension could truncate a
+mapped one and kill the core.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from composefs.errors import ExistsError, TooLargeError, UsageError, from_os_error
+from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
 from composefs.linux.files import write_all
 
-__all__ = ["READ_SIZE", "StagedFiles"]
+__all__ = ["READ_SIZE", "NewStaged", "StagedFiles"]
 
 READ_SIZE = 1 << 18
 
@@ -23,17 +26,63 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class NewStaged(io.RawIOBase):
+    """A staged file that the core makes, of ``size`` bytes so far; the descriptor ``fd`` stays who opened it's."""
+
+    def __init__(self, name: str, fd: int, limit: int | None, interrupted: Callable[[], bool] | None) -> None:
+        self.fd = fd
+        self.size = 0
+        self._name = name
+        self._limit = limit
+        self._interrupted = interrupted
+
+    def writable(self) -> bool:
+        """Tell that it is to be written to."""
+        return True
+
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self.size
+
+    def expect(self, size: int) -> None:
+        """Raise TooLargeError if the file may not have so many bytes, CancelledError if the user interrupted."""
+        if self._limit is not None and size > self._limit:
+            raise TooLargeError(
+                f"staged file {self._name} would have more than {self._limit} bytes", subject=self._name
+            )
+        if self._interrupted is not None and self._interrupted():
+            raise CancelledError(f"interrupted while staged file {self._name} was written")
+
+    def write(self, data: Any) -> int:
+        """Write all of some bytes; raise what ``expect`` does, and ``OSError``."""
+        count = len(data)
+        self.expect(self.size + count)
+        write_all(self.fd, data)
+        self.size += count
+        return count
+
+
 class StagedFiles:
     """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name.
 
-    ``owner``, user and group, gets what the core makes there, if it is not ours.
+    ``owner``, user and group, gets what the core makes there, if it is not ours; that has ``limit`` bytes at most, and
+    is given up when ``interrupted`` says so.
     """
 
-    __slots__ = ("_owner", "fd")
+    __slots__ = ("_interrupted", "_limit", "_owner", "fd")
 
-    def __init__(self, fd: int, owner: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        owner: tuple[int, int] | None = None,
+        *,
+        limit: int | None = None,
+        interrupted: Callable[[], bool] | None = None,
+    ) -> None:
         self.fd = fd
         self._owner = owner
+        self._limit = limit
+        self._interrupted = interrupted
 
     def open(self, name: str, limit: int) -> int:
         """Open a staged file for reading and return the descriptor; it may hold ``limit`` bytes at most."""
@@ -82,8 +131,8 @@ class StagedFiles:
             os.close(fd)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[int]:
-        """Make a new staged file and yield its descriptor; on an error the file is removed again."""
+    def create(self, name: str) -> Iterator[NewStaged]:
+        """Make a new staged file and yield it; on an error it is removed again."""
         try:
             fd = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self.fd)
         except FileExistsError:
@@ -93,7 +142,7 @@ class StagedFiles:
         try:
             if self._owner is not None:
                 os.fchown(fd, *self._owner)
-            yield fd
+            yield NewStaged(name, fd, self._limit, self._interrupted)
         except BaseException:
             self.remove(name)
             raise
@@ -102,15 +151,13 @@ class StagedFiles:
 
     def write(self, name: str, pieces: Iterator[bytes]) -> int:
         """Make a new staged file of ``pieces`` and return its size."""
-        size = 0
-        with self.create(name) as fd:
+        with self.create(name) as new:
             try:
                 for piece in pieces:
-                    write_all(fd, piece)
-                    size += len(piece)
+                    new.write(piece)
             except OSError as error:
                 raise from_os_error(error, f"writing staged file {name}") from error
-        return size
+            return new.size
 
     def remove(self, name: str) -> None:
         """Remove a staged file; it is no error if it is gone."""

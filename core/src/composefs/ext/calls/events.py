@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import get_args
 
-from composefs.errors import ComposefsError
+from composefs.errors import CancelledError, ComposefsError
 from composefs.ext.context import Context
 from composefs.observe import Kind, Level, Progress, Unit
 from composefs.protocol.errors import printable
@@ -64,6 +64,8 @@ def output(context: Context, params: Message) -> Message:
     name = staged_name(value)
     if not context.options.json:
         for piece in context.staged.pieces(name, _MAX_OUTPUT_FILE):
+            if context.interrupted():
+                raise CancelledError("interrupted while output was printed")
             _write(context, piece)
     context.staged.remove(name)
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BufferedWriter
 from typing import TYPE_CHECKING
 
 from composefs import dumpfile, erofs
@@ -96,7 +97,7 @@ def dump(context: Context, params: Message) -> Message:
     into = staged_name(string(params, "into"))
     if key == "dump":
         tree = _parse(context, params)
-        with context.staged.create(into) as fd, open(fd, "wb", closefd=False) as out:
+        with context.staged.create(into) as new, BufferedWriter(new) as out:
             if not paths:
                 dumpfile.write(tree, out)
             for path in paths:
@@ -108,8 +109,8 @@ def dump(context: Context, params: Message) -> Message:
     rules = repository.images.rules
     with (
         repository.images.load(_image(repository, params)) as image,
-        context.staged.create(into) as fd,
-        open(fd, "wb", closefd=False) as out,
+        context.staged.create(into) as new,
+        BufferedWriter(new) as out,
     ):
         if not paths:
             dumpfile.write(read_tree(image, rules), out)

@@ -160,9 +160,10 @@ def get(context: Context, params: Message) -> Message:
     source = context.repo.objects.open(object_id)
     try:
         with context.staged.create(into) as target:
-            if not clone(source, target):
-                copy(source, target)
-            return {"size": os.fstat(target).st_size}
+            target.expect(os.fstat(source).st_size)
+            if not clone(source, target.fd):
+                copy(source, target.fd)
+            return {"size": os.fstat(target.fd).st_size}
     except OSError as error:
         raise from_os_error(error, f"copying object {object_id} to staged file {into}") from error
     finally:

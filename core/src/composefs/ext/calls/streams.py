@@ -22,7 +22,6 @@ from composefs.errors import (
     from_os_error,
 )
 from composefs.ext.context import Context
-from composefs.linux.files import write_all
 from composefs.protocol import SIZES
 from composefs.protocol.limits import MAX_INTEGER
 from composefs.protocol.lists import check_integers
@@ -175,8 +174,8 @@ def cat(context: Context, params: Message) -> Message:
     with repository.streams.open(id=stream_id) as reader:
         if to_user:
             return {"size": repository.streams.cat(reader, partial(_write_to_user, context))}
-        with context.staged.create(staged_name(params["into"])) as fd:
-            return {"size": repository.streams.cat(reader, partial(write_all, fd))}
+        with context.staged.create(staged_name(params["into"])) as new:
+            return {"size": repository.streams.cat(reader, new.write)}
 
 
 def _write_to_user(context: Context, data: bytes | memoryview) -> None:
