@@ -255,8 +255,11 @@ def test_cat_checks_the_objects(repository: Repository) -> None:
     path.chmod(0o644)
     with path.open("r+b") as file:
         file.write(b"X")
-    with repository.streams.open(id=stream.id) as reader, pytest.raises(CorruptError, match=stored.id):
+    with repository.streams.open(id=stream.id) as reader, pytest.raises(CorruptError, match=stored.id) as caught:
         repository.streams.cat(reader, len)
+    with pytest.raises(CorruptError) as opening:
+        repository.objects.open(stored.id, verify=True)
+    assert (caught.value.message, caught.value.hint) == (opening.value.message, opening.value.hint)
     repository.objects.path(stored.id).write_bytes(content[:-1])
     with repository.streams.open(id=stream.id) as reader, pytest.raises(CorruptError):
         repository.streams.cat(reader, len)

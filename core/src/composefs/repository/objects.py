@@ -33,7 +33,7 @@ from composefs.repository.store import Store, no_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Stored", "StoredObjects", "listed", "missing_objects", "store_copy"]
+__all__ = ["Stored", "StoredObjects", "check_digest", "listed", "missing_objects", "store_copy"]
 
 How = Literal["moved", "reflinked", "copied", "present"]
 
@@ -177,8 +177,7 @@ class StoredObjects:
             actual = fsverity.digest_fd(fd, self.algorithm).hex()
         except OSError as error:
             raise from_os_error(error, f"reading object {object_id}") from error
-        if actual != object_id:
-            raise _damaged(object_id, f"its content has the digest {actual}")
+        check_digest(actual, object_id)
 
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
@@ -335,6 +334,12 @@ def missing_objects(ids: list[str], what: str) -> MissingObjectError:
         subject=ids[0],
         hint="pull what names it again",
     )
+
+
+def check_digest(actual: str, object_id: str) -> None:
+    """Raise CorruptError unless the content of an object has the digest that the object is named by."""
+    if actual != object_id:
+        raise _damaged(object_id, f"its content has the digest {actual}")
 
 
 def _damaged(object_id: str, reason: str, remedy: str = _REMEDY) -> CorruptError:

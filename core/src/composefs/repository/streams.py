@@ -13,7 +13,7 @@ from composefs.linux.files import NewFile
 from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
-from composefs.repository.objects import Stored, StoredObjects, missing_objects
+from composefs.repository.objects import Stored, StoredObjects, check_digest, missing_objects
 from composefs.repository.refs import Refs
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
@@ -145,8 +145,8 @@ class Streams:
                     hasher.update(piece)
                 write(piece)
                 size += len(piece)
-            if hasher and hasher.digest().hex() != object_id:
-                raise CorruptError(f"object {object_id} is damaged", subject=object_id)
+            if hasher:
+                check_digest(hasher.digest().hex(), object_id)
             return size
         finally:
             os.close(fd)
