@@ -31,21 +31,24 @@ def ostree_jobs(bench: Bench) -> Iterator[Row]:
 def _local(work: Path, made: Workload, rounds: int) -> Iterator[Row]:
     """Pull from an archive and from a bare-user repository on this machine.
 
-    From the latter ostree only makes hard links, unless it is told not to trust it as we never do.
+    ostree checks no content there, and of a bare-user repository only makes hard links, unless it is told not to trust
+    it, as we never do.
     """
     made.publish(made.first)
-    ours = Composefs(work / "composefs", "pull-local", made.repo, BRANCH)
-    theirs = Ostree(work / "ostree", "pull-local", made.repo, BRANCH)
-    yield alternate("pull-local, archive", _first((ours, theirs)), rounds)
+    yield alternate("pull-local, archive", _first(_local_sides(work, made.repo)), rounds)
     bare = work / "bare-user"
     quietly(["ostree", "init", f"--repo={bare}", "--mode=bare-user"])
     quietly(["ostree", "pull-local", f"--repo={bare}", made.repo, BRANCH])
-    ours = Composefs(work / "composefs", "pull-local", bare, BRANCH)
-    theirs = Ostree(work / "ostree", "pull-local", "--untrusted", bare, BRANCH)
-    linking = Ostree(work / "ostree", "pull-local", bare, BRANCH)
-    linking.name = "ostree, trusting"
-    yield alternate("pull-local, bare-user", _first((ours, theirs, linking)), rounds)
+    yield alternate("pull-local, bare-user", _first(_local_sides(work, bare)), rounds)
     shutil.rmtree(bare)
+
+
+def _local_sides(work: Path, source: Path) -> tuple[Composefs, ...]:
+    ours = Composefs(work / "composefs", "pull-local", source, BRANCH)
+    theirs = Ostree(work / "ostree", "pull-local", "--untrusted", source, BRANCH)
+    trusting = Ostree(work / "ostree", "pull-local", source, BRANCH)
+    trusting.name = "ostree, trusting"
+    return ours, theirs, trusting
 
 
 def _deltas(work: Path, made: Workload, rounds: int) -> Iterator[Row]:
