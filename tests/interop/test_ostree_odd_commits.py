@@ -285,3 +285,18 @@ def test_a_key_that_ostree_wrote_twice(tmp_path: Path, option: str) -> None:
     refused = target.ostree("pull-local", repo, BRANCH, status=5).stderr
     assert "has the key 'version' twice (who publishes it has to make it anew, with one of them)" in refused
     assert target.names() == {}
+
+
+def test_detached_metadata_that_come_after_the_parent_make_the_same_stream(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    repo = make_repo(tmp_path / "repo")
+    commit(repo, tmp_path / "tree")
+    commit_id = commit(repo, tmp_path / "tree", "--add-detached-metadata-string=key=value")
+    detached = repo / "objects" / commit_id[:2] / f"{commit_id[2:]}.commitmeta"
+    later, at_once = Target(tmp_path / "later"), Target(tmp_path / "at-once")
+    hidden = detached.rename(tmp_path / "hidden")
+    before = later.json("pull-local", repo, BRANCH, "--depth=1")
+    hidden.rename(detached)
+    done = later.json("pull-local", repo, BRANCH)
+    assert done["verity"] == at_once.json("pull-local", repo, BRANCH, "--depth=1")["verity"]
+    assert done["verity"] != before["verity"]
