@@ -25,7 +25,7 @@ __all__ = ["certificates", "extensions", "machine", "source", "target"]
 pytestmark = pytest.mark.usefixtures("extensions")
 
 
-def test_certificates(tmp_path: Path, target: Target, source: Path, certificates: Certificates) -> None:
+def test_certificates(tmp_path: Path, target: Target, source: Path, certificates: Certificates, machine: Path) -> None:
     tls = [f"--set=tls-ca-path={certificates.ca}"]
     client = [
         f"--set=tls-client-{name}-path={path}" for name, path in zip(("cert", "key"), certificates.client, strict=True)
@@ -50,8 +50,9 @@ def test_certificates(tmp_path: Path, target: Target, source: Path, certificates
         assert "tls-ca-path" in pulls(target, "o", BRANCH, status=6)
         remote(target, server.url, *tls)
         assert "the server wants a client certificate" in pulls(target, "o", BRANCH, status=6)
-        remote(target, server.url, *tls, client[0])
-        assert "tls-client-key-path" in pulls(target, "o", BRANCH, status=5)
+        half = f"url={server.url}\ntls-ca-path={certificates.ca}\ntls-client-cert-path={certificates.client[0]}\n"
+        (machine / "half.conf").write_text(f'[remote "half"]\n{half}gpg-verify=false\n')
+        assert "tls-client-key-path" in pulls(target, "half", BRANCH, status=5)
         remote(target, server.url, *tls, client[0], f"--set=tls-client-key-path={tmp_path}/none")
         assert f"{tmp_path}/none" in pulls(target, "o", BRANCH, status=3)
 
@@ -218,7 +219,7 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
         remote(target, f"mirrorlist={server.url}/list")
         said = pulls(target, "o", BRANCH)
         assert "127.0.0.1:1/config" in said
-        assert "not an ostree repository; trying the next mirror" in said
+        assert "not the config of an ostree repository; trying the next mirror" in said
         # What one mirror lacks, another may have.
         assert good.count() == good.count("*.commitmeta") + good.count("*.index") == 2
         bad.fault("*.filez", Fault(status=503))

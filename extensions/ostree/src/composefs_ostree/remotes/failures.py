@@ -19,10 +19,19 @@ _STATUS_HINTS = {
     "http-bearer-token-file",
     _FORBIDDEN: "see the remote's http-basic-auth-file, http-bearer-token-file or tls-client-cert-path, or your netrc "
     "file; some servers say so of what is not there: check the URL too",
-    407: "the proxy wants to know who you are",
+    407: "the proxy wants to know who you are: give the login in https_proxy, http_proxy or all_proxy, "
+    "http://USER:PASSWORD@HOST:PORT",
     429: "the server has had too many requests; try again later",
 }
+_PROXY_HINT = "see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy in the environment"
+_OVER_PROXY = "over proxy"
+"""What libcurl writes of a connection to a proxy that failed."""
+
 _FAILURE_HINTS = {
+    pycurl.E_COULDNT_RESOLVE_PROXY: _PROXY_HINT,
+    pycurl.E_TOO_MANY_REDIRECTS: "the server redirects in circles: check the URL, or tell who runs it",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "the server redirects from https to a URL that is not, which is not followed: check "
+    "the URL, or tell who runs it",
     pycurl.E_SSL_CERTPROBLEM: "check the remote's tls-client-cert-path and tls-client-key-path",
     pycurl.E_BAD_FUNCTION_ARGUMENT: "tls-client-key-path of the remote has to name the key of the certificate that "
     "tls-client-cert-path names, in PEM and without a passphrase",
@@ -35,12 +44,16 @@ _FAILURE_HINTS = {
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 
 
-def refused_status(where: str, status: int, tried: int) -> NetworkError:
-    """Make the error for an answer that is none: a status of 400 or more, or one that nobody asked for."""
+def refused_status(where: str, status: int, tried: int, after: int) -> NetworkError:
+    """Make the error for an answer that is none: a status of 400 or more, or one that nobody asked for.
+
+    ``after`` are the seconds that the server wants to be left alone for, if they are too many to wait.
+    """
     said = "access refused (HTTP status {})" if status in (_UNAUTHORIZED, _FORBIDDEN) else "HTTP status {}"
     other = "check the URL" if status < 500 else "the server has a problem; try again later"
     return NetworkError(
-        f"{where}: {said.format(status)}{_attempts(tried)}",
+        f"{where}: {said.format(status)}{_attempts(tried)}"
+        + (f", and the server wants us to wait for {after} seconds" if after else ""),
         hint=_STATUS_HINTS.get(status, other),
         subject=where,
         retryable=status >= 500,
@@ -51,7 +64,7 @@ def transfer_failed(where: str, code: int, reason: str, tried: int, *, retryable
     """Make the error for what libcurl could not do; ``reason`` are its own words."""
     return NetworkError(
         f"{where}: {reason.rstrip('.') or f'curl error {code}'}{_attempts(tried)}",
-        hint=_FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
+        hint=_PROXY_HINT if _OVER_PROXY in reason else _FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
         subject=where,
         retryable=retryable,
     )
@@ -61,7 +74,7 @@ def proxy_refuses(where: str, status: int) -> NetworkError:
     """Make the error for a proxy that does not let us through to the server."""
     return NetworkError(
         f"{where}: the proxy refuses the connection (HTTP status {status})",
-        hint=_STATUS_HINTS.get(status, "see the remote's proxy setting, or https_proxy and no_proxy"),
+        hint=_STATUS_HINTS.get(status, _PROXY_HINT),
         subject=where,
     )
 

@@ -265,7 +265,7 @@ class HttpTransport:
             ):
                 self._repeat(fetch, self._error(fetch, code, status, reason), after)
                 return
-            fetch.error = self._error(fetch, code, status, reason)
+            fetch.error = self._error(fetch, code, status, reason, after if after > _LONGEST_RETRY_AFTER else 0)
             fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
 
@@ -317,12 +317,12 @@ class HttpTransport:
             has_asked=handshake is not None and handshake.asks and (is_last or not is_given),
         )
 
-    def _error(self, fetch: Fetch, code: int | None, status: int, reason: str) -> ExtError:
+    def _error(self, fetch: Fetch, code: int | None, status: int, reason: str, after: int = 0) -> ExtError:
         where = self.where(fetch.path)
         if status in _ABSENT and not (status == _FORBIDDEN and fetch.is_needed):
             return NotFoundError(f"{where}: not found (HTTP status {status})", subject=where)
         from composefs_ostree.remotes.failures import refused_status, transfer_failed
 
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return refused_status(where, status, fetch.attempts)
+            return refused_status(where, status, fetch.attempts, after)
         return transfer_failed(where, code, reason, fetch.attempts, retryable=code in _PASSING_FAILURE)

@@ -198,6 +198,12 @@ def _check_config(core: Core, transport: Transport) -> None:
         raise NotFoundError(
             f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
         )
+    if data.lstrip()[:1] == b"<":
+        raise NotFoundError(
+            f"{where}: this is a web page, not the config of an ostree repository",
+            hint="check the URL; a network that wants a login may answer with its own page for everything",
+            subject=where,
+        )
     config = parse_config(data, where)
     if not config.is_archive:
         raise UnsupportedError(
