@@ -47,7 +47,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None
     reference = parse_reference(text, request.directory)
     access = access_of(request)
-    with open_source(reference, access, lambda line: core.log("info", line)) as source:
+    with open_source(reference, access, lambda line: core.log("warning", line)) as source:
         puller = _Puller(core, source, lambda tell: open_source(reference, access, tell), repair=request.get("repair"))
         document = source.manifest(platform)
         manifest = puller.parse(document)

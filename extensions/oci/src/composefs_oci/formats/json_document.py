@@ -33,6 +33,12 @@ def parse_object(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> Fields:
     except RecursionError:
         raise FormatError(f"{what} is nested too deeply", subject=what) from None
     except ValueError as error:
+        if data.lstrip()[:1] == b"<":
+            raise FormatError(
+                f"{what} is a web page, not a document in JSON",
+                hint="check the name; a network that wants a login may answer with its own page for everything",
+                subject=what,
+            ) from None
         raise FormatError(f"{what} is not JSON that can be trusted: {error}", subject=what) from None
     _check_depth(value, what)
     if not isinstance(value, dict):

@@ -16,6 +16,7 @@ from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
 from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, number, origin, parts_of, shown
+from composefs_oci.sources.registry.proxy import LOGIN_WANTED, wants_login
 from composefs_oci.sources.registry.trust import find_trust
 
 TYPE_CHECKING = False
@@ -31,7 +32,8 @@ __all__ = ["Answer", "Client", "Patience"]
 _HUB = "registry-1.docker.io"
 _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
-_PASSING = frozenset({408, 429})
+_TOO_MANY = 429
+_PASSING = frozenset({408, _TOO_MANY})
 _BAD_REQUEST = 400
 _MAX_ERROR = 65536
 _SHOWN = 300
@@ -96,6 +98,7 @@ class Client:
         self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None = None
     ) -> None:
         registry, self._repository = reference.registry, reference.repository
+        self._registry = registry
         self._name = reference._replace(tag=None, digest=None)
         self._host = _HUB if registry == "docker.io" else registry
         self._access = access
@@ -158,6 +161,8 @@ class Client:
         page = _page(response)
         if status == _BAD_REQUEST and parts_of(response.url).scheme == "https" and is_told_by(page):
             return certificate_error(where, is_given=self._http.is_certified(response.url))
+        if status == LOGIN_WANTED:
+            return wants_login(where)
         reason = _reason(page)
         if status == 404:
             tags = f", cfsctl oci list-tags {self._name} shows the tags" if "/manifests/" in url else ""
@@ -169,7 +174,9 @@ class Client:
         if status in _PASSING or status >= 500:
             return PassingError(
                 f"{where}: HTTP status {status}{reason}",
-                hint="the registry asks to be left alone for a while" if status == 429 else "try again later",
+                hint=f"try again later; who is logged in may often ask for more: skopeo login {self._registry}"
+                if status == _TOO_MANY
+                else "try again later",
                 subject=shown(url),
                 seconds=_retry_after(response.header("Retry-After")),
             )

@@ -300,7 +300,7 @@ class Http:
         except OSError as error:
             if proxy is None or isinstance(error, ssl.SSLError):
                 raise
-            raise ProxyError from error
+            raise ProxyError(proxy, error) from error
         connection.sock.settimeout(self._seconds)
         return connection
 
@@ -374,7 +374,7 @@ def failure(url: str, error: Exception) -> ExtError:
         case SlowError():
             return _passing(where, str(error), hint="try again later")
         case ProxyError():
-            return _passing(where, "the proxy failed")
+            return error.told(where)
         case socket.gaierror():
             return _passing(where, "the host's name is not known")
         case OSError() if error.errno:

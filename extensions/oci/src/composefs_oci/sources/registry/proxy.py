@@ -6,9 +6,11 @@ A :class:`Tunnel` is TLS through it.  no_proxy may have addresses of networks to
 from __future__ import annotations
 
 import os
+import re
+import socket
 from http.client import HTTPConnection
 
-from composefs_ext.errors import UnsupportedError
+from composefs_ext.errors import NetworkError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
     import ssl
     from urllib.parse import SplitResult
 
-__all__ = ["Proxy", "ProxyError", "Tunnel", "proxy_for"]
+__all__ = ["LOGIN_WANTED", "Proxy", "ProxyError", "Tunnel", "proxy_for", "wants_login"]
+
+LOGIN_WANTED = 407
+"""The status of a proxy that wants a login."""
 
 _PORT = 80
-
-
-class ProxyError(OSError):
-    """The proxy cannot be reached, or does not let us through."""
+_REFUSAL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
+_VARIABLES = "see https_proxy, http_proxy, all_proxy and no_proxy in the environment"
 
 
 class Proxy(NamedTuple):
@@ -31,6 +34,47 @@ class Proxy(NamedTuple):
     host: str
     port: int
     headers: dict[str, str]
+
+
+class ProxyError(OSError):
+    """The proxy cannot be reached, or does not let us through: then ``status`` is what it answers."""
+
+    def __init__(self, proxy: Proxy, error: OSError) -> None:
+        super().__init__()
+        self._place = f"{proxy.host}:{proxy.port}"
+        refusal = _REFUSAL.search(str(error))  # http.client tells it in this way only
+        self.status = int(refusal[1]) if refusal else None
+        if isinstance(error, socket.gaierror):
+            self._reason = "its name is not known"
+        else:
+            self._reason = os.strerror(error.errno) if error.errno else "no answer, or not that of a proxy"
+
+    def told(self, where: str) -> NetworkError:
+        """Return the error for the user."""
+        if self.status == LOGIN_WANTED:
+            return wants_login(where)
+        if self.status is not None:
+            return NetworkError(
+                f"{where}: the proxy {self._place} refuses the connection (HTTP status {self.status})",
+                hint=_VARIABLES,
+                subject=where,
+                retryable=self.status >= 500,
+            )
+        return NetworkError(
+            f"{where}: the proxy {self._place} cannot be used: {self._reason}",
+            hint=_VARIABLES,
+            subject=where,
+            retryable=True,
+        )
+
+
+def wants_login(where: str) -> NetworkError:
+    """Return the error for a proxy that answers with the status LOGIN_WANTED."""
+    return NetworkError(
+        f"{where}: the proxy wants to know who you are, or does not know you (HTTP status {LOGIN_WANTED})",
+        hint="give the login in https_proxy, http_proxy or all_proxy: http://USER:PASSWORD@HOST:PORT",
+        subject=where,
+    )
 
 
 class Tunnel(HTTPConnection):

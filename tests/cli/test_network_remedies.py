@@ -1,0 +1,117 @@
+"""What answers in the place of a server: proxies, pages of networks that want a login, redirects, requests to wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl, the_error
+from support.nginx import Certificates, nginx
+from support.ostree_pull import Target, extensions
+from support.proxy import proxy
+from support.remotes import certificates, machine, remote, source, target
+from support.server import Fault, reserved_port, serve
+
+__all__ = ["certificates", "extensions", "machine", "source", "target"]
+
+pytestmark = pytest.mark.usefixtures("extensions", "machine")
+
+PAGE = b"\n<!DOCTYPE html>\n<html><body>Welcome to the hotel</body></html>\n"
+LOGIN = "http://USER:PASSWORD@HOST:PORT"
+
+
+@pytest.fixture(autouse=True)
+def retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "2")
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRY_DELAY", "0.01")
+
+
+def ostree_error(target: Target, url: str, status: int = 6) -> str:
+    return the_error("--repo", target.path, "ostree", "pull", url, "main", status=status)
+
+
+def oci_command(target: Target, url: str) -> tuple[str | Path, ...]:
+    """A pull of ``app:1`` from a registry at a URL, which says whether it speaks TLS."""
+    scheme, _, place = url.partition("://")
+    verify = f"--tls-verify={'true' if scheme == 'https' else 'false'}"
+    return ("--repo", target.path, "oci", "pull", verify, f"docker://{place}/app:1")
+
+
+def test_a_page_in_the_place_of_everything(tmp_path: Path, target: Target) -> None:
+    with serve(tmp_path) as server:
+        server.fault("*", Fault(body=PAGE))
+        (tmp_path / "config").touch()
+        (tmp_path / "v2/app/manifests").mkdir(parents=True)
+        (tmp_path / "v2/app/manifests/1").touch()
+        for told in (
+            ostree_error(target, server.url, status=3),
+            the_error(*oci_command(target, server.url), status=5),
+        ):
+            assert "is a web page, not " in told
+            assert "a network that wants a login may answer with its own page for everything)" in told
+    assert target.left_over() == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_login(target: Target, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with proxy("user:word") as (url, asked):
+        monkeypatch.setenv(f"{scheme}_proxy", url)
+        for told in (
+            ostree_error(target, f"{scheme}://example.com"),
+            the_error(*oci_command(target, f"{scheme}://example.com"), status=6),
+        ):
+            assert "the proxy wants to know who you are" in told
+            assert "407" in told
+            assert LOGIN in told
+            assert "attempts" not in told
+    assert not asked
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with reserved_port() as port:
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{port}")
+        told = ostree_error(target, f"{scheme}://example.com")
+        of_oci = the_error(*oci_command(target, f"{scheme}://example.com"), status=6)
+    assert "over proxy 127.0.0.1" in told or f"127.0.0.1:{port}" in told
+    assert f": the proxy 127.0.0.1:{port} cannot be used: Connection refused (3 attempts) (" in of_oci
+    assert "https_proxy, http_proxy, all_proxy and no_proxy" in told
+    assert "https_proxy, http_proxy, all_proxy and no_proxy" in of_oci
+    monkeypatch.setenv(f"{scheme}_proxy", "http://proxy.invalid:3128")
+    assert "no_proxy in the environment" in ostree_error(target, f"{scheme}://example.com")
+    of_oci = the_error(*oci_command(target, f"{scheme}://example.com"), status=6)
+    assert ": the proxy proxy.invalid:3128 cannot be used: its name is not known (3 attempts) (" in of_oci
+
+
+def test_redirects_that_are_not_followed(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates
+) -> None:
+    with serve(source) as plain:
+        redirect = f"location /config {{ return 302 {plain.url}/config; }}"
+        with nginx(tmp_path / "nginx", source, redirect, certificates) as server:
+            remote(target, server.url, f"--set=tls-ca-path={certificates.ca}")
+            told = ostree_error(target, "o")
+        assert plain.requests == []
+        assert f"{server.url}/config: " in told
+        assert "redirects from https to a URL that is not, which is not followed" in told
+        plain.fault("/config", Fault(status=302, headers=(("Location", "/config"),)))
+        assert "(the server redirects in circles: " in ostree_error(target, plain.url)
+
+
+def test_a_server_that_sends_us_away_for_long(tmp_path: Path, target: Target) -> None:
+    with serve(tmp_path) as server:
+        server.fault("*", Fault(status=429, headers=(("Retry-After", "9000"),)))
+        assert "HTTP status 429, and the server wants us to wait for 9000 seconds (" in ostree_error(target, server.url)
+        told = the_error(*oci_command(target, server.url), status=6)
+        assert "HTTP status 429 and wants us to wait for 9000 seconds (" in told
+        assert f"skopeo login {server.url.removeprefix('http://')})" in told
+        assert server.requests.count("/config") == server.count("*/manifests/1") == 1
+
+
+def test_a_registry_that_sends_us_away_for_a_while(tmp_path: Path, target: Target) -> None:
+    """Nobody has to guess what the command is waiting for."""
+    with serve(tmp_path) as server:
+        server.fault("*", Fault(status=429, headers=(("Retry-After", "1"),)), times=1)
+        told = cfsctl(*oci_command(target, server.url), status=3).stderr
+        assert told.startswith(f"warning: {server.url}/v2/app/manifests/1: HTTP status 429; trying again in 1 s\n")
