@@ -171,6 +171,7 @@ def test_a_part_is_a_regular_file_with_one_link(host: Host, name: str) -> None:
         ["mkdir", "dir"],
         draft(name),
         strict=False,
+        confine=False,
     )
     assert kind_of(answers[0]) == "usage"
 

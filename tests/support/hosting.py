@@ -17,7 +17,7 @@ import pytest
 from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery
 from composefs.ext.commandline import CommandLine
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import Isolation, RunOptions, Timeouts
 from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
 from composefs.protocol.limits import Limits
@@ -124,10 +124,15 @@ class Host:
         """Have the bad extension misbehave."""
         return self.run("misbehave", {"how": how, "pids": str(self.pids)}, **more)
 
-    def do(self, *steps: list[Any], command: str = "write", strict: bool = True, **more: Any) -> list[Any]:
-        """Have the bad extension carry out steps, and return the answers it got, without strict mode's stray field."""
+    def do(
+        self, *steps: list[Any], command: str = "write", strict: bool = True, confine: bool = True, **more: Any
+    ) -> list[Any]:
+        """Have the bad extension carry out steps, and return the answers it got, without strict mode's stray field.
+
+        It must not be confined to make hard links.
+        """
         arguments = {"steps": json.dumps(steps), **more.pop("arguments", {})}
-        result = self.run(command, arguments, options=RunOptions(strict=strict), **more)
+        result = self.run(command, arguments, options=RunOptions(strict=strict, isolation=Isolation(confine)), **more)
         answers: list[Any] = result.result["answers"]
         for answer in answers:
             if isinstance(answer, dict) and "versions" not in answer:

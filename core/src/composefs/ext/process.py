@@ -28,6 +28,7 @@ from composefs.linux.prctl import (
     set_no_new_privileges,
     set_parent_death_signal,
 )
+from composefs.linux.seccomp import give_up_hard_links
 from composefs.tuples import NamedTuple
 
 __all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "children", "spawn"]
@@ -238,6 +239,7 @@ def _give_up(confinement: Confinement, directory: str) -> None:
         who = "" if confinement.account is None else f" for {confinement.account.name}"
         raise PermissionError(f"{directory} is out of reach{who}") from None
     if confinement.ruleset is not None:
+        give_up_hard_links()
         confinement.ruleset.restrict_self()
 
 

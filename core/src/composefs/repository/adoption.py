@@ -1,10 +1,11 @@
 """Adoption: taking a file that an extension staged into ``objects/``, without copying it where that is safe.
 
 The extension may be hostile, and may still have the file open.  In order: the file moves out of its reach into a
-private directory; it must be a regular file with one link; it gets our owner, mode 0444 and no extended attributes or
-ACLs; nobody may have it open for writing, and nobody can open it so while it is hashed; then it is hashed and named.
-Being open for writing is found by fs-verity in a secure repository (enabling it fails with ETXTBSY) and by a read lease
-in an insecure one (fcntl(2), F_SETLEASE).  A file that fails this last test is copied.
+private directory (for that to be so, it must have been unable to make hard links: :mod:`composefs.linux.seccomp`); it
+must be a regular file with one link; it gets our owner, mode 0444 and no extended attributes or ACLs; nobody may have
+it open for writing, and nobody can open it so while it is hashed; then it is hashed and named.  Being open for writing
+is found by fs-verity in a secure repository (enabling it fails with ETXTBSY) and by a read lease in an insecure one
+(fcntl(2), F_SETLEASE).  A file that fails this last test is copied.
 
 The cost of a file is twelve system calls: rename, open, two of fstat, listxattr, two for the lease, one read if it is
 small, one for the lease, link, unlink, close; and fchmod if it was not staged with the mode of objects.  A new file of
