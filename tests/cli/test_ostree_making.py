@@ -131,11 +131,16 @@ def test_relative_paths_and_short_options(target: Target, tmp_path: Path, monkey
         (("--tree=dir=.", "--add-metadata-string=ostree.ref-binding=x"), 2, "given twice"),
         (("--tree=dir=.", "--no-bindings", "--bind-ref=a"), 2, "exclude each other"),
         (("--tree=dir=.", "--tar-autocreate-parents"), 2, "is for --tree=tar"),
+        (("--tree=dir=.", "--tar-pathname-filter=a,b"), 2, "--tar-pathname-filter is for --tree=tar"),
+        (("--tree=tar=empty.tar", "--tar-pathname-filter=a"), 2, "'a' is not REGEX,REPLACEMENT"),
+        (("--tree=tar=empty.tar", "--tar-pathname-filter=(,b"), 2, "(REGEX is in Python's syntax)"),
+        (("--tree=tar=empty.tar", "--tar-pathname-filter=a,\\1"), 2, "invalid group reference 1"),
+        (("--tree=tar=empty.tar", "--tar-pathname-filter=a,\\g<b>"), 2, "unknown group name"),
         (("--tree=tar=empty.tar",), 5, "not a tar archive"),
         (("--from-dump=empty.tar",), 5, "empty.tar"),
         (("--tree=dir=.", "--bootable"), 5, "install one there, where ostree looks for it, or leave out --bootable"),
     ],
-    ids=range(38),
+    ids=range(43),
 )
 def test_mistakes_are_told_and_change_nothing(
     target: Target,
@@ -390,6 +395,18 @@ def test_absolute_names_are_below_the_root(target: Target, tmp_path: Path) -> No
     target.ostree("commit", f"--tree=tar={path}", "-b", "x")
     paths = [line.split()[0] for line in target.ostree("dump", "x").stdout.splitlines()]
     assert paths == ["/", "/etc", "/etc/passwd"]
+
+
+def test_names_that_are_replaced_stay_in_the_archive(target: Target, tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar", ("./", tarfile.DIRTYPE, b""), ("etc", tarfile.REGTYPE, b""))
+    for replacement, message in (
+        ("../etc", "leads out of the archive"),
+        ("a/../..", "leads out of the archive"),
+        ("", "the root is not a directory"),
+    ):
+        words = ("commit", f"--tree=tar={path}", f"--tar-pathname-filter=etc,{replacement}")
+        assert message in target.ostree(*words, status=5).stderr
+    assert target.left_over() == []
 
 
 def _flip(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -600,6 +601,34 @@ def test_parents_that_a_tar_archive_lacks(tmp_path: Path) -> None:
         assert "--tar-autocreate-parents" in target.ostree(*words, status=5).stderr, names
         made = target.json(*words, "--tar-autocreate-parents")["commit"]
         assert (names, made) == (names, ostree(theirs, *words, "--tar-autocreate-parents").stdout.strip())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("^etc(/|$),usr/etc\\1", "^etc/,", "^,pre/fix,/", "etc,X\\0X", "(?P<first>.)tc,\\g<first>\\\\\\1", "f$,g"),
+        *("[^/]+/$,\\0d/", "nothing,else", "(e)(t)(c),\\3\\2\\1", "(?i)ETC|USR,x"),
+    ],
+    ids=range(10),
+)
+def test_names_in_archives_are_replaced_as_by_ostree(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, kind in (
+            *(("./", tarfile.DIRTYPE), ("./etc/", tarfile.DIRTYPE), ("etc/d/", tarfile.DIRTYPE)),
+            *(("./etc/d/f", tarfile.REGTYPE), ("/etc/g", tarfile.LNKTYPE), ("usr/etcfile", tarfile.REGTYPE)),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.mode = kind, len(name), 0o755
+            member.linkname = "./etc/d/f" if kind == tarfile.LNKTYPE else ""
+            member.size = 0 if kind != tarfile.REGTYPE else len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    options = ("--timestamp=@1", "--tar-autocreate-parents", f"--tar-pathname-filter={text}")
+    target, theirs, ours, expected = commit_both(tmp_path, f"tar={path}", *options)
+    target.ostree("export", BRANCH, tmp_path / "out")
+    assert ostree(tmp_path / "out", "ls", "-R", BRANCH).stdout == ostree(theirs, "ls", "-R", BRANCH).stdout
+    assert ours == expected
+    assert "no errors found" in ostree(tmp_path / "out", "fsck").stdout
 
 
 def write_archive(path: Path, *members: tuple[str, bytes, int]) -> None:

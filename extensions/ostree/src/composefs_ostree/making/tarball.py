@@ -19,7 +19,7 @@ from composefs_ostree.making.listed import Listed, TreeBuilder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, BinaryIO
 
     from composefs_ext import Core
@@ -45,8 +45,12 @@ As ostree has it, those above a missing one change hands with it, and a root tha
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def tar_listing(core: Core, path: str, layers: Layers, *, autocreate: bool) -> Listed:
+def tar_listing(
+    core: Core, path: str, layers: Layers, *, autocreate: bool, rename: Callable[[str], str] | None = None
+) -> Listed:
     """Lay an archive over the trees; ``autocreate`` makes directories that neither it nor they have.
+
+    ``rename`` gives other names to members, directories' with a slash behind them.
 
     Raises FormatError, CorruptError, UnsupportedError, TooLargeError or OSError.
     """
@@ -60,7 +64,7 @@ def tar_listing(core: Core, path: str, layers: Layers, *, autocreate: bool) -> L
         tree = TreeBuilder(layers, TAR_REMEDY)
         try:
             for number, member in enumerate(read_tar(archive)):
-                add_member(tree, member, autocreate=autocreate)
+                add_member(tree, member, autocreate=autocreate, rename=rename)
                 progress.advance()
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
@@ -171,13 +175,15 @@ def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise CorruptError(f"the header at byte {archive.offset} is damaged")
 
 
-def add_member(tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool) -> None:
+def add_member(
+    tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool, rename: Callable[[str], str] | None
+) -> None:
     """Put one member into the tree."""
-    path = _path(member.name)
+    path = _path(member.name, rename, is_directory=member.isdir())
     if autocreate:
         tree.parents(path, Meta(member.uid, member.gid, _DIRECTORY, ()))
     if member.islnk():
-        tree.link(path, _path(member.linkname))
+        tree.link(path, _path(member.linkname, rename))
         return
     meta = _meta(member)
     if member.isdir():
@@ -194,8 +200,16 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _path(name: str) -> bytes:
+def _path(name: str, rename: Callable[[str], str] | None, *, is_directory: bool = False) -> bytes:
     """Return a member's path from the root, b"" for the root itself."""
+    path = _normal(name)
+    if rename is None:
+        return path
+    plain = path.decode("utf-8", "surrogateescape")
+    return _normal(rename(f"{plain}/" if is_directory and plain else plain))
+
+
+def _normal(name: str) -> bytes:
     parts = [part for part in _bytes(name).split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise FormatError(f"the name {name[:200]!a} leads out of the archive")

@@ -47,9 +47,15 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
             "give a tree to commit: an image, --tree, --tree-ref, --base or --from-dump",
             hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
         )
-    autocreate = bool(request.get("tar_autocreate_parents"))
-    if autocreate and not any(each.startswith("tar=") for each in trees):
-        raise UsageError("--tar-autocreate-parents is for --tree=tar=FILE")
+    autocreate, renaming = bool(request.get("tar_autocreate_parents")), request.get("tar_pathname_filter")
+    if (autocreate or renaming is not None) and not any(each.startswith("tar=") for each in trees):
+        option = "--tar-autocreate-parents" if autocreate else "--tar-pathname-filter"
+        raise UsageError(f"{option} is for --tree=tar=FILE")
+    rename = None
+    if renaming is not None:
+        from composefs_ostree.making.renaming import renamer
+
+        rename = renamer(renaming)
     layers = Layers()
     if base is not None:
         from composefs_ostree.making.commits import commit_listing
@@ -77,7 +83,7 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
         else:
             from composefs_ostree.making.tarball import tar_listing
 
-            layers.add(tar_listing(core, path, layers, autocreate=autocreate))
+            layers.add(tar_listing(core, path, layers, autocreate=autocreate, rename=rename))
     if changes.paths is not None:
         changes.paths.check_used()
     if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
