@@ -23,7 +23,7 @@ class _Params(dict[str, str]):
 
 
 def filled_parsers() -> list[Parser]:
-    return [each for each in gc.get_objects() if type(each) is Parser and each.line_number]
+    return [each for each in gc.get_objects() if type(each) is Parser and each._line_number]
 
 
 def test_a_refused_draft_holds_neither_what_was_read_nor_the_calls_that_were_answered(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ _LINK = 0
 _SHOWN = 200
 """Bytes of a line that are kept for a message, which shows the beginning of its path."""
 
-Head = tuple[int, int, int, int, int]
+_Head = tuple[int, int, int, int, int]
 """The mode, number of links, owner, group and device of a node."""
 
 _Link = tuple[int, bytes, Node, bytes, Node]
@@ -88,21 +88,21 @@ class Parser:
         ``c_limits`` adds libcomposefs' limits on the attributes of a node (no NUL in names, and how many bytes they
         have as text and in all), which no image format needs; ``strict`` the four checks of ``CFS_PARSE_STRICT``.
         """
-        self.algorithm = algorithm
-        self.c_limits = c_limits
-        self.strict = strict
-        self.line_number = 0
-        self.first_line = b""
-        self.above_root = Node(stat.S_IFDIR, children={})  # Holds the root under the empty name.
-        self.directories: dict[bytes, Node] = {}  # By path without a slash at the end: the root is b"".
-        self.links: list[_Link] = []
-        self.heads: dict[tuple[bytes, ...], Head] = {}
-        self.mtimes: dict[bytes, tuple[int, int]] = {}
-        self.xattrs: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
+        self._algorithm = algorithm
+        self._c_limits = c_limits
+        self._strict = strict
+        self._line_number = 0
+        self._first_line = b""
+        self._above_root = Node(stat.S_IFDIR, children={})  # Holds the root under the empty name.
+        self._directories: dict[bytes, Node] = {}  # By path without a slash at the end: the root is b"".
+        self._links: list[_Link] = []
+        self._heads: dict[tuple[bytes, ...], _Head] = {}
+        self._mtimes: dict[bytes, tuple[int, int]] = {}
+        self._xattrs: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
 
     def feed(self, text: bytes) -> None:
         """Add whole lines to the tree; only the very last one of all may lack its newline."""
-        before = self.line_number
+        before = self._line_number
         bad = find_bad_escape(text)
         if bad is not None:
             what = "NUL byte" if text[bad] == 0 else f"illegal escape {_quoted(text[bad : bad + 4])}"
@@ -111,43 +111,43 @@ class Parser:
         lines = text.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        elif self.strict:
+        elif self._strict:
             raise _error(before + len(lines), lines[-1], "missing newline at the end")
         if not before and lines:
-            self.first_line = lines[0][:_SHOWN]
+            self._first_line = lines[0][:_SHOWN]
         try:
             with collection_paused():
-                self.read(lines)
+                self._read(lines)
         except _BadLineError as error:
-            raise _error(self.line_number, lines[self.line_number - before - 1], str(error)) from None
+            raise _error(self._line_number, lines[self._line_number - before - 1], str(error)) from None
 
     def finish(self) -> Tree:
         """Return the tree of all lines."""
-        if not self.line_number:
+        if not self._line_number:
             raise FormatError("no files in the dump", offset=1)
-        if b"" not in self.directories:
-            raise _error(1, self.first_line, "the root is not a directory")
+        if b"" not in self._directories:
+            raise _error(1, self._first_line, "the root is not a directory")
         with collection_paused():
             resolved: dict[Node, tuple[Node, bytes, Node]] = {}
-            for number, line, directory, name, placeholder in self.links:
+            for number, line, directory, name, placeholder in self._links:
                 assert directory.children is not None
                 try:
-                    directory.children[name] = self.resolve(placeholder, resolved)
+                    directory.children[name] = self._resolve(placeholder, resolved)
                 except _BadLineError as error:
                     raise _error(number, line, str(error)) from None
-            for directory in self.directories.values():
+            for directory in self._directories.values():
                 assert directory.children is not None
                 sort_children(directory, directory.children)
-        return Tree(self.directories[b""], self.algorithm)
+        return Tree(self._directories[b""], self._algorithm)
 
-    def read(self, lines: list[bytes]) -> None:
+    def _read(self, lines: list[bytes]) -> None:
         """Add lines to the tree.
 
         One long loop, because at 2 µs a line every call shows.
         """
-        directories, heads, mtimes, xattr_sets = self.directories, self.heads, self.mtimes, self.xattrs
-        first = self.line_number + 1
-        for self.line_number, line in enumerate(lines, first):
+        directories, heads, mtimes, xattr_sets = self._directories, self._heads, self._mtimes, self._xattrs
+        first = self._line_number + 1
+        for self._line_number, line in enumerate(lines, first):
             fields = line.split(b" ", 11)
             if len(fields) < 12:
                 fields += [b""] * (12 - len(fields))
@@ -158,7 +158,7 @@ class Parser:
             parent, _, name = path.rpartition(b"/")
             directory = directories.get(parent)
             if directory is None or not 2 < len(name) <= MAX_NAME:  # So . and .. are among the unusual ones.
-                directory, parent, name = self.locate(path)
+                directory, parent, name = self._locate(path)
             children = directory.children
             assert children is not None
             if name in children:
@@ -167,13 +167,13 @@ class Parser:
             texts = mode, nlink, uid, gid, rdev
             head = heads.get(texts)
             if head is None:
-                head = heads[texts] = self.head(*texts)
+                head = heads[texts] = self._head(*texts)
             kind = head[0] & TYPE_MASK
             if kind == _LINK:
                 if payload in _NONE:
                     raise _BadLineError("a hard link needs the path of its target as PAYLOAD")
                 children[name] = placeholder = Node(_LINK, payload=_unescape_string(payload))
-                self.links.append((self.line_number, line[:_SHOWN], directory, name, placeholder))
+                self._links.append((self._line_number, line[:_SHOWN], directory, name, placeholder))
                 continue
 
             length = int(size) if len(size) < 20 and size.isdigit() else _number(size, "SIZE", _MAX_U64)
@@ -182,7 +182,7 @@ class Parser:
                 mtime = mtimes[time] = _mtime(time)
             xattrs = xattr_sets.get(attributes)
             if xattrs is None:
-                xattrs = xattr_sets[attributes] = self.parse_xattrs(attributes)
+                xattrs = xattr_sets[attributes] = self._parse_xattrs(attributes)
             node = Node(*head, mtime, length, None, None, None, xattrs)
             if payload != b"-":
                 node.payload = payload if BACKSLASH not in payload else _unescape_string(payload)
@@ -193,35 +193,35 @@ class Parser:
                 if len(content) != length:
                     raise _BadLineError(f"SIZE is {length}, but CONTENT has {len(content)} bytes")
             if digest not in _NONE:
-                node.digest = self.digest(digest)
+                node.digest = self._digest(digest)
             if kind == stat.S_IFDIR:
                 node.children = {}
                 node.payload = node.content = node.digest = None
                 directories[parent + b"/" + name if name else b""] = node
             elif kind != stat.S_IFREG or node.content is not None:
-                self.check_kind(node, kind)
+                self._check_kind(node, kind)
             children[name] = node
 
-    def head(self, mode_text: bytes, nlink: bytes, uid: bytes, gid: bytes, rdev: bytes) -> Head:
+    def _head(self, mode_text: bytes, nlink: bytes, uid: bytes, gid: bytes, rdev: bytes) -> _Head:
         """Parse the fields MODE to RDEV."""
         mode = _mode(mode_text)
         if mode == _LINK:
             return mode, 0, 0, 0, 0
         device = _number(rdev, "RDEV")
         if device and mode & TYPE_MASK not in _DEVICES:
-            if self.strict:
+            if self._strict:
                 raise _BadLineError("only a device has an RDEV")
             device = 0
         return mode, _number(nlink, "NLINK"), _number(uid, "UID"), _number(gid, "GID"), device
 
-    def check_kind(self, node: Node, kind: int) -> None:
+    def _check_kind(self, node: Node, kind: int) -> None:
         """Check and adjust what only some types of file may have."""
         if kind == stat.S_IFLNK:
             if not node.payload:
                 raise _BadLineError("a symlink needs a target as PAYLOAD")
-            if self.strict and node.size != len(node.payload):
+            if self._strict and node.size != len(node.payload):
                 raise _BadLineError(f"SIZE is {node.size}, but the symlink's target has {len(node.payload)} bytes")
-            if self.strict and node.content:
+            if self._strict and node.content:
                 raise _BadLineError("a symlink has no CONTENT")
             node.size = len(node.payload)
         elif node.content is not None and len(node.content) > MAX_CONTENT:
@@ -229,10 +229,10 @@ class Parser:
         if kind != stat.S_IFREG:
             node.content = node.digest = None
 
-    def locate(self, path: bytes) -> tuple[Node, bytes, bytes]:
+    def _locate(self, path: bytes) -> tuple[Node, bytes, bytes]:
         """Find the directory of an unusual path; return it with its path and the name in it."""
         if path == b"/":
-            return self.above_root, b"", b""
+            return self._above_root, b"", b""
         names = [name for name in path.split(b"/") if name]
         if not names or path.endswith(b"/"):
             raise _BadLineError("the path is empty or ends in a slash")
@@ -240,12 +240,12 @@ class Parser:
         if name in _DOTS or len(name) > MAX_NAME:
             raise _BadLineError(f"a file name is 1 to {MAX_NAME} bytes and not . or ..")
         head = b"".join([b"/" + parent for parent in names])
-        directory = self.directories.get(head)
+        directory = self._directories.get(head)
         if directory is None:
             raise _BadLineError("no earlier line gives its directory")
         return directory, head, name
 
-    def resolve(self, placeholder: Node, resolved: dict[Node, tuple[Node, bytes, Node]]) -> Node:
+    def _resolve(self, placeholder: Node, resolved: dict[Node, tuple[Node, bytes, Node]]) -> Node:
         """Follow a hard link, which may name another one, to the real node.
 
         ``resolved`` keeps (directory, name, node) of every placeholder met, so that a long chain is followed once.
@@ -259,7 +259,7 @@ class Parser:
             assert node.payload is not None
             names = [name for name in node.payload.split(b"/") if name]
             name = names.pop() if names else b""
-            directory = self.directories.get(b"".join([b"/" + parent for parent in names]))
+            directory = self._directories.get(b"".join([b"/" + parent for parent in names]))
             if directory is None or directory.children is None or name not in directory.children:
                 raise _BadLineError("the target of the hard link is not in the dump")
             found = directory, name, directory.children[name]
@@ -276,19 +276,19 @@ class Parser:
             resolved[link] = found
         return node
 
-    def digest(self, text: bytes) -> bytes:
+    def _digest(self, text: bytes) -> bytes:
         """Parse a DIGEST that is set."""
         try:
             digest = binascii.unhexlify(text)
         except ValueError:
             digest = b""
-        if len(digest) != self.algorithm.size:
-            raise _BadLineError(f"DIGEST is not {self.algorithm.hex_size} hexadecimal digits ({self.algorithm})")
+        if len(digest) != self._algorithm.size:
+            raise _BadLineError(f"DIGEST is not {self._algorithm.hex_size} hexadecimal digits ({self._algorithm})")
         return digest
 
-    def parse_xattrs(self, text: bytes) -> Mapping[bytes, bytes]:
+    def _parse_xattrs(self, text: bytes) -> Mapping[bytes, bytes]:
         """Parse the attributes of a line; the last of equal names wins."""
-        if self.c_limits and len(text) > C_MAX_XATTR_TEXT:
+        if self._c_limits and len(text) > C_MAX_XATTR_TEXT:
             raise _BadLineError(f"the extended attributes are {len(text)} bytes of text, more than {C_MAX_XATTR_TEXT}")
         xattrs = {}
         # One space at the end of the line is tolerated.
@@ -297,7 +297,7 @@ class Parser:
             if not equals:
                 raise _BadLineError(f"extended attribute {_quoted(part)} has no '='")
             # composefs-rs 0.9.0 keeps the NUL at the end of names from ostree; in C a string would end there.
-            key = _unescape_string(key) if self.c_limits else unescape(key)
+            key = _unescape_string(key) if self._c_limits else unescape(key)
             value = unescape(value)
             if not 1 <= len(key) <= MAX_NAME:
                 raise _BadLineError(f"the name of an extended attribute has {len(key)} bytes, not 1 to {MAX_NAME}")
@@ -306,7 +306,7 @@ class Parser:
                     f"extended attribute {_quoted(key)} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
                 )
             xattrs[key] = value
-        if self.c_limits and c_xattrs_size(xattrs) > C_MAX_XATTRS:
+        if self._c_limits and c_xattrs_size(xattrs) > C_MAX_XATTRS:
             raise _BadLineError(f"the extended attributes take more than {C_MAX_XATTRS} bytes")
         return xattrs
 
