@@ -33,9 +33,17 @@ _REMEMBERED = 1 << 18
 
 @dataclass(slots=True)
 class Context:
-    """The state of a session that calls work on.  ``private_fd`` is the core's own directory beside staging.
+    """The state of a session that calls work on.
 
-    ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its answer.
+    ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
+    beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
+    told so.  ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its
+    answer.  ``features`` are those that were agreed on.
+
+    What was put or looked at in this run need not be looked at again: ``known`` are the bytes of objects by id,
+    ``image_objects`` the objects of images, ids by id, ``streams_seen`` the ids of streams that can be published.
+
+    ``resources`` are closed when the conversation ends.
     """
 
     line: CommandLine
@@ -84,7 +92,7 @@ class Context:
 
     @property
     def algorithm(self) -> Algorithm:
-        """The repository's digest algorithm; without a repository sha512."""
+        """The repository's digest algorithm; without a repository, that of a new one."""
         return DEFAULT_ALGORITHM if self.repository is None else self.repository.algorithm
 
     @property
