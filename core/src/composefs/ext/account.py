@@ -58,8 +58,9 @@ def account_of(name: str) -> Account:
         raise UsageError("only root can run extensions as another user", hint="leave out --ext-user")
     try:
         entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
-        raise NotFoundError(f"there is no user {name}", subject=name, hint="make one: adduser --system NAME") from None
+    except (KeyError, OverflowError, ValueError):  # the last is for thousands of digits
+        hint = "make one: adduser --system NAME"
+        raise NotFoundError(f"there is no user {name[:100]}", subject=name[:100], hint=hint) from None
     if entry.pw_uid == 0:
         raise UsageError(f"{name} is root", hint="leave out --ext-user, or name an unprivileged user")
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)

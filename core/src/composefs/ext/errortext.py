@@ -16,7 +16,8 @@ MAX_ERROR_TEXT = 1 << 18
 """Bytes in a run."""
 
 _PIECE = 1 << 16
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Among them what makes a line read as another one than it is: bidirectional overrides and isolates.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class ErrorText(Closing):
