@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -116,6 +117,17 @@ def test_unchanged_bytes_are_not_computed() -> None:
 def test_hostile_patches(patch: bytes, size: int) -> None:
     with pytest.raises(CorruptError, match="patch"):
         patched(b"old", patch, size)
+
+
+def test_a_patch_that_makes_nothing_copies_nothing() -> None:
+    """A delta of 4 kB may have 8,000,000 of them, each of a file of 1 MiB: five minutes of copying."""
+    old = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        assert patched(old, b"", 0) == b""
+        assert tracemalloc.get_traced_memory()[1] < 1 << 16
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("seek", [(1 << 63) - 1, -(1 << 63) + 1, 10**9, -(10**9)])

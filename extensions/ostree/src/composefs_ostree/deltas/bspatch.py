@@ -61,7 +61,8 @@ def bspatch(old: memoryview, patch: memoryview, size: int) -> Iterator[bytes | m
     position = idle = 0
     most_idle = _MOST_IDLE + size
     patch_end, old_end = len(patch), len(old)
-    source = bytes(old) if old_end <= _WHOLE else old
+    # Not where nothing is made: a few bytes of a program can ask for that millions of times.
+    source = bytes(old) if size and old_end <= _WHOLE else old
     # The window: a part of the patch, where it starts, the place in it, its end and the last place for a control.
     window = b""
     start = place = end = 0
