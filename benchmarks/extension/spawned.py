@@ -11,11 +11,9 @@ from composefs.ext import process
 if __name__ == "__main__":
     spawn = process.spawn
 
-    def spawn_and_tell(executable: str, **options: object) -> process.Process:
-        environment = options["environment"]
-        assert isinstance(environment, dict)
-        environment["BENCH_SPAWNED"] = str(time.monotonic_ns())
-        return spawn(executable, **options)  # type: ignore[arg-type]  # whatever spawn was given
+    def spawn_and_tell(program: process.Program) -> process.Process:
+        environment = {**program.environment, "BENCH_SPAWNED": str(time.monotonic_ns())}
+        return spawn(program._replace(environment=environment))
 
     process.spawn = spawn_and_tell
     os.environ.pop("PYTHONPATH", None)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from composefs.ext.process import Confinement, spawn
+from composefs.ext.process import Confinement, Program, spawn
 
 
 def test_a_process_without_its_own_group_yet_is_killed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = spawn("/bin/cat", directory=str(tmp_path), environment={}, descriptors={}, confinement=Confinement())
+    process = spawn(Program("/bin/cat", str(tmp_path), environment={}, descriptors={}, confinement=Confinement()))
 
     def no_such_group(pid: int, number: int) -> None:
         raise ProcessLookupError(pid, number)
@@ -27,6 +27,6 @@ def test_a_process_without_its_own_group_yet_is_killed_all_the_same(
 
 def test_killing_right_after_the_start_never_hangs(tmp_path: Path) -> None:
     for _ in range(50):
-        process = spawn("/bin/cat", directory=str(tmp_path), environment={}, descriptors={}, confinement=Confinement())
+        process = spawn(Program("/bin/cat", str(tmp_path), environment={}, descriptors={}, confinement=Confinement()))
         process.kill_group()
         assert os.WTERMSIG(process.reap().status) == signal.SIGKILL

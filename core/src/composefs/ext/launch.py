@@ -20,7 +20,7 @@ from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command
 from composefs.ext.options import RunOptions, Stdio
-from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, spawn
+from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, Program, spawn
 from composefs.ext.reach import Reach, reach_of
 from composefs.ext.trust import distrust
 from composefs.protocol.limits import Limits
@@ -93,6 +93,7 @@ def launch(
         if account is not None:
             environment = account.environment(environment)
         confinement = Confinement(account=account, file_size=limits.staging_bytes)
+        program = Program(extension.executable, staging.place, environment, descriptors, confinement)
         if isolation.confine:
             reach = reach_of(
                 line,
@@ -102,15 +103,9 @@ def launch(
                 directory=options.directory,
                 extra=isolation.readable,
             )
-            confinement, environment = _confined(confinement, line, reach, environment)
-        with confinement:
-            process = spawn(
-                extension.executable,
-                directory=staging.place,
-                environment=environment,
-                descriptors=descriptors,
-                confinement=confinement,
-            )
+            program = _confined(program, line, reach)
+        with program.confinement:
+            process = spawn(program)
         interrupts.kill = process.kill_group
         launched = Launched(
             line,
@@ -205,13 +200,13 @@ def _is_out_of_reach(directory: str) -> bool:
         return False
 
 
-def _confined(
-    confinement: Confinement, line: CommandLine, reach: Reach, environment: dict[str, str]
-) -> tuple[Confinement, dict[str, str]]:
-    """Add to ``confinement`` what Landlock is to enforce, and put what is out of reach then last in PATH."""
+def _confined(program: Program, line: CommandLine, reach: Reach) -> Program:
+    """Have Landlock enforce what is in reach, and put what is out of it last in PATH."""
     ruleset = reach.ruleset()
+    environment = dict(program.environment)
     if not ruleset.empty:
-        environment = environment | {"PATH": reach.search_path(environment["PATH"])}
+        environment["PATH"] = reach.search_path(environment["PATH"])
     # Files of the user's own, with all their attributes, are read and written only where one was typed.
     attributes = bool(line.typed("path-read", "path-write"))
-    return confinement._replace(ruleset=ruleset, attributes=attributes), environment
+    confinement = program.confinement._replace(ruleset=ruleset, attributes=attributes)
+    return program._replace(environment=environment, confinement=confinement)

@@ -31,7 +31,7 @@ from composefs.linux.prctl import (
 from composefs.linux.seccomp import give_up_hard_links
 from composefs.tuples import NamedTuple
 
-__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "children", "spawn"]
+__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "Program", "children", "spawn"]
 
 USER_STDIN = 3
 USER_STDOUT = 4
@@ -81,6 +81,19 @@ class Confinement(NamedTuple):
     def __exit__(self, *_: object) -> None:
         if self.ruleset is not None:
             self.ruleset.close()
+
+
+class Program(NamedTuple):
+    """What is to be executed, without arguments, and in which ``directory``.
+
+    ``descriptors`` are the caller's, by the numbers by which it sees them, USER_STDIN and USER_STDOUT.
+    """
+
+    executable: str
+    directory: str
+    environment: Mapping[str, str]
+    descriptors: Mapping[int, int]
+    confinement: Confinement
 
 
 class Process:
@@ -148,15 +161,8 @@ class Process:
         return self._ended
 
 
-def spawn(
-    executable: str,
-    *,
-    directory: str,
-    environment: Mapping[str, str],
-    descriptors: Mapping[int, int],
-    confinement: Confinement,
-) -> Process:
-    """Start an extension in ``directory``.  ``descriptors`` maps 3 or 4 to the caller's descriptor to be seen there."""
+def spawn(program: Program) -> Process:
+    """Start an extension."""
     strangers = frozenset(children())
     set_child_subreaper(True)
     child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
@@ -173,10 +179,10 @@ def spawn(
         for fd in (child_stdin, stdin, stdout, child_stdout, stderr, child_stderr, failure, child_failure):
             os.close(fd)
         set_child_subreaper(False)
-        raise from_os_error(error, f"starting {executable}") from error
+        raise from_os_error(error, f"starting {program.executable}") from error
     if pid == 0:
-        wanted = {0: child_stdin, 1: child_stdout, 2: child_stderr, **descriptors}
-        _become(executable, directory, environment, wanted, confinement, child_failure, parent)
+        wanted = {0: child_stdin, 1: child_stdout, 2: child_stderr, **program.descriptors}
+        _become(program, wanted, child_failure, parent)
     for fd in (child_stdin, child_stdout, child_stderr, child_failure):
         os.close(fd)
     for fd in (stdin, stdout, stderr):
@@ -184,20 +190,15 @@ def spawn(
     return Process(pid, stdin, stdout, stderr, failure, strangers)
 
 
-def _become(
-    executable: str,
-    directory: str,
-    environment: Mapping[str, str],
-    wanted: Mapping[int, int],
-    confinement: Confinement,
-    failure: int,
-    parent: int,
-) -> None:
-    """The child's part of :func:`spawn`; never returns."""
+def _become(program: Program, wanted: Mapping[int, int], failure: int, parent: int) -> None:
+    """The child's part of :func:`spawn`; never returns.
+
+    ``wanted`` are all descriptors by their numbers there; ``failure`` is where to write why nothing was executed.
+    """
     try:
         os.setsid()
         set_no_new_privileges()
-        _give_up(confinement, directory)
+        _give_up(program.confinement, program.directory)
         # Not before the account is changed, which takes it back.
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:
@@ -216,7 +217,7 @@ def _become(
                     os.close(to)
         os.closerange(_FIRST_FREE, failure)
         os.closerange(failure + 1, os.sysconf("SC_OPEN_MAX"))
-        os.execve(executable, [executable], environment)  # noqa: S606  # no shell is wanted
+        os.execve(program.executable, [program.executable], program.environment)  # noqa: S606  # no shell is wanted
     except BaseException as error:  # noqa: BLE001  # whatever it is, a child must not run the parent's code
         os.write(failure, str(getattr(error, "strerror", None) or error).encode())
     finally:
