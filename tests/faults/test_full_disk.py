@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from support.commands import the_error
+from support.commands import CFSCTL, the_error
 from support.mounts import mounted
 from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
-from support.ostree_repo import BRANCH, commit, make_repo
+from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.remotes import machine
 from support.server import serve
 
@@ -73,6 +74,36 @@ def test_an_image(tmp_path: Path, large: Path) -> None:
         create = ("create-image", "--no-propagate-usr-to-root", large / "one")
         told = the_error("--repo", target.path, *create, status=8)
         assert f"(the file system is the one at {tmp_path}/disk: free some space, perhaps with `cfsctl gc`" in told
+
+
+def test_a_new_repository(tmp_path: Path) -> None:
+    """It is not that of the default repository, which the command does not use."""
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4k", "tmpfs"):
+        (tmp_path / "disk/fill").write_bytes(bytes(4096))
+        told = the_error("init", "--insecure", tmp_path / "disk/repo", status=8)
+        assert f"(the file system is the one at {tmp_path}/disk: free some space and run the command again)" in told
+        assert list((tmp_path / "disk").iterdir()) == [tmp_path / "disk/fill"]
+
+
+@pytest.mark.parametrize("command", ["ref list", "ostree dump"])
+def test_standard_output(tmp_path: Path, command: str) -> None:
+    """Nor is it that of the repository, if that is not what was written to."""
+    repo = make_repo(tmp_path / "source")
+    commit(repo, make_tree(tmp_path / "tree", files=8))
+    target = Target(tmp_path / "repo")
+    target.ostree("pull-local", repo, BRANCH)
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4k", "tmpfs"):
+        (tmp_path / "disk/fill").write_bytes(bytes(4096))
+        words = [CFSCTL, "--repo", target.path, *command.split(), *([BRANCH] if command == "ostree dump" else [])]
+        with (tmp_path / "disk/out").open("wb") as out:
+            done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 8
+    assert done.stderr == (
+        "cfsctl: writing to standard output: No space left on device"
+        f" (the file system is the one at {tmp_path}/disk: free some space and run the command again)\n"
+    )
 
 
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:

@@ -6,15 +6,24 @@ import os
 
 from composefs.errors import NoSpaceError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs.cli.settings import Settings
+
 __all__ = ["name_the_disk"]
 
+_SCARCE = 0.2
 _REMEDY = "free some space and run the command again"
 
 
-def name_the_disk(error: NoSpaceError, repository: str) -> None:
+def name_the_disk(error: NoSpaceError, settings: Settings) -> None:
     """Add to the error's remedy where there is no space: with its subject, if that is a path, else the repository."""
-    subject = error.subject or ""
-    mount = _mount_of(subject if subject.startswith("/") else repository)
+    place = error.subject or ""
+    if not place.startswith("/"):
+        if settings.no_repo:
+            return
+        place = settings.repository_path()
+    mount = _mount_of(place)
     lack = ", which has hardly any inodes left" if _lacks_inodes(mount) else ""
     error.hint = f"the file system is the one at {mount}{lack}: {error.hint or _REMEDY}"
 
@@ -30,8 +39,9 @@ def _mount_of(path: str) -> str:
 
 
 def _lacks_inodes(mount: str) -> bool:
-    """Tell whether inodes are scarcer than space.  Some are free again by now, as the run has cleaned up."""
+    """Tell whether it is inodes that are scarce.  Some are free again by now, as the run has cleaned up."""
     status = os.statvfs(mount)
     if not status.f_files or not status.f_blocks:  # made as they are needed
         return False
-    return status.f_favail / status.f_files < status.f_bavail / status.f_blocks
+    free = status.f_favail / status.f_files
+    return free < min(_SCARCE, status.f_bavail / status.f_blocks)

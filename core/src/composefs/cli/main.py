@@ -22,7 +22,7 @@ from composefs.cli import ctrl_c
 from composefs.cli.frame import Entry, LazyGroup, Option, Path, option
 from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import Settings
-from composefs.cli.text import one_line
+from composefs.cli.text import one_line, shortened
 from composefs.digest import ALGORITHMS
 from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFoundError, UsageError, from_os_error
 from composefs.imageformats import EROFS_FORMATS
@@ -227,7 +227,7 @@ def run() -> int:
         if isinstance(failure, NoSpaceError) and context is not None and isinstance(context.obj, Settings):
             from composefs.cli.fulldisk import name_the_disk
 
-            name_the_disk(failure, context.obj.repository_path())
+            name_the_disk(failure, context.obj)
         _report(failure, context)
         settle()
         return failure.exit_status
@@ -283,10 +283,10 @@ def _report(failure: ComposefsError, context: click.Context | None) -> None:
     """Tell an error on standard error; nothing that stands there can break the line or reach the terminal raw."""
     verbosity = context.params["verbose"] if context else 0
     name = click.style(f"{PROGRAM}:", fg="red", bold=True)
-    hint = click.style(f" ({one_line(failure.hint)})", dim=True) if failure.hint else ""
-    lines = [f"{name} {one_line(failure.message)}{hint}"]
+    hint = click.style(f" ({shortened(failure.hint)})", dim=True) if failure.hint else ""
+    lines = [f"{name} {shortened(failure.message)}{hint}"]
     if verbosity >= 1:
-        lines += [f"  caused by: {one_line(cause)}" for cause in failure.causes]
+        lines += [f"  caused by: {shortened(cause)}" for cause in failure.causes]
     if verbosity >= 2:
         import traceback
 

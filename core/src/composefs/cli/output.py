@@ -53,6 +53,7 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        error.filename = "/dev/stdout"  # the one that is full, if it is
         raise from_os_error(error, "writing to standard output") from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted", "one_line", "printable", "shown", "size_text"]
+__all__ = ["counted", "one_line", "printable", "shortened", "shown", "size_text"]
 
 _UNSAFE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
@@ -18,6 +18,10 @@ _UNSAFE = re.compile(
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
     "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional overrides and isolates
 )
+
+_MESSAGE = 6000
+_MESSAGE_END = 1000
+"""Characters of a message, and how many of them are its end: no path of the system is too long for that."""
 
 
 def printable(text: str) -> str:
@@ -28,6 +32,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Make text printable and join its lines by one space, so that it cannot pass for a line of ours."""
     return " ".join(printable(text.replace("\r", "\n")).split("\n")).strip()
+
+
+def shortened(text: str) -> str:
+    """Make a message one line without the middle of one that is too long for anybody, as a name may have any length."""
+    line = one_line(text)
+    return line if len(line) <= _MESSAGE else f"{line[: -_MESSAGE_END + _MESSAGE]} … {line[-_MESSAGE_END:]}"
 
 
 def shown(name: bytes) -> str:

@@ -56,6 +56,7 @@ def init(
                     return "initialized" if legacy is None else "upgraded"
             existing = metafile.read(root, path)
     except OSError as error:
+        error.filename = path
         raise from_os_error(error, f"making the repository {path}") from error
     _require_like(path, existing, algorithm, erofs_default, insecure)
     return "already"
@@ -94,6 +95,7 @@ def reset(
             sync_directory(root)
             metafile.put_in_place(root, new.replace)
     except OSError as error:
+        error.filename = path
         raise from_os_error(error, f"resetting the repository {path}") from error
     finally:
         os.close(root)
