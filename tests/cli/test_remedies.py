@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_what_refs_hold_beside_one_that_is_none(tmp_path: Path) -> None:
     assert told.stderr == (
         "cfsctl: left out: streams/refs/broken: there is no streams/nothing (`cfsctl fsck` tells all that is wrong)\n"
     )
+
+
+def test_who_has_no_home(tmp_path: Path) -> None:
+    """Nothing is made below the working directory; without HOME and an entry in passwd, it would be called ~ there."""
+    for command in (["ref", "list"], ["init", "--insecure"]):
+        told = the_error("--user", *command, status=3, cwd=tmp_path, env=os.environ | {"HOME": "somewhere"})
+        assert told == (
+            f"cfsctl: user {os.geteuid()} has no home directory, where the repository would be"
+            " (name one with --repo PATH, or set HOME to an absolute path)\n"
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_too_long_for_anybody(tmp_path: Path) -> None:
+    """Its beginning is told, and what is wrong with it."""
+    name = f"{tmp_path}/{'long' * 20_000}"
+    for arguments, status in ((("--repo", name, "du"), 1), (("ostree", "pull-local", name, "main"), 1)):
+        told = the_error(*arguments, status=status)
+        assert name[:1000] in told
+        assert told.endswith("long: File name too long\n")
+        assert len(told) < 7000
 
 
 def test_a_stream_of_many_images(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
-from composefs.errors import UsageError
+from composefs.errors import NotFoundError, UsageError
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.tuples import NamedTuple
 
@@ -85,7 +85,13 @@ class Settings(NamedTuple):
             return self.repo
         if self.system or (not self.user and os.geteuid() == 0):
             return SYSTEM_REPOSITORY
-        return os.path.expanduser(USER_REPOSITORY)
+        path = os.path.expanduser(USER_REPOSITORY)
+        if not path.startswith("/"):  # else it would be made wherever one happens to be
+            raise NotFoundError(
+                f"user {os.geteuid()} has no home directory, where the repository would be",
+                hint="name one with --repo PATH, or set HOME to an absolute path",
+            )
+        return path
 
     def open_repository(self, *, writable: bool = False, exclusive: bool = False) -> Repository:
         """Open the repository, as a context manager; raise what Repository.open raises, UsageError with --no-repo."""
