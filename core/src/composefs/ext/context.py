@@ -30,6 +30,9 @@ __all__ = ["Context"]
 _REMEMBERED = 1 << 18
 """Ids put in this run that are remembered, 300 bytes each; beyond it they are looked up again, 3 µs each."""
 
+_MOST_IMAGES = 1000
+"""Images of which the objects are remembered, with as many ids in all, or of the last alone."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -156,8 +159,16 @@ class Context:
         found = self.image_objects.get(image_id)
         if found is None:
             self.require([image_id], "the call")
-            found = self.image_objects[image_id] = self.repo.images.objects_of(image_id)
+            found = self.repo.images.objects_of(image_id)
+            self.remember_image(image_id, found)
         return found
+
+    def remember_image(self, image_id: str, objects: set[str]) -> None:
+        """Note the objects of an image that is here; earlier ones are read again, should they be asked for."""
+        held = self.image_objects
+        if len(held) >= _MOST_IMAGES or sum(map(len, held.values())) + len(objects) > _REMEMBERED:
+            held.clear()
+        held[image_id] = objects
 
     def own_stream(self, name: str) -> str:
         """Check that the manifest lets this extension name a stream so."""

@@ -50,7 +50,7 @@ def put(context: Context, params: Message) -> Message:
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
     context.remember({stored.id: stored.size})
-    context.image_objects[stored.id] = refers_to
+    context.remember_image(stored.id, refers_to)
     return {"id": stored.id, "size": stored.size}
 
 
