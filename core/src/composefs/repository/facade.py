@@ -103,24 +103,19 @@ class Repository(Closing):
         try:
             what = f"the repository {path}"
             metafile.lock_root(root, what, exclusive=exclusive, wait=wait, interrupted=interrupted)
-            meta, secure, legacy = metafile.read(root, path)
+            state = metafile.read(root, path)
+            meta = state.meta
             if algorithm is not None and meta.algorithm != algorithm:
                 raise FormatError(
                     f"the repository {path} uses {meta.algorithm}, not {algorithm}",
                     subject=path,
                     hint=f"leave out --hash {algorithm}, or choose another repository",
                 )
-            if require_verity and not secure:
+            if require_verity and not state.secure:
                 raise UnsupportedError(f"the repository {path} is insecure: it does not demand fs-verity", subject=path)
             if writable:
-                if legacy:
-                    raise ReadOnlyError(
-                        f"the repository {path} has no {metafile.META}: it is from before composefs-rs 0.7",
-                        subject=path,
-                        hint=f"upgrade it with `cfsctl init --ensure {path}`",
-                    )
-                _require_write_access(root, path, meta)
-            store = Store(path, root, meta.algorithm, secure=secure, writable=writable)
+                _require_write_access(root, path, state)
+            store = Store(path, root, meta.algorithm, secure=state.secure, writable=writable)
             if writable:
                 sweep(store.scratch)
             return cls(store, meta)
@@ -164,9 +159,15 @@ class Repository(Closing):
         self.store.close()
 
 
-def _require_write_access(root: int, path: str, meta: Meta) -> None:
+def _require_write_access(root: int, path: str, state: metafile.State) -> None:
     """Raise ReadOnlyError, with the reason, unless the repository can be written."""
-    if unknown := meta.unknown_read_only_features:
+    if state.legacy:
+        raise ReadOnlyError(
+            f"the repository {path} has no {metafile.META}: it is from before composefs-rs 0.7",
+            subject=path,
+            hint=f"upgrade it with `cfsctl init --ensure {path}`",
+        )
+    if unknown := state.meta.unknown_read_only_features:
         raise ReadOnlyError(
             f"the repository {path} has features that this program cannot keep up: {', '.join(unknown)}",
             subject=path,
