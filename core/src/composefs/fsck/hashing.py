@@ -1,7 +1,10 @@
 """Reading every object and comparing its digest, in one process for each processor.
 
 The processes take directories ``objects/XX`` from a pipe, a byte each, until it is empty, and
-write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)).
+write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)):
+
+    KIND TAB ID TAB MESSAGE    a problem with an object
+    COUNT                      a directory is done, which has so many objects
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from composefs.repository.names import object_name
 __all__ = ["check_object", "check_objects"]
 
 _MAX_MESSAGE = 900  # characters, of at most 4 bytes
-_FIELDS = "\t"
+_SEPARATOR = "\t"
 
 
 def check_object(repository: Repository, object_id: str) -> Problem | None:
@@ -81,13 +84,12 @@ def check_objects(
     with _Workers(repository, directories, min(processes, len(directories))) as workers:
         report(done, total)  # not before: what shows it may start a thread, and forks should not have any
         for line in workers.lines():
-            first, *rest = line.split(_FIELDS)
-            if rest:
-                object_id, message = rest
+            if _SEPARATOR in line:
+                kind, object_id, message = line.split(_SEPARATOR)
                 where = f"objects/{object_name(object_id)}"
-                problems.append(Problem(first, where, message, object_id))  # type: ignore[arg-type] # what we wrote
+                problems.append(Problem(kind, where, message, object_id))  # type: ignore[arg-type] # what we wrote
             else:
-                done += int(first)
+                done += int(line)
                 report(done, total)
     if done != total:
         raise InputOutputError(f"checking objects: a process ended after {done} of {total} objects")
@@ -127,7 +129,7 @@ class _Workers(Closing):
                 problem = check_object(self._repository, prefix + rest)
                 if problem is not None:
                     message = problem.message[:_MAX_MESSAGE]
-                    os.write(results, _FIELDS.join((problem.kind, prefix + rest, message)).encode() + b"\n")
+                    os.write(results, _SEPARATOR.join((problem.kind, prefix + rest, message)).encode() + b"\n")
             os.write(results, b"%d\n" % len(rests))
 
     def lines(self) -> Iterator[str]:
