@@ -12,6 +12,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -277,6 +278,84 @@ MISTAKES = {
             return super().put(name)
         """,
         "the params of stream.list are no object: without any they are {}",
+    ),
+    "a number of bytes is no integer": (
+        43,
+        """
+        def put(self, name):
+            return self.call("object.put", files=[{"name": name, "size": 6.0}])["objects"][0]["id"]
+        """,
+        r"object.put: params.files\[0\].size: 6.0 is not of type 'integer'",
+    ),
+    "a line begins as files do elsewhere": (
+        1,
+        """
+        def line(self, **members):
+            return b"\\xef\\xbb\\xbf" + super().line(**members)
+        """,
+        "a line begins with a byte order mark",
+    ),
+    "an empty line": (
+        1,
+        """
+        def line(self, **members):
+            return super().line(**members) + b"\\n"
+        """,
+        "a line is empty",
+    ),
+    "a newline between messages only": (
+        1,
+        """
+        def put(self, name):
+            self.write(self.line(method="x-1", params={}).rstrip())
+            return super().put(name)
+        """,
+        "a line has more than one message, or has more behind it: Extra data: ",
+    ),
+    "both a result and an error": (
+        3,
+        """
+        def answer(self, result):
+            error = {"code": 0, "message": "none", "data": {"kind": "other"}}
+            self.send(id=self.request["id"], result=result, error=error)
+        """,
+        "an answer has both a result and an error",
+    ),
+    "an id that went through a float": (
+        6,
+        """
+        def answer(self, result):
+            self.send(id=float(self.request["id"]), result=result)
+        """,
+        "an answer has the id 2.0, which is no integer",
+    ),
+    "run is answered twice": (
+        26,
+        """
+        def answer(self, result):
+            self.write(2 * self.line(id=self.request["id"], result=result))
+        """,
+        "(run was answered twice|something was written after the answer to run)",
+    ),
+    "standard output is closed instead of run answered": (
+        30,
+        """
+        def answer(self, result):
+            os.close(1)
+            time.sleep(3600)
+        """,
+        "run is not answered: extension made closed its standard output without a result, and did not end until it was "
+        "killed by SIGTERM",
+    ),
+    "lines of a dump end as elsewhere": (
+        19,
+        """
+        def put(self, name):
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\r\\n")
+            self.call("image.put", dump="dump")
+        """,
+        "image.put: invalid: dump line 1: /: DIGEST is not 64 hexadecimal digits",
     ),
     "an answer is waited for that nobody gives": (
         30,
@@ -551,6 +630,49 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # it has just ended
         return b""
+
+
+def test_what_readers_of_json_take_differently_is_a_warning(installed: Path) -> None:
+    report = made(
+        installed,
+        """
+        def answer(self, result):
+            line = self.line(id=self.request["id"], result=result, error=None)
+            self.write(line.replace(b'"result": {', b'"result": {"id": "1", '))
+        """,
+        18,
+    )
+    assert [(each.rule, each.warning, each.message) for each in report.findings] == [
+        (1, True, "an object in a message has the field 'id' more than once"),
+        (3, True, 'an answer has "error": null, which is to be left out'),
+    ]
+
+
+def test_who_is_told_why_is_not_told_again(installed: Path) -> None:
+    report = made(installed, "def put(self, name): self.call('object.add', files=[name])", 18)
+    [finding] = report.findings
+    assert finding.message == "an ordinary run: the command fails: there is no call 'object.add'"
+
+
+def test_a_result_schema_that_is_none(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["result_schema"] = {"type": "objekt"}
+    (installed / "good.json").write_text(json.dumps(manifest))
+    told = "manifest: the result_schema of store is no JSON Schema: $.type: 'objekt' is not valid "
+    assert told in cfsctl("ext", "check", installed / "good", status=1).stdout
+
+
+def test_a_result_schema_that_is_elsewhere_is_not_fetched(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        elsewhere = f"http://127.0.0.1:{server.getsockname()[1]}/result.json"
+        manifest["commands"][0]["result_schema"] = {"$ref": elsewhere}
+        (installed / "good.json").write_text(json.dumps(manifest))
+        done = cfsctl("ext", "check", installed / "good", status=1)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert f"the result: its schema refers to {elsewhere}, which is not in it" in done.stdout
 
 
 def test_an_unknown_field_of_the_manifest_is_a_warning(installed: Path) -> None:

@@ -104,7 +104,7 @@ def converse(
         conversation = Conversation(launched, channel, context, timeouts)
         with context.resources, suppress(Gone):
             outcome = conversation.serve(_welcome(context, launched.staging.place, launched.cache))
-        _let_end(launched, channel, timeouts)
+        killed = not _let_end(launched, channel, timeouts)
     except ProtocolError as error:
         error.message = f"extension {extension.name} broke the protocol: {error.message}"
         raise
@@ -115,7 +115,7 @@ def converse(
     if context.cancelled:
         done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
         raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")
-    return _judge(extension, context, outcome, ended)
+    return _judge(extension, context, outcome, ended, killed=killed)
 
 
 def _welcome(context: Context, staging: str, cache: str | None) -> Message:
@@ -145,12 +145,18 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
     }
 
 
-def _let_end(launched: Launched, channel: Channel, timeouts: Timeouts) -> None:
-    """Let an extension end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL."""
+def _let_end(launched: Launched, channel: Channel, timeouts: Timeouts) -> bool:
+    """Let an extension end that has nothing more to say: by the end of its input, then SIGTERM, then SIGKILL.
+
+    Say whether it did so by itself.
+    """
+    by_itself = True
     for seconds, number in ((timeouts.terminate, signal.SIGTERM), (timeouts.kill, signal.SIGKILL)):
         if _wait_for_exit(launched, channel, seconds):
-            return
+            return by_itself
         launched.process.signal_group(number)
+        by_itself = False
+    return by_itself
 
 
 def _wait_for_exit(launched: Launched, channel: Channel, seconds: float) -> bool:
@@ -182,14 +188,19 @@ def _wait_for_exit(launched: Launched, channel: Channel, seconds: float) -> bool
     return False
 
 
-def _judge(extension: Extension, context: Context, outcome: Message | ComposefsError | None, ended: Ended) -> RunResult:
-    """Turn what was answered, and how the process ended, into a result or an exception."""
+def _judge(
+    extension: Extension, context: Context, outcome: Message | ComposefsError | None, ended: Ended, *, killed: bool
+) -> RunResult:
+    """Turn what was answered, and how the process ended, if not ``killed`` by us, into a result or an exception."""
     name = f"extension {extension.name}"
     if isinstance(outcome, ComposefsError):
         raise outcome
     if outcome is None and ended.exec_failure:
         hint = "does its first line, #!, name a program that is installed?"
         raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=hint)
+    if outcome is None and killed:
+        message = f"{name} closed its standard output without a result, and did not end until it {ended}"
+        raise ExtensionError(message, subject=extension.executable)
     if outcome is None:
         raise ExtensionError(f"{name} {ended} without a result", subject=extension.executable)
     if context.unwritten is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
-__all__ = ["first_error", "load", "names", "validate"]
+__all__ = ["first_error", "load", "malformed", "misfit", "names", "validate"]
 
 _SUFFIX = ".schema.json"
 _DIRECTORY = resources.files("composefs.protocol") / "v1"
@@ -41,12 +41,15 @@ def load(name: str) -> dict[str, JSONValue]:
 
 @cache
 def _validator(name: str) -> Validator:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
+    # To JSON Schema 6.0 is an integer; to the core, as to a typed language's JSON library, it is not (P-43).
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int)
+    exact: type[Validator] = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
     resources_by_uri = [(load(each)["$id"], Resource.from_contents(load(each))) for each in names()]
     registry: Registry[JSONValue] = Registry().with_resources(resources_by_uri)
-    return Draft202012Validator(load(name), registry=registry)
+    return exact(load(name), registry=registry)
 
 
 def first_error(name: str, value: JSONValue) -> ValidationError | None:
@@ -55,6 +58,39 @@ def first_error(name: str, value: JSONValue) -> ValidationError | None:
 
     found: ValidationError | None = best_match(_validator(name).iter_errors(value))
     return found
+
+
+def malformed(schema: JSONValue) -> str | None:
+    """Say why somebody's schema is none that can be used by itself; None if it is, or there is none."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    if schema is None:
+        return None
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"{error.json_path}: {error.message[:200]}"
+    return None
+
+
+def misfit(schema: JSONValue, value: JSONValue) -> str | None:
+    """Say where a value does not fit somebody's schema, or what that lacks; None if it fits, or the schema is none.
+
+    A schema that is elsewhere is not fetched.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    if malformed(schema) is not None:
+        return None
+    try:
+        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+    except Unresolvable as missing:
+        return f"its schema refers to {missing.ref}, which is not in it"
+    return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 
 def validate(name: str, value: JSONValue) -> None:

@@ -21,6 +21,8 @@ from composefs.protocol.wire import JSONValue, Message, parse_json
 
 __all__ = ["Files"]
 
+_HEX = b"0123456789abcdef"
+
 
 class Files:
     """The eyes on staging: they ``find`` breaches, and note the rules that were ``tried``.
@@ -129,7 +131,7 @@ class Files:
         self._tried |= {19, 20}
         for number, line in enumerate(io.BytesIO(staged.read(self.directory, name) or b""), 1):
             columns = line.rstrip(b"\n").split(b" ", 11)
-            if len(columns) > 10 and columns[10] != b"-":
+            if len(columns) > 10 and not columns[10].strip(_HEX):  # what is no digest is for the core to refuse
                 payload, digest = columns[8], columns[10]
                 if payload != digest[:2] + b"/" + digest[2:]:
                     seen, digits = (each[:140].decode("ascii", "backslashreplace") for each in (payload, digest))

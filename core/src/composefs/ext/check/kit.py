@@ -146,6 +146,10 @@ class _Kit:
             unknown = error.validator == "additionalProperties"
             where = "manifest" if error.json_path == "$" else f"manifest: {error.json_path.removeprefix('$.')}"
             self.report.add([Finding(42, f"{where}: {error.message[:200]}", "the manifest", warning=unknown)])
+        for command in self._extension.manifest.commands:
+            if (wrong := schemas.malformed(command.result_schema)) is not None:
+                what = f"manifest: the result_schema of {' '.join(command.name)} is no JSON Schema: {wrong}"
+                self.report.add([Finding(42, what, "the manifest")])
 
     def check_command(self, invocation: Invocation) -> None:
         """Make an ordinary run and, if that goes well, all the others."""
@@ -248,7 +252,7 @@ class _Kit:
             except TooLargeError as error:
                 failure = _said(error)
                 if watch.answer is None:
-                    watch.find(17, error.message)
+                    watch.find(37 if "standard error" in error.message else 17, error.message)
             except ProtocolError as error:
                 failure = _said(error)
                 if not watch.failed:

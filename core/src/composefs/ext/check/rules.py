@@ -36,6 +36,7 @@ RULES: dict[int, str] = {
     31: "only calls that the command's manifest allows are made",
     32: "a refused row is not taken for a stored one",
     35: "errors have kinds, and a refused call is not taken for success",
+    37: "standard error is for people, and has 256 KiB at most",
     40: "progress does not go back",
     41: "the result fits the command's result_schema",
     42: "the manifest is valid, and its offline examples work",

@@ -129,7 +129,8 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
         return
     match scenario.expect:
         case "same" if result is None:
-            refusal = f"; before that, {watch.last_refusal}" if watch.last_refusal else ""
+            told = not watch.last_refusal or watch.last_refusal.endswith(why)
+            refusal = "" if told else f"; before that, {watch.last_refusal}"
             watch.find(rule, f"{scenario.title}: the command fails{why}{refusal}")
         case "error" if result is not None:
             watch.find(rule, f"{scenario.title}: the command succeeds all the same")

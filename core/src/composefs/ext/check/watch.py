@@ -7,6 +7,7 @@ what it forgives (an unknown field, a message after the result) would break with
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs.digest import Algorithm
@@ -107,15 +108,21 @@ class Watch:
         ``versions`` are those that are on offer and that anybody can speak, ``ids`` those of initialize and run.
         """
         self._note("< ", line)
-        self.tried |= {1, 2, 3, 4, 5, 17}
+        self.tried |= {1, 2, 3, 4, 5, 17, 37}
         try:
-            message = json.loads(line.decode())
+            message = json.loads(line.decode(), object_pairs_hook=self._object)
         except (ValueError, RecursionError) as error:
             if self._garbled:
                 return  # the rest of what was broken at its beginning
             self._garbled = True
             if isinstance(error, RecursionError):
                 self.find(4, "a message is nested too deep")
+            elif not line.strip():
+                self.find(1, "a line is empty: a newline ends each message, and there is no other")
+            elif line.startswith(BOM_UTF8):
+                self.find(1, "a line begins with a byte order mark, which belongs to no JSON")
+            elif str(error).startswith("Extra data"):
+                self.find(1, f"a line has more than one message, or has more behind it: {error}")
             elif line.lstrip()[:1] in (b"{", b"["):
                 self.find(1, f"a line is not JSON in UTF-8: {error} (in a string, a newline is \\n)")
             else:
@@ -135,6 +142,14 @@ class Watch:
             self._received_call(message)
         else:
             self._received_answer(message, versions, ids)
+
+    def _object(self, members: list[tuple[str, JSONValue]]) -> Message:
+        """Make an object of its members, and note a name that it has twice: which one counts, each reader decides."""
+        made = dict(members)
+        if len(made) < len(members):
+            twice = next(name for name, _ in members if sum(name == each for each, _ in members) > 1)
+            self.find(1, f"an object in a message has the field {twice[:100]!r} more than once", warning=True)
+        return made
 
     def _received_call(self, message: Message) -> None:
         method, number = message["method"], message.get("id")
@@ -163,12 +178,20 @@ class Watch:
     def _received_answer(self, message: Message, versions: list[int], ids: tuple[int, int]) -> None:
         number = message.get("id")
         self.tried.add(6)
-        if number == ids[0] and self.welcomed is None:
+        if "result" in message and "error" in message:
+            spare = [name for name in ("result", "error") if message[name] is None]
+            which = f'"{spare[0]}": null, which is to be left out' if spare else "both a result and an error"
+            self.find(3, f"an answer has {which}", warning=bool(spare))
+        if type(number) is not int:
+            self.find(6, f"an answer has the id {number!r}, which is no integer, as the id of the call was")
+        elif number == ids[0] and self.welcomed is None:
             self.welcomed = message
             self._check_welcome(message, versions)
         elif number == ids[1] and self.answer is None and self.welcomed is not None:
             self.answer = message
             self._check_result(message)
+        elif number == ids[1] and self.answer is not None:
+            self.find(26, "run was answered twice")
         else:
             self.find(6, f"an answer has the id {number!r}, and is to none: initialize has {ids[0]}, run {ids[1]}")
 
@@ -210,13 +233,12 @@ class Watch:
             result = whole
         schema = self.command.result_schema
         if schema is not None:
-            from jsonschema import Draft202012Validator
-            from jsonschema.exceptions import best_match
+            from composefs.protocol import schemas
 
             self.tried.add(41)
-            error = best_match(Draft202012Validator(schema).iter_errors(result))
-            if error is not None:
-                self.find(41, f"the result: {error.json_path}: {error.message[:200]}")
+            misfit = schemas.misfit(schema, result)
+            if misfit is not None:
+                self.find(41, f"the result: {misfit}")
 
     def _picked(self, feature: str) -> bool:
         welcome = (self.welcomed or {}).get("result")
