@@ -48,17 +48,17 @@ def string(params: Message, key: str, default: str | None = None) -> str:
     return value
 
 
-def integer(params: Message, key: str, low: int, high: int, default: int | None = None) -> int:
+def integer(params: Message, key: str, low: int, high: int) -> int:
     """A whole number from ``low`` to ``high``."""
-    value = params.get(key, default)
+    value = params.get(key)
     if type(value) is not int or not low <= value <= high:
         raise UsageError(f"{key} is not an integer from {low} to {high}" if key in params else f"{key} is missing")
     return value
 
 
-def boolean(params: Message, key: str, default: bool = False) -> bool:
-    """True or false."""
-    value = params.get(key, default)
+def boolean(params: Message, key: str) -> bool:
+    """True or false; false if the field is missing."""
+    value = params.get(key, False)
     if type(value) is not bool:
         raise UsageError(f"{key} is not true or false")
     return value
@@ -115,11 +115,11 @@ def optional_id(params: Message, key: str, hex_size: int) -> str | None:
     return None if value is None else check_id(value, hex_size)
 
 
-def content_type(params: Message, key: str = "content_type") -> int:
-    """A splitstream's content type: 16 hexadecimal digits on the wire, a number here."""
-    value = string(params, key)
+def content_type(params: Message) -> int:
+    """A splitstream's content type, the field of that name: 16 hexadecimal digits on the wire, a number here."""
+    value = string(params, "content_type")
     if not _CONTENT_TYPE.match(value):
-        raise UsageError(f"{key} is not 16 lower-case hex digits")
+        raise UsageError("content_type is not 16 lower-case hex digits")
     return int(value, 16)
 
 
