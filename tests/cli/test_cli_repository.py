@@ -77,11 +77,12 @@ class TestInit:
 
     def test_where_no_directory_can_be_it_leaves_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        assert "file: File exists" in the_error("init", "--insecure", tmp_path / "file", status=1)
-        assert "Not a directory" in the_error("init", "--insecure", tmp_path / "file/new/repo", status=1)
-        assert "too long" in the_error("init", "--insecure", tmp_path / "new" / ("x" * 256) / "repo", status=1)
         (tmp_path / "link").symlink_to("nowhere")
-        assert "link: File exists" in the_error("init", "--insecure", tmp_path / "link", status=1)
+        for place in ("file", "link", "file/new/repo"):
+            told = the_error("init", "--insecure", tmp_path / place, status=4)
+            assert f"no repository can be made at {tmp_path}/{place}: what is there, or above it, is not a dir" in told
+            assert told.endswith("(move it away, or name another place)\n")
+        assert "too long" in the_error("init", "--insecure", tmp_path / "new" / ("x" * 256) / "repo", status=1)
         assert "No such file" in the_error("init", "--insecure", tmp_path / "link/repo", status=3)
         assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
@@ -130,10 +131,6 @@ class TestInit:
         assert not (tmp_path / "repo" / "meta.json").exists()
         cfsctl("--insecure", "init", tmp_path / "repo")
         assert "--insecure" in the_error("init", tmp_path / "repo", status=4)
-
-    def test_where_a_file_is(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        assert str(tmp_path / "file") in the_error("init", "--insecure", tmp_path / "file", status=1)
 
 
 class TestOpening:

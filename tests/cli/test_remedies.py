@@ -71,6 +71,12 @@ def test_who_has_no_home(tmp_path: Path) -> None:
     assert os.listdir(here) == []
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "-nan", "soon"])
+def test_a_time_that_is_none(tmp_path: Path, seconds: str) -> None:
+    told = the_error("--wait", seconds, "--repo", tmp_path, "gc", status=2)
+    assert f"invalid value for '--wait': '{seconds}' is not a number of seconds (" in told
+
+
 def test_a_name_that_is_too_long_for_anybody(tmp_path: Path) -> None:
     """Its beginning is told, and what is wrong with it."""
     name = f"{tmp_path}/{'long' * 20_000}"

@@ -18,7 +18,7 @@ import click
 from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
 from composefs.tuples import NamedTuple
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "option"]
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "option"]
 
 
 class Example(NamedTuple):
@@ -72,6 +72,22 @@ class Path(click.Path):
         if self._there:
             _require_there(os.fsdecode(path))
         return path
+
+
+class Seconds(click.ParamType):
+    """A time to wait: a number that is not negative; a number that is none, ``nan``, would be for ever."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Check the number."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if not seconds >= 0:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def _require_there(path: str) -> None:

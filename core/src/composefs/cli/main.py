@@ -19,7 +19,7 @@ import click
 
 from composefs import __version__
 from composefs.cli import ctrl_c
-from composefs.cli.frame import Entry, LazyGroup, Option, Path, option
+from composefs.cli.frame import Entry, LazyGroup, Option, Path, Seconds, option
 from composefs.cli.output import STDERR, say, settle
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, shortened
@@ -134,7 +134,7 @@ class Root(LazyGroup):
 @option("--no-upgrade", is_flag=True, help="Write no meta.json where there is none (only init --ensure does).")
 @option("--no-repo", is_flag=True, help="Use no repository (compute-id, compute-karg, create-dumpfile).")
 @option("--insecure", is_flag=True, hidden=True)
-@option("--wait", metavar="SECONDS", type=click.FloatRange(min=0), default=0.0, help="Wait this long for a lock.")
+@option("--wait", metavar="SECONDS", type=Seconds(), default=0.0, help="Wait this long for a lock.")
 @option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
 @option("-v", "--verbose", count=True, help="Say more; twice: debugging.")
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours.")

@@ -55,6 +55,12 @@ def init(
                 if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
             existing = metafile.read(root, path)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ExistsError(
+            f"no repository can be made at {path}: what is there, or above it, is not a directory",
+            hint="move it away, or name another place",
+            subject=path,
+        ) from error
     except OSError as error:
         error.filename = path
         raise from_os_error(error, f"making the repository {path}") from error
