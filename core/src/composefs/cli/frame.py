@@ -74,7 +74,7 @@ class Path(click.Path):
         return path
 
 
-class Seconds(click.ParamType):
+class Seconds(click.types.FloatParamType):
     """A time to wait: a number that is not negative; a number that is none, ``nan``, would be for ever."""
 
     name = "seconds"
