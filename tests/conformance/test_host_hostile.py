@@ -26,7 +26,7 @@ FATAL = [
     ("P-30", "exits", ExtensionError, "extension bad exited with status 0 without a result"),
     ("P-30", "fails", ExtensionError, "extension bad exited with status 3 without a result"),
     ("P-30", "half-a-message", ExtensionError, "exited with status 0 without a result"),
-    ("P-30", "closes-stdout", ExtensionError, "bad closed its standard output without .* until it was killed by SIGTERM"),
+    ("P-30", "closes-stdout", ExtensionError, "closed its standard output .* until it was killed by SIGTERM"),
     ("P-5", "rubbish", ProtocolError, "not a JSON message .*Downloading"),
     ("P-1", "not-an-object", ProtocolError, "not a JSON object"),
     ("P-1", "batch", ProtocolError, "not a JSON object"),
