@@ -173,12 +173,28 @@ def test_what_is_refused_for_good_is_not_tried_again(source: Path, target: Targe
     for status in (403, 404, 410):
         with serve(source) as server:
             server.fault("*.dirtree", Fault(status=status))
-            target.ostree("pull", server.url, BRANCH, status=3)
+            refused = target.ostree("pull", server.url, BRANCH, status=3).stderr
             assert server.count("*.dirtree") == 1
+            if status == 403:
+                assert (
+                    ".dirtree: not there, or access refused (HTTP status 403), although the commit needs i" in refused
+                )
+                assert "(check that the server may read the file; else the source is incomplete" in refused
+            else:
+                assert ".dirtree: not found, although the commit needs it (the source is incomplete" in refused
     with serve(source) as server:
         server.fault("*.dirtree", Fault(status=502))
         target.ostree("pull", server.url, BRANCH, status=6)
         assert server.count("*.dirtree") == 3
+
+
+def test_a_ref_that_is_not_there(source: Path, target: Target) -> None:
+    with serve(source) as server:
+        server.fault("/summary*", Fault(status=404))
+        refused = target.ostree("pull", server.url, "another", status=3).stderr
+        assert f"{server.url}/refs/heads/another: the repository has no ref 'another' (check the name; " in refused
+        refused = target.ostree("list-refs", server.url, status=3).stderr
+        assert f"{server.url}/summary: the repository has no summary, which alone would tell its refs (" in refused
 
 
 def test_a_large_object_is_cut_short(tmp_path: Path, target: Target) -> None:

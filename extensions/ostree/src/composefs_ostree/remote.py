@@ -59,7 +59,11 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
         path = f"refs/heads/{name}"  # of the repository's own collection, which the commit's binding will tell
         data = read(core, transport, path, MAX_REF_FILE)
     if data is None:
-        raise NotFoundError(f"{transport.where(path)}: the repository has no ref {name!r}", subject=name)
+        raise NotFoundError(
+            f"{transport.where(path)}: the repository has no ref {name!r}",
+            hint="check the name; there, ostree refs shows them",
+            subject=name,
+        )
     return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)
 
 

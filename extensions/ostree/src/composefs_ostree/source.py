@@ -117,12 +117,14 @@ class UrlSource:
         self.remote = remote
         self._options = options
         self._places = Places(url, remote, limits)
+        self._summary = ""
 
     def open(self, core: Core) -> Transport:
         """Read the config; raise NotFoundError or UnsupportedError."""
         from composefs_ostree.remotes.summaries import Summaries
 
         transport = self._places.open(core)
+        self._summary = transport.where("summary")
         self._summaries = Summaries(
             core,
             transport,
@@ -153,7 +155,7 @@ class UrlSource:
     def directories(self) -> list[str]:
         """Raise NotFoundError: directories cannot be listed over HTTP."""
         raise NotFoundError(
-            "the repository has no summary, which alone would tell its refs",
+            f"{self._summary}: the repository has no summary, which alone would tell its refs",
             hint="pull a ref whose name you know, or have ostree summary -u run there",
         )
 

@@ -257,8 +257,8 @@ def bad_object(where: str, error: ExtError) -> ExtError:
     match error:
         case NotFoundError():
             return NotFoundError(
-                f"{where}: not found, although the commit needs it",
-                hint="the source is incomplete or being changed; try again later, or from another mirror",
+                f"{where}: {error.message.removeprefix(f'{where}: ')}, although the commit needs it",
+                hint=error.hint or "the source is incomplete or being changed; try again later, or from another mirror",
                 subject=where,
             )
         case NoSpaceError():  # here, where the core knows the place; not at the source

@@ -320,7 +320,13 @@ class HttpTransport:
     def _error(self, fetch: Fetch, code: int | None, status: int, reason: str, after: int = 0) -> ExtError:
         where = self.where(fetch.path)
         if status in _ABSENT and not (status == _FORBIDDEN and fetch.is_needed):
-            return NotFoundError(f"{where}: not found (HTTP status {status})", subject=where)
+            if status != _FORBIDDEN:
+                return NotFoundError(f"{where}: not found", subject=where)
+            return NotFoundError(
+                f"{where}: not there, or access refused (HTTP status {status})",
+                hint="check that the server may read the file; else the source is incomplete or being changed",
+                subject=where,
+            )
         from composefs_ostree.remotes.failures import refused_status, transfer_failed
 
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
