@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -120,7 +119,7 @@ def _no_image(shown: str, name: str) -> NotFoundError:
 
 
 def image_objects(tree: Tree) -> set[str]:
-    """Return the ids of a tree's objects, checking that each external file's path is the one its digest belongs to.
+    """Return what :meth:`Tree.object_ids` does, having checked that each path is the one that the digest belongs to.
 
     A path that leads to another object would be mounted without complaint where fs-verity is not enforced.
     """
@@ -133,9 +132,10 @@ def image_objects(tree: Tree) -> set[str]:
             if node.children is not None:
                 pending.append(node)
             elif node.digest is not None:
-                if node.payload != object_path(node.digest) and node.external:
-                    raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
-                ids.add(node.digest.hex())
-            elif stat.S_ISREG(node.mode) and node.external:
+                if node.size and not node.content:  # external, without a call: a quarter of the time
+                    if node.payload != object_path(node.digest):
+                        raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
+                    ids.add(node.digest.hex())
+            elif node.external:
                 raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
     return ids

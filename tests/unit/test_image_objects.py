@@ -1,0 +1,42 @@
+"""Which objects a dump's image refers to, and which dumps make no image."""
+
+from __future__ import annotations
+
+import pytest
+
+from composefs import dumpfile
+from composefs.digest import SHA256
+from composefs.errors import FormatError
+from composefs.repository.images import image_objects
+from composefs.tree import Tree
+
+ID, OTHER = "ab" * 32, "cd" * 32
+PATH = f"{ID[:2]}/{ID[2:]}"
+
+
+def tree(*lines: str) -> Tree:
+    text = "".join(f"{line}\n" for line in ("/ 0 40755 2 0 0 0 0.0 - - -", "/d 0 40755 2 0 0 0 0.0 - - -", *lines))
+    return dumpfile.parse(text.encode(), SHA256)
+
+
+def test_what_is_outside_of_the_image_is_referred_to() -> None:
+    made = tree(f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {ID}", "/d/b 3 100644 1 0 0 0 0.0 - abc -")
+    assert image_objects(made) == made.object_ids() == {ID}
+
+
+def test_the_digest_of_what_is_inside_is_not() -> None:
+    made = tree(f"/a 3 100644 1 0 0 0 0.0 - abc {ID}", f"/b 0 100644 1 0 0 0 0.0 - - {OTHER}")
+    assert image_objects(made) == made.object_ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {OTHER}", "'a' has a path that is not its digest's"),
+        (f"/d/a 100 100644 1 0 0 0 0.0 - - {ID}", "'a' has a path that is not its digest's"),
+        (f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - -", "'a' has content outside of the image but no digest"),
+    ],
+)
+def test_what_leads_to_no_object_or_another_one_is_refused(line: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        image_objects(tree(line))
