@@ -2,7 +2,8 @@
 
 Documentation/userspace-api/landlock.rst describes it.  What the running kernel does not know is left out, as the
 kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod, chown,
-utime, setxattr and the like, of files that the process may look up and owns (or is root), and UDP.
+utime, setxattr and the like, of files that the process may look up and owns (or is root), UDP, and connecting to Unix
+sockets that have a path.
 """
 
 from __future__ import annotations
