@@ -193,6 +193,6 @@ def test_a_file_of_authorities_that_is_none(
         of_ostree = ostree_error(target, f"https://{place}")
         assert len(handshakes) == 1  # libcurl looks at the file when it has said hello
     assert told.startswith(f"cfsctl: {tmp_path}/{what}")
-    assert f"{why} (SSL_CERT_FILE has to name a file of certificates in PEM)" in told
+    assert f"{why} (SSL_CERT_FILE has to name a file of certificates in PEM, by its absolute path)" in told
     assert f"{tmp_path}/{what}" in of_ostree
     assert "SSL_CERT_FILE" in of_ostree

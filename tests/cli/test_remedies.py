@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
 from support.commands import cfsctl, the_error
+from support.oci_layout import simple
 from support.ostree_pull import Target, extensions
 from support.populated import populate
 from support.remotes import machine, target
@@ -33,6 +35,30 @@ def test_a_file_that_is_no_tar_archive(target: Target, tmp_path: Path) -> None:
     told = the_error(*commit, status=5)
     assert f"{tmp_path}/hostname: not a tar archive" in told
     assert "(tar= takes an archive of tar, plain or compressed by gzip, xz or bzip2; dir= takes a directory)" in told
+
+
+def test_a_file_that_is_no_archive_of_an_image(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "hostname").write_text("a-machine\n")
+    told = the_error("--repo", target.path, "oci", "pull", f"oci-archive:{tmp_path}/hostname", status=5)
+    assert f"{tmp_path}/hostname: not a tar archive (give the tar of an OCI layout, as skopeo " in told
+
+
+@pytest.mark.parametrize(
+    ("index", "what", "remedy"),
+    [
+        (b"", "is not JSON that can be trusted", "(have the image pushed or copied there again)"),
+        (gzip.compress(b"{}"), "is compressed, not a document in JSON", "(a server or a proxy compresses"),
+        (b" <html>", "is a web page, not a document in JSON", "(check the name; "),
+    ],
+)
+def test_a_document_that_is_something_else(
+    target: Target, tmp_path: Path, index: bytes, what: str, remedy: str
+) -> None:
+    layout = simple().write(tmp_path / "layout")
+    (layout / "index.json").write_bytes(index)
+    told = the_error("--repo", target.path, "oci", "pull", f"oci:{layout}", status=5)
+    assert told.startswith(f"cfsctl: {layout}/index.json {what}")
+    assert remedy in told
 
 
 @pytest.mark.parametrize("place", ["streams/refs", "images/refs"])

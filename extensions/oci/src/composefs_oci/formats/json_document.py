@@ -21,6 +21,7 @@ MAX_DOCUMENT = 4 << 20
 
 MAX_NUMBER = (1 << 53) - 1
 _MAX_DEPTH = 64
+_GZIP = b"\x1f\x8b"
 _MAX_TEXT = 65536
 
 
@@ -33,17 +34,24 @@ def parse_object(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> Fields:
     except RecursionError:
         raise FormatError(f"{what} is nested too deeply", subject=what) from None
     except ValueError as error:
-        if data.lstrip()[:1] == b"<":
-            raise FormatError(
-                f"{what} is a web page, not a document in JSON",
-                hint="check the name; a network that wants a login may answer with its own page for everything",
-                subject=what,
-            ) from None
-        raise FormatError(f"{what} is not JSON that can be trusted: {error}", subject=what) from None
+        raise _no_json(data, what, error) from None
     _check_depth(value, what)
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object", subject=what)
     return Fields(value, what)
+
+
+def _no_json(data: bytes, what: str, error: ValueError) -> FormatError:
+    """Return the error for a document that is something else."""
+    said = f"{what} is not JSON that can be trusted: {error}"
+    hint = "have the image pushed or copied there again"
+    if data.lstrip()[:1] == b"<":
+        said = f"{what} is a web page, not a document in JSON"
+        hint = "check the name; a network that wants a login may answer with its own page for everything"
+    elif data.startswith(_GZIP):
+        said = f"{what} is compressed, not a document in JSON"
+        hint = "a server or a proxy compresses what nobody asked it to; tell who runs it"
+    return FormatError(said, hint=hint, subject=what)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ _FAILURE_HINTS = {
     "tls-client-cert-path names, in PEM and without a passphrase",
     pycurl.E_PEER_FAILED_VERIFICATION: "the URL has to have a name that is in the server's certificate, and this "
     "machine the right time; an authority of your own is named by tls-ca-path of the remote",
-    pycurl.E_SSL_CACERT_BADFILE: "tls-ca-path of the remote, else SSL_CERT_FILE, has to name certificates in PEM",
+    pycurl.E_SSL_CACERT_BADFILE: "tls-ca-path of the remote, else SSL_CERT_FILE, has to name certificates in PEM, "
+    "by an absolute path",
     pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
     "this machine takes, or it wants a client certificate (the remote's tls-client-cert-path and tls-client-key-path)",
 }

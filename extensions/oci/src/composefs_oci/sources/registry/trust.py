@@ -113,7 +113,9 @@ def _check_certificates(path: str) -> None:
 
 def _unusable(path: str, error: OSError | ExtError) -> ExtError:
     """Return the error for a file of authorities, with the variable that names it."""
-    hint = f"{_CERT_FILE} has to name a file of certificates in PEM" if path == os.environ.get(_CERT_FILE) else None
+    hint = None
+    if path == os.environ.get(_CERT_FILE):
+        hint = f"{_CERT_FILE} has to name a file of certificates in PEM, by its absolute path"
     told = from_exception(error)
     return type(told)(told.message, hint=hint or told.hint, subject=path)
 
