@@ -29,6 +29,15 @@ def test_half_of_a_client_certificate(target: Target, tmp_path: Path, key: str) 
     assert cfsctl(*add[:-3], "list").stdout == ""
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage\n", b"\x99\x01", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n"])
+def test_a_file_that_is_no_keyring(target: Target, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    add = ("ostree", "remote", "add", "o", "https://example.com/repo", f"--gpg-import={tmp_path}/key")
+    told = the_error("--repo", target.path, *add, status=5)
+    assert told.startswith(f"cfsctl: {tmp_path}/key: ")
+    assert told.endswith(" (gpg --export KEY > FILE makes a keyring)\n")
+
+
 def test_a_file_that_is_no_tar_archive(target: Target, tmp_path: Path) -> None:
     (tmp_path / "hostname").write_text("a-machine\n")
     commit = ("--repo", target.path, "ostree", "commit", "-b", "main", f"--tree=tar={tmp_path}/hostname")

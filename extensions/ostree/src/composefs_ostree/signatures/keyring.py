@@ -31,6 +31,8 @@ __all__ = [
     "read_certificates",
 ]
 
+_REMEDY = "gpg --export KEY > FILE makes a keyring"
+
 GLOBAL_KEYRINGS = "/usr/share/ostree/trusted.gpg.d"
 """The directory of keyrings for remotes that have none."""
 
@@ -131,9 +133,9 @@ def read_certificates(data: bytes, where: str) -> list[Any]:
             except UnreadableError as error:
                 problem = str(error)
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", subject=where) from None
+        raise FormatError(f"{where}: {error.message}", hint=_REMEDY, subject=where) from None
     if not certificates:
-        raise FormatError(f"{where}: {problem}", hint="gpg --export KEY > FILE makes a keyring", subject=where)
+        raise FormatError(f"{where}: {problem}", hint=_REMEDY, subject=where)
     return certificates
 
 
