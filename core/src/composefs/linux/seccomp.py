@@ -55,8 +55,8 @@ class _Program(ctypes.Structure):
 def give_up_hard_links() -> None:
     """Have this thread, and all that it starts, refused hard links with EPERM, as where a file system has none.
 
-    It must have given up new privileges before.  Nothing happens on machines whose numbers are not known here, and
-    with kernels without seccomp.
+    It must have given up new privileges before.  Nothing happens on machines whose numbers are not known here, with
+    kernels without seccomp, and in a container that keeps it from us.
     """
     known = _MACHINES.get(os.uname().machine)
     if known is None:
@@ -67,7 +67,7 @@ def give_up_hard_links() -> None:
     flags = ctypes.c_uint(_FILTER_FLAG_SPEC_ALLOW)
     if _syscall(ctypes.c_long(number), ctypes.c_uint(_SET_MODE_FILTER), flags, ctypes.byref(arguments)):
         error = ctypes.get_errno()
-        if error not in (errno.ENOSYS, errno.EINVAL):
+        if error not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
             raise OSError(error, os.strerror(error))
 
 
