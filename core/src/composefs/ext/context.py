@@ -44,7 +44,7 @@ class Context:
     answer.  ``features`` are those that were agreed on.
 
     What was put or looked at in this run need not be looked at again: ``known`` are the bytes of objects by id,
-    ``image_objects`` the objects of images, ids by id, ``streams_seen`` the ids of streams that can be published.
+    ``image_objects`` the objects of images, ids by id, ``whole_streams`` the ids of streams that can be published.
 
     ``resources`` are closed when the conversation ends.
     """
@@ -63,7 +63,7 @@ class Context:
     features: tuple[str, ...] = ()
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)
-    streams_seen: set[str] = field(default_factory=set)
+    whole_streams: set[str] = field(default_factory=set)
     drafts: Drafts = field(init=False)
     lists: Lists = field(init=False)
     progress: ProgressLimiter = field(init=False)
@@ -133,10 +133,10 @@ class Context:
             self.known.clear()
         self.known.update(sizes)
 
-    def saw_stream(self, stream_id: str) -> None:
+    def made_stream(self, stream_id: str) -> None:
         """Note a stream of the repository of which this run has made or checked all that `publish` asks for."""
-        if len(self.streams_seen) < _REMEMBERED:
-            self.streams_seen.add(stream_id)
+        if len(self.whole_streams) < _REMEMBERED:
+            self.whole_streams.add(stream_id)
 
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""

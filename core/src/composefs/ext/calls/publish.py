@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from composefs.errors import PermissionDeniedError, UsageError
+from composefs.ext.calls.streams import check_stream
 from composefs.ext.context import Context
 from composefs.protocol.lists import check_objects
 from composefs.protocol.params import check_id, string
@@ -50,9 +51,9 @@ def _stream(context: Context, row: Message) -> StreamName:
     expect = row.get("expect", ANY)
     if expect is not ANY and expect is not None:
         check_id(expect, context.algorithm.hex_size)
-    if stream_id not in context.streams_seen:
-        with context.repo.streams.open(id=stream_id):
-            pass  # its header says that it is a splitstream of this repository's algorithm
+    # Any object may be a stream that the extension wrote itself; one with this name already is as it was.
+    if stream_id not in context.whole_streams and context.repo.streams.lookup(name) != stream_id:
+        check_stream(context, stream_id)
     match string(row, "if_exists", "fail"):
         case ("keep" | "replace" | "fail") as if_exists:
             return StreamName(name, stream_id, if_exists, expect)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import select
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import BinaryIO
@@ -30,7 +30,7 @@ from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
 from composefs.splitstream import IMAGE_PREFIX, Parts, Reader
 
-__all__ = ["cat", "get", "list_streams", "put"]
+__all__ = ["cat", "check_stream", "get", "list_streams", "put"]
 
 _MAX_NAME = 4096
 _MAX_DEPTH = 64
@@ -53,7 +53,7 @@ def put(context: Context, params: Message) -> Message:
         parts = Parts(kind, inline, chunks, object_refs, named_refs)
         stored = context.repo.streams.put(parts, known=context.known)  # refuses what is not in the repository
     context.remember({stored.id: stored.size})
-    context.saw_stream(stored.id)
+    context.made_stream(stored.id)
     return {"id": stored.id, "size": stored.size}
 
 
@@ -61,7 +61,19 @@ def _inline(context: Context, name: JSONValue) -> BinaryIO:
     return open(context.staged.open(staged_name(name), context.limits.stream_bytes), "rb")
 
 
-def _check_images(context: Context, named_refs: list[tuple[str, str]], object_refs: list[str]) -> None:
+def check_stream(context: Context, stream_id: str) -> None:
+    """Raise what `put` would if it was asked for a stream that is an object of the repository already."""
+    with context.repo.streams.open(id=stream_id) as reader:
+        named_refs = reader.named_refs
+        what = f"stream {stream_id}"
+        context.require([each for _, each in named_refs], what)
+        for block in reader.object_ref_blocks():
+            context.require(block, what)
+        _check_images(context, named_refs, reader.object_refs())
+    context.made_stream(stream_id)
+
+
+def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], object_refs: Iterable[str]) -> None:
     needed: set[str] = set()
     for name, image in named_refs:
         if not name.startswith(IMAGE_PREFIX):
@@ -108,8 +120,6 @@ def get(context: Context, params: Message) -> Message:
     """Describe a stream, and write its parts into staged files on request."""
     repository, name, stream_id = _find(context, params)
     with repository.streams.open(id=stream_id) as reader:
-        if repository is context.repository:
-            context.saw_stream(stream_id)
         answer: Message = {"id": stream_id, "content_type": f"{reader.content_type:016x}", "size": reader.size}
         if name is not None:
             answer["name"] = name

@@ -1,0 +1,63 @@
+"""Streams that an extension writes itself, as objects like any other: they get names only if they are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs.digest import SHA256
+from composefs.repository import Repository
+from support.calls import HELLO, NOWHERE, ROOT, call, dump_of, kind_of, put
+from support.commands import cfsctl
+from support.hosting import Host
+from support.splitstreams import stream_of
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def written(host: Host, **parts: Any) -> str:
+    """Store the bytes of a stream as an object, which nobody looks into then."""
+    with Repository.open(host.path, writable=True) as repository:
+        return repository.objects.store_parts([stream_of(SHA256, content_type=1, **parts)]).id
+
+
+def named(stream: str) -> list[Any]:
+    return call("publish", streams=[{"name": "bad-1", "id": stream}], refs=[{"name": "bad/kept", "target": "bad-1"}])
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("parts", [{"object_refs": [NOWHERE]}, {"named_refs": [("layer", NOWHERE)]}])
+def test_a_stream_that_names_what_is_not_there_gets_no_name(host: Host, parts: dict[str, Any], first: bool) -> None:
+    """P-21; garbage collection refused to work from then on.  That a stream was read makes it no better."""
+    stream = written(host, **parts)
+    looks = [call("stream.get", id=stream)] if first else []
+    answers = host.do(*looks, named(stream))
+    assert kind_of(answers[-1]) == "missing_object"
+    assert NOWHERE in answers[-1]["message"]
+    host.assert_clean()
+    cfsctl("--repo", host.path, "gc")
+
+
+def test_a_stream_that_keeps_not_all_of_its_image_gets_no_name(host: Host) -> None:
+    """P-22: other garbage collectors would remove what it does not list."""
+    dump = ["write", "dump", dump_of(HELLO, 5)]
+    image = host.do(["write", "a", "hello"], put("a"), dump, call("image.put", dump="dump"))[-1]["id"]
+    [answer] = host.do(named(written(host, named_refs=[("composefs.image", image)])))
+    assert kind_of(answer) == "usage"
+    assert HELLO in answer["message"]
+    host.assert_clean()
+
+
+def test_a_stream_that_is_whole_gets_a_name(host: Host) -> None:
+    dump = ["write", "dump", ROOT]
+    image = host.do(["write", "a", "hello"], put("a"), dump, call("image.put", dump="dump"))[-1]["id"]
+    stream = written(host, object_refs=[HELLO], named_refs=[("composefs.image", image)])
+    [answer] = host.do(named(stream))
+    assert answer["streams"] == [{"name": "bad-1", "id": stream, "previous": None}]
+    cfsctl("--repo", host.path, "fsck")
+    cfsctl("--repo", host.path, "gc")
