@@ -880,6 +880,60 @@ def test_trees_by_chance_are_committed_or_refused_as_by_ostree(tmp_path: Path) -
     assert len(answers) - answers.count(0) > 5
 
 
+@pytest.mark.root
+def test_options_by_chance_mean_what_they_mean_to_ostree(tmp_path: Path) -> None:
+    """All that may be combined, on trees over one another and over other commits."""
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+    (kernel := tmp_path / "kernel/usr/lib/modules/1").mkdir(parents=True)
+    (kernel / "vmlinuz").write_text("kernel")
+    lower = ("commit", "-b", "made/lower", f"--tree=dir={tmp_path / 'kernel'}", "--timestamp=@1")
+    assert target.json(*lower)["commit"] == ostree(theirs, *lower).stdout.strip()
+    (tmp_path / "modes").write_text("=2541 /usr/lib/modules/1/vmlinuz\n=1023 /usr/lib\n")
+    (tmp_path / "left out").write_text("/usr/lib/modules/1/vmlinuz\n")
+    lists = (f"--statoverride={tmp_path / 'modes'}", f"--skip-list={tmp_path / 'left out'}")
+    free = (
+        *(
+            "--bootable",
+            "--mode-ro-executables",
+            "--no-xattrs",
+            "--skip-if-unchanged",
+            "--add-metadata-string=b=",
+            *lists,
+        ),
+        *(
+            "--add-metadata=a=1",
+            "--add-metadata-string=version=1",
+            "--keep-metadata=ostree.ref-binding",
+            "--bind-ref=zz",
+        ),
+    )
+    answers = []
+    for seed in range(40):
+        chooser = random.Random(seed)
+        trees = [f"dir={tmp_path / 'kernel'}", random_layer(tmp_path / f"{seed}", chooser)]
+        chooser.shuffle(trees)
+        options = [option for option in free if chooser.random() < 0.3]
+        if "--keep-metadata=ostree.ref-binding" in options:
+            options = [*(option for option in options if option != "--bind-ref=zz"), "--no-bindings"]
+        if trees[0].startswith("dir") and trees[1].startswith("dir") and chooser.random() < 0.5:
+            options += chooser.choice(
+                [("--owner-uid=7",), ("--owner-gid=9",), ("--no-xattrs", "--canonical-permissions")]
+            )
+        else:
+            options.append("--tar-autocreate-parents" if "tar=" in "".join(trees) else "--orphan")
+        commits = chooser.choice([(), ("--base=made/lower",), ("--tree-ref=made/lower",)])
+        branch = [] if "--orphan" in options else ["-b", f"branch{chooser.randrange(2)}"]
+        words = ("commit", *branch, *options, f"--timestamp=@{seed}", *commits, *(f"--tree={tree}" for tree in trees))
+        of_ostree = [word.replace("--tree-ref=", "--tree=ref=") for word in words]
+        expected = ostree(theirs, *of_ostree, status=None)
+        done = target.ostree(*words, "--json", status=None)
+        answers.append(expected.returncode)
+        made = json.loads(done.stdout)["commit"] if done.returncode == 0 else ""
+        assert (words, made) == (words, expected.stdout.strip()), (done.stderr, expected.stderr)
+    assert answers.count(0) > 30
+    assert answers.count(1) > 2
+
+
 def test_extended_attributes_of_libarchive(tmp_path: Path) -> None:
     """In base64, with names quoted as in a URL; bsdtar writes them plainly too, which ostree takes for two each."""
     path = tmp_path / "x.tar"
