@@ -300,3 +300,16 @@ def test_detached_metadata_that_come_after_the_parent_make_the_same_stream(tmp_p
     done = later.json("pull-local", repo, BRANCH)
     assert done["verity"] == at_once.json("pull-local", repo, BRANCH, "--depth=1")["verity"]
     assert done["verity"] != before["verity"]
+
+
+def test_metadata_as_deep_as_glib_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    repo = make_repo(tmp_path / "repo")
+    levels = 123  # in a variant, the entry of a dictionary, that, and the commit
+    value = "<" * levels + "true" + ">" * levels
+    commit_id = commit(repo, tmp_path / "tree", f"--add-metadata=key={value}")
+    run(require("ostree"), "fsck", f"--repo={repo}")
+    target = Target(tmp_path / "target")
+    assert target.json("pull-local", repo, BRANCH)["commit"] == commit_id
+    assert target.json("inspect", BRANCH)["metadata"]["key"] is True
+    assert target.json("fsck")["ok"]

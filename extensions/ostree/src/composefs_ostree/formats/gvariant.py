@@ -37,8 +37,8 @@ __all__ = [
     "parse_type",
 ]
 
-MAX_DEPTH = 64
-"""Nesting of containers and variants together; GLib's limit for data from outside."""
+MAX_DEPTH = 127
+"""Containers and variants, together, that a value may be in: as many as GLib reads."""
 
 MAX_VALUES = 2_000_000
 """Values in one serialised value: a few bytes each in the file, but a Python object each here."""
