@@ -106,6 +106,22 @@ def test_standard_output(tmp_path: Path, command: str) -> None:
     )
 
 
+def test_a_cache(tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never worth an error, wherever it is: least of all one that blames the repository's file system."""
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "many")
+    target = Target(tmp_path / "repo")
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4k", "tmpfs"), serve(repo) as server:
+        (tmp_path / "disk/fill").write_bytes(bytes(4096))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "disk"))
+        assert target.ostree("pull", server.url, BRANCH).stderr == ""
+        files = [path for path in (tmp_path / "disk").rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) == 4096
+    assert target.names()
+    assert target.left_over() == []
+
+
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:
     layout = Layout()
     layout.add(layout.image(tar(random=(large / "one/random").read_bytes())), "latest")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from zlib import crc32
 
 from composefs_ostree.formats.commit_stream import Entry
@@ -94,17 +95,21 @@ class Cache:
         return self._files.get(object_id)
 
     def add(self, file_id: bytes, entry: Entry) -> None:
-        """Note a file that has come in."""
-        self._file.write(record(file_id, entry))
+        """Note a file that has come in, if there is room."""
+        with suppress(OSError):
+            self._file.write(record(file_id, entry))
 
     def clear(self) -> None:
         """Empty the cache, after the pull has succeeded."""
-        self._file.flush()
-        self._file.truncate(0)
+        with suppress(OSError):
+            self._file.flush()
+        with suppress(OSError):  # what could not be written will stand there without a boot id, and not count
+            os.ftruncate(self._file.fileno(), 0)
 
     def close(self) -> None:
-        """Write what is still in memory and let other pulls use the file."""
-        self._file.close()
+        """Write what is still in memory, if there is room, and let other pulls use the file."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def _boot_id() -> bytes:
