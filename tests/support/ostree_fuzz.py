@@ -69,8 +69,12 @@ def random_value(chooser: random.Random, of: gvariant.Type, depth: int = 2) -> A
             return chooser.choice((0.0, -1.5, float("inf"), 1e300))
         case "t":
             return chooser.choice(NUMBERS)
-        case "s" | "o" | "g":
+        case "s":
             return chooser.choice(["", "a", "text", "ä", "x" * chooser.randrange(300)])
+        case "o":
+            return chooser.choice(["/", "/a", "/a/B_2"])
+        case "g":
+            return chooser.choice(["", "s", "a{sv}(yb)", "y" * chooser.randrange(256)])
         case "v":
             signature = random_type(chooser, max(depth - 1, 0))
             return Variant(signature, random_value(chooser, gvariant.parse_type(signature), depth - 1))

@@ -28,6 +28,8 @@ SPECIFICATION = [
     ("a{sv}", {}, b""),
     ("mmb", ((True,),), b"\x01\0"),
     ("mmb", (None,), b"\0"),
+    ("ao", ["/", "/a/B_2"], b"/\0/a/B_2\0\x02\x09"),
+    ("(gg)", ("", "sa{sv}(yb)"), b"\0sa{sv}(yb)\0\x01"),
     ("d", 1.5, struct.pack("<d", 1.5)),
     ("(sss)", ("", "a", "b"), b"\0a\0b\0\x03\x01"),
 ]
@@ -61,6 +63,14 @@ def test_values_have_the_serialisation_of_the_specification(signature: str, valu
         ("v", b"xs", "a variant without a separator"),
         ("a{sv}", encode("a{sv}", {"k": Variant("y", 1)}) + encode("a{sv}", {"k": Variant("y", 1)}), "two in one"),
         ("mb", b"\x01\x01", "two values in a maybe"),
+        ("o", b"\0", "an empty object path"),
+        ("o", b"a\0", "an object path that is relative"),
+        ("o", b"/a/\0", "an object path that ends with a slash"),
+        ("o", b"/a-b\0", "an object path with another character"),
+        ("g", b"(s\0", "an unfinished signature"),
+        ("g", b"sz\0", "a signature with an unknown type"),
+        ("g", b"ms\0", "a signature with a maybe"),
+        ("g", b"y" * (MAX_VALUES + 1) + b"\0", "a signature that is too long"),
         ("ms", b"x\0\x01", "a maybe that does not end with 0"),
     ],
 )

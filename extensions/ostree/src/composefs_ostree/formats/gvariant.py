@@ -1,9 +1,10 @@
 """GVariant, little-endian and in normal form: the serialisation of every ostree object that is not file content.
 
 Normal form means that a value has exactly one serialisation: padding is zero, offsets are in order and as narrow as
-they can be, strings are UTF-8 without NUL, booleans are 0 or 1.  :func:`decode` refuses anything else, by serialising
-what it read and comparing; and dictionaries that have a key twice, of which ``g_variant_lookup`` finds the first entry
-and ``GVariantDict`` the last.  Source: "GVariant Serialisation", docs.gtk.org/glib/gvariant-specification.html.
+they can be, strings are UTF-8 without NUL, object paths and signatures are such, booleans are 0 or 1.  :func:`decode`
+refuses anything else, by serialising what it read and comparing; and dictionaries that have a key twice, of which
+``g_variant_lookup`` finds the first entry and ``GVariantDict`` the last.
+Source: "GVariant Serialisation", docs.gtk.org/glib/gvariant-specification.html.
 
 Python values: integers for y n q i u x t h, float for d, bool for b, str for s o g, bytes for ay, list for other
 arrays, dict for arrays of dictionary entries, tuple for tuples, None or a 1-tuple for maybe, :class:`Variant` for v.
@@ -160,7 +161,8 @@ class _Decoder:
             (number,) = struct.unpack(_FIXED[of.kind], view)
             return bool(number) if of.kind == "b" else number
         if of.kind in "sog":
-            return _decode_string(view)
+            text = _decode_string(view)
+            return text if of.kind == "s" else self._checked(of.kind, text)
         if of.kind == "v":
             return self._decode_variant(view, depth)
         if of.kind == "m":
@@ -168,6 +170,15 @@ class _Decoder:
         if of.kind == "a":
             return self._decode_array(of.members[0], view, depth)
         return self._decode_tuple(of, view, depth)
+
+    def _checked(self, kind: str, text: str) -> str:
+        if kind == "g":
+            self.left -= len(text)  # each character may be a type, which takes as long as a value
+            if self.left < 0:
+                raise _too_many()
+        if not (_is_path(text) if kind == "o" else _is_signature(text)):
+            raise FormatError(f"{text[:80]!a} is no {'object path' if kind == 'o' else 'signature'}")
+        return text
 
     def _decode_variant(self, view: memoryview, depth: int) -> Variant:
         tail = bytes(view[-_MAX_SIGNATURE - 1 :])
@@ -247,6 +258,24 @@ def _decode_string(view: memoryview) -> str:
         return raw[:-1].decode()
     except UnicodeDecodeError as error:
         raise FormatError("a GVariant string is not UTF-8") from error
+
+
+def _is_path(text: str) -> bool:
+    """Tell whether a string is an object path of D-Bus."""
+    return text == "/" or (
+        text[:1] == "/" and text.isascii() and all(part.replace("_", "a").isalnum() for part in text[1:].split("/"))
+    )
+
+
+def _is_signature(text: str) -> bool:
+    """Tell whether a string is a signature of D-Bus, which has no maybes: any number of complete types."""
+    end = 0
+    try:
+        while end < len(text):
+            _, end = _parse_type(text, end, 0)
+    except FormatError:
+        return False
+    return "m" not in text
 
 
 def _offset_table(data: bytes | memoryview, most: int) -> tuple[int, str]:
