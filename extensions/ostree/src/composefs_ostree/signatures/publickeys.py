@@ -30,7 +30,8 @@ __all__ = ["SYSTEM_DIRECTORIES", "check", "decode_base64", "encode_base64", "loa
 SYSTEM_DIRECTORIES = ("/etc/ostree", "/usr/share/ostree")
 """Where ``trusted.KIND``, ``trusted.KIND.d/*``, ``revoked.KIND`` and ``revoked.KIND.d/*`` are."""
 
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+# Up to the next five dashes, or each of many beginnings without an end would be looked for an end to that of the file.
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s((?:[^-]|-(?!----))*+)-----END \1-----")
 _SIZE = 32  # of an ed25519 public key
 _MIN_RSA = 2048  # bits
 
