@@ -421,9 +421,10 @@ WORK = {
     "has another compute": "subprocess.run(['sh', '-c', 'i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done'])",
     "shows progress": "slowly(lambda: self.notify('progress', id='a', kind='progress'))",
     "tells people": "slowly(lambda: os.write(2, b'still here\\n'))",
+    "says more than the core can take in": "for _ in range(20_000): self.notify('log', level='debug', message='…' * 9)",
     "writes files": "slowly(lambda: open('download', 'ab').write(b'more'))",
 }
-"""What takes longer than the kit is patient, and without a word on the wire but for one."""
+"""What takes longer than the kit is patient."""
 
 
 @pytest.mark.parametrize("work", WORK)
@@ -648,6 +649,21 @@ def test_what_readers_of_json_take_differently_is_a_warning(installed: Path) -> 
     ]
 
 
+def test_a_message_of_many_fields_is_looked_at_in_time(installed: Path) -> None:
+    report = made(
+        installed,
+        """
+        def put(self, name):
+            fields = b",".join(b'"f%d":0' % number for number in range(90_000))
+            self.write(b'{"jsonrpc":"2.0","method":"x-1","params":{%b,"f89999":1}}\\n' % fields)
+            return super().put(name)
+        """,
+        18,
+    )
+    [finding] = report.findings
+    assert finding.message == "an object in a message has the field 'f89999' more than once"
+
+
 def test_who_is_told_why_is_not_told_again(installed: Path) -> None:
     report = made(installed, "def put(self, name): self.call('object.add', files=[name])", 18)
     [finding] = report.findings
@@ -660,6 +676,14 @@ def test_a_result_schema_that_is_none(installed: Path) -> None:
     (installed / "good.json").write_text(json.dumps(manifest))
     told = "manifest: the result_schema of store is no JSON Schema: $.type: 'objekt' is not valid "
     assert told in cfsctl("ext", "check", installed / "good", status=1).stdout
+
+
+def test_a_result_schema_that_refers_to_itself(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["result_schema"] = {"$ref": "#"}
+    (installed / "good.json").write_text(json.dumps(manifest))
+    done = cfsctl("ext", "check", installed / "good", status=1)
+    assert "the result: its schema refers to itself without end\n" in done.stdout
 
 
 def test_a_result_schema_that_is_elsewhere_is_not_fetched(installed: Path) -> None:

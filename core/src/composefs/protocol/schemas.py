@@ -90,6 +90,8 @@ def misfit(schema: JSONValue, value: JSONValue) -> str | None:
         error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
     except Unresolvable as missing:
         return f"its schema refers to {missing.ref}, which is not in it"
+    except RecursionError:
+        return "its schema refers to itself without end"
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 

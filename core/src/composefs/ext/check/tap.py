@@ -151,7 +151,9 @@ class Tap(Channel):
         """Interrupt an extension from which nothing is to be expected any more, though it owes the answer to run."""
         if not self._owes_answer:
             return inf
-        if self._silence.lasts():
+        if self.has_message or (self.wants_read and _unread(self._read_fd)):
+            self._silence.end()  # it may be us who keep it waiting
+        elif self._silence.lasts():
             self._owes_answer = False
             unread = _unread(self._write_fd) + self._outbox_bytes
             self._watch.kept_waiting(self._silence, self._plain_reader.pending, unread)

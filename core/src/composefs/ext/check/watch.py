@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs.digest import Algorithm
@@ -147,7 +148,7 @@ class Watch:
         """Make an object of its members, and note a name that it has twice: which one counts, each reader decides."""
         made = dict(members)
         if len(made) < len(members):
-            twice = next(name for name, _ in members if sum(name == each for each, _ in members) > 1)
+            (twice, _), *_ = Counter(name for name, _ in members).most_common(1)
             self.find(1, f"an object in a message has the field {twice[:100]!r} more than once", warning=True)
         return made
 
