@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
+import resource
 from pathlib import Path
 
 import pytest
 
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
-from support.commands import cfsctl, the_error
+from support.commands import CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple
 from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH, commit, make_repo
 from support.populated import populate
 from support.remotes import machine, target
+from support.server import serve
 
 __all__ = ["extensions", "machine", "target"]
 
@@ -110,6 +114,45 @@ def test_who_has_no_home(tmp_path: Path) -> None:
 def test_a_time_that_is_none(tmp_path: Path, seconds: str) -> None:
     told = the_error("--wait", seconds, "--repo", tmp_path, "gc", status=2)
     assert f"invalid value for '--wait': '{seconds}' is not a number of seconds (" in told
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    script = f"rmdir ../here; exec {CFSCTL} --repo repo ref list"
+    done = run("sh", "-c", script, cwd=here, status=3)
+    assert done.stderr == "cfsctl: the working directory is not there any more (change to another: cd DIRECTORY)\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "what", "remedy"),
+    [
+        (resource.RLIMIT_NOFILE, 12, "Too many open files", "(raise the limit of open files: ulimit -n)"),
+        (resource.RLIMIT_FSIZE, 100_000, "File too large", "(raise the limit of a file's size, ulimit -f, or use a "),
+    ],
+)
+def test_limits_of_the_process(target: Target, tmp_path: Path, limit: int, most: int, what: str, remedy: str) -> None:
+    """Of the core and of extensions."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
+    repo = make_repo(tmp_path / "source")
+    commit(repo, tmp_path / "tree")
+
+    def lower() -> None:
+        resource.setrlimit(limit, (most, most))
+
+    with serve(repo) as server:
+        for command in (
+            ("ostree", "pull", server.url, BRANCH),
+            ("create-image", "--no-propagate-usr-to-root", tmp_path / "tree"),
+        ):
+            if limit == resource.RLIMIT_NOFILE and command[0] != "ostree":
+                continue  # which is content with them
+            told = the_error("--repo", target.path, *command, status=1, preexec_fn=lower)
+            assert what in told
+            assert remedy in told
+    target.ostree("pull-local", repo, BRANCH)
+    assert target.left_over() == []
 
 
 def test_a_name_that_is_too_long_for_anybody(tmp_path: Path) -> None:

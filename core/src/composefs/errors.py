@@ -224,6 +224,15 @@ def error_of_kind(kind: str) -> type[ComposefsError]:
     return _BY_KIND.get(kind, ComposefsError)
 
 
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "the whole machine has too many files open",
+    errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
+    errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
+}
+"""What to do about errors of the system that have no kind of their own."""
+
+
 def from_os_error(error: OSError, what: str) -> ComposefsError:
     """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy."""
     reason = os.strerror(error.errno) if error.errno else str(error)
@@ -243,4 +252,4 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
         case errno.ELOOP:
             return InputOutputError(message, subject=subject, hint="a symlink is not followed here")
         case _:
-            return InputOutputError(message, subject=subject)
+            return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))

@@ -267,6 +267,10 @@ def _failure(error: BaseException) -> ComposefsError:
             failure = CancelledError.by_signal(number, "terminated")
         case KeyboardInterrupt() | click.Abort():
             failure = CancelledError("interrupted")
+        case FileNotFoundError(filename=None) if _is_nowhere():
+            failure = NotFoundError(
+                "the working directory is not there any more", hint="change to another: cd DIRECTORY"
+            )
         case OSError():
             failure = from_os_error(error, os.fsdecode(error.filename) if error.filename else "a system call failed")
         case MemoryError():
@@ -277,6 +281,15 @@ def _failure(error: BaseException) -> ComposefsError:
             )
     failure.__cause__ = error
     return failure
+
+
+def _is_nowhere() -> bool:
+    """Tell whether the working directory was removed, so that no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _report(failure: ComposefsError, context: click.Context | None) -> None:

@@ -244,6 +244,15 @@ def from_exception(error: BaseException, written: str | None = None) -> ExtError
             )
 
 
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "the whole machine has too many files open",
+    errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
+    errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
+}
+"""What to do about errors of the system that have no kind of their own."""
+
+
 def _from_os_error(error: OSError, written: str | None) -> ExtError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
@@ -260,7 +269,7 @@ def _from_os_error(error: OSError, written: str | None) -> ExtError:
         case errno.ENOSPC | errno.EDQUOT:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
         case _:
-            return InputOutputError(message, subject=subject)
+            return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))
 
 
 def _text(value: object) -> str | None:
