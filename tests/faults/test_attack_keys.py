@@ -13,8 +13,11 @@ from composefs_ostree.signatures.publickeys import pem_blocks
 
 READ = """
 import sys
+from composefs_ostree.signatures.packets import dearmour
 from composefs_ostree.signatures.publickeys import pem_blocks
-assert pem_blocks(sys.stdin.buffer.read(), b"PUBLIC KEY") == []
+data = sys.stdin.buffer.read()
+assert pem_blocks(data, b"PUBLIC KEY") == []
+assert dearmour(data) == data
 """
 
 
@@ -23,7 +26,18 @@ def limit_seconds() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 
 
-@pytest.mark.parametrize("piece", [b"-----BEGIN A-----\n", b"-----BEGIN AAAAAA", b"-----BEGIN A-----\n-x", b"-----"])
+PIECES = [
+    b"-----BEGIN %b-----\n",
+    b"-----BEGIN %bAAAA",
+    b"x-----BEGIN %b-----\n",
+    b"-----BEGIN %b-----\n-x\n",
+    b"-----",
+]
+
+
+@pytest.mark.parametrize(
+    "piece", [each % label if b"%" in each else each for each in PIECES for label in (b"A", b"PGP A")]
+)
 def test_beginnings_without_an_end(piece: bytes) -> None:
     data = (piece * (1 + (16 << 20) // len(piece)))[: 16 << 20]
     subprocess.run([sys.executable, "-c", READ], input=data, check=True, preexec_fn=limit_seconds)

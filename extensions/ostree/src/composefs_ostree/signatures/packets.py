@@ -22,7 +22,10 @@ SIGNATURE = 2
 SECRET_KEY = 5
 PUBLIC_KEY = 6
 
-_ARMOUR = re.compile(rb"-----BEGIN PGP ([A-Z ]+)-----\r?\n(.*?)-----END PGP \1-----", re.DOTALL)
+# From a line up to the next one that begins so: of many beginnings without an end, each is looked at once.
+_ARMOUR = re.compile(
+    rb"^-----BEGIN PGP ([A-Z ]+)-----\r?\n((?:(?!-----)[^\n]*+\n)*+)-----END PGP \1-----", re.MULTILINE
+)
 _BEGIN = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
 _CHECKSUM = re.compile(rb"^=[A-Za-z0-9+/]{4}\s*$", re.MULTILINE)
@@ -82,10 +85,7 @@ def dearmour(data: bytes) -> bytes:
 
 
 def dearmour_signature(data: bytes) -> bytes:
-    """Return the bytes of a signature that begins with its armour, any other as it is; raise FormatError.
-
-    It is hostile, so it is searched once, while for each block of a keyring all of the rest may be.
-    """
+    """Return the bytes of a signature that begins with its armour, any other as it is; raise FormatError."""
     if not data.startswith(_BEGIN):
         return data
     end = data.find(_END)
