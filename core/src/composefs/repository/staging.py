@@ -76,12 +76,14 @@ class Staging(Closing):
         """Remove the directory and all in it."""
         if self._at < 0:
             return
+        for fd in (self.work_fd, self.private):  # before: if there are no more descriptors, removing takes these
+            os.close(fd)
         try:
             remove_tree(self._name, self._at)
         except OSError as error:
             raise from_os_error(error, f"removing the staging directory {os.path.dirname(self.place)}") from error
         finally:
-            for fd in (self.work_fd, self.private, self._fd, self._at):
+            for fd in (self._fd, self._at):
                 os.close(fd)
             self._at = -1
 
