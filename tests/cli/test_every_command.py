@@ -54,6 +54,7 @@ FREE = {
     *("ostree sign --delete", "ostree list-refs url", "ostree list-refs --subset", "ostree remote refs --subset"),
     *(f"ostree commit --{option}" for option in ("subject", "body", "parent", "timestamp", "add-metadata")),
     *("ostree commit --add-metadata-string", "ostree commit --add-detached-metadata-string"),
+    *(f"ostree commit --{option}" for option in ("keep-metadata", "collection-id", "tar-pathname-filter")),
     *(f"ostree remote add {word}" for word in ("url", "branches", "--set", "--sign-verify", "--contenturl")),
     *("ostree remote add --collection-id", "ostree remote add --custom-backend"),
     *(f"oci {command} image" for command in ("pull", "list-tags", "list-referrers", "copy")),
