@@ -122,6 +122,20 @@ def test_a_cache(tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch) -
     assert target.left_over() == []
 
 
+def test_an_export(tmp_path: Path, large: Path) -> None:
+    """What is full is where the new repository is."""
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "one")
+    target = Target(tmp_path / "repo")
+    target.ostree("pull-local", repo, BRANCH)
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1500k", "tmpfs"):
+        told = the_error("--repo", target.path, "ostree", "export", BRANCH, tmp_path / "disk/out", status=8)
+        assert told.startswith(f"cfsctl: {tmp_path}/disk/out/")
+        assert f".filez: No space left on device (the file system is the one at {tmp_path}/disk: free some" in told
+        assert list((tmp_path / "disk/out/tmp").glob("cfsctl-*")) == []
+
+
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:
     layout = Layout()
     layout.add(layout.image(tar(random=(large / "one/random").read_bytes())), "latest")

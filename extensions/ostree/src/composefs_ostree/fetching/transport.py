@@ -261,7 +261,7 @@ def bad_object(where: str, error: ExtError) -> ExtError:
                 hint=error.hint or "the source is incomplete or being changed; try again later, or from another mirror",
                 subject=where,
             )
-        case NoSpaceError():  # here, where the core knows the place; not at the source
+        case NoSpaceError() if not (error.subject or "").startswith("/"):  # in staging; the core knows where that is
             return NoSpaceError(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(

@@ -12,7 +12,7 @@ import struct
 import zlib
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError
+from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, from_exception
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
@@ -78,7 +78,7 @@ class ObjectWriter(Jobs):
         except PermissionError as error:
             return failure(file_id, path, _not_permitted(error, self._mode))
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
-            return failure(file_id, path, error)
+            return failure(file_id, path, from_exception(error, path))
         return file_id, b"", head.size, None
 
     def _open(self, content: str) -> int:
