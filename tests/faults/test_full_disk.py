@@ -129,11 +129,14 @@ def test_an_export(tmp_path: Path, large: Path) -> None:
     target = Target(tmp_path / "repo")
     target.ostree("pull-local", repo, BRANCH)
     (tmp_path / "disk").mkdir()
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1500k", "tmpfs"):
-        told = the_error("--repo", target.path, "ostree", "export", BRANCH, tmp_path / "disk/out", status=8)
-        assert told.startswith(f"cfsctl: {tmp_path}/disk/out/")
-        assert f".filez: No space left on device (the file system is the one at {tmp_path}/disk: free some" in told
-        assert list((tmp_path / "disk/out/tmp").glob("cfsctl-*")) == []
+    for size, what in (("4k", "out/tmp/config-"), ("1500k", "out/tmp/cfsctl-export-")):
+        with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+            if size == "4k":
+                (tmp_path / "disk/fill").write_bytes(bytes(4096))
+            told = the_error("--repo", target.path, "ostree", "export", BRANCH, tmp_path / "disk/out", status=8)
+            assert told.startswith(f"cfsctl: {tmp_path}/disk/{what}")
+            assert f": No space left on device (the file system is the one at {tmp_path}/disk: free some" in told
+            assert list((tmp_path / "disk/out/tmp").glob("cfsctl-*")) == []
 
 
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:

@@ -19,7 +19,7 @@ import os
 import secrets
 import struct
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from composefs_ext.errors import (
     BusyError,
@@ -36,7 +36,7 @@ from composefs_ostree.remotes.keyfile import parse_keyfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["MODES", "UMASK", "Target"]
 
@@ -117,7 +117,7 @@ class Target:
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
         new = f"{path}/{_TMP}/config-{secrets.token_hex(8)}"
-        with open(os.open(new, _NEW_FILE, 0o644), "wb") as file:
+        with _writing(new), open(os.open(new, _NEW_FILE, 0o644), "wb") as file:
             file.write(config.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -179,7 +179,8 @@ class Target:
 
     def stage(self, name: str, data: bytes) -> None:
         """Make a file on its way, readable for everybody."""
-        with open(os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd), "wb") as file:
+        where = f"{self.path}/{name}"
+        with _writing(where), open(os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd), "wb") as file:
             file.write(data)
 
     def put(self, path: str, data: bytes) -> None:
@@ -187,7 +188,7 @@ class Target:
         above = path.rpartition("/")[0]
         above_fd = self.directory(above, make=True) if above else self._fd
         fd = os.open("one", _NEW_FILE, 0o644, dir_fd=self.staging_fd)
-        with open(fd, "wb") as file:
+        with _writing(f"{self.path}/{path}"), open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
@@ -288,6 +289,16 @@ class Target:
                         _remove_tree(self.tmp, name)
                     finally:
                         os.close(fd)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Name the file that is written in errors of the block: else it would seem to be one in the core's staging."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 def _remove_tree(above: int, name: str) -> None:
