@@ -7,7 +7,6 @@ numbers behind those of the trees below it.  Worker processes then read one job 
 from __future__ import annotations
 
 import os
-import stat
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, TooLargeError, UnsupportedError
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from composefs_ext import Core
-    from composefs_ostree.making.chosen import ChosenPaths, NewMode
 
-__all__ = ["Changes", "Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown"]
+__all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown"]
 
 
 class Meta(NamedTuple):
@@ -89,42 +87,6 @@ if TYPE_CHECKING:
 
         def reader(self, core: Core) -> Reader:
             """Return what reads the jobs; called in each worker process."""
-
-
-class Changes(NamedTuple):
-    """What ``commit`` changes of a tree's metadata, ``paths`` what of single entries.
-
-    Executables are made read-only before an entry gets its new mode, and permissions canonical after that.
-    """
-
-    uid: int | None = None
-    gid: int | None = None
-    keep_xattrs: bool = True
-    canonical: bool = False
-    read_only_executables: bool = False
-    paths: ChosenPaths | None = None
-
-    def apply(self, meta: Meta, new_mode: NewMode | None = None) -> Meta:
-        """Return the metadata that are committed, for an entry with a new mode or without.
-
-        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.  With them
-        ostree leaves out extended attributes too, whatever the mode of its repository.
-        """
-        uid, gid, mode, xattrs = meta
-        if self.read_only_executables and stat.S_ISREG(mode) and mode & 0o111:
-            mode &= ~0o222
-        if new_mode is not None:
-            mode = new_mode.of(mode)
-        if self.canonical:
-            uid = gid = 0
-            if not stat.S_ISLNK(mode):
-                mode &= stat.S_IFMT(mode) | 0o755
-        return Meta(
-            uid if self.uid is None else self.uid,
-            gid if self.gid is None else self.gid,
-            mode,
-            xattrs if self.keep_xattrs and not self.canonical else (),
-        )
 
 
 def shown(path: bytes) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from composefs_ostree.making.inodes import Changes, Directory
+from composefs_ostree.making.changes import Changes
+from composefs_ostree.making.inodes import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
+from composefs_ostree.making.changes import Changes
 from composefs_ostree.making.chosen import read_chosen
-from composefs_ostree.making.inodes import Changes
 from composefs_ostree.making.layers import Layers
 
 TYPE_CHECKING = False
