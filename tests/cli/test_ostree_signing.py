@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from support import ostree_repo
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_pull import Target, extensions
-from support.ostree_repo import make_repo
+from support.ostree_repo import commit, make_repo
 from support.peers import require
 
 __all__ = ["extensions", "keys"]
@@ -124,6 +126,26 @@ def test_a_key_in_a_file_signs(target: Target, tmp_path: Path) -> None:
     target.ostree("export", BRANCH, source)
     key = f"--sign-key=ed25519=inline:{base64.b64encode(public).decode()}"
     assert other.json("pull-local", source, BRANCH, key)["signatures"][0]["problem"] is None
+
+
+def test_a_commit_signed_here_is_stored_as_one_that_comes_signed(target: Target, tmp_path: Path) -> None:
+    secret = Ed25519PrivateKey.generate()
+    raw = secret.private_bytes_raw() + secret.public_key().public_bytes_raw()
+    (tmp_path / "secret").write_text(base64.b64encode(raw).decode())
+    source, exported, other = (
+        make_repo(tmp_path / "source"),
+        make_repo(tmp_path / "exported"),
+        Target(tmp_path / "other"),
+    )
+    commit(source, tmp_path / "tree")
+    commit_id = commit(source, tmp_path / "tree")
+    target.ostree("pull-local", source, ostree_repo.BRANCH, "--depth=1")
+    target.ostree("sign", ostree_repo.BRANCH, f"--sign-from-file={tmp_path / 'secret'}")
+    here = target.json("pull-local", source, ostree_repo.BRANCH, "--depth=1")
+    target.ostree("export", ostree_repo.BRANCH, exported)
+    detached = f"objects/{commit_id[:2]}/{commit_id[2:]}.commitmeta"
+    shutil.copyfile(exported / detached, source / detached)
+    assert other.json("pull-local", source, ostree_repo.BRANCH, "--depth=1")["verity"] == here["verity"]
 
 
 def test_gpg_homedir_without_a_key_is_refused(target: Target, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> s
         chunks=held.chunks,
         inline=held.inline,
         object_refs=held.object_refs,
-        named_refs=list(named_refs),
+        named_refs=sorted(named_refs),  # as a pull that brings all of them stores it
     )
     return stored.result()["id"]
 

@@ -306,6 +306,6 @@ def _put(
         chunks=[-size],
         inline=inline,
         object_refs=references,
-        named_refs=[*images, *named_refs],
+        named_refs=[*images, *sorted(named_refs)],  # the same id in whatever order they have come
     )
     return stream.result()["id"]

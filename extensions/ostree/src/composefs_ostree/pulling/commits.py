@@ -243,7 +243,6 @@ class Commits:
         beside = kept | self._detached_ref(job)
         if parent is not None:
             beside[PARENT_REF] = parent.stream
-        beside = dict(sorted(beside.items()))  # the stream has the same id in whatever order they have come
         damaged = self._damaged(job) if self._terms.is_repair else set()
         if damaged or not self._suffices(job):
             here = self._receive(job, beside, damaged)
