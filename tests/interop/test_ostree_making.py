@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -152,6 +153,28 @@ def test_what_we_export_is_pulled_over_http_by_both_and_keeps_its_id(tmp_path: P
     for path in exported.rglob("*"):
         if path.parts[-1] != ".lock" and not path.is_symlink():
             assert path.stat().st_mode & (0o005 if path.is_dir() else 0o004), path
+
+
+@pytest.mark.root
+def test_no_bare_repository_keeps_an_acl_that_does_not_go_with_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    program = tmp_path / "tree/program"
+    program.write_text("#!/bin/sh\n")
+    entries = [(0x01, 7, -1), (0x02, 7, 1000), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    acl = struct.pack("<I", 2) + b"".join([struct.pack("<HHi", *entry) for entry in entries])
+    os.setxattr(program, "system.posix_acl_access", acl)
+    target = Target(tmp_path / "target")
+    as_it_is = target.json("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", BRANCH)["commit"]
+    target.ostree("export", BRANCH, tmp_path / "bare", "--mode=bare")
+    assert "no errors found" in ostree(tmp_path / "bare", "fsck").stdout
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", BRANCH, "--mode-ro-executables")
+    refused = target.ostree("export", BRANCH, tmp_path / "bare", "--mode=bare", status=9).stderr
+    assert "its ACL does not go with its mode 0555" in refused
+    assert "archive or bare-user" in refused
+    assert ostree(tmp_path / "bare", "rev-parse", BRANCH).stdout.strip() == as_it_is
+    for mode in ("archive", "bare-user"):
+        target.ostree("export", BRANCH, tmp_path / mode, "--mode", mode)
+        assert "no errors found" in ostree(tmp_path / mode, "fsck").stdout
 
 
 def test_bare_user_only_takes_canonical_commits_alone(tmp_path: Path) -> None:

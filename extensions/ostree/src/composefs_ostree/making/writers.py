@@ -12,7 +12,7 @@ import struct
 import zlib
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, from_exception
+from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError, from_exception
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "object_name"]
 
 _BUFFER = 128 << 10
+_ACL = b"system.posix_acl_access"
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -150,6 +151,7 @@ class ObjectWriter(Jobs):
                     for name, value in head.xattrs:
                         os.setxattr(fd, name, value)
                     os.fchmod(fd, head.mode & 0o7777)
+                    _check_acl(fd, head)
                 case "bare-user":
                     os.setxattr(fd, USER_META, _user_meta(head))
                     os.fchmod(fd, head.mode & 0o775 | 0o400)
@@ -158,6 +160,16 @@ class ObjectWriter(Jobs):
             os.utime(fd, (0, 0))
         finally:
             os.close(fd)
+
+
+def _check_acl(fd: int, head: FileHead) -> None:
+    """Raise UnsupportedError where the kernel has fitted the ACL to the mode: the file would be another object."""
+    wanted = dict(head.xattrs).get(_ACL)
+    if wanted is not None and os.getxattr(fd, _ACL) != wanted:
+        raise UnsupportedError(
+            f"its ACL does not go with its mode {head.mode & 0o7777:04o}, and no file system keeps both",
+            hint="export to a repository of the mode archive or bare-user, or commit the tree with --no-xattrs",
+        )
 
 
 def _user_meta(head: FileHead) -> bytes:
