@@ -296,11 +296,16 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
     assert f"'{tmp_path}' is not an http or https URL" in refused
     assert "pull-local" in refused
     # The page that some servers have for every path, and what git keeps.
-    for config in ("<html>ok</html>\n", "[core]\n\trepositoryformatversion = 0\n"):
+    for config, words in (
+        ("<html>ok</html>\n", "config: this is a web page, not the config of an ostree repository"),
+        (
+            "[core]\n\trepositoryformatversion = 0\n",
+            "config: it says neither mode nor repo_version, so this is not an ostree repository",
+        ),
+    ):
         (tmp_path / "config").write_text(config)
         with serve(tmp_path) as server:
-            refused = target.ostree("pull", server.url, BRANCH, status=3).stderr
-        assert "config: it says neither mode nor repo_version, so this is not an ostree repository" in refused
+            assert words in target.ostree("pull", server.url, BRANCH, status=3).stderr
         assert "not an ostree repository" in target.ostree("pull-local", tmp_path, BRANCH, status=3).stderr
 
 
