@@ -60,9 +60,10 @@ def test_a_file_that_is_no_archive_of_an_image(target: Target, tmp_path: Path) -
     ("index", "what", "remedy"),
     [
         (b"", "is not JSON that can be trusted", "(have the image pushed or copied there again)"),
-        (gzip.compress(b"{}"), "is compressed, not a document in JSON", "(a server or a proxy compresses"),
+        (gzip.compress(b"{}", mtime=0), "is compressed, not a document in JSON", "(a server or a proxy compresses"),
         (b" <html>", "is a web page, not a document in JSON", "(check the name; "),
     ],
+    ids=["nothing", "gzip", "page"],
 )
 def test_a_document_that_is_something_else(
     target: Target, tmp_path: Path, index: bytes, what: str, remedy: str
