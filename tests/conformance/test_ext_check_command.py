@@ -1,0 +1,131 @@
+"""``cfsctl ext check`` as its user sees it: the report, the manifest's mistakes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from composefs.ext.check.rules import RULES
+from support.commands import CFSCTL, TIMEOUT, cfsctl
+
+
+def test_what_is_right_passes_strictly(installed: Path) -> None:
+    done = cfsctl("ext", "check", installed / "good", "--strict")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "$ cfsctl good store"
+    assert len(lines) == len(RULES) + 2
+    assert re.fullmatch(r"good passes: \d+ rules kept, \d+ that do not concern it; 19 runs", lines[-1])
+    assert done.stderr == ""
+    assert "goodlists passes: " in cfsctl("ext", "check", installed / "goodlists", "--strict").stdout
+    report = json.loads(cfsctl("ext", "check", installed / "good", "--json", "--", "store").stdout)
+    assert report["ok"] is True
+    assert [rule["rule"] for rule in report["rules"]] == [f"P-{rule}" for rule in RULES]
+
+
+def test_the_command_shows_the_breach_with_what_was_said(installed: Path) -> None:
+    done = cfsctl("ext", "check", installed / "p5prints", status=1)
+    assert "P-5   FAIL    standard output carries messages only\n" in done.stdout
+    breach = "a line on standard output is not a message: text for people goes to standard error"
+    assert f"      {breach}\n      in an ordinary run:\n        > {{" in done.stdout
+    assert "        < Downloading...\n" in done.stdout
+    assert "p5prints does not pass: " in done.stdout
+    assert done.stdout.endswith(
+        "\nthe ordinary run of 'store' does not go well: until it does, the others are not made\n"
+    )
+    report = json.loads(cfsctl("ext", "check", installed / "p5prints", "--json").stdout)
+    [finding] = [each for rule in report["rules"] for each in rule["findings"]]
+    assert (report["ok"], finding["conversation"][-1]) == (False, "< Downloading...")
+
+
+def test_what_cannot_be_checked_is_said(installed: Path) -> None:
+    assert "no publishing call was seen" in cfsctl("ext", "check", installed / "p27nothing", status=1).stdout
+    manifest = installed / "good.json"
+    manifest.write_text(manifest.read_text().replace('"offline": true', '"offline": false'))
+    assert "no offline examples" in cfsctl("ext", "check", installed / "good", status=2).stderr
+    assert "no command 'pull'" in cfsctl("ext", "check", installed / "good", "--", "pull", status=2).stderr
+    assert "is a directory (name the executable" in cfsctl("ext", "check", installed, status=2).stderr
+    assert "nonesuch" in cfsctl("ext", "check", "nonesuch", status=3).stderr
+
+
+def test_ctrl_c_ends_the_check_and_leaves_nothing(installed: Path, environment: Path) -> None:
+    argv = [CFSCTL, "--progress", "none", "ext", "check", str(installed / "p25silent")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, errors) == (130, "cfsctl: extension p25silent was interrupted\n")
+    assert list((environment / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("sample", "seen"),
+    [("p30waits", '"method": "output"'), ("p29deaf", '"method":"cancel"')],
+    ids=["while it waits for ever", "while a run is cancelled anyway"],
+)
+def test_ctrl_c_at_a_run_that_does_not_end(installed: Path, environment: Path, sample: str, seen: str) -> None:
+    argv = [CFSCTL, "--progress", "none", "--trace", "ext", "check", str(installed / sample)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(seen in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    assert errors.endswith(f"cfsctl: extension {sample} was interrupted\n")
+    assert list((environment / "tmp").iterdir()) == []
+    assert not [
+        path
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if str(installed / sample).encode() in _content(path).split(b"\0")
+    ]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+def test_a_result_schema_that_is_none(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["result_schema"] = {"type": "objekt"}
+    (installed / "good.json").write_text(json.dumps(manifest))
+    told = "manifest: the result_schema of store is no JSON Schema: $.type: 'objekt' is not valid "
+    assert told in cfsctl("ext", "check", installed / "good", status=1).stdout
+
+
+def test_a_result_schema_that_refers_to_itself(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["result_schema"] = {"$ref": "#"}
+    (installed / "good.json").write_text(json.dumps(manifest))
+    done = cfsctl("ext", "check", installed / "good", status=1)
+    assert "the result: its schema refers to itself without end\n" in done.stdout
+
+
+def test_a_result_schema_that_is_elsewhere_is_not_fetched(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        elsewhere = f"http://127.0.0.1:{server.getsockname()[1]}/result.json"
+        manifest["commands"][0]["result_schema"] = {"$ref": elsewhere}
+        (installed / "good.json").write_text(json.dumps(manifest))
+        done = cfsctl("ext", "check", installed / "good", status=1)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert f"the result: its schema refers to {elsewhere}, which is not in it" in done.stdout
+
+
+def test_an_unknown_field_of_the_manifest_is_a_warning(installed: Path) -> None:
+    manifest = installed / "good.json"
+    manifest.write_text(manifest.read_text().replace('"protocol"', '"colour": "red", "protocol"'))
+    assert "WARN" in cfsctl("ext", "check", installed / "good").stdout
+    assert "'colour' was unexpected" in cfsctl("ext", "check", installed / "good", "--strict", status=1).stdout

@@ -1,0 +1,251 @@
+"""The mistakes that authors of extensions make, and what the conformance kit tells them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.kit import made
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MISTAKES = {
+    "a read takes whole messages": (
+        1,
+        """
+        def receive(self):
+            while True:
+                for message in map(json.loads, os.read(0, 1 << 20).splitlines()):
+                    if "id" in message:
+                        return message
+        """,
+        r"(initialize|run) is not answered: .*JSONDecodeError",
+    ),
+    "a notification is taken for an answer": (
+        9,
+        """
+        def put(self, name):
+            self.send(id=901, method="object.put", params={"files": [{"name": name}]})
+            return json.loads(input()).get("result", {"objects": [{"id": ""}]})["objects"][0]["id"]
+        """,
+        r"an unknown notification after run: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "a row without an id has an empty one": (
+        32,
+        """
+        def put(self, name):
+            return self.call("object.put", files=[{"name": name}])["objects"][0].get("id", "")
+        """,
+        r"a file that the core refuses: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "an error has an empty result": (
+        35,
+        """
+        def call(self, method, **params):
+            try:
+                return super().call(method, **params)
+            except Refused:
+                return {"objects": [{"id": ""}], "id": ""}
+        """,
+        r"object.put refused: no_space: stream.put: params.object_refs\[0\]: '' is not an id .* \(P-18\)",
+    ),
+    "a call that there is not": (
+        42,
+        """
+        def run(self):
+            try:
+                self.call("object.add", files=["text"])
+            except Refused:
+                raise Refused({"code": 1, "message": "it does not work", "data": {"kind": "other"}})
+        """,
+        "an ordinary run: the command fails: it does not work; before that, object.add was answered: there is no call",
+    ),
+    "an object is published as a stream": (
+        21,
+        """
+        def put_stream(self, object):
+            return object
+        """,
+        "publish: invalid: stream [0-9a-f]{64}: too short for a splitstream",
+    ),
+    "a chunk is counted from 1": (
+        43,
+        """
+        def put_stream(self, object):
+            return self.call("stream.put", content_type="62726f6b656e2121", object_refs=[object], chunks=[1])["id"]
+        """,
+        "stream.put: invalid: a chunk names object reference 1 of 1",
+    ),
+    "a name of somebody else": (
+        23,
+        """
+        def publish(self, stream):
+            self.call("publish", streams=[{"name": "greeting", "id": stream}])
+        """,
+        r"publish: permission: stream greeting does not belong to extension made \(its streams begin with made-\)",
+    ),
+    "two of what excludes one another": (
+        43,
+        """
+        def put(self, name):
+            self.call("stream.get", name="a", ref="b")
+        """,
+        "stream.get: params: not exactly one of name, id, ref is given",
+    ),
+    "a line break in a text": (
+        1,
+        """
+        def put(self, name):
+            self.write(self.line(method="log", params={"level": "info", "message": "@"}).replace(b"@", b"two\\nlines"))
+            return super().put(name)
+        """,
+        r"a line is not JSON in UTF-8: .* \(in a string, a newline is \\n\)",
+    ),
+    "no parameters": (
+        3,
+        """
+        def put(self, name):
+            self.send(id=7, method="stream.list")
+            self.receive()
+            return super().put(name)
+        """,
+        "the params of stream.list are no object: without any they are {}",
+    ),
+    "a number of bytes is no integer": (
+        43,
+        """
+        def put(self, name):
+            return self.call("object.put", files=[{"name": name, "size": 6.0}])["objects"][0]["id"]
+        """,
+        r"object.put: params.files\[0\].size: 6.0 is not of type 'integer'",
+    ),
+    "a line begins as files do elsewhere": (
+        1,
+        """
+        def line(self, **members):
+            return b"\\xef\\xbb\\xbf" + super().line(**members)
+        """,
+        "a line begins with a byte order mark",
+    ),
+    "an empty line": (
+        1,
+        """
+        def line(self, **members):
+            return super().line(**members) + b"\\n"
+        """,
+        "a line is empty",
+    ),
+    "a newline between messages only": (
+        1,
+        """
+        def put(self, name):
+            self.write(self.line(method="x-1", params={}).rstrip())
+            return super().put(name)
+        """,
+        "a line has more than one message, or has more behind it: Extra data: ",
+    ),
+    "both a result and an error": (
+        3,
+        """
+        def answer(self, result):
+            error = {"code": 0, "message": "none", "data": {"kind": "other"}}
+            self.send(id=self.request["id"], result=result, error=error)
+        """,
+        "an answer has both a result and an error",
+    ),
+    "an id that went through a float": (
+        6,
+        """
+        def answer(self, result):
+            self.send(id=float(self.request["id"]), result=result)
+        """,
+        "an answer has the id 2.0, which is no integer",
+    ),
+    "run is answered twice": (
+        26,
+        """
+        def answer(self, result):
+            self.write(2 * self.line(id=self.request["id"], result=result))
+        """,
+        "(run was answered twice|something was written after the answer to run)",
+    ),
+    "standard output is closed instead of run answered": (
+        30,
+        """
+        def answer(self, result):
+            os.close(1)
+            time.sleep(3600)
+        """,
+        "run is not answered: extension made closed its standard output without a result, and did not end until it was "
+        "killed by SIGTERM",
+    ),
+    "lines of a dump end as elsewhere": (
+        19,
+        """
+        def put(self, name):
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\r\\n")
+            self.call("image.put", dump="dump")
+        """,
+        "image.put: invalid: dump line 1: /: DIGEST is not 64 hexadecimal digits",
+    ),
+    "an answer is waited for that nobody gives": (
+        30,
+        """
+        def put(self, name):
+            self.notify("objects.put", files=[{"name": name}])
+            return self.receive()["result"]["objects"][0]["id"]
+        """,
+        r"run is not answered: for 0.6 seconds nothing came, and all of it slept \(.*\); it has read all that it was "
+        r"sent, up to run, and has no call to be answered, as its objects.put had no id \(does it flush ",
+    ),
+    "an answer is not read": (
+        30,
+        """
+        def put(self, name):
+            self.send(id=901, method="object.put", params={"files": [{"name": name}]})
+            time.sleep(3600)
+        """,
+        r"run is not answered: for 0.6 seconds .*; it has not read what it was sent, \d+ bytes up to the answer to "
+        r"object.put \(",
+    ),
+    "a refusal is waited out": (
+        35,
+        """
+        def publish(self, stream):
+            try:
+                super().publish(stream)
+            except Refused:
+                super().receive()
+        """,
+        r"publish refused: corrupt: run is not answered: for 0.6 seconds .* up to the error for publish, and has no ",
+    ),
+    "something else is waited for": (
+        30,
+        """
+        def put(self, name):
+            subprocess.run(["sleep", "3600"])
+        """,
+        r"run is not answered: for 0.6 seconds nothing came, and all of it slept \(python3, sleep\); it has read all ",
+    ),
+    "a run that nobody cancelled is": (
+        42,
+        """
+        def run(self):
+            raise Refused({"code": 1, "message": "no more", "data": {"kind": "cancelled"}})
+        """,
+        "an ordinary run: the command fails: no more",
+    ),
+}
+"""What authors do, the rule that it breaks, and what they are told."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_who_makes_a_mistake_is_told_the_rule_and_what_was_seen(installed: Path, mistake: str) -> None:
+    rule, methods, told = MISTAKES[mistake]
+    report = made(installed, methods, rule)
+    assert {each.rule for each in report.findings} == {rule}, report.findings
+    assert re.match(told, report.findings[0].message, re.DOTALL), report.findings[0].message
