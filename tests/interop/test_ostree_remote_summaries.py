@@ -49,6 +49,25 @@ def test_a_summary_that_has_not_changed_is_not_sent(tmp_path: Path, target: Targ
         assert refs() == (["a", "b"], "200")
 
 
+@pytest.mark.parametrize(
+    "settings", ["if_modified_since before;", "add_header Last-Modified ''; add_header ETag *;"], ids=["date", "tag"]
+)
+def test_what_any_file_would_fit_is_not_asked_with(tmp_path: Path, target: Target, settings: str) -> None:
+    """A summary with a date that is still ahead, from a wrong clock or somebody on the way, or the tag ``*``."""
+    repo = make_repo(tmp_path / "repo")
+    tree = make_tree(tmp_path / "tree", files=1)
+    commit(repo, tree, branch="a")
+    update_summary(repo)
+    os.utime(repo / "summary", (4_000_000_000, 4_000_000_000))
+    with nginx(tmp_path / "nginx", repo, settings=f"etag off; {settings}") as server:
+        remote(target, server.url)
+        assert target.ostree("remote", "refs", "o").stdout == "o:a\n"
+        commit(repo, tree, branch="b")
+        update_summary(repo)
+        assert target.ostree("remote", "refs", "o").stdout == "o:a\no:b\n"
+        assert [row[4] for row in server.log() if "/summary " in row[3]] == ["200", "200"]
+
+
 def test_collections(tmp_path: Path, target: Target) -> None:
     repo = make_repo(tmp_path / "repo")
     other = make_repo(tmp_path / "other")

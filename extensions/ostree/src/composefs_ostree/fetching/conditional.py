@@ -1,10 +1,17 @@
-"""Asking for a file only if it is another one than we have: ETag and Last-Modified (RFC 9110, section 13)."""
+"""Asking for a file only if it is another one than we have: ETag and Last-Modified (RFC 9110, section 13).
+
+What is asked with must not be what any file to come would fit: a date that is still ahead, which no server may give
+(section 8.8.2.1) but a wrong clock or somebody on the way does, and the tag ``*``.
+"""
 
 from __future__ import annotations
+
+import time
 
 __all__ = ["Conditions"]
 
 _MAX_VALUE = 1024
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Conditions:
@@ -38,12 +45,32 @@ class Conditions:
         if not 0 < len(value) <= _MAX_VALUE or not value.isascii() or not value.isprintable():
             return
         match name.lower():
-            case "etag":
+            case "etag" if _is_tag(value):
                 self.etag = value
-            case "last-modified":
+            case "last-modified" if _has_passed(value):
                 self.last_modified = value
 
     @property
     def is_useful(self) -> bool:
         """Tell whether the server gave something to ask with the next time."""
         return bool(self.etag or self.last_modified)
+
+
+def _is_tag(value: str) -> bool:
+    """Tell whether a value is one entity tag: text in quotes, before which there may be ``W/``."""
+    before, quote, rest = value.partition('"')
+    return before in ("", "W/") and quote == '"' and rest.find('"') == len(rest) - 1 >= 0
+
+
+def _has_passed(date: str) -> bool:
+    """Tell whether a date such as ``Sun, 06 Nov 1994 08:49:37 GMT`` has passed, by this machine's clock.
+
+    The server's, in the header Date, whoever alters the one may alter too.
+    """
+    try:
+        _, day, month, year, clock, _ = date.split(" ")
+        then = int(year), _MONTHS.index(month) + 1, int(day), clock
+    except ValueError:
+        return False  # of another form, and nobody can tell
+    now = time.gmtime()
+    return then <= (*now[:3], time.strftime("%H:%M:%S", now))
