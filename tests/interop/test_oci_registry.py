@@ -124,7 +124,7 @@ def test_an_image_of_several_platforms_by_buildah(plain: Registry, tmp_path: Pat
     for reference in (plain.image("multi/app:1"), f"oci:{tmp_path}/all:1"):
         for name in ("amd64", "arm64"):
             _, [config, _] = read(reference, platform=Platform("linux", name))
-            assert parse_config(config).architecture == name
+            assert parse_config(config).platform.architecture == name
         with pytest.raises(NotFoundError, match="linux/s390x") as caught:
             read(reference, platform=Platform("linux", "s390x"))
         assert "linux/amd64, linux/arm64" in (caught.value.hint or "")

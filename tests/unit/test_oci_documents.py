@@ -72,13 +72,13 @@ def test_artifacts_are_told_from_images() -> None:
 def test_an_index() -> None:
     entry = descriptor(OCI_MANIFEST, platform={"os": "linux", "architecture": "arm", "variant": "v7"})
     parsed = parse_index(index(manifests=[entry, descriptor(OCI_MANIFEST)]), OCI_INDEX)
-    assert [each.platform for each in parsed.manifests] == [Platform("linux", "arm", "v7"), None]
+    assert [each.platform for each in parsed] == [Platform("linux", "arm", "v7"), None]
 
 
 def test_a_config() -> None:
     raw = config(created="2026-01-02T03:04:05Z", variant="v8", config={"Labels": {"a": "b"}}, history=[{}])
     parsed = parse_config(raw)
-    assert (parsed.os, parsed.architecture, parsed.platform.variant) == ("linux", "arm64", "v8")
+    assert parsed.platform == Platform("linux", "arm64", "v8")
     assert parsed.diff_ids == (DIGEST, OTHER)
     assert (parsed.created, parsed.labels) == ("2026-01-02T03:04:05Z", {"a": "b"})
     assert parse_config(config(config={"Labels": None}, created=None)).labels == {}
@@ -200,6 +200,12 @@ def test_bad_manifests_are_refused_in_one_line(name: str) -> None:
 def test_bad_configs(data: bytes) -> None:
     with pytest.raises(FormatError):
         parse_config(data)
+
+
+@pytest.mark.parametrize("annotations", [{"a": 1}, []], ids=["numbers", "a list"])
+def test_bad_annotations_of_an_index(annotations: object) -> None:
+    with pytest.raises(FormatError, match="annotations is not an object of strings"):
+        parse_index(index(annotations=annotations))
 
 
 def test_an_index_is_not_a_manifest() -> None:

@@ -80,8 +80,8 @@ def _facts(documents: _Documents) -> dict[str, Any]:
     return {
         "manifest_digest": documents.held.digest,
         "is_container": config is not None,
-        "architecture": config.architecture if config else "",
-        "os": config.os if config else "",
+        "architecture": config.platform.architecture if config else "",
+        "os": config.platform.os if config else "",
         "created": config.created if config else None,
         "layer_count": len(manifest.layers),
     }

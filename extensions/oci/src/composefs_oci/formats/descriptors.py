@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Descriptor",
     "ImageConfig",
-    "Index",
     "Manifest",
     "parse_config",
     "parse_index",
@@ -76,36 +75,16 @@ class Manifest(NamedTuple):
         return is_config(self.config.media_type)
 
 
-class Index(NamedTuple):
-    """A list of manifests, such as those of one image for several platforms."""
-
-    raw: bytes
-    media_type: str
-    manifests: tuple[Descriptor, ...]
-    annotations: Mapping[str, str]
-
-
 class ImageConfig(NamedTuple):
     """A container image's config; ``diff_ids`` are the digests of its uncompressed layers, the lowest first.
 
     ``created`` is the text of a time, or None; ``labels`` are what the image's author gave it.
     """
 
-    raw: bytes
     platform: Platform
     created: str | None
     diff_ids: tuple[str, ...]
     labels: Mapping[str, str]
-
-    @property
-    def architecture(self) -> str:
-        """Go's name of the processor."""
-        return self.platform.architecture
-
-    @property
-    def os(self) -> str:
-        """Go's name of the operating system."""
-        return self.platform.os
 
 
 def type_of(data: bytes, served_as: str, what: str) -> str:
@@ -162,16 +141,16 @@ def parse_manifest(data: bytes, media_type: str, what: str = "the manifest") -> 
     )
 
 
-def parse_index(data: bytes, media_type: str = OCI_INDEX, what: str = "the index") -> Index:
-    """Read an index, or a manifest list, of this type; raise FormatError."""
+def parse_index(data: bytes, media_type: str = OCI_INDEX, what: str = "the index") -> tuple[Descriptor, ...]:
+    """Return what an index, or a manifest list, of this type leads to: manifests and indexes; raise FormatError."""
     fields = _document(data, media_type, what)
     if not is_index(media_type):
         raise FormatError(f"{what} is not an index but {media_type[:200]!r}", subject=what)
     for key in ("config", "layers"):
         if key in fields:
             raise fields.fail(key, "belongs to a manifest, and this is an index")
-    manifests = tuple(map(_descriptor, fields.objects("manifests", MAX_MANIFESTS)))
-    return Index(data, media_type, manifests, fields.mapping("annotations"))
+    fields.mapping("annotations")  # of no use here, but what they cannot be other readers refuse
+    return tuple(map(_descriptor, fields.objects("manifests", MAX_MANIFESTS)))
 
 
 def parse_config(data: bytes, what: str = "the config") -> ImageConfig:
@@ -188,7 +167,6 @@ def parse_config(data: bytes, what: str = "the config") -> ImageConfig:
             raise rootfs.fail(f"diff_ids[{number}]", f"{diff_id[:160]!r} is not a digest")
     runtime = fields.inner("config")
     return ImageConfig(
-        data,
         _platform(fields),
         fields.text("created", "") or None,
         diff_ids,

@@ -152,7 +152,7 @@ class _Worker:
             while data := blob.read():
                 file.write(data)
         self._take(name, descriptor.size)
-        return Unpacked("", 0, [0], [], 1, 0, descriptor.size, descriptor.digest)
+        return Unpacked("", 0, [0], [], 1, descriptor.size, descriptor.digest)
 
     def _count(self, size: int) -> None:
         self._read += size

@@ -59,7 +59,7 @@ class Unpacked(NamedTuple):
     ``inline`` is the staged file of all bytes that are in no other file.  In ``chunks``, ``-n`` stands for the next n
     of them and ``i`` for the i-th file that was given away.  ``expanded`` are the sparse files that were written whole,
     in their order in the archive: their numbers, counted alike, or their bytes if they are few; no chunk names them.
-    ``size`` is the archive's, ``diff_id`` its digest, ``entries`` and ``files`` how many there are.
+    ``files`` is how many were given away, ``size`` the archive's, ``diff_id`` its digest.
     """
 
     inline: str
@@ -67,7 +67,6 @@ class Unpacked(NamedTuple):
     chunks: list[int]
     expanded: list[int | bytes]
     files: int
-    entries: int
     size: int
     diff_id: str
 
@@ -165,7 +164,6 @@ class Splitter:
         self._size = 0
         self._chunks: list[int] = []
         self._files = 0
-        self._entries = 0
         self._entry: Entry | None = None
         self._expansion: _Expansion | None = None
         self._expanded: list[int | bytes] = []
@@ -214,7 +212,6 @@ class Splitter:
                 entry = parser.extension(piece) if wanted else parser.header(piece)
                 if entry is None:
                     continue
-                self._entries += 1
                 if entry.sparse is not None:
                     self._begin_expansion(entry)
                 size = entry.size
@@ -256,7 +253,6 @@ class Splitter:
             self._chunks,
             self._expanded,
             self._files,
-            self._entries,
             self._size,
             diff_id,
         )

@@ -56,7 +56,7 @@ class LayoutSource(Closing):
         try:
             _check_version(files)
             where = files.where("index.json")
-            self._index = parse_index(_read(files, "index.json"), OCI_INDEX, where)
+            self._manifests = parse_index(_read(files, "index.json"), OCI_INDEX, where)
         except BaseException:
             files.close()
             raise
@@ -65,7 +65,7 @@ class LayoutSource(Closing):
         """Return the image's manifest."""
         where = self._files.where("index.json")
         if self._tag is None:
-            named = [each for each in self._index.manifests if _is_document(each)]
+            named = [each for each in self._manifests if _is_document(each)]
             if len({each.digest for each in named}) > 1 and len(tags := self.tags()) > 1:
                 raise NotFoundError(
                     f"{where} has several images, and none was named",
@@ -73,7 +73,7 @@ class LayoutSource(Closing):
                     subject=where,
                 )
         else:
-            named = [each for each in self._index.manifests if each.annotations.get(REF_NAME) == self._tag]
+            named = [each for each in self._manifests if each.annotations.get(REF_NAME) == self._tag]
         if not named:
             raise NotFoundError(
                 f"{where} has no image" + (f" with the tag {self._tag!r}" if self._tag else ""),
@@ -102,7 +102,7 @@ class LayoutSource(Closing):
 
     def tags(self) -> list[str]:
         """Return the tags in the index, each once."""
-        return list(dict.fromkeys(name for each in self._index.manifests if (name := each.annotations.get(REF_NAME))))
+        return list(dict.fromkeys(name for each in self._manifests if (name := each.annotations.get(REF_NAME))))
 
     def referrers(self, digest: str) -> list[Descriptor]:
         """Return the manifests that the index leads to and whose subject this is."""
@@ -125,17 +125,17 @@ class LayoutSource(Closing):
         Only what leads there again is kept, as annotations may be long.
         """
         subjects: dict[str, list[Descriptor]] = {}
-        for document in self._manifests():
+        for document in self._walk():
             subject = parse_manifest(document.raw, document.media_type, document.digest).subject
             if subject:
                 found = Descriptor(document.media_type, document.digest, len(document.raw))
                 subjects.setdefault(subject.digest, []).append(found)
         return subjects
 
-    def _manifests(self) -> Iterator[Document]:
+    def _walk(self) -> Iterator[Document]:
         """Walk all manifests that the index leads to and that are here, each once."""
         seen: set[str] = set()
-        level: Sequence[Descriptor] = self._index.manifests
+        level: Sequence[Descriptor] = self._manifests
         for _ in range(_MAX_DEPTH):
             inner: list[Descriptor] = []
             for each in level:
@@ -150,7 +150,7 @@ class LayoutSource(Closing):
                 except NotFoundError:
                     continue  # an index may list platforms that were not copied
                 if is_index(document.media_type):
-                    inner += parse_index(document.raw, document.media_type, document.digest).manifests
+                    inner += parse_index(document.raw, document.media_type, document.digest)
                 else:
                     yield document
             level = inner

@@ -154,7 +154,7 @@ def resolve(
         document = fetch(descriptor)
         if is_manifest(document.media_type):
             return document
-        roots = parse_index(document.raw, document.media_type, f"{where}: {document.digest}").manifests
+        roots = parse_index(document.raw, document.media_type, f"{where}: {document.digest}")
     raise FormatError(f"{where}: indexes in indexes, more than {_MAX_DEPTH} deep", subject=where)
 
 

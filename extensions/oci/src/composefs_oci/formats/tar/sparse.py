@@ -46,11 +46,6 @@ class Sparse(NamedTuple):
             raise FormatError(f"{name}: the pieces of the sparse file do not fit its size, {size}")
         return cls(size, tuple(piece for piece in pieces if piece[1]))
 
-    @property
-    def stored(self) -> int:
-        """How many bytes the pieces have together."""
-        return sum(length for _, length in self.pieces or ())
-
 
 def old_map(block: bytes) -> tuple[list[tuple[int, int]], bool, int]:
     """Read what an old GNU header says: pieces, whether more of them follow, the expanded size."""

@@ -62,8 +62,8 @@ class RegistrySource(Closing):
         document = Document(digest, type_of(answer.data, answer.media_type, shown(url)), answer.data)
         if not is_index(document.media_type):
             return document
-        index = parse_index(document.raw, document.media_type, shown(url))
-        return resolve(index.manifests, self.document, platform, str(self._reference))
+        manifests = parse_index(document.raw, document.media_type, shown(url))
+        return resolve(manifests, self.document, platform, str(self._reference))
 
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or an index."""
@@ -93,7 +93,7 @@ class RegistrySource(Closing):
         found: list[Descriptor] = []
         try:
             for url, answer in self._pages(self._client.url(f"referrers/{digest}"), {"Accept": OCI_INDEX}):
-                found += parse_index(answer.data, OCI_INDEX, shown(url)).manifests
+                found += parse_index(answer.data, OCI_INDEX, shown(url))
                 if len(found) > _MAX_REFERRERS:
                     raise FormatError(f"{shown(url)} lists more than {_MAX_REFERRERS} referrers", subject=shown(url))
         except NotFoundError:
@@ -114,7 +114,7 @@ class RegistrySource(Closing):
         media_type = type_of(answer.data, answer.media_type, shown(url))
         if not is_index(media_type):
             raise UnsupportedError(f"{shown(url)} is not a list of referrers", subject=shown(url))
-        return list(parse_index(answer.data, media_type, shown(url)).manifests)
+        return list(parse_index(answer.data, media_type, shown(url)))
 
     def _pages(self, url: str, headers: dict[str, str] | None = None) -> Iterator[tuple[str, Answer]]:
         """Yield an answer and those that it says come next, all of this repository."""
