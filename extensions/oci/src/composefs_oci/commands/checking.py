@@ -14,7 +14,7 @@ from typing import NamedTuple
 from composefs_ext.errors import ExtError, MissingObjectError, NotFoundError
 from composefs_ext.workers import available_cores
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
-from composefs_oci.formats.digest import digest_of, new_hash
+from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
 from composefs_oci.image import layered
@@ -190,7 +190,7 @@ class _Check:
             return _Problem("layer-object-missing", f"{digest}: {reason}")
         finally:
             os.unlink(inline)
-        now = f"{digest.partition(':')[0]}:{whole.hexdigest()}"
+        now = digest_of_hash(whole)
         return None if now == digest else _Problem("layer-digest-mismatch", f"{digest} has the digest {now}")
 
     def _check_images(self, config: HeldConfig, diff_ids: Any, seal: str | None) -> None:

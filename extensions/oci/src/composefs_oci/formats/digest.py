@@ -14,7 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["ALGORITHMS", "digest_of", "is_beginning", "is_digest", "new_hash", "parse_digest", "shorten"]
+__all__ = [
+    "ALGORITHMS",
+    "digest_of",
+    "digest_of_hash",
+    "is_beginning",
+    "is_digest",
+    "new_hash",
+    "parse_digest",
+    "shorten",
+]
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
 """Those that there are digests of; the first one is what everybody uses."""
@@ -50,10 +59,16 @@ def new_hash(digest: str) -> _Hash:
     return hashlib.new(digest.partition(":")[0])
 
 
+def digest_of_hash(whole: _Hash) -> str:
+    """Return the digest of all that went into a hash."""
+    return f"{whole.name}:{whole.hexdigest()}"
+
+
 def digest_of(data: bytes, like: str = "sha256:") -> str:
     """Return the digest of some bytes, by the algorithm of ``like``."""
-    algorithm = like.partition(":")[0]
-    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+    whole = new_hash(like)
+    whole.update(data)
+    return digest_of_hash(whole)
 
 
 def shorten(digest: str) -> str:

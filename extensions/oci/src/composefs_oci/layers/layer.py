@@ -9,13 +9,13 @@ Nothing is kept but the chunks: an archive's size does not show in memory.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
+from composefs_oci.formats.digest import digest_of_hash, new_hash
 from composefs_oci.formats.tar import BLOCK, Entry, Parser, padding
 from composefs_oci.formats.tar.entries import INLINE_LIMIT, shown
 from composefs_oci.layers.expand import MAX_EXPANDED, Expander
@@ -100,16 +100,15 @@ def unpack(
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
-    algorithm = (diff_id or "sha256").partition(":")[0]
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+    whole = new_hash(diff_id or "sha256:")
     splitter = Splitter(staging, take, max_inline, note, packs)
     try:
         while data := archive.read(READ_SIZE):
-            digest.update(data)
+            whole.update(data)
             with _named(diff_id):
                 splitter.feed(data)
         with _named(diff_id):
-            layer = splitter.finish(f"{algorithm}:{digest.hexdigest()}")
+            layer = splitter.finish(digest_of_hash(whole))
     finally:
         splitter.close()
     if diff_id not in (None, layer.diff_id):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.descriptors import parse_index, type_of
-from composefs_oci.formats.digest import digest_of, new_hash
+from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.formats.mediatypes import is_index, is_manifest
 from composefs_oci.formats.platform import best, native
@@ -111,8 +111,7 @@ class Blob(Closing):
             raise CorruptError(
                 f"{self.where} is longer than the {self.descriptor.size} bytes that it should have", subject=self.where
             )
-        algorithm = self.descriptor.digest.partition(":")[0]
-        digest = f"{algorithm}:{self._hash.hexdigest()}"
+        digest = digest_of_hash(self._hash)
         if digest != self.descriptor.digest:
             raise _wrong_digest(self.where, digest)
         return b""
