@@ -43,6 +43,7 @@ __all__ = [
     "open_manifest",
     "read_bytes",
     "read_document",
+    "referrers_below",
     "referrers_of",
     "whole_digest",
 ]
@@ -152,6 +153,21 @@ def referrers_of(core: Core, subject: str | None = None, source: str | None = No
     return {digest: sorted(each) for digest, each in found.items()}
 
 
+def referrers_below(core: Core, digest: str, source: str | None = None) -> list[tuple[str, str]]:
+    """Return what refers to a manifest, and to that, and so on: (subject, artifact), the nearest first."""
+    referring = referrers_of(core, source=source)
+    found = []
+    seen = {digest}
+    pending = [digest]
+    for subject in pending:
+        for artifact in referring.get(subject, ()):
+            found.append((subject, artifact))
+            if artifact not in seen:
+                seen.add(artifact)
+                pending.append(artifact)
+    return found
+
+
 def _is_named(core: Core, stream: str) -> bool:
     try:
         core.stream_get(name=stream).result()
@@ -162,12 +178,9 @@ def _is_named(core: Core, stream: str) -> bool:
 
 def not_here(name: str, source: str | None = None) -> NotFoundError:
     """Return the error for an image that is not here, or not in the repository ``source``."""
-    if source is not None:
-        hint = f"cfsctl --repo {source} oci images lists those that are"
-        return NotFoundError(f"no image in {source} is called {name!r}", hint=hint, subject=name)
-    return NotFoundError(
-        f"no image here is called {name!r}", hint="cfsctl oci images lists those that are", subject=name
-    )
+    where, repo = ("here", "") if source is None else (f"in {source}", f"--repo {source} ")
+    hint = f"cfsctl {repo}oci images lists those that are"
+    return NotFoundError(f"no image {where} is called {name!r}", hint=hint, subject=name)
 
 
 def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, source: str | None = None) -> HeldManifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
 from composefs_ext.text import printable
-from composefs_oci.held import find_manifest, held_tags, not_here, referrers_of
+from composefs_oci.held import find_manifest, held_tags, not_here, referrers_below
 from composefs_oci.names import digest_of_stream, manifest_stream, referrer_ref, tag_ref
 
 TYPE_CHECKING = False
@@ -35,25 +35,12 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
         target = core.ref_get(tag_ref(name)).result()["target"]
         remove: list[Any] = [{"name": tag_ref(name), "expect": target}]
         if [stream for _, stream in held_tags(core)].count(target) == 1:
-            remove += _referrers(core, digest_of_stream(target))
+            remove += [referrer_ref(*pair) for pair in referrers_below(core, digest_of_stream(target))]
         core.publish(remove_refs=remove).result()
     except NotFoundError:
         raise not_here(name) from None
     core.output(f"Removed tag {name}\n")
     return {"name": name}
-
-
-def _referrers(core: Core, digest: str) -> list[str]:
-    """Return the refs that say what refers to a manifest, and to that."""
-    referring = referrers_of(core)
-    subjects = [digest]
-    refs = []
-    for subject in subjects:
-        for artifact in referring.get(subject, ()):
-            refs.append(referrer_ref(subject, artifact))
-            if artifact not in subjects:
-                subjects.append(artifact)
-    return refs
 
 
 def list_tags(request: Request, core: Core) -> dict[str, Any]:
