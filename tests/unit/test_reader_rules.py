@@ -77,6 +77,18 @@ def test_a_file_marked_like_a_whiteout() -> None:
     assert node(image(line, version=2), b"/f").xattrs == {b"trusted.overlay.whiteout": b""}
 
 
+def test_a_file_with_bytes_that_is_marked_like_a_whiteout_stays_a_file() -> None:
+    # Overlayfs takes no file for a whiteout that has a size, so what is mounted has the file.
+    marked = "trusted.overlay.whiteout=x"
+    small = f"/f 1 100644 1 0 0 0 0.0 - x - {marked}"
+    large = f"/f 9 100644 1 0 0 0 0.0 {DIGEST[:2]}/{DIGEST[2:]} - {DIGEST} {marked}"
+    for line in (small, large):
+        for compat in ("c", "rs"):
+            data = image(line, version=1, compat=compat)
+            assert lines(data, "c")[1:] == lines(data, "rs")[1:] == [line]
+            assert Lookup(Image(data)).node(b"/f").xattrs == {b"trusted.overlay.whiteout": b"x"}
+
+
 def test_escaped_attributes_lose_one_escape() -> None:
     line = "/f 0 100644 1 0 0 0 0.0 - - - trusted.overlay.metacopy=m trusted.overlay.overlay.redirect=r trusted.x="
     for version in (0, 1, 2):

@@ -6,7 +6,7 @@ here that is undone.  Who reads chooses between two programs' ways, which differ
 ===================================  ====================  ========================================
 stored attribute                     libcomposefs          composefs-rs
 ===================================  ====================  ========================================
-trusted.overlay.overlay.whiteout     a whiteout, if on a regular file (composefs-rs: formats 0 and 1)
+trusted.overlay.overlay.whiteout     a whiteout, if on an empty file (composefs-rs: formats 0 and 1)
 … .whiteouts, user.overlay.whiteout  dropped               dropped in formats 0 and 1
 user.overlay.whiteouts
 trusted.overlay.overlay.opaque,      kept                  dropped in formats 0 and 1
@@ -52,12 +52,13 @@ Pairs = list[tuple[bytes, bytes]]
 class Attributes(NamedTuple):
     """What an inode's attributes say, apart from the way to an object.
 
-    ``xattrs`` is what the user gave; ``whiteout`` is whether a regular file stands for a whiteout; ``shared`` are the
-    bytes that come from the shared table.
+    ``xattrs`` is what the user gave; ``whiteout`` is the value of the mark by which an empty file stands for a
+    whiteout, while any other file just has one attribute more; ``shared`` are the bytes that come from the shared
+    table.
     """
 
     xattrs: Mapping[bytes, bytes]
-    whiteout: bool = False
+    whiteout: bytes | None = None
     shared: int = 0
 
 
@@ -215,14 +216,14 @@ class AttributeReader:
             malformed("an extended attribute occurs twice", offset)
         xattrs: dict[bytes, bytes] = {}
         metacopy = redirect = None
-        whiteout = False
+        whiteout = None
         for name, value in pairs:
             if name == METACOPY and self._regular:
                 metacopy = value
             elif name == REDIRECT and self._regular:
                 redirect = value
             elif name == WHITEOUT_MARK and self._whiteouts:
-                whiteout = True
+                whiteout = value
             elif name in self._added:
                 pass
             elif name.startswith(ESCAPED):

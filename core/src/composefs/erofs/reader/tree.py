@@ -13,7 +13,8 @@ metacopy            a digest if of a digest's size   must be well-formed, unless
 
 What is dropped are the stubs that the image writer adds to the root.  composefs-rs 0.9.0 loses the user's whiteouts in
 the root with such names as well; that is not repeated.  Neither is libcomposefs' way to read on behind the end of some
-redirects, nor its blindness for sha512.
+redirects, nor its blindness for sha512; nor that both take a file that has bytes for a whiteout if it is marked as one,
+for what is mounted has the file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from composefs.erofs.overlay import STUB_NAMES
 from composefs.erofs.reader.attributes import AttributeReader, SharedAttributes
 from composefs.erofs.reader.image import Image, Inode, malformed
 from composefs.erofs.reader.walk import Walk
-from composefs.erofs.xattrs import METACOPY_HEAD_SIZE, metacopy_head
+from composefs.erofs.xattrs import METACOPY_HEAD_SIZE, OVERLAY, metacopy_head
 from composefs.tree import MAX_CONTENT, MAX_TARGET, TYPE_MASK, Node, Tree, collection_paused, walk
 
 __all__ = ["Decoder", "Rules", "read_below", "read_tree"]
@@ -74,8 +75,10 @@ class Decoder:
         kind = mode & TYPE_MASK
         if kind == stat.S_IFREG:
             (xattrs, whiteout, shared), metacopy, redirect = self.regular.of(inode)
-            if whiteout:
-                return Node(mode ^ stat.S_IFREG ^ stat.S_IFCHR, nlink, uid, gid, 0, mtime, xattrs=xattrs), shared
+            if whiteout is not None:
+                if not size:
+                    return Node(mode ^ stat.S_IFREG ^ stat.S_IFCHR, nlink, uid, gid, 0, mtime, xattrs=xattrs), shared
+                xattrs = {**xattrs, OVERLAY + b"whiteout": whiteout}
             path = redirect_path(redirect, inode) if redirect else None
             content = self.image.content(inode, MAX_CONTENT) if size and layout != CHUNK_BASED else None
             digest = self.digest(metacopy, inode) if metacopy else None
