@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
 from collections.abc import Iterator
@@ -166,6 +167,7 @@ def test_a_key_that_cannot_be_used(tmp_path: Path, target: Target, certificates:
         ("text", 5, "holds no certificate in PEM format"),
         ("broken", 5, "holds no certificate in PEM format"),
         ("directory", 5, "is not a regular file"),
+        ("pipe", 5, "is not a regular file"),
     ],
 )
 def test_a_file_of_authorities_that_is_none(
@@ -183,6 +185,7 @@ def test_a_file_of_authorities_that_is_none(
     (tmp_path / "text").write_text("nothing\n")
     (tmp_path / "broken").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / what))
     directory = certificate_directory(tmp_path / "certs", certificates)
     if not has_more:
@@ -190,9 +193,11 @@ def test_a_file_of_authorities_that_is_none(
     with demanding(certificates, VERSIONS[1]) as (place, handshakes):
         told = oci_error(target, place, directory, status=status)
         assert not handshakes
-        of_ostree = ostree_error(target, f"https://{place}")
-        assert len(handshakes) == 1  # libcurl looks at the file when it has said hello
+        is_file = why != "is not a regular file"
+        of_ostree = ostree_error(target, f"https://{place}", status=6 if is_file else 2)
+        assert len(handshakes) == is_file  # libcurl looks at a file when it has said hello
+    hint = "(SSL_CERT_FILE has to name a file of certificates in PEM, by its absolute path)"
     assert told.startswith(f"cfsctl: {tmp_path}/{what}")
-    assert f"{why} (SSL_CERT_FILE has to name a file of certificates in PEM, by its absolute path)" in told
+    assert f"{why} {hint}" in told
     assert f"{tmp_path}/{what}" in of_ostree
-    assert "SSL_CERT_FILE" in of_ostree
+    assert ("SSL_CERT_FILE" if is_file else f"{why} {hint}") in of_ostree

@@ -87,6 +87,31 @@ def test_a_named_pipe_among_the_files_of_settings(target: Target, machine: Path)
     assert str(machine / "o.conf") in refused(target, "remote", "list", status=5)
 
 
+@pytest.mark.parametrize("key", ["tls-ca-path", "tls-client-cert-path", "tls-client-key-path", "http-headers-file"])
+def test_a_named_pipe_in_a_setting(target: Target, tmp_path: Path, key: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    settings = {key: tmp_path / "pipe"}
+    if key.startswith("tls-client-"):
+        (tmp_path / "text").write_text("nothing\n")
+        settings = {f"tls-client-{each}-path": tmp_path / "text" for each in ("cert", "key")} | settings
+    remote(target, "https://127.0.0.1:1", *(f"--set={name}={path}" for name, path in settings.items()))
+    assert f"{tmp_path}/pipe: it is not a regular file" in refused(target, "pull", "o", BRANCH, status=2)
+
+
+def test_a_netrc_file_that_cannot_be_read(
+    target: Target, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with serve(source) as server:
+        monkeypatch.setenv("NETRC", str(tmp_path / "pipe"))
+        told = refused(target, "pull", server.url, BRANCH, status=2)
+        assert f"{tmp_path}/pipe: it is not a regular file (NETRC, else ~/.netrc, has to name one)" in told
+        monkeypatch.setenv("NETRC", os.path.relpath(__file__))
+        assert "NETRC has to name its file by the absolute path" in target.ostree("pull", server.url, BRANCH).stderr
+        monkeypatch.setenv("NETRC", os.devnull)
+        assert target.ostree("pull", server.url, BRANCH).stderr == ""
+
+
 SERVED = {
     "a summary of a gigabyte": (
         "/summary",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext import environment
+from composefs_ext import environment, files
 from composefs_ext.errors import (
     CorruptError,
     ExtError,
@@ -42,9 +42,11 @@ LOW_SPEED_SECONDS = "COMPOSEFS_OSTREE_LOW_SPEED_TIME"
 RETRIES = "COMPOSEFS_OSTREE_RETRIES"
 RETRY_SECONDS = "COMPOSEFS_OSTREE_RETRY_DELAY"
 NETRC = "NETRC"
+CA_FILE = "SSL_CERT_FILE"
 """Names of environment variables: the seconds that a transfer may stay below 1000 bytes a second, how often to try
-again, the seconds before the first time (they double for each further one), and the netrc file."""
+again, the seconds before the first time (they double for each further one), the netrc file, and that of authorities."""
 
+_CA_PATH = "tls-ca-path"
 _LOW_SPEED_BYTES = 1000
 _TRANSFERS_AT_ONCE = 64
 _SECRET_BYTES = 64 << 10
@@ -124,12 +126,14 @@ def _low_speed_bytes(limits: Limits) -> int:
 
 def _tls_options(remote: Remote) -> Options:
     options: list[tuple[int, Any]] = []
-    ca_path = remote.settings.get("tls-ca-path")
+    ca_path = remote.settings.get(_CA_PATH)
     if ca_path:
-        is_directory = os.path.isdir(_existing(remote, "tls-ca-path"))
+        is_directory = os.path.isdir(_existing(remote, _CA_PATH))
         options.append((pycurl.CAPATH if is_directory else pycurl.CAINFO, ca_path))
     else:
-        if ca_file := os.environ.get("SSL_CERT_FILE") or next(filter(os.path.exists, _CA_FILES), None):
+        if ca_file := os.environ.get(CA_FILE):
+            _check_regular(ca_file, f"{CA_FILE} has to name a file of certificates in PEM, by its absolute path")
+        if ca_file := ca_file or next(filter(os.path.exists, _CA_FILES), None):
             options.append((pycurl.CAINFO, ca_file))
         if ca_directory := os.environ.get("SSL_CERT_DIR"):
             options.append((pycurl.CAPATH, ca_directory))
@@ -165,7 +169,20 @@ def _existing(remote: Remote, key: str) -> str:
         raise NotFoundError(
             f"{path}: {key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}", subject=path
         ) from None
+    if not (key == _CA_PATH and os.path.isdir(path)):
+        _check_regular(path, f"{key} of remote {remote.name!r} has to name one: see {remote.origin}")
     return path
+
+
+def _check_regular(path: str, hint: str) -> None:
+    """Raise UsageError for what is there and is no regular file: libcurl would wait for a named pipe for ever."""
+    try:
+        fd = files.open_regular(path)
+    except OSError:
+        return  # of which it says what is wrong
+    if fd is None:
+        raise UsageError(f"{path}: it is not a regular file", hint=hint, subject=path)
+    os.close(fd)
 
 
 def _denied(path: str) -> ExtError:
@@ -183,7 +200,10 @@ def _proxy_options(remote: Remote) -> Options:
 
 
 def netrc_problem() -> str | None:
-    """Return what the user should know of the netrc file: that others can read or write it."""
+    """Return what the user should know of the netrc file: that it is not found, or others can read or write it."""
+    named = os.environ.get(NETRC, "/")
+    if not os.path.isabs(named):
+        return f"{named}: not read, as {NETRC} has to name its file by the absolute path"
     path = _netrc()
     if path is None:
         return None
@@ -195,7 +215,10 @@ def netrc_problem() -> str | None:
 
 def _netrc() -> str | None:
     path = os.environ.get(NETRC) or os.path.expanduser("~/.netrc")
-    return path if os.access(path, os.R_OK) else None
+    if not os.access(path, os.R_OK) or os.path.samefile(path, os.devnull):
+        return None
+    _check_regular(path, f"{NETRC}, else ~/.netrc, has to name one")
+    return path
 
 
 def _netrc_options() -> Options:
