@@ -14,7 +14,10 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
+from composefs_oci.formats.descriptors import parse_config
+from composefs_oci.held import read_document
 from composefs_oci.layers.stored import entries
+from composefs_oci.layers.whole import open_layer
 from composefs_oci.variants import ALLOWLIST, bootable_variants
 
 TYPE_CHECKING = False
@@ -25,10 +28,11 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Transforms
     from composefs_oci.filesystem import Node
     from composefs_oci.formats.tar import Entry
+    from composefs_oci.held import HeldConfig
     from composefs_oci.layers.stored import Content, StoredLayer
     from composefs_oci.variants import Variant, Xattrs
 
-__all__ = ["Image", "described", "find_expected", "layered", "of_tree", "put_images", "stacked", "tree_of"]
+__all__ = ["Image", "described", "find_expected", "layered", "layers_of", "of_tree", "put_images", "stacked", "tree_of"]
 
 
 class Image(NamedTuple):
@@ -44,6 +48,16 @@ class Image(NamedTuple):
         and time 0 where they say nothing), and /run what is in it.  It cannot be made bootable, as the core will say.
         """
         return {"usr_to_root": self.has_usr or bootable, "xattrs": xattrs, "bootable": bootable}
+
+
+def layers_of(core: Core, config: HeldConfig) -> Iterator[StoredLayer]:
+    """Return the layers of an image that is here, the lowest first, each opened when it comes up.
+
+    Raises CorruptError or FormatError for the config, and as :func:`~composefs_oci.layers.whole.open_layer` does.
+    """
+    document = read_document(core, config.id, config.digest)
+    diff_ids = parse_config(document, f"the config {config.digest}").diff_ids
+    return (open_layer(core, diff_id) for diff_id in diff_ids)
 
 
 def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:

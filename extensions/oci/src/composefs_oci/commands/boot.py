@@ -16,11 +16,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
-from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.formats.uki import command_line
-from composefs_oci.held import find_config, read_document
-from composefs_oci.image import tree_of
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.held import find_config
+from composefs_oci.image import layers_of, tree_of
 from composefs_oci.variants import mountable
 
 TYPE_CHECKING = False
@@ -57,8 +55,7 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
         raise NotFoundError(f"{name} has no bootable image here", hint="pull it again with --bootable", subject=name)
     image = config.images[keys[0]]
     karg = _karg(core, image, is_format_2=".v1" not in keys[0])
-    diff_ids = parse_config(read_document(core, config.id, config.digest)).diff_ids
-    root = tree_of(open_layer(core, diff_id) for diff_id in diff_ids)
+    root = tree_of(layers_of(core, config))
     found = next(_entries(core, root), None)
     if found is None:
         raise NotFoundError(f"{name} has nothing to boot: no kernel, unified image or boot entry", subject=name)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
-from composefs_oci.formats.descriptors import parse_config
-from composefs_oci.held import find_config, read_document
-from composefs_oci.image import layered, of_tree
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.held import find_config
+from composefs_oci.image import layered, layers_of, of_tree
 from composefs_oci.variants import mountable
 
 TYPE_CHECKING = False
@@ -58,7 +56,5 @@ def mount(request: Request, core: Core) -> dict[str, Any]:
 def _stage(request: Request, core: Core) -> tuple[str, Transforms]:
     """Describe the tree of the image that the request names; return the staged dump and what is to be done to it."""
     config = find_config(core, request.arguments["image"], request.get("verity"))
-    document = read_document(core, config.id, config.digest)
-    diff_ids = parse_config(document, f"the config {config.digest}").diff_ids
-    image = layered(core, (open_layer(core, diff_id) for diff_id in diff_ids))
+    image = layered(core, layers_of(core, config))
     return image.dump, image.transforms(bootable=bool(request.get("bootable")), xattrs=request.arguments["xattrs"])
