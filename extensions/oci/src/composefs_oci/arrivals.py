@@ -18,10 +18,11 @@ from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
-from composefs_oci.layers.layer import MAX_INLINE, Unpacked, references
+from composefs_oci.layers.layer import Unpacked
 from composefs_oci.layers.stored import StoredLayer
+from composefs_oci.layers.stream import most_inline, put_layer, references
 from composefs_oci.layers.whole import known
-from composefs_oci.names import BLOB, LAYER
+from composefs_oci.names import BLOB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Arrivals:
         self._tick = tick
         self._jobs = list(jobs)
         self._open_source = open_source
-        self._max_inline = core.limits.get("stream_bytes", MAX_INLINE)
+        self._max_inline = most_inline(core)
         self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
         self._layers: dict[int, _Layer] = {}  # all that were begun
         self._open: set[int] = set()  # those that are not stored yet
@@ -270,12 +271,7 @@ class Arrivals:
             layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
             return
         parts = references(unpacked, layer.ids)
-        layer.stream = self._core.stream_put(
-            LAYER,
-            chunks=parts.chunks,
-            object_refs=parts.object_refs,
-            inline=unpacked.inline if unpacked.inline_size else None,
-        )
+        layer.stream = put_layer(self._core, unpacked, parts)
         layer.layer = StoredLayer(
             job.diff_id or unpacked.diff_id,
             self._core.staging.path_of(unpacked.inline),

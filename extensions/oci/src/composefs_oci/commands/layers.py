@@ -9,10 +9,11 @@ from composefs_ext.puts import Puts
 from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
-from composefs_oci.layers.layer import MAX_INLINE, references, unpack
+from composefs_oci.layers.layer import unpack
 from composefs_oci.layers.stored import entries
+from composefs_oci.layers.stream import most_inline, put_layer, references
 from composefs_oci.layers.whole import open_layer
-from composefs_oci.names import LAYER, digest_of_stream, layer_ref, layer_stream
+from composefs_oci.names import digest_of_stream, layer_ref, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,15 +102,12 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
     with open(STANDARD_INPUT, "rb", buffering=0, closefd=False) as archive:
         assert isinstance(archive, io.RawIOBase)
         try:
-            unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=_max_inline(core))
+            unpacked = unpack(archive, core.staging, take, diff_id=diff_id, max_inline=most_inline(core))
         except CorruptError as error:
             hint = "the digest is that of the archive, as it is before compression, on standard input"
             raise CorruptError(error.message, hint=hint, subject=diff_id) from None
     ids.extend(stored["id"] for _, stored in puts.rest())
-    parts = references(unpacked, ids)
-    inline = unpacked.inline if unpacked.inline_size else None
-    put = core.stream_put(LAYER, chunks=parts.chunks, object_refs=parts.object_refs, inline=inline)
-    stream = put.result()["id"]
+    stream = put_layer(core, unpacked, references(unpacked, ids)).result()["id"]
     core.publish(
         streams=[{"name": layer_stream(diff_id), "id": stream, "if_exists": "replace"}],
         refs=refs,
@@ -117,7 +115,3 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
     progress.finish()
     core.output(f"{core.repository.algorithm}:{stream}\n")
     return {"diff_id": diff_id, "verity": stream, "name": name, "size": unpacked.size}
-
-
-def _max_inline(core: Core) -> int:
-    return core.limits.get("stream_bytes", MAX_INLINE)

@@ -22,11 +22,10 @@ from composefs_oci.layers.expand import MAX_EXPANDED, Expander
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from typing import Protocol
 
     from composefs_ext.staging import Staging
-    from composefs_oci.layers.stored import Content
 
     class Readable(Protocol):
         """What an archive is read from."""
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     Take = Callable[[str, int, int | None], None]
 
 
-__all__ = ["References", "Splitter", "Unpacked", "references", "unpack"]
+__all__ = ["MAX_INLINE", "Splitter", "Unpacked", "unpack"]
 
 READ_SIZE = 256 << 10
 MAX_INLINE = 4 << 30
@@ -69,14 +68,6 @@ class Unpacked(NamedTuple):
     files: int
     size: int
     diff_id: str
-
-
-class References(NamedTuple):
-    """Chunks and object references as ``stream_put`` wants them, and the contents of the sparse files in order."""
-
-    chunks: list[int]
-    object_refs: list[str]
-    expanded: list[Content]
 
 
 def unpack(
@@ -381,15 +372,3 @@ class _Expansion:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def references(layer: Unpacked, ids: Sequence[str]) -> References:
-    """Number the objects of a layer, ``ids`` in the order in which its files were given away; each is listed once.
-
-    Those that only an expanded sparse file is are listed last, because no chunk names them.
-    """
-    numbers: dict[str, int] = {}
-    chunks = [chunk if chunk < 0 else numbers.setdefault(ids[chunk], len(numbers)) for chunk in layer.chunks]
-    expanded = [ids[each] if isinstance(each, int) else each for each in layer.expanded]
-    extra = [each for each in expanded if isinstance(each, str)]
-    return References(chunks, list(dict.fromkeys([*numbers, *extra])), expanded)
