@@ -163,6 +163,23 @@ def test_no_secret_key_gets_into_a_remote(target: Target, tmp_path: Path) -> Non
     assert SECRET_KEY not in {packet.tag for packet in split(base64.b64decode(keyring))}
 
 
+def test_a_secret_key_as_gpg_writes_one_of_256_is_told(target: Target, tmp_path: Path) -> None:
+    with closing(Gnupg(tmp_path)) as gpg:
+        own, other = (
+            gpg.run("--export-secret-keys", gpg.make_key(f"{name} <{name}@example.com>")) for name in ("own", "other")
+        )
+    key = bytearray(next(split(own)).data)
+    key[-36:-33] = b"\x01\x00\x00"  # before the checksum the secret: 256 bits, the first eight of them zero
+    key[-2:] = sum(key[-36:-2]).to_bytes(2, "big")
+    for data in (bytes(key) + own[len(key) :], bytes(key) + own[len(key) :] + other):
+        (tmp_path / "secret").write_bytes(data)
+        words = ("remote", "add", "origin", "http://example.com/", f"--gpg-import={tmp_path / 'secret'}")
+        told = target.ostree(*words, status=5).stderr
+        assert f"{tmp_path / 'secret'}: a secret key in it, which is not needed, cannot be read: " in told
+        assert "(gpg --export KEY > FILE makes a keyring)" in told
+    assert target.names() == {}
+
+
 def test_a_signed_summary_is_wanted_when_that_is_said(
     keys: Keys, source: Source, target: Target, key_file: Path
 ) -> None:

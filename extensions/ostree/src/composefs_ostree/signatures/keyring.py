@@ -117,7 +117,9 @@ def load_keyring(policy: GpgPolicy) -> Keyring:
 def read_certificates(data: bytes, where: str) -> list[Any]:
     """Return the certificates in a keyring or armoured export; raise FormatError if there is none.
 
-    What is no certificate, or is one of a version that the library does not know, is passed over, as GnuPG does.
+    What is no certificate, or is one of a version that the library does not know, is passed over, as GnuPG does; but
+    not one that has its secret key and is unreadable for that.  GnuPG writes one of 256 secrets of Ed25519 with a zero
+    in front, which the library refuses.
     """
     pysequoia = load("pysequoia", PURPOSE)
     if data[8:12] == b"KBXf":
@@ -132,6 +134,8 @@ def read_certificates(data: bytes, where: str) -> list[Any]:
                 certificates.append(guarded(pysequoia.Cert.from_bytes, group))
             except UnreadableError as error:
                 problem = str(error)
+                if next(split(group)).tag == SECRET_KEY:
+                    raise FormatError(f"a secret key in it, which is not needed, cannot be read: {problem}") from None
     except FormatError as error:
         raise FormatError(f"{where}: {error.message}", hint=_REMEDY, subject=where) from None
     if not certificates:
