@@ -66,10 +66,13 @@ class _Layer:
         self.layer: StoredLayer | None = None
 
 
-class _Worker(NamedTuple):
-    process: WorkerProcess
-    state: dict[str, int]
-    """``job``: the number of its layer, -1 when it has none; ``taken``: what it was not told yet."""
+class _Worker:
+    """A process, the number of its layer, -1 when it has none, and how much was taken of it that it was not told."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self.job = -1
+        self.taken = 0
 
 
 class Arrivals:
@@ -184,7 +187,7 @@ class Arrivals:
     def _deal(self) -> None:
         """Give each free worker a layer; start one while all are busy and there are processors."""
         while self._left:
-            worker = next((each for each in self._workers if each.state["job"] < 0), None)
+            worker = next((each for each in self._workers if each.job < 0), None)
             if worker is None:
                 if len(self._workers) >= available_cores():
                     return
@@ -195,7 +198,7 @@ class Arrivals:
             progress = self._core.progress(label, total=job.descriptor.size, unit="bytes")
             self._layers[number] = _Layer(progress)
             self._open.add(number)
-            worker.state["job"] = number
+            worker.job = number
             worker.process.send(number)
 
     def _start(self) -> _Worker:
@@ -203,13 +206,13 @@ class Arrivals:
         staging = self._core.staging.path
         shared = (self._jobs, self._open_source, staging, number, self._max_inline, self._core.features)
         process = WorkerProcess(lambda channel: serve(channel, *shared), staging)
-        worker = _Worker(process, {"job": -1, "taken": 0})
+        worker = _Worker(process)
         self._workers.append(worker)
         return worker
 
     def _hear(self, worker: _Worker, message: Any) -> None:
         """Take in a message of a worker."""
-        number = worker.state["job"]
+        number = worker.job
         match message:
             case (kind, rows, read, logged) if kind == FILES:
                 self._layers[number].progress.advance(read)
@@ -218,7 +221,7 @@ class Arrivals:
                     self._puts.add((number, worker, size), name, size, offset)
             case (kind, fields) if kind == DONE:
                 self._layers[number].unpacked = Unpacked(*fields)
-                worker.state["job"] = -1
+                worker.job = -1
                 self._finish(number)
             case (kind, text) if kind == TELL:
                 self._core.log("info", text)
@@ -242,12 +245,12 @@ class Arrivals:
             else:
                 layer.new += 1
                 layer.new_bytes += size
-            worker.state["taken"] += staged_cost(size)
+            worker.taken += staged_cost(size)
             numbers.add(number)
         for worker in self._workers:
-            if worker.state["taken"] >= TAKEN_LOT:
-                worker.process.send(-worker.state["taken"])
-                worker.state["taken"] = 0
+            if worker.taken >= TAKEN_LOT:
+                worker.process.send(-worker.taken)
+                worker.taken = 0
         for number in numbers:
             self._finish(number)
         for number in [each for each in self._open if self._is_stored(each)]:
