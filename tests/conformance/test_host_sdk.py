@@ -40,6 +40,8 @@ def handler(request, core):
     assert core.object_has([]).result() == []
     assert core.object_put_each([{"name": "missing"}]).result()[0]["error"]["kind"] == "not_found"
     assert core.object_get(ids[0], "copy").result() == 100
+    with open(core.repository.path_of(ids[0]), "rb") as file:
+        assert file.read() == b"00000" * 20
     lines = ["/ 4096 40755 2 0 0 0 0.0 - - -"]
     for number, each in enumerate(ids):
         lines.append(f"/f{number:05} 100 100644 1 0 0 0 0.0 {each[:2]}/{each[2:]} - {each}")

@@ -12,8 +12,8 @@ __all__ = ["Repository", "Stream"]
 class Repository:
     """What an extension may know of the open repository: all strings and flags as ``initialize`` gave them.
 
-    ``algorithm`` is ``sha256`` or ``sha512``; ``objects`` is the directory of the objects, XX/YYYY…, where they may be
-    read directly, or None; ``erofs_default`` is the EROFS format of images unless a call names another one, and
+    ``algorithm`` is ``sha256`` or ``sha512``; ``objects`` is the directory of the objects, where they may be read
+    directly, or None; ``erofs_default`` is the EROFS format of images unless a call names another one, and
     ``erofs_extra`` the further ones that the repository wants of every image.
     """
 
@@ -29,6 +29,10 @@ class Repository:
         self.writable: bool = members.get("writable", False)
         self.path: str | None = members.get("path")
         self.objects: str | None = members.get("objects")
+
+    def path_of(self, object_id: str) -> str:
+        """Return the path of an object, for reading; where ``objects`` is None there is none."""
+        return f"{self.objects}/{object_id[:2]}/{object_id[2:]}"
 
 
 class Stream:

@@ -226,7 +226,7 @@ def _open(core: Core, node: Node) -> BinaryIO:
         raise FormatError("what a boot entry needs is not a regular file")
     if not isinstance(node.content, str):
         return io.BytesIO(node.content)
-    return open(f"{core.repository.objects}/{node.content[:2]}/{node.content[2:]}", "rb")
+    return open(core.repository.path_of(node.content), "rb")
 
 
 def _write(directory: str, path: str, source: BinaryIO) -> str:

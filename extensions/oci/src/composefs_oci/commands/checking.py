@@ -181,8 +181,7 @@ class _Check:
                     if chunk < 0:
                         _feed(whole.update, file.read, -chunk)
                     else:
-                        each = stream.object_refs[chunk]
-                        path = f"{self._core.repository.objects}/{each[:2]}/{each[2:]}"
+                        path = self._core.repository.path_of(stream.object_refs[chunk])
                         with open(path, "rb", buffering=0) as content:
                             _feed(whole.update, content.read)
         except (OSError, IndexError) as error:

@@ -73,7 +73,7 @@ class _Check:
     def __init__(self, core: Core) -> None:
         assert core.repository is not None
         self._core = core
-        self._objects = core.repository.objects or ""
+        self._repository = core.repository
         self._good: set[tuple[bytes, str | None]] = set()
         self.errors: list[str] = []
         self.partial: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ class _Check:
             digest = sha256(checksum_header(data[:end]))
             digest.update(data[end:])
             if content is not None:
-                with open(f"{self._objects}/{content[:2]}/{content[2:]}", "rb", buffering=0) as file:
+                with open(self._repository.path_of(content), "rb", buffering=0) as file:
                     while piece := file.read(_PIECE):
                         digest.update(piece)
         except ExtError as error:

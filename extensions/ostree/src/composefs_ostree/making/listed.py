@@ -179,11 +179,11 @@ class ObjectReader:
 
     def __init__(self, core: Core) -> None:
         assert core.repository is not None
-        self._objects = core.repository.objects
+        self._repository = core.repository
 
     def open(self, object_id: str) -> int:
         """Open an object for reading."""
-        return os.open(f"{self._objects}/{object_id[:2]}/{object_id[2:]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return os.open(self._repository.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 class Listed:
