@@ -210,3 +210,27 @@ def test_a_draft_is_not_of_the_protocol_unless_it_was_picked(host: Host, monkeyp
     )
     assert kind_of(answers[0]) == "unsupported"
     assert answers[1] == answers[2]
+
+
+def test_the_lines_and_attributes_of_drafts_are_bounded(host: Host) -> None:
+    """P-46: whatever their bytes, for memory follows these; what is dropped counts no longer."""
+    three = "".join(f"/{name} 0 100644 1 0 0 0 0.0 - - - user.a=1 user.b=1\n" for name in "abc")
+    answers = host.do(
+        ["write", "root", ROOT],
+        ["write", "three", three],
+        ["write", "other", three.replace("user.b", "user.c")],
+        ["write", "empty", ""],
+        draft("root", "0"),
+        draft("three", "0"),
+        draft("root", "1"),
+        draft("other", "1"),
+        call("image.digest", dump="empty", draft="0"),
+        draft("root", "2"),
+        call("image.digest", dump="other", draft="2"),
+        limits=Limits(dump_entries=10),
+    )
+    assert answers[:3] == [{}] * 3
+    assert kind_of(answers[3]) == "too_large"
+    assert "id" in answers[4]
+    assert answers[5] == {}
+    assert "id" in answers[6]

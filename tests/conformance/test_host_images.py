@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.protocol.limits import Limits
 from support.calls import BIG, BIG_ID, HELLO, HELLO_WORLD, NOWHERE, ROOT, call, dump_of, kind_of, put
 from support.hosting import Host
 
@@ -44,6 +45,25 @@ def test_image_put_digest_and_dump(host: Host) -> None:
     assert canonical["size"] == len(text)
     assert BIG_ID in text
     host.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("entries", "kinds"),
+    [(6, [None, None, None]), (5, [None, None, "too_large"]), (2, [None, "too_large", "too_large"])],
+)
+def test_lines_and_attributes_of_a_dump_are_bounded(host: Host, entries: int, kinds: list[str | None]) -> None:
+    """The shortest lines of as many bytes as a dump may have would take tens of gigabytes."""
+    lines = "".join(f"/{name} 0 100644 1 0 0 0 0.0 - - -{{0}}\n" for name in "ab")
+    answers = host.do(
+        ["write", "one", ROOT],
+        ["write", "three", ROOT + lines.format("")],
+        ["write", "six", ROOT + lines.format(" a= b= c=")],
+        *(call("image.digest", dump=name) for name in ("one", "three", "six")),
+        limits=Limits(dump_entries=entries),
+    )
+    assert [None if "id" in answer else kind_of(answer) for answer in answers] == kinds
+    refused = [answer["message"] for answer in answers if "id" not in answer]
+    assert [message for message in refused if f"more than {entries} lines" not in message] == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from composefs.digest import SHA512
 from composefs.dumpfile import Parser
 from composefs.errors import ComposefsError, FormatError, InputOutputError, UsageError
 from composefs.ext.drafts import Drafts
+from composefs.protocol.limits import Limits
 from composefs.protocol.staged import StagedFiles
 
 
@@ -30,7 +31,7 @@ def test_a_refused_draft_holds_neither_what_was_read_nor_the_calls_that_were_ans
     """An extension could have any number of parts refused, and name a draft as often as it likes."""
     (tmp_path / "part").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/a 0 100644 1 0 0 0 0.0 - - -\nwrong\n")
     fd = os.open(tmp_path, os.O_RDONLY)
-    drafts = Drafts(StagedFiles(fd), 1000, SHA512)
+    drafts = Drafts(StagedFiles(fd), Limits(), SHA512)
     messages = []
     before = filled_parsers()
 
@@ -69,7 +70,7 @@ def test_no_image_is_made_without_a_part_that_could_not_be_read(
     monkeypatch.setattr(StagedFiles, "read", read)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        drafts = Drafts(StagedFiles(fd), 1000, SHA512)
+        drafts = Drafts(StagedFiles(fd), Limits(), SHA512)
         drafts.add("tree", "root")
         with pytest.raises(kind) as refused:
             drafts.add("tree", part)

@@ -11,13 +11,14 @@ of extended attributes do.  That, and leaving the garbage collector off, is thre
 from __future__ import annotations
 
 import binascii
+import math
 import re
 import stat
 from collections.abc import Mapping
 
 from composefs.digest import Algorithm
 from composefs.dumpfile.escape import BACKSLASH, find_bad_escape, unescape
-from composefs.errors import FormatError
+from composefs.errors import FormatError, TooLargeError
 from composefs.tree import (
     C_MAX_XATTRS,
     MAX_CONTENT,
@@ -59,10 +60,12 @@ _Link = tuple[int, bytes, Node, bytes, Node]
 """A hard link's line number, the beginning of the line, and directory, name and placeholder."""
 
 
-def parse(text: bytes, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
+def parse(
+    text: bytes, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False, max_entries: float = math.inf
+) -> Tree:
     """Parse a whole dump; the options and errors are those of :class:`Parser`."""
     parser = Parser(algorithm, c_limits=c_limits, strict=strict)
-    parser.feed(text)
+    parser.feed(text, max_entries)
     return parser.finish()
 
 
@@ -80,6 +83,9 @@ class Parser:
 
     ``feed`` it, then ``finish``.  Both raise FormatError, whose ``offset`` is the number of the line, counted from 1
     through all parts; after an error the parser is of no more use.
+
+    ``entries`` are what memory follows, whatever the bytes: lines, and the attributes of every set that was not met
+    before.
     """
 
     def __init__(self, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> None:
@@ -91,6 +97,8 @@ class Parser:
         self._algorithm = algorithm
         self._c_limits = c_limits
         self._strict = strict
+        self.entries = 0
+        self._max_entries = math.inf
         self._line_number = 0
         self._first_line = b""
         self._above_root = Node(stat.S_IFDIR, children={})  # Holds the root under the empty name.
@@ -100,8 +108,13 @@ class Parser:
         self._mtimes: dict[bytes, tuple[int, int]] = {}
         self._xattrs: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
 
-    def feed(self, text: bytes) -> None:
-        """Add whole lines to the tree; only the very last one of all may lack its newline."""
+    def feed(self, text: bytes, max_entries: float = math.inf) -> None:
+        """Add whole lines to the tree; only the very last one of all may lack its newline.
+
+        Raises TooLargeError if all parts have more than ``max_entries`` by then.
+        """
+        self._max_entries = max_entries
+        self._count(text.count(b"\n") + (text[-1:] not in (b"", b"\n")))
         before = self._line_number
         bad = find_bad_escape(text)
         if bad is not None:
@@ -139,6 +152,12 @@ class Parser:
                 assert directory.children is not None
                 sort_children(directory, directory.children)
         return Tree(self._directories[b""], self._algorithm)
+
+    def _count(self, entries: int) -> None:
+        """Count entries before room is made for them."""
+        self.entries += entries
+        if self.entries > self._max_entries:
+            raise TooLargeError(f"a dump has more than {self._max_entries} lines and different extended attributes")
 
     def _read(self, lines: list[bytes]) -> None:
         """Add lines to the tree.
@@ -290,6 +309,7 @@ class Parser:
         """Parse the attributes of a line; the last of equal names wins."""
         if self._c_limits and len(text) > C_MAX_XATTR_TEXT:
             raise _BadLineError(f"the extended attributes are {len(text)} bytes of text, more than {C_MAX_XATTR_TEXT}")
+        self._count(text.count(b" ") + 1)
         xattrs = {}
         # One space at the end of the line is tolerated.
         for part in text.removesuffix(b" ").split(b" "):

@@ -72,7 +72,7 @@ class Context:
     _sources: dict[str, Repository] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.drafts = Drafts(self.staged, self.limits.dump_bytes, self.algorithm)
+        self.drafts = Drafts(self.staged, self.limits, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
         self.log = LogLimiter(self.limits.log_lines)

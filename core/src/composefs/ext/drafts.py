@@ -14,6 +14,7 @@ from composefs.protocol.params import staged_name
 if TYPE_CHECKING:
     from composefs.digest import Algorithm
     from composefs.dumpfile import Parser
+    from composefs.protocol.limits import Limits
     from composefs.protocol.staged import StagedFiles
     from composefs.protocol.wire import JSONValue
     from composefs.tree import Tree
@@ -36,11 +37,11 @@ class _Draft:
 
 
 class Drafts:
-    """The drafts of a run, by name: of staged files, with ``limit`` bytes at most in all of them together."""
+    """The drafts of a run, by name: of staged files, within the limits of a dump in all of them together."""
 
-    def __init__(self, staged: StagedFiles, limit: int, algorithm: Algorithm) -> None:
+    def __init__(self, staged: StagedFiles, limits: Limits, algorithm: Algorithm) -> None:
         self._staged = staged
-        self._limit = limit
+        self._limits = limits
         self._algorithm = algorithm
         self._drafts: dict[str, _Draft] = {}
 
@@ -60,10 +61,10 @@ class Drafts:
         if draft.error is not None:
             raise copy.copy(draft.error)
         try:
-            text = _read(self._staged, staged_name(part), self._limit - self._size())
+            text = _read(self._staged, staged_name(part), self._bytes_left())
             if text and not text.endswith(b"\n"):
                 raise FormatError("the part of a dump does not end with a newline", subject=part)
-            _feed(draft.parser, text, part)
+            _feed(draft.parser, text, part, self._max_entries(draft))
         except ComposefsError as error:
             self._drafts[name] = draft = _Draft(Parser(self._algorithm))  # what was read is of no more use
             # A copy: what is raised holds the frames that it came through, and so the part, the parser and the call.
@@ -76,21 +77,26 @@ class Drafts:
 
         Raises what ``add`` does, and NotFoundError if there is no such draft.
         """
-        left = self._limit - self._size()
+        left = self._bytes_left()
         draft = self._drafts.pop(name, None)
         if draft is None:
             raise NotFoundError(f"there is no draft {name}", subject=name)
         if draft.error is not None:
             raise draft.error
-        _feed(draft.parser, self._staged.read(rest, left), rest)
+        _feed(draft.parser, self._staged.read(rest, left), rest, self._max_entries(draft))
         try:
             return draft.parser.finish()
         except FormatError as error:
             error.subject = rest
             raise
 
-    def _size(self) -> int:
-        return sum(draft.size for draft in self._drafts.values())
+    def _bytes_left(self) -> int:
+        return self._limits.dump_bytes - sum(draft.size for draft in self._drafts.values())
+
+    def _max_entries(self, draft: _Draft) -> int:
+        """Return how many a draft may have beside the others."""
+        others = sum(other.parser.entries for other in self._drafts.values() if other is not draft)
+        return self._limits.dump_entries - others
 
 
 def _read(staged: StagedFiles, name: str, limit: int) -> bytes:
@@ -100,9 +106,9 @@ def _read(staged: StagedFiles, name: str, limit: int) -> bytes:
         raise from_os_error(error, f"reading staged file {name}") from error
 
 
-def _feed(parser: Parser, text: bytes, name: str) -> None:
+def _feed(parser: Parser, text: bytes, name: str, max_entries: int) -> None:
     try:
-        parser.feed(text)
-    except FormatError as error:
+        parser.feed(text, max_entries)
+    except (FormatError, TooLargeError) as error:
         error.subject = name
         raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from composefs import dumpfile, erofs
 from composefs.dumpfile.escape import find_bad_escape, unescape
-from composefs.errors import CorruptError, FormatError, PermissionDeniedError, UsageError
+from composefs.errors import CorruptError, FormatError, PermissionDeniedError, TooLargeError, UsageError
 from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
 from composefs.fsverity import Hasher
@@ -75,9 +75,12 @@ def _parse(context: Context, params: Message) -> Tree:
     if DRAFTS in context.features and params.get("draft") is not None:
         tree = context.drafts.finish(_draft_name(params), name)
     else:
+        limits = context.limits
         try:
-            tree = dumpfile.parse(context.staged.read(name, context.limits.dump_bytes), context.algorithm)
-        except FormatError as error:
+            tree = dumpfile.parse(
+                context.staged.read(name, limits.dump_bytes), context.algorithm, max_entries=limits.dump_entries
+            )
+        except (FormatError, TooLargeError) as error:
             error.subject = name
             raise
     transforms.apply(context, tree)
