@@ -14,6 +14,8 @@ from composefs import dumpfile, erofs
 from composefs.digest import SHA256
 from composefs.erofs.layout import BLOCK, DIRENT, SLOT, SUPERBLOCK_START
 from composefs.erofs.reader import MAX_IMAGE, Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import attributes as reader_attributes
+from composefs.erofs.reader import image as reader_image
 from composefs.errors import FormatError, NotFoundError, TooLargeError
 from composefs.tree import Node, Tree, walk
 from support.images import DIGEST, Patch, make_image
@@ -293,6 +295,45 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
             Image.open(fd)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [(7, None), (6, "more than 6 names")],
+    ids=["all", "one less"],
+)
+def test_names_are_counted(monkeypatch: pytest.MonkeyPatch, names: int, error: str | None) -> None:
+    """Hard links take 13 bytes of an image: a gigabyte of them is more than fits into memory."""
+    data = bytes(make_image(*LINES[:5], "/i 0 @100644 - - - - - /h - -", "/j 0 @100644 - - - - - /h - -"))
+    monkeypatch.setattr(reader_image, "MAX_ENTRIES", names)
+    for read in (lambda: read_tree(Image(data)), lambda: read_objects(Image(data), SHA256)):
+        if error is None:
+            read()
+        else:
+            with pytest.raises(TooLargeError, match=error):
+                read()
+
+
+def test_names_of_one_directory_are_counted_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(make_image(*(f"/{number:0250}{'' if number else 'x'} 0 100644 1 0 0 0 0.0" for number in range(60))))
+    monkeypatch.setattr(reader_image, "MAX_ENTRIES", 40)
+    image = Image(data)
+    blocks = []
+    block = Image.block
+    monkeypatch.setattr(Image, "block", lambda *arguments: blocks.append(arguments[1]) or block(*arguments))
+    with pytest.raises(TooLargeError, match="more than 40 names"):
+        Lookup(image).children(b"/")
+    assert len(blocks) == 3 < len(image.blocks(image.inode(image.root_nid)))
+
+
+def test_attributes_of_different_sets_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"/{name} 0 100644 1 0 0 0 0.0 - - - user.{name}=x user.y=z" for name in "abc"]
+    data = bytes(make_image(*lines, *(line.replace("/", "/same-", 1) for line in lines)))
+    monkeypatch.setattr(reader_attributes, "MAX_ENTRIES", 6)
+    assert len(read_tree(Image(data)).root.children or {}) == 6
+    monkeypatch.setattr(reader_attributes, "MAX_ENTRIES", 5)
+    with pytest.raises(TooLargeError, match="more than 5 different extended attributes"):
+        read_tree(Image(data))
 
 
 def test_looking_up_what_is_not_there() -> None:

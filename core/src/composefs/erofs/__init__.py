@@ -8,11 +8,14 @@ what is shared, `placement` finds everyone's place, `emit` writes.
 from __future__ import annotations
 
 import stat
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from composefs.erofs.layout import MAX_VERSION
-from composefs.errors import UsageError
+from composefs.erofs.layout import MAX_ENTRIES, MAX_IMAGE, MAX_VERSION
+from composefs.errors import TooLargeError, UsageError
 from composefs.tree import TYPE_MASK, Tree, collection_paused
+
+if TYPE_CHECKING:
+    from composefs.erofs.overlay import Rewritten
 
 __all__ = ["MAX_VERSION", "write"]
 
@@ -26,7 +29,8 @@ def write(
 
     ``compat`` says whose bytes; "c" has formats 0 and 1, and with a ``max_version`` of 1 it writes format 1
     instead of 0 if there is a whiteout in the tree.  Raises UsageError for an unknown format, TooLargeError and
-    FormatError for a tree that does not fit into an image.
+    FormatError for a tree that does not fit into an image; composefs-rs' images go into repositories, and have no more
+    than their reader takes.
     """
     limit = C_MAX_VERSION if compat == "c" else MAX_VERSION
     if not 0 <= version <= limit or (max_version or 0) > limit:
@@ -42,7 +46,18 @@ def write(
         rules = Rules(version, c=compat == "c")
         rewritten = rewrite(tree, rules)
         rewritten.xattrs.share(rewritten.externals)
-        return emit(rewritten, place(rewritten.inodes, rewritten.xattrs, rules), rules)
+        if not rules.c:
+            _check_entries(rewritten)
+        image = emit(rewritten, place(rewritten.inodes, rewritten.xattrs, rules), rules)
+    if not rules.c and sum(map(len, image)) > MAX_IMAGE:
+        raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes")
+    return image
+
+
+def _check_entries(rewritten: Rewritten) -> None:
+    names = sum(len(inode.names) - 2 for inode in rewritten.inodes if inode.names is not None)
+    if max(names, rewritten.xattrs.count) > MAX_ENTRIES:
+        raise TooLargeError(f"the tree has more than {MAX_ENTRIES} names or different extended attributes")
 
 
 def _has_whiteout(tree: Tree) -> bool:

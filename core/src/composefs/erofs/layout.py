@@ -40,6 +40,8 @@ __all__ = [
     "INODES_START",
     "MAX_CHUNKS",
     "MAX_CHUNK_BITS",
+    "MAX_ENTRIES",
+    "MAX_IMAGE",
     "MAX_TAIL",
     "MAX_VERSION",
     "MAX_XATTR_REFERENCES",
@@ -59,6 +61,15 @@ __all__ = [
     "XATTR_PREFIXES",
     "header_and_superblock",
 ]
+
+MAX_IMAGE = 1 << 30
+"""Bytes of the largest image that is read."""
+MAX_ENTRIES = 3_000_000
+"""The most names, and the most attributes of different sets, of an image that is read.
+
+So many files with objects of sha512 have an image of MAX_IMAGE bytes.  In memory a name takes up to 900 bytes, with an
+attribute of its own 1,800; of the shortest ones MAX_IMAGE would hold twenty times as many.
+"""
 
 BLOCK_BITS = 12
 BLOCK = 1 << BLOCK_BITS

@@ -138,6 +138,11 @@ class AttributeSets:
         """Whether some inode has a POSIX access control list."""
         return any(name in ACL_NAMES for found in self._sets.values() for name, _ in found.pairs)
 
+    @property
+    def count(self) -> int:
+        """The attributes of all sets."""
+        return sum(len(found.pairs) for found in self._sets.values())
+
     def of(self, xattrs: Mapping[bytes, bytes], extra: Mapping[bytes, bytes] | None = None) -> AttributeSet:
         """Return the set of a node's attributes, escaped, with those that the image adds; this counts one use of it."""
         key = id(xattrs) if extra is None else (id(xattrs), *extra.items())

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from composefs.erofs.layout import (
+    MAX_ENTRIES,
     WHITEOUT_VERSIONS,
     XATTR_ENTRY,
     XATTR_HEADER,
@@ -36,6 +37,7 @@ from composefs.erofs.layout import (
 from composefs.erofs.overlay import OPAQUE, WHITEOUT, WHITEOUT_MARK, WHITEOUT_PARENT
 from composefs.erofs.reader.image import Image, Inode, malformed
 from composefs.erofs.xattrs import ESCAPED, METACOPY, OVERLAY, REDIRECT
+from composefs.errors import TooLargeError
 from composefs.tree import MAX_NAME, NO_XATTRS
 
 __all__ = ["AttributeReader", "Attributes", "SharedAttributes"]
@@ -135,6 +137,7 @@ class AttributeReader:
         self._added: frozenset[bytes] = frozenset()
         if rewritten:
             self._added = ADDED if c else ADDED | ADDED_OPAQUE
+        self._decoded = 0
         self._areas: dict[bytes, Found] = {}
         self._shapes: dict[bytes, Attributes] = {}
         self._sets: dict[tuple[bytes, ...], Found] = {}
@@ -212,6 +215,9 @@ class AttributeReader:
         """Decode inline attributes and, in the first element of the key, references to shared ones."""
         shared = self._table.pairs(key[0], offset)
         pairs = [*zip(key[1::2], key[2::2], strict=True), *shared]
+        self._decoded += len(pairs)
+        if self._decoded > MAX_ENTRIES:
+            raise TooLargeError(f"an image with more than {MAX_ENTRIES} different extended attributes")
         if len(dict(pairs)) != len(pairs):
             malformed("an extended attribute occurs twice", offset)
         xattrs: dict[bytes, bytes] = {}

@@ -30,6 +30,8 @@ from composefs.erofs.layout import (
     FLAT_PLAIN,
     HEADER,
     INODES_START,
+    MAX_ENTRIES,
+    MAX_IMAGE,
     MAX_VERSION,
     SLOT,
     SUPERBLOCK_FIELDS,
@@ -39,10 +41,7 @@ from composefs.errors import FormatError, TooLargeError, from_os_error
 from composefs.linux.closing import Closing
 from composefs.tree import MAX_NAME, TYPE_MASK
 
-__all__ = ["MAX_IMAGE", "Entries", "Image", "Inode", "malformed"]
-
-MAX_IMAGE = 1 << 30
-"""Bytes of the largest image that is read."""
+__all__ = ["Entries", "Image", "Inode", "count_names", "malformed"]
 
 KNOWN_INCOMPATIBLE = 0x3F
 """Incompatible features whose inodes either look as always or have a layout of their own, which is refused there."""
@@ -85,6 +84,12 @@ class Entries(NamedTuple):
 def malformed(message: str, offset: int) -> NoReturn:
     """Raise FormatError for what stands at an offset of an image."""
     raise FormatError(f"malformed image: {message} (at byte {offset})", offset=offset)
+
+
+def count_names(count: int) -> None:
+    """Raise TooLargeError for more names than are read."""
+    if count > MAX_ENTRIES:
+        raise TooLargeError(f"an image with more than {MAX_ENTRIES} names")
 
 
 class Image(Closing):
@@ -225,6 +230,7 @@ class Image(Closing):
         found = Entries([], [], [])
         for start, length in self.blocks(inode):
             found.names.extend(self.block(start, length, found))
+            count_names(len(found.names))
         names = found.names
         if any(map(le, islice(names, 1, None), names)):
             malformed("the names of a directory are not in order", inode.offset)

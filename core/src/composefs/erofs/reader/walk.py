@@ -3,7 +3,7 @@
 What bounds the walk is counting.  An inode *claims* its own bytes, its attributes and its data.  In an image as any
 writer makes it these do not overlap, so together they are at most the image: a walk that keeps count ends in time and
 memory proportional to the image's size.  A directory has one name, so there are neither cycles nor trees shared by
-many parents.
+many parents.  Names are counted too, for what is small in the image is not in memory.
 
 What bounds who writes the tree down is counting too: paths repeat the names of directories, and attributes that are
 stored once are written for each file.
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from composefs.erofs.layout import FILE_TYPES
-from composefs.erofs.reader.image import Image, Inode, malformed
+from composefs.erofs.reader.image import Image, Inode, count_names, malformed
 from composefs.tree import TYPE_MASK
 
 __all__ = ["Listing", "Walk"]
@@ -43,6 +43,7 @@ class Walk:
     def __init__(self, image: Image) -> None:
         self._image = image
         self._left = len(image.data)
+        self._names = 0
         self._expansion = EXPANSION_FREE + EXPANSION * len(image.data)
         self._directories: dict[int, bool] = {}  # By nid of all that was met.
 
@@ -68,6 +69,8 @@ class Walk:
                     if expected not in (None, nids[place]):
                         malformed(f"{dots.decode()} is not the directory it should be", inode.offset)
                     del names[place], nids[place], types[place]
+            self._names += len(names)
+            count_names(self._names)
             if counts_paths:
                 self.expand(path_length * len(names), inode.offset)
             inodes: list[Inode | None] = []
