@@ -179,3 +179,26 @@ def test_a_stream_of_many_images(tmp_path: Path) -> None:
     assert "a stream has that name: give the id of its image, " in told
     assert sum(each in told for each in images) == 3
     assert ", or one of 37 more)" in told
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "remedy"),
+    [
+        (
+            f"/l 4093 120777 1 0 0 0 0.0 {'t' * 4093} - -",
+            "/usr/l: a symlink's target of 4093 bytes",
+            "format 1 can hold it",
+        ),
+        (
+            "/f 0 100644 1 0 0 0 0.0 - - -" + "".join(f" user.k{number}={'v' * 65535}" for number in range(5)),
+            "/usr/f: a file's extended attributes take 327732 bytes, more than 262148",
+            "fewer or shorter ones fit",
+        ),
+    ],
+    ids=["symlink", "attributes"],
+)
+def test_what_an_image_does_not_hold_is_named(tmp_path: Path, line: str, what: str, remedy: str) -> None:
+    (tmp_path / "dump").write_text(f"/ 0 40755 3 0 0 0 0.0\n/usr 0 40755 2 0 0 0 0.0\n/usr{line}\n")
+    told = the_error("--no-repo", "--erofs-version=2", "compute-id", f"--from-dump={tmp_path}/dump", status=8)
+    assert told.startswith(f"cfsctl: {what}")
+    assert told.endswith(f" ({remedy})\n")

@@ -16,6 +16,8 @@ from composefs.tree import Node, Tree
 
 ROOT = "/ 0 40755 2 0 0 0 0.0 - - -"
 DIGEST = "ab" * 32
+FIVE = "".join(f" user.k{number}={'v' * 65535}" for number in range(5))
+"""Attributes that are too large together."""
 
 
 def tree(*lines: str) -> Tree:
@@ -169,9 +171,36 @@ def test_large_attributes() -> None:
     with pytest.raises(TooLargeError, match="32767"):
         image(f"/f 0 100644 1 0 0 0 0.0 - - - user.k={big}v", compat="c")
     image(f"/f 0 100644 1 0 0 0 0.0 - - - user.k={'v' * 65535}")
-    five = "".join(f" user.k{number}={'v' * 65535}" for number in range(5))
     with pytest.raises(TooLargeError, match="extended attributes take"):
-        image(f"/f 0 100644 1 0 0 0 0.0 - - -{five}")
+        image(f"/f 0 100644 1 0 0 0 0.0 - - -{FIVE}")
+
+
+@pytest.mark.parametrize("path", ["/d", "/d/e", "/d/e/f"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_has_attributes_that_are_too_large_is_named(path: str, version: int) -> None:
+    lines = [f"/{name} 0 40755 2 0 0 0 0.0 - - -" for name in ("a", "d", "d/e")]
+    lines += [f"/d/e/{name} 0 100644 2 0 0 0 0.0 - - -" for name in "ef"]
+    lines = [line + (FIVE if line.startswith(path + " ") else "") for line in lines]
+    with pytest.raises(TooLargeError) as caught:
+        image(*lines, "/d/e/z 0 @100644 - - - - - /d/e/f", version=version)
+    assert caught.value.message.startswith(f"{path}: a file's extended attributes take")
+    assert caught.value.subject == path
+
+
+def test_nothing_is_made_for_a_repository_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collection reads every image; mkcomposefs makes files, of which it knows nothing."""
+    lines = [f"/{name} 0 100644 1 0 0 0 0.0 - - - user.{name}=x user.y=z" for name in "abc"]
+    for name, most, error in (
+        ("MAX_ENTRIES", 6, "more than 5 names or different"),
+        ("MAX_IMAGE", len(image(*lines, version=2)), "more than .* bytes"),
+    ):
+        monkeypatch.setattr(erofs, name, most)
+        image(*lines, version=2)
+        monkeypatch.setattr(erofs, name, most - 1)
+        with pytest.raises(TooLargeError, match=error):
+            image(*lines, version=2)
+        image(*lines, compat="c")
+        monkeypatch.undo()
 
 
 def test_large_files() -> None:

@@ -15,7 +15,7 @@ from composefs.errors import TooLargeError, UsageError
 from composefs.tree import TYPE_MASK, Tree, collection_paused
 
 if TYPE_CHECKING:
-    from composefs.erofs.overlay import Rewritten
+    from composefs.erofs.overlay import Inode, Rewritten
 
 __all__ = ["MAX_VERSION", "write"]
 
@@ -48,7 +48,14 @@ def write(
         rewritten.xattrs.share(rewritten.externals)
         if not rules.c:
             _check_entries(rewritten)
-        image = emit(rewritten, place(rewritten.inodes, rewritten.xattrs, rules), rules)
+        try:
+            placement = place(rewritten.inodes, rewritten.xattrs, rules)
+        except TooLargeError as error:
+            error.subject = _path_of_unplaced(rewritten.inodes).decode(errors="backslashreplace")
+            error.message = f"{error.subject}: {error.message}"
+            error.hint = error.hint or "fewer or shorter ones fit"
+            raise
+        image = emit(rewritten, placement, rules)
     if not rules.c and sum(map(len, image)) > MAX_IMAGE:
         raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes")
     return image
@@ -58,6 +65,21 @@ def _check_entries(rewritten: Rewritten) -> None:
     names = sum(len(inode.names) - 2 for inode in rewritten.inodes if inode.names is not None)
     if max(names, rewritten.xattrs.count) > MAX_ENTRIES:
         raise TooLargeError(f"the tree has more than {MAX_ENTRIES} names or different extended attributes")
+
+
+def _path_of_unplaced(inodes: list[Inode]) -> bytes:
+    """Return a path of the first inode that has no place yet."""
+    inode = next(inode for inode in inodes if not hasattr(inode, "nid"))
+    path = b""
+    while inode is not inodes[0]:
+        if inode.names is not None:
+            directory = inode.parent
+        else:
+            directory = next(each for each in inodes if each.names is not None and inode in each.targets)
+        assert directory.names is not None
+        path = b"/" + directory.names[directory.targets.index(inode)] + path
+        inode = directory
+    return path or b"/"
 
 
 def _has_whiteout(tree: Tree) -> bool:
