@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ext.packs import Packs
+from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.bare import BareReader
 from composefs_ostree.formats import gvariant

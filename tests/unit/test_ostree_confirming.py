@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from composefs_ext import Core, Request, Stream
-from composefs_ext.core import SIZES
 from composefs_ext.errors import ExtError, NoSpaceError, NotFoundError
 from composefs_ext.fsverity import fsverity_digest
+from composefs_ext.protocol import SIZES
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.fileheader import make_head

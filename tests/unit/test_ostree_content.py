@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, ExtError, FormatError
 from composefs_ext.packs import Packs
+from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch, Unpacker
 from composefs_ostree.formats import gvariant

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
 from composefs_ext.packs import Packs
+from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.deltas import payload as unpacked
 from composefs_ostree.deltas.parts import PartFetch, PartFiles

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.core import PACKS
 from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, NotFoundError
 from composefs_ext.packs import Packs
+from composefs_ext.protocol import PACKS
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.places import Place

@@ -17,8 +17,9 @@ from composefs.ext.manifest import parse_manifest
 from composefs.protocol import FEATURES, VERSIONS, schemas
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
-from composefs_ext import connection, core, memory, wire
 from composefs_ext import errors as of_the_sdk
+from composefs_ext import memory
+from composefs_ext import protocol as sdk
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/protocol.md").read_text()
@@ -123,11 +124,11 @@ def test_table_of_limits() -> None:
 
 
 def test_the_sdk_knows_the_version_the_features_and_the_limits() -> None:
-    assert VERSIONS == (core.PROTOCOL_VERSION,)
-    assert FEATURES == core.FEATURES == (core.RESULT_FILE, core.PACKS, core.DRAFTS, core.SIZES)
+    assert VERSIONS == (sdk.PROTOCOL_VERSION,)
+    assert FEATURES == sdk.FEATURES == (sdk.RESULT_FILE, sdk.PACKS, sdk.DRAFTS, sdk.SIZES)
     limits = Limits()
-    assert (limits.line, limits.unanswered, limits.rows) == (wire.LINE_LIMIT, connection.UNANSWERED, core.ROWS)
-    assert (limits.progress_per_second, limits.range_bytes) == (core.PROGRESS_PER_SECOND, memory.RANGE_BYTES)
+    assert (limits.line, limits.unanswered, limits.rows) == (sdk.LINE_LIMIT, sdk.UNANSWERED, sdk.ROWS)
+    assert (limits.progress_per_second, limits.range_bytes) == (sdk.PROGRESS_PER_SECOND, sdk.RANGE_BYTES)
 
 
 @pytest.mark.parametrize(

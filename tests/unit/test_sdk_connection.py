@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from composefs_ext.connection import UNANSWERED, Connection
+from composefs_ext.connection import Connection
 from composefs_ext.errors import CancelledError, CoreGoneError, NotFoundError, ProtocolError
+from composefs_ext.protocol import UNANSWERED
 
 
 class Peer:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from composefs_ext.errors import ProtocolError, TooLargeError
-from composefs_ext.wire import LINE_LIMIT, LineBuffer, decode, encode
+from composefs_ext.protocol import LINE_LIMIT
+from composefs_ext.wire import LineBuffer, decode, encode
 
 
 def test_a_message_is_one_line_of_utf8() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 
-from composefs_ext.core import SIZES
 from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.protocol import SIZES
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
     IMAGE_REF,

@@ -15,6 +15,7 @@ import select
 from collections import deque
 
 from composefs_ext.errors import CancelledError, CoreGoneError, ProtocolError, UnsupportedError, from_wire, to_wire
+from composefs_ext.protocol import UNANSWERED
 from composefs_ext.wire import LineBuffer, decode, encode
 
 TYPE_CHECKING = False
@@ -35,10 +36,7 @@ else:
         __class_getitem__ = classmethod(lambda cls, _: cls)
 
 
-__all__ = ["UNANSWERED", "Connection", "Pending"]
-
-UNANSWERED = 64
-"""Calls that may be without an answer (the core's limit; ``initialize`` may announce another one)."""
+__all__ = ["Connection", "Pending"]
 
 _READ_SIZE = 1 << 16  # above 128 KiB, malloc maps the buffer of every read anew, which costs 40 µs
 

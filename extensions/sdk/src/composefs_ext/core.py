@@ -9,12 +9,12 @@ Lists may have any length: what does not fit a message is staged, and the file r
 
 from __future__ import annotations
 
-from composefs_ext.connection import UNANSWERED, Connection, Pending
+from composefs_ext.connection import Connection, Pending
 from composefs_ext.errors import TooLargeError, UnsupportedError, from_wire
 from composefs_ext.progress import Progress
+from composefs_ext.protocol import FEATURES, LINE_LIMIT, PROGRESS_PER_SECOND, PROTOCOL_VERSION, ROWS, UNANSWERED
 from composefs_ext.records import Repository, Stream
 from composefs_ext.staging import Staging
-from composefs_ext.wire import LINE_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,33 +34,7 @@ if TYPE_CHECKING:
         Transforms,
     )
 
-__all__ = [
-    "DRAFTS",
-    "FEATURES",
-    "PACKS",
-    "PROGRESS_PER_SECOND",
-    "PROTOCOL_VERSION",
-    "RESULT_FILE",
-    "ROWS",
-    "SIZES",
-    "Core",
-]
-
-PROTOCOL_VERSION = 1
-RESULT_FILE = "result_file"
-"""The feature by which a result that is too long for a message is a staged file."""
-PACKS = "packs"
-"""The feature by which an object may be a range of a staged file."""
-DRAFTS = "drafts"
-"""The feature by which a dump may come in parts."""
-SIZES = "sizes"
-"""The feature by which the sizes of a stream's objects may be asked for."""
-FEATURES = (RESULT_FILE, PACKS, DRAFTS, SIZES)
-"""All features that are known here."""
-
-ROWS = 1000
-PROGRESS_PER_SECOND = 10
-"""The core's limits of a list inside a message, and of messages about one progress, unless it announces others."""
+__all__ = ["Core"]
 
 _INLINE_CHARACTERS = LINE_LIMIT // 4
 """A list of strings longer than this in sum is staged although it has few rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from composefs_ext.errors import ExtError
+from composefs_ext.errors import CancelledError, ExtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
     for name in dict.fromkeys(names):
         try:
             needed = core.stream_get(name=name, object_refs=True).result().object_refs
+        except CancelledError:
+            raise
         except ExtError:
             continue
         here.append(name)

@@ -6,7 +6,7 @@ the end, in one file.
 
 from __future__ import annotations
 
-from composefs_ext.core import DRAFTS
+from composefs_ext.protocol import DRAFTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

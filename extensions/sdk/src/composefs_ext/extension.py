@@ -15,7 +15,7 @@ import gc
 import os
 import sys
 
-from composefs_ext.core import RESULT_FILE, Core
+from composefs_ext.core import Core
 from composefs_ext.errors import (
     CancelledError,
     CoreGoneError,
@@ -25,6 +25,7 @@ from composefs_ext.errors import (
     from_exception,
     to_wire,
 )
+from composefs_ext.protocol import RESULT_FILE
 from composefs_ext.wire import to_json
 
 TYPE_CHECKING = False

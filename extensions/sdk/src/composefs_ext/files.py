@@ -1,4 +1,4 @@
-"""Opening a file by a path where anything may be."""
+"""Opening a file by a path where anything may be, and naming one where the system does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-__all__ = ["open_regular"]
+__all__ = ["Naming", "open_regular"]
 
 
 def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int | None:
@@ -27,3 +27,24 @@ def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -
         return fd
     os.close(fd)
     return None
+
+
+class Naming:
+    """While entered, gives an OSError that names no file, or one relative to a descriptor, this path as its file.
+
+    What writes, reads and syncs by a descriptor raises such errors, which tell a user nothing; and a disk that is full
+    would be looked for elsewhere.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        """Name the file."""
+        if isinstance(error, OSError) and not (isinstance(error.filename, str) and os.path.isabs(error.filename)):
+            error.filename = self._path

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from composefs_ext.core import DRAFTS, PACKS, SIZES
 from composefs_ext.errors import (
     ConflictError,
     CorruptError,
@@ -27,11 +26,9 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.fsverity import fsverity_digest
+from composefs_ext.protocol import DRAFTS, PACKS, RANGE_BYTES, SIZES
 
-__all__ = ["CALLS", "RANGE_BYTES", "MemoryRepository"]
-
-RANGE_BYTES = 256 << 10
-"""The most that a range of a pack may have."""
+__all__ = ["CALLS", "MemoryRepository"]
 
 _NAME = re.compile(r"(?!\.|core-)[A-Za-z0-9._-]{1,128}\Z")
 

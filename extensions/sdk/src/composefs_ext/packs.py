@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext.core import PACKS
+from composefs_ext.protocol import PACKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from itertools import islice
 
+from composefs_ext.files import Naming
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +54,7 @@ class Staging:
     def write(self, data: bytes, prefix: str = "f") -> str:
         """Stage a new file with this content and return its name."""
         name = self.new_name(prefix)
-        with self.create(name) as file:
+        with Naming(self.path_of(name)), self.create(name) as file:
             file.write(data)
         return name
 
@@ -60,7 +62,7 @@ class Staging:
         """Stage a list as JSON Lines and return the file's name."""
         name = self.new_name(prefix)
         iterator = iter(rows)
-        with self.create(name) as file:
+        with Naming(self.path_of(name)), self.create(name) as file:
             while block := list(islice(iterator, _BLOCK)):
                 file.write(_lines(block))
         return name

@@ -20,13 +20,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composefs_ext.connection import UNANSWERED
-from composefs_ext.core import FEATURES, PROTOCOL_VERSION, RESULT_FILE, ROWS, Core
+from composefs_ext.core import Core
 from composefs_ext.errors import CancelledError, ExtError, UnsupportedError, UsageError, from_wire, to_wire
 from composefs_ext.extension import serve
 from composefs_ext.fsverity import BLOCK_SIZE
-from composefs_ext.memory import CALLS, RANGE_BYTES, MemoryRepository
-from composefs_ext.wire import LINE_LIMIT
+from composefs_ext.memory import CALLS, MemoryRepository
+from composefs_ext.protocol import (
+    FEATURES,
+    LINE_LIMIT,
+    PROTOCOL_VERSION,
+    RANGE_BYTES,
+    RESULT_FILE,
+    ROWS,
+    UNANSWERED,
+)
 
 if TYPE_CHECKING:
     from composefs_ext.extension import Handler

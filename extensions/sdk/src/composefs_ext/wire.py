@@ -6,15 +6,13 @@ Only bytes and dictionaries here; descriptors, calls and answers are in ``connec
 from __future__ import annotations
 
 from composefs_ext.errors import ProtocolError, TooLargeError
+from composefs_ext.protocol import LINE_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["LINE_LIMIT", "LineBuffer", "decode", "encode", "to_json"]
-
-LINE_LIMIT = 1 << 20
-"""Bytes of the longest line, its newline included."""
+__all__ = ["LineBuffer", "decode", "encode", "to_json"]
 
 try:
     # What json does its work with.  Around it, json compiles regular expressions, and re loads enum and functools: 8 of
