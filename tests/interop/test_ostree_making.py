@@ -1089,6 +1089,37 @@ def test_a_summary_is_the_one_that_ostree_writes(tmp_path: Path) -> None:
     assert b"ostree.static-deltas" not in (exported / "summary").read_bytes()
 
 
+def test_aliases_are_listed_as_the_refs_that_they_are_of(tmp_path: Path) -> None:
+    tree = make_system(tmp_path / "tree")
+    target = Target(tmp_path / "ours")
+    exported = tmp_path / "exported"
+    made = target.json(
+        "commit", "-b", "os/42", f"--tree=dir={tree}", "--bind-ref=stable", "--bind-ref=a/b/now", *OPTIONS
+    )
+    target.ostree("export", "os/42", exported)
+    ostree(exported, "refs", "--alias", "--create=stable", "os/42")
+    ostree(exported, "refs", "--alias", "--create=a/b/now", "stable")
+    target.ostree("export", "os/42", exported)
+    ours = gvariant.decode("(a(s(taya{sv}))a{sv})", (exported / "summary").read_bytes())
+    ostree(exported, "summary", "--update")
+    theirs = gvariant.decode("(a(s(taya{sv}))a{sv})", (exported / "summary").read_bytes())
+    assert ours[0] == theirs[0]
+    assert [name for name, _ in ours[0]] == ["a/b/now", "os/42", "stable"]
+    # What leads to no ref of this repository is none; of some of these ostree makes no summary.
+    (tmp_path / "outside").write_text((exported / "refs/heads/os/42").read_text())
+    nowhere = {"gone": "os/41", "out": tmp_path / "outside", "up": "../../../outside", "folder": "os", "round": "round"}
+    for name, place in nowhere.items():
+        (exported / "refs/heads" / name).symlink_to(place)
+    target.ostree("export", "os/42", exported)
+    assert gvariant.decode("(a(s(taya{sv}))a{sv})", (exported / "summary").read_bytes())[0] == ours[0]
+    # Both pull by the alias.
+    back, peer = Target(tmp_path / "back"), make_repo(tmp_path / "peer")
+    with serve(exported) as server:
+        assert back.json("pull", server.url, "a/b/now")["commit"] == made["commit"]
+        ostree(peer, "remote", "add", "--no-gpg-verify", "o", server.url)
+        ostree(peer, "pull", "o", "a/b/now")
+
+
 def test_a_repository_of_a_collection(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     run(require("ostree"), "init", f"--repo={theirs}", "--mode=archive", "--collection-id=org.example.Os")

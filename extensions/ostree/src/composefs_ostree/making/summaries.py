@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["delta_name", "make_summary"]
 
 _MAX_DEPTH = 64
+_MAX_ALIASES = 8
 
 
 def make_summary(target: Target) -> bytes:
@@ -59,7 +60,10 @@ def _rows(target: Target, top: str) -> list[Any]:
     """Return the rows of all refs below a directory, sorted by name."""
     rows = []
     for name in sorted(_refs(target, top, "", 0), key=str.encode):
-        commit_id = parse_checksum_line(target.read(f"{top}/{name}", MAX_REF_FILE), f"{target.path}/{top}/{name}")
+        file = _file_of(target, top, f"{top}/{name}")
+        if file is None:
+            continue
+        commit_id = parse_checksum_line(target.read(file, MAX_REF_FILE), f"{target.path}/{file}")
         path = f"objects/{commit_id.hex()[:2]}/{commit_id.hex()[2:]}.commit"
         try:
             data = target.read(path, MAX_METADATA)
@@ -96,9 +100,27 @@ def _refs(target: Target, top: str, name: str, depth: int) -> list[str]:
         mode = os.stat(each, dir_fd=target.directory(path), follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) and depth < _MAX_DEPTH:
             found += _refs(target, top, full, depth + 1)
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             found.append(full)
     return found
+
+
+def _file_of(target: Target, top: str, path: str) -> str | None:
+    """Return the path of a ref's file, which is another's if it is an alias, a symlink; None if it leads to none."""
+    for _ in range(_MAX_ALIASES):
+        above, _, last = path.rpartition("/")
+        try:
+            directory = target.directory(above)
+            mode = os.stat(last, dir_fd=directory, follow_symlinks=False).st_mode
+        except (FileNotFoundError, CorruptError):
+            return None
+        if not stat.S_ISLNK(mode):
+            return path if stat.S_ISREG(mode) else None
+        # No directory on the way is a symlink, so that the text alone tells where this one leads.
+        path = os.path.normpath(os.path.join(above, os.readlink(last, dir_fd=directory)))
+        if not path.startswith(f"{top}/"):
+            return None
+    return None
 
 
 def _deltas(target: Target) -> dict[str, Variant]:
