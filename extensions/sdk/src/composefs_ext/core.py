@@ -2,7 +2,8 @@
 
 Every method that is a call returns a :class:`~composefs_ext.connection.Pending`; ``.result()`` waits for the answer.
 So ``core.object_has(ids).result()`` is a plain call, and a fetcher that keeps several batches on their way sends first
-and asks later.  A failure that nobody asks about is not lost: it fails the run at its end.
+and asks later.  What the core refuses ``.result()`` raises, as an error of :mod:`composefs_ext.errors`; a failure that
+nobody asks about is not lost: it fails the run at its end.  Ids are lower-case hexadecimal digits, without a prefix.
 
 Lists may have any length: what does not fit a message is staged, and the file removed after the answer.
 """
@@ -102,7 +103,10 @@ class Core(Connection):
         return self.send("object.has", params, decode=decode, staged=staged)
 
     def object_get(self, object_id: str, into: str) -> Pending[int]:
-        """Have an object copied (or reflinked) to the new staged file ``into``; the result is its size."""
+        """Have an object copied (or reflinked) to the new staged file ``into``; the result is its size in bytes.
+
+        MissingObjectError when it is not there, ExistsError when the file is.
+        """
         return self.send("object.get", {"id": object_id, "into": into}, decode=lambda answer: answer["size"])
 
     # Streams
@@ -121,6 +125,7 @@ class Core(Connection):
         ``content_type`` is 16 hex digits; ``inline`` names the staged file with the inline bytes; ``object_refs`` are
         the objects in the order of their numbers, without duplicates; ``named_refs`` are (name, id) pairs.  What is
         still being stored may stand for its id: it is waited for when the other lists are written.
+        MissingObjectError for an id that the repository does not hold.
         """
         params, staged = self._lists(chunks=chunks, object_refs=object_refs)
         ids = [(each, of if isinstance(of, str) else of.result()["id"]) for each, of in named_refs]
@@ -147,6 +152,7 @@ class Core(Connection):
         """Read a stream that is given by exactly one of name, id and ref (DIR/NAME); ``source`` is another repository.
 
         The flags say which of its parts are wanted; the ``sizes`` of its objects, with the feature of this name.
+        NotFoundError when there is none of that name or ref.
         """
         params = _without_none({"name": name, "id": id, "ref": ref, "from": source})
         wanted = {"inline": inline, "chunks": chunks, "object_refs": object_refs, "sizes": sizes}
@@ -174,7 +180,7 @@ class Core(Connection):
         ref: str | None = None,
         into: str | None = None,
     ) -> Pending[int]:
-        """Reassemble a stream into the new staged file ``into``, or onto standard output; returns the size."""
+        """Reassemble a stream into the new staged file ``into``, or onto standard output; returns its size in bytes."""
         params = _without_none({"name": name, "id": id, "ref": ref, "into": into})
         if into is None:
             params["stdout"] = True
@@ -201,6 +207,7 @@ class Core(Connection):
         """Make an image of the staged dumpfile and store it, without a name; its objects must be in the repository.
 
         It may be the rest of a ``draft`` (``composefs_ext.drafts``).  ``transforms`` are done to the tree first.
+        FormatError for a bad dump, MissingObjectError, and CorruptError for another id than ``expect``.
         """
         options = {"format": erofs_format, "expect": expect, "transforms": transforms}
         params = _without_none({"dump": dump, "draft": draft, **options})
@@ -231,9 +238,8 @@ class Core(Connection):
     ) -> Pending[int]:
         """Write the canonical text of a staged dumpfile, or else of an image, to the new staged file ``into``.
 
-        ``transforms`` are done to a dumpfile's tree first.
-
-        ``paths``, raw and absolute, are what to write, each with all that is below it; none: everything.
+        ``transforms`` are done to a dumpfile's tree first.  ``paths``, raw and absolute, are what to write, each with
+        all that is below it; none: everything.  The result is the text's size in bytes.
         """
         from composefs_ext.dump import escape
 
@@ -269,7 +275,11 @@ class Core(Connection):
         refs: Sequence[RefUpdate] = (),
         remove_refs: Sequence[str] = (),
     ) -> Pending[Published]:
-        """Make things visible: one durability barrier, then the names in this order; all of the call or nothing."""
+        """Make things visible: one durability barrier, then the names in this order; all of the call or nothing.
+
+        ConflictError for a broken ``expect``, ExistsError for a stream's name that may not be replaced, NotFoundError
+        for a ref to no stream, MissingObjectError.
+        """
         params, staged = self._lists(streams=streams, images=images, refs=refs, remove_refs=remove_refs)
         return self.send("publish", params, decode=_published, staged=staged)
 
