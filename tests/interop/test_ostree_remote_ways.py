@@ -14,7 +14,7 @@ import pytest
 from support.commands import TIMEOUT, cfsctl, run
 from support.nginx import Certificates, nginx
 from support.ostree_pull import Target, extensions
-from support.ostree_repo import BRANCH
+from support.ostree_repo import BRANCH, make_repo
 from support.peers import require
 from support.proxy import proxy
 from support.remotes import cache_files, certificates, machine, pulls, remote, source, target
@@ -201,12 +201,30 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_password(target: Target
     assert "hunter2" not in said
 
 
-def test_content_from_elsewhere(target: Target, source: Path) -> None:
+def test_objects_from_elsewhere(tmp_path: Path, target: Target, source: Path) -> None:
     with serve(source) as metadata, serve(source) as content:
         remote(target, metadata.url, f"--contenturl={content.url}")
         pulls(target, "o", BRANCH)
-        assert metadata.count("*.filez") == 0
-        assert content.count("*.filez") + content.count("*.index") == content.count() > 5
+        assert sorted(Path(path).suffix or path for path in metadata.requests) == [".commitmeta", "/config", "/summary"]
+        ours = {path for path in content.requests if not path.startswith("/delta-indexes/")}
+        assert len(ours) > 10
+        for server in (metadata, content):
+            server.forgive()
+        theirs = make_repo(tmp_path / "theirs")
+        run(
+            "ostree",
+            "remote",
+            "add",
+            f"--repo={theirs}",
+            "--no-gpg-verify",
+            f"--contenturl={content.url}",
+            "o",
+            metadata.url,
+        )
+        run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)
+        assert set(content.requests) == ours
+        assert metadata.count("/objects/*") == metadata.count("*.commitmeta") == 1
+        assert metadata.count("/deltas/*") == 0
 
 
 def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None:

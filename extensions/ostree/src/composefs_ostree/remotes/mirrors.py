@@ -90,7 +90,10 @@ class Mirrored:
 
 
 class Routed:
-    """Static deltas come from where content comes from, everything else from where metadata comes from."""
+    """Objects and static deltas come from where content is, the rest from the repository itself.
+
+    That is config, refs, summary and signatures; of a commit what is said of it may change, and the commit does not.
+    """
 
     def __init__(self, metadata: Transport, content: Transport) -> None:
         self._metadata = metadata
@@ -117,7 +120,8 @@ class Routed:
         return self._of(path).where(path)
 
     def _of(self, path: str) -> Transport:
-        return self._content if path.startswith(("deltas/", "delta-indexes/")) else self._metadata
+        is_content = path.startswith(("objects/", "deltas/", "delta-indexes/")) and not path.endswith(".commitmeta")
+        return self._content if is_content else self._metadata
 
 
 def _descriptors(transports: Sequence[Transport]) -> tuple[list[int], list[int]]:

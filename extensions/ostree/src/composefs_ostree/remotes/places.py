@@ -44,8 +44,8 @@ def directory_of(url: str) -> str:
 class Places:
     """The places of one repository.
 
-    Metadata comes from ``url``, content and deltas from ``contenturl`` if there is one.  Either may be a list of
-    mirrors instead, and a metalink tells mirrors together with the digest of the summary.
+    The summary and what may change comes from ``url``, objects and deltas from ``contenturl`` if there is one.  Either
+    may be a list of mirrors instead, and a metalink tells mirrors together with the digest of the summary.
     """
 
     def __init__(self, url: str | None, remote: Remote | None, limits: Limits) -> None:
@@ -53,7 +53,7 @@ class Places:
         self.metalink: Metalink | None = None
         self.next_mirror: Callable[[], bool] = lambda: False
         metalink = remote.metalink if remote is not None and url is None else None
-        if url is None and remote is not None:
+        if url is None and metalink is None and remote is not None:
             url = remote.url
         if url is not None and url.startswith(_METALINK):
             metalink, url = url.removeprefix(_METALINK), None
@@ -89,9 +89,9 @@ class Places:
             assert self._url is not None
             self._bases = self._mirrors(core, self._url)
         self._content_bases = self._bases if self._contenturl is None else self._mirrors(core, self._contenturl)
-        transports = [
-            self._http(base, METADATA_REQUESTS, tell, METADATA_SECONDS, self._shares[0]) for base in self._bases
-        ]
+        connections = self._shares[0]
+        own = connections if self._contenturl is None else 1  # for a few files
+        transports = self._transports(self._bases, METADATA_REQUESTS, METADATA_SECONDS, own, tell)
         best = _first_with_config(core, transports)
         self._bases.insert(0, self._bases.pop(best))
         transports.insert(0, transports.pop(best))
@@ -101,11 +101,12 @@ class Places:
             return metadata
         from composefs_ostree.remotes.mirrors import Routed
 
-        return Routed(metadata, self._content(tell, 1))
+        content = self._transports(self._content_bases, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+        return Routed(metadata, _together(content))
 
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
-        return self._content(None, self._shares[1])
+        return _together(self._transports(self._content_bases, FILE_REQUESTS, CONTENT_SECONDS, self._shares[1]))
 
     @property
     def max_workers(self) -> int | None:
@@ -123,18 +124,20 @@ class Places:
         workers = max(1, min(left, available_cores()))
         return metadata, max(1, left // workers), workers
 
-    def _content(self, tell: Callable[[str], object] | None, connections: int) -> Transport:
-        return _together(
-            [self._http(base, FILE_REQUESTS, tell, CONTENT_SECONDS, connections) for base in self._content_bases]
-        )
-
-    def _http(
-        self, url: str, requests: int, tell: Callable[[str], object] | None, seconds: int, connections: int
-    ) -> HttpTransport:
+    def _transports(
+        self,
+        bases: Sequence[str],
+        requests: int,
+        seconds: int,
+        connections: int,
+        tell: Callable[[str], object] | None = None,
+    ) -> list[HttpTransport]:
         settings = self._settings
-        if len(self._bases) > 1:  # there is another place to go to
+        if len(bases) > 1:  # there is another place to go to
             settings = settings._replace(retries=min(settings.retries, 1))
-        return HttpTransport(url, requests, settings, tell, connections=connections, seconds=seconds)
+        return [
+            HttpTransport(base, requests, settings, tell, connections=connections, seconds=seconds) for base in bases
+        ]
 
     def _mirrors(self, core: Core, url: str) -> list[str]:
         """Return the places that a URL stands for."""
@@ -152,7 +155,7 @@ class Places:
         """Read a file that is in no repository; return how to name it, too."""
         base, _, _ = url.partition("?")[0].rpartition("/")
         path = url[len(base) + 1 :]
-        transport = self._http(base, 1, None, METADATA_SECONDS, 1)
+        (transport,) = self._transports([base], 1, METADATA_SECONDS, 1)
         data = read(core, transport, path, limit, is_needed=True)
         where = transport.where(path)
         if data is None:
