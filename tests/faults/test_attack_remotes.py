@@ -39,6 +39,8 @@ def refused(target: Target, *arguments: str, status: int) -> str:
         ["a", "http://h/\r\nX-Evil: 1"],
         ["a", "http://h/ x"],
         ["a", "file://h/repo\n"],
+        ["a", "mirrorlist=file:///h"],
+        ["a", "http://h", "--contenturl=file:///h"],
         ["a", "http://h", "../../etc/passwd"],
         ["a", "http://h", "--contenturl=http://h\nX: 1"],
         ["a", "http://h", "--set=proxy=http://h\nX: 1"],

@@ -118,6 +118,33 @@ def test_remotes_of_the_machine(target: Target, machine: Path, source: Path) -> 
     assert "a.conf" in target.ostree("remote", "list", status=5).stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ("url=URL\ngpg-verify=false ", 0),
+        ("url=URL\ngpg-verify=0\nsign-verify=false ", 9),
+        ("url=URL\ngpg-verify=", 2),
+        ("url=URL\ngpg-verify=false\nunconfigured-state=", 7),
+        ("url=URL\ngpg-verify=false\ncustom-backend=", 9),
+        ("url=file:///none\ngpg-verify=false\nmetalink=http://127.0.0.1:1/summary", 6),
+        ("url=URL\ngpg-verify=false\ncontenturl=http://127.0.0.1:1", 6),
+        ("url=http://127.0.0.1:1\ngpg-verify=false\ncontenturl=URL", 6),
+    ],
+)
+def test_a_pull_by_the_same_settings(
+    tmp_path: Path, target: Target, machine: Path, source: Path, settings: str, status: int
+) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    with serve(source) as server:
+        text = f'[remote "o"]\n{settings}\n'.replace("URL", server.url)
+        (machine / "o.conf").write_text(text)
+        with (theirs / "config").open("a") as config:
+            config.write(text)
+        done = run(require("ostree"), "pull", f"--repo={theirs}", "o", BRANCH, status=None)
+        assert (done.returncode != 0) == (status != 0)
+        target.ostree("pull", "o", BRANCH, status=status)
+
+
 def test_the_refs_of_a_remote_are_those_that_ostree_lists(tmp_path: Path, target: Target, source: Path) -> None:
     theirs = make_repo(tmp_path / "theirs")
     with serve(source) as server:

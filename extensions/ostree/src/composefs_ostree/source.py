@@ -71,7 +71,8 @@ def open_source(
     """
     if remote is not None:
         remote.check_pullable()
-        url = url or remote.url
+        if not url and remote.metalink is None:  # which comes before the URL
+            url = remote.url
     if url is not None and url.lower().startswith("file:"):
         from composefs_ostree.remotes.places import directory_of
 

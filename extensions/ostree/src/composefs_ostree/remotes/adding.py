@@ -145,7 +145,7 @@ def _check_place(key: str, value: str) -> None:
     if key == "proxy":
         if url:  # nothing: that of the environment
             check_proxy(url)
-    elif not url.lower().startswith("file://"):
+    elif is_list or key != "url" or not url.lower().startswith("file://"):
         check_url(url, query=is_list or key == "metalink")
 
 

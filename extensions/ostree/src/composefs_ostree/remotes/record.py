@@ -43,7 +43,7 @@ class Remote(NamedTuple):
 
     @property
     def contenturl(self) -> str | None:
-        """Where content and deltas come from, if from elsewhere."""
+        """Where objects and deltas come from, if from elsewhere."""
         return self.settings.get("contenturl") or None
 
     @property
@@ -63,9 +63,9 @@ class Remote(NamedTuple):
 
     def check_pullable(self) -> None:
         """Raise PermissionDeniedError or UnsupportedError for a remote that says that it cannot be pulled from."""
-        if text := self.settings.get("unconfigured-state"):
+        if (text := self.settings.get("unconfigured-state")) is not None:
             raise PermissionDeniedError(f"remote {self.name!r}: {text[:1000]}", subject=self.name)
-        if backend := self.settings.get("custom-backend"):
+        if (backend := self.settings.get("custom-backend")) is not None:
             raise UnsupportedError(
                 f"remote {self.name!r} is fetched by another program: {backend[:200]!r}",
                 hint=f"see {self.origin}",

@@ -190,9 +190,10 @@ def _truth(settings: Mapping[str, str], name: str, *, default: bool) -> bool:
     value = settings.get(name)
     if value is None:
         return default
-    if value not in _TRUTH:
+    word = value.rstrip()
+    if word not in _TRUTH:
         raise UsageError(f"{name}={value[:80]!r} is neither true nor false", hint="correct it in the remote")
-    return _TRUTH[value]
+    return _TRUTH[word]
 
 
 def _list(value: str) -> list[str]:
