@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ext.rows import StreamName
-    from composefs_ostree.making.previous import Previous
+    from composefs_ext.rows import RefUpdate, StreamName
 
 __all__ = ["commit"]
 
@@ -62,17 +61,12 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     intake = Intake(core, layers, settings)
     intake.run()
     objects = TreeObjects(layers.root, intake.ids, intake.files)
+    counts = {"metadata_objects": len(objects.entries) + 1, "files": len(objects.files)}
     if previous is not None and request.get("skip_if_unchanged") and previous.has_tree_of(objects):
-        return _unchanged(core, previous, objects, branch if current == stream_name(previous.commit_id) else None)
-    made = Commit(
-        metadata,
-        parent,
-        request.get("subject", ""),
-        body,
-        timestamp,
-        objects.root,
-        objects.root_meta,
-    )
+        tagged = branch if current == stream_name(previous.commit_id) else None
+        core.output(f"commit  {previous.commit_id.hex()}\nverity  {previous.verity}\nunchanged\n")
+        return {**_facts(*previous, tagged), **counts, "unchanged": True}
+    made = Commit(metadata, parent, request.get("subject", ""), body, timestamp, objects.root, objects.root_meta)
     commit_id, data, entries, tree = finish(objects, made)
     detached = sign(data, detached, signing)
     names: list[StreamName] = []
@@ -87,31 +81,17 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     names.append({"name": target, "id": stream, "if_exists": "replace" if detached else "keep"})
     verity = _publish(core, names, image, branch, current, target)
     core.output(f"commit  {commit_id.hex()}\nverity  {verity}\n" + (f"tagged  {branch}\n" if branch else ""))
+    return {**_facts(commit_id, made, verity, image, branch), **counts, "unchanged": False}
+
+
+def _facts(commit_id: bytes, commit: Commit, verity: str, image: str | None, branch: str | None) -> dict[str, Any]:
+    """Return what --json shows of a commit that is here now, by a branch's name if it has one."""
     return {
         "commit": commit_id.hex(),
-        "parent": None if parent is None else parent.hex(),
+        "parent": None if commit.parent is None else commit.parent.hex(),
         "ref": branch,
         "verity": verity,
         "image": image,
-        "metadata_objects": len(objects.entries) + 1,
-        "files": len(objects.files),
-        "unchanged": False,
-    }
-
-
-def _unchanged(core: Core, previous: Previous, objects: TreeObjects, branch: str | None) -> dict[str, Any]:
-    """Say that no commit is made, as the one before has this tree."""
-    core.output(f"commit  {previous.commit_id.hex()}\nverity  {previous.verity}\nunchanged\n")
-    parent = previous.commit.parent
-    return {
-        "commit": previous.commit_id.hex(),
-        "parent": None if parent is None else parent.hex(),
-        "ref": branch,
-        "verity": previous.verity,
-        "image": previous.image,
-        "metadata_objects": len(objects.entries) + 1,
-        "files": len(objects.files),
-        "unchanged": True,
     }
 
 
@@ -129,7 +109,7 @@ def _publish(
     core: Core, names: list[StreamName], image: str, branch: str | None, current: str | None, target: str
 ) -> str:
     """Make the commit visible in one call; return the id of its stream."""
-    refs: list[Any] = [] if branch is None else [{"name": ref_name(branch), "target": target, "expect": current}]
+    refs: list[RefUpdate] = [] if branch is None else [{"name": ref_name(branch), "target": target, "expect": current}]
     try:
         published = core.publish(streams=names, images=[{"id": image}], refs=refs).result()
     except ConflictError as error:
