@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ImageName,
         NamedStream,
         Published,
+        RefRemoval,
         RefRow,
         RefUpdate,
         Stored,
@@ -273,7 +274,7 @@ class Core(Connection):
         streams: Sequence[StreamName] = (),
         images: Sequence[ImageName] = (),
         refs: Sequence[RefUpdate] = (),
-        remove_refs: Sequence[str] = (),
+        remove_refs: Sequence[str | RefRemoval] = (),
     ) -> Pending[Published]:
         """Make things visible: one durability barrier, then the names in this order; all of the call or nothing.
 

@@ -13,6 +13,7 @@ __all__ = [
     "ImageName",
     "NamedStream",
     "Published",
+    "RefRemoval",
     "RefRow",
     "RefUpdate",
     "Stored",
@@ -79,11 +80,21 @@ class ImageName(TypedDict):
 
 
 class RefUpdate(TypedDict):
-    """A ref, DIR/NAME, to point to the stream named ``target``."""
+    """A ref, DIR/NAME, to point to the stream named ``target``.
+
+    ``expect`` is the name of the stream that it must point to now, None for "no such ref".
+    """
 
     name: str
     target: str
     expect: NotRequired[str | None]
+
+
+class RefRemoval(TypedDict):
+    """A ref to remove.  ``expect`` is the name of the stream that it must point to now."""
+
+    name: str
+    expect: NotRequired[str]
 
 
 class NamedStream(TypedDict):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
+    from composefs_ext.rows import RefRemoval
 
 __all__ = ["list_tags", "tag", "untag"]
 
@@ -33,7 +34,7 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     try:
         target = core.ref_get(tag_ref(name)).result()["target"]
-        remove: list[Any] = [{"name": tag_ref(name), "expect": target}]
+        remove: list[str | RefRemoval] = [{"name": tag_ref(name), "expect": target}]
         if [stream for _, stream in held_tags(core)].count(target) == 1:
             remove += [referrer_ref(*pair) for pair in referrers_below(core, digest_of_stream(target))]
         core.publish(remove_refs=remove).result()
