@@ -24,7 +24,7 @@ from composefs_oci.variants import keyed_variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, NoReturn, TypeVar
 
     from composefs_ext import Core, Request, Stream
@@ -137,7 +137,7 @@ class _Check:
             self._fail(f"{what}-digest-mismatch", f"{digest} has the digest {now}")
         return data
 
-    def _check_layers(self, kind: str, digests: Any, held: HeldManifest) -> None:
+    def _check_layers(self, kind: str, digests: Sequence[str], held: HeldManifest) -> None:
         todo: dict[str, Stream] = {}
         for digest in dict.fromkeys(digests):
             if digest not in held.layers:
@@ -192,7 +192,7 @@ class _Check:
         now = digest_of_hash(whole)
         return None if now == digest else _Problem("layer-digest-mismatch", f"{digest} has the digest {now}")
 
-    def _check_images(self, config: HeldConfig, diff_ids: Any, seal: str | None) -> None:
+    def _check_images(self, config: HeldConfig, diff_ids: Sequence[str], seal: str | None) -> None:
         if seal is not None and seal.rpartition(":")[2] not in config.images.values():
             self._found.append(_Problem("seal-image-missing", f"the image {seal} that its config demands is not here"))
         present = self._core.object_has(list(config.images.values())).result() if config.images else []
@@ -213,7 +213,7 @@ class _Check:
             self._found.append(_Problem("image-mismatch", f"{key}: {image} is not the image of its layers"))
 
     def _differing(
-        self, rows: list[tuple[str, str, Variant]], diff_ids: Any, first: int, *, upstream: bool
+        self, rows: list[tuple[str, str, Variant]], diff_ids: Sequence[str], first: int, *, upstream: bool
     ) -> list[tuple[str, str, Variant]]:
         """Return the images that are not those of the layers, by one of the two readings; ``first``: format 0 or 1."""
         layers = (open_layer(self._core, diff_id) for diff_id in diff_ids)

@@ -14,8 +14,16 @@ from composefs_oci.sources.source import PIECE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import Protocol
 
-    from composefs_oci.sources.source import Blob
+    class Compressed(Protocol):
+        """A blob, or what reads one; ``where`` names it in messages."""
+
+        where: str
+
+        def read(self, size: int = ...) -> bytes:
+            """Return the next bytes, at most ``size`` of them; none at the end, when it was right to its end."""
+
 
 __all__ = ["open_tar"]
 
@@ -24,7 +32,7 @@ _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 
 
-def open_tar(blob: Blob, media_type: str) -> Blob | Gzip | Zstd:
+def open_tar(blob: Compressed, media_type: str) -> Compressed | Gzip | Zstd:
     """Return what reads the uncompressed tar of a layer with this media type; it is not closed with its reader.
 
     Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  It
@@ -42,7 +50,7 @@ def open_tar(blob: Blob, media_type: str) -> Blob | Gzip | Zstd:
 class Gzip:
     """The members of a gzip file, one after the other (RFC 1952)."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Compressed) -> None:
         self._blob = blob
         self._given = b""
         self._start(b"")
@@ -80,7 +88,7 @@ class Gzip:
 class Zstd:
     """The frames of a zstd file, one after the other (RFC 8878)."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Compressed) -> None:
         import zstandard
 
         self._blob = blob
@@ -108,7 +116,7 @@ class Zstd:
 class _Watched:
     """A blob, and what looks on while it is read."""
 
-    def __init__(self, blob: Blob, frames: Frames) -> None:
+    def __init__(self, blob: Compressed, frames: Frames) -> None:
         self._blob = blob
         self._frames = frames
 

@@ -126,7 +126,7 @@ class _Worker:
             layer = self._keep(counted, job.descriptor)
             self.report()
             return layer
-        archive = open_tar(counted, job.descriptor.media_type)  # type: ignore[arg-type]  # it reads and has a place
+        archive = open_tar(counted, job.descriptor.media_type)
         self._log = EntryLog(self._staging.path_of(log))
         try:
             layer = unpack(
