@@ -195,7 +195,10 @@ class Group(_Helpful, click.Group):
         return args[0] if command else None, command, args[1:]
 
     def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
-        """Return the error for a name that is no command."""
+        """Return the error for a name that is no command here, perhaps one of cfsctl itself."""
+        root = ctx.find_root()
+        if ctx.parent is root and isinstance(root.command, click.Group) and name in root.command.list_commands(root):
+            return UsageError(f"no such command {name!r}", hint=f"see '{root.command_path} {name} --help'")
         import difflib
 
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)

@@ -126,7 +126,7 @@ def list_refs(request: Request, core: Core) -> dict[str, Any]:
 
     place, path = request.get("url"), request.get("path")
     if (place is None) == (path is None):
-        raise UsageError("give either a URL or --path", hint="cfsctl ostree list-refs --path DIRECTORY")
+        raise UsageError("give either a URL or --path", hint="what is here already cfsctl ostree images lists")
     if path is not None:
         source: Source = DirectorySource(path)
     elif "://" in place:
