@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_no_tar_on_a_terminal(repo: Path) -> None:
     assert done.returncode == 7
     assert b"terminal" in done.stdout
     assert b"ustar" not in done.stdout
+
+
+def test_a_reader_of_a_layer_that_has_enough(repo: Path) -> None:
+    wanted = digest(LAYER)
+    import_layer(repo, LAYER, wanted)
+    argv = [CFSCTL, "--repo", str(repo), "oci", "layer", wanted]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 10) == LAYER[:10]
+    process.stdout.close()
+    assert (process.communicate(timeout=TIMEOUT)[1], process.returncode) == (b"", 141)
 
 
 def test_trees_by_every_name(tmp_path: Path, repo: Path) -> None:

@@ -41,7 +41,7 @@ class Context:
     ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
     beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
     told so.  ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its
-    answer.  ``features`` are those that were agreed on.
+    answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed on.
 
     What was put or looked at in this run need not be looked at again: ``known`` are the bytes of objects by id,
     ``image_objects`` the objects of images, ids by id, ``whole_streams`` the ids of streams that can be published.
@@ -60,6 +60,7 @@ class Context:
     interrupted: Callable[[], bool]
     cancelled: bool = False
     unwritten: ComposefsError | None = None
+    reader_left: bool = False
     features: tuple[str, ...] = ()
     known: dict[str, int] = field(default_factory=dict)
     image_objects: dict[str, set[str]] = field(default_factory=dict)

@@ -194,7 +194,7 @@ def _judge(
     """Turn what was answered, and how the process ended, if not ``killed`` by us, into a result or an exception."""
     name = f"extension {extension.name}"
     if isinstance(outcome, ComposefsError):
-        raise outcome
+        raise BrokenPipeError if context.reader_left else outcome
     if outcome is None and ended.exec_failure:
         hint = "does its first line, #!, name a program that is installed?"
         raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=hint)

@@ -203,6 +203,7 @@ def _write_to_user(context: Context, data: bytes | memoryview) -> None:
         except BlockingIOError:
             continue
         except OSError as error:
+            context.reader_left = isinstance(error, BrokenPipeError)
             error.filename = "/dev/stdout"  # the one that is full, if it is
             raise from_os_error(error, "writing to standard output") from error
 
