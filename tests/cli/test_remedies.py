@@ -6,13 +6,14 @@ import gzip
 import os
 import random
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
-from support.commands import CFSCTL, cfsctl, run, the_error
+from support.commands import BIN, CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo
@@ -202,3 +203,55 @@ def test_what_an_image_does_not_hold_is_named(tmp_path: Path, line: str, what: s
     told = the_error("--no-repo", "--erofs-version=2", "compute-id", f"--from-dump={tmp_path}/dump", status=8)
     assert told.startswith(f"cfsctl: {what}")
     assert told.endswith(f" ({remedy})\n")
+
+
+OUTPUTS = [
+    ("cfsctl", "--help"),
+    ("cfsctl", "--version"),
+    ("cfsctl", "gc", "--help"),
+    ("cfsctl", "ext", "list"),
+    ("cfsctl", "ostree", "--help"),
+    ("cfsctl", "ostree", "pull", "--help"),
+    ("mkcomposefs", "--help"),
+    ("mkcomposefs", "--print-digest-only", "."),
+    ("composefs-info", "--help"),
+    ("mount.composefs", "--help"),
+]
+
+
+@pytest.mark.parametrize("argv", OUTPUTS, ids=" ".join)
+def test_output_that_cannot_be_written(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    """That is what is told, and it is not the repository's disk that is full."""
+    program, *arguments = argv
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [BIN / program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path
+        )
+    assert done.returncode == (8 if program == "cfsctl" else 1)
+    assert done.stderr.startswith(f"{program}: writing to standard output: No space left on device")
+    assert "at /:" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", OUTPUTS, ids=" ".join)
+def test_output_that_nobody_reads_any_more(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        argv = str(BIN / argv[0]), *argv[1:]
+        done = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("what", ["complete", "source"])
+def test_completions_that_cannot_be_written(what: str) -> None:
+    words = {"_CFSCTL_COMPLETE": f"bash_{what}", "COMP_WORDS": "cfsctl ", "COMP_CWORD": "1"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [CFSCTL], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | words
+        )
+    assert done.returncode == 8
+    assert (
+        done.stderr
+        == "cfsctl: writing to standard output: No space left on device (free some space and run the command again)\n"
+    )

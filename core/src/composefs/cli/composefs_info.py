@@ -11,7 +11,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, fail, run
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 PROGRAM = "composefs-info"
-BROKEN_PIPE = 141
 
 _EPILOG = """\
 commands:
@@ -47,11 +45,10 @@ def main() -> int:
     try:
         status = run(PROGRAM, _run)
     except OSError as error:  # Of standard output: others have become errors of ours.
-        with suppress(OSError):  # What is still to be written would fail again at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return BROKEN_PIPE
-        return fail(PROGRAM, from_os_error(error, "writing to standard output").message)
+        from composefs.cli.output import settle, unwritten
+
+        settle()
+        return fail(PROGRAM, unwritten(error).message)
     gc.freeze()
     return status
 

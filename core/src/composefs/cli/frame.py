@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from composefs.cli.output import line
 from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
 from composefs.tuples import NamedTuple
 
@@ -134,7 +135,7 @@ class _Helpful(click.Command):
 
 def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(ctx.get_help(), color=ctx.color)
+        line(ctx.get_help())
         ctx.exit()
 
 

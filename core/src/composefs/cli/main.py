@@ -19,8 +19,8 @@ import click
 
 from composefs import __version__
 from composefs.cli import ctrl_c
-from composefs.cli.frame import Entry, LazyGroup, Option, Path, Seconds, option
-from composefs.cli.output import STDERR, say, settle
+from composefs.cli.frame import Entry, LazyGroup, Path, Seconds, option
+from composefs.cli.output import STDERR, line, say, settle, unwritten
 from composefs.cli.settings import Settings
 from composefs.cli.text import one_line, shortened
 from composefs.digest import ALGORITHMS
@@ -111,6 +111,12 @@ class Root(LazyGroup):
         return [(each.name, one_line(each.manifest.summary)) for each in found if each.name not in self.table]
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        line(f"{PROGRAM} {__version__}")
+        ctx.exit()
+
+
 @click.command(
     cls=Root,
     table=COMMANDS,
@@ -154,7 +160,14 @@ class Root(LazyGroup):
     help="Let extensions read this too (COMPOSEFS_EXT_READ: several, with : between them).",
 )
 @option("--trace", is_flag=True, help="Show the conversation with the extension on standard error.")
-@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", cls=Option)
+@option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def root(ctx: click.Context, /, **options: Any) -> None:
     """Keep content-addressed file trees: objects, streams and mountable images.
@@ -203,13 +216,11 @@ def main() -> NoReturn:
 
 def run() -> int:
     """Run cfsctl with the process's arguments and return the exit status."""
-    if COMPLETE_VARIABLE in os.environ:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
-    _open_standard_descriptors()
     context: click.Context | None = None
     try:
+        if COMPLETE_VARIABLE in os.environ:
+            return _complete()
+        _open_standard_descriptors()
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
                 signal.signal(number, _terminate)
@@ -232,6 +243,18 @@ def run() -> int:
         settle()
         return failure.exit_status
     return 0
+
+
+def _complete() -> int:
+    """Print what the shell asks for."""
+    from click.shell_completion import shell_complete
+
+    try:
+        return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of printing: what cannot be read for completions has none
+        raise unwritten(error) from error
 
 
 def _open_standard_descriptors() -> None:

@@ -109,10 +109,9 @@ def _run(arguments: argparse.Namespace) -> None:
         except OSError as error:
             raise from_os_error(error, f"writing {image}") from error
     if digest is not None:
-        try:
-            print(digest, flush=True)
-        except OSError as error:
-            raise from_os_error(error, "writing the digest") from error
+        from composefs.cli.output import write
+
+        write(digest.encode() + b"\n")
 
 
 def _versions(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from composefs.cli.text import one_line, printable, size_text
-from composefs.errors import UsageError, from_os_error
+from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -31,6 +31,7 @@ __all__ = [
     "settle",
     "size_shown",
     "table",
+    "unwritten",
     "write",
 ]
 
@@ -50,11 +51,17 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
         sys.stdout.buffer.write(data)
         if flush:
             sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        error.filename = "/dev/stdout"  # the one that is full, if it is
-        raise from_os_error(error, "writing to standard output") from error
+        settle()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise unwritten(error) from error
+
+
+def unwritten(error: OSError) -> ComposefsError:
+    """Return our error for one of the system's that standard output gave."""
+    error.filename = "/dev/stdout"  # the one that is full, if it is
+    return from_os_error(error, "writing to standard output")
 
 
 def settle() -> None:

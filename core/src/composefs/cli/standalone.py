@@ -17,6 +17,7 @@ __all__ = ["FAILED", "Parser", "fail", "run"]
 
 FAILED = 1
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,9 +27,18 @@ class Parser(argparse.ArgumentParser):
         """Raise it."""
         raise UsageError(message)
 
+    def print_help(self, file: object = None) -> None:  # noqa: ARG002 - argparse's signature
+        """Print it to standard output; argparse would ignore that it cannot be written."""
+        from composefs.cli.output import write
+
+        write(self.format_help().encode())
+
 
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:
-    """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, and 130 when interrupted."""
+    """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, and 130 when interrupted.
+
+    It is 141, as that of a program that SIGPIPE ends, when nobody reads standard output any more.
+    """
     try:
         ctrl_c.interrupts()
         try:
@@ -39,6 +49,11 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:
         return fail(program, f"{error.message} ({error.hint})" if error.hint else error.message)
+    except BrokenPipeError:
+        from composefs.cli.output import settle
+
+        settle()
+        return _BROKEN_PIPE
     except MemoryError:
         return fail(program, "out of memory")
     except (KeyboardInterrupt, RuntimeError) as error:
