@@ -57,7 +57,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
         _compare(core, manifest.manifest, platform)
     origin = None if document.digest == manifest.digest else document.digest
     image, boot_image = _made(core, received, terms)
-    pulled = Pulled(name, origin, received, image, boot_image, len(refs))
+    pulled = _Pulled(name, origin, received, image, boot_image, len(refs))
     core.output(pulled.text())
     return pulled.facts()
 
@@ -158,7 +158,7 @@ def _made(core: Core, received: Received, terms: Terms) -> tuple[str | None, str
     return images.get(str(plain.key)), images[str(bootable.key)] if terms.bootable else None
 
 
-class Pulled(NamedTuple):
+class _Pulled(NamedTuple):
     """What came of it; ``origin`` is the digest at the source where it is another one than here.
 
     ``image`` is the plain image of the repository's format; an artifact has none.

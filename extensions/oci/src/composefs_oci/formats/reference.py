@@ -89,7 +89,7 @@ def parse_reference(
     paths that are possible there is.
     """
     if text.startswith("docker://"):
-        return parse_name(text.removeprefix("docker://"))
+        return _parse_name(text.removeprefix("docker://"))
     transport, colon, rest = text.partition(":")
     if transport in ("oci", "oci-archive") and colon:
         path, tag = _split(rest, directory, exists)
@@ -111,13 +111,13 @@ def _beginning(text: str) -> str:
     """Say how a reference without a transport should begin, or in full what it may be if it could be in a registry."""
     name = re.sub(r"^(?:https?://|docker:/*)", "", text)
     try:
-        parse_name(name)
+        _parse_name(name)
     except UsageError:
         return "begin it with docker:// (a registry), oci: (a layout's directory) or oci-archive: (its archive)"
     return f"in a registry it is docker://{name}; a layout's directory is oci:PATH, its archive oci-archive:PATH"
 
 
-def parse_name(name: str) -> RegistryReference:
+def _parse_name(name: str) -> RegistryReference:
     """Read [REGISTRY/]NAME[:TAG][@DIGEST]; raise UsageError."""
     rest, at, digest = name.partition("@")
     if at and not is_digest(digest):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol
 
+    from composefs_oci.layers.layer import Readable
+
     class Compressed(Protocol):
         """A blob, or what reads one; ``where`` names it in messages."""
 
@@ -32,7 +34,7 @@ _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 
 
-def open_tar(blob: Compressed, media_type: str) -> Compressed | Gzip | Zstd:
+def open_tar(blob: Compressed, media_type: str) -> Readable:
     """Return what reads the uncompressed tar of a layer with this media type; it is not closed with its reader.
 
     Its ``read(size)`` returns at most so many bytes, and none at the end, when the blob was right to its end too.  It
@@ -40,14 +42,14 @@ def open_tar(blob: Compressed, media_type: str) -> Compressed | Gzip | Zstd:
     """
     match layer_compression(media_type):
         case "gzip":
-            return Gzip(blob)
+            return _Gzip(blob)
         case "zstd":
-            return Zstd(blob)
+            return _Zstd(blob)
         case _:
             return blob
 
 
-class Gzip:
+class _Gzip:
     """The members of a gzip file, one after the other (RFC 1952)."""
 
     def __init__(self, blob: Compressed) -> None:
@@ -85,14 +87,14 @@ class Gzip:
         self._given = data
 
 
-class Zstd:
+class _Zstd:
     """The frames of a zstd file, one after the other (RFC 8878)."""
 
     def __init__(self, blob: Compressed) -> None:
         import zstandard
 
         self._blob = blob
-        self._frames = Frames(blob.where)
+        self._frames = _Frames(blob.where)
         self._error = zstandard.ZstdError
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
         self._reader = decompressor.stream_reader(
@@ -116,7 +118,7 @@ class Zstd:
 class _Watched:
     """A blob, and what looks on while it is read."""
 
-    def __init__(self, blob: Compressed, frames: Frames) -> None:
+    def __init__(self, blob: Compressed, frames: _Frames) -> None:
         self._blob = blob
         self._frames = frames
 
@@ -126,7 +128,7 @@ class _Watched:
         return data
 
 
-class Frames:
+class _Frames:
     """Where the frames of zstd data begin and end: headers are read, contents passed over.
 
     ======================  =====================================================================================

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Take = Callable[[str, int, int | None], None]
 
 
-__all__ = ["MAX_INLINE", "Splitter", "Unpacked", "unpack"]
+__all__ = ["MAX_INLINE", "Unpacked", "unpack"]
 
 READ_SIZE = 256 << 10
 MAX_INLINE = 4 << 30
@@ -92,7 +92,7 @@ def unpack(
     what was staged before that is of no use.
     """
     whole = new_hash(diff_id or "sha256:")
-    splitter = Splitter(staging, take, max_inline, note, packs)
+    splitter = _Splitter(staging, take, max_inline, note, packs)
     try:
         while data := archive.read(READ_SIZE):
             whole.update(data)
@@ -122,7 +122,7 @@ def _named(diff_id: str | None) -> Iterator[None]:
         raise type(error)(f"layer {diff_id}: {error.message}", hint=error.hint, subject=diff_id) from None
 
 
-class Splitter:
+class _Splitter:
     """The state between two pieces of an archive: give all to :meth:`feed`, then :meth:`finish` and :meth:`close`."""
 
     def __init__(

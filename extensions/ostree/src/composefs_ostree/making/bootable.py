@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.making.inodes import Directory
 
-__all__ = ["bootable_metadata", "kernel_version"]
+__all__ = ["bootable_metadata"]
 
 _BOOTABLE = "ostree.bootable"
 _LINUX = "ostree.linux"
@@ -25,7 +25,7 @@ def bootable_metadata(metadata: dict[str, Variant], root: Directory) -> dict[str
 
     Raises FormatError for a tree without a kernel, or with several, and UsageError for keys that are there already.
     """
-    version = kernel_version(root)
+    version = _kernel_version(root)
     added = {_BOOTABLE: Variant("b", True), _LINUX: Variant("s", version)}
     for key in added:
         if key in metadata:
@@ -34,7 +34,7 @@ def bootable_metadata(metadata: dict[str, Variant], root: Directory) -> dict[str
     return {key: found[key] for key in dict_order(found)}
 
 
-def kernel_version(root: Directory) -> str:
+def _kernel_version(root: Directory) -> str:
     """Return the name of the one directory of usr/lib/modules that has a vmlinuz, as ostree looks for it."""
     modules: Directory | None = root
     for name in _MODULES.encode().split(b"/"):

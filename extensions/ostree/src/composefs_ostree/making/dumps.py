@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Xattrs
     from composefs_ostree.making.layers import Layers
 
-__all__ = ["dump_listing", "image_listing", "read_lines"]
+__all__ = ["dump_listing", "image_listing"]
 
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)")
 _LETTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -60,20 +60,20 @@ def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
 
 def _listing(core: Core, text: str, layers: Layers) -> Listed:
     with open(core.staging.path_of(text), "rb") as file:
-        tree = read_lines(file, layers)
+        tree = _read_lines(file, layers)
     require_objects(core, tree, "create-image from the directory stores them")
     return Listed(tree)
 
 
-def read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:
+def _read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:
     """Read a dump in the core's own form; raise FormatError or UnsupportedError."""
     tree = TreeBuilder(layers)
     metas: dict[bytes, Xattrs] = {b"": ()}
     for line in lines:
         fields = line.rstrip(b"\n").split(b" ", 11)
-        path = unescape(fields[0])[1:]
+        path = _unescape(fields[0])[1:]
         if fields[2].startswith(b"@"):
-            tree.link(path, unescape(fields[8])[1:])
+            tree.link(path, _unescape(fields[8])[1:])
             continue
         size, mode, uid, gid = int(fields[1]), int(fields[2], 8), int(fields[4]), int(fields[5])
         text = fields[11] if len(fields) > 11 else b""
@@ -84,20 +84,20 @@ def read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:
         if stat.S_ISDIR(mode):
             tree.directory(path, meta)
         elif stat.S_ISLNK(mode):
-            tree.file(path, Inode(meta, 0, unescape(fields[8]), b""))
+            tree.file(path, Inode(meta, 0, _unescape(fields[8]), b""))
         elif not stat.S_ISREG(mode):
             raise refused("/" + shown(path))
         elif fields[10] != b"-":
             tree.file(path, Inode(meta, size, object_id=fields[10].decode()))
         else:
-            content = b"" if fields[9] == b"-" else unescape(fields[9])
+            content = b"" if fields[9] == b"-" else _unescape(fields[9])
             if len(content) != size:
                 raise FormatError(f"/{shown(path)} has neither its {size} bytes of content nor a digest")
             tree.file(path, Inode(meta, size, inline=content))
     return tree
 
 
-def unescape(field: bytes) -> bytes:
+def _unescape(field: bytes) -> bytes:
     """Undo the escapes of a field, which the core has checked."""
     if b"\\" not in field:
         return field
@@ -114,5 +114,5 @@ def _xattrs(text: bytes) -> Xattrs:
     for field in text.split(b" "):
         name, _, value = field.partition(b"=")
         # Images of composefs-rs 0.9.0 have the NUL that ostree puts behind a name; no other name has one.
-        pairs.append((unescape(name).removesuffix(b"\0"), unescape(value)))
+        pairs.append((_unescape(name).removesuffix(b"\0"), _unescape(value)))
     return tuple(sorted(pairs))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
 
-__all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown"]
+__all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown", "too_many"]
 
 
 class Meta(NamedTuple):

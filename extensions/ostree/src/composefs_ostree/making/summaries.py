@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from composefs_ostree.making.target import Target
 
-__all__ = ["delta_name", "make_summary"]
+__all__ = ["make_summary"]
 
 _MAX_DEPTH = 64
 _MAX_ALIASES = 8
@@ -130,7 +130,7 @@ def _deltas(target: Target) -> dict[str, Variant]:
         if len(folder) != 2:
             continue
         for rest in sorted(_list(target, f"deltas/{folder}")):
-            name = delta_name(folder + rest)
+            name = _delta_name(folder + rest)
             if name is None:
                 continue
             try:
@@ -141,7 +141,7 @@ def _deltas(target: Target) -> dict[str, Variant]:
     return deltas
 
 
-def delta_name(path: str) -> str | None:
+def _delta_name(path: str) -> str | None:
     """Return the name of a delta, ``FROM-TO`` or ``TO`` in hexadecimal digits, by the one its directories make up."""
     ids = []
     for part in path.split("-"):

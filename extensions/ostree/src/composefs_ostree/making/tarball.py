@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Xattrs
     from composefs_ostree.making.layers import Layers
 
-__all__ = ["TAR_REMEDY", "read_tar", "tar_listing"]
+__all__ = ["TAR_REMEDY", "tar_listing"]
 
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
@@ -63,8 +63,8 @@ def tar_listing(
     with open(plain, "rb") as archive, core.progress("archive") as progress:
         tree = TreeBuilder(layers, TAR_REMEDY)
         try:
-            for number, member in enumerate(read_tar(archive)):
-                add_member(tree, member, autocreate=autocreate, rename=rename)
+            for number, member in enumerate(_read_tar(archive)):
+                _add_member(tree, member, autocreate=autocreate, rename=rename)
                 progress.advance()
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
@@ -147,7 +147,7 @@ class _Bounded:
         return self._file.read(size)
 
 
-def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
     end = os.fstat(file.fileno()).st_size
     try:
@@ -175,7 +175,7 @@ def read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise CorruptError(f"the header at byte {archive.offset} is damaged")
 
 
-def add_member(
+def _add_member(
     tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool, rename: Callable[[str], str] | None
 ) -> None:
     """Put one member into the tree."""
