@@ -17,7 +17,7 @@ from composefs_ostree.making.intake import Intake
 from composefs_ostree.making.metadata import commit_body, commit_metadata, detached_strings
 from composefs_ostree.making.previous import given_parent, read_previous
 from composefs_ostree.making.times import commit_time
-from composefs_ostree.making.treebuild import TreeObjects, finish
+from composefs_ostree.making.treeobjects import TreeObjects, finish
 from composefs_ostree.making.trees import given_changes, read_trees
 from composefs_ostree.pulling.arrival import store
 

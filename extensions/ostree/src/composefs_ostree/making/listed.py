@@ -1,4 +1,4 @@
-"""Trees whose files are all described before one of them is read: those of tar archives and dumps."""
+"""Trees whose files are all described before one of them is read: those of tar archives, dumps and commits."""
 
 from __future__ import annotations
 

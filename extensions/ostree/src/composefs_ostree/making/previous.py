@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.making.treebuild import TreeObjects
+    from composefs_ostree.making.treeobjects import TreeObjects
 
 __all__ = ["Previous", "given_parent", "read_previous"]
 

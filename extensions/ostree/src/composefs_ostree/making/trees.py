@@ -58,7 +58,7 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
         rename = renamer(renaming)
     layers = Layers()
     if base is not None:
-        from composefs_ostree.making.commits import commit_listing
+        from composefs_ostree.making.recommit import commit_listing
 
         layers.add(commit_listing(core, base, layers))
     layers.changes = changes  # from now on: the base stays as it is
@@ -71,7 +71,7 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
 
         layers.add(dump_listing(core, dump, layers))
     for each in commits:
-        from composefs_ostree.making.commits import commit_listing
+        from composefs_ostree.making.recommit import commit_listing
 
         layers.add(commit_listing(core, each, layers))
     for each in trees:

@@ -1,4 +1,4 @@
-"""From a listing whose files are made to dirtrees, dirmetas and the commit: all that makes up the commit's stream."""
+"""From a listing whose files are made to dirtrees, dirmetas and the commit: the objects that make up its stream."""
 
 from __future__ import annotations
 
