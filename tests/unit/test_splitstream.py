@@ -145,6 +145,37 @@ def test_too_many_references(monkeypatch: pytest.MonkeyPatch) -> None:
         stream_of(SHA256, content_type=1, object_refs=[ID_A, ID_B])
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "chunks", "more"),
+    [
+        ("MAX_CHUNKS", 3, [-1, -1, 0, -1, -1], [-1, 0, -1, 0]),
+        ("MAX_CHUNKS", 3, [0, 0, 0], [0, 0, 0, -1]),
+        ("MAX_INLINE", 4, [-3, 0, -1], [-3, 0, -2]),
+    ],
+    ids=["joined chunks", "chunks", "inline bytes"],
+)
+def test_what_is_written_is_read(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int, chunks: list[int], more: list[int]
+) -> None:
+    """A stream of more than the reader takes is refused before it is stored, and not for ever after."""
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"composefs.splitstream.{module}.{limit}", most)
+
+    def write(numbers: list[int]) -> bytes:
+        inline = bytes(-sum(number for number in numbers if number < 0))
+        return stream_of(SHA256, content_type=1, inline=inline, chunks=numbers, object_refs=[ID_A], sizes=[1])
+
+    with Reader(write(chunks), SHA256) as reader:
+        assert sum(len(data) or 1 for _, data in reader.chunks()) == reader.size
+    with pytest.raises(TooLargeError, match=f"at most {most}"):
+        write(more)
+
+
+def test_the_most_chunks() -> None:
+    with pytest.raises(TooLargeError, match="8000001 chunks"):
+        stream_of(SHA256, content_type=1, chunks=[0] * 8_000_002, object_refs=[ID_A], sizes=[1])
+
+
 @pytest.mark.parametrize("size", range(0, 112, 13))
 def test_a_stream_cut_short(size: int) -> None:
     with pytest.raises(FormatError):
@@ -258,7 +289,9 @@ def test_parts_that_do_not_fit_together(arguments: dict[str, object], message: s
 
 
 def test_a_size_beyond_any_disk() -> None:
-    with pytest.raises(TooLargeError):
+    with pytest.raises(TooLargeError, match="2\\^63"):
+        stream_of(SHA256, content_type=1, chunks=[0, 0], object_refs=[ID_A], sizes=[1 << 62])
+    with pytest.raises(TooLargeError, match="inline bytes"):
         stream_of(SHA256, content_type=1, chunks=[-(1 << 62)] * 3)
     with pytest.raises(FormatError, match="inline bytes more"):
-        stream_of(SHA256, content_type=1, chunks=[-(1 << 62)])
+        stream_of(SHA256, content_type=1, chunks=[-(1 << 36)])

@@ -37,10 +37,10 @@ MAX_NAMED_REFS_SIZE = 64 << 20
 """The most names of references, and bytes of them: they are compressed, so that a small file could fill the memory."""
 
 MAX_CHUNKS = 2 * MAX_REFERENCES + 1
-"""The most chunks that are read: every object, with inline bytes before, between and behind."""
+"""The most chunks: every object, with inline bytes before, between and behind."""
 
 MAX_INLINE = 64 << 30
-"""The most inline bytes that are read.  Both are compressed: a small file could keep its reader busy for days."""
+"""The most inline bytes.  Both are compressed: a small file could keep its reader busy for days."""
 
 MAX_SIZE = (1 << 63) - 1
 """Bytes of a reassembled stream."""

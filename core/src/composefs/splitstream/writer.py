@@ -13,6 +13,8 @@ from composefs.splitstream.layout import (
     HEADER,
     INFO,
     MAGIC,
+    MAX_CHUNKS,
+    MAX_INLINE,
     MAX_NAMED_REFS,
     MAX_NAMED_REFS_SIZE,
     MAX_REFERENCES,
@@ -75,18 +77,26 @@ def write(out: BinaryIO, algorithm: Algorithm, parts: Parts, sizes: Sequence[int
 
 
 def _reassembled_size(chunks: Iterable[int], sizes: Sequence[int]) -> int:
-    size = 0
+    external = inline = 0
     count = len(sizes)
+    written = 0
+    last = 0
     for number in chunks:
+        written += number >= 0 or last >= 0  # neighbouring inline chunks become one
+        last = number
         if number < 0:
-            size -= number
+            inline -= number
         elif number < count:
-            size += sizes[number]
+            external += sizes[number]
         else:
             raise FormatError(f"a chunk names object reference {number} of {count}")
-    if size > MAX_SIZE:
+    if written > MAX_CHUNKS:
+        raise TooLargeError(f"a stream has at most {MAX_CHUNKS} chunks")
+    if inline > MAX_INLINE:
+        raise TooLargeError(f"a stream has at most {MAX_INLINE} inline bytes")
+    if external + inline > MAX_SIZE:
         raise TooLargeError("the reassembled stream is larger than 2^63 bytes")
-    return size
+    return external + inline
 
 
 def _raw(ids: Sequence[str], algorithm: Algorithm) -> bytes:
