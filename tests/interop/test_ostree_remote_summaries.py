@@ -169,6 +169,7 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
     run("flatpak", "build-update-repo", repo)
     with serve(repo) as server:
         remote(target, server.url, "--set=xa.subset=verified")
+        pulls(target, "o", "appstream2/verified-x86_64")
         pulls(target, "o", inside)
         told = pulls(target, "o", outside, status=3)
         assert f"no ref '{outside}' in its subset verified" in told

@@ -42,7 +42,10 @@ def subset_of(ref: str, remote: Remote | None) -> str | None:
         case _:
             return None
     selection = remote.settings.get("xa.subset") if remote is not None else None
-    return f"{selection}-{architecture}" if selection else architecture
+    if not selection:
+        return architecture
+    # The selection's own list of apps has it in its name already: appstream2/SELECTION-ARCHITECTURE.
+    return f"{selection}-{architecture.removeprefix(f'{selection}-')}"
 
 
 def _sha256(data: bytes) -> bytes:
