@@ -94,7 +94,9 @@ def test_redirects_that_are_not_followed(
             told = ostree_error(target, "o")
         assert plain.requests == []
         assert f"{server.url}/config: " in told
-        assert "redirects from https to a URL that is not, which is not followed" in told
+        assert (
+            "redirects to where nobody follows: that is done to http and https, and from https to https alone" in told
+        )
         plain.fault("/config", Fault(status=302, headers=(("Location", "/config"),)))
         assert "(the server redirects in circles: " in ostree_error(target, plain.url)
 

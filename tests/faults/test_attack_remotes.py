@@ -114,6 +114,45 @@ def test_a_netrc_file_that_cannot_be_read(
         assert target.ostree("pull", server.url, BRANCH).stderr == ""
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+HEADER = b"X-Header: " + b"y" * 1000 + b"\r\n"
+ANSWERS: dict[str, tuple[bytes, bytes, str]] = {
+    "no HTTP": (b"220 mail.example.com ESMTP\r\n", b"", ""),
+    "interim answers": (b"", b"HTTP/1.1 103 Early Hints\r\n" + HEADER + b"\r\n", "response headers"),
+    "headers": (OK, HEADER, "response headers"),
+    "one header": (OK + b"X-Header: ", b"y" * 10_000, "a line in the header of its answer is too long"),
+    "trailers": (CHUNKED + b"0\r\n", HEADER, "response headers"),
+    "a chunk larger than all": (CHUNKED + b"ffffffffffffffff0\r\n", b"", "chunk"),
+    "less than nothing": (OK + b"Content-Length: -5\r\n\r\n", b"x", "Content-Length"),
+    "two lengths": (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", b"x", "Content-Length"),
+    "a part": (
+        b"HTTP/1.1 206 Part\r\nContent-Range: bytes 0-0/1\r\nContent-Length: 1\r\n\r\nx",
+        b"",
+        "HTTP status 206",
+    ),
+    "NUL": (OK + b"X-Header: a\0b\r\n\r\n", b"x", "header"),
+}
+
+
+@pytest.mark.parametrize("path", ["/config", "*.filez"])
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_of_no_web_server(target: Target, source: Path, case: str, path: str) -> None:
+    first, others, reason = ANSWERS[case]
+    with serve(source) as server:
+        server.fault(path, Fault(raw=(first, others)))
+        told = refused(target, "pull", server.url, BRANCH, status=6)
+        assert server.url in told
+        assert reason in told
+        assert "curl error" not in told
+
+
+def test_what_does_not_speak_http_is_told(target: Target, source: Path) -> None:
+    with serve(source) as server:
+        server.fault("/config", Fault(raw=(b"220 mail.example.com ESMTP\r\n", b"")))
+        assert "(what answers there does not speak HTTP" in refused(target, "pull", server.url, BRANCH, status=6)
+
+
 SERVED = {
     "a summary of a gigabyte": (
         "/summary",

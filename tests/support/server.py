@@ -29,7 +29,8 @@ class Fault(NamedTuple):
     ``status`` answers with this status; ``close`` hangs up without an answer; ``stall`` announces the whole body, sends
     ``keep`` bytes of it and then nothing until the server ends; ``truncate`` announces it, sends ``keep`` bytes and
     hangs up; ``drip`` sends so many bytes a second; ``body`` replaces the body; ``flip`` inverts the byte at this
-    position (negative: from the end).  Whatever it is, it is done only when ``until`` is true.
+    position (negative: from the end); ``raw`` sends the first bytes instead of an answer, then the others for ever, if
+    there are any.  Whatever it is, it is done only when ``until`` is true.
     """
 
     status: int | None = None
@@ -40,6 +41,7 @@ class Fault(NamedTuple):
     body: bytes | None = None
     flip: int | None = None
     drip: int | None = None
+    raw: tuple[bytes, bytes] | None = None
     until: Callable[[], bool] | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -162,6 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.close:
             self.close_connection = True
             return
+        if fault.raw is not None:
+            self.close_connection = True
+            self._send_for_ever(*fault.raw)
+            return
         if fault.status is not None:
             self._answer(fault.status, fault.body or b"", fault.headers)
             return
@@ -183,6 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.state._stalling.wait()
         if fault.stall or fault.truncate:
             self.close_connection = True
+
+    def _send_for_ever(self, first: bytes, others: bytes) -> None:
+        self.wfile.write(first)
+        while others and not self.state._ending.is_set():
+            self.wfile.write(others)
 
     def _drip(self, body: bytes, rate: int) -> None:
         for start in range(0, len(body), rate // 4):

@@ -30,8 +30,8 @@ _OVER_PROXY = "over proxy"
 _FAILURE_HINTS = {
     pycurl.E_COULDNT_RESOLVE_PROXY: _PROXY_HINT,
     pycurl.E_TOO_MANY_REDIRECTS: "the server redirects in circles: check the URL, or tell who runs it",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "the server redirects from https to a URL that is not, which is not followed: check "
-    "the URL, or tell who runs it",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "what answers there does not speak HTTP, or redirects to where nobody follows: that "
+    "is done to http and https, and from https to https alone; check the URL, or tell who runs the server",
     pycurl.E_SSL_CERTPROBLEM: "check the remote's tls-client-cert-path and tls-client-key-path",
     pycurl.E_BAD_FUNCTION_ARGUMENT: "tls-client-key-path of the remote has to name the key of the certificate that "
     "tls-client-cert-path names, in PEM and without a passphrase",
@@ -42,6 +42,9 @@ _FAILURE_HINTS = {
     pycurl.E_SSL_CONNECT_ERROR: "check scheme and port of the URL: what answers there does not speak TLS, or none that "
     "this machine takes, or it wants a client certificate (the remote's tls-client-cert-path and tls-client-key-path)",
 }
+_REASONS = {100: "a line in the header of its answer is too long"}
+"""What libcurl has no words for: CURLE_TOO_LARGE, which pycurl has no name for."""
+
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 
 
@@ -64,7 +67,7 @@ def refused_status(where: str, status: int, tried: int, after: int) -> NetworkEr
 def transfer_failed(where: str, code: int, reason: str, tried: int, *, retryable: bool) -> NetworkError:
     """Make the error for what libcurl could not do; ``reason`` are its own words."""
     return NetworkError(
-        f"{where}: {reason.rstrip('.') or f'curl error {code}'}{_attempts(tried)}",
+        f"{where}: {reason.rstrip('.') or _REASONS.get(code, f'curl error {code}')}{_attempts(tried)}",
         hint=_PROXY_HINT if _OVER_PROXY in reason else _FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
         subject=where,
         retryable=retryable,
