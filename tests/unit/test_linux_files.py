@@ -52,6 +52,12 @@ def test_a_new_file_has_no_name_until_it_is_linked(tmp_path: Path, directory: in
     assert status.st_nlink == 1
 
 
+def test_an_error_of_linking_names_no_file_of_another_file_system(directory: int) -> None:
+    with NewFile(directory) as new, pytest.raises(FileNotFoundError) as caught:
+        new.link(directory, "missing/name")
+    assert caught.value.filename == "missing/name"
+
+
 @pytest.mark.usefixtures("how")
 def test_linking_never_replaces_and_replacing_does(tmp_path: Path, directory: int) -> None:
     (tmp_path / "name").write_bytes(b"old")

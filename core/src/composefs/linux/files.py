@@ -134,7 +134,11 @@ class NewFile(Closing):
     def link(self, at: int, name: str) -> None:
         """Give the file a name; FileExistsError if that is taken."""
         if self._name is None:
-            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=at, follow_symlinks=True)
+            try:
+                os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=at, follow_symlinks=True)
+            except OSError as error:
+                error.filename = name  # a full disk would be looked for at /proc
+                raise
         else:
             os.link(self._name, name, src_dir_fd=self._at, dst_dir_fd=at, follow_symlinks=False)
 
