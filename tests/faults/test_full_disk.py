@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -129,14 +131,33 @@ def test_an_export(tmp_path: Path, large: Path) -> None:
     target = Target(tmp_path / "repo")
     target.ostree("pull-local", repo, BRANCH)
     (tmp_path / "disk").mkdir()
-    for size, what in (("4k", "out/tmp/config-"), ("1500k", "out/tmp/cfsctl-export-")):
+    for size, what in (("4k", "out/config: "), ("1500k", "out/tmp/cfsctl-export-")):
         with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
             if size == "4k":
                 (tmp_path / "disk/fill").write_bytes(bytes(4096))
             told = the_error("--repo", target.path, "ostree", "export", BRANCH, tmp_path / "disk/out", status=8)
             assert told.startswith(f"cfsctl: {tmp_path}/disk/{what}")
             assert f": No space left on device (the file system is the one at {tmp_path}/disk: free some" in told
-            assert list((tmp_path / "disk/out/tmp").glob("cfsctl-*")) == []
+            assert os.listdir(tmp_path / "disk/out/tmp") == ["cache"]
+
+
+def test_an_export_that_cannot_make_files(tmp_path: Path, large: Path) -> None:
+    """What is full is the same where the system names a file relative to a descriptor."""
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "many")
+    target = Target(tmp_path / "repo")
+    target.ostree("pull-local", repo, BRANCH)
+    exported = tmp_path / "disk/out"
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=50m,nr_inodes=40", "tmpfs"):
+        told = the_error("--repo", target.path, "ostree", "export", BRANCH, exported, status=8)
+        assert told.startswith(f"cfsctl: {exported}/tmp/cfsctl-export-")
+        with contextlib.suppress(OSError):
+            for number in range(40):
+                (exported.parent / str(number)).touch()
+        told = the_error("--repo", target.path, "ostree", "export", BRANCH, exported, status=8)
+    disk = f"the file system is the one at {exported.parent}, which has hardly any inodes left"
+    assert told.startswith(f"cfsctl: {exported}: No space left on device ({disk}: free some space")
 
 
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
+from contextlib import closing
 from hashlib import sha256
 from typing import NamedTuple, cast
 
 from composefs_ext.errors import CorruptError, UsageError
+from composefs_ext.files import Naming
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
@@ -66,8 +68,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         require_fit(tree, mode)
     os.umask(UMASK)
     Target.make(path, mode or "archive", level)
-    target = Target(path)
-    try:
+    with Naming(path), closing(Target(path)) as target:
         if mode not in (None, target.mode):
             raise UsageError(
                 f"{path} is a repository of the mode {target.mode}, not {mode}",
@@ -83,14 +84,15 @@ def export(request: Request, core: Core) -> dict[str, Any]:
             target.put(f"refs/heads/{ref}", f"{held.commit.hex()}\n".encode())
         if with_summary:
             summary = make_summary(target)
-            # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.
-            if target.remove("summary.sig") and not signing.is_on:
-                core.log("warning", f"{path}: the summary has changed, and its signature is removed; sign it again")
-            target.put("summary", summary)
             if signing.is_on:
-                target.put("summary.sig", gvariant.encode("a{sv}", sign(summary, {}, signing)))
-    finally:
-        target.close()
+                signature = gvariant.encode("a{sv}", sign(summary, {}, signing))
+                target.put_together({"summary": summary, "summary.sig": signature})
+            else:
+                # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.
+                if target.remove("summary.sig"):
+                    core.log("warning", f"{path}: the summary has changed, and its signature is removed; sign it again")
+                target.put("summary", summary)
+            _warn_of_index(core, path)
     core.output(f"commit  {held.commit.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
     return {
         "commit": held.commit.hex(),
@@ -108,8 +110,18 @@ def _ref(request: Request, source: str, held: CommitStream) -> str | None:
     if reference is not None:
         return check_ref(reference)
     name = str(source).rpartition(":")[2]  # the ref of a remote
-    is_id = is_commit_id(name) or held.commit.hex().startswith(name)
-    return name if is_ref(name) and not is_id else None
+    if is_commit_id(name) or held.commit.hex().startswith(name):
+        return None
+    return check_ref(name)
+
+
+def _warn_of_index(core: Core, path: str) -> None:
+    if os.path.lexists(f"{path}/summary.idx"):
+        core.log(
+            "warning",
+            f"{path}: clients of Flatpak read summary.idx, where the export is not; flatpak build-update-repo {path} "
+            "writes it anew",
+        )
 
 
 def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:

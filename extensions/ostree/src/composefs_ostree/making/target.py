@@ -19,7 +19,7 @@ import os
 import secrets
 import struct
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from composefs_ext.errors import (
     BusyError,
@@ -30,13 +30,13 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_ext.files import open_regular
+from composefs_ext.files import Naming, open_regular
 from composefs_ostree.formats.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
 from composefs_ostree.remotes.keyfile import parse_keyfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 __all__ = ["MODES", "UMASK", "Target"]
 
@@ -81,7 +81,7 @@ class Target:
         self._directories: dict[str, int] = {}
         self.tmp = self.directory(_TMP, make=True)
         self._sweep()
-        self._name, self.staging_fd = self._make_staging()
+        self._name, self.staging_fd = _make_staging(self.tmp)
         self.staging = f"{path}/{_TMP}/{self._name}"
 
     @classmethod
@@ -116,12 +116,16 @@ class Target:
         config = f"[core]\nrepo_version=1\nmode={'archive-z2' if mode == 'archive' else mode}\n"
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
-        new = f"{path}/{_TMP}/config-{secrets.token_hex(8)}"
-        with _writing(new), open(os.open(new, _NEW_FILE, 0o644), "wb") as file:
-            file.write(config.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(new, f"{path}/config")  # with it the directory is a repository
+        with Naming(f"{path}/config"):
+            tmp = os.open(f"{path}/{_TMP}", _DIRECTORY)
+            name, staging_fd = _make_staging(tmp)
+            try:
+                _write_durably("config", config.encode(), staging_fd)
+                os.rename("config", f"{path}/config", src_dir_fd=staging_fd)  # with it the directory is a repository
+            finally:
+                _remove_tree(tmp, name)
+                os.close(staging_fd)
+                os.close(tmp)
 
     def close(self) -> None:
         """Remove what is left on its way and let go of the repository."""
@@ -179,21 +183,19 @@ class Target:
 
     def stage(self, name: str, data: bytes) -> None:
         """Make a file on its way, readable for everybody."""
-        where = f"{self.path}/{name}"
-        with _writing(where), open(os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd), "wb") as file:
-            file.write(data)
+        with Naming(f"{self.staging}/{name}"):
+            fd = os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd)
+            with open(fd, "wb") as file:
+                file.write(data)
 
     def put(self, path: str, data: bytes) -> None:
         """Write a whole file, durably, in place of one that may be there."""
         above = path.rpartition("/")[0]
-        above_fd = self.directory(above, make=True) if above else self._fd
-        fd = os.open("one", _NEW_FILE, 0o644, dir_fd=self.staging_fd)
-        with _writing(f"{self.path}/{path}"), open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        self._rename("one", path, above_fd)
-        os.fsync(above_fd)
+        with Naming(f"{self.path}/{path}"):
+            above_fd = self.directory(above, make=True) if above else self._fd
+            _write_durably("one", data, self.staging_fd)
+            self._rename("one", path, above_fd)
+            os.fsync(above_fd)
 
     def remove(self, path: str) -> bool:
         """Remove a file; say whether there was one."""
@@ -264,20 +266,6 @@ class Target:
             else:
                 return
 
-    def _make_staging(self) -> tuple[str, int]:
-        """Make a directory for files on their way, and lock it; return its name and descriptor."""
-        while True:
-            name = _STAGING + secrets.token_hex(8)
-            os.mkdir(name, 0o700, dir_fd=self.tmp)
-            # Until it is locked, another run that starts takes it for a dead one's, and removes it.
-            with suppress(FileNotFoundError):
-                fd = os.open(name, _DIRECTORY, dir_fd=self.tmp)
-                with suppress(BlockingIOError, FileNotFoundError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.stat(name, dir_fd=self.tmp, follow_symlinks=False)
-                    return name, fd
-                os.close(fd)
-
     def _sweep(self) -> None:
         """Remove what killed runs have left."""
         for name in os.listdir(self.tmp):
@@ -291,14 +279,26 @@ class Target:
                         os.close(fd)
 
 
-@contextmanager
-def _writing(path: str) -> Iterator[None]:
-    """Name the file that is written in errors of the block: else it would seem to be one in the core's staging."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or path
-        raise
+def _write_durably(name: str, data: bytes, at: int) -> None:
+    with open(os.open(name, _NEW_FILE, 0o644, dir_fd=at), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_staging(tmp: int) -> tuple[str, int]:
+    """Make a directory for files on their way, and lock it; return its name and descriptor."""
+    while True:
+        name = _STAGING + secrets.token_hex(8)
+        os.mkdir(name, 0o700, dir_fd=tmp)
+        # Until it is locked, another run that starts takes it for a dead one's, and removes it.
+        with suppress(FileNotFoundError):
+            fd = os.open(name, _DIRECTORY, dir_fd=tmp)
+            with suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.stat(name, dir_fd=tmp, follow_symlinks=False)
+                return name, fd
+            os.close(fd)
 
 
 def _remove_tree(above: int, name: str) -> None:
