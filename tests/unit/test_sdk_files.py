@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.files import open_regular
+from composefs_ext.files import Naming, open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +37,16 @@ def test_a_path_may_be_relative_to_a_directory_and_a_symlink_refused(tmp_path: P
         open_regular("link", follow=False, dir_fd=at)
     assert caught.value.errno == errno.ELOOP
     os.close(at)
+
+
+def test_errors_by_descriptors_are_named(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(FileNotFoundError) as relative, Naming("/place"):
+        os.open("file/below", os.O_RDONLY, dir_fd=at)
+    os.close(at)
+    with pytest.raises(OSError, match="Bad file descriptor") as none, Naming("/place"):
+        os.fsync(at)
+    with pytest.raises(FileNotFoundError) as absolute, Naming("/place"):
+        os.open(tmp_path / "missing", os.O_RDONLY)
+    names = [caught.value.filename for caught in (relative, none, absolute)]
+    assert names == ["/place", "/place", str(tmp_path / "missing")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,17 @@ def test_rows_come_back(tmp_path: Path, rows: list[Any]) -> None:
 @given(st.lists(st.text('",\\[]{}:\n a'), min_size=1) | st.lists(st.text() | st.integers() | st.none(), min_size=1))
 def test_each_row_is_a_line(rows: list[Any]) -> None:
     assert [json.loads(line) for line in _lines(rows).splitlines()] == rows
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    staging = Staging(str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as data:
+            staging.write(bytes(4096))
+        with pytest.raises(OSError, match="too large") as rows:
+            staging.write_rows(["long"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [data.value.filename, rows.value.filename] == [staging.path_of("f-1"), staging.path_of("rows-2")]
