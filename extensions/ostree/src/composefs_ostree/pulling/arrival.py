@@ -9,7 +9,7 @@ import gc
 from hashlib import sha256
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
@@ -213,6 +213,8 @@ class Arrivals:
                 bases.append(self._open(name, asked.pop(name, None)))
             except NotFoundError:
                 continue  # never pulled, or removed since
+            except (CancelledError, NoSpaceError, ReadOnlyError):
+                raise  # the base is not at fault
             except ExtError as error:
                 self._core.log("warning", f"{name} is not used as a base: {error.message}")
         return bases
