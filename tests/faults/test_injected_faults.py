@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support import strace
 from support.faulted import OPERATIONS, Clean, Operation, Workshop, attempt, record
 from support.strace import Fault
 
@@ -42,3 +44,19 @@ def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: 
         verdicts.append(verdict)
     assert any(verdict.hit for verdict in verdicts)
     assert any(verdict.failed for verdict in verdicts), "no fault that was injected mattered"
+
+
+def test_a_full_disk_is_not_taken_for_a_base_that_cannot_be_read(workshop: Workshop) -> None:
+    """Without it the delta would seem to lack objects."""
+    [operation] = [each for each in OPERATIONS if each.name == "apply-delta"]
+    made = [each.call for each in recorded(workshop, operation).targets if '"object_refs-' in each.call.arguments]
+    call = next(call for call in made if call.name == "openat")
+
+    def prefix(log: Path, *, children: bool) -> list[str]:
+        return strace.injector(log, call.name, call.nth, Fault.ENOSPC, children=children)
+
+    with workshop.run(operation.repository) as run:
+        done = run.do(operation, "core", prefix)
+    assert done.returncode == 8
+    assert done.stderr.startswith("cfsctl: creating staged file object_refs-"), done.stderr
+    assert done.stderr.count("\n") == 1

@@ -7,15 +7,17 @@ fault at one call, judges what is left, and runs the command once more.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from composefs import dumpfile, erofs
@@ -26,6 +28,8 @@ from composefs.repository.names import TEMPORARY_PREFIX
 from support import ostree_repo, strace
 from support.commands import BIN, CFSCTL
 from support.commands import run as run_command
+from support.oci_layout import simple
+from support.peers import require
 from support.populated import populate
 from support.server import serve
 from support.strace import Call, Fault
@@ -33,20 +37,26 @@ from support.strace import Call, Fault
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 _ATTEMPTS = 3
 _STALLED = "did not answer initialize"  # what a command says of an extension that got no processor for ten seconds
+_RANDOM = re.compile("-[0-9a-f]{16}(/|$)")  # in names of directories that an export makes
 _ORPHAN_SECONDS = 120.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
 
 
 @dataclass(frozen=True)
 class State:
-    """What a repository holds: names below streams and images with their targets, ids, entries of staging."""
+    """What a repository holds: names below streams and images with their targets, ids, entries of staging.
+
+    ``exported`` is what an ostree repository holds that the command writes, by path: the digests of files, and of the
+    summary, which has the time in it, what it says besides.
+    """
 
     names: dict[str, str]
     objects: frozenset[str]
     temporary: frozenset[str]
     staged: frozenset[str]
+    exported: dict[str, str]
 
     @classmethod
-    def read(cls, repository: Path) -> State:
+    def read(cls, repository: Path, exported: Path | None = None) -> State:
         links = [path for top in ("streams", "images") for path in (repository / top).rglob("*") if path.is_symlink()]
         unfinished = frozenset(path.name for path in links if path.name.startswith(TEMPORARY_PREFIX))
         return cls(
@@ -54,14 +64,28 @@ class State:
             frozenset(path.parent.name + path.name for path in (repository / "objects").glob("*/*")),
             unfinished,
             frozenset(os.listdir(repository / "staging")) if (repository / "staging").exists() else frozenset(),
+            {} if exported is None else _exported(exported),
         )
+
+
+def _exported(repository: Path) -> dict[str, str]:
+    found = {
+        str(path.relative_to(repository)): sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
+        for path in repository.rglob("*")
+        if path.name != ".lock"
+    }
+    if "summary" in found:
+        said = run_command(require("ostree"), "summary", f"--repo={repository}", "--view").stdout
+        found["summary"] = "\n".join(line for line in said.splitlines() if "Last-Modified" not in line)
+    return found
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A command; its ``arguments`` may hold {tree}, {ostree}, {url} and {whole}, what :class:`Workshop` has made.
+    """A command; its ``arguments`` may hold {url} and the names of what :class:`Workshop` has made, as {tree}.
 
     It runs on a copy of ``repository``, which is not there if that is "none"; ``input`` is the file that it reads.
+    {exported} is the ostree repository that it writes, a copy of ``exported``, which is not there if that is "none".
     ``once`` is for what cannot be done twice: the repeated command may say (status 3) that it is done already.
     ``sweeps`` is for what removes unfinished names of others too.
     """
@@ -69,6 +93,7 @@ class Operation:
     name: str
     arguments: tuple[str, ...]
     repository: str = "whole"
+    exported: str | None = None
     input: str | None = None
     once: bool = False
     sweeps: bool = False
@@ -76,12 +101,19 @@ class Operation:
     @property
     def extension(self) -> bool:
         """Whether processes of an extension take part."""
-        return self.arguments[0] == "ostree"
+        return self.arguments[0] in ("ostree", "oci")
 
+
+_COMMIT = ("--parent=none", "--timestamp=@1700000000", "--owner-uid=0", "--owner-gid=0")
 
 OPERATIONS = (
     Operation("pull", ("ostree", "pull-local", "{ostree}", "new")),
     Operation("pull over HTTP", ("ostree", "pull", "{url}", "new")),
+    Operation("apply-delta", ("ostree", "apply-delta", "{delta}")),
+    Operation("commit", ("ostree", "commit", "--base=old", "--tree=dir={tree}", "--branch=made", *_COMMIT)),
+    Operation("export", ("ostree", "export", "old", "{exported}"), exported="none"),
+    Operation("export again", ("ostree", "export", "old", "{exported}", "--reference=b"), exported="published"),
+    Operation("pull of a container image", ("oci", "pull", "oci:{layout}:latest", "app"), repository="empty"),
     Operation("init", ("init", "--insecure", "--algorithm", "fsverity-sha256-12"), repository="none"),
     Operation("import-image", ("import-image", "os/3"), input="image"),
     Operation("create-image", ("create-image", "{tree}", "os/2")),
@@ -96,10 +128,14 @@ OPERATIONS = (
 
 @dataclass(frozen=True)
 class Target:
-    """Where a fault goes: ``where`` is "core", the process of cfsctl, or "extension", those of the extension."""
+    """Where a fault goes: ``where`` is "core", the process of cfsctl, or "extension", those of the extension.
+
+    ``files`` are the names of what it concerns, if calls on that alone are counted.
+    """
 
     where: str
     call: Call
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +183,9 @@ class Workshop:
         (tree / "usr" / "etc" / "file").write_bytes(b"a file\n" * 20)
         (tree / "usr" / "etc" / "empty").touch()
         ostree_repo.commit(ostree, tree, branch="new")
+        self._make_delta(ostree)
         self.cfsctl(whole, "ostree", "pull-local", ostree, "old")
+        self.cfsctl(whole, "ostree", "export", "old", self.directory / "published", "--reference=a")
         shutil.copytree(whole, unwanted, symlinks=True)
         self.cfsctl(unwanted, "ref", "remove", "oci/team/app:1")
         self.cfsctl(unwanted, "ref", "remove", "--image", "os/1")
@@ -163,7 +201,13 @@ class Workshop:
         )
         tree = dumpfile.parse(b"/ 0 40755 2 0 0 0 0.0 - - -\n" + dump.encode(), SHA256)
         (self.directory / "image").write_bytes(b"".join(erofs.write(tree, version=1)))
+        simple().write(self.directory / "layout")
         return self
+
+    def _make_delta(self, ostree: Path) -> None:
+        delta = f"--filename={self.directory / 'delta'}"
+        words = ("static-delta", "generate", f"--repo={ostree}", "--from=old", "--to=new", "--inline", delta)
+        run_command(require("ostree"), *words, "--min-fallback-size=0")
 
     @contextmanager
     def serving(self) -> Iterator[Workshop]:
@@ -177,18 +221,19 @@ class Workshop:
         done = run_command(CFSCTL, "--repo", repository, *arguments, env=self.environment, status=status)
         return done.stdout + done.stderr
 
-    def command(self, operation: Operation, repository: Path) -> list[str]:
+    def command(self, operation: Operation, repository: Path, exported: Path) -> list[str]:
         """Return the command line."""
-        places = {name: self.directory / name for name in ("tree", "ostree", "whole")}
-        words = [word.format(url=self.url, **places) for word in operation.arguments]
+        places = {name: self.directory / name for name in ("tree", "ostree", "whole", "delta", "layout")}
+        words = [word.format(url=self.url, exported=exported, **places) for word in operation.arguments]
         return [CFSCTL, "--repo", str(repository), *words]
 
     @contextmanager
-    def run(self, repository: str) -> Iterator[Run]:
-        """Give a run a copy of a repository and a cache, of its own, that vanish."""
+    def run(self, repository: str, exported: str | None = None) -> Iterator[Run]:
+        """Give a run copies of repositories and a cache, of its own, that vanish."""
         with tempfile.TemporaryDirectory(dir=self.directory, prefix="run-") as directory:
-            if repository != "none":
-                shutil.copytree(self.directory / repository, Path(directory, "repo"), symlinks=True)
+            for name, copy in ((repository, "repo"), (exported or "none", "exported")):
+                if name != "none":
+                    shutil.copytree(self.directory / name, Path(directory, copy), symlinks=True)
             yield Run(self, Path(directory))
 
 
@@ -201,14 +246,30 @@ class Run:
         self._environment = {**workshop.environment, "XDG_CACHE_HOME": str(directory / "cache")}
         self._log = directory / "log"
         self.repository = directory / "repo"
+        self.exported = directory / "exported"
+
+    def state(self) -> State:
+        """Return what the repositories hold."""
+        return State.read(self.repository, self.exported)
 
     def changes(self, call: Call) -> bool:
-        """Tell whether a call changes the repository, or the extension's cache, which may be damaged as well."""
-        return call.changes([self.repository, self._directory / "cache"])
+        """Tell whether a call changes a repository, or the extension's cache, which may be damaged as well."""
+        return call.changes([self.repository, self.exported, self._directory / "cache"])
 
-    def calls(self, where: str) -> list[Call]:
+    def calls(self) -> list[Call]:
         """Return the calls of the last command that had a prefix."""
-        return strace.read(self._log, by_file=where == "extension")
+        return strace.read(self._log)
+
+    def targets(self, where: str) -> Iterator[Target]:
+        """Yield the calls of the last command that change a repository or the cache."""
+        for call, of_file in zip(self.calls(), strace.read(self._log, by_file=True), strict=True):
+            if not self.changes(call):
+                continue
+            places = (of_file.file, *strace.paths(call, self.exported)[:1])
+            if where == "extension" and not any(_RANDOM.search(place) for place in places):
+                yield Target(where, of_file, places)
+            else:
+                yield Target(where, call)
 
     def fsck(self) -> Iterator[str]:
         """Yield what fsck finds, if anything; where there is no repository yet there is nothing to find."""
@@ -217,46 +278,54 @@ class Run:
         done = run_command(CFSCTL, "--repo", self.repository, "fsck", status=None, env=self._environment)
         if done.returncode:
             yield f"fsck: {done.stdout}{done.stderr}"
+        if (self.exported / "config").exists():
+            done = run_command(require("ostree"), "fsck", f"--repo={self.exported}", "--quiet", status=None)
+            if done.returncode:
+                yield f"ostree fsck: {done.stdout}{done.stderr}"
 
     def do(
         self,
         operation: Operation,
         where: str = "core",
         prefix: Callable[..., list[str]] | None = None,
-        file: str | None = None,
+        files: Iterable[str] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run the operation, with ``prefix``, a recorder or injector of strace, before the core or the extension.
 
-        In the extension, ``file`` is the one whose calls count.
+        In the extension, ``files`` are names of the one whose calls count, if that is not all.
         """
-        command = self._workshop.command(operation, self.repository)
+        command = self._workshop.command(operation, self.repository, self.exported)
         environment = self._environment
         if prefix and where == "core":
             command = [*prefix(self._log, children=False), *command]
         elif prefix:
-            environment = {**environment, "COMPOSEFS_EXT_PATH": str(self._launcher(prefix, file))}
+            environment = {
+                **environment,
+                "COMPOSEFS_EXT_PATH": str(self._launcher(operation.arguments[0], prefix, files)),
+            }
         if operation.input is None:
             return run_command(*command, status=None, env=environment)
         with (self._workshop.directory / operation.input).open("rb") as file:
             return run_command(*command, status=None, env=environment, stdin=file)
 
-    def _launcher(self, prefix: Callable[..., list[str]], file: str | None) -> Path:
-        """Make a directory where the ostree extension has strace before it."""
+    def _launcher(self, extension: str, prefix: Callable[..., list[str]], files: Iterable[str]) -> Path:
+        """Make a directory where an extension has strace before it."""
         # Any command lets the core make the cache: it is where an extension, confined as it is, can write a log.
-        run_command(CFSCTL, "--repo", self.repository, "ostree", "images", env=self._environment)
-        [cache] = (self._directory / "cache/composefs/ext/ostree").iterdir()
+        run_command(CFSCTL, "--repo", self.repository, extension, "images", env=self._environment)
+        [cache] = (self._directory / "cache/composefs/ext" / extension).iterdir()
         self._log = cache / "log"
         directory = self._directory / "ext"
         directory.mkdir()
-        shutil.copy(LIBEXEC / "ostree.json", directory)
+        shutil.copy(LIBEXEC / f"{extension}.json", directory)
         # On one processor there is one worker, and the calls of each process are the same every time.
         processors = sorted(os.sched_getaffinity(0))
         pinned = ["taskset", "-c", str(processors[os.getpid() % len(processors)])]
         words = shlex.join([*pinned, *prefix(self._log, children=True)])
         # It starts in its directory in staging, whose name is random.
-        only = f'-P {file} -P "$PWD/{file}" -P {cache}/{file}' if file else ""
-        (directory / "ostree").write_text(f'#!/bin/sh\nexec {words} {only} {BIN}/composefs-ext-ostree "$@"\n')
-        (directory / "ostree").chmod(0o755)
+        only = " ".join(f'-P {each} -P "$PWD/{each}" -P {cache}/{each} -P {self.exported}/{each}' for each in files)
+        program = f"{BIN}/composefs-ext-{extension}"
+        (directory / extension).write_text(f'#!/bin/sh\nexec {words} {only} {program} "$@"\n')
+        (directory / extension).chmod(0o755)
         return directory
 
 
@@ -274,13 +343,13 @@ def record(workshop: Workshop, operation: Operation) -> Clean:
     """Run an operation without a fault, and list its calls that change the repository or the extension's cache."""
     targets = []
     for where in ("core", "extension") if operation.extension else ("core",):
-        with workshop.run(operation.repository) as run:
-            before = State.read(run.repository)
+        with workshop.run(operation.repository, operation.exported) as run:
+            before = run.state()
             done = run.do(operation, where, strace.recorder)
             if done.returncode:
                 raise AssertionError(f"{operation.name} fails without a fault: {done.stderr}")
-            targets += [Target(where, call) for call in run.calls(where) if run.changes(call)]
-            after = State.read(run.repository)
+            targets += run.targets(where)
+            after = run.state()
     return Clean(before, after, done.stdout, tuple(targets))
 
 
@@ -299,25 +368,29 @@ def attempt(workshop: Workshop, operation: Operation, clean: Clean, target: Targ
 def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, fault: Fault) -> Verdict:
     """Run an operation with a fault, and judge."""
     call = target.call
-    with workshop.run(operation.repository) as run:
+    with workshop.run(operation.repository, operation.exported) as run:
 
         def prefix(log: Path, *, children: bool) -> list[str]:
             return strace.injector(log, call.name, call.nth, fault, children=children)
 
         with reaper() as left:
-            done = run.do(operation, target.where, prefix, call.file)
-        hits = [each for each in run.calls(target.where) if each.injected and run.changes(each)]
+            done = run.do(operation, target.where, prefix, target.files)
+        hits = [each for each in run.calls() if each.injected and run.changes(each)]
         if not hits and target.where == "extension" and fault is Fault.KILL and done.returncode:
             hits = [call]  # the core has ended strace, too, before it could write the last line
         if not hits:
             return Verdict(None, False, ())
         wrong = [f"a process was left: {name}" for name in left]
         wrong += _judge_output(done, killed=fault is Fault.KILL and target.where == "core")
-        wrong += judge_state(State.read(run.repository), clean)
+        wrong += judge_state(state := run.state(), clean)
+        if operation.exported and done.returncode and fault is not Fault.KILL and str(run.exported) not in done.stderr:
+            wrong.append(f"nothing says that it is the exported repository: {done.stderr!r}")
+        if not done.returncode:
+            wrong += _judge_success(state, done, clean, hits[0])
         if operation.repository != "damaged":
             wrong += run.fsck()
         again = run.do(operation)
-        after = State.read(run.repository)
+        after = run.state()
         wrong += judge_repeated(again, after, clean, once=operation.once, sweeps=operation.sweeps)
         if operation.repository == "damaged":
             wrong += run.fsck()
@@ -332,6 +405,18 @@ def _judge_output(done: subprocess.CompletedProcess[str], *, killed: bool) -> It
         yield f"it ends with {done.returncode}: {done.stderr}"
     elif done.returncode and (done.stderr.count("\n") != 1 or "Traceback" in done.stderr):
         yield f"no single line says what is wrong: {done.stderr!r}"
+    elif "/proc" in done.stderr:
+        yield f"it blames the wrong file system: {done.stderr!r}"
+
+
+def _judge_success(state: State, done: subprocess.CompletedProcess[str], clean: Clean, hit: Call) -> Iterator[str]:
+    if (state.names, state.exported) != (
+        clean.after.names,
+        clean.after.exported,
+    ) or state.objects < clean.after.objects:
+        yield f"it says that all is well, and has not done all: {done.stdout}{done.stderr}"
+    if "sync" in hit.name:
+        yield "what it could not sync it says is done"
 
 
 def judge_state(state: State, clean: Clean) -> Iterator[str]:
@@ -342,6 +427,11 @@ def judge_state(state: State, clean: Clean) -> Iterator[str]:
     for name in clean.before.names.keys() & clean.after.names.keys():
         if name not in state.names:
             yield f"{name} is lost"
+    for path, content in state.exported.items():
+        if path.startswith(("objects/", "refs/")) and content != clean.after.exported.get(path):
+            yield f"{path} of the exported repository is not what it should be"
+    if unpublished := clean.before.exported.keys() - state.exported.keys():
+        yield f"the exported repository has lost {sorted(unpublished)}"
     if lost := (clean.before.objects & clean.after.objects) - state.objects:
         yield f"objects are lost: {sorted(lost)}"
     if odd := state.objects - clean.before.objects - clean.after.objects:
@@ -360,6 +450,8 @@ def judge_repeated(
         yield f"the names after the repeated command differ: {state.names.items() ^ clean.after.names.items()}"
     if state.objects != clean.after.objects:
         yield f"the objects after the repeated command differ: {sorted(state.objects ^ clean.after.objects)}"
+    if state.exported != clean.after.exported:
+        yield f"the exported repository differs: {sorted(state.exported.items() ^ clean.after.exported.items())}"
     if state.staged:
         yield f"staging was not swept: {sorted(state.staged)}"
     if sweeps and state.temporary:
