@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,28 @@ def test_while_a_class_is_made_it_is_no_error_of_a_tool() -> None:
     argv = [sys.executable, "-c", _IN_A_CLASS_OF_A_TOOL]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (130, "composefs-info: interrupted\n")
+
+
+def test_what_a_killed_run_leaves_in_tmpdir_the_next_one_removes(environment: Path) -> None:
+    """Commands that write nothing have their staging there."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listing = [BIN / "cfsctl", "oci", "list-tags", f"docker://127.0.0.1:{silent.getsockname()[1]}/name"]
+        with subprocess.Popen(listing) as first:
+            connections = [silent.accept()[0]]
+            with subprocess.Popen(listing) as second:
+                connections.append(silent.accept()[0])
+                left = list((environment / "tmp").iterdir())
+                first.kill()
+                first.wait()
+                third = subprocess.run(
+                    [BIN / "cfsctl", "oci", "list-tags", "oci:nowhere"], capture_output=True, check=False
+                )
+                assert third.returncode == 3
+                living = list((environment / "tmp").iterdir())
+                second.terminate()
+        for each in connections:
+            each.close()
+    assert len(left) == 2
+    assert len(living) == 1
+    assert living[0] in left
+    assert list((environment / "tmp").iterdir()) == []

@@ -239,6 +239,23 @@ def test_staging_is_removed_at_the_end_and_swept_after_a_kill(path: Path) -> Non
         assert os.listdir(path / "staging") == []
 
 
+def test_staging_in_tmpdir_is_swept_by_whom_it_belongs_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a name that nothing else has there; what somebody else owns, in a directory for all, stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "composefs-run-dead/work/deep").mkdir(parents=True)
+    (tmp_path / "composefs-run-dead/work/deep/file").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "composefs-run-symlink").symlink_to("mine")
+    with Staging.create(None) as living:
+        name = living.work.parent.name
+        assert sorted(os.listdir(tmp_path)) == sorted([name, "composefs-run-symlink", "mine"])
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        (tmp_path / "composefs-run-other").mkdir()
+        Staging.create(None).close()
+        assert sorted(os.listdir(tmp_path)) == sorted([name, "composefs-run-other", "composefs-run-symlink", "mine"])
+    assert sorted(os.listdir(tmp_path)) == ["composefs-run-other", "composefs-run-symlink", "mine"]
+
+
 def test_staging_that_is_swept_before_it_is_held_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swept = []
 

@@ -2,7 +2,8 @@
 
 ``REPO/staging/RANDOM/work`` is where the extension writes, ``…/private`` where files go that are taken from it.  A run
 holds a lock on its directory; what nobody holds was left by a run that was killed, and is swept when the repository is
-opened for writing the next time.  Without a repository, or for reading one, the directory is in TMPDIR.
+opened for writing the next time.  Without a repository, or for reading one, the directory is in TMPDIR, by a name that
+nothing else has there, and the next run in TMPDIR sweeps what its user's have left.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Staging", "sweep"]
 
 
+_IN_TMPDIR = "composefs-run-"
+
+
 class Staging(Closing):
     """A staging directory; a context manager that removes it at the end.
 
@@ -31,11 +35,11 @@ class Staging(Closing):
     the core's own directory.
     """
 
-    def __init__(self, parent: str, at: int) -> None:
-        """Make a directory below ``parent``, which is open as ``at``; ``at`` stays the caller's."""
+    def __init__(self, parent: str, at: int, prefix: str = "") -> None:
+        """Make a directory ``prefix…`` below ``parent``, which is open as ``at`` and closed with this."""
         self._at = at
         while True:
-            self._name = random_name()
+            self._name = prefix + random_name()
             # Passable for an extension under another uid, which is told the name; nobody can list or guess it.
             os.mkdir(self._name, 0o711, dir_fd=at)
             try:
@@ -61,7 +65,11 @@ class Staging(Closing):
             import tempfile  # takes 2 ms that most commands need not spend
 
             parent = tempfile.gettempdir()
-            return cls(parent, os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for name in os.listdir(at):
+                if name.startswith(_IN_TMPDIR):
+                    _sweep(name, at, owner=os.geteuid())
+            return cls(parent, at, _IN_TMPDIR)
         except OSError as error:
             raise from_os_error(error, "making a staging directory") from error
 
@@ -94,10 +102,15 @@ def sweep(at: int) -> None:
     What cannot be removed is left for the next time: sweeping must not keep anybody from working.
     """
     for name in os.listdir(at):
-        with contextlib.suppress(OSError):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-            try:
-                if try_lock(fd, exclusive=True):
-                    remove_tree(name, at)
-            finally:
-                os.close(fd)
+        _sweep(name, at)
+
+
+def _sweep(name: str, at: int, owner: int | None = None) -> None:
+    """Remove what nobody holds, and if it is the ``owner``'s, where one is given."""
+    with contextlib.suppress(OSError):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+        try:
+            if owner in (None, os.fstat(fd).st_uid) and try_lock(fd, exclusive=True):
+                remove_tree(name, at)
+        finally:
+            os.close(fd)
