@@ -36,7 +36,7 @@ def named_image(repository: Repository, name: str) -> str:
 
 def _images_of_stream(repository: Repository, name: str) -> list[str]:
     """Return the images of the stream that a ref names: called as its file is, as it is listed, or without DIR/."""
-    from composefs.splitstream import IMAGE_PREFIX
+    from composefs.splitstream import names_image
 
     stream = repository.refs.read(name, "path")
     if stream is None:
@@ -45,4 +45,4 @@ def _images_of_stream(repository: Repository, name: str) -> list[str]:
     if stream is None:
         return []
     with repository.streams.open(name=stream) as reader:
-        return sorted({target for key, target in reader.named_refs if key.startswith(IMAGE_PREFIX)})
+        return sorted({target for key, target in reader.named_refs if names_image(key)})

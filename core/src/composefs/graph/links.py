@@ -17,7 +17,7 @@ from composefs.errors import ComposefsError, FormatError, MissingObjectError, fr
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
 from composefs.repository import Repository
-from composefs.splitstream import IMAGE_PREFIX, MAGIC, Reader
+from composefs.splitstream import MAGIC, Reader, names_image
 
 __all__ = ["Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
 
@@ -135,7 +135,7 @@ def links_of(reader: Reader) -> Links:
     """Read what a stream refers to by names.  Raises FormatError."""
     links = Links([], [])
     for name, target in reader.named_refs:
-        (links.images if name.startswith(IMAGE_PREFIX) else links.streams).append((name, target))
+        (links.images if names_image(name) else links.streams).append((name, target))
     return links
 
 

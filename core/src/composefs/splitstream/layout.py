@@ -17,6 +17,7 @@ __all__ = [
     "MAX_SIZE",
     "NUMBER",
     "PIECE",
+    "names_image",
 ]
 
 MAGIC = b"SplitStream"
@@ -27,7 +28,7 @@ INFO = struct.Struct("<10Q")
 NUMBER = struct.Struct("<q")
 
 IMAGE_PREFIX = "composefs.image"
-"""Named references that begin so name images, all others name streams."""
+"""How a named reference begins that names an image."""
 
 MAX_REFERENCES = 4_000_000
 """The most object references, and the most stream references, of a stream."""
@@ -47,3 +48,8 @@ MAX_SIZE = (1 << 63) - 1
 
 PIECE = 1 << 18
 """The most inline bytes that a reader hands out, and a writer takes in, at once."""
+
+
+def names_image(name: str) -> bool:
+    """Tell whether a named reference names an image; all others name streams."""
+    return name.startswith(IMAGE_PREFIX)

@@ -28,7 +28,7 @@ from composefs.protocol.lists import check_integers
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
-from composefs.splitstream import IMAGE_PREFIX, Parts, Reader
+from composefs.splitstream import Parts, Reader, names_image
 
 __all__ = ["cat", "check_stream", "get", "list_streams", "put"]
 
@@ -75,13 +75,12 @@ def check_stream(context: Context, stream_id: str) -> None:
 
 def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], object_refs: Iterable[str]) -> None:
     needed: set[str] = set()
-    for name, image in named_refs:
-        if not name.startswith(IMAGE_PREFIX):
-            continue
-        needed |= context.objects_of(image)
+    for name, each in named_refs:
+        if names_image(name):
+            needed |= context.objects_of(each)
     needed.difference_update(object_refs)
     seen: set[str] = set()
-    level = [each for name, each in named_refs if not name.startswith(IMAGE_PREFIX)]
+    level = [each for name, each in named_refs if not names_image(name)]
     for _ in range(_MAX_DEPTH):
         if not needed or not level:
             break
@@ -92,7 +91,7 @@ def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], objec
             seen.add(each)
             with context.repo.streams.open(id=each) as reader:
                 needed.difference_update(reader.object_refs())
-                below += [target for name, target in reader.named_refs if not name.startswith(IMAGE_PREFIX)]
+                below += [target for name, target in reader.named_refs if not names_image(name)]
         level = below
     if needed:
         raise UsageError(
