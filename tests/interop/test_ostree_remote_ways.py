@@ -125,7 +125,8 @@ def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Pat
             assert {request[6] for request in server.log()} == {"Bearer s3cr3t"}
             assert {request[6] for request in other.log()} == {"-"}
             remote(target, server.url, f"--set=http-headers-file={headers}")
-            assert "302" in pulls(target, "o", BRANCH, status=6)
+            told = pulls(target, "o", BRANCH, status=6)
+            assert "HTTP status 302 (the server redirects and does not say where, or to where headers of a file" in told
             assert {request[5] for request in other.log()} == {"-"}
         mirrors = tmp_path / "mirrors"
         (mirrors).mkdir()
@@ -135,6 +136,26 @@ def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Pat
             pulls(target, "o", BRANCH)
             assert {request[6] for request in server.log()} == {"Bearer s3cr3t"}
             assert {request[6] for request in other.log()} == {"-"}
+
+
+def test_a_client_certificate_is_shown_to_mirrors(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates
+) -> None:
+    theirs = make_repo(tmp_path / "theirs")
+    pair = zip(("cert", "key"), certificates.client, strict=True)
+    words = [f"--set=tls-ca-path={certificates.ca}", *(f"--set=tls-client-{name}-path={path}" for name, path in pair)]
+    (tmp_path / "lists").mkdir()
+    with nginx(tmp_path / "other", source, certificates=certificates, clients=True) as other:
+        (tmp_path / "lists" / "list").write_text(f"{other.url}\n")
+        with nginx(tmp_path / "nginx", tmp_path / "lists", certificates=certificates) as server:
+            url = f"mirrorlist={server.url}/list"
+            run(require("ostree"), "remote", "add", f"--repo={theirs}", "--no-gpg-verify", *words, "o", url)
+            run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)
+            by_ostree = len(other.log())
+            remote(target, url, *words)
+            pulls(target, "o", BRANCH)
+        assert len(other.log()) > by_ostree > 5
+        assert {request[1] for request in other.log()} == {"CN=client"}
 
 
 def test_proxies(target: Target, source: Path) -> None:

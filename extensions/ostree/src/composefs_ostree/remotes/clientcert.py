@@ -77,6 +77,7 @@ def certificate_problem(
     return NetworkError(
         f"{where}: the server does not take the client certificate" + (f": {alert}" if alert else ""),
         hint="tls-client-cert-path of the remote has to name one that is valid and that the server's authorities have "
-        "signed, with those between in the same file",
+        "signed, with those between in the same file; where the server redirects to another one, give that one's URL, "
+        "as libcurl may show it to no other",
         subject=where,
     )

@@ -15,6 +15,10 @@ _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 
 _STATUS_HINTS = {
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308),
+        "the server redirects and does not say where, or to where headers of a file are not sent: give the URL itself",
+    ),
     _UNAUTHORIZED: "the server wants to know who you are: use a netrc file, or a remote with http-basic-auth-file or "
     "http-bearer-token-file",
     _FORBIDDEN: "see the remote's http-basic-auth-file, http-bearer-token-file or tls-client-cert-path, or your netrc "
