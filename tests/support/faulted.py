@@ -265,7 +265,8 @@ class Run:
         for call, of_file in zip(self.calls(), strace.read(self._log, by_file=True), strict=True):
             if not self.changes(call):
                 continue
-            places = (of_file.file, *strace.paths(call, self.exported)[:1])
+            below = [""] if of_file.file == self.exported.name else strace.paths(call, self.exported)[:1]
+            places = (of_file.file, *(place or "." for place in below))
             if where == "extension" and not any(_RANDOM.search(place) for place in places):
                 yield Target(where, of_file, places)
             else:
