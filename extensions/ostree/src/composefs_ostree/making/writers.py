@@ -23,7 +23,9 @@ from composefs_ostree.making.jobs import Jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from hashlib import _Hash as Hash
+    from typing import BinaryIO
 
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Failure
@@ -103,32 +105,17 @@ class ObjectWriter(Jobs):
                         os.setxattr(path, name, value, follow_symlinks=False)
 
     def _write(self, path: str, content: bytes, meta: bytes | None = None) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with open(fd, "wb") as file:
+        with _create(path) as file:
             file.write(content)
             file.flush()
             if meta is not None:
-                os.setxattr(fd, USER_META, meta)
-                os.utime(fd, (0, 0))
+                os.setxattr(file.fileno(), USER_META, meta)
+                os.utime(file.fileno(), (0, 0))
 
     def _regular(self, path: str, file_id: bytes, head: FileHead, raw: bytes, inline: bytes, source: int) -> None:
         digest = sha256(checksum_header(raw))
         if self._mode == "archive":
-            packer = zlib.compressobj(self._level, zlib.DEFLATED, RAW_DEFLATE)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            with open(fd, "wb") as file:
-                file.write(raw)
-                size = len(inline)
-                if source < 0:
-                    digest.update(inline)
-                    file.write(packer.compress(inline))
-                else:
-                    while count := os.readv(source, [self._buffer]):
-                        piece = self._buffer[:count]
-                        size += count
-                        digest.update(piece)
-                        file.write(packer.compress(piece))
-                file.write(packer.flush())
+            size = self._deflate(path, raw, [inline] if source < 0 else self._pieces(source), digest)
         elif source < 0:
             size = len(inline)
             digest.update(inline)
@@ -140,6 +127,23 @@ class ObjectWriter(Jobs):
         _check(digest.digest(), file_id)
         if self._mode != "archive":
             self._dress(path, head)
+
+    def _deflate(self, path: str, raw: bytes, pieces: Iterable[bytes | memoryview], digest: Hash) -> int:
+        """Write an archive's file from the head and the pieces of the content; return the content's size."""
+        packer = zlib.compressobj(self._level, zlib.DEFLATED, RAW_DEFLATE)
+        size = 0
+        with _create(path) as file:
+            file.write(raw)
+            for piece in pieces:
+                size += len(piece)
+                digest.update(piece)
+                file.write(packer.compress(piece))
+            file.write(packer.flush())
+        return size
+
+    def _pieces(self, source: int) -> Iterator[memoryview]:
+        while count := os.readv(source, [self._buffer]):
+            yield self._buffer[:count]
 
     def _dress(self, path: str, head: FileHead) -> None:
         """Give a file of a bare repository what its mode keeps at it."""
@@ -160,6 +164,10 @@ class ObjectWriter(Jobs):
             os.utime(fd, (0, 0))
         finally:
             os.close(fd)
+
+
+def _create(path: str) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
 
 
 def _check_acl(fd: int, head: FileHead) -> None:
