@@ -588,6 +588,11 @@ def test_a_ref_where_a_directory_is_and_a_directory_where_a_ref_is(made: Target,
     failed = made.ostree("export", "main", tmp_path / "out", "--reference=a/b/c", status=5)
     assert "is not a directory but a file" in failed.stderr
     assert "not an ostree ref" in made.ostree("export", "main", tmp_path / "out", "--reference=../x", status=2).stderr
+    # A name for use here alone is not silently left out.
+    made.ostree("tag", "main", "50%off")
+    assert "--reference" in made.ostree("export", "50%off", tmp_path / "out", status=2).stderr
+    made.ostree("export", "50%off", tmp_path / "out", "--reference=half")
+    assert (tmp_path / "out/refs/heads/half").exists()
 
 
 def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl, run
+from support.commands import CFSCTL, cfsctl, run
 from support.gpg import Keys, keys
 from support.nginx import nginx
 from support.ostree_pull import Target, extensions
@@ -19,6 +19,7 @@ from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_sum
 from support.peers import require
 from support.remotes import cache_files, machine, pulls, remote, target
 from support.server import Fault, serve
+from support.strace import paths, read, recorder
 
 __all__ = ["extensions", "keys", "machine", "target"]
 
@@ -340,3 +341,27 @@ def test_a_summary_that_export_signs(tmp_path: Path, target: Target, keys: Keys)
         other.ostree("pull", "o", BRANCH)
         run(require("ostree"), "remote", "add", f"--repo={theirs}", *words, "o", server.url)
         run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)
+
+
+def test_a_signed_summary_is_whole_all_the_time(
+    tmp_path: Path, target: Target, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(make_repo(tmp_path / "made"), make_tree(tmp_path / "tree", files=1))
+    target.ostree("pull-local", tmp_path / "made", BRANCH)
+    monkeypatch.setenv("GNUPGHOME", str(keys.gpg.home))
+    out = tmp_path / "out"
+    target.ostree("export", BRANCH, out, f"--gpg-sign={keys.good}")
+    (tmp_path / "key.gpg").write_bytes(keys.gpg.export(keys.good))
+    theirs = make_repo(tmp_path / "theirs")
+    words = ("--no-gpg-verify", "--set=gpg-verify-summary=true", f"--gpg-import={tmp_path / 'key.gpg'}")
+    run(require("ostree"), "remote", "add", f"--repo={theirs}", *words, "o", out.as_uri())
+    # A signature that cannot be made costs nobody the summary that is there.
+    target.ostree("export", BRANCH, out, "--reference=new", "--gpg-sign=nobody@example.org", status=1)
+    run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)
+    # Nor does it take away the one that is there until the new ones can take their places, side by side.
+    log = tmp_path / "log"
+    argv = [CFSCTL, "--repo", target.path, "ostree", "export", BRANCH, out, f"--gpg-sign={keys.good}"]
+    run(*recorder(log, children=True), *argv)
+    changed = [paths(call, out)[-1:] for call in read(log) if call.name.startswith(("unlink", "rename"))]
+    assert [place for place in changed if place and place[0].startswith("summary")] == [["summary"], ["summary.sig"]]
+    run("ostree", "pull", f"--repo={theirs}", "o", BRANCH)

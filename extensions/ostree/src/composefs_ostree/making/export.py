@@ -14,10 +14,9 @@ from composefs_ext.files import Naming
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
-from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref
+from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
 from composefs_ostree.held import detached_metadata, find_stream, open_commit
 from composefs_ostree.making.fitting import require_fit
-from composefs_ostree.making.listed import ObjectReader
 from composefs_ostree.making.summaries import make_summary
 from composefs_ostree.making.target import UMASK, Target
 from composefs_ostree.making.writers import ObjectWriter, object_name
@@ -112,7 +111,9 @@ def _ref(request: Request, source: str, held: CommitStream) -> str | None:
     name = str(source).rpartition(":")[2]  # the ref of a remote
     if is_commit_id(name) or held.commit.hex().startswith(name):
         return None
-    return check_ref(name)
+    if not is_ref(name):
+        raise UsageError(f"{name[:200]!r} is no name that ostree knows", hint="give a name with --reference")
+    return name
 
 
 def _warn_of_index(core: Core, path: str) -> None:
@@ -139,7 +140,7 @@ def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, l
             entry = held.get(object_id)
             assert entry is not None
             name = f"{object_id.hex()}.{kind.extension}"
-            if not _has_metadata(target, name, entry.data):
+            if not _has_metadata(target, object_path(kind, object_id), entry.data):
                 target.stage(name, entry.data)
                 names.append(name)
     metadata = len(names)
@@ -153,9 +154,9 @@ def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, l
     return Written(metadata + 1, len(wanted))
 
 
-def _has_metadata(target: Target, name: str, data: bytes) -> bool:
+def _has_metadata(target: Target, path: str, data: bytes) -> bool:
     try:
-        return target.read(f"objects/{name[:2]}/{name[2:]}", MAX_METADATA) == data
+        return target.read(path, MAX_METADATA) == data
     except FileNotFoundError:
         return False
     except CorruptError:
@@ -190,9 +191,10 @@ def _write_files(
     core: Core, target: Target, tree: Tree, wanted: list[bytes], level: int
 ) -> Iterator[tuple[bytes, int]]:
     """Have workers write file objects; yield each with the size of its content."""
-    staging, mode = target.staging, target.mode
+    assert core.repository is not None
+    staging, mode, repository = target.staging, target.mode, core.repository
     make_files = cast(
-        "Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, ObjectReader(core))
+        "Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository)
     )
     todo = deque(wanted)
     left = len(wanted)

@@ -197,6 +197,15 @@ class Target:
             self._rename("one", path, above_fd)
             os.fsync(above_fd)
 
+    def put_together(self, files: dict[str, bytes]) -> None:
+        """Write whole files at the top, durably, and rename one right behind the other, for they belong together."""
+        for name, data in files.items():
+            with Naming(f"{self.path}/{name}"):
+                _write_durably(name, data, self.staging_fd)
+        for name in files:
+            self._rename(name, name, self._fd)
+        os.fsync(self._fd)
+
     def remove(self, path: str) -> bool:
         """Remove a file; say whether there was one."""
         above, _, name = path.rpartition("/")
