@@ -193,9 +193,7 @@ def _write_files(
     """Have workers write file objects; yield each with the size of its content."""
     assert core.repository is not None
     staging, mode, repository = target.staging, target.mode, core.repository
-    make_files = cast(
-        "Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository)
-    )
+    make_files = cast("Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
     todo = deque(wanted)
     left = len(wanted)
     workers = Workers(make_files, core.staging.path)

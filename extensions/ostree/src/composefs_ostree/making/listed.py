@@ -10,10 +10,10 @@ from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_n
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ext import Core
+    from composefs_ext import Core, Repository
     from composefs_ostree.making.layers import Layers
 
-__all__ = ["Listed", "ObjectReader", "TreeBuilder", "require_objects"]
+__all__ = ["Listed", "TreeBuilder", "open_object", "require_objects"]
 
 
 class TreeBuilder:
@@ -174,16 +174,9 @@ def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
         )
 
 
-class ObjectReader:
-    """Opens the objects of the composefs repository."""
-
-    def __init__(self, core: Core) -> None:
-        assert core.repository is not None
-        self._repository = core.repository
-
-    def open(self, object_id: str) -> int:
-        """Open an object for reading."""
-        return os.open(self._repository.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def open_object(repository: Repository, object_id: str) -> int:
+    """Open an object of the composefs repository for reading."""
+    return os.open(repository.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 class Listed:
@@ -196,16 +189,17 @@ class Listed:
 
     def reader(self, core: Core) -> _ListedReader:
         """Return what opens the contents."""
-        return _ListedReader(self._tree, self._path, ObjectReader(core))
+        assert core.repository is not None
+        return _ListedReader(self._tree, self._path, core.repository)
 
 
 class _ListedReader:
     """Finds the contents of a listing."""
 
-    def __init__(self, tree: TreeBuilder, path: str | None, objects: ObjectReader) -> None:
+    def __init__(self, tree: TreeBuilder, path: str | None, repository: Repository) -> None:
         self._tree = tree
         self._path = path
-        self._objects = objects
+        self._repository = repository
         self._fd = -1  # of the file of the contents, once some of it is read
 
     def where(self, job: int) -> str:
@@ -221,7 +215,7 @@ class _ListedReader:
         """Return the inode with its content open."""
         inode = self._tree.inodes[job]
         if inode.object_id is not None:
-            return inode._replace(fd=self._objects.open(inode.object_id), owned=True)
+            return inode._replace(fd=open_object(self._repository, inode.object_id), owned=True)
         if inode.inline is not None:
             return inode
         if self._path is not None and self._fd < 0:

@@ -20,6 +20,7 @@ from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.formats.objects import make_xattrs
 from composefs_ostree.making.jobs import Jobs
+from composefs_ostree.making.listed import open_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
     from typing import BinaryIO
 
+    from composefs_ext import Repository
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Failure
     from composefs_ostree.formats.commit_stream import Entry
     from composefs_ostree.formats.fileheader import FileHead
-    from composefs_ostree.making.listed import ObjectReader
 
 __all__ = ["ObjectWriter", "object_name"]
 
@@ -49,7 +50,7 @@ class ObjectWriter(Jobs):
     """Writes objects into the staging directory of a target; the ``Files`` of a worker."""
 
     def __init__(
-        self, staging: str, mode: str, level: int, files: Mapping[bytes, Entry], objects: ObjectReader
+        self, staging: str, mode: str, level: int, files: Mapping[bytes, Entry], repository: Repository
     ) -> None:
         """``files`` are the objects, by id; ``level`` is that of the deflate streams of an archive."""
         super().__init__()
@@ -57,7 +58,7 @@ class ObjectWriter(Jobs):
         self._mode = mode
         self._level = level
         self._files = files
-        self._objects = objects
+        self._repository = repository
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
 
@@ -86,7 +87,7 @@ class ObjectWriter(Jobs):
 
     def _open(self, content: str) -> int:
         try:
-            return self._objects.open(content)
+            return open_object(self._repository, content)
         except FileNotFoundError:
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
 
