@@ -266,7 +266,7 @@ class Run:
             if not self.changes(call):
                 continue
             below = [""] if of_file.file == self.exported.name else strace.paths(call, self.exported)[:1]
-            places = (of_file.file, *(place or "." for place in below))
+            places = (of_file.file, *below)
             if where == "extension" and not any(_RANDOM.search(place) for place in places):
                 yield Target(where, of_file, places)
             else:
@@ -323,7 +323,10 @@ class Run:
         pinned = ["taskset", "-c", str(processors[os.getpid() % len(processors)])]
         words = shlex.join([*pinned, *prefix(self._log, children=True)])
         # It starts in its directory in staging, whose name is random.
-        only = " ".join(f'-P {each} -P "$PWD/{each}" -P {cache}/{each} -P {self.exported}/{each}' for each in files)
+        only = " ".join(
+            f'-P {each} -P "$PWD/{each}" -P {cache}/{each} -P {self.exported}/{each}' if each else f"-P {self.exported}"
+            for each in files
+        )
         program = f"{BIN}/composefs-ext-{extension}"
         (directory / extension).write_text(f'#!/bin/sh\nexec {words} {only} {program} "$@"\n')
         (directory / extension).chmod(0o755)
