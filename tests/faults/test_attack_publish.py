@@ -1,4 +1,4 @@
-"""Streams that an extension writes itself, as objects like any other: they get names only if they are whole."""
+"""Streams and images that an extension writes itself, as objects like any other: what is not whole gets no name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from composefs import dumpfile, erofs
 from composefs.digest import SHA256
 from composefs.repository import Repository
 from support.calls import HELLO, NOWHERE, ROOT, call, dump_of, kind_of, put
@@ -61,3 +62,20 @@ def test_a_stream_that_is_whole_gets_a_name(host: Host) -> None:
     assert answer["streams"] == [{"name": "bad-1", "id": stream, "previous": None}]
     cfsctl("--repo", host.path, "fsck")
     cfsctl("--repo", host.path, "gc")
+
+
+@pytest.mark.parametrize("look", [None, "image.objects", "stream.put"])
+def test_an_image_that_names_what_is_not_there_gets_no_name(host: Host, look: str | None) -> None:
+    """P-21.  That the core has read it in this run makes it no better."""
+    with Repository.open(host.path, writable=True) as repository:
+        image = repository.images.put(erofs.write(dumpfile.parse(dump_of(NOWHERE, 5).encode(), SHA256), version=1)).id
+    looks = {
+        None: [],
+        "image.objects": [call("image.objects", id=image)],
+        "stream.put": [call("stream.put", content_type="0" * 16, named_refs=[("composefs.image", image)])],
+    }
+    answers = host.do(*looks[look], call("publish", images=[{"id": image, "ref": "bad/image"}]))
+    assert kind_of(answers[-1]) == "missing_object"
+    assert NOWHERE in answers[-1]["message"]
+    host.assert_clean()
+    cfsctl("--repo", host.path, "fsck")

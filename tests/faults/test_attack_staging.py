@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from composefs.errors import CancelledError
-from composefs.ext.context import Context
-from composefs.ext.options import RunOptions, Stdio
-from composefs.observe import Observers, sink
+from composefs.ext.seen import Seen
+from composefs.observe import sink
 from composefs.protocol.limits import Limits
-from composefs.protocol.staged import StagedFiles
 from support.calls import KIND, ROOT, call, put
 from support.hosting import QUICK, Host, Recorder
 
@@ -91,25 +89,15 @@ def test_an_object_of_any_size_is_not_copied(host: Host) -> None:
 
 
 @pytest.mark.parametrize("objects", [100_000, 1])
-def test_what_is_remembered_of_images_does_not_grow_with_their_number(host: Host, objects: int) -> None:
+def test_what_is_remembered_of_images_does_not_grow_with_their_number(objects: int) -> None:
     """They may differ in nothing but a time, and each have all objects of the repository."""
-    context = Context(
-        line=host.line("write", {}),
-        repository=None,
-        staged=StagedFiles(-1),
-        private_fd=-1,
-        observer=Observers(),
-        options=RunOptions(),
-        limits=Limits(),
-        stdio=Stdio(),
-        interrupted=lambda: False,
-    )
+    seen = Seen(None)
     ids = set(map(str, range(objects)))
     for number in range(3000):
-        context.remember_image(str(number), set(ids) if number < 20 else {"0"})
-        assert context.objects_of(str(number)) == (ids if number < 20 else {"0"})
-        assert sum(map(len, context.image_objects.values())) <= 1 << 18
-        assert len(context.image_objects) <= 1000
+        seen.add_whole_image(str(number), set(ids) if number < 20 else {"0"})
+        assert seen.objects_of(str(number)) == (ids if number < 20 else {"0"})
+        assert sum(map(len, seen._objects.values())) <= 1 << 18
+        assert len(seen._objects) <= 1000
 
 
 def test_ctrl_c_ends_a_call_that_writes_gigabytes(host: Host) -> None:

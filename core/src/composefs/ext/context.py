@@ -1,19 +1,20 @@
-"""What the calls of one session share: the repository, staging, who may name what, and what was put in this run."""
+"""What the calls of one session share: the repository, staging, and who may name what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from composefs.digest import DEFAULT_ALGORITHM, Algorithm
-from composefs.errors import ComposefsError, MissingObjectError, PermissionDeniedError, UsageError
+from composefs.errors import ComposefsError, PermissionDeniedError, UsageError
 from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
 from composefs.ext.limiter import LogLimiter, ProgressLimiter
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.options import RunOptions, Stdio
+from composefs.ext.seen import Seen
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
-_REMEMBERED = 1 << 18
-"""Ids put in this run that are remembered, 300 bytes each; beyond it they are looked up again, 3 µs each."""
-
-_MOST_IMAGES = 1000
-"""Images of which the objects are remembered, with as many ids in all, or of the last alone."""
-
 
 @dataclass(slots=True)
 class Context:
@@ -42,9 +37,6 @@ class Context:
     beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
     told so.  ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its
     answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed on.
-
-    What was put or looked at in this run need not be looked at again: ``known`` are the bytes of objects by id,
-    ``image_objects`` the objects of images, ids by id, ``whole_streams`` the ids of streams that can be published.
 
     ``resources`` are closed when the conversation ends.
     """
@@ -62,9 +54,7 @@ class Context:
     unwritten: ComposefsError | None = None
     reader_left: bool = False
     features: tuple[str, ...] = ()
-    known: dict[str, int] = field(default_factory=dict)
-    image_objects: dict[str, set[str]] = field(default_factory=dict)
-    whole_streams: set[str] = field(default_factory=set)
+    seen: Seen = field(init=False)
     drafts: Drafts = field(init=False)
     lists: Lists = field(init=False)
     progress: ProgressLimiter = field(init=False)
@@ -73,6 +63,7 @@ class Context:
     _sources: dict[str, Repository] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.seen = Seen(self.repository)
         self.drafts = Drafts(self.staged, self.limits, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
@@ -127,49 +118,6 @@ class Context:
                 Repository.open(path, wait=self.options.wait, interrupted=self.interrupted)
             )
         return self._sources[path]
-
-    def remember(self, sizes: Mapping[str, int]) -> None:
-        """Note objects, with their sizes, that are here for the rest of the run: the lock that is held keeps them."""
-        if len(self.known) + len(sizes) > _REMEMBERED:
-            self.known.clear()
-        self.known.update(sizes)
-
-    def made_stream(self, stream_id: str) -> None:
-        """Note a stream of the repository of which this run has made or checked all that `publish` asks for."""
-        if len(self.whole_streams) < _REMEMBERED:
-            self.whole_streams.add(stream_id)
-
-    def require(self, ids: Iterable[str], what: str) -> None:
-        """Raise MissingObjectError unless every id is in the repository."""
-        unknown = set(ids).difference(self.known)
-        missing = self.repo.objects.missing(sorted(unknown)) if unknown else []
-        if missing:
-            from composefs.repository.objects import listed
-
-            objects = "an object that is" if len(missing) == 1 else f"{len(missing)} objects that are"
-            raise MissingObjectError(
-                f"{what} names {objects} not in the repository: {listed(missing)}",
-                subject=missing[0],
-            )
-
-    def objects_of(self, image_id: str) -> set[str]:
-        """Return the ids of an image's objects: as it was put in this run, or else read from it.
-
-        Raises MissingObjectError without the image, FormatError if the object is no image.
-        """
-        found = self.image_objects.get(image_id)
-        if found is None:
-            self.require([image_id], "the call")
-            found = self.repo.images.objects_of(image_id)
-            self.remember_image(image_id, found)
-        return found
-
-    def remember_image(self, image_id: str, objects: set[str]) -> None:
-        """Note the objects of an image that is here; earlier ones are read again, should they be asked for."""
-        held = self.image_objects
-        if len(held) >= _MOST_IMAGES or sum(map(len, held.values())) + len(objects) > _REMEMBERED:
-            held.clear()
-        held[image_id] = objects
 
     def own_stream(self, name: str) -> str:
         """Check that the manifest lets this extension name a stream so."""

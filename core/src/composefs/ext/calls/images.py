@@ -44,13 +44,13 @@ def put(context: Context, params: Message) -> Message:
     with collection_paused():
         tree = _parse(context, params)
         refers_to = image_objects(tree)
-        context.require(refers_to, "the dump")
+        context.seen.require(refers_to, "the dump")
         parts = erofs.write(tree, version=context.format_of(params))
         del tree
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
-    context.remember({stored.id: stored.size})
-    context.remember_image(stored.id, refers_to)
+    context.seen.add({stored.id: stored.size})
+    context.seen.add_whole_image(stored.id, refers_to)
     return {"id": stored.id, "size": stored.size}
 
 
@@ -59,7 +59,7 @@ def digest(context: Context, params: Message) -> Message:
     tree = _parse(context, params)
     refers_to = image_objects(tree)
     if context.repository is not None:
-        context.require(refers_to, "the dump")
+        context.seen.require(refers_to, "the dump")
     hasher = Hasher(context.algorithm)
     for part in erofs.write(tree, version=context.format_of(params)):
         hasher.update(part)
@@ -126,7 +126,7 @@ def dump(context: Context, params: Message) -> Message:
 def objects(context: Context, params: Message) -> Message:
     """List the objects that an image refers to."""
     repository = context.source({})
-    return context.lists.give(params, "ids", sorted(context.objects_of(_image(repository, params))))
+    return context.lists.give(params, "ids", sorted(context.seen.objects_of(_image(repository, params))))
 
 
 def _image(repository: Repository, params: Message) -> str:

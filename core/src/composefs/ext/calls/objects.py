@@ -67,7 +67,7 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
             rows.append({"id": stored.id, "size": stored.size, "stored": stored.stored})
     for name, ranges in packed.items():
         _unpack(context, name, ranges, rows, sizes)
-    context.remember(sizes)
+    context.seen.add(sizes)
     return rows
 
 
@@ -140,7 +140,7 @@ def has(context: Context, params: Message) -> Message:
 
 def _present(context: Context, ids: list[JSONValue], sizes: list[JSONValue] | None) -> list[bool]:
     """Say which of some objects are there."""
-    stored, known = context.repo.objects.sizes, context.known
+    stored, known = context.repo.objects.sizes, context.seen.sizes
     if sizes is None:
         found = [known[each] if each in known else stored([each])[0] for each in ids]
         present = [size is not None for size in found]
@@ -149,7 +149,7 @@ def _present(context: Context, ids: list[JSONValue], sizes: list[JSONValue] | No
         present = [size is not None and wanted in (None, size) for size, wanted in zip(found, sizes, strict=False)]
     # An incremental pull asks for all that it holds, and then makes an image and a stream of it.
     rows = zip(ids, found, present, strict=False)
-    context.remember({each: size for each, size, there in rows if there and size is not None})
+    context.seen.add({each: size for each, size, there in rows if there and size is not None})
     return present
 
 

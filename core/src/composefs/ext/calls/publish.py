@@ -52,7 +52,7 @@ def _stream(context: Context, row: Message) -> StreamName:
     if expect is not ANY and expect is not None:
         check_id(expect, context.algorithm.hex_size)
     # Any object may be a stream that the extension wrote itself; one with this name already is as it was.
-    if stream_id not in context.whole_streams and context.repo.streams.lookup(name) != stream_id:
+    if stream_id not in context.seen.whole_streams and context.repo.streams.lookup(name) != stream_id:
         check_stream(context, stream_id)
     match string(row, "if_exists", "fail"):
         case ("keep" | "replace" | "fail") as if_exists:
@@ -65,8 +65,8 @@ def _image(context: Context, row: Message) -> ImageName:
     image_id = check_id(row.get("id"), context.algorithm.hex_size)
     # Whoever mounts it lets the kernel read it, so it is read here first; with a name already, it is as visible as it
     # can be, and a pull that finds nothing new would spend most of its time on it.
-    if image_id not in context.image_objects and not context.repo.images.is_named(image_id):
-        context.require(context.objects_of(image_id), f"image {image_id}")
+    if image_id not in context.seen.whole_images and not context.repo.images.is_named(image_id):
+        context.seen.require(context.seen.objects_of(image_id), f"image {image_id}")
     if row.get("ref") is None:
         return ImageName(image_id)
     ref = string(row, "ref")

@@ -42,7 +42,7 @@ def copy(context: Context, params: Message) -> Message:
     starts = [_start(known, name, kind) for kind in ("stream", "image") for name in _names(context, params, f"{kind}s")]
     copied = copy_all(source, context.repo, starts, known, report=_watch(context))
     for each in copied.streams:  # with all that they name, as whole as they are there
-        context.made_stream(each.id)
+        context.seen.add_whole_stream(each.id)
     streams: list[JSONValue] = [
         {"from_id": each.id, "id": each.id} | ({} if each.name is None else {"name": each.name})
         for each in copied.streams

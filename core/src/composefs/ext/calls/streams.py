@@ -51,9 +51,9 @@ def put(context: Context, params: Message) -> Message:
     name = params.get("inline")
     with _inline(context, name) if name is not None else io.BytesIO() as inline:
         parts = Parts(kind, inline, chunks, object_refs, named_refs)
-        stored = context.repo.streams.put(parts, known=context.known)  # refuses what is not in the repository
-    context.remember({stored.id: stored.size})
-    context.made_stream(stored.id)
+        stored = context.repo.streams.put(parts, known=context.seen.sizes)  # refuses what is not in the repository
+    context.seen.add({stored.id: stored.size})
+    context.seen.add_whole_stream(stored.id)
     return {"id": stored.id, "size": stored.size}
 
 
@@ -66,18 +66,18 @@ def check_stream(context: Context, stream_id: str) -> None:
     with context.repo.streams.open(id=stream_id) as reader:
         named_refs = reader.named_refs
         what = f"stream {stream_id}"
-        context.require([each for _, each in named_refs], what)
+        context.seen.require([each for _, each in named_refs], what)
         for block in reader.object_ref_blocks():
-            context.require(block, what)
+            context.seen.require(block, what)
         _check_images(context, named_refs, reader.object_refs())
-    context.made_stream(stream_id)
+    context.seen.add_whole_stream(stream_id)
 
 
 def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], object_refs: Iterable[str]) -> None:
     needed: set[str] = set()
     for name, each in named_refs:
         if names_image(name):
-            needed |= context.objects_of(each)
+            needed |= context.seen.objects_of(each)
     needed.difference_update(object_refs)
     seen: set[str] = set()
     level = [each for name, each in named_refs if not names_image(name)]
@@ -142,7 +142,7 @@ def _sizes(context: Context, repository: Repository, ids: list[str]) -> list[int
     """Return the sizes of objects that a stream refers to, None for those that are not there."""
     sizes = repository.objects.sizes(ids)
     if repository is context.repository:  # which the image and the stream that follow will be asked about
-        context.remember({each: size for each, size in zip(ids, sizes, strict=True) if size is not None})
+        context.seen.add({each: size for each, size in zip(ids, sizes, strict=True) if size is not None})
     return sizes
 
 

@@ -1,0 +1,87 @@
+"""What a run has put into its repository or looked at there, and need not look at again: its lock keeps everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from composefs.errors import MissingObjectError
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
+
+__all__ = ["Seen"]
+
+_MOST = 1 << 18
+"""Ids that are remembered, of each sort, 300 bytes each; beyond it they are looked up again, 3 µs each."""
+
+_MOST_IMAGES = 1000
+"""Images of which the objects are remembered, with _MOST ids in all, or of the last alone."""
+
+
+class Seen:
+    """What is known of a repository; without one (None) there is nothing to look at.
+
+    ``sizes`` are the bytes of objects by id.  ``whole_streams`` and ``whole_images`` are the ids of those of which this
+    run has made or checked all that `publish` asks for: that an image was read does not say that its objects are here.
+    """
+
+    def __init__(self, repository: Repository | None) -> None:
+        self._repository = repository
+        self.sizes: dict[str, int] = {}
+        self.whole_streams: set[str] = set()
+        self.whole_images: set[str] = set()
+        self._objects: dict[str, set[str]] = {}  # of images, ids by id
+
+    @property
+    def _repo(self) -> Repository:
+        assert self._repository is not None
+        return self._repository
+
+    def add(self, sizes: Mapping[str, int]) -> None:
+        """Note objects that are here, with their sizes."""
+        if len(self.sizes) + len(sizes) > _MOST:
+            self.sizes.clear()
+        self.sizes.update(sizes)
+
+    def add_whole_stream(self, stream_id: str) -> None:
+        """Note a stream that can be published."""
+        if len(self.whole_streams) < _MOST:
+            self.whole_streams.add(stream_id)
+
+    def add_whole_image(self, image_id: str, objects: set[str]) -> None:
+        """Note an image that can be published, with its objects."""
+        if len(self.whole_images) < _MOST:
+            self.whole_images.add(image_id)
+        self._add_objects(image_id, objects)
+
+    def require(self, ids: Iterable[str], what: str) -> None:
+        """Raise MissingObjectError unless every id is in the repository."""
+        unknown = set(ids).difference(self.sizes)
+        missing = self._repo.objects.missing(sorted(unknown)) if unknown else []
+        if missing:
+            from composefs.repository.objects import listed
+
+            objects = "an object that is" if len(missing) == 1 else f"{len(missing)} objects that are"
+            raise MissingObjectError(
+                f"{what} names {objects} not in the repository: {listed(missing)}",
+                subject=missing[0],
+            )
+
+    def objects_of(self, image_id: str) -> set[str]:
+        """Return the ids of an image's objects: as it was put in this run, or else read from it.
+
+        Raises MissingObjectError without the image, FormatError if the object is no image.
+        """
+        found = self._objects.get(image_id)
+        if found is None:
+            self.require([image_id], "the call")
+            found = self._repo.images.objects_of(image_id)
+            self._add_objects(image_id, found)
+        return found
+
+    def _add_objects(self, image_id: str, objects: set[str]) -> None:
+        held = self._objects
+        if len(held) >= _MOST_IMAGES or sum(map(len, held.values())) + len(objects) > _MOST:
+            held.clear()
+        held[image_id] = objects
