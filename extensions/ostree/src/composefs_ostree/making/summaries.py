@@ -16,7 +16,15 @@ from time import time
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, MAX_REF_FILE, is_ref, parse_checksum_line
+from composefs_ostree.formats.names import (
+    ID_SIZE,
+    MAX_METADATA,
+    MAX_REF_FILE,
+    ObjectType,
+    is_ref,
+    object_path,
+    parse_checksum_line,
+)
 from composefs_ostree.formats.objects import parse_commit
 from composefs_ostree.formats.summary import COLLECTION, COLLECTION_MAP, MAP_TYPE, SUMMARY_TYPE
 
@@ -64,9 +72,8 @@ def _rows(target: Target, top: str) -> list[Any]:
         if file is None:
             continue
         commit_id = parse_checksum_line(target.read(file, MAX_REF_FILE), f"{target.path}/{file}")
-        path = f"objects/{commit_id.hex()[:2]}/{commit_id.hex()[2:]}.commit"
         try:
-            data = target.read(path, MAX_METADATA)
+            data = target.read(object_path(ObjectType.COMMIT, commit_id), MAX_METADATA)
             commit = parse_commit(data)
         except (FileNotFoundError, FormatError):
             raise CorruptError(
