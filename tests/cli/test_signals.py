@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -165,3 +167,31 @@ def test_what_a_killed_run_leaves_in_tmpdir_the_next_one_removes(environment: Pa
     assert len(living) == 1
     assert living[0] in left
     assert list((environment / "tmp").iterdir()) == []
+
+
+def _has_open(process: str, path: Path) -> bool:
+    with suppress(FileNotFoundError):  # a descriptor that is closed meanwhile
+        return path in map(Path.readlink, Path(f"/proc/{process}/fd").iterdir())
+    return False
+
+
+def test_ctrl_c_ends_the_check_of_an_object_of_terabytes(tmp_path: Path) -> None:
+    """A hole takes no place on the disk, and hours to read."""
+    repository = tmp_path / "repo"
+    subprocess.run([BIN / "cfsctl", "init", "--insecure", "--algorithm", "fsverity-sha256-12", repository], check=True)
+    hole = repository / "objects/aa" / ("a" * 62)
+    hole.parent.mkdir()
+    hole.touch()
+    os.truncate(hole, 4 << 40)
+    argv = [BIN / "cfsctl", "--repo", repository, "fsck"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        workers: list[str] = []
+        while not any(_has_open(each, hole) for each in workers):
+            assert process.poll() is None
+            workers = children.read_text().split()
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == "cfsctl: interrupted\n"
+    assert not any(Path(f"/proc/{each}/fd").exists() for each in workers)
