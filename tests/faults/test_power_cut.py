@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from support import strace
 from support.faulted import OPERATIONS, Operation, Run, State, Workshop
 from support.strace import Call
 
+EXPORTS = [operation for operation in OPERATIONS if operation.exported is not None]
 CHANGING = [operation for operation in OPERATIONS if operation.exported is None]
 """Operations that change the repository; an export reads it."""
 
@@ -155,3 +157,63 @@ def test_the_order_of_collection(workshop: Workshop) -> None:
         steps = [re.sub("/.*", "", line) for line in follow(run, operation).log]
     assert list(dict.fromkeys(steps)) == ["unlinkat streams", "unlinkat images", "syncfs ", "unlinkat objects"]
     assert steps == sorted(steps, key=list(dict.fromkeys(steps)).index)
+
+
+class Exported:
+    """Follows the calls that write an exported repository; ``unsynced`` are the paths whose names a power cut may undo.
+
+    ``log`` has what was named, in order.
+    """
+
+    def __init__(self, root: Path, unsynced: Iterable[str] = ()) -> None:
+        self._root = root
+        self._written: set[str] = set()
+        self.unsynced = set(unsynced)
+        self.log: list[str] = []
+
+    def apply(self, call: Call) -> None:
+        """Follow one call, and check that what it names depends on nothing that a power cut may undo."""
+        if call.name in ("write", "pwrite64"):
+            call = replace(call, arguments=call.arguments.partition(",")[0])  # without what is written
+        places = strace.paths(call, self._root)
+        if not places or call.result.startswith("-"):
+            return
+        match call.name.removesuffix("2"):
+            case "syncfs":
+                self._written.clear()
+                self.unsynced.clear()
+            case "write" | "pwrite64" | "ioctl":
+                self._written.add(places[0])
+            case "fsync":
+                self._written.discard(places[0])
+                self.unsynced = {path for path in self.unsynced if path.rpartition("/")[0] != places[0]}
+            case "mkdirat":
+                self.unsynced.add(places[0])
+            case "renameat" if len(places) > 1:
+                self._name(*places)
+
+    def _name(self, staged: str, place: str) -> None:
+        assert staged not in self._written, f"{place} may be there with half of its content"
+        assert place.rpartition("/")[0] not in self.unsynced, f"{place} is in a directory that may vanish"
+        if not place.startswith("objects/") or place.endswith(".commit"):
+            needed = "objects/" if place.endswith(".commit") else ""
+            missing = [path for path in self.unsynced if path.startswith(needed) and not path.startswith("tmp")]
+            assert not missing, f"{place} may be there without {missing}"
+        self.unsynced.add(place)
+        self.log.append(place)
+
+
+@pytest.mark.parametrize("operation", EXPORTS, ids=lambda operation: operation.name)
+def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operation: Operation) -> None:
+    with workshop.run(operation.repository, operation.exported) as run:
+        exported = Exported(run.exported, run.state().exported)  # what is there a killed run may have left
+        done = run.do(operation, "extension", strace.recorder)
+        assert done.returncode == 0, done.stderr
+        for call in run.calls():
+            exported.apply(call)
+        assert not [path for path in exported.unsynced if not path.startswith("tmp")]
+        *objects, commit, ref, summary = [re.sub("[0-9a-f]{2}/[0-9a-f]{62}", "ID", path) for path in exported.log]
+    assert len(objects) == (6 if operation.exported == "none" else 0)
+    assert commit == "objects/ID.commit"
+    assert ref.startswith("refs/heads/")
+    assert summary == "summary"
