@@ -214,7 +214,7 @@ def test_signed_checksums_and_the_numbers_of_old_programs(tmp_path: Path) -> Non
     raw = header(b"\xff\xfe", FILE)
     total = sum(byte - 256 if byte > 127 else byte for byte in raw[:148] + b" " * 8 + raw[156:])
     assert paths(tmp_path, archive(raw[:148] + b"%06o\0 " % total + raw[156:])) == ["/", r"/\xff\xfe"]
-    for field in (b"   755 \0", b"755\0\0\0\0\0", b"00000755", b" 000755 "):
+    for field in (b"   755 \0", b"755\0\0\0\0\0", b"00000755", b" 000755 ", b"0755\0old", b" 755 \0 9"):
         assert lines(tmp_path, archive(spoilt(field)))[1].split(" ")[2] == "100755"
     assert lines(tmp_path, archive(spoilt(bytes(8))))[1].split(" ")[2] == "100000"
 

@@ -92,7 +92,7 @@ def parse_header(block: bytes) -> Header:
 
 
 def number(field: bytes) -> int:
-    """Decode a numeric field; one without digits is 0.  Raises FormatError."""
+    """Decode a numeric field; one without digits is 0, and behind a NUL nothing counts.  Raises FormatError."""
     digits = field[:-1]
     if not digits.isdigit() or field[-1] not in b"\0 ":
         if field[0] & 0x80:
@@ -103,7 +103,7 @@ def number(field: bytes) -> int:
             if value.bit_length() > _BITS:
                 raise FormatError(f"the number {value} in a tar header has more than {_BITS} bits")
             return value
-        digits = field.strip(b" \0")
+        digits = field.strip(b" \0").partition(b"\0")[0].rstrip(b" ")
         if not digits:
             return 0
         if not digits.isdigit():
