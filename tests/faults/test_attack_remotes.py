@@ -185,6 +185,7 @@ SERVED = {
         "mirrorlist=",
         "no line of the mirror list",
     ),
+    "signatures that are none": ("*.commitmeta", Fault(status=200, body=b"rubbish!"), "", "(the source is damaged or"),
     "an index that is a bomb": ("/summary.idx", Fault(status=200, body=bytes(129 << 20)), "", "longer than"),
 }
 

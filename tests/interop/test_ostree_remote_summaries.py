@@ -265,7 +265,10 @@ def test_signed_summaries(tmp_path: Path, target: Target, keys: Keys, writer: st
         assert "other bytes" in refused(refs[0])
         for path in stale:
             path.write_bytes(b"rubbish!")
-        assert "malformed" in refused(refs[2])
+        told = refused(refs[2])
+        assert f"{server.url}/{name}.sig: malformed detached metadata: " in told
+        assert told.count(server.url) == 1
+        assert "(the source is damaged or altered on its way; try again later" in told
         remote(target, server.url)
         target.ostree("pull", "o", refs[2])
         (repo / name).unlink()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 
-from composefs_ostree.fetching.transport import read
+from composefs_ext.errors import FormatError
+from composefs_ostree.fetching.transport import bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
 
     name = commit_id.hex()
     path = f"objects/{name[:2]}/{name[2:]}.commitmeta"
-    data = read(core, transport, path, MAX_DETACHED)
+    where = transport.where(path)
+    data = read(core, transport, path, MAX_DETACHED) or b""
     if data:
-        parse_detached(data, transport.where(path))
-    return data or b""
+        try:
+            parse_detached(data, where)
+        except FormatError as error:
+            raise bad_object(where, error) from None
+    return data
 
 
 def put_detached(core: Core, data: bytes) -> str:

@@ -265,7 +265,7 @@ def bad_object(where: str, error: ExtError) -> ExtError:
             return NoSpaceError(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
-                f"{where}: {error.message}",
+                f"{where}: {error.message.removeprefix(f'{where}: ')}",
                 hint=error.hint
                 or "the source is damaged or altered on its way; try again later, or from another mirror",
                 subject=where,

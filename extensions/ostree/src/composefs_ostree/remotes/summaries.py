@@ -5,7 +5,7 @@ What is kept from an earlier run is believed no more than what comes from the se
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
 from composefs_ostree.formats.names import MAX_METADATA
@@ -158,7 +158,10 @@ class Summaries:
         if self._policy.is_on:
             from composefs_ostree.signatures import parse_detached, verify
 
-            metadata = {} if detached is None else parse_detached(detached, f"{where}.sig")
+            try:
+                metadata = {} if detached is None else parse_detached(detached, f"{where}.sig")
+            except FormatError as error:
+                raise bad_object(f"{where}.sig", error) from None
             verify(data, metadata, self._policy, where)
         return data
 
