@@ -437,6 +437,29 @@ def test_single_paths_of_commits_and_directories_are_what_their_options_say(tmp_
     assert ostree(tmp_path / "out", "ls", "--nul-filenames-only", BRANCH).stdout == "/\0/y\0"
 
 
+def test_devices_in_archives_are_left_out_as_by_ostree(tmp_path: Path) -> None:
+    kinds = {".": tarfile.DIRTYPE, "dev": tarfile.DIRTYPE, "dev/null": tarfile.CHRTYPE, "run": tarfile.FIFOTYPE}
+    with tarfile.open(tmp_path / "system.tar", "w") as archive:
+        for name, kind in {**kinds, "file": tarfile.REGTYPE}.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = kind, 0o755
+            archive.addfile(member)
+    (tmp_path / "left out").write_text("/dev/null\n/run\n")
+    options = ("--timestamp=@1", f"--skip-list={tmp_path / 'left out'}")
+    target, theirs, ours, expected = commit_both(tmp_path, f"tar={tmp_path / 'system.tar'}", *options)
+    assert ours == expected
+    assert ostree(theirs, "ls", "-R", "--nul-filenames-only", BRANCH).stdout == "/\0/file\0/dev\0"
+    dump = "/ 0 40755 1 0 0 0 0.0 - - -\n/null 0 20666 1 0 0 259 0.0 - - -\n/run 0 10666 1 0 0 0 0.0 - - -\n"
+    (tmp_path / "system.dump").write_text(dump)
+    (tmp_path / "left out").write_text("/null\n/run\n")
+    assert target.json("commit", "--from-dump", tmp_path / "system.dump", options[1])["commit"]
+    (tmp_path / "left out").write_text("/run\n")
+    trees = (f"--tree=tar={tmp_path / 'system.tar'}", f"--from-dump={tmp_path / 'system.dump'}")
+    for tree in trees:
+        assert "null is a device" in target.ostree("commit", tree, options[1], status=9).stderr
+    ostree(theirs, "commit", "--orphan", trees[0], options[1], status=1)
+
+
 def make_bootable(path: Path, *versions: str) -> Path:
     """Make a system with these kernels, and with what looks like one and is none."""
     tree = make_system(path)

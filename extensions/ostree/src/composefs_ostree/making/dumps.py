@@ -11,7 +11,7 @@ import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
 from composefs_ostree.dumptext import MAX_DUMP
-from composefs_ostree.making.inodes import Inode, Meta, refused, shown
+from composefs_ostree.making.inodes import Inode, Meta, shown
 from composefs_ostree.making.listed import Listed, TreeBuilder, require_objects
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def _read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:
         elif stat.S_ISLNK(mode):
             tree.file(path, Inode(meta, 0, _unescape(fields[8]), b""))
         elif not stat.S_ISREG(mode):
-            raise refused("/" + shown(path))
+            tree.no_file(path)
         elif fields[10] != b"-":
             tree.file(path, Inode(meta, size, object_id=fields[10].decode()))
         else:

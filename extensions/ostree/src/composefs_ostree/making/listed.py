@@ -6,7 +6,7 @@ import os
 
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_name, shown, too_many
+from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class TreeBuilder:
         if name not in above.files:
             raise FormatError(f"/{shown(path)} is a link to /{shown(target)}, which is no file before it")
         self._name(path, above.files[name])
+
+    def no_file(self, path: bytes) -> None:
+        """Leave out an entry that no commit can hold; raise UnsupportedError unless it is to be left out."""
+        if not self._leaves_out(path):
+            raise refused("/" + shown(path))
 
     def parents(self, path: bytes, meta: Meta) -> None:
         """Make the directories above a path if the last is not there; then all get these metadata, the root too."""

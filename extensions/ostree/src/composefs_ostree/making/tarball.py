@@ -14,7 +14,7 @@ import tarfile
 from typing import cast
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
-from composefs_ostree.making.inodes import Inode, Meta, refused, shown
+from composefs_ostree.making.inodes import Inode, Meta
 from composefs_ostree.making.listed import Listed, TreeBuilder
 
 TYPE_CHECKING = False
@@ -193,7 +193,7 @@ def _add_member(
     elif member.isreg():
         tree.file(path, Inode(meta, member.size, pieces=_pieces(member)))
     else:
-        raise refused("/" + shown(path))
+        tree.no_file(path)
 
 
 def _bytes(text: str) -> bytes:
