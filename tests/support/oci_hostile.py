@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
 from support.oci_layout import Layout
-from support.server import listening
+from support.server import QuietHandler, listening
 
 Rule = Callable[["Handler"], object]
 
@@ -54,12 +53,10 @@ class Hostile:
         return [headers for path, headers in self.requests if part in path]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     """Answers as a registry does."""
 
     state: Hostile
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self.state.requests.append((self.path, dict(self.headers)))
@@ -96,21 +93,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        try:
-            self.wfile.write(body)
-        except ConnectionError:
-            self.close_connection = True
+        self.send_body(body)
         if length is not None and length != len(body):
             self.close_connection = True
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except ConnectionError:
-            self.close_connection = True
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

@@ -13,10 +13,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
-from support.server import listening
+from support.server import QuietHandler, listening
 
 
 @contextmanager
@@ -28,9 +27,7 @@ def proxy(password: str | None = None, places: dict[str, str] | None = None) -> 
     asked: list[str] = []
     wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def _may_pass(self) -> bool:
             if wanted is not None and self.headers.get("Proxy-Authorization") != wanted:
                 self.send_response(407)
@@ -64,9 +61,6 @@ def proxy(password: str | None = None, places: dict[str, str] | None = None) -> 
                 self.end_headers()
                 _relay(self.connection, there)
             self.close_connection = True
-
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing: the tests look at ``asked``."""
 
     with listening(Handler) as place:
         yield f"http://{place}", asked

@@ -145,10 +145,31 @@ def reserved_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    state: Server
+class QuietHandler(BaseHTTPRequestHandler):
+    """Keeps connections open, and says nothing of requests, or of clients that have had enough, as is their right."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else every small answer waits for a delayed acknowledgement
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
+    def send_body(self, body: bytes) -> None:
+        """Send what comes after the headers."""
+        try:
+            self.wfile.write(body)
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing: the tests look at what was asked for."""
+
+
+class _Handler(QuietHandler):
+    state: Server
     timeout = 60
 
     def setup(self) -> None:
@@ -212,16 +233,4 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        try:
-            self.wfile.write(body[:keep])
-        except ConnectionError:
-            self.close_connection = True  # the client has had enough, which is its right
-
-    def handle_one_request(self) -> None:
-        try:
-            super().handle_one_request()
-        except ConnectionError:
-            self.close_connection = True
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing: the tests look at ``requests``."""
+        self.send_body(body[:keep])
