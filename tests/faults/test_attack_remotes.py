@@ -50,6 +50,9 @@ def refused(target: Target, *arguments: str, status: int) -> str:
         ["a", "http://h", "--set=tls-ca-path=relative"],
         ["a", "http://h", "--set=gpg-verify=perhaps"],
         ["a", "http://h", "--set=branches=ok;../x"],
+        ["a", "http://h", "--sign-verify=ed25519=inline:AAAA"],
+        ["a", "http://h", "--sign-verify=spki=inline:no base64"],
+        ["a", "http://h", "--set=sign-verify-summary=ed25519", "--set=verification-ed25519-key=x"],
         ["a", "http://h", "--collection-id=../x"],
     ],
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from composefs_ext import Request
+    from composefs_ostree.signatures.policy import Policy
 
 __all__ = ["remote_of"]
 
@@ -119,12 +120,24 @@ def _check(settings: dict[str, str]) -> None:
             hint="if one file holds certificate and key, name it twice",
         )
     for is_summary in (False, True):
-        policy_of(settings, summary=is_summary)
+        _check_keys(policy_of(settings, summary=is_summary))
     if not {"url", "metalink", "custom-backend"}.intersection(settings):
         raise UsageError("a remote needs a URL", hint="cfsctl ostree remote add NAME URL")
     collection = settings.get("collection-id")
     if collection is not None:
         check_collection(collection)
+
+
+def _check_keys(policy: Policy) -> None:
+    """Refuse keys that are none; those in files may come later."""
+    for keys in policy.sign or ():
+        if keys.inline:
+            from composefs_ostree.signatures.publickeys import load_keys
+
+            try:
+                load_keys(keys._replace(files=()))
+            except FormatError as error:
+                raise UsageError(error.message) from None
 
 
 def _check_place(key: str, value: str) -> None:
