@@ -280,6 +280,7 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
     source: Source, server: Server, tmp_path: Path, damage: str, told: str
 ) -> None:
     source.generate(f"--from={source.old}")
+    source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
     source.publish()
     target = Target(tmp_path / "target")
     target.ostree("pull-local", source.repo, source.old)
@@ -291,6 +292,12 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
             content[5000:5010] = b"0123456789"
             path.chmod(0o644)
             path.write_bytes(content if damage == "altered" else b"")
+    # A delta in a file has no repository beside it that could have the object.
+    alone = target.ostree("apply-delta", tmp_path / "file", status=None)
+    assert alone.returncode == 5
+    assert len(alone.stderr.splitlines()) == 1
+    assert told in alone.stderr
+    assert "(pull the commit that the delta is from again, with --repair)" in alone.stderr
     done = target.ostree("pull", server.url, BRANCH, status=None)
     assert told in done.stderr
     assert done.returncode == 0

@@ -45,8 +45,10 @@ class Applying:
         """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks.
 
         Parts only if the source ``has_objects`` beside the delta: their metadata, and files that turn out to be gone,
-        come from there.  A part that makes nothing is always left out.
+        come from there.  A part that makes nothing is always left out.  Without such objects nothing can stand in for a
+        delta that is of no use.
         """
+        self._has_objects = has_objects
         self.parts = 0
         self.metadata = 0
         self.files = 0
@@ -114,8 +116,8 @@ class Applying:
             self._progress.finish()
 
     def is_useless_after(self, error: ExtError) -> bool:
-        """Tell whether an error of a part means that the delta is of no use, and not that somebody altered it."""
-        return isinstance(error, _USELESS)
+        """Tell whether an error of a part means that objects are to be fetched instead, and not that it was altered."""
+        return self._has_objects and isinstance(error, _USELESS)
 
     def forsake(self, error: ExtError, unfinished: int) -> None:
         """Say that the delta cannot be used further, nor parts that are ``unfinished``; but the fallbacks will come."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldFiles"]
 
 _PIECE = 1 << 20
+_REPAIR = "pull the commit that the delta is from again, with --repair"
 
 
 class HeldFiles:
@@ -49,7 +50,7 @@ class HeldFiles:
             if len(content) != content_size(head):
                 raise MissingObjectError(f"it has {len(content)} bytes, not {content_size(head)}")
         except (ExtError, OSError) as error:
-            raise MissingObjectError(f"the delta needs file {file_id.hex()}: {error}") from error
+            raise MissingObjectError(f"the delta needs file {file_id.hex()}: {error}", hint=_REPAIR) from error
         return head, content
 
     def _object(self, content_id: str) -> memoryview:
@@ -69,4 +70,4 @@ class HeldFiles:
             for start in range(0, len(content), _PIECE):
                 digest.update(content[start : start + _PIECE])
             if digest.digest() != file_id:
-                raise MissingObjectError(f"file {file_id.hex()}, which the delta needs, is damaged here")
+                raise MissingObjectError(f"file {file_id.hex()}, which the delta needs, is damaged here", hint=_REPAIR)
