@@ -121,7 +121,7 @@ def refused(path: str) -> ExtError:
     """Return the error for what is neither file, symlink nor directory."""
     return UnsupportedError(
         f"{path} is a device, a pipe or a socket, which no ostree commit can hold",
-        hint="leave it out: a system makes its devices when it starts",
+        hint="leave it out, as --skip-list does: a system makes its devices when it starts",
         subject=path,
     )
 
