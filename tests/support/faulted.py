@@ -115,6 +115,7 @@ OPERATIONS = (
     Operation("export again", ("ostree", "export", "old", "{exported}", "--reference=b"), exported="published"),
     Operation("pull of a container image", ("oci", "pull", "oci:{layout}:latest", "app"), repository="empty"),
     Operation("init", ("init", "--insecure", "--algorithm", "fsverity-sha256-12"), repository="none"),
+    Operation("reset", ("init", "--insecure", "--reset-metadata", "--algorithm", "fsverity-sha256-12")),
     Operation("import-image", ("import-image", "os/3"), input="image"),
     Operation("create-image", ("create-image", "{tree}", "os/2")),
     Operation("tag", ("ostree", "tag", "old", "also")),

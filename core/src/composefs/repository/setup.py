@@ -11,9 +11,10 @@ from typing import Literal
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
-from composefs.linux.files import open_or_make_directory, remove_tree, sync_directory
+from composefs.linux.files import open_or_make_directory, random_name, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
+from composefs.repository.staging import sweep
 from composefs.repository.store import no_directory
 
 __all__ = ["init", "reset"]
@@ -95,16 +96,29 @@ def reset(
         # is a repository too.
         with metafile.prepared(root, meta, secure=not insecure) as new:
             _require_places(root, path)
-            for name in ("streams", "images"):
-                with contextlib.suppress(FileNotFoundError):
-                    remove_tree(name, root)
-            sync_directory(root)
+            _remove_names(root)
             metafile.put_in_place(root, new.replace)
     except OSError as error:
         error.filename = path
         raise from_os_error(error, f"resetting the repository {path}") from error
     finally:
         os.close(root)
+
+
+def _remove_names(root: int) -> None:
+    """Remove all names of streams, then all of images, each of them at once: half of them would be a broken repository.
+
+    What they were becomes a leftover in staging, which the next command that writes removes if this one cannot.
+    """
+    staging = open_or_make_directory("staging", root, 0o711)
+    try:
+        for name in ("streams", "images"):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(name, random_name(), src_dir_fd=root, dst_dir_fd=staging)
+        sync_directory(root)
+        sweep(staging)
+    finally:
+        os.close(staging)
 
 
 def _require_places(root: int, path: str) -> None:
