@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from composefs.errors import TooLargeError, UsageError
+from composefs.errors import InputOutputError, TooLargeError, UsageError
 from composefs.protocol.limits import Limits
 from composefs.protocol.lists import Lists, check_objects
 from composefs.protocol.staged import READ_SIZE, StagedFiles
@@ -46,3 +46,13 @@ def test_a_list_in_a_row_is_kept_as_wrong_but_empty() -> None:
     assert rows == [{"name": [], "size": {}}, "text"]
     with pytest.raises(UsageError, match="files holds something that is not an object"):
         check_objects("files", "name", "size")(rows)
+
+
+def test_a_staged_file_that_cannot_be_read_is_named() -> None:
+    at = os.open("/proc/self", os.O_RDONLY)  # where mem has nothing at its beginning
+    with pytest.raises(InputOutputError, match=r"^reading staged file mem: Input/output error$") as whole:
+        StagedFiles(at).read("mem", 10)
+    with pytest.raises(InputOutputError, match=r"^reading staged file mem: Input/output error$"):
+        list(StagedFiles(at).pieces("mem", 10))
+    os.close(at)
+    assert "dmesg" in str(whole.value.hint)

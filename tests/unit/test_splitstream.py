@@ -10,7 +10,7 @@ import zstandard
 
 from composefs import splitstream
 from composefs.digest import SHA256, SHA512
-from composefs.errors import FormatError, TooLargeError
+from composefs.errors import FormatError, InputOutputError, TooLargeError
 from composefs.splitstream import PIECE, Parts, Reader
 from support.splitstreams import stream_of
 
@@ -295,3 +295,10 @@ def test_a_size_beyond_any_disk() -> None:
         stream_of(SHA256, content_type=1, chunks=[-(1 << 62)] * 3)
     with pytest.raises(FormatError, match="inline bytes more"):
         stream_of(SHA256, content_type=1, chunks=[-(1 << 36)])
+
+
+def test_a_stream_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(bytes(1000))
+    for label, named in (("stream a", "stream a"), (None, "a splitstream")):
+        with pytest.raises(InputOutputError, match=f"^reading {named}: Bad file descriptor$"):
+            Reader(os.open(tmp_path / "stream", os.O_WRONLY), SHA256, label)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from composefs.errors import ComposefsError, FormatError, NotFoundError, TooLargeError, from_os_error
+from composefs.errors import ComposefsError, FormatError, NotFoundError, TooLargeError
 from composefs.protocol.params import staged_name
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Drafts:
         if draft.error is not None:
             raise copy.copy(draft.error)
         try:
-            text = _read(self._staged, staged_name(part), self._bytes_left())
+            text = self._staged.read(staged_name(part), self._bytes_left())
             if text and not text.endswith(b"\n"):
                 raise FormatError("the part of a dump does not end with a newline", subject=part)
             _feed(draft.parser, text, part, self._max_entries(draft))
@@ -97,13 +97,6 @@ class Drafts:
         """Return how many a draft may have beside the others."""
         others = sum(other.parser.entries for other in self._drafts.values() if other is not draft)
         return self._limits.dump_entries - others
-
-
-def _read(staged: StagedFiles, name: str, limit: int) -> bytes:
-    try:
-        return staged.read(name, limit)
-    except OSError as error:
-        raise from_os_error(error, f"reading staged file {name}") from error
 
 
 def _feed(parser: Parser, text: bytes, name: str, max_entries: int) -> None:

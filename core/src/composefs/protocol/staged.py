@@ -104,7 +104,7 @@ class StagedFiles:
     def read(self, name: str, limit: int) -> bytes:
         """Read a staged file whole."""
         fd = self.open(name, limit)
-        with open(fd, "rb", buffering=0) as file:
+        with _naming(name), open(fd, "rb", buffering=0) as file:
             # One byte more than there should be shows a file that grew after its size was looked at.  Asking for all
             # that is allowed would have the kernel find room for that first, 4 ms.
             pieces = [file.read(min(os.fstat(fd).st_size, limit) + 1)]
@@ -122,11 +122,12 @@ class StagedFiles:
         fd = self.open(name, limit)
         left = limit
         try:
-            while piece := os.read(fd, READ_SIZE):
-                left -= len(piece)
-                if left < 0:
-                    raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
-                yield piece
+            with _naming(name):
+                while piece := os.read(fd, READ_SIZE):
+                    left -= len(piece)
+                    if left < 0:
+                        raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
+                    yield piece
         finally:
             os.close(fd)
 
@@ -165,3 +166,12 @@ class StagedFiles:
             os.unlink(name, dir_fd=self.fd)
         except OSError:
             return
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the staged file in an error of reading it."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, f"reading staged file {name}") from error

@@ -85,7 +85,7 @@ class Reader:
                 start += len(data)
                 length -= len(data)
         except OSError as error:
-            raise from_os_error(error, "reading a splitstream") from error
+            raise from_os_error(error, f"reading {self._label or 'a splitstream'}") from error
         if length:
             raise FormatError("the splitstream became shorter while it was read", offset=start)
         return parts[0] if len(parts) == 1 else b"".join(parts)
