@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import weakref
@@ -60,14 +59,14 @@ def test_no_image_is_made_without_a_part_that_could_not_be_read(
     """Whoever does not wait for the answer to image.draft hears of it from the call that uses the draft."""
     (tmp_path / "root").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n")
     (tmp_path / "empty").touch()
-    real = StagedFiles.read
+    real = StagedFiles.open
 
-    def read(self: StagedFiles, name: str, limit: int) -> bytes:
+    def bad(self: StagedFiles, name: str, limit: int) -> int:
         if name == "bad-disk":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return os.open("/proc/self/mem", os.O_RDONLY)  # which has nothing at its beginning: EIO
         return real(self, name, limit)
 
-    monkeypatch.setattr(StagedFiles, "read", read)
+    monkeypatch.setattr(StagedFiles, "open", bad)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         drafts = Drafts(StagedFiles(fd), Limits(), SHA512)
