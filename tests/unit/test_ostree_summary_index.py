@@ -118,6 +118,30 @@ def test_conditions() -> None:
     assert conditions.etag == 'W/"b"'
 
 
+@pytest.mark.parametrize(
+    ("line", "is_kept"),
+    [
+        ('ETag: "a"', True),
+        ('ETag: W/"a,b"', True),
+        ('ETag: ""', True),
+        ("ETag: *", False),
+        ('ETag: "a", "b"', False),
+        ('ETag: "', False),
+        ("ETag: a", False),
+        ('ETag: w/"a"', False),
+        ("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", True),
+        ("Last-Modified: Fri, 31 Dec 9999 23:59:59 GMT", False),
+        ("Last-Modified: Fri, 31 Dec 00009999 23:59:59 GMT", False),
+        ("Last-Modified: Sunday, 06-Nov-94 08:49:37 GMT", False),
+        ("Last-Modified: Sun, 06 Nov 1994", False),
+    ],
+)
+def test_what_only_one_file_fits_is_asked_with(line: str, is_kept: bool) -> None:
+    conditions = Conditions()
+    conditions.take_header(f"{line}\r\n".encode())
+    assert conditions.is_useful == is_kept
+
+
 def test_what_is_kept(tmp_path: Path) -> None:
     directory = str(tmp_path)
     assert load(None, "u") is None
