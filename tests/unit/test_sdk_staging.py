@@ -52,6 +52,9 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             staging.write(bytes(4096))
         with pytest.raises(OSError, match="too large") as rows:
             staging.write_rows(["long"])
+        with pytest.raises(OSError, match="too large") as later, staging.create("open") as file:
+            file.write(b"12")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [data.value.filename, rows.value.filename] == [staging.path_of("f-1"), staging.path_of("rows-2")]
+    named = [caught.value.filename for caught in (data, rows, later)]
+    assert named == [staging.path_of(name) for name in ("f-1", "rows-2", "open")]

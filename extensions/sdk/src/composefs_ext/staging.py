@@ -6,6 +6,7 @@ The core takes staged files by name.  A list of more rows than fit a message tra
 from __future__ import annotations
 
 import os
+from io import BufferedWriter, FileIO
 from itertools import islice
 
 from composefs_ext.files import Naming
@@ -14,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, BinaryIO
+
+    from _typeshed import ReadableBuffer
 
 __all__ = ["Staging"]
 
@@ -49,12 +52,12 @@ class Staging:
 
     def create(self, name: str) -> BinaryIO:
         """Open a new staged file for writing; an existing name is an error."""
-        return open(self.path_of(name), "xb")
+        return BufferedWriter(_File(self.path_of(name), "xb"))
 
     def write(self, data: bytes, prefix: str = "f") -> str:
         """Stage a new file with this content and return its name."""
         name = self.new_name(prefix)
-        with Naming(self.path_of(name)), self.create(name) as file:
+        with self.create(name) as file:
             file.write(data)
         return name
 
@@ -62,7 +65,7 @@ class Staging:
         """Stage a list as JSON Lines and return the file's name."""
         name = self.new_name(prefix)
         iterator = iter(rows)
-        with Naming(self.path_of(name)), self.create(name) as file:
+        with self.create(name) as file:
             while block := list(islice(iterator, _BLOCK)):
                 file.write(_lines(block))
         return name
@@ -83,6 +86,22 @@ class Staging:
         # in JSON Lines.
         rows: list[Any] = json.loads(b"[" + self.read(name).rstrip(b"\n").replace(b"\n", b",") + b"]")
         return rows
+
+
+class _File(FileIO):
+    """A file that is named in the errors of writing to it, as it is in that of opening it."""
+
+    name: str
+
+    def write(self, data: ReadableBuffer) -> int | None:  # type: ignore[override]
+        """Write as much as there is room for."""
+        with Naming(self.name):
+            return super().write(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        with Naming(self.name):
+            super().close()
 
 
 def _lines(block: list[Any]) -> bytes:
