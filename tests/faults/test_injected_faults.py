@@ -49,11 +49,11 @@ def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: 
 def test_a_full_disk_is_not_taken_for_a_base_that_cannot_be_read(workshop: Workshop) -> None:
     """Without it the delta would seem to lack objects."""
     [operation] = [each for each in OPERATIONS if each.name == "apply-delta"]
-    made = [each.call for each in recorded(workshop, operation).targets if '"object_refs-' in each.call.arguments]
-    call = next(call for call in made if call.name == "openat")
+    targets = recorded(workshop, operation).targets
+    name = next(each.call.file for each in targets if each.call.file.startswith("object_refs-"))
 
     def prefix(log: Path, *, children: bool) -> list[str]:
-        return strace.injector(log, call.name, call.nth, Fault.ENOSPC, children=children)
+        return [*strace.injector(log, "openat", 1, Fault.ENOSPC, children=children), "-P", name]
 
     with workshop.run(operation.repository) as run:
         done = run.do(operation, "core", prefix)
