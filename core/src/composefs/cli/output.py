@@ -52,15 +52,16 @@ def write(data: bytes | memoryview, *, flush: bool = True) -> None:
         if flush:
             sys.stdout.buffer.flush()
     except OSError as error:
+        failure = unwritten(error)
         settle()
         if isinstance(error, BrokenPipeError):
             raise
-        raise unwritten(error) from error
+        raise failure from error
 
 
 def unwritten(error: OSError) -> ComposefsError:
-    """Return our error for one of the system's that standard output gave."""
-    error.filename = "/dev/stdout"  # the one that is full, if it is
+    """Return our error for one of the system's that standard output gave; call it before :func:`settle`."""
+    error.filename = os.path.realpath("/dev/stdout")  # the one that is full, if it is
     return from_os_error(error, "writing to standard output")
 
 
