@@ -1,0 +1,125 @@
+"""Commits of tar archives, held against the ostree of the distribution."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from support.commands import run
+from support.made_repo import odd_tree
+from support.ostree_making import (
+    BRANCH,
+    commit_both,
+    ostree,
+)
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_repo import make_repo
+from support.peers import require
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.mark.root
+def test_tar_archives_are_committed_as_ostree_commits_them(tmp_path: Path) -> None:
+    tree = odd_tree(tmp_path / "tree")
+    for path in tree.rglob("*"):  # libarchive keeps attributes of no namespace but these
+        for name in os.listxattr(path, follow_symlinks=False):
+            if not name.startswith("user."):
+                os.removexattr(path, name, follow_symlinks=False)
+    plain = tmp_path / "tree.tar"
+    run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-C", tree, "-cf", plain, ".")
+    target, _, ours, expected = commit_both(tmp_path, f"tar={plain}", "--timestamp=@1")
+    assert ours == expected
+    for kind in ("gz", "bz2", "xz"):
+        packed = tmp_path / f"tree.tar.{kind}"
+        run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-C", tree, "-caf", packed, ".")
+        assert (
+            target.json("commit", f"--tree=tar={packed}", "--timestamp=@1", "-b", BRANCH, "--parent=none")["commit"]
+            == ours
+        )
+    run("tar", "--format=gnu", "-C", tree, "-cf", plain, ".")
+    target.ostree("export", BRANCH, tmp_path / "exported")
+    names = [ostree(tmp_path / "exported", "ls", "-R", ref).stdout for ref in (BRANCH,)]
+    gnu = target.json("commit", f"--tree=tar={plain}", "--timestamp=@1", "-b", "gnu")
+    target.ostree("export", "gnu", tmp_path / "exported")
+    names.append(ostree(tmp_path / "exported", "ls", "-R", gnu["commit"]).stdout)
+    assert names[0] == names[1]
+
+
+def test_parents_that_a_tar_archive_lacks(tmp_path: Path) -> None:
+    """Where one is missing, those above it change hands too; a root that is never missing is root's."""
+    target, theirs = Target(tmp_path / "target"), make_repo(tmp_path / "theirs")
+    path = tmp_path / "x.tar"
+    words = ("commit", f"--tree=tar={path}", "-b", BRANCH, "--timestamp=@1", "--parent=none")
+    for names in (("/a/b/c",), (), ("f",), ("./", "a/f"), ("b/", "b/c/f"), ("a/f", "./", "a/g", "b/c/l")):
+        with tarfile.open(path, "w") as archive:
+            for number, name in enumerate(names):
+                member = tarfile.TarInfo(name)
+                member.uid, member.mode = number + 12, 0o700
+                member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+                if name == "b/c/l":
+                    member.type, member.linkname = tarfile.LNKTYPE, "a/f"
+                archive.addfile(member)
+        assert "--tar-autocreate-parents" in target.ostree(*words, status=5).stderr, names
+        made = target.json(*words, "--tar-autocreate-parents")["commit"]
+        assert (names, made) == (names, ostree(theirs, *words, "--tar-autocreate-parents").stdout.strip())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("^etc(/|$),usr/etc\\1", "^etc/,", "^,pre/fix,/", "etc,X\\0X", "(?P<first>.)tc,\\g<first>\\\\\\1", "f$,g"),
+        *("[^/]+/$,\\0d/", "nothing,else", "(e)(t)(c),\\3\\2\\1", "(?i)ETC|USR,x"),
+    ],
+    ids=range(10),
+)
+def test_names_in_archives_are_replaced_as_by_ostree(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, kind in (
+            *(("./", tarfile.DIRTYPE), ("./etc/", tarfile.DIRTYPE), ("etc/d/", tarfile.DIRTYPE)),
+            *(("./etc/d/f", tarfile.REGTYPE), ("/etc/g", tarfile.LNKTYPE), ("usr/etcfile", tarfile.REGTYPE)),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.mode = kind, len(name), 0o755
+            member.linkname = "./etc/d/f" if kind == tarfile.LNKTYPE else ""
+            member.size = 0 if kind != tarfile.REGTYPE else len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    options = ("--timestamp=@1", "--tar-autocreate-parents", f"--tar-pathname-filter={text}")
+    target, theirs, ours, expected = commit_both(tmp_path, f"tar={path}", *options)
+    target.ostree("export", BRANCH, tmp_path / "out")
+    assert ostree(tmp_path / "out", "ls", "-R", BRANCH).stdout == ostree(theirs, "ls", "-R", BRANCH).stdout
+    assert ours == expected
+    assert "no errors found" in ostree(tmp_path / "out", "fsck").stdout
+
+
+def test_extended_attributes_of_libarchive(tmp_path: Path) -> None:
+    """In base64, with names quoted as in a URL; bsdtar writes them plainly too, which ostree takes for two each."""
+    path = tmp_path / "x.tar"
+    headers = {"LIBARCHIVE.xattr.user.d%C3%A4": "aGk", "SCHILY.xattr.user.plain": "\u00e4"}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, kind in (("./", tarfile.DIRTYPE), ("file", tarfile.REGTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.pax_headers = kind, 0o755, dict(headers)
+            archive.addfile(member)
+    target, _, ours, expected = commit_both(tmp_path, f"tar={path}", "--timestamp=@1")
+    assert ours == expected
+
+    (tmp_path / "tree").mkdir()
+    for name in (b"user.a", "user.\u00e4=".encode()):
+        os.setxattr(tmp_path / "tree", name, b"\0\xff")
+    run(require("bsdtar"), "--format=pax", "-C", tmp_path / "tree", "-cf", path, ".")
+    again = target.json("commit", f"--tree=tar={path}", "--timestamp=@1", "-b", BRANCH, "--parent=none")
+    plain = ("commit", f"--tree=dir={tmp_path / 'tree'}", "--timestamp=@1", "-b", BRANCH, "--parent=none")
+    assert target.json(*plain)["commit"] == again["commit"]
+
+    headers["LIBARCHIVE.xattr.user.d%C3%A4"] = "a"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("./")
+        member.pax_headers = headers
+        archive.addfile(member)
+    assert "is no base64" in target.ostree("commit", f"--tree=tar={path}", status=5).stderr
