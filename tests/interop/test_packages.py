@@ -61,8 +61,10 @@ def test_a_wheel_is_typed_licensed_and_holds_nothing_but_its_package(wheels: dic
     with zipfile.ZipFile(wheels[name]) as wheel:
         names = wheel.namelist()
         metadata = wheel.read(next(entry for entry in names if entry.endswith(".dist-info/METADATA"))).decode()
+        terms = wheel.read(next(entry for entry in names if entry.endswith(".dist-info/licenses/LICENSE")))
     assert f"{name}/py.typed" in names
     assert "License-Expression: MIT" in metadata
+    assert terms == (ROOT / "LICENSE").read_bytes()
     modules = {
         path.relative_to(ROOT / FOLDERS[name] / "src").as_posix() for path in (ROOT / FOLDERS[name]).rglob("*.py")
     }
