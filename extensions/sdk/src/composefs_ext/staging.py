@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, BinaryIO
 
-    from _typeshed import ReadableBuffer
-
 __all__ = ["Staging"]
 
 _BLOCK = 4096
@@ -93,7 +91,7 @@ class _File(FileIO):
 
     name: str
 
-    def write(self, data: ReadableBuffer) -> int | None:  # type: ignore[override]
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
         """Write as much as there is room for."""
         with Naming(self.name):
             return super().write(data)
