@@ -58,7 +58,8 @@ _BASH = r"""%(complete_func)s() {
     cls=Command,
     examples=[
         Example('eval "$(cfsctl completion bash)"', "In ~/.bashrc."),
-        Example("cfsctl completion fish > ~/.config/fish/completions/cfsctl.fish"),
+        Example("source <(cfsctl completion zsh)", "In ~/.zshrc, behind compinit."),
+        Example("cfsctl completion fish | source", "In ~/.config/fish/config.fish."),
     ],
 )
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
