@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from composefs_ostree.making.dictorder import dict_order
+from composefs_ostree.committing.dictorder import dict_order
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from composefs_ext.rows import FileRow
+from composefs_ostree.committing import intake
+from composefs_ostree.committing.contents import JOB_SIZE, Settings
 from composefs_ostree.fetching import worker
-from composefs_ostree.making import intake
-from composefs_ostree.making.contents import JOB_SIZE, Settings
 
 CORE, WORKER = 100, 101
 

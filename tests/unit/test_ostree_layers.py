@@ -15,12 +15,12 @@ import pytest
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.making import directory, listed
-from composefs_ostree.making.contents import JOB_SIZE, Maker, Settings
-from composefs_ostree.making.directory import DirectoryListing
-from composefs_ostree.making.inodes import Directory, Meta
-from composefs_ostree.making.layers import Layers
-from composefs_ostree.making.tarball import tar_listing
+from composefs_ostree.committing import directory, listed
+from composefs_ostree.committing.contents import JOB_SIZE, Maker, Settings
+from composefs_ostree.committing.directory import DirectoryListing
+from composefs_ostree.committing.inodes import Directory, Meta
+from composefs_ostree.committing.layers import Layers
+from composefs_ostree.committing.tarball import tar_listing
 
 if TYPE_CHECKING:
     from composefs_ext import Core

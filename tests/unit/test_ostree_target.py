@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from composefs_ostree.making.target import Target
+from composefs_ostree.exporting.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path

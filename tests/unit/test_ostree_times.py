@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from composefs_ext.errors import UsageError
+from composefs_ostree.committing.times import parse_time
 from composefs_ostree.dates import date
-from composefs_ostree.making.times import parse_time
 
 MOMENT = 1704164645  # 2024-01-02 03:04:05 UTC
 NEW_YORK = "EST5EDT,M3.2.0,M11.1.0"

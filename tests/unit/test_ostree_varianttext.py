@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from composefs_ext.errors import FormatError
+from composefs_ostree.committing.varianttext import parse_text
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.making.varianttext import parse_text
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The commands of ``cfsctl ostree``: a module for those that belong together; making repositories is apart."""
+"""The commands of ``cfsctl ostree``: a module for those that belong together; ``commit`` and ``export`` are apart."""

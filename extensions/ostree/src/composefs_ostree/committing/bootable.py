@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
+from composefs_ostree.committing.dictorder import dict_order
+from composefs_ostree.committing.inodes import shown
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.making.dictorder import dict_order
-from composefs_ostree.making.inodes import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.making.inodes import Directory
+    from composefs_ostree.committing.inodes import Directory
 
 __all__ = ["bootable_metadata"]
 

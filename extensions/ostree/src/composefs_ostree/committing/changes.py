@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from composefs_ostree.making.inodes import Meta
+from composefs_ostree.committing.inodes import Meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.making.chosen import ChosenPaths, NewMode
+    from composefs_ostree.committing.chosen import ChosenPaths, NewMode
 
 __all__ = ["Changes"]
 

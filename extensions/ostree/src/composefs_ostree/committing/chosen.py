@@ -10,7 +10,7 @@ import stat
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError, UsageError
-from composefs_ostree.making.inodes import shown
+from composefs_ostree.committing.inodes import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

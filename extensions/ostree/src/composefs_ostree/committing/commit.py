@@ -6,19 +6,19 @@ import gc
 
 from composefs_ext.errors import ConflictError, UsageError
 from composefs_ostree.commitmeta import detached_name, put_detached
+from composefs_ostree.committing.contents import Settings
+from composefs_ostree.committing.intake import Intake
+from composefs_ostree.committing.metadata import commit_body, commit_metadata, detached_strings
+from composefs_ostree.committing.previous import given_parent, read_previous
+from composefs_ostree.committing.times import commit_time
+from composefs_ostree.committing.treeobjects import TreeObjects, finish
+from composefs_ostree.committing.trees import given_changes, read_trees
 from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held import DETACHED_REF, current_target, ref_name
-from composefs_ostree.making.contents import Settings
-from composefs_ostree.making.intake import Intake
-from composefs_ostree.making.metadata import commit_body, commit_metadata, detached_strings
-from composefs_ostree.making.previous import given_parent, read_previous
-from composefs_ostree.making.times import commit_time
-from composefs_ostree.making.treeobjects import TreeObjects, finish
-from composefs_ostree.making.trees import given_changes, read_trees
 from composefs_ostree.pulling.arrival import store
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     gc.disable()  # a commit makes no cycles, but enough objects for a tenth of its time to go into looking for some
     layers = read_trees(request, core, changes)
     if request.get("bootable"):
-        from composefs_ostree.making.bootable import bootable_metadata
+        from composefs_ostree.committing.bootable import bootable_metadata
 
         metadata = bootable_metadata(metadata, layers.root)
     settings = Settings(

@@ -16,10 +16,10 @@ from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLa
 from composefs_ext.fsverity import Hasher
 from composefs_ostree.fetching.content import check_space
 from composefs_ostree.fetching.files import failure
+from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import Stager, copy_range
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.formats.objects import make_xattrs
-from composefs_ostree.making.jobs import Jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from composefs_ext.errors import ExtError
     from composefs_ext.packs import Packs
+    from composefs_ostree.committing.inodes import Inode, Meta, Reader
     from composefs_ostree.fetching.files import Failure
-    from composefs_ostree.making.inodes import Inode, Meta, Reader
 
 __all__ = ["JOB_SIZE", "Maker", "Settings"]
 

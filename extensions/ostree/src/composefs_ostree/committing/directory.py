@@ -12,8 +12,7 @@ from collections import OrderedDict
 from contextlib import closing
 
 from composefs_ext.errors import CorruptError
-from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-from composefs_ostree.making.inodes import (
+from composefs_ostree.committing.inodes import (
     Directory,
     Inode,
     Meta,
@@ -23,12 +22,13 @@ from composefs_ostree.making.inodes import (
     shown,
     too_many,
 )
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
+    from composefs_ostree.committing.layers import Layers
     from composefs_ostree.formats.objects import Xattrs
-    from composefs_ostree.making.layers import Layers
 
 __all__ = ["DirectoryListing"]
 

@@ -10,17 +10,17 @@ import re
 import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
+from composefs_ostree.committing.inodes import Inode, Meta, shown
+from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
 from composefs_ostree.dumptext import MAX_DUMP
-from composefs_ostree.making.inodes import Inode, Meta, shown
-from composefs_ostree.making.listed import Listed, TreeBuilder, require_objects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from composefs_ext import Core
+    from composefs_ostree.committing.layers import Layers
     from composefs_ostree.formats.objects import Xattrs
-    from composefs_ostree.making.layers import Layers
 
 __all__ = ["dump_listing", "image_listing"]
 

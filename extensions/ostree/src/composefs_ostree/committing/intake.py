@@ -10,9 +10,9 @@ from typing import cast
 
 from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
+from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats.commit_stream import Entry
-from composefs_ostree.making.contents import JOB_SIZE, Maker
 from composefs_ostree.pulling.dealing import STAGED_BYTES
 from composefs_ostree.pulling.pull import MAX_COMMIT_METADATA
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
+    from composefs_ostree.committing.contents import MadeRow, Settings
+    from composefs_ostree.committing.layers import Layers
     from composefs_ostree.fetching.files import Files
-    from composefs_ostree.making.contents import MadeRow, Settings
-    from composefs_ostree.making.layers import Layers
 
 __all__ = ["Intake"]
 

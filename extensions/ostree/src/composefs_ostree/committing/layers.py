@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from composefs_ostree.making.changes import Changes
-from composefs_ostree.making.inodes import Directory
+from composefs_ostree.committing.changes import Changes
+from composefs_ostree.committing.inodes import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
-    from composefs_ostree.making.inodes import Inode, Listing, Reader
+    from composefs_ostree.committing.inodes import Inode, Listing, Reader
 
 __all__ = ["Layers"]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree.committing.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-from composefs_ostree.making.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Repository
-    from composefs_ostree.making.layers import Layers
+    from composefs_ostree.committing.layers import Layers
 
-__all__ = ["Listed", "TreeBuilder", "open_object", "require_objects"]
+__all__ = ["Listed", "TreeBuilder", "require_objects"]
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class TreeBuilder:
@@ -179,11 +181,6 @@ def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
         )
 
 
-def open_object(repository: Repository, object_id: str) -> int:
-    """Open an object of the composefs repository for reading."""
-    return os.open(repository.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-
-
 class Listed:
     """A whole tree; the contents that are not in it are in one file, or in the repository."""
 
@@ -220,7 +217,7 @@ class _ListedReader:
         """Return the inode with its content open."""
         inode = self._tree.inodes[job]
         if inode.object_id is not None:
-            return inode._replace(fd=open_object(self._repository, inode.object_id), owned=True)
+            return inode._replace(fd=os.open(self._repository.path_of(inode.object_id), _FLAGS), owned=True)
         if inode.inline is not None:
             return inode
         if self._path is not None and self._fd < 0:

@@ -13,7 +13,7 @@ from composefs_ostree.formats.names import check_collection, check_ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Request
-    from composefs_ostree.making.previous import Previous
+    from composefs_ostree.committing.previous import Previous
 
 __all__ = ["commit_body", "commit_metadata", "detached_strings"]
 
@@ -47,7 +47,7 @@ def commit_metadata(request: Request, branch: str | None, previous: Previous | N
     for key, text in _pairs(request, "add_metadata_string"):
         _add(metadata, key, Variant("s", text))
     for key, text in _pairs(request, "add_metadata"):
-        from composefs_ostree.making.varianttext import parse_text
+        from composefs_ostree.committing.varianttext import parse_text
 
         try:
             _add(metadata, key, parse_text(text))

@@ -12,8 +12,8 @@ from composefs_ostree.tree import load_commit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Request
+    from composefs_ostree.committing.treeobjects import TreeObjects
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.making.treeobjects import TreeObjects
 
 __all__ = ["Previous", "given_parent", "read_previous"]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from composefs_ostree.committing.inodes import Inode, Meta
+from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
 from composefs_ostree.formats.fileheader import head_size, parse_head
 from composefs_ostree.held import find_stream, open_commit
-from composefs_ostree.making.inodes import Inode, Meta
-from composefs_ostree.making.listed import Listed, TreeBuilder, require_objects
 from composefs_ostree.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
+    from composefs_ostree.committing.layers import Layers
     from composefs_ostree.formats.commit_stream import Entry
-    from composefs_ostree.making.layers import Layers
 
 __all__ = ["commit_listing"]
 

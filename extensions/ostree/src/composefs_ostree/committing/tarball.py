@@ -14,8 +14,8 @@ import tarfile
 from typing import cast
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
-from composefs_ostree.making.inodes import Inode, Meta
-from composefs_ostree.making.listed import Listed, TreeBuilder
+from composefs_ostree.committing.inodes import Inode, Meta
+from composefs_ostree.committing.listed import Listed, TreeBuilder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from composefs_ext import Core
+    from composefs_ostree.committing.layers import Layers
     from composefs_ostree.formats.objects import Xattrs
-    from composefs_ostree.making.layers import Layers
 
 __all__ = ["TAR_REMEDY", "tar_listing"]
 

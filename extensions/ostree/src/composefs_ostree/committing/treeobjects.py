@@ -21,7 +21,7 @@ from composefs_ostree.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.making.inodes import Directory, Meta
+    from composefs_ostree.committing.inodes import Directory, Meta
 
 __all__ = ["TreeObjects", "finish"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_ostree.making.changes import Changes
-from composefs_ostree.making.chosen import read_chosen
-from composefs_ostree.making.layers import Layers
+from composefs_ostree.committing.changes import Changes
+from composefs_ostree.committing.chosen import read_chosen
+from composefs_ostree.committing.layers import Layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,41 +53,41 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
         raise UsageError(f"{option} is for --tree=tar=FILE")
     rename = None
     if renaming is not None:
-        from composefs_ostree.making.renaming import renamer
+        from composefs_ostree.committing.renaming import renamer
 
         rename = renamer(renaming)
     layers = Layers()
     if base is not None:
-        from composefs_ostree.making.recommit import commit_listing
+        from composefs_ostree.committing.recommit import commit_listing
 
         layers.add(commit_listing(core, base, layers))
     layers.changes = changes  # from now on: the base stays as it is
     if image is not None:
-        from composefs_ostree.making.dumps import image_listing
+        from composefs_ostree.committing.dumps import image_listing
 
         layers.add(image_listing(core, image, layers))
     if dump is not None:
-        from composefs_ostree.making.dumps import dump_listing
+        from composefs_ostree.committing.dumps import dump_listing
 
         layers.add(dump_listing(core, dump, layers))
     for each in commits:
-        from composefs_ostree.making.recommit import commit_listing
+        from composefs_ostree.committing.recommit import commit_listing
 
         layers.add(commit_listing(core, each, layers))
     for each in trees:
         kind, _, path = each.partition("=")
         if kind == "dir":
-            from composefs_ostree.making.directory import DirectoryListing
+            from composefs_ostree.committing.directory import DirectoryListing
 
             layers.add(DirectoryListing(core, path, layers))
         else:
-            from composefs_ostree.making.tarball import tar_listing
+            from composefs_ostree.committing.tarball import tar_listing
 
             layers.add(tar_listing(core, path, layers, autocreate=autocreate, rename=rename))
     if changes.paths is not None:
         changes.paths.check_used()
     if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
-        from composefs_ostree.making.tarball import TAR_REMEDY
+        from composefs_ostree.committing.tarball import TAR_REMEDY
 
         paths = ", ".join(each.partition("=")[2] for each in trees)
         raise FormatError(f"{paths}: there is no entry for the root", hint=TAR_REMEDY)

@@ -17,9 +17,9 @@ from math import isinf
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
+from composefs_ostree.committing.variantshape import Shape, element_shape, shape_of, signature_of
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Type, Variant
-from composefs_ostree.making.variantshape import Shape, element_shape, shape_of, signature_of
 
 __all__ = ["parse_text"]
 

@@ -11,15 +11,15 @@ from typing import NamedTuple, cast
 
 from composefs_ext.errors import CorruptError, UsageError
 from composefs_ext.files import Naming
+from composefs_ostree.exporting.fitting import require_fit
+from composefs_ostree.exporting.summaries import make_summary
+from composefs_ostree.exporting.target import UMASK, Target
+from composefs_ostree.exporting.writers import ObjectWriter, object_name
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
 from composefs_ostree.held import detached_metadata, find_stream, open_commit
-from composefs_ostree.making.fitting import require_fit
-from composefs_ostree.making.summaries import make_summary
-from composefs_ostree.making.target import UMASK, Target
-from composefs_ostree.making.writers import ObjectWriter, object_name
 from composefs_ostree.tree import load
 
 TYPE_CHECKING = False

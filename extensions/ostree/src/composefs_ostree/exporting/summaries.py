@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from composefs_ostree.making.target import Target
+    from composefs_ostree.exporting.target import Target
 
 __all__ = ["make_summary"]
 

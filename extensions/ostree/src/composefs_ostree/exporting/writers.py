@@ -16,11 +16,10 @@ from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, 
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
+from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.formats.objects import make_xattrs
-from composefs_ostree.making.jobs import Jobs
-from composefs_ostree.making.listed import open_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "object_name"]
 
 _BUFFER = 128 << 10
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _ACL = b"system.posix_acl_access"
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
@@ -87,7 +87,7 @@ class ObjectWriter(Jobs):
 
     def _open(self, content: str) -> int:
         try:
-            return open_object(self._repository, content)
+            return os.open(self._repository.path_of(content), _FLAGS)
         except FileNotFoundError:
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
 
