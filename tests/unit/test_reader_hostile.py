@@ -12,8 +12,8 @@ import pytest
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
-from composefs.erofs.layout import BLOCK, DIRENT, SLOT, SUPERBLOCK_START
-from composefs.erofs.reader import MAX_IMAGE, Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.layout import BLOCK, DIRENT, MAX_IMAGE, SLOT, SUPERBLOCK_START
+from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
 from composefs.erofs.reader import attributes as reader_attributes
 from composefs.erofs.reader import image as reader_image
 from composefs.errors import FormatError, NotFoundError, TooLargeError

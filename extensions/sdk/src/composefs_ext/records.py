@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -33,6 +35,10 @@ class Repository:
     def path_of(self, object_id: str) -> str:
         """Return the path of an object, for reading; where ``objects`` is None there is none."""
         return f"{self.objects}/{object_id[:2]}/{object_id[2:]}"
+
+    def open(self, object_id: str) -> int:
+        """Open an object for reading and return the descriptor; OSError is as that of opening any file."""
+        return os.open(self.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 class Stream:

@@ -91,7 +91,7 @@ class _File(FileIO):
 
     name: str
 
-    def write(self, data: Any) -> int | None:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         """Write as much as there is room for."""
         with Naming(self.name):
             return super().write(data)

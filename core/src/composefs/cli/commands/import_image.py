@@ -54,7 +54,7 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
 
 
 def _pieces() -> Iterator[bytes]:
-    from composefs.erofs.reader import MAX_IMAGE
+    from composefs.erofs.layout import MAX_IMAGE
 
     size = 0
     try:

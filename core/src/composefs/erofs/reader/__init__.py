@@ -5,10 +5,9 @@ byte is hostile until it is checked; `image` has the structures and the checks, 
 `tree` makes trees, `lookup` finds one path without reading the rest, `objects` collects digests without making nodes.
 """
 
-from composefs.erofs.layout import MAX_IMAGE
 from composefs.erofs.reader.image import Image
 from composefs.erofs.reader.lookup import Lookup
 from composefs.erofs.reader.objects import read_objects
 from composefs.erofs.reader.tree import Rules, read_tree
 
-__all__ = ["MAX_IMAGE", "Image", "Lookup", "Rules", "read_objects", "read_tree"]
+__all__ = ["Image", "Lookup", "Rules", "read_objects", "read_tree"]

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Listed", "TreeBuilder", "require_objects"]
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
 
 class TreeBuilder:
     """Puts entries that are given by path into a tree; raises FormatError for those that do not fit into it."""
@@ -217,7 +215,7 @@ class _ListedReader:
         """Return the inode with its content open."""
         inode = self._tree.inodes[job]
         if inode.object_id is not None:
-            return inode._replace(fd=os.open(self._repository.path_of(inode.object_id), _FLAGS), owned=True)
+            return inode._replace(fd=self._repository.open(inode.object_id), owned=True)
         if inode.inline is not None:
             return inode
         if self._path is not None and self._fd < 0:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ObjectWriter", "object_name"]
 
 _BUFFER = 128 << 10
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _ACL = b"system.posix_acl_access"
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
@@ -87,7 +86,7 @@ class ObjectWriter(Jobs):
 
     def _open(self, content: str) -> int:
         try:
-            return os.open(self._repository.path_of(content), _FLAGS)
+            return self._repository.open(content)
         except FileNotFoundError:
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
 
