@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import signatures
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.signatures import checking, detached
 from composefs_ostree.signatures.keyring import Keyring, read_certificates
 from composefs_ostree.signatures.openpgp import check, claims
 from composefs_ostree.signatures.policy import Policy, SignKeys
@@ -112,12 +112,12 @@ def test_damaged_metadata(keys: Keys) -> None:
     ]
     for data in damaged(whole, COUNT):
         try:
-            metadata = signatures.parse_detached(data, "commitmeta")
+            metadata = detached.parse_detached(data, "commitmeta")
         except FormatError:
             outcomes["malformed"] += 1
             continue
         outcomes["read"] += 1
-        signatures.describe(metadata)
+        detached.describe(metadata)
         with pytest.raises(CorruptError):
-            signatures.verify(DATA, metadata, ED25519, "commit")
+            checking.verify(DATA, metadata, ED25519, "commit")
     assert min(outcomes.values()) > COUNT // 100, outcomes

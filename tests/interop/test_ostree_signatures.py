@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError
-from composefs_ostree import signatures
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.signatures import checking, detached, signing
 from composefs_ostree.signatures.policy import policy_of
 from composefs_ostree.signatures.signing import SignOptions
 from support.commands import run
@@ -37,7 +37,7 @@ class Signed:
         return self._object.with_suffix(".commitmeta")
 
     def metadata(self) -> dict[str, Variant]:
-        return signatures.parse_detached(self.metadata_file.read_bytes(), "commitmeta")
+        return detached.parse_detached(self.metadata_file.read_bytes(), "commitmeta")
 
     def set_metadata(self, metadata: dict[str, Variant]) -> None:
         self.metadata_file.write_bytes(gvariant.encode("a{sv}", metadata))
@@ -72,7 +72,7 @@ def test_commits_signed_by_ostree_are_good(keys: Keys, signed: Signed, tmp_path:
     for key in (keys.good, keys.subkey, keys.rsa):
         run(require("ostree"), "gpg-sign", f"--repo={signed.path}", home, signed.commit, key)
     keyring = Puller(tmp_path, signed.path, keys.gpg.export(keys.good, keys.parent)).keyring
-    found = signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=keyring), "commit")
+    found = checking.verify(signed.data, signed.metadata(), policy_of({}, keyring=keyring), "commit")
     assert [(each.key, each.problem) for each in found] == [
         (keys.good, None),
         (keys.subkey, None),
@@ -85,14 +85,14 @@ def test_summaries_signed_by_ostree_are_good(keys: Keys, signed: Signed) -> None
     run(require("ostree"), "summary", f"--repo={signed.path}", "--update", home, key)
     summary, sig = ((signed.path / name).read_bytes() for name in ("summary", "summary.sig"))
     policy = policy_of({"gpg-verify-summary": "true"}, summary=True, keyring=keys.gpg.export(keys.good))
-    metadata = signatures.parse_detached(sig, "summary.sig")
-    assert signatures.verify(summary, metadata, policy, "summary")[0].key == keys.good
+    metadata = detached.parse_detached(sig, "summary.sig")
+    assert checking.verify(summary, metadata, policy, "summary")[0].key == keys.good
     with pytest.raises(CorruptError):
-        signatures.verify(summary[:-1], metadata, policy, "summary")
+        checking.verify(summary[:-1], metadata, policy, "summary")
 
 
 def test_ostree_takes_our_signatures(keys: Keys, signed: Signed, tmp_path: Path) -> None:
-    ours = signatures.sign(signed.data, {}, SignOptions((keys.good, keys.subkey), str(keys.gpg.home)))
+    ours = signing.sign(signed.data, {}, SignOptions((keys.good, keys.subkey), str(keys.gpg.home)))
     signed.set_metadata(ours)
     (tmp_path / "rings").mkdir()
     (tmp_path / "rings" / "all.gpg").write_bytes(keys.gpg.export(keys.good, keys.parent))
@@ -108,11 +108,11 @@ def test_ostree_takes_our_signatures(keys: Keys, signed: Signed, tmp_path: Path)
 
 
 def test_ostree_adds_to_our_signatures(keys: Keys, signed: Signed) -> None:
-    signed.set_metadata(signatures.sign(signed.data, {}, SignOptions((keys.good,), str(keys.gpg.home))))
+    signed.set_metadata(signing.sign(signed.data, {}, SignOptions((keys.good,), str(keys.gpg.home))))
     home = f"--gpg-homedir={keys.gpg.home}"
     run(require("ostree"), "gpg-sign", f"--repo={signed.path}", home, signed.commit, keys.other)
     policy = policy_of({}, keyring=keys.gpg.export(keys.good, keys.other))
-    found = signatures.verify(signed.data, signed.metadata(), policy, "commit")
+    found = checking.verify(signed.data, signed.metadata(), policy, "commit")
     assert [each.key for each in found if each.problem is None] == [keys.good, keys.other]
 
 
@@ -149,11 +149,11 @@ def test_both_agree_about_a_signature(case: str, keys: Keys, signed: Signed, tmp
     assert puller.pulls() == is_good
     policy = policy_of({}, keyring=puller.keyring)
     if is_good:
-        found = signatures.verify(signed.data, signed.metadata(), policy, "commit")
+        found = checking.verify(signed.data, signed.metadata(), policy, "commit")
         assert any(each.problem is None for each in found)
     else:
         with pytest.raises(CorruptError):
-            signatures.verify(signed.data, signed.metadata(), policy, "commit")
+            checking.verify(signed.data, signed.metadata(), policy, "commit")
 
 
 def test_a_good_signature_after_a_bad_one_counts_here_where_gpg_gives_up(
@@ -163,7 +163,7 @@ def test_a_good_signature_after_a_bad_one_counts_here_where_gpg_gives_up(
     signed.set_metadata({"ostree.gpgsigs": Variant("aay", made)})
     puller = Puller(tmp_path, signed.path, keys.gpg.export(keys.good, keys.other))
     assert not puller.pulls()
-    found = signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
+    found = checking.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
     assert [each.problem is None for each in found] == [False, True]
 
 
@@ -173,7 +173,7 @@ def test_sha1_is_refused_here_and_taken_by_gpg(keys: Keys, signed: Signed, tmp_p
     puller = Puller(tmp_path, signed.path, keys.gpg.export(keys.rsa))
     assert puller.pulls()
     with pytest.raises(CorruptError, match="it relies on SHA1"):
-        signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
+        checking.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
 
 
 def test_a_key_that_is_weak_is_called_so_and_taken_by_gpg(keys: Keys, signed: Signed, tmp_path: Path) -> None:
@@ -182,4 +182,4 @@ def test_a_key_that_is_weak_is_called_so_and_taken_by_gpg(keys: Keys, signed: Si
     puller = Puller(tmp_path, signed.path, keys.gpg.export(key))
     assert puller.pulls()
     with pytest.raises(CorruptError, match="its key is too weak to be relied on, or of a kind that is not known here"):
-        signatures.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")
+        checking.verify(signed.data, signed.metadata(), policy_of({}, keyring=puller.keyring), "commit")

@@ -38,7 +38,7 @@ from composefs_ostree.formats.objects import (
 )
 from composefs_ostree.formats.summary import find_ref, metadata_value
 from composefs_ostree.pulling.cache import read_records, record
-from composefs_ostree.signatures import parse_detached
+from composefs_ostree.signatures.detached import parse_detached
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=300)
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=80).filter(

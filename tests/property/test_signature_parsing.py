@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree import signatures
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.signatures import checking, detached
 from composefs_ostree.signatures.keyring import Keyring, read_certificates
 from composefs_ostree.signatures.openpgp import check
 from composefs_ostree.signatures.packets import Packet, dearmour, split
@@ -26,7 +26,7 @@ ED25519 = SignKeys("ed25519", ("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",))
 
 def refused(metadata: dict[str, Variant], policy: Policy) -> None:
     with pytest.raises(CorruptError):
-        signatures.verify(DATA, metadata, policy, "commit 1234")
+        checking.verify(DATA, metadata, policy, "commit 1234")
 
 
 @given(st.binary(max_size=300))
@@ -67,7 +67,7 @@ def test_all_forms_of_a_header_are_read(header: bytes, size: int) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_as_metadata_are_refused(data: bytes) -> None:
     try:
-        metadata = signatures.parse_detached(data, "commitmeta")
+        metadata = detached.parse_detached(data, "commitmeta")
     except FormatError:
         return
     refused(metadata, Policy(sign=(ED25519,)))
@@ -76,10 +76,10 @@ def test_any_bytes_as_metadata_are_refused(data: bytes) -> None:
 @given(st.lists(st.binary(max_size=120), max_size=4))
 def test_any_bytes_as_signatures_are_refused(keys: Keys, blobs: list[bytes]) -> None:
     metadata = {name: Variant("aay", blobs) for name in ("ostree.gpgsigs", "ostree.sign.ed25519")}
-    assert signatures.parse_detached(gvariant.encode("a{sv}", metadata), "commitmeta") == metadata
+    assert detached.parse_detached(gvariant.encode("a{sv}", metadata), "commitmeta") == metadata
     refused(metadata, Policy(GpgPolicy(keyring(keys))))
     refused(metadata, Policy(sign=(ED25519,)))
-    assert signatures.describe(metadata) is not None
+    assert detached.describe(metadata) is not None
 
 
 def test_a_damaged_signature_is_good_only_over_what_it_signed(keys: Keys) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
-from composefs_ostree import signatures
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.signatures import checking, libraries, record
 from composefs_ostree.signatures import keyring as keyrings
-from composefs_ostree.signatures import libraries
+from composefs_ostree.signatures.detached import describe
 from composefs_ostree.signatures.policy import GpgPolicy, Policy
 from support.gpg import PAST, Keys, keys
 
@@ -25,8 +25,8 @@ def detached(*blobs: bytes) -> dict[str, Variant]:
     return {"ostree.gpgsigs": Variant("aay", list(blobs)), "unrelated": Variant("s", "text")}
 
 
-def verify(keyring: bytes, *blobs: bytes, data: bytes = DATA) -> list[signatures.Signature]:
-    return signatures.verify(data, detached(*blobs), Policy(GpgPolicy(keyring)), WHAT)
+def verify(keyring: bytes, *blobs: bytes, data: bytes = DATA) -> list[record.Signature]:
+    return checking.verify(data, detached(*blobs), Policy(GpgPolicy(keyring)), WHAT)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def test_a_good_signature_is_found(keys: Keys, everybody: bytes) -> None:
     assert (found.kind, found.key, found.owner, found.problem) == ("gpg", keys.good, "Good <good@example.com>", None)
     assert found.created is not None
     assert found.expires is None
-    assert "good@example.com" in signatures.lines_of([found])
+    assert "good@example.com" in record.lines_of([found])
 
 
 def test_a_signature_by_a_subkey_names_the_subkey(keys: Keys, everybody: bytes) -> None:
@@ -160,7 +160,7 @@ def test_who_is_trusted_and_what_to_do_is_said(keys: Keys) -> None:
 )
 def test_what_is_not_signed_is_refused(metadata: dict[str, Variant], reason: str, keys: Keys) -> None:
     with pytest.raises(CorruptError) as caught:
-        signatures.verify(DATA, metadata, Policy(GpgPolicy(keys.gpg.export(keys.good))), WHAT)
+        checking.verify(DATA, metadata, Policy(GpgPolicy(keys.gpg.export(keys.good))), WHAT)
     assert reason in caught.value.message
 
 
@@ -171,9 +171,9 @@ def test_a_key_that_one_keyring_revokes_is_revoked_in_all(keys: Keys, tmp_path: 
     (tmp_path / "before").write_bytes(before)
     (tmp_path / "after").write_bytes(keys.gpg.export(key))
     policy = Policy(GpgPolicy(paths=(str(tmp_path / "before"),)))
-    assert signatures.verify(DATA, detached(signature), policy, WHAT)[0].problem is None
+    assert checking.verify(DATA, detached(signature), policy, WHAT)[0].problem is None
     with pytest.raises(CorruptError, match="its key is revoked"):
-        signatures.verify(DATA, detached(signature), Policy(GpgPolicy(paths=(str(tmp_path),))), WHAT)
+        checking.verify(DATA, detached(signature), Policy(GpgPolicy(paths=(str(tmp_path),))), WHAT)
 
 
 def test_directories_and_the_systems_keyrings_are_read(
@@ -184,12 +184,12 @@ def test_directories_and_the_systems_keyrings_are_read(
     monkeypatch.setattr(keyrings, "GLOBAL_KEYRINGS", str(tmp_path))
     trusted = Policy(GpgPolicy(with_global=True))
     with pytest.raises(CorruptError, match="there is no trusted GPG key"):
-        signatures.verify(DATA, detached(signature), trusted, WHAT)
+        checking.verify(DATA, detached(signature), trusted, WHAT)
     (tmp_path / "a.gpg").write_bytes(keys.gpg.export(keys.good))
-    assert signatures.verify(DATA, detached(signature), trusted, WHAT)[0].problem is None
+    assert checking.verify(DATA, detached(signature), trusted, WHAT)[0].problem is None
     monkeypatch.setattr(keyrings, "GLOBAL_KEYRINGS", str(tmp_path / "absent"))
     with pytest.raises(CorruptError, match="there is no trusted GPG key"):
-        signatures.verify(DATA, detached(signature), trusted, WHAT)
+        checking.verify(DATA, detached(signature), trusted, WHAT)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_file_that_is_no_keyring_is_named(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(error, match=str(path)) as caught:
-        signatures.verify(DATA, detached(b"x"), Policy(GpgPolicy(paths=(str(path),))), WHAT)
+        checking.verify(DATA, detached(b"x"), Policy(GpgPolicy(paths=(str(path),))), WHAT)
     assert reason in caught.value.message
 
 
@@ -231,9 +231,7 @@ def test_without_the_library_nothing_passes(keys: Keys, monkeypatch: pytest.Monk
 
 
 def test_signatures_can_be_described_without_any_key(keys: Keys) -> None:
-    rows = signatures.describe(
-        detached(keys.gpg.sign(DATA, keys.subkey), b"x") | {"ostree.sign.spki": Variant("aay", [b"1"])}
-    )
+    rows = describe(detached(keys.gpg.sign(DATA, keys.subkey), b"x") | {"ostree.sign.spki": Variant("aay", [b"1"])})
     assert [(row["kind"], row["key"], row["problem"]) for row in rows] == [
         ("gpg", keys.subkey, "not checked"),
         ("gpg", None, "byte 0 does not begin an OpenPGP packet"),

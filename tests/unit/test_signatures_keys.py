@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError, UnsupportedError
-from composefs_ostree import signatures
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.signatures import libraries, publickeys
+from composefs_ostree.signatures import checking, libraries, publickeys, record, signing
 from composefs_ostree.signatures.policy import Policy, SignKeys
 from composefs_ostree.signatures.signing import SignOptions
 from support.commands import run
@@ -72,8 +71,8 @@ def detached(kind: str, *blobs: bytes) -> dict[str, Variant]:
     return {f"ostree.sign.{kind}": Variant("aay", list(blobs))}
 
 
-def verify(keys: SignKeys, data: bytes, *blobs: bytes) -> list[signatures.Signature]:
-    return signatures.verify(data, detached(keys.kind, *blobs), Policy(sign=(keys,)), WHAT)
+def verify(keys: SignKeys, data: bytes, *blobs: bytes) -> list[record.Signature]:
+    return checking.verify(data, detached(keys.kind, *blobs), Policy(sign=(keys,)), WHAT)
 
 
 @pytest.mark.parametrize(("secret", "public", "message", "signature"), ED25519)
@@ -82,7 +81,7 @@ def test_ed25519_agrees_with_the_rfc(secret: str, public: str, message: str, sig
     (found,) = verify(SignKeys("ed25519", (b64(public),)), data, wanted)
     assert found == ("ed25519", b64(public), None, None, None, None)
     (tmp_path / "secret").write_text(b64(secret + public) + "\n")
-    made = signatures.sign(data, {}, SignOptions(key_files=(str(tmp_path / "secret"),)))
+    made = signing.sign(data, {}, SignOptions(key_files=(str(tmp_path / "secret"),)))
     assert made == detached("ed25519", wanted)
     der = bytes.fromhex(PREFIX["ed25519"] + public)
     assert verify(SignKeys("spki", (base64.b64encode(der).decode(),)), data, wanted)[0].problem is None
@@ -100,7 +99,7 @@ def test_ed448_agrees_with_the_rfc(tmp_path: Path) -> None:
         + "\n-----END PRIVATE KEY-----\n"
     )
     options = SignOptions(sign_type="spki", key_files=(str(tmp_path / "secret.pem"),))
-    assert signatures.sign(b"", {}, options) == detached("spki", bytes.fromhex(ED448_SIGNATURE))
+    assert signing.sign(b"", {}, options) == detached("spki", bytes.fromhex(ED448_SIGNATURE))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_spki_agrees_with_openssl(algorithm: tuple[str, ...], tmp_path: Path) ->
     with pytest.raises(CorruptError, match="none over these bytes"):
         verify(keys, data + b"x", made.read_bytes())
     options = SignOptions(sign_type="spki", key_files=(str(secret),))
-    (ours,) = signatures.sign(data, {}, options)["ostree.sign.spki"].value
+    (ours,) = signing.sign(data, {}, options)["ostree.sign.spki"].value
     made.write_bytes(ours)
     run(openssl, "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", public, "-in", file, "-sigfile", made)
 
@@ -166,10 +165,10 @@ def test_either_of_several_kinds_is_enough_and_one_must_be_there() -> None:
     spki = base64.b64encode(bytes.fromhex(PREFIX["ed25519"] + public)).decode()
     policy = Policy(sign=(SignKeys("ed25519", (b64(ED25519[0][1]),)), SignKeys("spki", (spki,))))
     both = detached("ed25519", bytes(64)) | detached("spki", bytes.fromhex(signature))
-    found = signatures.verify(data, both, policy, WHAT)
+    found = checking.verify(data, both, policy, WHAT)
     assert [(each.kind, each.problem is None) for each in found] == [("ed25519", False), ("spki", True)]
     with pytest.raises(CorruptError, match="it has no ed25519 or spki signature, only gpg"):
-        signatures.verify(data, {"ostree.gpgsigs": Variant("aay", [b"x"])}, policy, WHAT)
+        checking.verify(data, {"ostree.gpgsigs": Variant("aay", [b"x"])}, policy, WHAT)
 
 
 def test_the_systems_keys_are_trusted_where_none_are_given(system: Path) -> None:
@@ -246,7 +245,7 @@ def test_what_is_no_secret_key_is_refused_without_telling_it(
     path = tmp_path / "secret"
     path.write_text(content)
     with pytest.raises(FormatError, match=str(path)) as caught:
-        signatures.sign(b"", {}, SignOptions(sign_type=kind, key_files=(str(path),)))
+        signing.sign(b"", {}, SignOptions(sign_type=kind, key_files=(str(path),)))
     assert reason in caught.value.message
     assert not content or content not in caught.value.message
 
@@ -255,11 +254,11 @@ def test_signatures_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     secret, public, _, _ = ED25519[0]
     (tmp_path / "secret").write_text(b64(secret + public))
     options = SignOptions(key_files=(str(tmp_path / "secret"),))
-    first = signatures.sign(b"x", {"other": Variant("s", "kept")}, options)
-    second = signatures.sign(b"y", first, options)
+    first = signing.sign(b"x", {"other": Variant("s", "kept")}, options)
+    second = signing.sign(b"y", first, options)
     assert second["other"].value == "kept"
     assert len(second["ostree.sign.ed25519"].value) == 2
-    assert len(signatures.sign(b"y", second, options)["ostree.sign.ed25519"].value) == 2, "the same one is there twice"
+    assert len(signing.sign(b"y", second, options)["ostree.sign.ed25519"].value) == 2, "the same one is there twice"
 
 
 def test_without_the_library_nothing_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from composefs_ext.errors import ExtError, UnsupportedError, UsageError
-from composefs_ostree import signatures
+from composefs_ostree.signatures import checking
 from composefs_ostree.signatures.policy import GpgPolicy, Options, Policy, SignKeys, policy_of
 
 OFF = Policy()
@@ -115,4 +115,4 @@ def test_options_that_contradict_each_other_are_refused(options: Options) -> Non
 
 
 def test_what_nobody_wants_signed_is_not_looked_at() -> None:
-    assert signatures.verify(b"x", {}, OFF, "commit 1234") == []
+    assert checking.verify(b"x", {}, OFF, "commit 1234") == []

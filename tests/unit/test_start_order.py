@@ -66,7 +66,7 @@ import composefs_ostree.main
 from composefs_ostree.commands import pulling, short
 from composefs_ostree import source
 from composefs_ostree.remotes import limits, places, summaries
-from composefs_ostree.signatures import options_of, policy_of
+from composefs_ostree.signatures.policy import options_of, policy_of
 print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE, check=True, text=True)

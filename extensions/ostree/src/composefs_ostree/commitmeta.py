@@ -32,7 +32,7 @@ def detached_name(commit_id: bytes) -> str:
 
 def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
     """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
-    from composefs_ostree.signatures import MAX_DETACHED, parse_detached
+    from composefs_ostree.signatures.detached import MAX_DETACHED, parse_detached
 
     name = commit_id.hex()
     path = f"objects/{name[:2]}/{name[2:]}.commitmeta"

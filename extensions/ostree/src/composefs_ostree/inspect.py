@@ -37,7 +37,7 @@ def commit_text(
     if subpaths is not None:
         lines.append(f"partial {partly(subpaths)}")
     if signatures:
-        from composefs_ostree.signatures import Signature, lines_of
+        from composefs_ostree.signatures.record import Signature, lines_of
 
         lines += [f"signed  {line}" for line in lines_of(Signature(**row) for row in signatures).splitlines()]
     for text in (commit.subject, commit.body):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.remotes.record import Remote
-    from composefs_ostree.signatures import Policy
+    from composefs_ostree.signatures.policy import Policy
 
 __all__ = ["apply_delta"]
 
@@ -101,7 +101,8 @@ def _is_here(core: Core, name: str) -> bool:
 
 def _checked_signature(request: Request, source: DeltaSource) -> Policy:
     """Check the signature of a signed superblock, if one is wanted; return what the commit must still be signed by."""
-    from composefs_ostree.signatures import options_of, policy_of, verify
+    from composefs_ostree.signatures.checking import verify
+    from composefs_ostree.signatures.policy import options_of, policy_of
 
     policy = policy_of({}, is_remote=False, options=options_of(request))
     signed = source.delta.signed

@@ -88,7 +88,7 @@ class _Check:
             if held.subpaths is not None:
                 self.partial[commit_id] = held.subpaths
             if data := detached_metadata(self._core, stream):
-                from composefs_ostree.signatures import parse_detached
+                from composefs_ostree.signatures.detached import parse_detached
 
                 parse_detached(data, f"the detached metadata of commit {commit_id}")
             if held.subpaths is not None and not held.subpaths:

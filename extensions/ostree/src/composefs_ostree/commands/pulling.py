@@ -123,7 +123,7 @@ def pull(
 
 
 def _terms(request: Request, source: Source) -> Terms:
-    from composefs_ostree.signatures import options_of, policy_of
+    from composefs_ostree.signatures.policy import options_of, policy_of
     from composefs_ostree.source import UrlSource
 
     remote = source.remote

@@ -30,7 +30,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     """Pull from a URL, a path or a remote."""
     from composefs_ostree.commands.pulling import pull as pull_from
     from composefs_ostree.remotes.limits import limits_of
-    from composefs_ostree.signatures import options_of
+    from composefs_ostree.signatures.policy import options_of
     from composefs_ostree.source import open_source
 
     where: str = request.arguments["source"]
@@ -51,7 +51,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
 def pull_local(request: Request, core: Core) -> dict[str, Any]:
     """Pull from a repository on this machine; without names, everything that it has."""
     from composefs_ostree.commands.pulling import pull as pull_from
-    from composefs_ostree.signatures import options_of
+    from composefs_ostree.signatures.policy import options_of
     from composefs_ostree.source import DirectorySource
 
     remote = None
@@ -121,7 +121,7 @@ def _signatures(core: Core, stream: Stream) -> list[dict[str, Any]]:
     data = detached_metadata(core, stream)
     if not data:
         return []
-    from composefs_ostree.signatures import describe, parse_detached
+    from composefs_ostree.signatures.detached import describe, parse_detached
 
     return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 

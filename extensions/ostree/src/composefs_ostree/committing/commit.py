@@ -33,7 +33,7 @@ __all__ = ["commit"]
 
 def commit(request: Request, core: Core) -> dict[str, Any]:
     """Make the commit that the request describes, and publish it; print and return what came of it."""
-    from composefs_ostree.signatures import sign, sign_options_of
+    from composefs_ostree.signatures.signing import sign, sign_options_of
 
     assert core.repository is not None
     branch = _branch(request)

@@ -47,7 +47,7 @@ class Written(NamedTuple):
 
 def export(request: Request, core: Core) -> dict[str, Any]:
     """Export the commit that the request names; print and return what came of it."""
-    from composefs_ostree.signatures import sign, sign_options_of
+    from composefs_ostree.signatures.signing import sign, sign_options_of
 
     source, path = request.arguments["ref"], request.arguments["path"]
     level, mode = request.get("zlib_level"), request.get("mode")

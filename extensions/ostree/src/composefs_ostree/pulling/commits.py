@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.arrival import Arrivals
-    from composefs_ostree.signatures import Policy
+    from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.source import Source
 
     Check = Callable[[Commit, bytes], None]
@@ -195,7 +195,9 @@ class Commits:
         return job
 
     def _verify(self, job: Job) -> None:
-        from composefs_ostree.signatures import facts_of, parse_detached, verify
+        from composefs_ostree.signatures.checking import verify
+        from composefs_ostree.signatures.detached import parse_detached
+        from composefs_ostree.signatures.record import facts_of
 
         self._object(job)
         what = f"commit {job.commit_id.hex()}"

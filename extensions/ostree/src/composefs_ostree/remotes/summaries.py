@@ -156,7 +156,8 @@ class Summaries:
     def _signed(self, data: bytes, where: str, detached: bytes | None) -> bytes:
         """Return what is signed as the remote wants it; raise CorruptError for anything else."""
         if self._policy.is_on:
-            from composefs_ostree.signatures import parse_detached, verify
+            from composefs_ostree.signatures.checking import verify
+            from composefs_ostree.signatures.detached import parse_detached
 
             try:
                 metadata = {} if detached is None else parse_detached(detached, f"{where}.sig")
