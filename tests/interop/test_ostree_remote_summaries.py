@@ -93,6 +93,8 @@ def test_collections(tmp_path: Path, target: Target) -> None:
         ):
             remote(target, server.url, f"--collection-id=org.example.{name}")
             pulls(target, "o", ref, status=status)
+            listed = [row["name"] for row in target.json("remote", "refs", "o")["refs"]]
+            assert (ref in listed) == (status == 0)
         (repo / "summary").write_bytes((other / "config").read_bytes())
         assert "summary" in pulls(target, "o", "os/own", status=5)
 
@@ -172,13 +174,21 @@ def test_a_remote_of_a_subset_has_nothing_else(tmp_path: Path, target: Target) -
         remote(target, server.url, "--set=xa.subset=verified")
         pulls(target, "o", "appstream2/verified-x86_64")
         pulls(target, "o", inside)
+        listed = [row["name"] for row in target.json("remote", "refs", "o")["refs"]]
+        assert inside in listed
+        assert outside not in listed
+        for ref in listed:
+            pulls(target, "o", ref)
         told = pulls(target, "o", outside, status=3)
         assert f"no ref '{outside}' in its subset verified" in told
         assert "xa.subset" in told
         remote(target, server.url, "--set=xa.subset=free")
         assert "no subset 'free-x86_64' (there are verified-x86_64, x86_64)" in pulls(target, "o", inside, status=3)
+        told = target.ostree("remote", "refs", "o", status=3).stderr
+        assert "no subset 'free' (there are verified-x86_64, x86_64)" in told
         assert server.count("/summary") == 0
         remote(target, repo.as_uri(), "--set=xa.subset=verified")
+        assert [row["name"] for row in target.json("remote", "refs", "o")["refs"]] == listed
         pulls(target, "o", inside)
         pulls(target, "o", outside, status=3)
         for path in repo.glob("summary.idx*"):

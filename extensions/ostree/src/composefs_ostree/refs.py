@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import itemgetter
 
 from composefs_ext.errors import ExtError, UsageError
 from composefs_ostree.fetching.transport import bad_object, read
@@ -25,21 +26,23 @@ _HEADS = "refs/heads"
 def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, str]]:
     """Return the name and commit of each ref, sorted, as the request wants them.
 
-    They are those of the summary, or with ``--subset`` of one part of the summary index, or with ``--collections`` of
-    all collections; without a summary those of the files in ``refs/heads``.  Raises NotFoundError if a web server has
-    no summary, FormatError for refs that name no commit.
+    They are those of the summary, of the remote's selection and collection if it has them, or with ``--subset`` of one
+    part of the summary index, or with ``--collections`` of all collections; without a summary those of the files in
+    ``refs/heads``.  Raises NotFoundError if a web server has no summary, FormatError for refs that name no commit.
     """
     transport = source.open(core)
     subset = request.get("subset")
     if subset is not None and request.get("collections"):
         raise UsageError("give one of --subset and --collections")
-    summary = source.summary() if subset is None else source.subsummary(subset)
-    if summary is None:
+    summaries = source.summaries(subset)
+    if not summaries:
         return _rows(_refs_in_files(core, source, transport))
     try:
         if not request.get("collections"):
-            return _rows(list_refs(summary))
-        by_collection = sorted(collections(summary).items())
+            own = source.remote.collection_id if source.remote is not None else None
+            listed = [list_refs(summary, own, source.heading()) for summary in summaries]
+            return _rows({name: commit for refs in listed for name, commit in refs.items()})
+        by_collection = sorted((pair for each in summaries for pair in collections(each).items()), key=itemgetter(0))
         return [row | {"collection": name} for name, refs in by_collection for row in _rows(refs)]
     except ExtError as error:
         raise bad_object(transport.where("summary"), error) from None

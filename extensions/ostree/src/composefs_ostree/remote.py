@@ -42,7 +42,7 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
         except ExtError as error:
             raise bad_object(where, error) from None
         if found is None:
-            selection = source.remote.settings.get("xa.subset") if source.remote is not None else None
+            selection = source.remote.selection if source.remote is not None else None
             of = f" of collection {collection}" if collection else ""
             inside = f" in its subset {selection}" if selection else ""
             raise NotFoundError(

@@ -29,18 +29,19 @@ if TYPE_CHECKING:
         def open(self, core: Core) -> Transport:
             """Check that there is a repository which can be read; return what brings its refs and metadata."""
 
-        def summary(self) -> bytes | None:
-            """Return the repository's summary, None if it has none.
+        def summary_for(self, ref: str) -> bytes | None:
+            """Return a summary that has the ref if any has: the whole, or the part for the architecture of the ref.
 
-            Its signature is checked if the remote says so; then NotFoundError is raised if there is no summary, and
-            CorruptError if the signature is not good.
+            None if the repository has none.  Its signature is checked if the remote says so; then NotFoundError is
+            raised if there is no summary, and CorruptError if the signature is not good.
             """
 
-        def summary_for(self, ref: str) -> bytes | None:
-            """Return a summary that has the ref if any has: the whole, or the part for the architecture of the ref."""
+        def summaries(self, subset: str | None) -> list[bytes]:
+            """Return those that list what can be pulled, none if the repository has none.
 
-        def subsummary(self, subset: str) -> bytes:
-            """Return the part of the summary for a subset of the summary index; NotFoundError if there is none."""
+            They are that of a subset of the summary index, NotFoundError if there is none; else those of what a remote
+            selects, for each architecture; else the whole.
+            """
 
         def heading(self) -> bytes | None:
             """Return a summary that tells about the repository, if not its refs; None if it has none."""
@@ -87,17 +88,26 @@ def _part_for(summaries: Summaries, remote: Remote | None, ref: str, *, is_near:
     selection of the repository may have nothing else, and the whole has what was not selected, too.  NotFoundError is
     raised if there is nothing of the selection.
     """
-    is_selective = remote is not None and bool(remote.settings.get("xa.subset"))
-    if is_near and not is_selective:
+    selection = remote.selection if remote is not None else None
+    if is_near and selection is None:
         return None
     from composefs_ostree.remotes.summaries import subset_of
 
     subset = subset_of(ref, remote)
     if subset is None:
         return None
-    return (
-        summaries.part_or_error(subset) if is_selective and summaries.subsets() is not None else summaries.part(subset)
-    )
+    is_selective = selection is not None and summaries.subsets() is not None
+    return summaries.part_or_error(subset) if is_selective else summaries.part(subset)
+
+
+def _to_list(summaries: Summaries, remote: Remote | None, subset: str | None) -> list[bytes]:
+    """Return the summaries of a subset, else of what a remote selects if there is an index, else the whole."""
+    if subset is not None:
+        return [summaries.part_or_error(subset)]
+    if remote is not None and remote.selection is not None and summaries.subsets() is not None:
+        return summaries.selected(remote.selection)
+    whole = summaries.whole()
+    return [] if whole is None else [whole]
 
 
 class UrlSource:
@@ -136,18 +146,14 @@ class UrlSource:
         )
         return transport
 
-    def summary(self) -> bytes | None:
-        """Return the summary, fetched only if it has changed since the last run."""
-        return self._summaries.whole()
-
     def summary_for(self, ref: str) -> bytes | None:
         """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
         part = _part_for(self._summaries, self.remote, ref, is_near=False)
         return self._summaries.whole() if part is None else part
 
-    def subsummary(self, subset: str) -> bytes:
-        """Return one part of the summary."""
-        return self._summaries.part_or_error(subset)
+    def summaries(self, subset: str | None) -> list[bytes]:
+        """Return the parts of the summary that are wanted, or the whole."""
+        return _to_list(self._summaries, self.remote, subset)
 
     def heading(self) -> bytes | None:
         """Return the summary, or what stands for it in the index if that was read."""
@@ -197,18 +203,14 @@ class DirectorySource:
         self._summaries = Summaries(core, transport, self.remote, self._options, is_cached=False)
         return transport
 
-    def summary(self) -> bytes | None:
-        """Return the repository's own summary."""
-        return self._summaries.whole()
-
     def summary_for(self, ref: str) -> bytes | None:
         """Return the summary; a part is no less to read than the whole, unless the remote is to have no more."""
         part = _part_for(self._summaries, self.remote, ref, is_near=True)
         return self._summaries.whole() if part is None else part
 
-    def subsummary(self, subset: str) -> bytes:
-        """Return one part of the summary."""
-        return self._summaries.part_or_error(subset)
+    def summaries(self, subset: str | None) -> list[bytes]:
+        """Return the parts of the summary that are wanted, or the whole."""
+        return _to_list(self._summaries, self.remote, subset)
 
     def heading(self) -> bytes | None:
         """Return the repository's own summary."""

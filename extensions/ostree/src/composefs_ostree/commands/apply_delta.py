@@ -167,7 +167,7 @@ class DeltaSource:
                 return True
         return False
 
-    def summary(self) -> bytes:
+    def heading(self) -> bytes:
         """Return a summary that lists this delta."""
         names = [commit.hex() for commit in (self.delta.origin, self.delta.to) if commit is not None]
         listed = {"-".join(names): Variant("ay", self._digest)}
@@ -175,15 +175,11 @@ class DeltaSource:
 
     def summary_for(self, _ref: str) -> bytes:
         """Return the same summary."""
-        return self.summary()
+        return self.heading()
 
-    def heading(self) -> bytes:
+    def summaries(self, _subset: str | None) -> list[bytes]:
         """Return the same summary."""
-        return self.summary()
-
-    def subsummary(self, subset: str) -> bytes:
-        """Raise NotFoundError: there are no parts of the summary."""
-        raise NotFoundError(f"a delta has no subset {subset!r}")
+        return [self.heading()]
 
     def directories(self) -> list[str]:
         """Return nothing: a delta has no refs."""

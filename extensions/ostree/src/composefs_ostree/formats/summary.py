@@ -19,7 +19,7 @@ from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, is_ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from composefs_ostree.formats.gvariant import Variant
 
@@ -59,7 +59,7 @@ def find_ref(
     """
     from composefs_ostree.formats import gvariant
 
-    if collection is not None and collection != (_own_collection(summary) or _own_collection(heading)):
+    if _is_other(collection, summary, heading):
         found = [ref for ref in _mapped(summary).get(collection, ()) if ref[0] == name]
         refs = [_summary_ref(*ref) for ref in found]
     else:
@@ -71,10 +71,12 @@ def find_ref(
     return refs[0] if refs else None
 
 
-def list_refs(summary: bytes) -> dict[str, bytes]:
-    """Return the commits of all refs of the repository's own, by name; raise FormatError for a malformed summary."""
+def list_refs(summary: bytes, collection: str | None = None, heading: bytes | None = None) -> dict[str, bytes]:
+    """Return the commits of the refs that `find_ref` finds, by name; raise FormatError for a malformed summary."""
     from composefs_ostree.formats import gvariant
 
+    if _is_other(collection, summary, heading):
+        return _by_name(_mapped(summary).get(collection, ()))
     return _by_name(gvariant.decode(_REF_TYPE, data) for data in gvariant.array_elements(_split(summary)[0], 8))
 
 
@@ -95,6 +97,11 @@ def metadata_value(summary: bytes, key: str) -> Variant | None:
         raise FormatError(f"malformed summary: its metadata have the key {key} twice")
     values: list[Variant] = [gvariant.decode("{sv}", data)[1] for data in found]
     return values[0] if values else None
+
+
+def _is_other(collection: str | None, summary: bytes, heading: bytes | None) -> TypeGuard[str]:
+    """Tell whether a collection is asked for that is not the repository's own."""
+    return collection is not None and collection != (_own_collection(summary) or _own_collection(heading))
 
 
 def _own_collection(summary: bytes | None) -> str | None:

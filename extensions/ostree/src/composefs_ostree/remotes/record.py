@@ -57,6 +57,11 @@ class Remote(NamedTuple):
         return self.settings.get("collection-id") or None
 
     @property
+    def selection(self) -> str | None:
+        """What it is to have of a Flatpak repository, None for everything."""
+        return self.settings.get("xa.subset") or None
+
+    @property
     def branches(self) -> tuple[str, ...]:
         """The refs that a pull without refs means."""
         return as_list(self.settings.get("branches", ""))

@@ -41,8 +41,8 @@ def subset_of(ref: str, remote: Remote | None) -> str | None:
             pass
         case _:
             return None
-    selection = remote.settings.get("xa.subset") if remote is not None else None
-    if not selection:
+    selection = remote.selection if remote is not None else None
+    if selection is None:
         return architecture
     # The selection's own list of apps has it in its name already: appstream2/SELECTION-ARCHITECTURE.
     return f"{selection}-{architecture.removeprefix(f'{selection}-')}"
@@ -250,6 +250,11 @@ class Summaries:
                 subject=name,
             )
         return part
+
+    def selected(self, selection: str) -> list[bytes]:
+        """Return the summaries of a selection, one for each architecture; raise NotFoundError if there are none."""
+        names = [name for name in self.subsets() or () if name.rpartition("-")[0] == selection]
+        return [self.part_or_error(name) for name in names or [selection]]
 
     def _patched(self, old: bytes, path: str, digest: bytes) -> bytes | None:
         """Make the summary of an older one; None if that does not work, for it can be had in another way."""
