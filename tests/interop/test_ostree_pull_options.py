@@ -121,6 +121,25 @@ def test_all_refs_of_a_directory(source: Source, target: Target) -> None:
     assert "nothing to pull" in refused.stderr
 
 
+def test_all_refs_of_a_directory_whose_summary_is_old(tmp_path: Path, source: Source, target: Target) -> None:
+    """Refs are those that have files, commits those in the summary: both name the one that it lacks."""
+    theirs = make_repo(tmp_path / "theirs")
+    update_summary(source.path)
+    source.ostree("refs", "--delete", "os/testing")
+    newer = source.commit("@1700000005", "newer", branch="os/newer")
+    refused = run("ostree", f"--repo={theirs}", "pull-local", source.path, status=1).stderr
+    assert "'os/newer' in repository summary" in refused
+    refused = target.ostree("pull-local", source.path, status=3).stderr
+    assert "'os/newer'" in refused
+    assert "ostree summary -u" in refused
+    assert target.names() == {}
+    update_summary(source.path)
+    run("ostree", f"--repo={theirs}", "pull-local", source.path)
+    target.ostree("pull-local", source.path)
+    assert refs_of(target) == {REF: source.history[-1], "os/newer": newer}
+    assert set(refs_of(target)) == set(run("ostree", f"--repo={theirs}", "refs").stdout.split())
+
+
 def test_refs_in_the_letters_of_all_scripts(tmp_path: Path, source: Source, target: Target) -> None:
     names = ["é", "日本/x²", "a‿b", "e\u0301", "_/٣"]
     commits = {name: source.commit("@1700000005", name, branch=name) for name in names}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.source import Source
 
-__all__ = ["listed_refs"]
+__all__ = ["listed_refs", "refs_in_files"]
 
 _HEADS = "refs/heads"
 
@@ -36,7 +36,7 @@ def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, 
         raise UsageError("give one of --subset and --collections")
     summaries = source.summaries(subset)
     if not summaries:
-        return _rows(_refs_in_files(core, source, transport))
+        return _rows(refs_in_files(core, source, transport))
     try:
         if not request.get("collections"):
             own = source.remote.collection_id if source.remote is not None else None
@@ -52,7 +52,11 @@ def _rows(refs: Mapping[str, bytes]) -> list[dict[str, str]]:
     return [{"name": name, "commit": commit.hex()} for name, commit in sorted(refs.items())]
 
 
-def _refs_in_files(core: Core, source: Source, transport: Transport) -> dict[str, bytes]:
+def refs_in_files(core: Core, source: Source, transport: Transport) -> dict[str, bytes]:
+    """Return the commits of the refs that a directory and its parents have, by name, whatever the summary says.
+
+    Raises NotFoundError if the source is no directory, FormatError for a file that names no commit.
+    """
     refs: dict[str, bytes] = {}
     for directory in source.directories():
         for name in _names(f"{directory}/{_HEADS}"):

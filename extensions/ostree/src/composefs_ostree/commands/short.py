@@ -62,9 +62,10 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
     source = DirectorySource(request.arguments["path"], remote, options_of(request))
     names = request.get("refs", [])
     if not names:
-        from composefs_ostree.refs import listed_refs
+        from composefs_ostree.refs import refs_in_files
 
-        names = [row["name"] for row in listed_refs(request, core, source)]
+        # As ostree: one that the summary lacks is not left out, but told when it is looked up there.
+        names = sorted(refs_in_files(core, source, source.open(core)))
     return pull_from(request, core, remote, lambda: source, names)
 
 
