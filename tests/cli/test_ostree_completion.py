@@ -37,8 +37,8 @@ def filled(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> T
 
 
 def by_bash(line: str, home: Path) -> set[str]:
-    """What bash would put in place of the last word, or of what is behind its last colon."""
-    words = re.findall(r":|[^\s:]+", line) + ([""] if line.endswith(" ") else [])
+    """What bash would put in place of the last word, or of what is behind its last colon or equals sign."""
+    words = re.findall(r"[:=]|[^\s:=]+", line) + ([""] if line.endswith(" ") else [])
     script = f"""
         source <(cfsctl completion bash)
         COMP_WORDS=({" ".join(f"'{word}'" for word in words)})
@@ -56,14 +56,25 @@ def by_fish(line: str, home: Path) -> set[str]:
 
 
 def by_zsh(line: str, home: Path) -> set[str]:
-    """Type the line and Tab in a terminal; the line that zsh makes of it is all that there is."""
+    """The last word that zsh makes of the line."""
+    start = 'autoload -Uz compinit; compinit -u -D; eval "$(cfsctl completion zsh)"'
+    return {_typed([require("zsh"), "-f", "-i"], start, line, home)}
+
+
+def by_readline(line: str, home: Path) -> str:
+    """The last word that bash makes of the line, readline and its own completion of files included."""
+    return _typed([require("bash"), "--norc", "--noprofile", "-i"], "source <(cfsctl completion bash)", line, home)
+
+
+def _typed(shell: list[str], start: str, line: str, home: Path) -> str:
+    """Type the line and Tab in a terminal; the line that the shell makes of it is all that there is."""
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(home)
         os.environ["TERM"] = "dumb"
-        os.execlp(require("zsh"), "zsh", "-f", "-i")
+        os.execv(shell[0], shell)
     try:
-        os.write(fd, b"PS1=; autoload -Uz compinit; compinit -u -D; eval \"$(cfsctl completion zsh)\"; echo rea''dy\n")
+        os.write(fd, f"PS1=; {start}; echo rea''dy\n".encode())
         _read_until(fd, "ready\r\n")
         # Ctrl-A and echo: what the line has become is printed instead of run.
         os.write(fd, line.encode() + b"\t\x01echo '<\x05>'\n")
@@ -71,7 +82,7 @@ def by_zsh(line: str, home: Path) -> set[str]:
     finally:
         os.close(fd)
         os.waitpid(pid, 0)
-    return {re.findall(r"<(.*)>\r\n", shown)[-1].split()[-1]}
+    return str(re.findall(r"<(.*)>\r\n", shown)[-1].split()[-1])
 
 
 def _read_until(fd: int, end: str) -> str:
@@ -92,6 +103,21 @@ def test_bash(filled: Target, tmp_path: Path) -> None:
     assert by_bash(f"{start} inspect o:", tmp_path) == {BRANCH}
     assert by_bash(f"{start} remote show ", tmp_path) == {"o"}
     assert by_bash(f"{start} remote refs x", tmp_path) == set()
+
+
+def test_bash_and_words_with_an_equals_sign(filled: Target, tmp_path: Path) -> None:
+    """The repository counts however it is named, and behind the sign come values, and files."""
+    start = f"cfsctl --repo={filled.path} ostree"
+    assert by_bash(f"{start} inspect m", tmp_path) == {"mine"}
+    assert by_bash(f"{start} inspect o:t", tmp_path) == {BRANCH}
+    assert by_bash(f"{start} pull o --base-name=", tmp_path) == {"mine", f"o:{BRANCH}"}
+    assert by_bash(f"{start} pull o --base-name=o:t", tmp_path) == {BRANCH}
+    assert by_bash(f"{start} commit --sign-type=e", tmp_path) == {"ed25519"}
+    (tmp_path / "rootfs").mkdir()
+    assert by_readline("cfsctl --repo=roo", tmp_path) == "--repo=rootfs/"
+    assert by_readline(f"{start} commit --tree=di", tmp_path) == "--tree=dir="
+    assert by_readline(f"{start} commit --tree=dir=roo", tmp_path) == "--tree=dir=rootfs/"
+    assert by_readline(f"{start} commit --tree dir=roo", tmp_path) == "dir=rootfs/"
 
 
 def test_fish(filled: Target, tmp_path: Path) -> None:

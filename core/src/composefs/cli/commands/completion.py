@@ -9,23 +9,27 @@ from composefs.cli.output import write
 
 __all__ = ["command"]
 
-# click's own, but for words with a colon: readline takes them apart, and puts what we answer behind the last colon.
+# click's own, but for words with a colon or an equals sign (REMOTE:REF, --repo=PATH): readline takes them apart there,
+# and puts what we answer behind the last one.
 _BASH = r"""%(complete_func)s() {
     local IFS=$'\n'
-    local response type value word colons
+    local response type value word option kept
     local words=() is_open=
+    local breaks=${COMP_WORDBREAKS//[^:=]/}
 
     for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
-        if [[ $is_open || ( $word == :* && ${#words[@]} -gt 0 ) ]]; then
+        if [[ $is_open || ( $breaks && $word == ["$breaks"]* && ${#words[@]} -gt 0 ) ]]; then
             words[-1]+=$word
         else
             words+=("$word")
         fi
-        [[ $word == *: && $COMP_WORDBREAKS == *:* ]] && is_open=1 || is_open=
+        [[ $breaks && $word == *["$breaks"] ]] && is_open=1 || is_open=
     done
     word=${words[-1]}
-    colons=
-    [[ $COMP_WORDBREAKS == *:* ]] && colons=${word%%"${word##*:}"}
+    option=
+    [[ $word == -*=* ]] && option=${word%%%%=*}=
+    kept=
+    [[ $breaks ]] && kept=${word%%"${word##*["$breaks"]}"}
 
     response=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete $1)
 
@@ -39,7 +43,9 @@ _BASH = r"""%(complete_func)s() {
             COMPREPLY=()
             compopt -o default
         elif [[ $type == 'plain' ]]; then
-            COMPREPLY+=("${value#"$colons"}")
+            value=$option$value
+            COMPREPLY+=("${value#"$kept"}")
+            [[ $value == *= ]] && compopt -o nospace
         fi
     done
 
