@@ -228,9 +228,6 @@ def sync_directory(fd: int) -> None:
 
 def sync_file_system(fd: int) -> None:
     """Wait until everything on the file system that holds an open file is on the disk: syncfs(2)."""
-    import ctypes
+    from composefs.linux.libc import checked, libc
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    checked(libc.syncfs(fd))

@@ -8,7 +8,6 @@ sockets that have a path.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -16,6 +15,7 @@ import struct
 from enum import IntFlag
 
 from composefs.linux.closing import Closing
+from composefs.linux.libc import syscall
 
 __all__ = ["Access", "Ruleset", "abi"]
 
@@ -48,9 +48,6 @@ _SCOPE_ABI = 6
 _RULESET = struct.Struct("=QQQ")  # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
 _PATH_BENEATH = struct.Struct("=Qi")  # struct landlock_path_beneath_attr: allowed_access, parent_fd
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-
 
 class Access(IntFlag):
     """What may be done to a file or, with all beneath it, to a directory."""
@@ -63,18 +60,10 @@ class Access(IntFlag):
 _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 
-def _call(number: int, *arguments: object) -> int:
-    result: int = _syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
-
-
 def abi() -> int:
     """Return the version of Landlock that the kernel has, 0 if it has none or it is turned off."""
     try:
-        return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_CREATE_RULESET_VERSION))
+        return syscall(_CREATE_RULESET, None, 0, _CREATE_RULESET_VERSION)
     except OSError:
         return 0
 
@@ -104,7 +93,7 @@ class Ruleset(Closing):
         attributes = _RULESET.pack(self._handled, 0 if network else _TCP, scoped)
         # An older kernel refuses a structure that is longer than its own, so it gets no more than it knows.
         size = 24 if version >= _SCOPE_ABI else 16 if version >= _NET_ABI else 8
-        self._fd = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+        self._fd = syscall(_CREATE_RULESET, attributes, size, 0)
 
     def allow(self, path: str, access: Access) -> None:
         """Allow ``access`` to a file, or to a directory and all beneath; pass over pipes and what does not exist."""
@@ -118,8 +107,7 @@ class Ruleset(Closing):
             rights = access & self._handled
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 rights &= _ON_FILES
-            rule = _PATH_BENEATH.pack(rights, fd)
-            _call(_ADD_RULE, self._fd, ctypes.c_int(_RULE_PATH_BENEATH), rule, ctypes.c_uint32(0))
+            syscall(_ADD_RULE, self._fd, _RULE_PATH_BENEATH, _PATH_BENEATH.pack(rights, fd), 0)
         except OSError as error:
             if error.errno != errno.EBADFD:  # what is in no file system that can be mounted: it is never held back
                 raise
@@ -129,7 +117,7 @@ class Ruleset(Closing):
     def restrict_self(self) -> None:
         """Confine this thread, and all that it starts, for good.  It must have given up new privileges before."""
         if not self.empty:
-            _call(_RESTRICT_SELF, self._fd, ctypes.c_uint32(0))
+            syscall(_RESTRICT_SELF, self._fd, 0)
 
     def close(self) -> None:
         """Give the descriptor back."""

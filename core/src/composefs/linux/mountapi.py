@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import struct
 from collections.abc import Collection
 
 from composefs.linux.closing import Closing
+from composefs.linux.libc import checked, libc, syscall
 
 __all__ = ["ATTRIBUTES", "Context", "attach_new", "mount", "unmount"]
 
@@ -51,29 +51,11 @@ ATTRIBUTES = {
 """What mount(8) calls the attributes of a mount: {name: (MOUNT_ATTR_… of fsmount(2), MS_… of mount(2))}."""
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
-
-
-def _syscall(number: int, *arguments: int | bytes | None) -> int:
-    # A plain int would be passed as a C int, and leave the upper half of the register to chance.
-    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    return _checked(_libc().syscall(ctypes.c_long(number), *words))
-
-
 class Context(Closing):
     """A file system being configured.  ``fd`` is closed by the context manager."""
 
     def __init__(self, kind: str) -> None:
-        self.fd = _syscall(_SYS_FSOPEN, kind.encode(), _CLOEXEC)
+        self.fd = syscall(_SYS_FSOPEN, kind.encode(), _CLOEXEC)
 
     def close(self) -> None:
         """Close the descriptor; what was made of it stays."""
@@ -81,19 +63,19 @@ class Context(Closing):
 
     def flag(self, name: str) -> None:
         """Set a parameter that has no value."""
-        _syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_FLAG, name.encode(), None, 0)
+        syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_FLAG, name.encode(), None, 0)
 
     def string(self, name: str, value: str) -> None:
         """Set a parameter."""
-        _syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0)
+        syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0)
 
     def create(self) -> None:
         """Create the file system from the parameters set."""
-        _syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_CMD_CREATE, None, None, 0)
+        syscall(_SYS_FSCONFIG, self.fd, _FSCONFIG_CMD_CREATE, None, None, 0)
 
     def mount(self, attributes: Collection[str]) -> int:
         """Return the descriptor of a new mount, attached nowhere; it goes when that is closed."""
-        return _syscall(_SYS_FSMOUNT, self.fd, _CLOEXEC, sum(ATTRIBUTES[name][0] for name in attributes))
+        return syscall(_SYS_FSMOUNT, self.fd, _CLOEXEC, sum(ATTRIBUTES[name][0] for name in attributes))
 
     def messages(self) -> list[str]:
         """Return what the kernel has to say about the last failure; often nothing."""
@@ -114,8 +96,8 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
     try:
         if idmap is not None:
             mapping = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
-            _syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, mapping, len(mapping))
-        _syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
+            syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, mapping, len(mapping))
+        syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         os.close(mount)
 
@@ -123,9 +105,9 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
 def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:
     """Mount in the old way."""
     flags = ctypes.c_ulong(sum(ATTRIBUTES[name][1] for name in attributes))
-    _checked(_libc().mount(os.fsencode(source), os.fsencode(path), kind.encode(), flags, os.fsencode(options) or None))
+    checked(libc.mount(os.fsencode(source), os.fsencode(path), kind.encode(), flags, os.fsencode(options) or None))
 
 
 def unmount(path: str, *, lazy: bool) -> None:
     """Unmount what is mounted at ``path``; with ``lazy``, for everybody who has not got it open."""
-    _checked(_libc().umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))
+    checked(libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)))

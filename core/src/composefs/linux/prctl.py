@@ -6,8 +6,9 @@ ctypes is imported with this module, so import it only where a program is about 
 from __future__ import annotations
 
 import ctypes
-import os
 from contextlib import suppress
+
+from composefs.linux.libc import checked, libc
 
 __all__ = ["drop_capabilities", "set_child_subreaper", "set_no_new_privileges", "set_parent_death_signal"]
 
@@ -17,15 +18,13 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl = libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _prctl.restype = ctypes.c_int
 
 
 def _set(option: int, value: int) -> None:
-    if _prctl(option, value, 0, 0, 0) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    checked(_prctl(option, value, 0, 0, 0))
 
 
 def drop_capabilities(kept: frozenset[int]) -> None:

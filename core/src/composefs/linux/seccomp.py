@@ -14,6 +14,8 @@ import errno
 import os
 import struct
 
+from composefs.linux.libc import syscall
+
 __all__ = ["give_up_hard_links"]
 
 _SET_MODE_FILTER = 1
@@ -44,9 +46,6 @@ _NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # struct seccomp_data
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000  # SECCOMP_RET_ERRNO, to which the number is added
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
@@ -64,11 +63,11 @@ def give_up_hard_links() -> None:
     number, abis = known
     program = _program(abis)
     arguments = _Program(len(program) // _INSTRUCTION.size, program)
-    flags = ctypes.c_uint(_FILTER_FLAG_SPEC_ALLOW)
-    if _syscall(ctypes.c_long(number), ctypes.c_uint(_SET_MODE_FILTER), flags, ctypes.byref(arguments)):
-        error = ctypes.get_errno()
-        if error not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
-            raise OSError(error, os.strerror(error))
+    try:
+        syscall(number, _SET_MODE_FILTER, _FILTER_FLAG_SPEC_ALLOW, ctypes.addressof(arguments))
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+            raise
 
 
 def _program(abis: tuple[tuple[int, tuple[int, ...]], ...]) -> bytes:
