@@ -334,11 +334,15 @@ class TestFrame:
     def test_traceback_only_when_debugging(self, tmp_path: Path) -> None:
         assert "Traceback" in cfsctl("-vv", "--repo", tmp_path / "none", "images", status=3).stderr
 
-    def test_completion(self, repo: Path, tree: Path) -> None:
+    def test_completion(self, repo: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cfsctl("--repo", repo, "create-image", tree, "os/42")
+        monkeypatch.setenv("HOME", str(repo.parent))  # the shell expands neither for completion
 
         assert "create-image" in completions("cre")
         assert completions("--repo", str(repo), "mount", "refs/") == ["refs/os/42"]
         assert completions("--repo", str(repo / "none"), "mount", "refs/") == []
+        for place in ("~", "$HOME"):
+            assert completions("--repo", f"{place}/{repo.name}", "mount", "refs/") == ["refs/os/42"]
+            assert completions("copy", "--from", f"{place}/{repo.name}", "o") == ["os/42"]
         for shell in ("bash", "zsh", "fish"):
             assert "_CFSCTL_COMPLETE" in cfsctl("completion", shell).stdout

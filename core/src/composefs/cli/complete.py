@@ -6,6 +6,7 @@ first of all, completes nothing and says nothing.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ class _Completed(Word, ABC):
         settings = self.repository_of(ctx)
         if settings is None:
             return []
+        if settings.repo is not None:  # the shell gives it as it was typed
+            settings = settings._replace(repo=os.path.expanduser(os.path.expandvars(settings.repo)))
         try:
             words = sorted(self.candidates(settings))
         except (ComposefsError, OSError):
