@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from collections.abc import Callable
@@ -232,6 +233,17 @@ def test_rubbish_where_a_ref_is_looked_up(source: Path, target: Target, name: st
         server.fault(name, Fault(body=b"<html>welcome</html>"))
         status = 3 if name == "/config" else 5  # the config of something else: there is no repository
         refuse(target, server, status, server.url + name)
+
+
+@pytest.mark.parametrize("name", ["/summary", "/refs/heads/test/main", "/config"])
+def test_a_server_that_compresses_what_nobody_asked_it_to(source: Path, target: Target, name: str) -> None:
+    if name == "/summary":
+        update_summary(source)
+    body = gzip.compress((source / name[1:]).read_bytes())
+    with serve(source) as server:
+        server.fault(name, Fault(body=body, headers=(("Content-Encoding", "gzip"),)))
+        told = refuse(target, server, 5, server.url + name)
+    assert "compressed by gzip, which nobody has asked for (the files of a repository have to be sent as" in told
 
 
 def dots(forge: Forge) -> bytes:

@@ -66,6 +66,7 @@ __all__ = [
     "wait",
 ]
 
+_GZIP = b"\x1f\x8b\x08"
 READ_SIZE = 64 << 10  # above 128 KiB, malloc maps the buffer of every read anew: 40 µs instead of 6 for a small file
 
 
@@ -231,8 +232,16 @@ def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
     """Return what a fetch has brought, None if there is no such file; raise its error if it could not be read."""
     if fetch.absent:
         return None
+    where = transport.where(fetch.path)
     if fetch.error is not None:
-        raise bad_object(transport.where(fetch.path), fetch.error)
+        raise bad_object(where, fetch.error)
+    # Of what has a checksum that is the error, and it may begin so.
+    if fetch.data.startswith(_GZIP) and not fetch.path.startswith(("objects/", "summaries/")):
+        raise CorruptError(
+            f"{where}: it comes compressed by gzip, which nobody has asked for",
+            hint="the files of a repository have to be sent as they are: tell who runs the server, or the proxy",
+            subject=where,
+        )
     return fetch.data
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import CorruptError, ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
@@ -184,7 +184,7 @@ def _first_with_config(core: Core, transports: Sequence[Transport]) -> int:
     for number, transport in enumerate(transports):
         try:
             _check_config(core, transport)
-        except (NotFoundError, NetworkError) as error:
+        except (CorruptError, NotFoundError, NetworkError) as error:
             first_error = first_error or error
             if number + 1 < len(transports):
                 core.log("warning", f"{error.message}; trying the next mirror")
