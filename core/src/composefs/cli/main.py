@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -27,6 +27,9 @@ from composefs.digest import ALGORITHMS
 from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFoundError, UsageError, from_os_error
 from composefs.imageformats import EROFS_FORMATS
 from composefs.linux.signals import ASKING_TO_STOP
+
+if TYPE_CHECKING:
+    from composefs.ext.discovery import Extension
 
 __all__ = ["COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
 
@@ -68,7 +71,7 @@ class Root(LazyGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of built-in commands and of extensions."""
-        return [*super().list_commands(ctx), *(name for name, _ in self._extensions())]
+        return [*super().list_commands(ctx), *(each.name for each in self._extensions())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Find a built-in command or, by the same name, an extension; raise why an extension found is refused."""
@@ -86,9 +89,16 @@ class Root(LazyGroup):
         return ExtensionGroup(extension)
 
     def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
-        """Prefer the nearest built-in command, else say which package an extension of that name would come in."""
+        """Prefer a command of extensions, then the nearest built-in one; else tell which package an extension would be in."""
+        having = [
+            f"'{PROGRAM} {extension.name} {name} --help'"
+            for extension in self._extensions()
+            if any(command.name[0] == name for command in extension.manifest.commands)
+        ]
+        if having:
+            return UsageError(f"no such command {name!r}", hint=f"see {' and '.join(having)}")
         error = super().unknown(ctx, name)
-        if not name.isalnum() or (error.hint or "").startswith("did you mean"):
+        if not name.isalnum() or name == "help" or (error.hint or "").startswith("did you mean"):
             return error
         return NotFoundError(
             f"there is neither a command nor an extension {name!r}",
@@ -98,17 +108,17 @@ class Root(LazyGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the built-in commands and the extensions that would run."""
         super().format_commands(ctx, formatter)
-        rows = self._extensions()
+        rows = [(each.name, one_line(each.manifest.summary)) for each in self._extensions()]
         if rows:
             with formatter.section("Extensions"):
                 formatter.write_dl(rows)
 
-    def _extensions(self) -> list[tuple[str, str]]:
-        """Return name and summary of the extensions that run by their name."""
+    def _extensions(self) -> list[Extension]:
+        """Return the extensions that run by their name."""
         from composefs.ext import discovery
 
         found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
-        return [(each.name, one_line(each.manifest.summary)) for each in found if each.name not in self.table]
+        return [each for each in found if each.name not in self.table]
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
