@@ -89,7 +89,7 @@ class Root(LazyGroup):
         return ExtensionGroup(extension)
 
     def unknown(self, ctx: click.Context, name: str) -> ComposefsError:
-        """Prefer a command of extensions, then the nearest built-in one; else tell which package an extension would be in."""
+        """Prefer a command of extensions, then the nearest built-in one; else tell in which package it may be."""
         having = [
             f"'{PROGRAM} {extension.name} {name} --help'"
             for extension in self._extensions()
