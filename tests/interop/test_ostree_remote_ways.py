@@ -18,7 +18,7 @@ from support.ostree_repo import BRANCH, make_repo
 from support.peers import require
 from support.proxy import proxy
 from support.remotes import cache_files, certificates, machine, pulls, remote, source, target
-from support.server import Fault, serve
+from support.server import Fault, Server, serve
 
 __all__ = ["certificates", "extensions", "machine", "source", "target"]
 
@@ -273,6 +273,32 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
         assert "mirror list" in pulls(target, "o", BRANCH, status=5)
         (lists / "list").unlink()
         assert "list: not found" in pulls(target, "o", BRANCH, status=3)
+
+
+def test_mirrors_that_are_silent(tmp_path: Path, target: Target, source: Path) -> None:
+    """Each is waited for once, whatever it is asked for, and no more than five of them."""
+    root = tmp_path / "root"
+    shutil.copytree(source, root / "good")
+    silent = [f"silent{number}" for number in range(7)]
+    for name in silent:
+        (root / name).symlink_to("good")
+
+    def mirrors(server: Server, *names: str, status: int = 0, seconds: int) -> str:
+        (root / "list").write_text("".join(f"{server.url}/{name}\n" for name in names))
+        impatient = {"COMPOSEFS_OSTREE_RETRIES": "0", "COMPOSEFS_OSTREE_LOW_SPEED_TIME": str(seconds)}
+        server.requests.clear()
+        return pulls(target, "o", BRANCH, status=status, env=os.environ | impatient)
+
+    with serve(root) as server:
+        server.fault("/silent*", Fault(until=lambda: False))
+        remote(target, f"mirrorlist={server.url}/list")
+        said = mirrors(server, *silent, "good", status=6, seconds=1)
+        assert f"cfsctl: {server.url}/silent0/config: " in said
+        assert "no other is asked after 5 like this" in said
+        assert [path for path in server.requests if path != "/list"] == [f"/{name}/config" for name in silent[:5]]
+        mirrors(server, "good", "silent0", seconds=5)
+        assert server.count("/silent0/*") == 1  # although more than one file is not there
+        assert server.count("/good/*.commitmeta") == server.count("/good/*.index") == 1
 
 
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>

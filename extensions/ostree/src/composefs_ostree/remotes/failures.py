@@ -9,7 +9,7 @@ from composefs_ext.errors import NetworkError
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.urls import PROXY_FORM
 
-__all__ = ["proxy_refuses", "proxy_unusable", "refused_status", "transfer_failed"]
+__all__ = ["TimedOutError", "proxy_refuses", "proxy_unusable", "refused_status", "transfer_failed"]
 
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
@@ -52,6 +52,10 @@ _REASONS = {100: "a line in the header of its answer is too long"}
 _ANY_FAILURE_HINT = "check the URL and the network and run the same command again: it goes on where it stopped"
 
 
+class TimedOutError(NetworkError):
+    """A transfer took longer than it may, or brought nothing for too long."""
+
+
 def refused_status(where: str, status: int, tried: int, after: int) -> NetworkError:
     """Make the error for an answer that is none: a status of 400 or more, or one that nobody asked for.
 
@@ -70,7 +74,8 @@ def refused_status(where: str, status: int, tried: int, after: int) -> NetworkEr
 
 def transfer_failed(where: str, code: int, reason: str, tried: int, *, retryable: bool) -> NetworkError:
     """Make the error for what libcurl could not do; ``reason`` are its own words."""
-    return NetworkError(
+    kind = TimedOutError if code == pycurl.E_OPERATION_TIMEDOUT else NetworkError
+    return kind(
         f"{where}: {reason.rstrip('.') or _REASONS.get(code, f'curl error {code}')}{_attempts(tried)}",
         hint=_PROXY_HINT if _OVER_PROXY in reason else _FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
         subject=where,

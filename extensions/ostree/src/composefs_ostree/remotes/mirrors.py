@@ -7,18 +7,22 @@ a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, NetworkError, UsageError
+from composefs_ostree.remotes.failures import TimedOutError
 from composefs_ostree.remotes.urls import check_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from composefs_ext.errors import ExtError
     from composefs_ostree.fetching.transport import Fetch, Transport
 
-__all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "parse_mirror_list"]
+__all__ = ["MAX_MIRROR_LIST", "MAX_SILENT", "Mirrored", "Routed", "parse_mirror_list"]
 
 MAX_MIRROR_LIST = 1 << 20
 MAX_MIRRORS = 64
+MAX_SILENT = 5
+"""How many mirrors may keep us waiting before no other is asked: that takes a minute for each."""
 
 
 def parse_mirror_list(data: bytes) -> list[str]:
@@ -37,12 +41,16 @@ def parse_mirror_list(data: bytes) -> list[str]:
 
 
 class Mirrored:
-    """A file comes from the first mirror that brings it; one that fails is asked last from then on."""
+    """A file comes from the first mirror that brings it; one that fails is asked last from then on.
+
+    One that has kept a file waiting for too long is not asked again, for it would do so with the next one, too.
+    """
 
     def __init__(self, mirrors: Sequence[Transport]) -> None:
         self._mirrors = mirrors
         self._order = list(range(len(mirrors)))
         self._asked: dict[Fetch, list[int]] = {}
+        self._absences: dict[Fetch, ExtError | None] = {}
         self._turns = 0
 
     def start(self, fetch: Fetch) -> None:
@@ -63,18 +71,32 @@ class Mirrored:
     def _goes_on(self, fetch: Fetch) -> bool:
         """Tell whether a fetch that ended was started again."""
         asked = self._asked.pop(fetch)
-        if isinstance(fetch.error, NetworkError) and self._order[0] == asked[-1]:
-            self._order.append(self._order.pop(0))
-        if fetch.error is None or not (fetch.absent or isinstance(fetch.error, NetworkError)):
+        absence = self._absences.pop(fetch, None)
+        if fetch.absent:
+            absence = fetch.error if len(asked) == 1 else absence
+        elif isinstance(fetch.error, NetworkError):
+            self._put_off(asked[-1], fetch.error)
+        else:
             return False
-        following = next((number for number in self._order if number not in asked), None)
+        following = None
+        if len(self._mirrors) - len(self._order) < MAX_SILENT:
+            following = next((number for number in self._order if number not in asked), None)
         if following is None:
+            if absence is not None:  # the best mirror's word counts, and not what became of the others
+                fetch.absent, fetch.error = True, absence
             return False
         fetch.absent = False
         fetch.attempts = 0
         self._asked[fetch] = [*asked, following]
+        self._absences[fetch] = absence
         self._mirrors[following].start(fetch)
         return True
+
+    def _put_off(self, number: int, error: NetworkError) -> None:
+        if isinstance(error, TimedOutError) and number in self._order and len(self._order) > 1:
+            self._order.remove(number)
+        elif self._order[0] == number:
+            self._order.append(self._order.pop(0))
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return the sockets of all mirrors."""

@@ -92,10 +92,9 @@ class Places:
         connections = self._shares[0]
         own = connections if self._contenturl is None else 1  # for a few files
         transports = self._transports(self._bases, METADATA_REQUESTS, METADATA_SECONDS, own, tell)
-        best = _first_with_config(core, transports)
-        self._bases.insert(0, self._bases.pop(best))
-        transports.insert(0, transports.pop(best))
-        metadata = _together(transports)
+        order = _by_config(core, transports)
+        self._bases[:] = [self._bases[number] for number in order]
+        metadata = _together([transports[number] for number in order])
         self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
         if self._contenturl is None:
             return metadata
@@ -178,20 +177,34 @@ def _together(transports: Sequence[Transport]) -> Transport:
     return Mirrored(transports)
 
 
-def _first_with_config(core: Core, transports: Sequence[Transport]) -> int:
-    """Return which of the places is a repository that can be pulled from; if none is, raise the first one's error."""
-    first_error: ExtError | None = None
+def _by_config(core: Core, transports: Sequence[Transport]) -> list[int]:
+    """Return the order in which to ask places: first one that is a repository that can be pulled from.
+
+    Those that were waited for in vain are left out.  If there is no such repository, or too many were waited for, the
+    first one's error is raised.
+    """
+    errors: list[ExtError] = []
+    silent: list[int] = []
     for number, transport in enumerate(transports):
         try:
             _check_config(core, transport)
         except (CorruptError, NotFoundError, NetworkError) as error:
-            first_error = first_error or error
-            if number + 1 < len(transports):
-                core.log("warning", f"{error.message}; trying the next mirror")
-            continue
-        return number
-    assert first_error is not None
-    raise first_error
+            from composefs_ostree.remotes.failures import TimedOutError
+            from composefs_ostree.remotes.mirrors import MAX_SILENT
+
+            errors.append(error)
+            if isinstance(error, TimedOutError):
+                silent.append(number)
+            if number + 1 == len(transports):
+                break
+            is_enough = len(silent) == MAX_SILENT
+            going_on = f"no other is asked after {MAX_SILENT} like this" if is_enough else "trying the next mirror"
+            core.log("warning", f"{error.message}; {going_on}")
+            if is_enough:
+                break
+        else:
+            return [number, *(each for each in range(len(transports)) if each not in (number, *silent))]
+    raise errors[0]
 
 
 def _check_config(core: Core, transport: Transport) -> None:
