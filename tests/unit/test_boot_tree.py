@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from composefs.boot import make_bootable
-from composefs.boot.entries import BootEntry, find_entries
+from composefs.boot.entries import check_entries
 from composefs.boot.lookup import Files
 from composefs.digest import SHA256
 from composefs.errors import ComposefsError, ConflictError, FormatError, NotFoundError, TooLargeError
@@ -90,41 +90,32 @@ def test_a_refused_tree_is_as_it_was() -> None:
     assert find(made, b"/boot").children == {}
 
 
-def test_what_can_be_booted_is_found() -> None:
+@pytest.mark.parametrize("missing", [None, "boot/k", "usr/lib/i", "usr/lib/j", "boot/EFI/Linux/u.efi"])
+def test_what_entries_name_must_be_there(missing: str | None) -> None:
     entry = (
         b"# c\ntitle T\nlinux /boot/k\n\ninitrd\t/usr/lib/i\ninitrd /usr/lib/j\r\n"
         b"efi  /boot/EFI/Linux/u.efi \noptions linux /x\n"
     )
-    found = find_entries(
-        files(
-            {
-                "boot/k": external(BIG),
-                "boot/loader/entries/t.conf": file(entry),
-                "boot/loader/entries/notes.txt": link(b"x"),
-                "boot/EFI/Linux/u.efi": external(BIG),
-                "usr/lib/i": file(b"i"),
-                "usr/lib/j": file(b"j"),
-                "usr/lib/modules/6.1/vmlinuz": external(BIG),
-                "usr/lib/modules/6.1/u.efi": external(BIG),
-                "usr/lib/modules/6.2/vmlinuz": external(BIG),
-                "usr/lib/modules/6.2/initramfs.img": external(BIG),
-                "usr/lib/modules/6.3/extra/x.ko": external(BIG),
-                "usr/lib/modules/file": file(b""),
-            }
-        )
-    )
-    assert found == [
-        BootEntry(
-            "type1",
-            b"/boot/loader/entries/t.conf",
-            (b"/boot/k", b"/usr/lib/i", b"/usr/lib/j", b"/boot/EFI/Linux/u.efi"),
-        ),
-        BootEntry("type2", b"/boot/EFI/Linux/u.efi"),
-        BootEntry("type2", b"/usr/lib/modules/6.1/u.efi"),
-        BootEntry("modules", b"/usr/lib/modules/6.1/vmlinuz"),
-        BootEntry("modules", b"/usr/lib/modules/6.2/vmlinuz", (b"/usr/lib/modules/6.2/initramfs.img",)),
-    ]
-    assert find_entries(files({})) == []
+    members = {
+        "boot/k": external(BIG),
+        "boot/loader/entries/t.conf": file(entry),
+        "boot/loader/entries/notes.txt": link(b"x"),
+        "boot/EFI/Linux/u.efi": external(BIG),
+        "usr/lib/i": file(b"i"),
+        "usr/lib/j": file(b"j"),
+        "usr/lib/modules/6.1/vmlinuz": external(BIG),
+        "usr/lib/modules/6.1/u.efi": external(BIG),
+        "usr/lib/modules/6.2/vmlinuz": external(BIG),
+        "usr/lib/modules/6.2/initramfs.img": external(BIG),
+        "usr/lib/modules/6.3/extra/x.ko": external(BIG),
+        "usr/lib/modules/file": file(b""),
+    }
+    if missing is None:
+        check_entries(files(members))
+        return
+    del members[missing]
+    with pytest.raises(NotFoundError, match=f"t.conf names /{missing}, which does not exist"):
+        check_entries(files(members))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +143,7 @@ def test_what_can_be_booted_is_found() -> None:
 )
 def test_malformed_entries_are_refused(members: dict[str, Node], error: type[ComposefsError], words: str) -> None:
     with pytest.raises(error, match=words):
-        find_entries(files(members))
+        check_entries(files(members))
 
 
 def test_paths_without_following() -> None:

@@ -7,7 +7,7 @@ gets its SELinux label: a container's layers have none that hold on the system t
 
 from __future__ import annotations
 
-from composefs.boot.entries import find_entries
+from composefs.boot.entries import check_entries
 from composefs.boot.lookup import Contents, Files
 from composefs.boot.policy import load
 from composefs.boot.relabel import relabel, remove_labels
@@ -33,7 +33,7 @@ def make_bootable(tree: Tree, contents: Contents, *, stored: bool = True) -> Non
     usr = _directory(tree, b"usr")
     emptied = [_directory(tree, name) for name in EMPTIED]
     if stored:
-        find_entries(root)
+        check_entries(root)
     with collection_paused():
         policy = load(root if stored else Files(tree, contents, follow=True))
         for directory in emptied:

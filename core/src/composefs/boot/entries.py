@@ -1,4 +1,4 @@
-"""What a tree has to boot from: kernels, unified kernel images and boot loader entries.
+"""What a tree has to boot from, checked: kernels, unified kernel images and boot loader entries.
 
 Three places are looked at: entries of the Boot Loader Specification in ``/boot/loader/entries/*.conf`` (type 1),
 unified kernel images in ``/boot/EFI/Linux/*.efi`` (type 2), and kernels in ``/usr/lib/modules/VERSION``.  An image
@@ -11,14 +11,12 @@ specification takes them from the boot partition.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
-from typing import Literal
 
 from composefs.boot.lookup import Files, shown
 from composefs.errors import ComposefsError, FormatError, NotFoundError
 from composefs.tree import TYPE_MASK
 
-__all__ = ["BootEntry", "find_entries"]
+__all__ = ["check_entries"]
 
 ENTRIES = b"/boot/loader/entries"
 UNIFIED = b"/boot/EFI/Linux"
@@ -29,37 +27,26 @@ MAX_ENTRY = 64 << 10
 _FILE_KEYS = ("linux", "initrd", "efi")
 
 
-@dataclass(frozen=True, slots=True)
-class BootEntry:
-    """Something to boot: ``path`` of the entry, of the unified image, or of the kernel, and the ``files`` it needs."""
-
-    kind: Literal["type1", "type2", "modules"]
-    path: bytes
-    files: tuple[bytes, ...] = ()
-
-
-def find_entries(files: Files) -> list[BootEntry]:
-    """Return the boot entries of a tree, by place and name.
+def check_entries(files: Files) -> None:
+    """Check the boot entries of a tree, by place and name.
 
     Raises FormatError for an entry of a wrong type or not in UTF-8, NotFoundError for one whose kernel, initrd or EFI
     program is missing.  Kernels and images themselves are not read.
     """
-    return [*_type1(files), *_type2(files, UNIFIED), *_modules(files)]
+    _check_type1(files)
+    _check_type2(files, UNIFIED)
+    _check_modules(files)
 
 
-def _type1(files: Files) -> list[BootEntry]:
-    found = []
+def _check_type1(files: Files) -> None:
     for name in files.directory(ENTRIES) or ():
         if name.endswith(b".conf"):
             path = ENTRIES + b"/" + name
-            needed = _files_of(files.read(path, MAX_ENTRY) or b"", path)
-            for each in needed:
+            for each in _files_of(files.read(path, MAX_ENTRY) or b"", path):
                 _require(files, each, path)
-            found.append(BootEntry("type1", path, needed))
-    return found
 
 
-def _files_of(data: bytes, path: bytes) -> tuple[bytes, ...]:
+def _files_of(data: bytes, path: bytes) -> list[bytes]:
     """Return the values of the keys that name files; a line is a key, white space, and a value."""
     try:
         text = data.decode()
@@ -70,26 +57,22 @@ def _files_of(data: bytes, path: bytes) -> tuple[bytes, ...]:
         key, _, value = line.strip().replace("\t", " ").partition(" ")
         if key in _FILE_KEYS and value.strip():
             found.append(value.strip().encode())
-    return tuple(found)
+    return found
 
 
-def _type2(files: Files, place: bytes) -> list[BootEntry]:
-    found = []
+def _check_type2(files: Files, place: bytes) -> None:
     for name in files.directory(place) or ():
         if name.endswith(b".efi"):
             path = place + b"/" + name
             _require(files, path, path)
-            found.append(BootEntry("type2", path))
-    return found
 
 
-def _modules(files: Files) -> list[BootEntry]:
-    found = []
+def _check_modules(files: Files) -> None:
     for version, node in (files.directory(MODULES) or {}).items():
         if node.children is None:
             continue
         place = MODULES + b"/" + version
-        found += _type2(files, place)
+        _check_type2(files, place)
         if b"vmlinuz" not in node.children:
             continue
         try:
@@ -98,11 +81,8 @@ def _modules(files: Files) -> list[BootEntry]:
             raise FormatError(f"the kernel version {shown(version)} is not UTF-8", offset=error.start) from error
         kernel, initramfs = place + b"/vmlinuz", place + b"/initramfs.img"
         _require(files, kernel, kernel)
-        needed = (initramfs,) if b"initramfs.img" in node.children else ()
-        for each in needed:
-            _require(files, each, kernel)
-        found.append(BootEntry("modules", kernel, needed))
-    return found
+        if b"initramfs.img" in node.children:
+            _require(files, initramfs, kernel)
 
 
 def _require(files: Files, path: bytes, entry: bytes) -> None:
