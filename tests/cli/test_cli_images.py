@@ -34,6 +34,9 @@ class TestImages:
         rows = [line.split() for line in cfsctl("--repo", repo, "list-images").stdout.splitlines()]
         assert rows == [["NAME", "DIGEST"], *([name, digest[:12]] for name in names)]
         assert digest in cfsctl("--repo", repo, "images", "--no-trunc").stdout
+        for command in (["ls", digest[:12]], ["diff", "a", digest[:12]]):
+            told = cfsctl("--repo", repo, *command, status=3).stderr
+            assert f"there is no image '{digest[:12]}' (give the whole id, {digest})" in told
 
 
 class TestCreateImage:
