@@ -45,6 +45,17 @@ def test_all_refs(made: Populated) -> None:
     assert completions("--repo", str(made.path), "ref", "remove", "") == ["oci/team/app:1", "os/1"]
 
 
+def test_removing_a_ref_by_its_file(made: Populated) -> None:
+    """So fsck, gc and du call it."""
+    stream, image = "streams/refs/oci/team%2Fapp:1", "images/refs/os/1"
+    assert {stream, image} <= set(cfsctl("--repo", made.path, "du").stdout.split())
+    cfsctl("--repo", made.path, "ref", "remove", stream)
+    refused = cfsctl("--repo", made.path, "ref", "remove", image, status=3)
+    assert f"(an image has that name: cfsctl ref remove --image {image})" in refused.stderr
+    cfsctl("--repo", made.path, "ref", "remove", "--image", image)
+    assert cfsctl("--repo", made.path, "ref", "list").stdout == "No refs found\n"
+
+
 @pytest.mark.usefixtures("extensions")
 def test_refs_that_an_extension_lists(made: Populated) -> None:
     ostree = made.path / "streams/refs/ostree"

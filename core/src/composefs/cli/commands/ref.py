@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from composefs.cli.complete import RefName
@@ -11,7 +13,13 @@ from composefs.cli.refs import all_refs, encoding_of
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from composefs.repository import RefRemoval
+
 __all__ = ["command"]
+
+STREAM_REFS = "streams/refs/"
+IMAGE_REFS = "images/refs/"
 
 
 @click.group(cls=Group)
@@ -49,18 +57,26 @@ def list_(settings: Settings, prefix: str, as_json: bool) -> None:
 def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
     """Remove refs: all of the NAMES, or none when one of them is missing.
 
-    What they name stays until garbage is collected.
+    A ref may also be given as the path of its file in the repository, by which fsck, gc and du call it.  What it names
+    stays until garbage is collected.
     """
-    from composefs.repository import Publication, RefRemoval
+    from composefs.repository import Publication
 
     with settings.open_repository(writable=True) as repository:
         if of_images:
-            repository.publish(Publication(remove_image_refs=names))
+            repository.publish(Publication(remove_image_refs=[name.removeprefix(IMAGE_REFS) for name in names]))
         else:
-            removals = [RefRemoval(name, encoding_of(name)) for name in names]
             try:
-                repository.publish(Publication(remove_refs=removals))
+                repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
             except NotFoundError as error:
-                if any(name == error.subject for name, _ in repository.images.list_refs(odd=lambda _odd: None)):
+                images = {name for name, _ in repository.images.list_refs(odd=lambda _odd: None)}
+                if (error.subject or "").removeprefix(IMAGE_REFS) in images:
                     error.hint = f"an image has that name: cfsctl ref remove --image {error.subject}"
                 raise
+
+
+def _removal(name: str) -> RefRemoval:
+    from composefs.repository import RefRemoval
+
+    path = name.removeprefix(STREAM_REFS)
+    return RefRemoval(path, encoding_of(name) if path == name else "path")
