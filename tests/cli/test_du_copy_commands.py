@@ -70,7 +70,8 @@ def test_copy(made: Populated, target: Path) -> None:
 
 
 def test_copy_of_nothing_known(made: Populated, target: Path) -> None:
-    cfsctl("--repo", target, "copy", "--from", made.path, "os/1", "none", status=3)
+    told = cfsctl("--repo", target, "copy", "--from", made.path, "os/1", "none", status=3).stderr
+    assert f"'none' (`cfsctl --repo {made.path} ref list` lists the refs there)" in told
     assert os.listdir(target / "images") == []
     cfsctl("--repo", target, "copy", "--from", target / "none", "os/1", status=3)
 

@@ -14,7 +14,7 @@ from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from composefs.graph import Found
+    from composefs.graph import Found, Names
     from composefs.repository import Publication, Repository
     from composefs.transfer import Copied
 
@@ -48,7 +48,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
         Reporting(observers, "copy", "copying objects") as report,
     ):
         known = read_names(source)
-        found = [known.find(name) for name in dict.fromkeys(names)]
+        found = [_find(known, name, source_path) for name in dict.fromkeys(names)]
         copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], known, report=report)
         target.publish(_publication(copied, found))
     if as_json:
@@ -77,6 +77,14 @@ def _source(path: str, settings: Settings) -> Repository:
         return Repository.open(path, wait=settings.wait)
     except NotFoundError as error:
         error.hint = "check the path after --from"  # and not: make one
+        raise
+
+
+def _find(names: Names, name: str, path: str) -> Found:
+    try:
+        return names.find(name)
+    except NotFoundError as error:
+        error.hint = f"`cfsctl --repo {path} ref list` lists the refs there"
         raise
 
 
