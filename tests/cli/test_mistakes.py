@@ -94,6 +94,8 @@ MISTAKES = {
     "--repo repo ostree pull http://x/": (USAGE, "nothing to pull", "list-refs"),
     "--repo repo ostree pull tree x": (NOT_FOUND, "'tree'", "remote add"),
     "--repo repo ostree pull /tree x": (USAGE, "'/tree'", "pull-local"),
+    "ostree list-refs ./tree": (USAGE, "'./tree'", "file:///PATH"),
+    "ostree list-refs 127.0.0.1:80": (USAGE, "'127.0.0.1:80'", "begin it with https://"),
     "--repo repo ostree pull-local tree x": (NOT_FOUND, "not an ostree repository", "check the path"),
     "--repo repo ostree remote add o": (USAGE, "needs a URL", "remote add NAME URL"),
     "--repo repo ostree remote add o example.com": (USAGE, "'example.com'", "https://"),

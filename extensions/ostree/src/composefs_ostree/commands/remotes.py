@@ -129,7 +129,7 @@ def list_refs(request: Request, core: Core) -> dict[str, Any]:
         raise UsageError("give either a URL or --path", hint="what is here already cfsctl ostree images lists")
     if path is not None:
         source: Source = DirectorySource(path)
-    elif "://" in place:
+    elif ":" in place or "/" in place:  # which no remote has in its name
         source = open_source(place, None, limits_of(request), options_of(request))
     else:
         source = open_source(None, find_remote(core, place), limits_of(request), options_of(request))
