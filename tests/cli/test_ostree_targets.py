@@ -47,7 +47,8 @@ def test_a_read_only_repository(source: Path, tmp_path: Path) -> None:
     before = target.names()
     with mounted(target.path, "--bind", "-o", "ro", str(target.path)):
         refused = refuse(target.path, source, status=7)
-        assert f"{target.path} is on a read-only file system (remount that writable)" in refused
+        remedy = "remount its file system writable, or name another repository with --repo"
+        assert f"{target.path} is on a read-only file system ({remedy})" in refused
         for command in (("inspect", head), ("dump", head), ("compute-id", head), ("images",)):
             target.ostree(*command)
     assert target.names() == before

@@ -245,7 +245,7 @@ def test_a_full_disk_names_the_object(insecure: Repository, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "link", full)
-    with pytest.raises(NoSpaceError, match=f"storing object {ID}: No space left on device"):
+    with pytest.raises(NoSpaceError, match=f"storing object {ID} in {insecure.path}: No space left on device"):
         insecure.objects.store_parts([CONTENT])
     monkeypatch.undo()
     assert not insecure.objects.has(ID)

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from composefs.errors import CorruptError, from_os_error
+from composefs.errors import CorruptError
 from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock, refs_of
 from composefs.linux.files import open_directory
 from composefs.repository import Repository
@@ -71,7 +71,7 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
         for prefix, dead in garbage.items():
             _remove_objects(repository, prefix, dead, collected, dry_run)
     except OSError as error:
-        raise from_os_error(error, "collecting garbage") from error
+        raise repository.store.failed(error, "collecting garbage") from error
     return collected
 
 

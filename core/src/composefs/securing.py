@@ -63,6 +63,8 @@ def _enable(repository: Repository, object_id: str) -> bool:
         if measured is None:
             raise BusyError(f"object {object_id}: another process has it open for writing", subject=object_id)
         return measured == (repository.algorithm, bytes.fromhex(object_id))
+    except OSError as error:
+        raise repository.store.failed(error, f"enabling fs-verity on object {object_id}") from error
     finally:
         os.close(fd)
 

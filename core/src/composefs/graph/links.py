@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from composefs.erofs.reader import Image, read_objects
-from composefs.errors import ComposefsError, FormatError, MissingObjectError, from_os_error
+from composefs.errors import ComposefsError, FormatError, MissingObjectError
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
 from composefs.repository import Repository
@@ -70,7 +70,7 @@ class Graph:
             begin = os.pread(fd, len(MAGIC), 0)
         except OSError as error:
             os.close(fd)
-            raise from_os_error(error, f"reading object {object_id}") from error
+            raise self._repository.store.failed(error, f"reading object {object_id}") from error
         if begin != MAGIC:
             os.close(fd)
             return None
@@ -94,9 +94,9 @@ class Graph:
     ) -> set[str]:
         """Return the ids of all that ``starts`` keep, themselves included, whether or not it is there.
 
-        What cannot be read is added to ``problems``, or raised if that is None; the objects that it refers to are then
-        missing from the answer.  Of objects, only those ``among`` some are told, if that is given: there may be more
-        references than a repository has objects.
+        What cannot be read is added to ``problems``, or raised if that is None, with how to call it in front; the
+        objects that it refers to are then missing from the answer.  Of objects, only those ``among`` some are told, if
+        that is given: there may be more references than a repository has objects.
         """
         wanted = None if among is None else among.__contains__
         reached: set[str] = set()
@@ -124,6 +124,7 @@ class Graph:
                     reached.update(reader.object_refs() if wanted is None else filter(wanted, reader.object_refs()))
             except ComposefsError as error:
                 if problems is None:
+                    error.message = f"{start.where}: {error.message}"
                     raise
                 problems.append(unreadable(start, error))
                 continue

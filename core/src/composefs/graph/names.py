@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from composefs.errors import CorruptError, NotFoundError, from_os_error
+from composefs.errors import CorruptError, NotFoundError
 from composefs.graph.problem import Problem
 from composefs.repository import Repository
 from composefs.repository.links import open_refs, walk
@@ -85,7 +85,7 @@ def read_names(repository: Repository) -> Names:
         names.streams = _read_entries(repository, "streams", names.problems)
         names.images = _read_entries(repository, "images", names.problems)
     except OSError as error:
-        raise from_os_error(error, f"listing the names in {repository.path}") from error
+        raise repository.store.failed(error, "listing the names") from error
     for image, target in list(names.images.items()):
         if image != target:
             names.problems.append(Problem("broken-symlink", f"images/{image}", "it points to another object"))

@@ -7,7 +7,6 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from composefs.errors import from_os_error
 from composefs.graph.problem import Problem
 from composefs.linux.files import open_directory
 from composefs.repository import Repository
@@ -57,7 +56,7 @@ def read_stock(repository: Repository) -> Stock:
             if len(good) < len(names):
                 stock.problems += [_invalid(f"objects/{prefix}/{name}") for name in sorted({*names}.difference(good))]
     except OSError as error:
-        raise from_os_error(error, f"listing the objects of {repository.path}") from error
+        raise repository.store.failed(error, "listing the objects") from error
     return stock
 
 

@@ -12,7 +12,7 @@ import os
 import struct
 
 from composefs.digest import ALGORITHMS, BLOCK_SIZE, Algorithm
-from composefs.errors import BusyError, UnsupportedError, from_os_error
+from composefs.errors import BusyError, UnsupportedError
 
 __all__ = ["enable", "measure"]
 
@@ -28,7 +28,7 @@ _BY_NUMBER = {algorithm.number: algorithm for algorithm in ALGORITHMS.values()}
 def measure(fd: int) -> tuple[Algorithm, bytes] | None:
     """Return the algorithm and digest, raw, that the kernel enforces for an open file.
 
-    None when the file has no fs-verity, or its file system or the kernel does not know it.
+    None when the file has no fs-verity, or its file system or the kernel does not know it.  Raises ``OSError``.
     """
     request = bytearray(_MEASURE.pack(0, _MAX_DIGEST) + bytes(_MAX_DIGEST))
     try:
@@ -36,7 +36,7 @@ def measure(fd: int) -> tuple[Algorithm, bytes] | None:
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY):
             return None
-        raise from_os_error(error, "measuring fs-verity") from error
+        raise
     number, size = _MEASURE.unpack_from(request)
     if number not in _BY_NUMBER:
         raise UnsupportedError(f"the file has fs-verity with hash algorithm {number}; only 1 and 2 are known")
@@ -47,8 +47,8 @@ def enable(fd: int, algorithm: Algorithm) -> bool:
     """Enable fs-verity on a file opened for reading; False if it has it already, perhaps with other parameters.
 
     From then on the kernel refuses every write and checks every read.  Raises BusyError (``retryable``) while anybody,
-    a child between fork and exec included, has the file open for writing, and UnsupportedError when the file system,
-    its block size or the kernel cannot do it.
+    a child between fork and exec included, has the file open for writing, UnsupportedError when the file system,
+    its block size or the kernel cannot do it, and ``OSError``.
     """
     request = _ENABLE.pack(1, algorithm.number, BLOCK_SIZE, 0, 0, 0, 0, 0)
     try:
@@ -65,5 +65,5 @@ def enable(fd: int, algorithm: Algorithm) -> bool:
                     hint="use a file system and kernel with fs-verity (ext4 with -O verity and 4 KiB blocks, btrfs, "
                     "f2fs), or an insecure repository (init --insecure)",
                 ) from error
-        raise from_os_error(error, "enabling fs-verity") from error
+        raise
     return True

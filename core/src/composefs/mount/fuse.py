@@ -10,11 +10,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from composefs.digest import Algorithm
-from composefs.erofs.reader import Image, Lookup
+from composefs.erofs.reader import Lookup
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.linux import verity
 from composefs.linux.files import open_file
@@ -61,13 +62,14 @@ class FuseImage:
         repository.images.require_named(image_id)
         self._algorithm: Algorithm = repository.algorithm
         self._secure = repository.secure
-        self._image: Image = repository.images.load(image_id)
-        self._lookup = Lookup(self._image, repository.images.rules)
+        self._held = ExitStack()
+        image = self._held.enter_context(repository.images.load(image_id))
+        self._lookup = Lookup(image, repository.images.rules)
         self._objects = os.dup(repository.store.objects)
 
     def close(self) -> None:
         """Let go of image and objects."""
-        self._image.close()
+        self._held.close()
         os.close(self._objects)
 
     def _node(self, path: str) -> Node:

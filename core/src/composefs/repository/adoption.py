@@ -23,7 +23,7 @@ import stat
 from functools import partial
 
 from composefs import fsverity
-from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_error
+from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file
 from composefs.linux.transfer import lease, lease_is_unbroken
@@ -87,7 +87,7 @@ class Objects(StoredObjects):
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise NotFoundError(f"there is no staged file {name!r}", subject=name) from error
-            raise from_os_error(error, f"storing {name!r}") from error
+            raise self._store.failed(error, f"storing {name!r}") from error
         try:
             return self._take(name, private, hidden, size, expect)
         except BaseException as error:
@@ -95,7 +95,7 @@ class Objects(StoredObjects):
             with contextlib.suppress(OSError):
                 os.rename(hidden, name, src_dir_fd=private, dst_dir_fd=source)
             if isinstance(error, OSError):
-                raise from_os_error(error, f"storing {name!r}") from error
+                raise self._store.failed(error, f"storing {name!r}") from error
             raise
 
     def _take(self, name: str, private: int, hidden: str, size: int | None, expect: str | None) -> Stored:

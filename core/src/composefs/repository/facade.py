@@ -19,7 +19,7 @@ from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
 from composefs.repository.staging import sweep
-from composefs.repository.store import Store, no_directory
+from composefs.repository.store import WRITABLE, Store, no_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,9 +174,7 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
             hint="use a newer composefs to write to it",
         )
     if os.fstatvfs(root).f_flag & os.ST_RDONLY:
-        raise ReadOnlyError(
-            f"the repository {path} is on a read-only file system", subject=path, hint="remount that writable"
-        )
+        raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=path, hint=WRITABLE)
     for name in (".", "objects", "streams", "images"):
         try:
             mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode

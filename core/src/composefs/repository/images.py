@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from composefs.digest import parse_id
-from composefs.errors import ComposefsError, CorruptError, FormatError, NotFoundError, from_os_error
+from composefs.errors import CorruptError, FormatError, InputOutputError, NotFoundError, TooLargeError
 from composefs.repository.links import Odd, list_refs, read_link, read_ref
 from composefs.repository.names import parse_object_link, ref_parts
 from composefs.repository.objects import Stored, StoredObjects
@@ -37,7 +38,7 @@ class Images:
         try:
             target = read_link(image_id, self._store.find("images"), where)
         except OSError as error:
-            raise from_os_error(error, f"reading {where}") from error
+            raise self._store.failed(error, f"reading {where}") from error
         return target is not None and parse_object_link(target, self._store.algorithm, where) == image_id
 
     def require_named(self, image_id: str) -> None:
@@ -47,7 +48,7 @@ class Images:
 
     def read_ref(self, name: str) -> str | None:
         """Return the id of the image that ``images/refs/NAME`` names, or None."""
-        target = read_ref(ref_parts(name, "path"), self._store.find("images"), "images")
+        target = read_ref(ref_parts(name, "path"), self._store, "images")
         return None if target is None else parse_id(target, self._store.algorithm)
 
     def resolve(self, name: str) -> str:
@@ -74,15 +75,19 @@ class Images:
 
         return Rules("rs", self._store.algorithm)
 
-    def load(self, image_id: str) -> Image:
-        """Open an image to be read, its digest checked, as a context manager."""
+    @contextmanager
+    def load(self, image_id: str) -> Iterator[Image]:
+        """Have an image open to be read, its digest checked; what is wrong with it is told with its id."""
         from composefs.erofs.reader import Image
 
         fd = self.open(image_id)
         try:
-            return Image.open(fd)
-        except ComposefsError as error:
-            error.message = f"image {image_id}: {error.message}"
+            with Image.open(fd) as image:
+                yield image
+        except (FormatError, TooLargeError, InputOutputError) as error:
+            if error.subject is None:
+                error.message = f"image {image_id}: {error.message}"
+                error.subject = image_id
             raise
         finally:
             os.close(fd)
@@ -111,7 +116,7 @@ class Images:
                     f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
                 ) from error
 
-        return list_refs(self._store.find("images"), "images", [], read, odd)
+        return list_refs(self._store, "images", [], read, odd)
 
 
 def _no_image(shown: str, name: str) -> NotFoundError:

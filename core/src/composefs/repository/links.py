@@ -8,10 +8,10 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from composefs.errors import CorruptError, ExistsError, FormatError, from_os_error
+from composefs.errors import CorruptError, ExistsError, FormatError
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
-from composefs.repository.store import no_directory
+from composefs.repository.store import Store, no_directory
 
 __all__ = [
     "MAX_DEPTH",
@@ -106,20 +106,20 @@ def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
         os.close(refs)
 
 
-def read_ref(parts: Sequence[str], at: int | None, directory: str) -> str | None:
+def read_ref(parts: Sequence[str], store: Store, directory: str) -> str | None:
     """Return what the ref of this path below ``refs`` names, or None; ``directory`` is ``streams`` or ``images``.
 
-    ``at`` is that directory, or None if it is not there.  Raises CorruptError and the errors of the system.
+    Raises CorruptError and the errors of the system.
     """
-    link = read_ref_link(parts, at, directory)
+    link = read_ref_link(parts, store, directory)
     return None if link is None else parse_ref_link(link, len(parts) - 1, "/".join([directory, "refs", *parts]))
 
 
-def read_ref_link(parts: Sequence[str], at: int | None, directory: str) -> str | None:
+def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | None:
     """Return the symlink of a ref as it is, right or wrong; else as :func:`read_ref`."""
     where = "/".join([directory, "refs", *parts])
     try:
-        fd = open_refs(parts[:-1], at, f"{directory}/refs")
+        fd = open_refs(parts[:-1], store.find(directory), f"{directory}/refs")
         if fd is None:
             return None
         try:
@@ -127,7 +127,7 @@ def read_ref_link(parts: Sequence[str], at: int | None, directory: str) -> str |
         finally:
             os.close(fd)
     except OSError as error:
-        raise from_os_error(error, f"reading {where}") from error
+        raise store.failed(error, f"reading {where}") from error
 
 
 def make_directories(parts: Sequence[str], at: int, where: str) -> int:
@@ -155,11 +155,11 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
 
 
 def list_refs(
-    at: int | None, directory: str, above: Sequence[str], read: Callable[[list[str], str], T], odd: Odd
+    store: Store, directory: str, above: Sequence[str], read: Callable[[list[str], str], T], odd: Odd
 ) -> list[T]:
     """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``, sorted by path.
 
-    ``at`` and ``directory`` are as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
+    ``directory`` is as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
     the ref names.  Raises CorruptError for what is no ref, and what ``read`` raises; with ``odd``, that gets the
     message of a CorruptError or FormatError instead, and the others are listed.
     """
@@ -167,7 +167,7 @@ def list_refs(
     place = "/".join([where, *above])
     found = []
     try:
-        fd = open_refs(above, at, where)
+        fd = open_refs(above, store.find(directory), where)
         if fd is None:
             return []
         try:
@@ -182,7 +182,7 @@ def list_refs(
         finally:
             os.close(fd)
     except OSError as error:
-        raise from_os_error(error, f"listing {place}") from error
+        raise store.failed(error, f"listing {place}") from error
     return found
 
 

@@ -21,7 +21,6 @@ from composefs.errors import (
     ComposefsError,
     CorruptError,
     MissingObjectError,
-    from_os_error,
 )
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
@@ -160,7 +159,7 @@ class StoredObjects:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             remedy = "put its objects back with `cfsctl fsck --repair --from REPO`"
             return no_directory(f"objects/{object_id[:2]}", remedy)
-        return from_os_error(error, f"{doing} object {object_id}")
+        return self._store.failed(error, f"{doing} object {object_id}")
 
     def _is_symlink(self, object_id: str) -> bool:
         try:
@@ -176,12 +175,15 @@ class StoredObjects:
         try:
             actual = fsverity.digest_fd(fd, self.algorithm).hex()
         except OSError as error:
-            raise from_os_error(error, f"reading object {object_id}") from error
+            raise self._store.failed(error, f"reading object {object_id}") from error
         check_digest(actual, object_id)
 
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
-        measured = verity.measure(fd)
+        try:
+            measured = verity.measure(fd)
+        except OSError as error:
+            raise self._store.failed(error, f"measuring the fs-verity of object {object_id}") from error
         if measured == (self.algorithm, bytes.fromhex(object_id)):
             return True
         if measured is not None:
@@ -202,7 +204,7 @@ class StoredObjects:
                     write_all(new.fd, part)
                 return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
         except OSError as error:
-            raise from_os_error(error, "storing an object") from error
+            raise self._store.failed(error, "storing an object") from error
 
     def store_hashed(self, data: memoryview, object_id: str, *, likely: bool = False) -> Stored:
         """Store bytes, which nobody else can change, whose id the caller has computed.  Raises ``OSError``.
@@ -233,7 +235,7 @@ class StoredObjects:
                 object_id, size, how = store_copy(fd, new, self.algorithm, self.interrupted)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
-            raise from_os_error(error, "storing an object") from error
+            raise self._store.failed(error, "storing an object") from error
 
     def _store_small(self, data: bytes, fd: int) -> Stored:
         """Store what was read of a small file, of which most of a tree are: read and hashed once, present or not."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from composefs.digest import parse_id
-from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError, from_os_error
+from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
@@ -102,7 +102,7 @@ class Publisher:
                     plan = self._plan(publication)  # the first was a look without the lock
                     self._carry_out(plan)
         except OSError as error:
-            raise from_os_error(error, f"publishing in {self._store.path}") from error
+            raise self._store.failed(error, "publishing") from error
         return plan.published
 
     @contextlib.contextmanager
@@ -156,7 +156,7 @@ class Publisher:
 
     def _named_by(self, directory: str, parts: list[str]) -> str | None:
         """Return what a ref names that is to be removed; what is wrong with it must not keep it there for ever."""
-        link = read_ref_link(parts, self._store.find(directory), directory)
+        link = read_ref_link(parts, self._store, directory)
         if link is None:
             return None
         try:

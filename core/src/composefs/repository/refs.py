@@ -20,7 +20,7 @@ class Refs:
 
         Raises FormatError for a name not allowed and CorruptError for a symlink of another shape.
         """
-        return read_ref(ref_parts(name, encoding), self._store.find("streams"), "streams")
+        return read_ref(ref_parts(name, encoding), self._store, "streams")
 
     def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd = None) -> list[tuple[str, str]]:
         """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
@@ -34,4 +34,4 @@ class Refs:
             rest = "/".join(path[len(above) :])
             return "/".join([*above, decode_flat(rest) if encoding == "flat" else rest]), target
 
-        return list_refs(self._store.find("streams"), "streams", above, read, odd)
+        return list_refs(self._store, "streams", above, read, odd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from composefs.errors import BusyError, PermissionDeniedError, from_os_error
+from composefs.errors import BusyError
 from composefs.linux import verity
 from composefs.repository.store import Store
 
@@ -21,20 +21,17 @@ _VERITY_DELAYS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 def seal(fd: int, store: Store) -> bool:
     """Enable fs-verity on a file opened for reading; False if a writer does not go away, or it has it already.
 
-    Its mode is that of objects then, if it had to be changed.  Raises UnsupportedError, PermissionDeniedError.
+    Its mode is that of objects then, if it had to be changed.  Raises UnsupportedError and ``OSError``.
     """
     try:
         return _seal(fd, store)
-    except PermissionDeniedError:
+    except PermissionError:
         # The kernel asks for the right to write, which for an object only root has.
+        os.fchmod(fd, _WRITABLE_MODE)
         try:
-            os.fchmod(fd, _WRITABLE_MODE)
-            try:
-                return _seal(fd, store)
-            finally:
-                os.fchmod(fd, OBJECT_MODE)
-        except OSError as error:
-            raise from_os_error(error, "enabling fs-verity") from error
+            return _seal(fd, store)
+        finally:
+            os.fchmod(fd, OBJECT_MODE)
 
 
 def _seal(fd: int, store: Store) -> bool:

@@ -59,11 +59,15 @@ class Staging(Closing):
     @classmethod
     def create(cls, store: Store | None) -> Self:
         """Make a staging directory in the store of a repository opened for writing, or else in TMPDIR."""
-        try:
-            if store is not None and store.writable:
+        what = "making a staging directory"
+        if store is not None and store.writable:
+            try:
                 return cls(f"{store.path}/staging", os.dup(store.scratch))
-            import tempfile  # takes 2 ms that most commands need not spend
+            except OSError as error:
+                raise store.failed(error, what) from error
+        import tempfile  # takes 2 ms that most commands need not spend
 
+        try:
             parent = tempfile.gettempdir()
             at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in os.listdir(at):
@@ -71,7 +75,7 @@ class Staging(Closing):
                     _sweep(name, at, owner=os.geteuid())
             return cls(parent, at, _IN_TMPDIR)
         except OSError as error:
-            raise from_os_error(error, "making a staging directory") from error
+            raise from_os_error(error, f"{what} in {tempfile.tempdir or 'TMPDIR'}") from error
 
     @property
     def work(self) -> Path:

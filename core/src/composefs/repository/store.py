@@ -6,14 +6,24 @@ import errno
 import os
 
 from composefs.digest import Algorithm
-from composefs.errors import CorruptError, NoSpaceError, NotFoundError, ReadOnlyError, from_os_error
+from composefs.errors import (
+    ComposefsError,
+    CorruptError,
+    NoSpaceError,
+    NotFoundError,
+    ReadOnlyError,
+    from_os_error,
+)
 from composefs.linux.files import open_directory, open_or_make_directory
 
-__all__ = ["RESERVE", "Store", "no_directory"]
+__all__ = ["RESERVE", "WRITABLE", "Store", "no_directory"]
 
 RESERVE = 1 << 30
 RESERVED_PART = 100
 """New objects leave one part in a hundred of the file system free, at most RESERVE bytes."""
+
+WRITABLE = "remount its file system writable, or name another repository with --repo"
+"""What to do about a repository on a read-only file system."""
 
 
 class Store:
@@ -81,6 +91,13 @@ class Store:
                 subject=self.path,
                 hint="free some space, perhaps with `cfsctl gc`, and run the command again",
             )
+
+    def failed(self, error: OSError, what: str) -> ComposefsError:
+        """Turn an error of the system, met while doing ``what`` here, into one of ours that names the repository."""
+        failure = from_os_error(error, f"{what} in {self.path}")
+        if isinstance(failure, ReadOnlyError):
+            failure.hint = WRITABLE
+        return failure
 
     def close(self) -> None:
         """Close everything, which gives up the lock on the repository."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from composefs import fsverity
 from composefs.digest import parse_id
-from composefs.errors import CorruptError, NotFoundError, UsageError, from_os_error
+from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux.files import NewFile
 from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
@@ -46,7 +46,7 @@ class Streams:
                 object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
                 return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
         except OSError as error:
-            raise from_os_error(error, "storing a stream") from error
+            raise self._store.failed(error, "storing a stream") from error
 
     def _sizes(self, parts: Parts, known: Mapping[str, int]) -> list[int]:
         """Return the sizes of the objects that a stream is made of; all that it names must be here."""
@@ -72,7 +72,7 @@ class Streams:
         try:
             target = read_link(name, self._store.find("streams"), where)
         except OSError as error:
-            raise from_os_error(error, f"reading {where}") from error
+            raise self._store.failed(error, f"reading {where}") from error
         return None if target is None else parse_object_link(target, self._store.algorithm, where)
 
     def resolve(self, name: str) -> str:
@@ -103,7 +103,7 @@ class Streams:
         try:
             names = sorted(os.listdir(fd)) if fd is not None else []
         except OSError as error:
-            raise from_os_error(error, "listing streams") from error
+            raise self._store.failed(error, "listing streams") from error
         found = []
         for name in names:
             if is_no_entry(name) or not name.startswith(prefix):
@@ -140,7 +140,7 @@ class Streams:
         try:
             hasher = None if self._objects.measured(fd, object_id) else fsverity.Hasher(self._store.algorithm)
             size = 0
-            for piece in _read_object(fd, object_id):
+            for piece in self._read_object(fd, object_id):
                 if hasher:
                     hasher.update(piece)
                 write(piece)
@@ -151,10 +151,9 @@ class Streams:
         finally:
             os.close(fd)
 
-
-def _read_object(fd: int, object_id: str) -> Iterator[memoryview]:
-    """Read an object; what fails where the pieces go is not taken for a failure to read."""
-    try:
-        yield from read_pieces(fd)
-    except OSError as error:
-        raise from_os_error(error, f"reading object {object_id}") from error
+    def _read_object(self, fd: int, object_id: str) -> Iterator[memoryview]:
+        """Read an object; what fails where the pieces go is not taken for a failure to read."""
+        try:
+            yield from read_pieces(fd)
+        except OSError as error:
+            raise self._store.failed(error, f"reading object {object_id}") from error

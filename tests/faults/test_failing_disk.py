@@ -1,0 +1,54 @@
+"""What a user reads when the disk of a repository fails: what was done, with what, in which repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support import strace
+from support.commands import CFSCTL, run
+from support.populated import Populated, populate
+from support.strace import Fault
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Populated:
+    return populate(tmp_path / "repo")
+
+
+def failing(repository: Populated, call: str, name: str, *command: str | Path) -> str:
+    """Run a command in which every system call of this name on the file called ``name`` fails; return what it says."""
+    prefix = strace.injector(repository.path.parent / "log", call, 1, Fault.EIO, children=False)
+    done = run(*prefix, "-P", name, CFSCTL, "--repo", repository.path, *command, status=1)
+    [said] = [line for line in done.stderr.splitlines() if not line.startswith(prefix[0])]
+    return said
+
+
+def test_an_object(repository: Populated) -> None:
+    place = f"{repository.alone[:2]}/{repository.alone[2:]}"
+    said = failing(repository, "openat", place, "ls", "os/1")
+    assert said.startswith(
+        f"cfsctl: opening object {repository.alone} in {repository.path}: Input/output error (the disk"
+    )
+
+
+def test_refs(repository: Populated) -> None:
+    said = failing(repository, "openat", "refs", "images")
+    assert said.startswith(f"cfsctl: listing images/refs in {repository.path}: Input/output error (the disk")
+
+
+def test_storing_an_object(repository: Populated, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    said = failing(repository, "openat", ".", "create-image", tmp_path / "tree", "os/2")
+    assert said.startswith(f"cfsctl: storing an object in {repository.path}: Input/output error (the disk")
+
+
+def test_a_staging_directory(repository: Populated) -> None:
+    said = failing(repository, "mkdirat", "work", "ostree", "untag", "none")
+    assert said.startswith(f"cfsctl: making a staging directory in {repository.path}: Input/output error (the disk")
+
+
+def test_collecting_garbage(repository: Populated) -> None:
+    said = failing(repository, "unlinkat", repository.garbage[2:], "gc")
+    assert said.startswith(f"cfsctl: collecting garbage in {repository.path}: Input/output error (the disk")
