@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, TIMEOUT, completions, limit_memory, run
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, limit_memory, run
 from support.gpg import Keys, keys  # noqa: F401  a fixture
 from support.made_repo import OPTIONS, make_system
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
@@ -170,6 +170,26 @@ def test_a_dump_that_names_what_is_not_here(target: Target, tmp_path: Path) -> N
     assert digest in target.ostree("commit", "--from-dump", tmp_path / "dump", status=5).stderr
     (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/null 0 20666 1 0 0 259 0.0 - - -\n")
     assert "/null is a device" in target.ostree("commit", "--from-dump", tmp_path / "dump", status=9).stderr
+
+
+def test_what_cannot_be_read_is_told_with_the_image_or_commit_that_it_is_of(made: Target, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    cfsctl("--repo", made.path, "create-image", "--no-propagate-usr-to-root", tmp_path / "small", "small")
+    shown = made.json("inspect", "main")
+    damage((made.path / "images/refs/small").resolve())
+    assert "cfsctl: image 'small': object " in made.ostree("commit", "small", status=5).stderr
+    damage((made.path / f"streams/ostree-commit-{shown['commit']}").resolve())
+    for words in (("commit", "--tree-ref=main"), ("export", "main", tmp_path / "out"), ("inspect", "main")):
+        told = made.ostree(*words, status=5).stderr
+        assert f"cfsctl: commit {shown['commit']}: object {shown['verity']} is damaged" in told
+    assert f"error   commit {shown['commit']}: object " in made.ostree("fsck", status=1).stdout
+
+
+def damage(path: Path) -> None:
+    """Change the last byte of an object."""
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 def test_a_damaged_object_is_not_committed(made: Target) -> None:

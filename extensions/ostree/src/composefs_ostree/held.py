@@ -10,7 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 
-from composefs_ext.errors import CorruptError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import (
+    CorruptError,
+    InputOutputError,
+    MissingObjectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 from composefs_ext.protocol import SIZES
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
@@ -145,8 +152,12 @@ class Asked:
     def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
         """Wait for it; raise what :func:`open_commit` does."""
         name = self._name
-        stream = self._stream.result()
         commit_id = commit_of_stream(name)
+        try:
+            stream = self._stream.result()
+        except (CorruptError, InputOutputError, MissingObjectError) as error:
+            error.message = f"commit {commit_id.hex()}: {error.message}"
+            raise
         wanted = PARTIAL_CONTENT_TYPE if is_partial(name) else CONTENT_TYPE
         if stream.content_type != wanted:
             raise CorruptError(

@@ -99,7 +99,7 @@ class _Check:
             self._check_files(commit_id, tree)
             self._check_image(commit_id, tree, image_of(stream))
         except ExtError as error:
-            self.errors.append(f"commit {commit_id}: {error.message}")
+            self.errors.append(f"commit {commit_id}: {error.message.removeprefix(f'commit {commit_id}: ')}")
 
     def _check_files(self, commit_id: str, tree: Tree) -> None:
         todo = [(each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import stat
 
-from composefs_ext.errors import FormatError, NotFoundError, TooLargeError
+from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.committing.inodes import Inode, Meta, shown
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
 from composefs_ostree.dumptext import MAX_DUMP
@@ -34,10 +34,13 @@ def image_listing(core: Core, image: str, layers: Layers) -> Listed:
     text = core.staging.new_name("dump")
     try:
         core.image_dump(None, text, name=image).result()
+        return _listing(core, text, layers)
     except NotFoundError as error:
         error.hint = f"cfsctl images lists them; for a directory: --tree=dir={image}"
         raise
-    return _listing(core, text, layers)
+    except ExtError as error:
+        error.message = f"image {image!r}: {error.message}"
+        raise
 
 
 def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
