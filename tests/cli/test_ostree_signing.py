@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from support import ostree_repo
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
@@ -126,6 +127,19 @@ def test_a_key_in_a_file_signs(target: Target, tmp_path: Path) -> None:
     target.ostree("export", BRANCH, source)
     key = f"--sign-key=ed25519=inline:{base64.b64encode(public).decode()}"
     assert other.json("pull-local", source, BRANCH, key)["signatures"][0]["problem"] is None
+
+
+def test_a_key_in_pem_is_not_one_of_ed25519(target: Target, tmp_path: Path) -> None:
+    """As openssl genpkey writes it; the error tells what it is."""
+    secret = Ed25519PrivateKey.generate()
+    pem = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "secret.pem").write_bytes(pem)
+    words = [*tree(target), f"--sign-from-file={tmp_path / 'secret.pem'}"]
+    refused = target.ostree(*words, status=5).stderr
+    assert "secret.pem: malformed base64" in refused
+    assert "(an ed25519 key is a line of base64; keys in PEM are of the type spki)" in refused
+    assert target.names() == {}
+    target.ostree(*words, "--sign-type=spki")
 
 
 def test_a_commit_signed_here_is_stored_as_one_that_comes_signed(target: Target, tmp_path: Path) -> None:

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from composefs_ostree.signatures.policy import SignKeys
 
-__all__ = ["SYSTEM_DIRECTORIES", "check", "decode_base64", "encode_base64", "load_keys", "pem_blocks", "public_key"]
+__all__ = [
+    "SYSTEM_DIRECTORIES",
+    "check",
+    "decode_base64",
+    "ed25519_keys",
+    "encode_base64",
+    "load_keys",
+    "pem_blocks",
+    "public_key",
+]
 
 SYSTEM_DIRECTORIES = ("/etc/ostree", "/usr/share/ostree")
 """Where ``trusted.KIND``, ``trusted.KIND.d/*``, ``revoked.KIND`` and ``revoked.KIND.d/*`` are."""
@@ -128,17 +137,24 @@ def decode_base64(text: str | bytes) -> bytes:
         raise FormatError(f"malformed base64: {error}") from None
 
 
+def ed25519_keys(data: bytes) -> list[bytes]:
+    """Return the keys in a file's content, public or secret ones; raise FormatError if it has others."""
+    try:
+        return [decode_base64(line) for line in map(bytes.strip, data.splitlines()) if line]
+    except FormatError as error:
+        raise FormatError(
+            error.message, hint="an ed25519 key is a line of base64; keys in PEM are of the type spki"
+        ) from None
+
+
 def _keys_in(kind: str, data: bytes, where: str) -> list[bytes]:
     """Return the keys in a file's content; raise a FormatError that names the file."""
     try:
-        if kind == "spki":
-            keys = pem_blocks(data, b"PUBLIC KEY")
-        else:
-            keys = [decode_base64(line) for line in map(bytes.strip, data.splitlines()) if line]
+        keys = pem_blocks(data, b"PUBLIC KEY") if kind == "spki" else ed25519_keys(data)
         for key in keys:
             public_key(kind, key)
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", subject=where) from None
+        raise FormatError(f"{where}: {error.message}", hint=error.hint, subject=where) from None
     return keys
 
 

@@ -150,15 +150,15 @@ def _run(words: list[str], data: bytes = b"") -> CompletedProcess[bytes]:
 
 def _secret_keys(kind: str, data: bytes, where: str) -> Iterator[Callable[[bytes], bytes]]:
     """Yield what signs by each key in a file; raise FormatError, which tells nothing of the key."""
-    from composefs_ostree.signatures.publickeys import decode_base64, pem_blocks
+    from composefs_ostree.signatures.publickeys import ed25519_keys, pem_blocks
 
     try:
         if kind == "spki":
             keys = [_spki(block) for block in pem_blocks(data, b"PRIVATE KEY")]
         else:
-            keys = [_ed25519(decode_base64(line)) for line in map(bytes.strip, data.splitlines()) if line]
+            keys = [_ed25519(key) for key in ed25519_keys(data)]
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", subject=where) from None
+        raise FormatError(f"{where}: {error.message}", hint=error.hint, subject=where) from None
     if not keys:
         raise FormatError(f"{where}: there is no secret {kind} key in it", subject=where)
     yield from keys
