@@ -57,3 +57,23 @@ def test_copying_it(repository: tuple[Path, str], tmp_path: Path) -> None:
     Repository.init(tmp_path / "other", algorithm=SHA256, insecure=True)
     said = the_error("--repo", tmp_path / "other", "copy", "--from", path, "bad", status=5)
     assert said.startswith(f"cfsctl: {bad}: malformed image: a file name")
+
+
+def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path) -> None:
+    """It is told, and does not go to another repository; what it says it needs is kept, as anybody's is."""
+    path = tmp_path / "repo"
+    Repository.init(path, algorithm=SHA256, insecure=True)
+    with Repository.open(path, writable=True) as opened:
+        good, [mine, other] = make_image(opened, b"x" * 100, b"y" * 200)
+        data = opened.objects.path(good).read_bytes()
+        changed = data.replace(f"/{mine[:2]}/{mine[2:]}".encode(), f"/{other[:2]}/{other[2:]}".encode())
+        bad = opened.images.put([changed]).id
+        opened.publish(Publication(images=[ImageName(bad, "bad")]))
+    message = "malformed image: the file b'f0' has a path that is not its digest's"
+    assert f"fsck: image-invalid: images/{bad}: {message}" in cfsctl("--repo", path, "fsck", status=1).stdout
+    Repository.init(tmp_path / "other", algorithm=SHA256, insecure=True)
+    said = the_error("--repo", tmp_path / "other", "copy", "--from", path, "bad", status=5)
+    assert said.startswith(f"cfsctl: {bad}: {message}")
+    cfsctl("--repo", path, "gc")
+    with Repository.open(path) as opened:
+        assert not opened.objects.missing([mine, other, bad])

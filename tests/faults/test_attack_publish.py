@@ -27,6 +27,10 @@ def written(host: Host, **parts: Any) -> str:
         return repository.objects.store_parts([stream_of(SHA256, content_type=1, **parts)]).id
 
 
+def path(object_id: str) -> str:
+    return f"{object_id[:2]}/{object_id[2:]}"
+
+
 def named(stream: str) -> list[Any]:
     return call("publish", streams=[{"name": "bad-1", "id": stream}], refs=[{"name": "bad/kept", "target": "bad-1"}])
 
@@ -79,3 +83,24 @@ def test_an_image_that_names_what_is_not_there_gets_no_name(host: Host, look: st
     assert NOWHERE in answers[-1]["message"]
     host.assert_clean()
     cfsctl("--repo", host.path, "fsck")
+
+
+@pytest.mark.parametrize("look", [False, True], ids=["at once", "after a look"])
+@pytest.mark.parametrize("digest", [True, False], ids=["another digest", "no digest"])
+def test_an_image_that_leads_to_another_object_than_it_says_gets_no_name(host: Host, digest: bool, look: bool) -> None:
+    """Without fs-verity its file would show the other object, which garbage collection does not keep for it."""
+    secret, other = (
+        row["id"] for row in host.do(["write", "a", "secret"], ["write", "b", "other"], put("a", "b"))[-1]["objects"]
+    )
+    lines = (
+        f"{ROOT}/d 0 40755 2 0 0 0 0.0 - - -\n/d/file 5 100644 1 0 0 0 0.0 {path(other)} - {other if digest else '-'}\n"
+    )
+    data = b"".join(erofs.write(dumpfile.parse(lines.encode(), SHA256), version=1))
+    data = data.replace(path(other).encode(), path(secret).encode())
+    with Repository.open(host.path, writable=True) as repository:
+        image = repository.objects.store_parts([data]).id
+    looks = [call("image.objects", id=image)] if look else []
+    answer = host.do(*looks, call("publish", images=[{"id": image, "ref": "bad/image"}]))[-1]
+    assert kind_of(answer) == "invalid"
+    assert answer["message"].startswith(f"image {image}: malformed image: the file b'file' has a path that is not its")
+    host.assert_clean()

@@ -55,7 +55,7 @@ def copy(
             f"{source.path} has {source.algorithm} ids and {target.path} {target.algorithm} ones",
             hint="streams hold ids: pull into a repository with the other algorithm instead",
         )
-    graph = Graph(source)
+    graph = Graph(source, strict=True)
     reached = sorted(graph.reach(starts))
     copied = Copied()
     for done, object_id in enumerate(reached):

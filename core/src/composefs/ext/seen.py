@@ -80,6 +80,17 @@ class Seen:
             self._add_objects(image_id, found)
         return found
 
+    def check_image(self, image_id: str) -> None:
+        """Check all that `publish` asks for of an image that this run has not made.
+
+        Raises MissingObjectError without the image or one of its objects, FormatError if it is no image, or one in
+        which a file leads to another object than its digest says.
+        """
+        self.require([image_id], "the call")
+        objects = self._repo.images.objects_of(image_id, strict=True)
+        self.require(objects, f"image {image_id}")
+        self.add_whole_image(image_id, objects)
+
     def _add_objects(self, image_id: str, objects: set[str]) -> None:
         held = self._objects
         if len(held) >= _MOST_IMAGES or sum(map(len, held.values())) + len(objects) > _MOST:

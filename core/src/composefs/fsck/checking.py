@@ -84,7 +84,7 @@ class _Contents:
 
     def __init__(self, repository: Repository, present: set[str], found: Report) -> None:
         self._repository = repository
-        self._graph = Graph(repository)
+        self._graph = Graph(repository, strict=True)
         self._present = present
         self._found = found
         self._whole: dict[tuple[str, bool], bool] = {}

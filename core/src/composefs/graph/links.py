@@ -52,11 +52,13 @@ def refs_of(names: Names) -> list[Start]:
 class Graph:
     """Reads what streams and images of a repository refer to; the digest of each is checked before it is believed.
 
-    ``streams`` and ``images`` are the ids of those that have been read.
+    ``streams`` and ``images`` are the ids of those that have been read.  ``strict`` is as in
+    :func:`composefs.erofs.reader.read_objects`.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, strict: bool = False) -> None:
         self._repository = repository
+        self._strict = strict
         self.streams: set[str] = set()
         self.images: set[str] = set()
 
@@ -83,7 +85,7 @@ class Graph:
         fd = self._repository.objects.open(object_id, verify=True)
         try:
             with Image.open(fd) as image:
-                objects = read_objects(image, self._repository.algorithm)
+                objects = read_objects(image, self._repository.algorithm, strict=self._strict)
         finally:
             os.close(fd)
         self.images.add(object_id)

@@ -92,12 +92,15 @@ class Images:
         finally:
             os.close(fd)
 
-    def objects_of(self, image_id: str) -> set[str]:
-        """Return the ids of the objects that an image refers to, its digest checked."""
+    def objects_of(self, image_id: str, *, strict: bool = False) -> set[str]:
+        """Return the ids of the objects that an image refers to, its digest checked.
+
+        ``strict`` is as in :func:`composefs.erofs.reader.read_objects`.
+        """
         from composefs.erofs.reader import read_objects
 
         with self.load(image_id) as image:
-            return read_objects(image, self._store.algorithm)
+            return read_objects(image, self._store.algorithm, strict=strict)
 
     def list_refs(self, *, odd: Odd = None) -> list[tuple[str, str]]:
         """Return (name, id) of every ref, sorted by path.

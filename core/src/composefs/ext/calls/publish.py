@@ -66,7 +66,7 @@ def _image(context: Context, row: Message) -> ImageName:
     # Whoever mounts it lets the kernel read it, so it is read here first; with a name already, it is as visible as it
     # can be, and a pull that finds nothing new would spend most of its time on it.
     if image_id not in context.seen.whole_images and not context.repo.images.is_named(image_id):
-        context.seen.require(context.seen.objects_of(image_id), f"image {image_id}")
+        context.seen.check_image(image_id)
     if row.get("ref") is None:
         return ImageName(image_id)
     ref = string(row, "ref")
