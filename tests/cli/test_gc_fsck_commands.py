@@ -99,15 +99,29 @@ def test_fsck_of_a_damaged_repository_and_its_repair(made: Populated, tmp_path: 
     path = made.object(made.files["one"])
     path.chmod(0o644)
     path.write_bytes(b"x")
-    told = cfsctl("--repo", made.path, "fsck", status=1).stdout
-    assert f"fsck: object-digest-mismatch: objects/{path.parent.name}/{path.name}: " in told
-    assert f"affected images: 1\n  {made.alone}\naffected refs: 1\n  images/refs/os/1\nstatus: corrupted\n" in told
+    done = cfsctl("--repo", made.path, "fsck", status=1)
+    assert f"fsck: object-digest-mismatch: objects/{path.parent.name}/{path.name}: " in done.stdout
+    affected = f"affected images: 1\n  {made.alone}\naffected refs: 1\n  images/refs/os/1\nstatus: corrupted\n"
+    assert affected in done.stdout
+    assert done.stderr.startswith("cfsctl: `cfsctl fsck --repair --from REPO|DIR` puts good objects back")
+    assert cfsctl("-q", "--repo", made.path, "fsck", status=1).stderr == ""
     report = json.loads(cfsctl("--repo", made.path, "fsck", "--json").stdout)
     assert (report["ok"], report["objects_corrupted"]) == (False, 1)
     good = populate(tmp_path / "good")
     done = cfsctl("--repo", made.path, "fsck", "--repair", "--from", good.path)
     assert "repaired objects: 1\nstatus: ok\n" in done.stdout
     cfsctl("--repo", made.path, "fsck")
+
+
+def test_gc_is_the_remedy_of_damage_that_no_ref_meets(made: Populated) -> None:
+    path = made.object(made.files["one"])
+    path.unlink()
+    cfsctl("--repo", made.path, "ref", "remove", "--image", "os/1")
+    told = cfsctl("--repo", made.path, "fsck", status=1)
+    assert f"affected images: 1\n  {made.alone}\nstatus: corrupted\n" in told.stdout
+    assert told.stderr == "cfsctl: no ref needs what is bad: `cfsctl gc` removes it\n"
+    cfsctl("--repo", made.path, "gc")
+    assert cfsctl("--repo", made.path, "fsck").stderr == ""
 
 
 def test_fsck_shows_progress(made: Populated) -> None:

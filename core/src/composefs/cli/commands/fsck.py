@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.output import line, print_json
+from composefs.cli.output import line, print_json, say
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from composefs.fsck import Report
 
 __all__ = ["command"]
 
@@ -64,4 +69,15 @@ def command(
     for text in found.lines():
         line(text)
     if not found.ok:
+        remedy = _remedy(found)
+        if remedy and settings.verbosity >= 0:
+            say(f"cfsctl: {remedy}")
         ctx.exit(CORRUPTED)
+
+
+def _remedy(found: Report) -> str | None:
+    if found.affected.refs:
+        return "`cfsctl fsck --repair --from REPO|DIR` puts good objects back, pulling with --repair fetches them again"
+    if all(problem.object is not None for problem in found.problems):
+        return "no ref needs what is bad: `cfsctl gc` removes it"
+    return None  # a name is wrong, of which only people know what it should be
