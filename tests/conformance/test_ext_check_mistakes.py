@@ -192,6 +192,43 @@ MISTAKES = {
         """,
         "image.put: invalid: dump line 1: /: DIGEST is not 64 hexadecimal digits",
     ),
+    "a path in a dump that is not absolute": (
+        19,
+        """
+        def put(self, name):
+            stored = super().put(name)
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\nfile 0 100644 1 0 0 0 0.0 - - -\\n")
+            self.call("image.put", dump="dump")
+            return stored
+        """,
+        "image.put: dump, line 2: PATH is file, which does not begin with /",
+    ),
+    "a size in a dump that the file has not": (
+        19,
+        """
+        def put(self, name):
+            stored = super().put(name)
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\n")
+                dump.write(f"/file 7 100644 1 0 0 0 0.0 {stored[:2]}/{stored[2:]} - {stored}\\n")
+            self.call("image.put", dump="dump")
+            return stored
+        """,
+        "image.put: dump, line 2: SIZE is 7, but the object has 6 bytes",
+    ),
+    "a line of a dump that ends early": (
+        19,
+        """
+        def put(self, name):
+            stored = super().put(name)
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\n/link 4 120777 1 0 0 0 0.0 file\\n")
+            self.call("image.put", dump="dump")
+            return stored
+        """,
+        "image.put: dump, line 2: 9 columns, not 11: what is not there is -",
+    ),
     "an answer is waited for that nobody gives": (
         30,
         """

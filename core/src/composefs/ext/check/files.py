@@ -22,6 +22,12 @@ from composefs.protocol.wire import JSONValue, Message, parse_json
 __all__ = ["Files"]
 
 _HEX = b"0123456789abcdef"
+_COLUMNS = 11
+"""Of a line of a dump, before the extended attributes."""
+
+
+def _shown(column: bytes) -> str:
+    return column[:140].decode("ascii", "backslashreplace")
 
 
 class Files:
@@ -40,6 +46,7 @@ class Files:
         self._picked = picked
         self._algorithm = algorithm
         self._taken: set[str] = set()
+        self._sizes: dict[str, int] = {}
         self._refused_id: str | None = None
         self.refused = ""
         self.directory = ""
@@ -130,14 +137,28 @@ class Files:
     def _look_at_dump(self, where: str, name: str) -> None:
         self._tried |= {19, 20}
         for number, line in enumerate(io.BytesIO(staged.read(self.directory, name) or b""), 1):
-            columns = line.rstrip(b"\n").split(b" ", 11)
-            if len(columns) > 10 and not columns[10].strip(_HEX):  # what is no digest is for the core to refuse
-                payload, digest = columns[8], columns[10]
-                if payload != digest[:2] + b"/" + digest[2:]:
-                    seen, digits = (each[:140].decode("ascii", "backslashreplace") for each in (payload, digest))
-                    what = f"PAYLOAD is {seen}, not the path of DIGEST, {digits[:2]}/{digits[2:6]}…"
-                    self._find(20, f"{where}, line {number}: {what}")
-                    return
+            wrong = self._wrong_in(line.rstrip(b"\n").split(b" ", 11))
+            if wrong is not None:
+                rule, what = wrong
+                self._find(rule, f"{where}, line {number}: {what}")
+                return
+
+    def _wrong_in(self, columns: list[bytes]) -> tuple[int, str] | None:
+        """Return what the core forgives in a line of a dump, with its rule; all else is for the core to refuse."""
+        if len(columns) < _COLUMNS:
+            return 19, f"{len(columns)} columns, not {_COLUMNS}: what is not there is -"
+        path, size, payload, digest = (columns[each] for each in (0, 1, 8, 10))
+        if not path.startswith(b"/"):
+            return 19, f"PATH is {_shown(path)}, which does not begin with /"
+        if digest.strip(_HEX):
+            return None
+        if payload != digest[:2] + b"/" + digest[2:]:
+            digits = _shown(digest)
+            return 20, f"PAYLOAD is {_shown(payload)}, not the path of DIGEST, {digits[:2]}/{digits[2:6]}…"
+        stored = self._sizes.get(digest.decode())
+        if stored is not None and size != b"%d" % stored:
+            return 19, f"SIZE is {_shown(size)}, but the object has {stored} bytes"
+        return None
 
     # What was answered
 
@@ -152,6 +173,7 @@ class Files:
             name = given["name"]
             if "id" in stored:
                 self.stored = True
+                self._sizes[stored["id"]] = stored["size"]
                 self.put_again |= was_told and stored["id"] == self._refused_id
                 if "offset" not in given:
                     gone.add(name)
