@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs.repository import Publication, Repository, StreamName
+from composefs import dumpfile, erofs
+from composefs.repository import ImageName, Publication, Repository, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 
@@ -260,3 +262,32 @@ def test_sizes_are_in_bytes_for_scripts_and_in_larger_units_for_people(repo: Pat
     status, shown = on_terminal(*command)
     assert status == 0
     assert b"removed (2.9 MiB)\r\n" in shown
+
+
+def test_nothing_in_names_is_obeyed(repo: Path) -> None:
+    """Control characters in one byte or two, and what turns the direction of reading."""
+    names = ["\x9b31mred\x9b0m", "\x85", "\u202egnp", "\udc9b2J", "a\x1b[2J", "b\nstatus: ok"]
+    lines = ["/ 0 40755 2 0 0 0 0.0 - - -"]
+    escapes = ["".join(f"\\x{byte:02x}" for byte in os.fsencode(name)) for name in names]
+    lines += [f"/{each} 0 100644 1 0 0 0 0.0 - - -" for each in escapes]
+    with Repository.open(repo, writable=True) as repository:
+        tree = dumpfile.parse("\n".join([*lines, ""]).encode(), repository.algorithm)
+        image = repository.images.put(erofs.write(tree, version=1)).id
+        refs = [name for name in names if name.isascii() or "\udc9b" not in name]
+        repository.publish(Publication(images=[ImageName(image, f"os/{name}") for name in refs]))
+    for name in names:
+        os.symlink("nowhere", repo / "images/refs" / f"odd{name}")
+    place = ("--repo", repo, "--color", "never")
+    obeyed = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+    commands = [("ls", image), ("ls", "-l", image), ("dump-files", image, "/b\nstatus: ok"), ("images",), ("du",)]
+    commands += [("ref", "list"), ("fsck",), ("gc", "--dry-run")]
+    for command in commands:
+        _, shown = on_terminal(*place, *command)
+        text = shown.decode().replace("\r\n", "\n")
+        assert not obeyed.search(text), (command, text)
+        assert "\nstatus: ok" not in text, (command, text)
+    for command in (("ls", "--json", image), ("ref", "list", "--json"), ("fsck", "--json")):
+        _, shown = on_terminal(*place, "--quiet", *command)
+        assert not obeyed.search(shown.decode().replace("\r\n", "\n")), (command, shown)
+    listed = json.loads(cfsctl(*place, "ls", "--json", image).stdout)
+    assert {each["name"] for each in listed["entries"]} == set(names)

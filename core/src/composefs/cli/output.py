@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from composefs.cli.text import one_line, printable, size_text
+from composefs.cli.text import escaped, one_line, printable, size_text
 from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class Stdout:
 
 
 def line(text: str) -> None:
-    """Write a line; on a terminal, what the terminal would obey is taken out."""
+    """Write a line, which no name in it can break; on a terminal, what the terminal would obey is taken out."""
     if os.isatty(STDOUT):
         text = printable(text)
-    write(text.encode("utf-8", "surrogateescape") + b"\n")
+    write(text.replace("\n", " ").encode("utf-8", "surrogateescape") + b"\n")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -107,17 +107,15 @@ def print_json(document: object) -> None:
     import json
 
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    # Terminals: json escapes the control characters up to U+001F; the rest of what `line` removes cannot end a string.
-    line(text.encode("utf-8", "backslashreplace").decode())
+    write(escaped(text).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def print_json_file(file: BinaryIO) -> None:
     """Write the JSON object in a file, as `print_json` would; raise ValueError where it turns out to be none."""
     from composefs.protocol.jsontext import indented
 
-    terminal = os.isatty(STDOUT)
     for text in indented(iter(lambda: file.read(_PIECE), b"")):
-        write((printable(text) if terminal else text).encode(), flush=False)
+        write(escaped(text).encode(), flush=False)
     write(b"\n")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs.cli.output import say
+from composefs.cli.text import one_line
 from composefs.errors import FormatError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def encoding_of(name: str) -> Encoding:
 
 def left_out(message: str) -> None:
     """Say that something among the refs is not listed, and why."""
-    say(f"cfsctl: left out: {message} (`cfsctl fsck` tells all that is wrong)")
+    say(f"cfsctl: left out: {one_line(message)} (`cfsctl fsck` tells all that is wrong)")
 
 
 def all_refs(repository: Repository, odd: Callable[[str], object] = left_out) -> list[Ref]:

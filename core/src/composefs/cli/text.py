@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted", "one_line", "printable", "shortened", "shown", "size_text"]
+__all__ = ["counted", "escaped", "one_line", "printable", "shortened", "shown", "size_text"]
 
 _UNSAFE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
     "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
     "|\x1b[ -/]*[0-~]?"  # every other escape
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # control characters but tab and newline
+    "|[\udc80-\udc9f]"  # bytes that are not UTF-8, and control characters to a terminal that does not use it
     "|[\u202a-\u202e\u2066-\u2069]"  # bidirectional overrides and isolates
 )
+_UNSAFE_IN_JSON = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _MESSAGE = 6000
 _MESSAGE_END = 1000
@@ -27,6 +29,11 @@ _MESSAGE_END = 1000
 def printable(text: str) -> str:
     """Remove what a terminal would obey instead of show; tabs and line ends stay."""
     return _UNSAFE.sub("", text)
+
+
+def escaped(document: str) -> str:
+    """Escape in a JSON document what a terminal would obey instead of show; it says the same as before."""
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def one_line(text: str) -> str:
