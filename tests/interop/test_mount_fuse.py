@@ -149,13 +149,16 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
         for path in (home, *home.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
         # Where no udev is at work, users may not open /dev/fuse.  In a mount namespace of its own they may.
-        os.mknod(tmp_path / "fuse", stat.S_IFCHR | 0o666, os.makedev(10, 229))
-        os.chmod(tmp_path / "fuse", 0o666)
+        for device, mode in (("fuse", 0o666), ("closed", 0o600)):
+            os.mknod(tmp_path / device, stat.S_IFCHR | mode, os.makedev(10, 229))
+            os.chmod(tmp_path / device, mode)
         script = f"""set -e
             user() {{ HOME={name} TMPDIR={name} setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups "$@"; }}
-            mount --bind {tmp_path}/fuse /dev/fuse
             user {CFSCTL} init --insecure repo
             user {CFSCTL} --repo repo create-image --no-propagate-usr-to-root tree it
+            mount --bind {tmp_path}/closed /dev/fuse
+            ! user {CFSCTL} --repo repo mount refs/it mnt
+            mount --bind {tmp_path}/fuse /dev/fuse
             ! user {CFSCTL} --repo repo mount --fuse no refs/it mnt
             user {CFSCTL} --repo repo mount refs/it mnt
             user cmp mnt/big tree/big
@@ -166,7 +169,7 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             [ ! -e mnt/big ]
         """
         done = run("unshare", "--mount", "sh", "-c", script, cwd=home)
-        for words in ("run as root", "trying FUSE", "mnt/big: Permission denied"):
+        for words in ("run as root", "trying FUSE", "owner and mode of /dev/fuse", "mnt/big: Permission denied"):
             assert words in done.stderr
         (line,) = [line for line in done.stdout.splitlines() if " - " in line]
         assert " ro,nosuid,nodev," in line

@@ -26,6 +26,7 @@ from composefs.tree import Node
 
 __all__ = ["FuseImage", "serve"]
 
+_DEVICE = "/dev/fuse"
 _FOREVER = 86400
 """Seconds for which the kernel need not ask again."""
 
@@ -174,11 +175,18 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     try:
         mfusepy.FUSE(image, os.path.abspath(mountpoint), foreground=foreground, **options)
     except RuntimeError as error:
-        raise UnsupportedError(
-            f"mounting at {mountpoint} with FUSE failed", hint="users but root need fusermount3 (package fuse3)"
-        ) from error
+        raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking()) from error
     finally:
         image.close()
+
+
+def _lacking() -> str:
+    """Return what to do where a mount has failed, of which libfuse tells nothing but on standard error."""
+    if not os.path.exists(_DEVICE):
+        return "the kernel has no FUSE; try `modprobe fuse`"
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return f"check the owner and mode of {_DEVICE}, which you may not open"
+    return "users but root need fusermount3 (package fuse3)"
 
 
 def _load() -> Any:
