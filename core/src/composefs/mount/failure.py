@@ -10,6 +10,8 @@ from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedE
 
 __all__ = ["failure"]
 
+_BY_ROOT = "mounting needs CAP_SYS_ADMIN: run as root, or let `cfsctl mount` serve the image by FUSE"
+
 
 def failure(error: OSError, what: str, step: str, module: str, messages: Sequence[str] = ()) -> ComposefsError:
     """Return the error of ours for a failed ``step`` of ``what``.
@@ -22,7 +24,7 @@ def failure(error: OSError, what: str, step: str, module: str, messages: Sequenc
         case errno.ENODEV:
             return UnsupportedError(message, causes=causes, hint=f"the kernel has no {module}; try `modprobe {module}`")
         case errno.EPERM | errno.EACCES:
-            return PermissionDeniedError(message, causes=causes, hint="mounting needs CAP_SYS_ADMIN: run as root")
+            return PermissionDeniedError(message, causes=causes, hint=_BY_ROOT)
         case errno.EINVAL if "verity=" in step:
             return UnsupportedError(message, causes=causes, hint="overlayfs checks fs-verity since Linux 6.6")
         case errno.EINVAL | errno.EOPNOTSUPP | errno.ENOSYS:
