@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +36,7 @@ __all__ = ["COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
 
 PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
+_LEAST_LIKENESS = 0.62  # of 1: disable-fsync and disable-verify-bindings have less, retries and network-retries more
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
 
 _MODULES = "composefs.cli.commands"
@@ -278,6 +280,14 @@ def _is_global(option: str) -> bool:
     return any(option in parameter.opts for parameter in root.params)
 
 
+def _alike(option: str, guesses: Iterable[str]) -> list[str]:
+    """Leave of click's guesses what is like the option in more than its hyphens: --fsync is not --json."""
+    from difflib import SequenceMatcher
+
+    word = option.lstrip("-")
+    return [each for each in guesses if SequenceMatcher(None, each.lstrip("-"), word).ratio() > _LEAST_LIKENESS]
+
+
 def _failure(error: BaseException) -> ComposefsError:
     """Turn anything raised into one of our errors."""
     match error:
@@ -288,6 +298,9 @@ def _failure(error: BaseException) -> ComposefsError:
                 f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
             )
         case click.UsageError():
+            if isinstance(error, click.NoSuchOption):
+                guesses = _alike(error.option_name, error.possibilities or ())
+                error = click.NoSuchOption(error.option_name, possibilities=guesses, ctx=error.ctx)
             place = error.ctx.command_path if error.ctx else PROGRAM
             message = " ".join(error.format_message().split()).rstrip(".")
             failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
