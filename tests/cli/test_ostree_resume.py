@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from composefs_ostree.pulling.cache import read_records
-from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.commands import CFSCTL, TIMEOUT, cfsctl, limit_memory
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo
 from support.server import Fault, Server, serve
@@ -106,6 +106,17 @@ def test_a_pull_goes_on_where_it_was(
     assert target.left_over() == []
     fresh = Target(target.path.with_name("fresh")).json("pull-local", source, BRANCH)
     assert (fresh["image"], fresh["verity"]) == (resumed["image"], resumed["verity"])
+
+
+def test_to_go_on_takes_little_memory(source: Path, target: Target) -> None:
+    """However large the note of what has come in could be."""
+    last = max((source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        server.fault(f"*{last.name}", Fault(status=404))
+        target.ostree("pull", server.url, BRANCH, status=3)
+        assert noted() > 0
+        server.forgive()
+        target.ostree("pull", server.url, BRANCH, preexec_fn=limit_memory)
 
 
 def cut(path: Path) -> None:

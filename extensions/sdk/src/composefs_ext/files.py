@@ -1,4 +1,4 @@
-"""Opening a file by a path where anything may be, and naming one where the system does not."""
+"""Opening a file by a path where anything may be, reading one, and naming one where the system does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import errno
 import os
 import stat
 
-__all__ = ["Naming", "open_regular"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+__all__ = ["Naming", "open_regular", "read_up_to"]
 
 
 def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int | None:
@@ -27,6 +31,14 @@ def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -
         return fd
     os.close(fd)
     return None
+
+
+def read_up_to(file: BinaryIO, most: int) -> bytes:
+    """Read the rest of a regular file, or ``most`` bytes of it.
+
+    ``file.read(most)`` asks for so much memory before it reads, which is refused where memory is limited.
+    """
+    return file.read(min(most, os.fstat(file.fileno()).st_size))
 
 
 class Naming:

@@ -17,6 +17,7 @@ from composefs_ext.errors import (
     PermissionDeniedError,
     UnsupportedError,
 )
+from composefs_ext.files import read_up_to
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
 from composefs_ostree.fetching.transport import DirectoryTransport, Fetch, bad_object, open_regular
 from composefs_ostree.formats import gvariant
@@ -128,7 +129,7 @@ class DeltaSource:
         self.file = path if self._is_typed else os.path.join(path, _SUPERBLOCK)
         try:
             with open(open_regular(self.file), "rb") as file:
-                data = file.read(MAX_METADATA + 1)
+                data = read_up_to(file, MAX_METADATA + 1)
             if len(data) > MAX_METADATA:
                 raise CorruptError(f"it is longer than {MAX_METADATA} bytes")
             self.delta: Delta = parse_superblock(data)

@@ -30,7 +30,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_ext.files import Naming, open_regular
+from composefs_ext.files import Naming, open_regular, read_up_to
 from composefs_ostree.formats.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
 from composefs_ostree.remotes.keyfile import parse_keyfile
 
@@ -176,7 +176,7 @@ class Target:
         if fd is None:
             raise self._no_file(path)
         with open(fd, "rb") as file:
-            data = file.read(limit + 1)
+            data = read_up_to(file, limit + 1)
         if len(data) > limit:
             raise CorruptError(f"{self.path}/{path} has more than {limit} bytes", subject=f"{self.path}/{path}")
         return data

@@ -19,6 +19,7 @@ import struct
 from contextlib import suppress
 from zlib import crc32
 
+from composefs_ext.files import read_up_to
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ID_SIZE
 
@@ -81,7 +82,7 @@ class Cache:
             files: dict[bytes, Entry] = {}
             good = 0
             if file.read(len(boot)) == boot:
-                files, good = read_records(file.read(_MAX_SIZE))
+                files, good = read_records(read_up_to(file, _MAX_SIZE))
             file.truncate(len(boot) + good if good else 0)
             if not good:
                 file.write(boot)

@@ -11,6 +11,7 @@ import os
 from zlib import crc32
 
 from composefs_ext.errors import ProtocolError
+from composefs_ext.files import read_up_to
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.wire import decode, to_json
 from composefs_ostree.fetching.conditional import Conditions
@@ -43,7 +44,7 @@ def load(directory: str | None, url: str) -> Kept | None:
     try:
         with open(_path(directory, url), "rb") as file:
             header = decode(file.readline(_MAX_HEADER))
-            data = file.read(MAX_METADATA + 1)
+            data = read_up_to(file, MAX_METADATA + 1)
         if header["url"] != url or header["crc32"] != crc32(data):
             return None
         return Kept(data, str(header["etag"]), str(header["last_modified"]))
