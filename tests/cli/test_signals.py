@@ -16,7 +16,7 @@ import pytest
 
 from composefs import errors
 from composefs.cli import text
-from support.commands import BIN, TIMEOUT
+from support.commands import BIN, TIMEOUT, cfsctl
 from support.peers import require
 
 _CODE = """
@@ -195,3 +195,17 @@ def test_ctrl_c_ends_the_check_of_an_object_of_terabytes(tmp_path: Path) -> None
     assert process.returncode == 130
     assert told == "cfsctl: interrupted\n"
     assert not any(Path(f"/proc/{each}/fd").exists() for each in workers)
+
+
+def test_who_starts_it_may_ignore_that_processes_end(tmp_path: Path) -> None:
+    """As some supervisors do; it is inherited, and a process that ends is gone then before anybody waits for it."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"content" * 1000)
+    repository = ("--repo", tmp_path / "repo")
+    cfsctl("init", "--insecure", tmp_path / "repo")
+    for command in (["ostree", "commit", f"--tree=dir={tmp_path}/tree", "--branch=main"], ["fsck"]):
+        assert cfsctl(*repository, *command, preexec_fn=ignore).stderr == ""

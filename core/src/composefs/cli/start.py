@@ -6,6 +6,8 @@ Until that is said, nothing is imported that takes long.
 
 from __future__ import annotations
 
+# What the interpreter has loaded for itself, as in ctrl_c.
+import _signal  # type: ignore[import-not-found]
 import gc
 import sys
 from types import ModuleType
@@ -56,6 +58,8 @@ def mount_composefs() -> int:
 
 def _begin() -> None:
     ctrl_c.ends_the_process()
+    # Whoever starts us may have it ignored; then a process that ends is gone at once, and nobody can wait for it.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     # Next to nothing of what is imported and parsed is garbage; to look for some takes a twentieth of a short run.
     gc.set_threshold(_GC_THRESHOLD)
 
