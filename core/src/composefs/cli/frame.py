@@ -135,7 +135,8 @@ class _Helpful(click.Command):
 
 def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        line(ctx.get_help())
+        for each in ctx.get_help().splitlines():
+            line(each)
         ctx.exit()
 
 
