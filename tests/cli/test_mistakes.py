@@ -38,6 +38,8 @@ MISTAKES = {
     "--repo repo ostree pull-local tree/usr/file/none x": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree apply-delta none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree commit --tree=tar=none -b x": (NOT_FOUND, "none does not exist", "check the path"),
+    "--repo repo ostree commit --tree=tar=- -b x": (NOT_FOUND, "- does not exist", "standard input is not read here"),
+    "--repo repo ostree commit --from-dump - -b x": (NOT_FOUND, "- does not exist", "write it to a file"),
     "--repo repo ostree pull http://x/ x --gpg-key none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo oci copy x --from none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo oci pull docker://x/x --authfile none": (NOT_FOUND, "none does not exist", "check the path"),

@@ -97,7 +97,8 @@ def _require_there(path: str) -> None:
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFoundError(f"{path} does not exist", subject=path, hint="check the path") from error
+        hint = "check the path" if path != "-" else "standard input is not read here: write it to a file, and give that"
+        raise NotFoundError(f"{path} does not exist", subject=path, hint=hint) from error
     except OSError as error:
         raise from_os_error(error, f"reading {path}") from error
 
