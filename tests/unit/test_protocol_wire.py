@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs.errors import KINDS, ComposefsError, NotFoundError, ProtocolError, UnsupportedError, UsageError
-from composefs.ext.limiter import LogLimiter, ProgressLimiter
+from composefs.ext.limiter import ProgressLimiter
 from composefs.ext.trace import redact
 from composefs.protocol.errors import from_wire, printable, row_error, to_wire
 from composefs.protocol.limits import MAX_DEPTH, MAX_INTEGER
@@ -161,8 +161,3 @@ def test_progress_limiter() -> None:
     assert not limiter.passes("a", "done", 100.15)
     assert sum(limiter.passes(str(number), "skipped", 100.2) for number in range(5000)) < 1000
     assert limiter.passes("z", "started", 102)
-
-
-def test_log_limiter() -> None:
-    limiter = LogLimiter(2)
-    assert [limiter.take() for _ in range(5)] == [True, True, None, False, False]

@@ -11,7 +11,7 @@ from composefs.digest import DEFAULT_ALGORITHM, Algorithm
 from composefs.errors import ComposefsError, PermissionDeniedError, UsageError
 from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
-from composefs.ext.limiter import LogLimiter, ProgressLimiter
+from composefs.ext.limiter import ProgressLimiter
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.options import RunOptions, Stdio
 from composefs.ext.seen import Seen
@@ -36,7 +36,8 @@ class Context:
     ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
     beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
     told so.  ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its
-    answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed on.
+    answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed on;
+    ``log_lines`` is how many log lines have come.
 
     ``resources`` are closed when the conversation ends.
     """
@@ -58,7 +59,7 @@ class Context:
     drafts: Drafts = field(init=False)
     lists: Lists = field(init=False)
     progress: ProgressLimiter = field(init=False)
-    log: LogLimiter = field(init=False)
+    log_lines: int = 0
     resources: ExitStack = field(default_factory=ExitStack)
     _sources: dict[str, Repository] = field(default_factory=dict)
 
@@ -67,7 +68,6 @@ class Context:
         self.drafts = Drafts(self.staged, self.limits, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
-        self.log = LogLimiter(self.limits.log_lines)
 
     @property
     def manifest(self) -> Manifest:

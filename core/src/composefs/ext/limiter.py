@@ -1,8 +1,8 @@
-"""How much of what an extension says reaches the user: progress is coalesced, log lines are capped."""
+"""How much of what an extension says of its progress reaches the user."""
 
 from __future__ import annotations
 
-__all__ = ["LogLimiter", "ProgressLimiter"]
+__all__ = ["ProgressLimiter"]
 
 _MAX_IDS = 10_000
 _PER_SECOND_IN_ALL = 1000
@@ -38,19 +38,3 @@ class ProgressLimiter:
         self._count += 1
         self._last[name] = (now, kind)
         return True
-
-
-class LogLimiter:
-    """Counts log lines; the line after the last that passes is the place to say that more were dropped."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, lines: int) -> None:
-        self._left = lines
-
-    def take(self) -> bool | None:
-        """True for a line that passes, None for the first that does not, False for the rest."""
-        self._left -= 1
-        if self._left >= 0:
-            return True
-        return None if self._left == -1 else False

@@ -45,11 +45,11 @@ def log(context: Context, params: Message) -> Message:
     """Say a line to the user."""
     level = choice(params, "level", _LEVELS)
     message = string(params, "message")
-    match context.log.take():
-        case True:
-            context.observer.log(level, printable(message))
-        case None:
-            context.observer.log("warning", f"{context.manifest.name} logs too much; further messages are dropped")
+    if context.log_lines < context.limits.log_lines:
+        context.observer.log(level, printable(message))
+    elif context.log_lines == context.limits.log_lines:
+        context.observer.log("warning", f"{context.manifest.name} logs too much; further messages are dropped")
+    context.log_lines += 1
     return {}
 
 
