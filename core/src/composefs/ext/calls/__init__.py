@@ -33,6 +33,10 @@ class Call(NamedTuple):
     notification: bool = False
     feature: str | None = None
 
+    def needs_more(self, mode: str) -> bool:
+        """Tell whether a command with this ``repository`` in the manifest may not make the call."""
+        return (self.repository == "read" and mode == "none") or (self.repository == "write" and mode != "write")
+
 
 CALLS: dict[str, Call] = {
     "object.put": Call(objects.put, "write", stores=True),
@@ -70,7 +74,7 @@ def check_allowed(name: str, call: Call, context: Context) -> None:
             f"{name} needs the permission {call.permission}, which the manifest does not ask for"
         )
     mode = context.command.repository
-    if (call.repository == "read" and mode == "none") or (call.repository == "write" and mode != "write"):
+    if call.needs_more(mode):
         raise PermissionDeniedError(
             f"{name} needs a command with repository {call.repository}; {' '.join(context.command.name)} has {mode}"
         )

@@ -289,7 +289,7 @@ class Watch:
         self.tried.add(31)
         if call.permission is not None and call.permission not in self.command.permissions:
             self.find(31, f"{method} needs the permission {call.permission}")
-        elif (call.repository == "read" and mode == "none") or (call.repository == "write" and mode != "write"):
+        elif call.needs_more(mode):
             self.find(31, f"{method} needs a command with repository {call.repository}, not {mode}")
 
     def _check_draft(self, method: str, name: str) -> None:
