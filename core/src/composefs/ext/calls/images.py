@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import BufferedWriter
-from typing import TYPE_CHECKING
 
 from composefs import dumpfile, erofs
 from composefs.dumpfile.escape import find_bad_escape, unescape
@@ -17,9 +16,6 @@ from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
 from composefs.repository.images import image_objects
 from composefs.tree import Tree, collection_paused, find
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["digest", "draft", "dump", "mount", "objects", "put"]
 
@@ -175,10 +171,8 @@ def mount(context: Context, params: Message) -> Message:
     return {}
 
 
-def _typed_path(context: Context, params: Message, key: str) -> Path:
+def _typed_path(context: Context, params: Message, key: str) -> str:
     path = string(params, key)
     if path not in context.line.typed("path-read", "path-write"):
         raise PermissionDeniedError(f"{key} {path} is no path that the user gave", subject=path)
-    from pathlib import Path  # takes 4 ms to load
-
-    return Path(path)
+    return path
