@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from composefs.boot.syntax import (
     ALL_BYTES,
+    WORD,
     Alternatives,
     Assertion,
     BackReference,
@@ -31,11 +32,7 @@ from composefs.boot.syntax import (
 )
 from composefs.errors import FormatError, TooLargeError
 
-__all__ = [
-    "MAX_PATTERN",
-    "Pattern",
-    "parse",
-]
+__all__ = ["Pattern", "parse"]
 
 MAX_PATTERN = 4096
 """Characters of a pattern; real ones have up to some hundred."""
@@ -50,7 +47,6 @@ _DIGIT = frozenset(b"0123456789")
 _LOWER = frozenset(range(ord("a"), ord("z") + 1))
 _UPPER = frozenset(range(ord("A"), ord("Z") + 1))
 _ALPHA = _LOWER | _UPPER
-_WORD = _ALPHA | _DIGIT | {ord("_")}
 _SPACE = frozenset(b"\t\n\v\f\r ")
 _PRINT = frozenset(range(0x20, 0x7F))
 
@@ -67,10 +63,10 @@ _POSIX = {
     "punct": _PRINT - {0x20} - _ALPHA - _DIGIT,
     "space": _SPACE,
     "upper": _UPPER,
-    "word": _WORD,
+    "word": WORD,
     "xdigit": _DIGIT | frozenset(b"abcdefABCDEF"),
 }
-_CLASSES = {"d": _DIGIT, "s": _SPACE, "w": _WORD}
+_CLASSES = {"d": _DIGIT, "s": _SPACE, "w": WORD}
 _CLASSES |= {name.upper(): ALL_BYTES - members for name, members in _CLASSES.items()}
 _CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "a": 0x07}
 _ASSERTIONS = {"b": "word boundary", "B": "no word boundary", "A": "start", "z": "end"}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from composefs.boot.pattern import Pattern
 from composefs.boot.syntax import (
     ALL_BYTES,
+    WORD,
     Alternatives,
     Assertion,
     BackReference,
@@ -36,7 +37,6 @@ MAX_STATES = 500_000
 """States that the backtracker keeps for one path, some 100 bytes each."""
 
 _NO_NEWLINE = ALL_BYTES - {0x0A}
-_WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 Captures = tuple[tuple[int, int], ...]
 """For each remembered place, in the order of numbers: (number, position)."""
@@ -273,6 +273,6 @@ def _holds(kind: str, text: bytes, position: int) -> bool:
         return position == 0
     if kind == "end":
         return position == len(text)
-    before = position > 0 and text[position - 1] in _WORD
-    after = position < len(text) and text[position] in _WORD
+    before = position > 0 and text[position - 1] in WORD
+    after = position < len(text) and text[position] in WORD
     return (before != after) == (kind == "word boundary")

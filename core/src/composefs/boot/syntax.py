@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 __all__ = [
     "ALL_BYTES",
+    "WORD",
     "Alternatives",
     "Assertion",
     "BackReference",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 ALL_BYTES = frozenset(range(256))
+WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
 class Literal(NamedTuple):
