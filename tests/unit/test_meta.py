@@ -44,7 +44,7 @@ def test_the_recorded_bytes_both_ways() -> None:
 @pytest.mark.parametrize("default", [0, 1, 2])
 @pytest.mark.parametrize("extra", [(), (2,), (0, 2)])
 def test_round_trip(default: int, extra: tuple[int, ...]) -> None:
-    meta = Meta.new(SHA512, default, extra)
+    meta = Meta.new(SHA512, default)._replace(erofs_extra=extra)
     assert ("v1_erofs" in meta.features.read_only_compatible) == (default == 1)
     assert Meta.parse(meta.serialize()) == meta
 

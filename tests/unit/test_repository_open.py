@@ -39,7 +39,7 @@ def rewrite(path: Path, **members: object) -> None:
 
 def test_init_makes_everything_once(tmp_path: Path) -> None:
     path = tmp_path / "a/b/repo"
-    arguments = {"algorithm": SHA512, "erofs_default": 1, "erofs_extra": (2,), "insecure": True}
+    arguments = {"algorithm": SHA512, "erofs_default": 1, "insecure": True}
     assert Repository.init(path, **arguments) == "initialized"
     assert sorted(os.listdir(path)) == ["images", "meta.json", "objects", "streams"]
     assert stat.S_IMODE((path / "meta.json").stat().st_mode) == 0o644
@@ -48,10 +48,13 @@ def test_init_makes_everything_once(tmp_path: Path) -> None:
     assert (path / "meta.json").stat().st_ino == before.st_ino
     with Repository.open(path) as repository:
         assert repository.algorithm == SHA512
-        assert (repository.meta.erofs_default, repository.meta.erofs_extra) == (1, (2,))
+        assert (repository.meta.erofs_default, repository.meta.erofs_extra) == (1, ())
         assert not repository.secure
         assert not repository.writable
         assert repository.path == path
+    rewrite(path, erofs_formats={"default": 1, "extra": [2]})
+    with Repository.open(path) as repository:
+        assert (repository.meta.erofs_default, repository.meta.erofs_extra) == (1, (2,))
 
 
 @pytest.mark.parametrize(

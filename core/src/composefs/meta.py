@@ -51,10 +51,10 @@ class Meta(NamedTuple):
     version: int = VERSION
 
     @classmethod
-    def new(cls, algorithm: Algorithm, erofs_default: int, erofs_extra: tuple[int, ...] = ()) -> Meta:
-        """Describe a new repository, with the features that follow from its formats."""
+    def new(cls, algorithm: Algorithm, erofs_default: int) -> Meta:
+        """Describe a new repository, with the features that follow from its format."""
         flags = (_V1_EROFS,) if erofs_default == 1 else ()
-        return cls(algorithm, erofs_default, erofs_extra, Features(read_only_compatible=flags))
+        return cls(algorithm, erofs_default, features=Features(read_only_compatible=flags))
 
     @classmethod
     def parse(cls, data: bytes) -> Meta:

@@ -28,7 +28,6 @@ def init(
     *,
     algorithm: Algorithm,
     erofs_default: int | None = None,
-    erofs_extra: tuple[int, ...] = (),
     insecure: bool = False,
     upgrade: bool = False,
     wait: float = 0.0,
@@ -52,7 +51,7 @@ def init(
                     default, secure = legacy.meta.erofs_default, legacy.secure
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
-                meta = Meta.new(algorithm, default if erofs_default is None else erofs_default, erofs_extra)
+                meta = Meta.new(algorithm, default if erofs_default is None else erofs_default)
                 if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
             existing = metafile.read(root, path)
