@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from composefs.linux.window import Window
     from composefs.multibuffer import Lanes
 
-__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_each", "digest_fd", "prepare"]
+__all__ = ["Buffer", "Hasher", "digest_bytes", "digest_each", "digest_fd", "digest_parts", "prepare"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -200,6 +200,14 @@ def digest_bytes(data: Buffer, algorithm: Algorithm) -> bytes:
         return _digest_scratch(len(view), algorithm)
     hasher = Hasher(algorithm)
     hasher.update(view)
+    return hasher.digest()
+
+
+def digest_parts(parts: Iterable[Buffer], algorithm: Algorithm) -> bytes:
+    """Return the fs-verity digest, raw, that a file holding the parts, one after the other, has."""
+    hasher = Hasher(algorithm)
+    for part in parts:
+        hasher.update(part)
     return hasher.digest()
 
 

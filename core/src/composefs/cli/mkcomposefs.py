@@ -97,12 +97,9 @@ def _run(arguments: argparse.Namespace) -> None:
     digest = None
     if arguments.print_digest or arguments.print_digest_only:
         from composefs.digest import SHA256
-        from composefs.fsverity import Hasher
+        from composefs.fsverity import digest_parts
 
-        hasher = Hasher(SHA256)
-        for piece in pieces:
-            hasher.update(piece)
-        digest = hasher.digest().hex()
+        digest = digest_parts(pieces, SHA256).hex()
     if image is not None:
         try:
             _write(image, pieces)

@@ -124,12 +124,9 @@ class Source:
     def image_id(self, algorithm: Algorithm, version: int, observers: Observers) -> str:
         """Compute the id that the image of the tree has in an EROFS format."""
         from composefs import erofs
-        from composefs.fsverity import Hasher
+        from composefs.fsverity import digest_parts
 
-        hasher = Hasher(algorithm)
-        for part in erofs.write(self.tree(algorithm, observers), version=version):
-            hasher.update(part)
-        return hasher.digest().hex()
+        return digest_parts(erofs.write(self.tree(algorithm, observers), version=version), algorithm).hex()
 
 
 def _lacks_usr(directory: str) -> bool:

@@ -9,7 +9,7 @@ from composefs.dumpfile.escape import find_bad_escape, unescape
 from composefs.errors import CorruptError, FormatError, PermissionDeniedError, TooLargeError, UsageError
 from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
-from composefs.fsverity import Hasher
+from composefs.fsverity import digest_parts
 from composefs.protocol import DRAFTS
 from composefs.protocol.params import boolean, check_id, mapping, one_of, optional_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
@@ -56,12 +56,10 @@ def digest(context: Context, params: Message) -> Message:
     refers_to = image_objects(tree)
     if context.repository is not None:
         context.seen.require(refers_to, "the dump")
-    hasher = Hasher(context.algorithm)
-    for part in erofs.write(tree, version=context.format_of(params)):
-        hasher.update(part)
-    found = hasher.digest().hex()
+    image = erofs.write(tree, version=context.format_of(params))
+    found = digest_parts(image, context.algorithm).hex()
     _check_expected(params, found, context)
-    return {"id": found, "size": hasher.size}
+    return {"id": found, "size": sum(map(len, image))}
 
 
 def _parse(context: Context, params: Message) -> Tree:
