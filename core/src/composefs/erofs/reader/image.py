@@ -229,15 +229,18 @@ class Image(Closing):
         """Read a directory; names are checked, and that each is larger than the one before."""
         found = Entries([], [], [])
         for start, length in self.blocks(inode):
-            found.names.extend(self.block(start, length, found))
+            names, nids, types = self.block(start, length)
+            found.names.extend(names)
+            found.nids.extend(nids)
+            found.types.extend(types)
             count_names(len(found.names))
         names = found.names
         if any(map(le, islice(names, 1, None), names)):
             malformed("the names of a directory are not in order", inode.offset)
         return found
 
-    def block(self, start: int, length: int, into: Entries) -> list[bytes]:
-        """Read one block of a directory: return its names, and append nids and types."""
+    def block(self, start: int, length: int) -> tuple[list[bytes], tuple[int, ...], tuple[int, ...]]:
+        """Read one block of a directory: return its names, nids and types."""
         block = self.data[start : start + length]
         first = block[8] | block[9] << 8 if length >= DIRENT.size else 0
         if not DIRENT.size <= first <= length or first % DIRENT.size:
@@ -252,6 +255,4 @@ class Image(Closing):
         area = block[first : offsets[-1] + len(names[-1])]
         if not all(names) or max(map(len, names)) > MAX_NAME or SLASH in area or 0 in area:
             malformed("a file name that is empty, too long, or has a slash or NUL", start)
-        into.nids.extend(nids)
-        into.types.extend(types)
-        return names
+        return names, nids, types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from bisect import bisect_left
 
-from composefs.erofs.reader.image import Entries, Image, Inode
+from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, Rules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
@@ -75,13 +75,12 @@ class Lookup:
         low, high = 0, len(blocks)
         while low < high:
             middle = (low + high) // 2
-            entries = Entries([], [], [])
-            names = self._image.block(*blocks[middle], entries)
+            names, nids, _ = self._image.block(*blocks[middle])
             if wanted < names[0]:
                 high = middle
             elif wanted > names[-1]:
                 low = middle + 1
             else:
                 place = bisect_left(names, wanted)
-                return entries.nids[place] if place < len(names) and names[place] == wanted else None
+                return nids[place] if place < len(names) and names[place] == wanted else None
         return None
