@@ -236,7 +236,7 @@ class Receiver:
             made, found = make(
                 self._core, self._open_source, order, jobs, wanted, expected, self._arrived, self._names.tick
             )
-            images |= {str(variant.key): image for variant, image in made.items()}
+            images |= {variant.key: image for variant, image in made.items()}
             self._expected = self._expected or found
         return images
 
@@ -258,7 +258,7 @@ class Receiver:
         }
         missing = [variant for variant in wanted if variant.key not in images]
         if terms.expected is not None:
-            known = [each for each in bootable_variants() if images.get(str(each.key)) == terms.expected]
+            known = [each for each in bootable_variants() if images.get(each.key) == terms.expected]
             self._expected = known[0] if known else None
         return images, missing, None if self._expected else terms.expected
 

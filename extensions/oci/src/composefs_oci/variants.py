@@ -37,10 +37,8 @@ class Variant(NamedTuple):
     xattrs: Xattrs = ALLOWLIST
 
     @property
-    def key(self) -> str | None:
-        """The named reference that keeps such an image; None: none does."""
-        if self.xattrs != ALLOWLIST and not self.bootable:
-            return None
+    def key(self) -> str:
+        """The named reference that keeps such an image."""
         return (
             (BOOT_PREFIX if self.bootable else IMAGE_PREFIX)
             + ("" if self.erofs_format == 2 else ".v1")
@@ -50,7 +48,7 @@ class Variant(NamedTuple):
 
 def variants(repository: Repository, *, bootable: bool = False) -> list[Variant]:
     """Return the images that the repository wants of every pull: the default format first."""
-    by_key: dict[str | None, Variant] = {}
+    by_key: dict[str, Variant] = {}
     for erofs_format in (repository.erofs_default, *repository.erofs_extra):
         variant = Variant(erofs_format, bootable)
         by_key.setdefault(variant.key, variant)
@@ -64,12 +62,11 @@ def bootable_variants() -> list[Variant]:
 
 def keyed_variants() -> dict[str, Variant]:
     """Return every image that a key keeps, by key; format 1 stands for format 0 too."""
-    every = [Variant(1), Variant(2), *bootable_variants()]
-    return {str(variant.key): variant for variant in every}
+    return {variant.key: variant for variant in (Variant(1), Variant(2), *bootable_variants())}
 
 
 def mountable(repository: Repository, *, bootable: bool = False) -> list[str]:
     """Return the keys of images in the order in which they are taken: the repository's format first."""
     wanted = [Variant(repository.erofs_default, bootable)]
     wanted += [each for each in bootable_variants() if bootable] or [Variant(1), Variant(2)]
-    return list(dict.fromkeys(str(variant.key) for variant in wanted))
+    return list(dict.fromkeys(variant.key for variant in wanted))

@@ -104,8 +104,8 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
         "manifest": documents.manifest.raw.decode(),
         "config": documents.config.decode(errors="replace"),  # an artifact's may be anything
         "referrers": referrers_of(core, digest).get(digest, []),
-        "composefs_erofs": held.get(str(Variant(erofs_format).key)),
-        "composefs_boot_erofs": held.get(str(Variant(erofs_format, bootable=True).key)),
+        "composefs_erofs": held.get(Variant(erofs_format).key),
+        "composefs_boot_erofs": held.get(Variant(erofs_format, bootable=True).key),
     }
     core.output(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     return facts

@@ -155,7 +155,7 @@ def _made(core: Core, received: Received, terms: Terms) -> tuple[str | None, str
     plain = Variant(core.repository.erofs_default)
     bootable = received.expected or plain._replace(bootable=True)
     images = received.images
-    return images.get(str(plain.key)), images[str(bootable.key)] if terms.bootable else None
+    return images.get(plain.key), images[bootable.key] if terms.bootable else None
 
 
 class _Pulled(NamedTuple):
