@@ -103,7 +103,7 @@ class Filesystem:
     """The tree so far; ``root`` is its root."""
 
     def __init__(self, *, upstream: bool = False) -> None:
-        self.root = _directory(Node(_DIRECTORY | _IMPLICIT_MODE), None, b"")
+        self.root = _directory(None, b"")
         self._upstream = upstream
         self._directories: dict[bytes, Node] = {}  # by path, what has been looked up
         self._touched: list[Node] = []  # directories whose ``own`` is set
@@ -153,7 +153,7 @@ class Filesystem:
                 self._text += len(text)
             self._text += len(entry.link) + len(content)
             if kind == _DIRECTORY:
-                node = old if old is not None and old.children is not None else self._new_directory(directory, name)
+                node = old if old is not None and old.children is not None else _directory(directory, name)
                 node.mode = _DIRECTORY | entry.mode
                 node.uid, node.gid, node.mtime, node.xattrs = entry.uid, entry.gid, entry.mtime, text
             else:
@@ -183,9 +183,6 @@ class Filesystem:
 
     def _error(self, message: str, hint: str | None = None) -> FormatError:
         return FormatError(f"layer {self._layer}: {message}", hint=hint, subject=self._layer)
-
-    def _new_directory(self, above: Node, name: bytes) -> Node:
-        return _directory(Node(_DIRECTORY | _IMPLICIT_MODE), above, name)
 
     def _linked(self, entry: Entry) -> Node:
         """Return the inode that a hard link means."""
@@ -237,7 +234,7 @@ class Filesystem:
                     return None
                 if name.startswith(_WHITEOUT) or len(name) > 255:
                     raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
-                node = here.children[name] = self._new_directory(here, name)
+                node = here.children[name] = _directory(here, name)
                 self._count(name)
             if node.children is None:
                 if not node.target:
@@ -317,7 +314,8 @@ class Filesystem:
             pending += [(node, own[name]) for name, node in each.children.items()]
 
 
-def _directory(node: Node, above: Node | None, name: bytes) -> Node:
+def _directory(above: Node | None, name: bytes) -> Node:
+    node = Node(_DIRECTORY | _IMPLICIT_MODE)
     node.children = {}
     node.above = above
     node.name = name
