@@ -20,7 +20,7 @@ import struct
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.formats.gvariant import offset_size
+from composefs_ostree.formats.gvariant import offset_size, pack_offsets
 from composefs_ostree.formats.objects import Xattrs, parse_xattrs
 
 TYPE_CHECKING = False
@@ -90,9 +90,9 @@ def head_size(start: bytes) -> int:
 def make_head(size: int, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> bytes:
     """Serialise a head; ``xattrs`` are serialised already.  Whether it makes sense is for ``parse_head`` to tell."""
     body = struct.pack(">QIIII", size, uid, gid, mode, 0) + target + b"\0"
-    width = next(width for width in (1, 2, 4) if len(body) + len(xattrs) + width < 1 << (8 * width))
-    z_size = len(body) + len(xattrs) + width
-    return b"%b\0\0\0\0%b%b%b" % (z_size.to_bytes(4, "big"), body, xattrs, len(body).to_bytes(width, "little"))
+    offset = pack_offsets(len(body) + len(xattrs), [len(body)])
+    z_size = len(body) + len(xattrs) + len(offset)
+    return b"%b\0\0\0\0%b%b%b" % (z_size.to_bytes(4, "big"), body, xattrs, offset)
 
 
 def checksum_header(head: bytes) -> bytes:
@@ -104,9 +104,8 @@ def checksum_header(head: bytes) -> bytes:
     """
     width = offset_size(len(head) - PREFIX_SIZE)
     tail = head[16:-width]
-    end = int.from_bytes(head[-width:], "little") - 8
-    width = next(width for width in (1, 2, 4) if len(tail) + width < 1 << (8 * width))
-    return b"%b\0\0\0\0%b%b" % ((len(tail) + width).to_bytes(4, "big"), tail, end.to_bytes(width, "little"))
+    offset = pack_offsets(len(tail), [int.from_bytes(head[-width:], "little") - 8])
+    return b"%b\0\0\0\0%b%b" % ((len(tail) + len(offset)).to_bytes(4, "big"), tail, offset)
 
 
 def parse_head(head: bytes) -> FileHead:

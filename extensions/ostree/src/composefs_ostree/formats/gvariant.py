@@ -24,7 +24,7 @@ from composefs_ext.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "MAX_DEPTH",
@@ -35,6 +35,7 @@ __all__ = [
     "decode",
     "encode",
     "offset_size",
+    "pack_offsets",
     "parse_type",
 ]
 
@@ -128,9 +129,11 @@ def offset_size(container_size: int) -> int:
     return 2 if container_size > 0xFF else int(container_size > 0)
 
 
-def _pack_offsets(body_size: int, offsets: list[int]) -> bytes:
+def pack_offsets(body_size: int, offsets: Sequence[int]) -> bytes:
     """Serialise end offsets in the narrowest width that can express the size of the finished container."""
-    width = next(width for width in (1, 2, 4, 8) if body_size + width * len(offsets) < 1 << (8 * width))
+    if body_size + len(offsets) < 1 << 8:  # most are: dirtrees have one of these for each entry
+        return bytes(offsets)
+    width = next(width for width in (2, 4, 8) if body_size + width * len(offsets) < 1 << (8 * width))
     return struct.pack(f"<{len(offsets)}{_OFFSETS[width]}", *offsets)
 
 
@@ -356,7 +359,7 @@ def _encode_array(element: Type, value: Any) -> bytes:
     if _is_byte_string(element):
         strings = list(map(bytes, value))
         ends = list(accumulate(map(len, strings)))
-        return b"".join(strings) + (_pack_offsets(ends[-1], ends) if ends else b"")
+        return b"".join(strings) + (pack_offsets(ends[-1], ends) if ends else b"")
     parts = []
     offsets = []
     position = 0
@@ -367,7 +370,7 @@ def _encode_array(element: Type, value: Any) -> bytes:
         parts += [bytes(padding), part]
         offsets.append(position)
     if element.size is None:
-        parts.append(_pack_offsets(position, offsets))
+        parts.append(pack_offsets(position, offsets))
     return b"".join(parts)
 
 
@@ -385,5 +388,5 @@ def _encode_tuple(of: Type, value: Any) -> bytes:
     if of.size is not None:
         parts.append(bytes(of.size - position))
     elif offsets:
-        parts.append(_pack_offsets(position, offsets))
+        parts.append(pack_offsets(position, offsets))
     return b"".join(parts)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.gvariant import pack_offsets
 from composefs_ostree.formats.names import ID_SIZE
 
 __all__ = [
@@ -257,37 +258,33 @@ def _pack(elements: list[bytes]) -> bytes:
     if not elements:
         return b""
     ends = list(accumulate(map(len, elements)))
-    width = next(width for width in (1, 2, 4, 8) if ends[-1] + width * len(ends) < 1 << (8 * width))
-    return b"".join(elements) + b"".join([end.to_bytes(width, "little") for end in ends])
-
-
-def _member_ends(size: int, *ends: int) -> bytes:
-    """Return the offsets behind a tuple's members, which have ``size`` bytes; the last end first."""
-    width = next(width for width in (1, 2, 4, 8) if size + width * len(ends) < 1 << (8 * width))
-    return b"".join([end.to_bytes(width, "little") for end in ends])
+    return b"".join(elements) + pack_offsets(ends[-1], ends)
 
 
 def make_dirtree(listing: Dirtree) -> bytes:
     """Serialise a listing; whether it makes sense is for ``parse_dirtree`` to tell."""
     files = _pack(
         [
-            b"%b\0%b%b" % (name, file_id, _member_ends(len(name) + 1 + ID_SIZE, len(name) + 1))
+            b"%b\0%b%b" % (name, file_id, pack_offsets(len(name) + 1 + ID_SIZE, [len(name) + 1]))
             for name, file_id in listing.files
         ]
     )
     directories = []
     for name, tree_id, meta_id in listing.directories:
         end = len(name) + 1
-        ends = _member_ends(end + 2 * ID_SIZE, end + ID_SIZE, end)
+        ends = pack_offsets(end + 2 * ID_SIZE, [end + ID_SIZE, end])
         directories.append(b"%b\0%b%b%b" % (name, tree_id, meta_id, ends))
     below = _pack(directories)
-    return files + below + _member_ends(len(files) + len(below), len(files))
+    return files + below + pack_offsets(len(files) + len(below), [len(files)])
 
 
 def make_xattrs(xattrs: Xattrs) -> bytes:
     """Serialise extended attributes as ``a(ayay)``; ``parse_xattrs`` tells whether they make sense."""
     return _pack(
-        [b"%b\0%b%b" % (name, value, _member_ends(len(name) + 1 + len(value), len(name) + 1)) for name, value in xattrs]
+        [
+            b"%b\0%b%b" % (name, value, pack_offsets(len(name) + 1 + len(value), [len(name) + 1]))
+            for name, value in xattrs
+        ]
     )
 
 
