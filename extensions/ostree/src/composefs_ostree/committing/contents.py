@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from composefs_ostree.fetching.content import check_space
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import Stager, copy_range
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 
 TYPE_CHECKING = False
@@ -69,8 +70,6 @@ class Maker(Jobs):
         self._inline_limit, self._measured = settings
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
-        # By metadata: a head without its size, and what a file id hashes before the content.
-        self._heads: dict[Meta, tuple[bytes, bytes]] = {}
 
     def where(self, job: bytes) -> str:
         """Return the path of a job's file."""
@@ -94,10 +93,10 @@ class Maker(Jobs):
             parse_head(head)
             _check_target(inode.target)
             return job, head, 0, None, sha256(checksum_header(head)).digest(), None
-        rest, checked = self._head(meta)
         size = inode.size
-        head = b"%b%b%b" % (rest[:8], size.to_bytes(8, "big"), rest[8:])
-        digest = sha256(checked)
+        sizeless, hashed = _head(meta)
+        head = with_size(sizeless, size)
+        digest = sha256(hashed)
         if size <= self._inline_limit:
             content = inode.inline if inode.inline is not None else self._read(inode)
             digest.update(content)
@@ -117,17 +116,6 @@ class Maker(Jobs):
                 os.unlink(staged)
             raise
         return job, head, size, staged, digest.digest(), None
-
-    def _head(self, meta: Meta) -> tuple[bytes, bytes]:
-        """Return the head of a regular file without its size, and what its id hashes before the content."""
-        found = self._heads.get(meta)
-        if found is None:
-            head = make_head(0, meta.uid, meta.gid, meta.mode, b"", make_xattrs(meta.xattrs))
-            parse_head(head)
-            found = head[:8] + head[16:], checksum_header(head)
-            if len(self._heads) < _CACHED_HEADS:
-                self._heads[meta] = found
-        return found
 
     def _read(self, inode: Inode) -> bytes:
         """Return a small content."""
@@ -183,6 +171,11 @@ class Maker(Jobs):
 
 
 _FSCK = "run cfsctl fsck"
+
+
+@lru_cache(_CACHED_HEADS)
+def _head(meta: Meta) -> tuple[bytes, bytes]:
+    return regular_head(meta.uid, meta.gid, meta.mode, make_xattrs(meta.xattrs))
 
 
 def _changed() -> CorruptError:

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.fetching.content import check_space, create_staged
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,27 +49,25 @@ class Heads:
         """Return the head of a regular file, and what its id hashes before the content; raise FormatError."""
         found = self._made.get((mode, xattrs))
         if found is None:
-            head = self._make(mode, xattrs, b"")
-            found = head, checksum_header(head)
+            found = regular_head(*self._mode(mode), self._attributes(xattrs))
             if len(self._made) < _CACHED:
                 self._made[mode, xattrs] = found
-        head, checked = found
-        return b"%b%b%b" % (head[:8], size.to_bytes(8, "big"), head[16:]), checked
+        head, hashed = found
+        return with_size(head, size), hashed
 
     def symlink_row(self, file_id: bytes, mode: int, xattrs: int, target: memoryview) -> Row:
         """Return the row of a symlink; raise FormatError or CorruptError."""
         if len(target) > _MAX_TARGET:
             raise FormatError(f"a symlink has a target of {len(target)} bytes")
-        head = self._make(mode, xattrs, bytes(target))
+        head = make_head(0, *self._mode(mode), bytes(target), self._attributes(xattrs))
+        parse_head(head)
         _check(file_id, sha256(checksum_header(head)).digest())
         return file_id, head, 0, None
 
-    def _make(self, mode: int, xattrs: int, target: bytes) -> bytes:
+    def _attributes(self, xattrs: int) -> bytes:
         if xattrs >= len(self._xattrs):
             raise FormatError(f"there is no set {xattrs} of extended attributes")
-        head = make_head(0, *self._mode(mode), target, self._xattrs[xattrs])
-        parse_head(head)
-        return head
+        return self._xattrs[xattrs]
 
     def _mode(self, mode: int) -> tuple[int, int, int]:
         if mode >= len(self._modes):

@@ -22,13 +22,14 @@ import errno
 import os
 import stat
 import struct
+from functools import lru_cache
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
+from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import MAX_XATTRS
 
 TYPE_CHECKING = False
@@ -41,8 +42,8 @@ __all__ = ["USER_META", "BareReader"]
 USER_META = "user.ostreemeta"
 """The attribute in which bare-user keeps owner, mode and attributes of a file."""
 _MAX_TARGET = 4096
-_CACHED_HEADS = 1024
 _CACHED_HEAD = 4096
+_cached_head = lru_cache(1024)(regular_head)
 
 
 class BareReader:
@@ -55,8 +56,6 @@ class BareReader:
         self._inline_limit = inline_limit
         self._packs = packs
         self._stager = Stager()
-        # By owner, mode and attributes: a head without its size, and what a file id hashes before the content.
-        self._heads: dict[tuple[int, int, int, bytes], tuple[bytes, bytes]] = {}
 
     def path(self, file_id: bytes) -> str:
         """Return the path of an object."""
@@ -119,9 +118,10 @@ class BareReader:
                 uid, gid, xattrs = 0, 0, b""
             case _:
                 xattrs = _split_xattrs(path)
-        rest, checked = self._head(uid, gid, mode, xattrs)
-        head = b"%b%b%b" % (rest[:8], size.to_bytes(8, "big"), rest[8:])
-        digest = sha256(checked)
+        make = _cached_head if len(xattrs) < _CACHED_HEAD else regular_head
+        sizeless, hashed = make(uid, gid, mode, xattrs)
+        head = with_size(sizeless, size)
+        digest = sha256(hashed)
         is_inline = size <= self._inline_limit
         if is_inline or (size <= self._packs.largest and not self._stager.can_clone):
             content = os.read(fd, size + 1)
@@ -140,18 +140,6 @@ class BareReader:
             os.unlink(staged)
             raise
         return file_id, head, size, staged
-
-    def _head(self, uid: int, gid: int, mode: int, xattrs: bytes) -> tuple[bytes, bytes]:
-        """Return the head of a regular file without its size, and what its id hashes before the content."""
-        key = uid, gid, mode, xattrs
-        found = self._heads.get(key)
-        if found is None:
-            head = make_head(0, uid, gid, mode, b"", xattrs)
-            parse_head(head)
-            found = head[:8] + head[16:], checksum_header(head)
-            if len(self._heads) < _CACHED_HEADS and len(xattrs) < _CACHED_HEAD:
-                self._heads[key] = found
-        return found
 
     def _check(self, file_id: bytes, digest: bytes) -> None:
         if digest == file_id:
