@@ -7,12 +7,12 @@ an error, not a reason to look further.
 from __future__ import annotations
 
 import os
-from collections import deque
 
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.fetching.content import FileFetch, unpack_small
 from composefs_ostree.fetching.files import failure
-from composefs_ostree.fetching.transport import READ_SIZE, ReadyFiles, open_regular
+from composefs_ostree.fetching.jobs import Jobs
+from composefs_ostree.fetching.transport import READ_SIZE, open_regular
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
@@ -37,33 +37,23 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalFiles"]
 
-_AT_ONCE = 16
-
 _FIRST_READ = 16 << 10
 """Bytes: nine objects of ten are smaller, and are there with one read into little memory."""
 
 
-class LocalFiles(ReadyFiles):
+class LocalFiles(Jobs):
     """The content objects of some places; read one after the other, for a disk does not answer faster to many."""
 
     def __init__(self, places: Sequence[Place], inline_limit: int, packs: Packs) -> None:
         """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
+        super().__init__()
         self._readers = [_reader(place, inline_limit, packs) for place in places]
-        self._queue: deque[tuple[bytes, str]] = deque()
-
-    def start(self, file_id: bytes, staged: str) -> None:
-        """Queue an object."""
-        self._queue.append((file_id, staged))
-
-    def step(self) -> list[Row | Failure]:
-        """Read the next few objects."""
-        return [self._read(*self._queue.popleft()) for _ in range(min(_AT_ONCE, len(self._queue)))]
 
     def where(self, file_id: bytes) -> str:
         """Return the path of an object in the first place."""
         return self._readers[0].path(file_id)
 
-    def _read(self, file_id: bytes, staged: str) -> Row | Failure:
+    def _do(self, file_id: bytes, staged: str) -> Row | Failure:
         for reader in self._readers:
             try:
                 row = reader.read(file_id, staged)
