@@ -11,7 +11,7 @@ import stat
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree.fetching.content import check_space, create_staged
+from composefs_ostree.fetching.content import check_space, create_staged, write_all
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 
 TYPE_CHECKING = False
@@ -150,9 +150,7 @@ class FileOutput:
 
     def _put(self, fd: int, piece: bytes | bytearray | memoryview) -> None:
         self._hash.update(piece)
-        written = os.write(fd, piece)
-        while written < len(piece):
-            written += os.write(fd, piece[written:])
+        write_all(fd, piece)
 
     def finish(self) -> Row:
         """Return the row of the file; raise CorruptError if it is another one."""

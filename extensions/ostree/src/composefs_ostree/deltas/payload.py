@@ -20,7 +20,7 @@ import tempfile
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
-from composefs_ostree.fetching.content import check_space
+from composefs_ostree.fetching.content import check_space, write_all
 from composefs_ostree.formats import gvariant
 
 __all__ = ["MOST_IN_MEMORY", "Members", "Unpacking", "most_unpacked", "split"]
@@ -95,9 +95,9 @@ class Unpacking:
         if self._fd is None:
             self._fd = _nameless(self._directory)
             check_space(self._fd, self._size)
-            _write_all(self._fd, self._memory)
+            write_all(self._fd, self._memory)
             self._memory = bytearray()
-        _write_all(self._fd, piece)
+        write_all(self._fd, piece)
 
     def finish(self) -> memoryview:
         """Return the payload, after the last byte."""
@@ -124,12 +124,6 @@ def _nameless(directory: str) -> int:
     fd, name = tempfile.mkstemp(prefix="part-", dir=directory)
     os.unlink(name)
     return fd
-
-
-def _write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 class Members(NamedTuple):

@@ -166,7 +166,7 @@ def check_space(fd: int, size: int) -> None:
         )
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write to an open file, whose disk may be full in the middle: then OSError is raised."""
     written = os.write(fd, data)
     while written < len(data):
