@@ -14,12 +14,10 @@ from composefs_ostree.fetching.transport import bad_object, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from composefs_ext import Core
     from composefs_ostree.fetching.transport import Transport
 
-__all__ = ["CONTENT_TYPE", "detached_name", "fetch_detached", "put_detached", "with_named"]
+__all__ = ["CONTENT_TYPE", "detached_name", "fetch_detached", "put_detached"]
 
 CONTENT_TYPE = "6f73747265656d64"
 _PREFIX = "ostree-commitmeta-"
@@ -52,11 +50,3 @@ def put_detached(core: Core, data: bytes) -> str:
     stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
     os.unlink(core.staging.path_of(inline))
     return stored["id"]
-
-
-def with_named(named_refs: Iterable[tuple[str, str]], name: str, target: str | None) -> list[tuple[str, str]]:
-    """Return named references with one more, or another one of that name; None leaves them as they are."""
-    rows = dict(named_refs)
-    if target is not None:
-        rows[name] = target
-    return list(rows.items())

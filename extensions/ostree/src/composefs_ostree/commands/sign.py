@@ -122,7 +122,7 @@ def _change(
 
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
-    from composefs_ostree.commitmeta import detached_name, put_detached, with_named
+    from composefs_ostree.commitmeta import detached_name, put_detached
     from composefs_ostree.formats import gvariant
     from composefs_ostree.held import DETACHED_REF, put_again
 
@@ -131,7 +131,7 @@ def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Map
     if metadata:
         kept = put_detached(core, gvariant.encode("a{sv}", metadata))
         rows.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
-        named_refs = with_named(stream.named_refs, DETACHED_REF, kept)
+        named_refs.append((DETACHED_REF, kept))
     again = put_again(core, name, named_refs)
     rows.append({"name": name, "id": again, "if_exists": "replace", "expect": stream.id})
     core.publish(streams=rows).result()
