@@ -19,6 +19,7 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.protocol import SIZES
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import (
     CONTENT_TYPE,
     IMAGE_REF,
@@ -42,6 +43,7 @@ __all__ = [
     "PARENT_REF",
     "REF_DIRECTORY",
     "Asked",
+    "Here",
     "commit_of_stream",
     "current_target",
     "detached_metadata",
@@ -63,6 +65,21 @@ PARENT_REF = "ostree.parent"
 
 _SHORTEST_PREFIX = 4
 _LONGEST_FILE_NAME = 255
+
+
+class Here(NamedTuple):
+    """A commit that is stored: name and id of its stream, its image, what it has (None: all), if it is in part.
+
+    The numbers are how much came from the source that it was brought from.
+    """
+
+    name: str
+    stream: str
+    image: str | None
+    subpaths: Sequence[str] | None
+    metadata: int = 0
+    files: int = 0
+    parts: int = 0
 
 
 def ref_name(name: str) -> str:

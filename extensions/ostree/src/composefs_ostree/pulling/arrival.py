@@ -23,7 +23,7 @@ from composefs_ostree.formats.commit_stream import (
     write,
 )
 from composefs_ostree.formats.names import ObjectType, object_path
-from composefs_ostree.held import Asked
+from composefs_ostree.held import Asked, Here
 from composefs_ostree.part import existing, find_part
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from composefs_ostree.source import Source
 
 
-__all__ = ["Arrivals", "Arrived", "Wish", "store"]
+__all__ = ["Arrivals", "Wish", "store"]
 
 
 class Wish(NamedTuple):
@@ -68,20 +68,6 @@ class Wish(NamedTuple):
     delta: Delta | None = None
     may_lack_paths: bool = False
     asked: MutableMapping[str, Asked] | None = None
-
-
-class Arrived(NamedTuple):
-    """What is stored, though not named yet: ids of stream and image, what it has of the commit (None: all).
-
-    The numbers are how much came from the source.
-    """
-
-    stream: str
-    image: str | None
-    subpaths: Sequence[str] | None
-    metadata: int
-    files: int
-    parts: int = 0
 
 
 class Arrivals:
@@ -113,8 +99,8 @@ class Arrivals:
         if self._cache is not None:
             self._cache.clear()
 
-    def receive(self, wish: Wish) -> Arrived:
-        """Fetch what a commit needs, have its image and its stream stored."""
+    def receive(self, wish: Wish) -> Here:
+        """Fetch what a commit needs, have its image and its stream stored; they are still to be named."""
         core = self._core
         if wish.subpaths is not None and not wish.subpaths:
             return self._keep_alone(wish)
@@ -164,17 +150,18 @@ class Arrivals:
             named_refs=wish.named_refs,
             subpaths=subpaths,
         )
-        self._last = (stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id), stream_id)
+        name = stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id)
+        self._last = (name, stream_id)
         metadata = way.fetched + pull.fetched_metadata + 1
         files, parts = pull.fetched_files, 0
         if delta is not None:
             metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
-        return Arrived(stream_id, image, subpaths, metadata, files, parts)
+        return Here(name, stream_id, image, subpaths, metadata, files, parts)
 
-    def _keep_alone(self, wish: Wish, fetched: int = 0) -> Arrived:
+    def _keep_alone(self, wish: Wish, fetched: int = 0) -> Here:
         """Have the commit object stored, with nothing of its tree."""
         stream_id = _put(self._core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
-        return Arrived(stream_id, None, (), 1 + fetched, 0)
+        return Here(partial_name(wish.commit_id), stream_id, None, (), 1 + fetched)
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)

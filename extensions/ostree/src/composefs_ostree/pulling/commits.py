@@ -15,6 +15,7 @@ from composefs_ostree.held import (
     DETACHED_REF,
     PARENT_REF,
     Asked,
+    Here,
     detached_metadata,
     find_stream,
     image_of,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     Check = Callable[[Commit, bytes], None]
 
-__all__ = ["Commits", "Here", "Terms"]
+__all__ = ["Commits", "Terms"]
 
 _MAX_HISTORY = 64 << 20
 """Bytes of the commit objects that one ref and its parents may have."""
@@ -58,18 +59,6 @@ class Terms(NamedTuple):
     """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.dumptext); None: as they are here."""
     use_deltas: bool = False
     is_repair: bool = False
-
-
-class Here(NamedTuple):
-    """A commit that is stored now: name and id of its stream, its image, and how much came from the source."""
-
-    name: str
-    stream: str
-    image: str | None
-    subpaths: Sequence[str] | None
-    metadata: int = 0
-    files: int = 0
-    parts: int = 0
 
 
 class Job:
@@ -317,9 +306,7 @@ class Commits:
             may_lack_paths=job.is_parent,
             asked=self._asked,
         )
-        stream, image, part, metadata, files, parts = self._arrivals.receive(wish)
-        name = stream_name(job.commit_id) if part is None else partial_name(job.commit_id)
-        return Here(name, stream, image, part, metadata, files, parts)
+        return self._arrivals.receive(wish)
 
     def _bases(self, job: Job) -> list[str]:
         """Return the names of the streams that may have something of a commit, the likeliest first."""
