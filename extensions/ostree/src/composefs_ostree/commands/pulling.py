@@ -47,7 +47,6 @@ class Target:
 
     def __init__(self, core: Core, ref: str | None) -> None:
         self._core = core
-        self._ref = ref
         self._answer = core.ref_get(ref_name(ref)) if ref else None
         self.stream: Pending[Stream] | None = None
 
@@ -63,7 +62,7 @@ class Target:
     @property
     def name(self) -> str | None:
         """The name of the stream, None if there is no such ref, or none is asked for."""
-        return current_target(self._core, self._ref) if self._answer is None else target_of(self._answer)
+        return None if self._answer is None else target_of(self._answer)
 
     def settle(self) -> None:
         """Take the answer that nobody needed, for an error would count."""

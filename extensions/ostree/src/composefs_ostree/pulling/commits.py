@@ -16,9 +16,11 @@ from composefs_ostree.held import (
     PARENT_REF,
     Asked,
     Here,
+    commit_of_stream,
     detached_metadata,
     find_stream,
     image_of,
+    is_partial,
     open_commit,
     put_again,
 )
@@ -242,7 +244,8 @@ class Commits:
             assert job.stream is not None
             here = Here(job.name, job.stream.id, image_of(job.stream), job.subpaths)
             if beside != kept:
-                here = here._replace(stream=self._rename(job.name, here.image, beside))
+                image = [] if here.image is None else [(IMAGE_REF, here.image)]
+                here = here._replace(stream=put_again(self._core, job.name, [*image, *beside.items()]))
         # Also if nothing is new: who pulled it may have been killed before its names were durable.
         row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
         if job.name == here.name and job.stream is None:
@@ -330,10 +333,6 @@ class Commits:
         self.rows[name] = {"name": name, "id": stream, "if_exists": "replace"}
         return {DETACHED_REF: stream}
 
-    def _rename(self, name: str, image: str | None, beside: dict[str, str]) -> str:
-        """Have a held stream stored once more, with other named references; return its id."""
-        return put_again(self._core, name, [*([] if image is None else [(IMAGE_REF, image)]), *beside.items()])
-
     def _damaged(self, job: Job) -> set[str]:
         """Read everything that is here of a commit, and of those that would be its bases; return what is bad."""
         from composefs_ext.damage import damaged_objects
@@ -344,6 +343,4 @@ class Commits:
 
 def _whole(name: str) -> bytes | None:
     """Return the commit of a stream that has all of it."""
-    from composefs_ostree.held import commit_of_stream, is_partial
-
     return None if is_partial(name) else commit_of_stream(name)
