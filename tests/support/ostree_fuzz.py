@@ -20,7 +20,7 @@ from composefs_ext.errors import (
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_ostree import inspect
-from composefs_ostree.dumptext import write_dump
+from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.formats import gvariant, objects, summary
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
@@ -284,7 +284,7 @@ def stream_seeds() -> list[bytes]:
 
 def read_stream(case: bytes) -> None:
     stream = CommitStream(case, ["ab" * 32])
-    write_dump(io.BytesIO(), load(stream), keep_nul=False)
+    DumpText(load(stream), io.BytesIO(), keep_nul=False).finish()
 
 
 SUBJECTS = [

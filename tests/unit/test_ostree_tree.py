@@ -32,7 +32,7 @@ def make(trees: dict[bytes, Dirtree], files: dict[bytes, Entry] | None = None, m
 
 def dump(of: tree.Tree, *, keep_nul: bool = False) -> list[str]:
     out = io.BytesIO()
-    dumptext.write_dump(out, of, keep_nul=keep_nul)
+    dumptext.DumpText(of, out, keep_nul=keep_nul).finish()
     return out.getvalue().decode().splitlines()
 
 
@@ -103,7 +103,7 @@ def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [(b"%0200d" % number, FILE) for number in range(100)]
     of = make({ROOT: Dirtree(names, [])}, {FILE: Entry(head(0o100644), None)})
     with pytest.raises(TooLargeError, match="description"):
-        dumptext.write_dump(io.BytesIO(), of, keep_nul=False, limit=10_000)
+        dumptext.DumpText(of, io.BytesIO(), keep_nul=False, limit=10_000).finish()
 
 
 def test_of_paths_that_are_too_long_nothing_is_written() -> None:

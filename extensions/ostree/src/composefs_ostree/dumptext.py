@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.tree import Tree
 
-__all__ = ["MAX_DUMP", "DumpText", "draft_dump", "write_dump"]
+__all__ = ["MAX_DUMP", "DumpText", "draft_dump"]
 
 MAX_DUMP = 256 << 20
 """Bytes of text of one tree, unless the core says otherwise."""
@@ -55,13 +55,8 @@ if TYPE_CHECKING:
 def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> Draft:
     """Write a tree to a new draft; see :class:`DumpText`."""
     draft = Draft(core)
-    write_dump(draft, tree, keep_nul=keep_nul, limit=core.limits.get("dump_bytes", MAX_DUMP))
+    DumpText(tree, draft, keep_nul=keep_nul, limit=core.limits.get("dump_bytes", MAX_DUMP)).finish()
     return draft
-
-
-def write_dump(out: Output, tree: Tree, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
-    """Write the lines of a tree; see :class:`DumpText`."""
-    DumpText(tree, out, keep_nul=keep_nul, limit=limit).finish()
 
 
 class DumpText:
