@@ -231,8 +231,8 @@ def test_without_the_library_nothing_passes(keys: Keys, monkeypatch: pytest.Monk
 
 
 def test_signatures_can_be_described_without_any_key(keys: Keys) -> None:
-    rows = describe(detached(keys.gpg.sign(DATA, keys.subkey), b"x") | {"ostree.sign.spki": Variant("aay", [b"1"])})
-    assert [(row["kind"], row["key"], row["problem"]) for row in rows] == [
+    found = describe(detached(keys.gpg.sign(DATA, keys.subkey), b"x") | {"ostree.sign.spki": Variant("aay", [b"1"])})
+    assert [(each.kind, each.key, each.problem) for each in found] == [
         ("gpg", keys.subkey, "not checked"),
         ("gpg", None, "byte 0 does not begin an OpenPGP packet"),
         ("spki", None, "not checked"),

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
     from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.signatures.record import Signature
 
 __all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
 
 
 def commit_text(
-    commit_id: bytes, commit: Commit, signatures: Sequence[dict[str, Any]] = (), subpaths: list[str] | None = None
+    commit_id: bytes, commit: Commit, signatures: Sequence[Signature] = (), subpaths: list[str] | None = None
 ) -> str:
     """Return the fields, then subject and body as ostree log does, each behind an empty line.
 
     For a whole commit without signatures that is byte for byte what composefs-rs prints; what else is known, such as
     the image, is in :func:`commit_facts` and ``--json``.
-    ``signatures`` are rows of :func:`composefs_ostree.signatures.describe`, ``subpaths`` what is here of a commit in
-    part.
+    ``subpaths`` is what is here of a commit in part.
     """
     lines = [f"commit  {commit_id.hex()}"]
     if commit.parent is not None:
@@ -37,9 +37,9 @@ def commit_text(
     if subpaths is not None:
         lines.append(f"partial {partly(subpaths)}")
     if signatures:
-        from composefs_ostree.signatures.record import Signature, lines_of
+        from composefs_ostree.signatures.record import lines_of
 
-        lines += [f"signed  {line}" for line in lines_of(Signature(**row) for row in signatures).splitlines()]
+        lines += [f"signed  {line}" for line in lines_of(signatures).splitlines()]
     for text in (commit.subject, commit.body):
         if text:
             lines += ["", text.rstrip("\n")]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
+    from composefs_ostree.signatures.record import Signature
 
 __all__ = ["compute_id", "dump", "images", "inspect", "mount", "pull", "pull_local", "tag", "untag"]
 
@@ -98,6 +99,7 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
 def inspect(request: Request, core: Core) -> dict[str, Any]:
     """Show what a commit says of itself, and what is here of it."""
     from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
+    from composefs_ostree.signatures.record import facts_of
     from composefs_ostree.tree import load_commit
 
     held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
@@ -113,11 +115,11 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
         "verity": stream.id,
         "image": image_of(stream),
         "subpaths": held.subpaths,
-        "signatures": signatures,
+        "signatures": facts_of(signatures),
     }
 
 
-def _signatures(core: Core, stream: Stream) -> list[dict[str, Any]]:
+def _signatures(core: Core, stream: Stream) -> list[Signature]:
     """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
     data = detached_metadata(core, stream)
     if not data:

@@ -6,7 +6,7 @@ from composefs_ext.errors import ConflictError, NotFoundError, UsageError
 from composefs_ostree.signatures.checking import verify
 from composefs_ostree.signatures.detached import KEYS, describe, parse_detached, signatures_in
 from composefs_ostree.signatures.policy import options_of, policy_of
-from composefs_ostree.signatures.record import Signature, facts_of, lines_of
+from composefs_ostree.signatures.record import facts_of, lines_of
 from composefs_ostree.signatures.signing import make_signatures, sign_options_of, with_signatures
 
 TYPE_CHECKING = False
@@ -44,14 +44,14 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
     what = f"commit {held.commit.hex()}"
     data = commit_bytes(held)
     if is_check:
-        found = facts_of(verify(data, _detached(core, stream, what), _policy(request, core), what))
+        found = verify(data, _detached(core, stream, what), _policy(request, core), what)
     elif signing.is_on:
         made = make_signatures(data, signing)  # once: it may ask for a passphrase
         found = describe(_change(core, name, held.commit, lambda metadata: with_signatures(metadata, made)))
     else:
         found = describe(_change(core, name, held.commit, lambda metadata: _without(metadata, removed, what)))
-    core.output(f"commit  {held.commit.hex()}\n" + lines_of(Signature(**row) for row in found))
-    return {"commit": held.commit.hex(), "signatures": found}
+    core.output(f"commit  {held.commit.hex()}\n" + lines_of(found))
+    return {"commit": held.commit.hex(), "signatures": facts_of(found)}
 
 
 def _detached(core: Core, stream: Stream, what: str) -> dict[str, Variant]:

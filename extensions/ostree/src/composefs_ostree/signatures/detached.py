@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ExtError, FormatError
-from composefs_ostree.signatures.record import MAX_SIGNATURES, Signature, facts_of
+from composefs_ostree.signatures.record import MAX_SIGNATURES, Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from composefs_ostree.formats.gvariant import Variant
 
@@ -54,9 +53,9 @@ def signatures_in(metadata: Mapping[str, Variant], kind: str) -> list[bytes]:
     return signatures
 
 
-def describe(metadata: Mapping[str, Variant]) -> list[dict[str, Any]]:
-    """Return what the signatures say of themselves: rows as of ``facts_of``, none of it checked."""
-    described = []
+def describe(metadata: Mapping[str, Variant]) -> list[Signature]:
+    """Return what the signatures say of themselves, none of it checked."""
+    described: list[Signature] = []
     for kind in KEYS:
         try:
             signatures = signatures_in(metadata, kind)
@@ -68,4 +67,4 @@ def describe(metadata: Mapping[str, Variant]) -> list[dict[str, Any]]:
                 described += [Signature(kind, problem="not checked") for _ in signatures]
         except ExtError as error:
             described.append(Signature(kind, problem=error.message))
-    return facts_of(described)
+    return described
