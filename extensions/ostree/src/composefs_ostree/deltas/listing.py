@@ -9,7 +9,7 @@ Source: ostree-core.c (``_ostree_get_relative_static_delta_path``) and ostree-re
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Listed", "choose", "delta_path", "index_path", "parse_index", "summary_deltas"]
+__all__ = ["Listed", "choose", "delta_name", "delta_path", "index_path", "parse_index", "summary_deltas"]
 
 _KEY = "ostree.static-deltas"
 _INDEXED = "ostree.summary.indexed-deltas"
@@ -38,6 +38,20 @@ def delta_path(origin: bytes | None, to: bytes) -> str:
     """Return a delta's directory in a repository; ``origin`` is None for a delta from scratch."""
     name = _encode(to) if origin is None else f"{_encode(origin)}-{_encode(to)}"
     return f"deltas/{name[:2]}/{name[2:]}"
+
+
+def delta_name(directory: str) -> str | None:
+    """Return the name of a delta by that of its directory, both parts joined; None if it is none's."""
+    ids = []
+    for part in directory.split("-"):
+        try:
+            commit = b64decode(part.replace("_", "/") + "=", validate=True)
+        except ValueError:
+            return None
+        if len(commit) != ID_SIZE:
+            return None
+        ids.append(commit.hex())
+    return "-".join(ids) if len(ids) <= 2 else None
 
 
 def index_path(to: bytes) -> str:

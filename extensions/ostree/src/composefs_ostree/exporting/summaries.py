@@ -6,18 +6,16 @@ is there now, and one that is not there any more is not.  Source: ostree-repo.c 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import stat
 from hashlib import sha256
 from time import time
 
 from composefs_ext.errors import CorruptError, FormatError
+from composefs_ostree.deltas.listing import delta_name
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import (
-    ID_SIZE,
     MAX_METADATA,
     MAX_REF_FILE,
     ObjectType,
@@ -137,7 +135,7 @@ def _deltas(target: Target) -> dict[str, Variant]:
         if len(folder) != 2:
             continue
         for rest in sorted(_list(target, f"deltas/{folder}")):
-            name = _delta_name(folder + rest)
+            name = delta_name(folder + rest)
             if name is None:
                 continue
             try:
@@ -146,17 +144,3 @@ def _deltas(target: Target) -> dict[str, Variant]:
                 continue
             deltas[name] = Variant("ay", sha256(data).digest())
     return deltas
-
-
-def _delta_name(path: str) -> str | None:
-    """Return the name of a delta, ``FROM-TO`` or ``TO`` in hexadecimal digits, by the one its directories make up."""
-    ids = []
-    for part in path.split("-"):
-        try:
-            raw = base64.b64decode(part.replace("_", "/") + "=", validate=True)
-        except (ValueError, binascii.Error):
-            return None
-        if len(raw) != ID_SIZE:
-            return None
-        ids.append(raw.hex())
-    return "-".join(ids) if len(ids) <= 2 else None
