@@ -9,6 +9,8 @@
     ...                                            # select on worker.fileno(), then
     for message in worker.messages(): ...
 
+Where the time goes into hashing, which threads can do at a time, :func:`in_threads` is simpler.
+
 Messages are what ``marshal`` knows: numbers, strings, bytes, lists, tuples, dictionaries.  A worker is forked, so
 fork it before there are threads; it has no part in the conversation with the core, and ends with the process that made
 it.  Bodies do best when they never cross: a worker stages files, and tells their names.
@@ -27,12 +29,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TypeVar
+
+    from composefs_ext.core import Core
+
+    T = TypeVar("T")
+    R = TypeVar("R")
 else:
     import _signal as signal  # as in extension.py
 
-__all__ = ["Channel", "WorkerProcess", "available_cores"]
+__all__ = ["Channel", "WorkerProcess", "available_cores", "in_threads"]
 
 _RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
@@ -41,6 +48,23 @@ _LENGTH = 4
 def available_cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def in_threads(core: Core, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    """Yield each item and what the function returns for it, in their order, with a thread for each processor.
+
+    The core is listened to meanwhile, because it may cancel; what was not begun then never is.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        try:
+            for item, result in zip(items, pool.map(function, items), strict=True):
+                core.pump(0)
+                yield item, result
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class Channel:

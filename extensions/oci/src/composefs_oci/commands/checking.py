@@ -7,12 +7,11 @@ that a layer is whole and belongs to another image, that a tag leads nowhere, th
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, MissingObjectError, NotFoundError
-from composefs_ext.workers import available_cores
+from composefs_ext.workers import in_threads
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
@@ -153,16 +152,9 @@ class _Check:
                 except ExtError as error:
                     self._layers[digest] = _Problem("layer-check-failed", f"{digest}: {error.message}")
         progress = self._core.progress("layers", total=sum(stream.size for stream in todo.values()), unit="bytes")
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                rows = zip(todo, pool.map(self._check_layer, todo.items()), strict=True)
-                for digest, problem in rows:
-                    self._core.pump(0)  # the user may have had enough
-                    progress.advance(todo[digest].size)
-                    self._layers[digest] = problem
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for (digest, stream), problem in in_threads(self._core, self._check_layer, list(todo.items())):
+            progress.advance(stream.size)
+            self._layers[digest] = problem
         progress.finish()
         for digest in dict.fromkeys(digests):
             if (problem := self._layers.get(digest)) is not None:

@@ -7,11 +7,10 @@ that is whole but belongs to another file.  The digests are checked too, by the 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
-from composefs_ext.workers import available_cores
+from composefs_ext.workers import in_threads
 from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
 from composefs_ostree.formats.fileheader import checksum_header, head_size
@@ -103,20 +102,12 @@ class _Check:
 
     def _check_files(self, commit_id: str, tree: Tree) -> None:
         todo = [(each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good]
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                for (file_id, entry), problem in zip(todo, pool.map(self._check_file, todo), strict=True):
-                    self._core.pump(0)  # the user may have had enough
-                    self.files += 1
-                    if problem is None:
-                        self._good.add((file_id, entry.content))
-                    else:
-                        self.errors.append(
-                            f"commit {commit_id}: {_path_of(tree, file_id)} (file {file_id.hex()}): {problem}"
-                        )
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for (file_id, entry), problem in in_threads(self._core, self._check_file, todo):
+            self.files += 1
+            if problem is None:
+                self._good.add((file_id, entry.content))
+            else:
+                self.errors.append(f"commit {commit_id}: {_path_of(tree, file_id)} (file {file_id.hex()}): {problem}")
 
     def _check_file(self, row: tuple[bytes, Entry]) -> str | None:
         file_id, (data, content) = row
