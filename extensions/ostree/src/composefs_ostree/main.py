@@ -8,8 +8,8 @@ from composefs_ext.commands import dispatch
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "pull": "composefs_ostree.commands.short:pull",
-    "pull-local": "composefs_ostree.commands.short:pull_local",
+    "pull": "composefs_ostree.commands.pulling:pull",
+    "pull-local": "composefs_ostree.commands.pulling:pull_local",
     "list-refs": "composefs_ostree.commands.remotes:list_refs",
     "remote add": "composefs_ostree.commands.remotes:add",
     "remote list": "composefs_ostree.commands.remotes:list_all",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from composefs_ostree.source import Source
     from composefs_ostree.wanted import Wanted
 
-__all__ = ["pull", "wants_nul"]
+__all__ = ["pull", "pull_local", "wants_nul"]
 
 
 class Target:
@@ -87,7 +87,48 @@ def wants_nul(request: Request) -> bool | None:
     return None if compat is None else bool(compat == "composefs-rs")
 
 
-def pull(
+def pull(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a URL, a path or a remote."""
+    from composefs_ostree.remotes.limits import limits_of
+    from composefs_ostree.signatures.policy import options_of
+    from composefs_ostree.source import open_source
+
+    where: str = request.arguments["source"]
+    names: list[str] = list(request.get("refs", []))
+    limits, options = limits_of(request), options_of(request)
+    if "://" in where or "/" in where.partition(":")[0]:
+        return _pull(request, core, None, lambda: open_source(where, None, limits, options), names)
+    from composefs_ostree.remotes.store import find_remote
+
+    name, colon, ref = where.partition(":")
+    remote = find_remote(core, name)
+    if colon:
+        names.insert(0, ref)
+    names = names or list(remote.branches)
+    return _pull(request, core, remote, lambda: open_source(request.get("url"), remote, limits, options), names)
+
+
+def pull_local(request: Request, core: Core) -> dict[str, Any]:
+    """Pull from a repository on this machine; without names, everything that it has."""
+    from composefs_ostree.signatures.policy import options_of
+    from composefs_ostree.source import DirectorySource
+
+    remote = None
+    if request.get("remote"):
+        from composefs_ostree.remotes.store import find_remote
+
+        remote = find_remote(core, request.arguments["remote"])
+    source = DirectorySource(request.arguments["path"], remote, options_of(request))
+    names = request.get("refs", [])
+    if not names:
+        from composefs_ostree.refs import refs_in_files
+
+        # As ostree: one that the summary lacks is not left out, but told when it is looked up there.
+        names = sorted(refs_in_files(core, source, source.open(core)))
+    return _pull(request, core, remote, lambda: source, names)
+
+
+def _pull(
     request: Request, core: Core, remote: Remote | None, make_source: Callable[[], Source], names: Sequence[str]
 ) -> dict[str, Any]:
     """Pull what the names mean at a source, that of ``remote`` if there is one; print and return what came of it."""
