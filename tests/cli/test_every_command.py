@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs.cli.complete import _Completed
 from composefs.cli.main import root
 from support.commands import cfsctl, completions, run
+from support.gpg import Gnupg
 from support.oci_images import init, pull
 from support.oci_layout import MANIFEST, Layout, tar
 from support.ostree_pull import LIBEXEC, extensions
@@ -206,6 +208,8 @@ def make_world(path: Path) -> dict[str, str]:
     raw = key.private_bytes_raw() + key.public_key().public_bytes_raw()
     (path / "key").write_text(base64.b64encode(raw).decode())
     (path / "key").chmod(0o600)
+    with closing(Gnupg(path)) as gpg:
+        (path / "key.gpg").write_bytes(gpg.export(gpg.make_key("Test <test@example.com>")))
     return {"first": first, "second": second, "manifest": facts["manifest"], "diff_id": diff_id, "digest": digest}
 
 
@@ -236,6 +240,7 @@ LINES = {
     "ostree remote add": "ostree remote add p http://127.0.0.1:1/repo",
     "ostree remote list": "ostree remote list --show-urls",
     "ostree remote show": "ostree remote show o",
+    "ostree remote gpg-import": "ostree remote gpg-import o ../key.gpg",
     "ostree remote delete": "ostree remote delete o",
     "ostree remote refs": "ostree remote refs o --revision",
     "ostree images": "ostree images",

@@ -150,6 +150,31 @@ def test_a_remote_wants_gpg_signatures_unless_it_says_otherwise(
         other.ostree("pull", f"origin:{BRANCH}", "--no-gpg-verify")
 
 
+def test_a_remote_is_given_the_next_key(
+    keys: Keys, source: Source, target: Target, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "next.gpg").write_bytes(keys.gpg.export(keys.foreign))
+    with serve(source.path) as server:
+        target.ostree("remote", "add", "origin", server.url, BRANCH, f"--gpg-import={key_file}")
+        source.sign(keys.gpg.sign(source.data, keys.foreign))
+        assert target.ostree("pull", "origin", status=None).returncode == UNTRUSTED
+        before = target.json("remote", "show", "origin")
+        told = target.ostree("remote", "gpg-import", "origin", tmp_path / "next.gpg").stdout
+        after = target.json("remote", "show", "origin")
+        assert after["settings"] == before["settings"]
+        assert after["keys"][:-1] == before["keys"]
+        assert [line.split()[0] for line in told.splitlines()] == [key["fingerprint"] for key in after["keys"]]
+        target.ostree("pull", "origin")
+    again = target.json("remote", "gpg-import", "origin", key_file, tmp_path / "next.gpg")
+    assert again["keys"] == after["keys"]
+    told = target.ostree("remote", "gpg-import", "none", key_file, status=3).stderr
+    assert "no remote 'none' in the repository" in told
+    (tmp_path / "o.conf").write_text('[remote "o"]\nurl=http://localhost/\n')
+    monkeypatch.setenv("COMPOSEFS_OSTREE_REMOTES", str(tmp_path))
+    told = target.ostree("remote", "gpg-import", "o", key_file, status=3).stderr
+    assert f"it is configured in {tmp_path / 'o.conf'}, which cfsctl only reads" in told
+
+
 def test_no_secret_key_gets_into_a_remote(target: Target, tmp_path: Path) -> None:
     with closing(Gnupg(tmp_path)) as gpg:
         # Not Ed25519: of one such secret in 256, gpg writes a number with leading zeros, which Sequoia refuses.

@@ -14,6 +14,7 @@ COMMANDS = {
     "remote add": "composefs_ostree.commands.remotes:add",
     "remote list": "composefs_ostree.commands.remotes:list_all",
     "remote show": "composefs_ostree.commands.remotes:show",
+    "remote gpg-import": "composefs_ostree.commands.remotes:gpg_import",
     "remote delete": "composefs_ostree.commands.remotes:delete",
     "remote refs": "composefs_ostree.commands.remotes:refs",
     "commit": "composefs_ostree.committing.commit:commit",

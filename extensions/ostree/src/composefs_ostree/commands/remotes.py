@@ -1,12 +1,19 @@
-"""``remote add``, ``list``, ``show``, ``delete`` and ``refs``, and ``list-refs``."""
+"""``remote add``, ``list``, ``show``, ``gpg-import``, ``delete`` and ``refs``, and ``list-refs``."""
 
 from __future__ import annotations
 
 from composefs_ext.errors import ExistsError, NotFoundError, UsageError
 from composefs_ext.text import table
 from composefs_ostree.remotes.limits import limits_of
-from composefs_ostree.remotes.record import KEYRING, Remote
-from composefs_ostree.remotes.store import delete_remote, find_remote, list_remotes, machine_remotes, save_remote
+from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
+from composefs_ostree.remotes.store import (
+    delete_remote,
+    find_remote,
+    list_remotes,
+    machine_remotes,
+    own_remote,
+    save_remote,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_ostree.source import Source
 
-__all__ = ["add", "delete", "list_all", "list_refs", "refs", "show"]
+__all__ = ["add", "delete", "gpg_import", "list_all", "list_refs", "refs", "show"]
 
 
 def add(request: Request, core: Core) -> dict[str, Any]:
@@ -40,15 +47,34 @@ def delete(request: Request, core: Core) -> dict[str, Any]:
     name = request.arguments["name"]
     is_deleted = delete_remote(core, name)
     if not is_deleted and not request.get("if_exists"):
-        other = next((remote for remote in machine_remotes() if remote.name == name), None)
-        raise NotFoundError(
-            f"there is no remote {name!r} in the repository",
-            hint=f"it is configured in {other.origin}, which cfsctl only reads"
-            if other
-            else "cfsctl ostree remote list shows the remotes",
-            subject=name,
-        )
+        raise _not_ours(name)
     return {"name": name, "deleted": is_deleted}
+
+
+def gpg_import(request: Request, core: Core) -> dict[str, Any]:
+    """Have a remote of the repository trust more GPG keys, and take what is new of those that it trusts."""
+    from composefs_ostree.remotes.adding import keyring_of
+
+    name = check_remote_name(request.arguments["name"])
+    remote = own_remote(core, name)
+    if remote is None:
+        raise _not_ours(name)
+    remote = remote._replace(keyring=keyring_of(request.arguments["files"], remote))
+    save_remote(core, remote, replace=True)
+    keys = _keys(remote)
+    core.output("".join(f"{each}\n" for each in _key_lines(keys)))
+    return {"name": name, "keys": keys}
+
+
+def _not_ours(name: str) -> NotFoundError:
+    other = next((remote for remote in machine_remotes() if remote.name == name), None)
+    return NotFoundError(
+        f"there is no remote {name!r} in the repository",
+        hint=f"it is configured in {other.origin}, which cfsctl only reads"
+        if other
+        else "cfsctl ostree remote list shows the remotes",
+        subject=name,
+    )
 
 
 def list_all(request: Request, core: Core) -> dict[str, Any]:
@@ -71,7 +97,7 @@ def show(request: Request, core: Core) -> dict[str, Any]:
     lines = [f"# {remote.origin}", f'[remote "{remote.name}"]']
     lines += [f"{key}={escape(value)}" for key, value in settings.items()]
     keys = _keys(remote)
-    lines += [f"# {KEYRING}: {key['fingerprint']} {', '.join(key['user_ids'])}".rstrip() for key in keys]
+    lines += [f"# {KEYRING}: {line}" for line in _key_lines(keys)]
     core.output("".join(f"{line}\n" for line in lines))
     return {"name": remote.name, "origin": remote.origin, "settings": settings, "keys": keys}
 
@@ -98,6 +124,10 @@ def _keys(remote: Remote) -> list[dict[str, Any]]:
         {"fingerprint": str(each.fingerprint), "user_ids": [str(user) for user in each.user_ids]}
         for each in certificates
     ]
+
+
+def _key_lines(keys: list[dict[str, Any]]) -> list[str]:
+    return [f"{key['fingerprint']} {', '.join(key['user_ids'])}".rstrip() for key in keys]
 
 
 def refs(request: Request, core: Core) -> dict[str, Any]:

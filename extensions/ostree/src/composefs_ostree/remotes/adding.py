@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from composefs_ext import Request
     from composefs_ostree.signatures.policy import Policy
 
-__all__ = ["remote_of"]
+__all__ = ["keyring_of", "remote_of"]
 
 _MAX_KEYRING = 4 << 20
 _MAX_VALUE = 64 << 10
@@ -62,7 +62,7 @@ def remote_of(request: Request) -> Remote:
     if (collection := request.get("collection_id")) is not None:
         settings["collection-id"] = collection
     _check(settings)
-    return Remote(name, settings, _keyring(request.get("gpg_import", ())))
+    return Remote(name, settings, keyring_of(request.get("gpg_import", ())))
 
 
 def _given(pairs: Sequence[str]) -> dict[str, str]:
@@ -162,22 +162,24 @@ def _check_place(key: str, value: str) -> None:
         check_url(url, query=is_list or key == "metalink")
 
 
-def _keyring(paths: Sequence[str]) -> bytes:
-    """Return the OpenPGP certificates in files, as one binary keyring."""
+def keyring_of(paths: Sequence[str], remote: Remote | None = None) -> bytes:
+    """Return the OpenPGP certificates in files, and those that a remote has, as one binary keyring."""
+    old = b"" if remote is None else remote.keyring
     if not paths:
-        return b""
+        return old
     from composefs_ostree.fetching.transport import open_regular
-    from composefs_ostree.signatures.keyring import read_certificates
+    from composefs_ostree.signatures.keyring import merged, read_certificates
 
-    keyring = b""
+    certificates = read_certificates(old, "the keyring of the remote") if old else []
     for path in paths:
         try:
             with open(open_regular(path), "rb") as file:
                 data = file.read(_MAX_KEYRING + 1)
         except CorruptError as error:
             raise UsageError(f"{path}: {error.message}", subject=path) from None
+        certificates += read_certificates(data, path)
         # As they are written here they have no secret keys, whatever somebody exported.
-        keyring += b"".join(map(bytes, read_certificates(data, path)))
+        keyring = b"".join(map(bytes, merged(certificates).values()))
         if len(keyring) > _MAX_KEYRING:
             raise UsageError(f"{path}: the keyring has more than {_MAX_KEYRING} bytes", subject=path)
     return keyring

@@ -37,7 +37,7 @@ _HERE = "the composefs repository"
 
 def find_remote(core: Core, name: str) -> Remote:
     """Return a remote; raise NotFoundError if nobody has configured it, FormatError if its place cannot be read."""
-    remote = _own_remote(core, check_remote_name(name))
+    remote = own_remote(core, check_remote_name(name))
     if remote is not None:
         return remote
     for remote in machine_remotes():
@@ -62,7 +62,7 @@ def list_remotes(core: Core) -> list[Remote]:
     if core.repository is not None:
         for row in core.ref_list(f"{REF_DIRECTORY}/").result():
             name = row["name"].partition("/")[2]
-            remote = _own_remote(core, name)
+            remote = own_remote(core, name)
             if remote is not None:
                 found[name] = remote
     for remote in machine_remotes():
@@ -91,7 +91,7 @@ def machine_remotes() -> list[Remote]:
 def save_remote(core: Core, remote: Remote, *, replace: bool) -> bool:
     """Keep a remote in the repository; False if it has one of that name, which is kept unless ``replace``."""
     name = f"{REF_DIRECTORY}/{remote.name}"
-    if not replace and _own_remote(core, remote.name) is not None:
+    if not replace and own_remote(core, remote.name) is not None:
         return False
     data = remote_file(remote)
     stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=core.staging.write(data, "remote")).result()
@@ -117,7 +117,7 @@ def delete_remote(core: Core, name: str) -> bool:
     return True
 
 
-def _own_remote(core: Core, name: str) -> Remote | None:
+def own_remote(core: Core, name: str) -> Remote | None:
     if core.repository is None:
         return None
     try:

@@ -74,13 +74,9 @@ class Keyring:
 
     def __init__(self, certificates: Iterable[Any]) -> None:
         """Take certificates of pysequoia; those of the same primary key are taken together."""
-        merged: dict[str, Any] = {}
-        for cert in certificates:
-            same = merged.get(cert.fingerprint)
-            merged[cert.fingerprint] = cert if same is None else same.merge(cert)
         self._by_key: dict[str, list[Certificate]] = {}
         self.fingerprints: list[str] = []
-        for fingerprint, cert in merged.items():
+        for fingerprint, cert in merged(certificates).items():
             try:
                 certificate = Certificate(cert, guarded(_keys_of, cert), _owner(cert))
             except UnreadableError:
@@ -94,6 +90,15 @@ class Keyring:
         """Return the certificates with a key of one of these fingerprints or ids, in lower case."""
         found = [certificate for name in names for certificate in self._by_key.get(name, ())]
         return list({certificate.cert.fingerprint: certificate for certificate in found}.values())
+
+
+def merged(certificates: Iterable[Any]) -> dict[str, Any]:
+    """Return certificates by fingerprint; of those of the same primary key, which are taken together, there is one."""
+    found: dict[str, Any] = {}
+    for cert in certificates:
+        same = found.get(cert.fingerprint)
+        found[cert.fingerprint] = cert if same is None else same.merge(cert)
+    return found
 
 
 def load_keyring(policy: GpgPolicy) -> Keyring:
