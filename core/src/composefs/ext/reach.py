@@ -34,6 +34,9 @@ _SETTINGS = (
     *("/proc", "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage"),
 )
 
+_RESOLVERS = ("/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon")
+"""Where sockets are by which the C library asks for the addresses of hosts."""
+
 _SHEBANG_SIZE = 256
 # A path behind words that say what it is: oci:PATH, ed25519=file:PATH, tls-ca-path=PATH, file:///PATH.
 _WORDS = re.compile(r"(?:[A-Za-z0-9_-]+[:=])+")
@@ -42,7 +45,7 @@ _TAGS = re.compile(r"(?<=.):|(?<=[^/])@", re.DOTALL)
 
 
 class Reach(NamedTuple):
-    """Paths, each with all beneath it, and whether TCP may be used."""
+    """Paths, each with all beneath it, and whether the network may be used."""
 
     programs: tuple[str, ...]
     readable: tuple[str, ...]
@@ -56,6 +59,7 @@ class Reach(NamedTuple):
             (self.programs, Access.READ | Access.EXECUTE),
             (self.readable, Access.READ),
             (self.writable, Access.READ | Access.WRITE),
+            (_RESOLVERS if self.network else (), Access.CONNECT),
         ):
             for path in paths:
                 rules.allow(path, access)

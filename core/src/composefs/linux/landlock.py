@@ -1,9 +1,8 @@
-"""Landlock: a process gives up, for good, the files that it needs not, the use of TCP, and signals to others.
+"""Landlock: a process gives up, for good, files and sockets that it needs not, the network, and signals to others.
 
 Documentation/userspace-api/landlock.rst describes it.  What the running kernel does not know is left out, as the
 kernel's documentation advises: an older kernel confines less.  What no version of it holds back are chmod, chown,
-utime, setxattr and the like, of files that the process may look up and owns (or is root), UDP, and connecting to Unix
-sockets that have a path.
+utime, setxattr and the like, of files that the process may look up and owns (or is root).
 """
 
 from __future__ import annotations
@@ -34,16 +33,20 @@ _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))  # REMOVE_DIR to MAKE_S
 _REFER = 1 << 13
 _TRUNCATE = 1 << 14
 _IOCTL_DEV = 1 << 15
+_RESOLVE_UNIX = 1 << 16
 _TCP = 1 << 0 | 1 << 1  # BIND_TCP, CONNECT_TCP
+_UDP = 1 << 2 | 1 << 3  # BIND_UDP, CONNECT_SEND_UDP
 _SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0
 _SCOPE_SIGNAL = 1 << 1
 
-# The version of the ABI that brought a right.
+# The version of the ABI that brought a right: 6 is in Linux 6.12, 9 in 7.1, 10 in 7.2.
 _REFER_ABI = 2
 _TRUNCATE_ABI = 3
 _NET_ABI = 4
 _IOCTL_DEV_ABI = 5
 _SCOPE_ABI = 6
+_RESOLVE_UNIX_ABI = 9
+_UDP_ABI = 10
 
 _RULESET = struct.Struct("=QQQ")  # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
 _PATH_BENEATH = struct.Struct("=Qi")  # struct landlock_path_beneath_attr: allowed_access, parent_fd
@@ -55,9 +58,10 @@ class Access(IntFlag):
     READ = _READ_FILE | _READ_DIR
     EXECUTE = _EXECUTE
     WRITE = _WRITE_FILE | _REMOVE_AND_MAKE | _REFER | _TRUNCATE
+    CONNECT = _RESOLVE_UNIX
 
 
-_ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+_ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _RESOLVE_UNIX
 
 
 def abi() -> int:
@@ -69,11 +73,11 @@ def abi() -> int:
 
 
 class Ruleset(Closing):
-    """What a process will be left with; nothing of files but what :meth:`allow` names.
+    """What a process will be left with; nothing of files but what :meth:`allow` names, nor of others' Unix sockets (9).
 
-    Without ``network`` it loses TCP (from ABI 4 on) and abstract Unix sockets of others (6); signals to processes that
-    are not confined by the same ruleset are always refused (6).  On a kernel without Landlock it is ``empty``, and
-    confines nothing.
+    Without ``network`` it loses TCP (from ABI 4 on), UDP (10) and abstract Unix sockets of others (6); signals to
+    processes that are not confined by the same ruleset are always refused (6).  On a kernel without Landlock it is
+    ``empty``, and confines nothing.
     """
 
     def __init__(self, *, network: bool) -> None:
@@ -89,8 +93,11 @@ class Ruleset(Closing):
             self._handled &= ~_TRUNCATE
         if version >= _IOCTL_DEV_ABI:
             self._handled |= _IOCTL_DEV
+        if version >= _RESOLVE_UNIX_ABI:
+            self._handled |= _RESOLVE_UNIX
+        net = _TCP | _UDP if version >= _UDP_ABI else _TCP
         scoped = _SCOPE_SIGNAL | (0 if network else _SCOPE_ABSTRACT_UNIX_SOCKET)
-        attributes = _RULESET.pack(self._handled, 0 if network else _TCP, scoped)
+        attributes = _RULESET.pack(self._handled, 0 if network else net, scoped)
         # An older kernel refuses a structure that is longer than its own, so it gets no more than it knows.
         size = 24 if version >= _SCOPE_ABI else 16 if version >= _NET_ABI else 8
         self._fd = syscall(_CREATE_RULESET, attributes, size, 0)
@@ -107,6 +114,8 @@ class Ruleset(Closing):
             rights = access & self._handled
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 rights &= _ON_FILES
+            if not rights:  # which the kernel takes for a mistake
+                return
             syscall(_ADD_RULE, self._fd, _RULE_PATH_BENEATH, _PATH_BENEATH.pack(rights, fd), 0)
         except OSError as error:
             if error.errno != errno.EBADFD:  # what is in no file system that can be mounted: it is never held back
