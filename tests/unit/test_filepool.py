@@ -37,7 +37,8 @@ def files(tmp_path: Path) -> Iterator[list[int]]:
 
 def test_every_file_is_answered_once_by_another_process(files: list[int]) -> None:
     found: dict[int, bytes | Exception] = {}
-    with FilePool(_read, 2) as pool:
+    with FilePool(_read) as pool:
+        pool.start(2)
         for fd in files:
             found.update(pool.answers(IN_FLIGHT - 1))
             found[pool.submit(fd)] = b"unanswered"
@@ -59,7 +60,8 @@ def test_an_error_comes_back_with_its_kind(files: list[int], error: Exception) -
     def fail(_fd: int) -> bytes:
         raise error
 
-    with FilePool(fail, 1) as pool:
+    with FilePool(fail) as pool:
+        pool.start(1)
         pool.submit(files[0])
         [(_, answer)] = pool.answers(0)
     assert type(answer) is type(error)
@@ -75,7 +77,8 @@ def test_long_texts_of_an_error_come_back_cut(files: list[int]) -> None:
     def fail(_fd: int) -> bytes:
         raise NoSpaceError("\U0001f4be" * 20_000, hint='"' * 20_000, subject="\udc80" * 20_000)
 
-    with FilePool(fail, 1) as pool:
+    with FilePool(fail) as pool:
+        pool.start(1)
         pool.submit(files[0])
         [(_, answer)] = pool.answers(0)
     assert isinstance(answer, NoSpaceError)
@@ -87,7 +90,8 @@ def test_a_process_that_is_killed_is_an_error_and_no_hang(files: list[int]) -> N
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
-    with FilePool(die, 1) as pool:
+    with FilePool(die) as pool:
+        pool.start(1)
         pool.submit(files[0])
         with pytest.raises(InputOutputError, match="ended early"):
             list(pool.answers(0))
@@ -160,3 +164,20 @@ def test_the_installed_command_stores_a_large_tree(tmp_path: Path) -> None:
     assert created.strip().rpartition(":")[2] == computed.strip()
     assert len(list((tmp_path / "repo" / "objects").glob("*/*"))) == 41
     cfsctl("--repo", repo, "fsck")
+
+
+def test_ctrl_c_while_they_start_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+    pids = []
+
+    def fork_and_interrupt() -> int:
+        pids.append(fork())
+        if pids[-1]:
+            signal.raise_signal(signal.SIGINT)
+        return pids[-1]
+
+    monkeypatch.setattr(os, "fork", fork_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), FilePool(_read) as pool:
+        pool.start(1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[0], os.WNOHANG)

@@ -293,7 +293,8 @@ class _Hashing(Closing):
                     answer = error
                 self.finish(reading, answer)
                 return
-            self.pool = FilePool(self.read, self.processes)
+            self.pool = FilePool(self.read)
+            self.pool.start(self.processes)
         self.collect(self.pool.answers(IN_FLIGHT - 1))
         self.reading[self.pool.submit(fd)] = reading
 

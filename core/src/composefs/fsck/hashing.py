@@ -81,7 +81,8 @@ def check_objects(
     done = 0
     if not directories:
         return problems
-    with _Workers(repository, directories, min(processes, len(directories))) as workers:
+    with _Workers(repository, directories) as workers:
+        workers.start(min(processes, len(directories)))
         report(done, total)  # not before: what shows it may start a thread, and forks should not have any
         for line in workers.lines():
             if _SEPARATOR in line:
@@ -99,22 +100,23 @@ def check_objects(
 class _Workers(Closing):
     """Processes that check directories of objects; leaving the context ends them."""
 
-    def __init__(self, repository: Repository, directories: list[tuple[str, list[str]]], count: int) -> None:
+    def __init__(self, repository: Repository, directories: list[tuple[str, list[str]]]) -> None:
         self._repository = repository
         self._directories = directories
         self._forks = Forks()
-        repository.store.directory("objects")  # opened here, for all
+        self._results = -1
+
+    def start(self, count: int) -> None:
+        """Start ``count`` of them; once, and within the context, so that a signal leaves none."""
+        self._repository.store.directory("objects")  # opened here, for all
         try:
             tasks, fill = os.pipe()
             # At most 256 bytes, far less than a pipe takes without a reader.
-            os.write(fill, bytes(range(len(directories))))
+            os.write(fill, bytes(range(len(self._directories))))
             os.close(fill)
             self._results, results = os.pipe()
             try:
                 self._forks.start(count, lambda: self._work(tasks, results))
-            except BaseException:
-                self.close()
-                raise
             finally:
                 os.close(tasks)
                 os.close(results)
@@ -141,5 +143,6 @@ class _Workers(Closing):
 
     def close(self) -> None:
         """End the processes."""
-        os.close(self._results)
         self._forks.close()
+        if self._results >= 0:
+            os.close(self._results)

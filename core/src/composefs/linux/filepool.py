@@ -24,6 +24,7 @@ __all__ = ["IN_FLIGHT", "FilePool"]
 IN_FLIGHT = 128
 """Files handed over and not answered; fewer than either socket holds, so that neither side waits for the other."""
 
+_STARTING = "starting a process to read files"
 _NUMBER = 8
 _MAX_ANSWER = 1 << 16
 _MAX_TEXT = 1024
@@ -31,25 +32,29 @@ _MAX_TEXT = 1024
 
 
 class FilePool(Closing):
-    """``count`` processes that call ``work`` with an open file and send back the bytes it returns.
+    """Processes that call ``work`` with an open file and send back the bytes it returns; leaving the context ends them.
 
-    The processes are copies of this one, made at once; leaving the context ends them.  What ``work`` raises,
-    :meth:`answers` raises here if it is a ComposefsError or an OSError.
+    What ``work`` raises, :meth:`answers` raises here if it is a ComposefsError or an OSError.
     """
 
-    def __init__(self, work: Callable[[int], bytes], count: int) -> None:
+    def __init__(self, work: Callable[[int], bytes]) -> None:
         self._work = work
         self._forks = Forks()
         self._last = 0
         self.unanswered = 0
         try:
-            self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._answers, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with tasks, answers:
-                self._forks.start(count, lambda: self._serve(tasks, answers))
+            self._tasks, self._their_tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._answers, self._their_answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
-            self.close()
-            raise from_os_error(error, "starting a process to read files") from error
+            raise from_os_error(error, _STARTING) from error
+
+    def start(self, count: int) -> None:
+        """Start ``count`` processes, copies of this one; once, and within the context, so that a signal leaves none."""
+        try:
+            with self._their_tasks, self._their_answers:
+                self._forks.start(count, self._serve)
+        except OSError as error:
+            raise from_os_error(error, _STARTING) from error
 
     def submit(self, fd: int) -> int:
         """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out."""
@@ -78,12 +83,12 @@ class FilePool(Closing):
         self._tasks.close()
         self._answers.close()
 
-    def _serve(self, tasks: socket.socket, answers: socket.socket) -> None:
+    def _serve(self) -> None:
         """Be one of the processes, until there are no more tasks."""
         self._tasks.close()
         self._answers.close()
         while True:
-            number, fds, _, _ = socket.recv_fds(tasks, _NUMBER, 1)
+            number, fds, _, _ = socket.recv_fds(self._their_tasks, _NUMBER, 1)
             if not number:
                 return
             try:
@@ -91,7 +96,7 @@ class FilePool(Closing):
             except (ComposefsError, OSError) as error:
                 answer = b"-" + _described(error)
             os.close(fds[0])
-            answers.send(number + answer)
+            self._their_answers.send(number + answer)
 
 
 def _described(error: ComposefsError | OSError) -> bytes:
