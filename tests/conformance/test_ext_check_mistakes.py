@@ -260,6 +260,15 @@ MISTAKES = {
         """,
         r"publish refused: corrupt: run is not answered: for 0.6 seconds .* up to the error for publish, and has no ",
     ),
+    "it says what is wrong, and then where": (
+        30,
+        """
+        def put(self, name):
+            os.write(2, b"Error: no such thing\\n" + b"    at work (/some/where)\\n" * 40)
+            os._exit(1)
+        """,
+        r"run is not answered: extension made exited with status 1 without a result; it wrote: Error: no such thing\n",
+    ),
     "something else is waited for": (
         30,
         """

@@ -67,4 +67,4 @@ def test_patience_is_used_up_by_sleep_alone() -> None:
 
 def test_who_says_nothing_is_asked_whether_it_flushes(installed: Path) -> None:
     [finding] = kit(installed, "p25silent").findings
-    assert finding.message.endswith("(is it an extension, and does it flush what it writes?)")
+    assert finding.message.endswith("(is it an extension, and does it end each line with a newline, and flush it?)")

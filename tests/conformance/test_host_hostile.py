@@ -64,7 +64,8 @@ def test_fatal_breach_ends_the_run_and_leaves_nothing(
     [
         ("silent", ExtensionError, "did not answer initialize in 0.3 seconds"),
         ("early-call", ProtocolError, "before initialize was answered"),
-        ("other-version", ProtocolError, "picked protocol version 2"),
+        ("other-version", ProtocolError, r"picked protocol version 2, and on offer are \[1\]"),
+        ("version-as-text", ProtocolError, r"picked protocol version '1', and on offer are \[1\]"),
         ("unknown-feature", ProtocolError, "a feature that was not offered"),
     ],
 )

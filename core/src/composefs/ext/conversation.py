@@ -100,7 +100,7 @@ class Conversation:
             raise ExtensionError(
                 f"extension {self._context.manifest.name} did not answer initialize in "
                 f"{self._timeouts.initialize:g} seconds",
-                hint="is it an extension, and does it flush what it writes?",
+                hint="is it an extension, and does it end each line with a newline, and flush it?",
             )
         if self._signals and patience >= self._signals[0][0]:
             self._process.signal_group(self._signals.pop(0)[1])
@@ -246,10 +246,10 @@ class Conversation:
 
     def _take_welcome(self, result: Message) -> None:
         """Take the answer to ``initialize``, and send ``run``."""
-        if result.get("version") not in VERSIONS or type(result["version"]) is not int:
-            raise ProtocolError(
-                f"the extension picked protocol version {str(result.get('version'))[:40]} of {list(VERSIONS)}"
-            )
+        version = result.get("version")
+        if type(version) is not int or version not in VERSIONS:
+            picked = "no protocol version" if version is None else f"protocol version {repr(version)[:40]}"
+            raise ProtocolError(f"the extension picked {picked}, and on offer are {list(VERSIONS)}")
         features = result.get("features", [])
         if type(features) is not list or not all(feature in FEATURES for feature in features):
             raise ProtocolError("the extension picked a feature that was not offered")

@@ -31,7 +31,17 @@ from composefs.linux.prctl import (
 from composefs.linux.seccomp import give_up_hard_links
 from composefs.tuples import NamedTuple
 
-__all__ = ["USER_STDIN", "USER_STDOUT", "Confinement", "Ended", "Process", "Program", "children", "spawn"]
+__all__ = [
+    "EXECUTED_BY",
+    "USER_STDIN",
+    "USER_STDOUT",
+    "Confinement",
+    "Ended",
+    "Process",
+    "Program",
+    "children",
+    "spawn",
+]
 
 USER_STDIN = 3
 USER_STDOUT = 4
@@ -44,6 +54,10 @@ _REAP_PAUSE = 0.001
 # fetcher needs.  CAP_SYS_ADMIN is what security.* and trusted.* attributes of files take.
 _CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP, _SYS_ADMIN = 0, 1, 2, 3, 4, 5, 31, 21
 _KEPT_CAPABILITIES = frozenset({_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP})
+
+
+EXECUTED_BY = "does its first line, #!, name a program that is installed, with no carriage return behind it?"
+"""What to look at when an extension could not be executed: Linux says no more than that there is no such file."""
 
 
 class Ended(NamedTuple):

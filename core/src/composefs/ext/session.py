@@ -22,7 +22,7 @@ from composefs.ext.discovery import Extension
 from composefs.ext.launch import Launched, launch
 from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.patience import STEP, Patience
-from composefs.ext.process import Ended
+from composefs.ext.process import EXECUTED_BY, Ended
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
@@ -196,8 +196,7 @@ def _judge(
     if isinstance(outcome, ComposefsError):
         raise BrokenPipeError if context.reader_left else outcome
     if outcome is None and ended.exec_failure:
-        hint = "does its first line, #!, name a program that is installed?"
-        raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=hint)
+        raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=EXECUTED_BY)
     if outcome is None and killed:
         message = f"{name} closed its standard output without a result, and did not end until it {ended}"
         raise ExtensionError(message, subject=extension.executable)

@@ -81,11 +81,16 @@ def mapping(params: Message, key: str) -> Message:
     return value
 
 
+def _shown(value: JSONValue) -> str:
+    """What came, for a message: a text in quotes, and nothing as it is in JSON."""
+    return "null" if value is None else repr(str(value)[:140])
+
+
 def staged_name(value: JSONValue) -> str:
     """The name of a file in staging: flat, short, and not one of the core's."""
     if type(value) is not str or not _STAGED_NAME.match(value):
         raise UsageError(
-            f"{str(value)[:140]!r} is not the name of a staged file",
+            f"{_shown(value)} is not the name of a staged file",
             hint=f"1 to {MAX_NAME} of A-Z a-z 0-9 . _ -, beginning neither with . nor with {RESERVED_PREFIX}",
         )
     return value
@@ -94,7 +99,7 @@ def staged_name(value: JSONValue) -> str:
 def check_id(value: JSONValue, hex_size: int) -> str:
     """An object's id: ``hex_size`` lower-case hexadecimal digits."""
     if type(value) is not str or len(value) != hex_size or not _HEX.match(value):
-        raise UsageError(f"{str(value)[:140]!r} is not an id of {hex_size} lower-case hex digits")
+        raise UsageError(f"{_shown(value)} is not an id of {hex_size} lower-case hex digits")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from composefs.ext.check.fields import LISTINGS
 from composefs.ext.check.tap import Script
 from composefs.ext.check.watch import Watch
+from composefs.ext.process import EXECUTED_BY
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts
@@ -25,6 +26,7 @@ __all__ = ["PLAIN", "Scenario", "judge", "scenarios"]
 _STORING = ("object.put", "stream.put", "image.put", "repo.copy", "publish")
 _KINDS = ("no_space", "busy", "corrupt", "io", "permission")
 _POINTS = 5
+_SAID = 300
 _MISUNDERSTOOD = frozenset({18, 19, 20, 21, 22, 30, 43})
 """What is broken by a call that is made with what an answer would have had, had it been no error, or by waiting on."""
 
@@ -119,7 +121,8 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
     if scenario.expect == "end":
         return
     if watch.answer is None:
-        tail = f"; it wrote: {watch.stderr.strip()[-300:]}" if watch.stderr.strip() else ""
+        wrote = _ends_of(watch.stderr.strip())
+        tail = f"; it wrote: {wrote}" if wrote else ""
         what, broken = ("run", 30) if watch.welcomed is not None else ("initialize", 25)
         if what == "initialize":
             watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
@@ -151,6 +154,11 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
                        warning=kind == "too_large")  # fmt: skip
 
 
+def _ends_of(text: str) -> str:
+    """Shorten what a program said when it died: what went wrong is at the end in Python, at the beginning elsewhere."""
+    return text if len(text) <= 2 * _SAID else f"{text[:_SAID]}…\n…{text[-_SAID:]}"
+
+
 def _attribute(scenario: Scenario, watch: Watch) -> None:
     """Give the first breach to the rule of what was otherwise in this run, if that is why; an ordinary run had none.
 
@@ -180,7 +188,7 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
     if ended is None:
         return
     if ended.exec_failure:
-        watch.find(30, f"the executable could not be executed: {ended.exec_failure}")
+        watch.find(30, f"the executable could not be executed: {ended.exec_failure} ({EXECUTED_BY})")
         return
     killed = os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
     if took is not None and took >= timeouts.terminate and not watch.failed:
