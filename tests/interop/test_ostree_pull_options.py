@@ -114,6 +114,22 @@ def test_one_bad_ref_of_several_and_none_is_set(source: Source, target: Target, 
     assert target.left_over() == []
 
 
+def test_parents_are_named_as_in_ostree(tmp_path: Path, source: Source, target: Target) -> None:
+    target.ostree("pull-local", source.path, REF, "--depth=1")
+    for name in (REF, f"{REF}^", f"{source.history[-1]}^", f"{source.history[-1][:8]}^"):
+        assert target.json("inspect", name)["commit"] == source.ostree("rev-parse", name).strip()
+    for name, told in (
+        (f"{REF}^^", f"the parent of '{REF}^', commit {source.history[0]}, is not here"),
+        ("os/none^", "'os/none' is not a known ostree ref"),
+    ):
+        assert told in target.ostree("inspect", name, status=3).stderr
+    target.ostree("tag", f"{REF}^", REF)
+    target.ostree("export", REF, tmp_path / "out")
+    assert refs_of(target) == {REF: source.history[-2]}
+    target.ostree("pull-local", source.path, source.history[0])
+    assert f"the commit '{REF}^' has no parent" in target.ostree("compute-id", f"{REF}^^", status=3).stderr
+
+
 def test_all_refs_of_a_directory(source: Source, target: Target) -> None:
     target.ostree("pull-local", source.path)
     assert refs_of(target) == {REF: source.history[-1], "os/testing": source.other}

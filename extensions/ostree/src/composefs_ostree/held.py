@@ -108,12 +108,15 @@ def target_of(answer: Pending[RefRow]) -> str | None:
 def find_stream(core: Core, name: str) -> str:
     """Return the name of the stream of a held commit, given by ref, commit id or the first digits of one.
 
-    Raises NotFoundError if there is none, UsageError if the digits fit several.
+    Each ``^`` behind it means the parent, as in ostree.  Raises NotFoundError if there is none, UsageError if the
+    digits fit several.
     """
     if _may_be_ref(name) and not is_commit_id(name):
         target = current_target(core, name)
         if target is not None:
             return target
+    if name.endswith("^"):
+        return _parent_of(core, name[:-1])
     found: dict[str, str] = {}
     if len(name) >= _SHORTEST_PREFIX and is_commit_id(name.ljust(2 * ID_SIZE, "0")):
         for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):
@@ -128,6 +131,23 @@ def find_stream(core: Core, name: str) -> str:
             subject=name,
         )
     return next(iter(found.values()))
+
+
+def _parent_of(core: Core, child: str) -> str:
+    from composefs_ostree.tree import load_commit
+
+    held, _ = open_commit(core, find_stream(core, child), partial=True)
+    parent = load_commit(held).parent
+    if parent is None:
+        raise NotFoundError(f"the commit {child!r} has no parent", subject=child)
+    try:
+        return find_stream(core, parent.hex())
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"the parent of {child!r}, commit {parent.hex()}, is not here",
+            hint=f"pull {child} again with --depth=1",
+            subject=parent.hex(),
+        ) from error
 
 
 def _may_be_ref(name: str) -> bool:
