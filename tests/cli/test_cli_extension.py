@@ -266,14 +266,19 @@ def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.Monke
         (second / name).write_text((echo / name).read_text())
         (second / name).chmod(0o755)
     (echo / "lonely.json").write_text("{}")
-    monkeypatch.setenv("COMPOSEFS_EXT_PATH", f"{echo}:{second}")
-    rows = json.loads(cfsctl("ext", "list", "--json").stdout)["extensions"]
+    (second / "half").write_text("#!/bin/sh\n")
+    (second / "half").chmod(0o755)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", f"{echo}:{second}:{echo}/echo")
+    listed = cfsctl("ext", "list", "--json")
+    assert listed.stderr == f"warning: COMPOSEFS_EXT_PATH names {echo}/echo, which is no directory\n"
+    rows = json.loads(listed.stdout)["extensions"]
     states = {(row["name"], Path(row["executable"]).parent.name): row for row in rows}
     assert states["echo", "ext"]["state"] == "active"
     assert states["echo", "ext"]["version"] == "1.2"
     assert states["echo", "second"]["state"] == "shadowed"
     assert str(echo / "echo") in states["echo", "second"]["reason"]
     assert states["lonely", "ext"]["state"] == "rejected"
+    assert states["half", "second"]["reason"] == "its manifest half.json is not beside it"
     text = cfsctl("ext", "list").stdout
     assert text.splitlines()[0].split() == ["NAME", "STATE", "VERSION", "EXECUTABLE", "REASON"]
     assert "shadowed" in text

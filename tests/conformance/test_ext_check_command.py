@@ -52,6 +52,35 @@ def test_what_cannot_be_checked_is_said(installed: Path) -> None:
     assert "no command 'pull'" in cfsctl("ext", "check", installed / "good", "--", "pull", status=2).stderr
     assert "is a directory (name the executable" in cfsctl("ext", "check", installed, status=2).stderr
     assert "nonesuch" in cfsctl("ext", "check", "nonesuch", status=3).stderr
+    assert "is a manifest (name the executable" in cfsctl("ext", "check", manifest, status=2).stderr
+    assert "cfsctl good store --help" in cfsctl("ext", "check", installed / "good", "--", "store", "x", status=2).stderr
+
+
+def test_the_one_in_this_directory_has_a_path(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(installed)
+    assert "(the one in this directory is ./good)" in cfsctl("ext", "check", "good", status=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("example", "why"),
+    [
+        ("store none", "Got unexpected extra argument (none)"),
+        ("keep", "good has no command 'keep'"),
+    ],
+    ids=["store", "keep"],
+)
+def test_an_example_that_cannot_be_run_is_named(installed: Path, example: str, why: str) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["examples"][0]["command"] = f"cfsctl good {example}"
+    (installed / "good.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "good", status=2).stderr
+    assert f"cfsctl: the manifest's example {example!r} cannot be run: {why}" in told
+
+
+def test_a_first_line_that_names_no_program(installed: Path) -> None:
+    (installed / "good").write_text("#!/usr/bin/env\r\n")
+    told = cfsctl("ext", "check", installed / "good", status=1).stdout
+    assert "executed: No such file or directory (does its first line, #!, name a program that is installed, " in told
 
 
 def test_ctrl_c_ends_the_check_and_leaves_nothing(installed: Path, environment: Path) -> None:

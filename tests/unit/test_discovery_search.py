@@ -85,7 +85,7 @@ def test_half_an_installation(tmp_path: Path) -> None:
     assert reason(tmp_path).endswith("No such file or directory")
     place(tmp_path, "demo")
     (tmp_path / "demo.json").unlink()
-    assert reason(tmp_path).endswith("No such file or directory")
+    assert reason(tmp_path) == "its manifest demo.json is not beside it"
 
 
 def test_malformed_manifest_says_where(tmp_path: Path) -> None:

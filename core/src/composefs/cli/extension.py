@@ -214,7 +214,8 @@ def parse(extension: Extension, words: Sequence[str]) -> CommandLine:
     for manifest in extension.manifest.commands:
         count = len(manifest.name)
         if tuple(words[:count]) == manifest.name:
-            context = _command(extension, manifest).make_context(" ".join(manifest.name), list(words[count:]))
+            path = " ".join(("cfsctl", extension.name, *manifest.name))
+            context = _command(extension, manifest).make_context(path, list(words[count:]))
             context.params.pop(_JSON_PARAMETER)
             return CommandLine(extension, manifest, _arguments(context.params))
     raise UsageError(

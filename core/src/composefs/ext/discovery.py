@@ -7,6 +7,7 @@ that belong to an earlier one is listed with the reason.  Nothing is executed.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -18,7 +19,7 @@ from composefs.ext.manifest import MAX_MANIFEST, NAME, Manifest, parse_manifest
 from composefs.ext.trust import distrust
 from composefs.tuples import NamedTuple
 
-__all__ = ["BELOW_PREFIX", "SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "search_path"]
+__all__ = ["BELOW_PREFIX", "SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "not_there", "search_path"]
 
 SEARCH_VARIABLE = "COMPOSEFS_EXT_PATH"
 BELOW_PREFIX = "libexec/composefs/ext"
@@ -60,12 +61,21 @@ def search_path() -> list[str]:
     """The directories to search, in order; the user's own only when the process has no borrowed privileges."""
     directories = []
     if not _privileged():
-        directories += [part for part in os.environ.get(SEARCH_VARIABLE, "").split(":") if part]
+        directories += _asked_for()
         home = os.environ.get("HOME", "")
         if home.startswith("/"):
             directories.append(f"{home}/.local/{BELOW_PREFIX}")
     directories += [f"{prefix}/{BELOW_PREFIX}" for prefix in (sys.prefix, "/usr/local", "/usr")]
     return list(dict.fromkeys(os.path.abspath(directory) for directory in directories))
+
+
+def _asked_for() -> list[str]:
+    return [part for part in os.environ.get(SEARCH_VARIABLE, "").split(":") if part]
+
+
+def not_there() -> list[str]:
+    """What ``$COMPOSEFS_EXT_PATH`` names that is no directory, such as the executable itself."""
+    return [] if _privileged() else [part for part in _asked_for() if not os.path.isdir(part)]
 
 
 def list_all(search: Sequence[str] | None = None) -> list[Found]:
@@ -125,7 +135,9 @@ def _examine(executable: str, name: str, active: list[Extension]) -> Found:
     except ComposefsError as error:
         return Found(name, executable, "rejected", error.message)
     except OSError as error:
-        return Found(name, executable, "rejected", f"{error.filename}: {error.strerror}")
+        missing = error.errno == errno.ENOENT and error.filename == f"{executable}.json"
+        why = f"its manifest {name}.json is not beside it" if missing else f"{error.filename}: {error.strerror}"
+        return Found(name, executable, "rejected", why)
     for other in active:
         if other.name == name:
             return Found(name, executable, "shadowed", f"{other.executable} comes first", extension)

@@ -13,7 +13,7 @@ from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
-from composefs.errors import NotFoundError, UsageError
+from composefs.errors import ComposefsError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from composefs.ext.check.kit import Invocation
@@ -32,10 +32,14 @@ def command() -> None:
 
 @command.command("list", cls=Command, examples=[Example("cfsctl ext list"), Example("cfsctl ext list --json")])
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_(as_json: bool) -> None:
+@pass_settings
+def list_(settings: Settings, as_json: bool) -> None:
     """List all extensions found, also those that are shadowed or rejected, with the reason."""
     from composefs.ext import discovery
 
+    with settings.observers() as observers:
+        for place in discovery.not_there():
+            observers.log("warning", f"{discovery.SEARCH_VARIABLE} names {place}, which is no directory")
     found = discovery.list_all()
     if as_json:
         rows = [
@@ -151,18 +155,9 @@ def check(
     The exit status is 1 when a rule was broken, or when nothing was published, but for --json: there, look at "ok".
     """
     from composefs.cli.progress import Reporting
-    from composefs.ext import discovery
     from composefs.ext.check.kit import check as run_kit
 
-    if "/" in extension:
-        directory, name = os.path.split(os.path.abspath(extension))
-        if os.path.isdir(extension):
-            raise UsageError(f"{extension} is a directory", hint="name the executable in it")
-        if not os.path.lexists(extension):
-            raise NotFoundError(f"there is no executable {extension}", subject=extension, hint="check the path")
-        found = discovery.find(name, [directory])
-    else:
-        found = discovery.find(extension)
+    found = _found(extension)
     invocations = [_given(found, words)] if words else [_example(found, each) for each in _offline(found)]
     if not invocations:
         raise UsageError(
@@ -177,6 +172,27 @@ def check(
     _show_report(report, strict=strict)
     if not report.ok(strict=strict):
         ctx.exit(FAILED)
+
+
+def _found(extension: str) -> Extension:
+    """Find what is to be checked, by its name or the path of its executable."""
+    from composefs.ext import discovery
+
+    if "/" not in extension:
+        try:
+            return discovery.find(extension)
+        except NotFoundError as error:
+            if os.path.lexists(extension):
+                error.hint = f"the one in this directory is ./{extension}"
+            raise
+    directory, name = os.path.split(os.path.abspath(extension))
+    if os.path.isdir(extension):
+        raise UsageError(f"{extension} is a directory", hint="name the executable in it")
+    if extension.endswith(".json"):
+        raise UsageError(f"{extension} is a manifest", hint="name the executable beside it")
+    if not os.path.lexists(extension):
+        raise NotFoundError(f"there is no executable {extension}", subject=extension, hint="check the path")
+    return discovery.find(name, [directory])
 
 
 def _offline(extension: Extension) -> list[ManifestExample]:
@@ -203,6 +219,7 @@ def _example(extension: Extension, example: ManifestExample) -> Invocation:
     if extension.name not in words:
         raise UsageError(f"the example {example.command!r} does not run {extension.name}")
     words = words[words.index(extension.name) + 1 :]
+    text = " ".join(words)
 
     def prepare(directory: Path) -> CommandLine:
         for name, content in example.files:
@@ -213,10 +230,13 @@ def _example(extension: Extension, example: ManifestExample) -> Invocation:
         os.chdir(directory)
         try:
             return parse(extension, words)
+        except (ComposefsError, click.UsageError) as error:
+            why = error.message if isinstance(error, ComposefsError) else error.format_message()
+            raise UsageError(f"the manifest's example {text!r} cannot be run: {why}") from error
         finally:
             os.chdir(before)
 
-    return Invocation(" ".join(words), prepare)
+    return Invocation(text, prepare)
 
 
 def _show_report(report: Report, *, strict: bool) -> None:
