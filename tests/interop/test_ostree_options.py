@@ -1,4 +1,4 @@
-"""The options that ostree's users know: each is here, or the page on ostree says what there is instead."""
+"""The commands and options that ostree's users know: each is here, or the page says what there is instead."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def test_every_option_of_ostree_is_here_or_explained(command: str) -> None:
     assert "--repo" in theirs
     explained = set(re.findall(r"--[a-z-]+", PAGE.read_text()))
     assert theirs - OF_HELP - ours(command) - explained == set()
+
+
+@pytest.mark.parametrize("group", ["", "remote"])
+def test_every_command_of_ostree_is_here_or_explained(group: str) -> None:
+    help_text = run(require("ostree"), *group.split(), "--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    theirs = set(re.findall(r"^  ([a-z-]+)  ", help_text, re.MULTILINE))
+    assert theirs >= {"add", "refs"} if group else {"commit", "pull"}
+    manifest = json.loads((LIBEXEC / "ostree.json").read_text())
+    here = {each["name"][-1] for each in manifest["commands"]} | {"remote"}
+    explained = {word for code in re.findall(r"`([^`]+)`", PAGE.read_text()) for word in code.split()}
+    assert theirs - here - explained == set()
 
 
 @pytest.mark.parametrize(
