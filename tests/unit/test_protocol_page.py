@@ -117,7 +117,7 @@ def test_table_of_errors() -> None:
 
 def test_table_of_limits() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", PAGE[PAGE.index("## Limits") :], re.MULTILINE)
-    assert {name: int(value) for name, value in rows} == Limits().as_message()
+    assert {name: int(value) for name, value in rows} == Limits()._asdict()
     assert set(schemas.load("initialize")["properties"]["params"]["properties"]["limits"]["properties"]) == set(
         dict(rows)
     )

@@ -67,18 +67,14 @@ class Hooks:
 
 
 class Observers(Closing):
-    """The registered sinks, as a context manager that closes them; without any, everything said is dropped."""
+    """The sinks, of which the last is called first; a context manager that closes them; without any, all is lost."""
 
     def __init__(self, *sinks: object) -> None:
         self._plugins = pluggy.PluginManager(_PROJECT)
         self._plugins.add_hookspecs(Hooks)
         self._hook = self._plugins.hook
         for each in sinks:
-            self.register(each)
-
-    def register(self, listener: object) -> None:
-        """Add a sink; the one added last is called first."""
-        self._plugins.register(listener)
+            self._plugins.register(each)
 
     @property
     def tracing(self) -> bool:

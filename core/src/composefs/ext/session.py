@@ -140,7 +140,7 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
         "repository": described,
         "staging": staging,
         "cache": cache,
-        "limits": context.limits.as_message(),
+        "limits": context.limits._asdict(),
         "strict": context.options.strict,
     }
 

@@ -17,7 +17,7 @@ MAX_NAME = 128
 
 
 class Limits(NamedTuple):
-    """What an extension may ask of the core.  Sizes in bytes; ``line`` includes the newline.
+    """What an extension may ask of the core, by the names in ``initialize``.  Sizes in bytes; ``line`` has its newline.
 
     ``unanswered`` calls may be outstanding; ``rows`` is the length of a list inside a message and ``file_rows`` of one
     in a file.  ``dump_bytes`` bounds a dump, which is read whole, and ``dump_entries`` what is made of it: up to
@@ -43,7 +43,3 @@ class Limits(NamedTuple):
     staging_files: int = 100_000
     progress_per_second: int = 10
     log_lines: int = 10_000
-
-    def as_message(self) -> dict[str, int]:
-        """Return the ``limits`` object of ``initialize``."""
-        return self._asdict()
