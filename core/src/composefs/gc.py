@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from composefs.errors import CorruptError
 from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock, refs_of
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory
 from composefs.repository import Repository
 from composefs.repository.names import TEMPORARY_PREFIX
@@ -116,8 +117,7 @@ def _prune(repository: Repository, directory: str, entries: Mapping[str, str], l
 
 
 def _remove_objects(repository: Repository, prefix: str, rests: list[str], collected: Collected, dry_run: bool) -> None:
-    fd = open_directory(prefix, repository.store.objects)
-    try:
+    with Descriptor(open_directory(prefix, repository.store.objects)) as fd:
         for rest in rests:
             status = os.stat(rest, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
@@ -127,5 +127,3 @@ def _remove_objects(repository: Repository, prefix: str, rests: list[str], colle
                 os.unlink(rest, dir_fd=fd)
             collected.objects += 1
             collected.size += status.st_size
-    finally:
-        os.close(fd)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from composefs.errors import BusyError, CorruptError, from_os_error
 from composefs.graph import read_stock
 from composefs.linux import verity
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
@@ -71,12 +72,9 @@ def _enable(repository: Repository, object_id: str) -> bool:
 
 def _secure_meta(repository: Repository) -> None:
     try:
-        fd = open_file(META, repository.store.root)
-        try:
+        with Descriptor(open_file(META, repository.store.root)) as fd:
             verity.enable(fd, repository.algorithm)
             os.fsync(fd)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise from_os_error(error, f"enabling fs-verity on {repository.path / META}") from error
     repository.store.secure = True

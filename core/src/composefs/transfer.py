@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from composefs.errors import CorruptError, UnsupportedError
 from composefs.graph import Graph, Names, Start
+from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 
 __all__ = ["Copied", "CopiedName", "copy"]
@@ -73,8 +74,7 @@ def copy(
 
 
 def _copy_object(source: Repository, target: Repository, object_id: str, copied: Copied) -> None:
-    fd = source.objects.open(object_id)
-    try:
+    with Descriptor(source.objects.open(object_id)) as fd:
         size = os.fstat(fd).st_size
         if target.objects.size(object_id) == size:
             copied.present += 1
@@ -88,5 +88,3 @@ def _copy_object(source: Repository, target: Repository, object_id: str, copied:
             )
         copied.objects += 1
         copied.size += size
-    finally:
-        os.close(fd)

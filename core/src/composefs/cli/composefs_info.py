@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, fail, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
     from composefs.tree import Tree
@@ -123,10 +124,8 @@ def _missing_objects(arguments: argparse.Namespace) -> None:
         directory = os.open(arguments.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, f"opening {arguments.basedir}") from error
-    try:
+    with Descriptor(directory):
         _print_paths([path for path in _object_paths(arguments) if not _exists(path, directory)])
-    finally:
-        os.close(directory)
 
 
 def _exists(path: bytes, directory: int) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from composefs.digest import SHA256
 from composefs.errors import BusyError, UnsupportedError
 from composefs.fsverity import digest_fd
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_or_make_directory
 from composefs.linux.transfer import clone, copy
 from composefs.linux.verity import enable
@@ -39,8 +40,7 @@ class FlatStore:
         What is there with another size was cut short by a crash, and is replaced.  Raises ``OSError``.
         """
         digest = digest_fd(source, SHA256).hex()
-        directory = open_or_make_directory(digest[:2], self._fd)
-        try:
+        with Descriptor(open_or_make_directory(digest[:2], self._fd)) as directory:
             if _size(digest[2:], directory) != os.fstat(source).st_size:
                 with NewFile(directory, _OBJECT_MODE) as new:
                     if not clone(source, new.fd):
@@ -51,8 +51,6 @@ class FlatStore:
                     with contextlib.suppress(UnsupportedError):
                         enable(new.fd, SHA256)
                     new.replace(directory, digest[2:])
-        finally:
-            os.close(directory)
         return _Object(digest)
 
 

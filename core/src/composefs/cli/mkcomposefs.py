@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, run
 from composefs.errors import UsageError, from_os_error
+from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
     from composefs.scan import HasId
@@ -170,23 +171,17 @@ def _write(image: str, pieces: list[bytes]) -> None:
     except FileNotFoundError:
         mode = stat.S_IFREG
     if not stat.S_ISREG(mode):  # A device or FIFO; and a directory fails here as it should.
-        fd = os.open(image, os.O_WRONLY | os.O_CLOEXEC)
-        try:
+        with Descriptor(os.open(image, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             _write_all(fd, pieces)
-        finally:
-            os.close(fd)
         return
     from composefs.linux.files import NewFile
 
     umask = os.umask(0)
     os.umask(umask)
-    directory = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with NewFile(directory, 0o666 & ~umask) as new:
-            _write_all(new.fd, pieces)
-            new.replace(directory, os.path.basename(image))
-    finally:
-        os.close(directory)
+    place = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with Descriptor(place) as directory, NewFile(directory, 0o666 & ~umask) as new:
+        _write_all(new.fd, pieces)
+        new.replace(directory, os.path.basename(image))
 
 
 def _write_all(fd: int, pieces: list[bytes]) -> None:

@@ -14,11 +14,14 @@ from composefs.errors import ComposefsError, FormatError, NotFoundError, Unsuppo
 from composefs.fsck.checking import check, silent
 from composefs.fsck.hashing import check_object
 from composefs.fsck.report import Report
+from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 from composefs.repository.names import object_name
 from composefs.repository.publish import barrier
 
 __all__ = ["check_and_repair"]
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def check_and_repair(
@@ -81,13 +84,12 @@ def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: floa
         return
     with other:
         for object_id in sorted(wanted):
-            with contextlib.suppress(ComposefsError, OSError):
-                fd = other.objects.open(object_id, verify=True)
-                try:
-                    fsverity.digest_fd(fd, algorithm)  # fs-verity has vouched for the digest, not for the pages
-                    yield fd
-                finally:
-                    os.close(fd)
+            with (
+                contextlib.suppress(ComposefsError, OSError),
+                Descriptor(other.objects.open(object_id, verify=True)) as fd,
+            ):
+                fsverity.digest_fd(fd, algorithm)  # fs-verity has vouched for the digest, not for the pages
+                yield fd
 
 
 def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
@@ -95,16 +97,13 @@ def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
     left = set(wanted)
     for directory, _, names in os.walk(top):
         for name in names:
-            with contextlib.suppress(OSError):
-                fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                try:
-                    if not stat.S_ISREG(os.fstat(fd).st_mode):
-                        continue
-                    digest = fsverity.digest_fd(fd, algorithm).hex()
-                    if digest in left:
-                        left.discard(digest)
-                        yield fd
-                finally:
-                    os.close(fd)
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError), Descriptor(os.open(path, _OPEN)) as fd:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    continue
+                digest = fsverity.digest_fd(fd, algorithm).hex()
+                if digest in left:
+                    left.discard(digest)
+                    yield fd
             if not left:
                 return

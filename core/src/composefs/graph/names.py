@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from composefs.errors import CorruptError, NotFoundError
 from composefs.graph.problem import Problem
+from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 from composefs.repository.links import open_refs, walk
 from composefs.repository.names import encode_flat, is_no_entry, parse_object_link, parse_ref_link
@@ -133,10 +134,8 @@ def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] 
     def not_symlink(where: str) -> None:
         found.append(Problem("entry-not-symlink", where, "it is not a symlink"))
 
-    try:
+    with Descriptor(fd):
         found.extend(("/".join(parts), link) for parts, link in walk(fd, above, odd=not_symlink))
-    finally:
-        os.close(fd)
     return found
 
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from composefs.graph.problem import Problem
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory
 from composefs.repository import Repository
 
@@ -48,10 +49,8 @@ def read_stock(repository: Repository) -> Stock:
                     raise
                 stock.problems.append(_invalid(f"objects/{prefix}"))
                 continue
-            try:
+            with Descriptor(fd):
                 names = os.listdir(fd)
-            finally:
-                os.close(fd)
             stock.files[prefix] = good = list(filter(well_formed, names))
             if len(good) < len(names):
                 stock.problems += [_invalid(f"objects/{prefix}/{name}") for name in sorted({*names}.difference(good))]

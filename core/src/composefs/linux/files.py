@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 
 from composefs.errors import from_os_error
-from composefs.linux.closing import Closing
+from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.locks import lock
 
 __all__ = [
@@ -60,10 +60,8 @@ def opened(path: str, doing: str) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, doing) from error
-    try:
+    with Descriptor(fd):
         yield fd
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -181,19 +179,13 @@ def remove_tree(name: str, at: int) -> None:
         return
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         _make_accessible(name, at)
-    top = open_directory(name, at)
-    try:
+    with Descriptor(open_directory(name, at)) as top:
         below = _empty(top, top)
         while below:
             directory = below.pop()
-            fd = open_directory(directory, top)
-            try:
+            with Descriptor(open_directory(directory, top)) as fd:
                 below += _empty(fd, top)
-            finally:
-                os.close(fd)
             os.rmdir(directory, dir_fd=top)
-    finally:
-        os.close(top)
     os.rmdir(name, dir_fd=at)
 
 
@@ -214,11 +206,8 @@ def _empty(fd: int, top: int) -> list[str]:
 
 def _make_accessible(name: str, at: int) -> None:
     """Give us all rights on a directory: moving it writes its "..", emptying it needs the rest."""
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-    try:
+    with Descriptor(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)) as fd:
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
-    finally:
-        os.close(fd)
 
 
 def sync_directory(fd: int) -> None:

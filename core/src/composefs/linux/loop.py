@@ -7,6 +7,8 @@ import fcntl
 import os
 import struct
 
+from composefs.linux.closing import Descriptor
+
 __all__ = ["loop_device"]
 
 _LOOP_CTL_GET_FREE = 0x4C82
@@ -24,8 +26,7 @@ def loop_device(fd: int) -> tuple[int, str]:
 
     It goes away by itself once the device is closed here and no longer mounted.  Raises ``OSError``.
     """
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    try:
+    with Descriptor(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)) as control:
         for _ in range(_ATTEMPTS):
             path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
             device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -39,6 +40,4 @@ def loop_device(fd: int) -> tuple[int, str]:
                     raise
             else:
                 return device, path
-    finally:
-        os.close(control)
     raise OSError(errno.EBUSY, "no free loop device")

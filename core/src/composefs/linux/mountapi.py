@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Collection
 
-from composefs.linux.closing import Closing
+from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.libc import checked, libc, syscall
 
 __all__ = ["ATTRIBUTES", "Context", "attach_new", "mount", "unmount"]
@@ -92,14 +92,11 @@ def attach_new(context: Context, path: str, attributes: Collection[str], *, idma
     ``attributes`` are names of ATTRIBUTES.  ``idmap`` is a descriptor of the user namespace to whose ids the owners
     in the file system are mapped.
     """
-    mount = context.mount(attributes)
-    try:
+    with Descriptor(context.mount(attributes)) as mount:
         if idmap is not None:
             mapping = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP, 0, 0, idmap)
             syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, mapping, len(mapping))
         syscall(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), _MOVE_MOUNT_F_EMPTY_PATH)
-    finally:
-        os.close(mount)
 
 
 def mount(source: str, path: str, kind: str, attributes: Collection[str], options: str) -> None:

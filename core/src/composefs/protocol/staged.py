@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import write_all
 
 __all__ = ["READ_SIZE", "NewStaged", "StagedFiles"]
@@ -121,15 +122,12 @@ class StagedFiles:
         """Read a staged file in pieces; it may grow meanwhile, but not beyond ``limit``."""
         fd = self.open(name, limit)
         left = limit
-        try:
-            with _naming(name):
-                while piece := os.read(fd, READ_SIZE):
-                    left -= len(piece)
-                    if left < 0:
-                        raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
-                    yield piece
-        finally:
-            os.close(fd)
+        with Descriptor(fd), _naming(name):
+            while piece := os.read(fd, READ_SIZE):
+                left -= len(piece)
+                if left < 0:
+                    raise TooLargeError(f"staged file {name} has more than {limit} bytes", subject=name)
+                yield piece
 
     @contextmanager
     def create(self, name: str) -> Iterator[NewStaged]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from composefs.errors import CorruptError, ExistsError, FormatError
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, random_name, sync_directory
 from composefs.repository.names import TEMPORARY_PREFIX, parse_ref_link
 from composefs.repository.store import Store, no_directory
@@ -100,10 +101,8 @@ def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         raise no_directory(where) from error
-    try:
+    with Descriptor(refs):
         return open_directories(parts, refs)
-    finally:
-        os.close(refs)
 
 
 def read_ref(parts: Sequence[str], store: Store, directory: str) -> str | None:
@@ -122,10 +121,8 @@ def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | N
         fd = open_refs(parts[:-1], store.find(directory), f"{directory}/refs")
         if fd is None:
             return None
-        try:
+        with Descriptor(fd):
             return read_link(parts[-1], fd, where)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise store.failed(error, f"reading {where}") from error
 
@@ -170,7 +167,7 @@ def list_refs(
         fd = open_refs(above, store.find(directory), where)
         if fd is None:
             return []
-        try:
+        with Descriptor(fd):
             for parts, link in walk(fd, place, odd=odd and (lambda each: odd(f"{each} is not a symlink"))):
                 path = [*above, *parts]
                 try:
@@ -179,8 +176,6 @@ def list_refs(
                     if odd is None:
                         raise
                     odd(error.message)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise store.failed(error, f"listing {place}") from error
     return found
@@ -198,7 +193,7 @@ def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], s
         fd = open_directories(parts, at)
         if fd is None:
             continue  # removed meanwhile
-        try:
+        with Descriptor(fd):
             names = sorted(name for name in os.listdir(fd) if not name.startswith(TEMPORARY_PREFIX))
             below = []
             for name in names:
@@ -216,8 +211,6 @@ def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], s
                     if odd is None:
                         raise CorruptError(f"{place} is not a symlink", subject=place)
                     odd(place)
-        finally:
-            os.close(fd)
         if below and len(parts) >= MAX_DEPTH:
             raise CorruptError(f"{where} is nested deeper than {MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
         stack += reversed(below)

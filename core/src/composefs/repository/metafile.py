@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
 from composefs.errors import FormatError, NotFoundError, from_os_error
 from composefs.linux import verity
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
 from composefs.linux.locks import lock
 from composefs.meta import MAX_META_SIZE, Meta
@@ -127,11 +128,8 @@ def read_legacy(root: int, path: str) -> State | None:
         for prefix, rest in _objects(root):
             for algorithm in ALGORITHMS.values():
                 if _is_id(prefix + rest, algorithm):
-                    fd = open_file(f"objects/{prefix}/{rest}", root)
-                    try:
+                    with Descriptor(open_file(f"objects/{prefix}/{rest}", root)) as fd:
                         secure = verity.measure(fd) is not None
-                    finally:
-                        os.close(fd)
                     return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
     except OSError as error:
         raise from_os_error(error, f"looking at the objects of {path}") from error
@@ -144,20 +142,16 @@ def _objects(root: int) -> Iterator[tuple[str, str]]:
         objects = open_directory("objects", root)
     except (FileNotFoundError, NotADirectoryError):
         return
-    try:
+    with Descriptor(objects):
         for prefix in sorted(_PREFIXES.intersection(os.listdir(objects))):
             try:
                 fd = open_directory(prefix, objects)
             except NotADirectoryError:
                 continue
-            try:
+            with Descriptor(fd):
                 for name in sorted(os.listdir(fd)):
                     if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                         yield prefix, name
-            finally:
-                os.close(fd)
-    finally:
-        os.close(objects)
 
 
 def _is_id(text: str, algorithm: Algorithm) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from composefs.digest import parse_id
 from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
@@ -108,13 +109,10 @@ class Publisher:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         self._store.directory("streams")
-        fd = open_directory("streams", self._store.root)
-        try:
+        with Descriptor(open_directory("streams", self._store.root)) as fd:
             what = f"publishing in {self._store.path}: its list of streams"
             lock(fd, what, exclusive=True, wait=_LOCK_SECONDS)
             yield
-        finally:
-            os.close(fd)
 
     def _plan(self, publication: Publication) -> _Plan:
         plan = _Plan()
@@ -194,10 +192,8 @@ class Publisher:
             fd = open_refs(parents, self._store.directory(directory), f"{directory}/refs")
             if fd is None:
                 return False
-            try:
+            with Descriptor(fd):
                 sync_directory(fd)
-            finally:
-                os.close(fd)
         return True
 
     def _carry_out(self, plan: _Plan) -> None:
@@ -211,25 +207,19 @@ class Publisher:
                 point(name, self._store.directory(directory), target)
             sync_directory(self._store.directory(directory))
         for (directory, parents), refs in plan.refs.items():
-            fd = make_directories(["refs", *parents], self._store.directory(directory), directory)
-            try:
+            with Descriptor(make_directories(["refs", *parents], self._store.directory(directory), directory)) as fd:
                 for name, target in refs:
                     point(name, fd, ref_link(len(parents), target))
                 sync_directory(fd)
-            finally:
-                os.close(fd)
         for directory, parts in plan.removals:
             _remove_ref(parts, self._store.directory(directory))
 
 
 def _remove_ref(parts: list[str], above: int) -> None:
     """Remove a ref's symlink and the directories that are empty then, so that a ref can have their name."""
-    fd = make_directories(["refs", *parts[:-1]], above, "/".join(parts))
-    try:
+    with Descriptor(make_directories(["refs", *parts[:-1]], above, "/".join(parts))) as fd:
         os.unlink(parts[-1], dir_fd=fd)
         sync_directory(fd)
-    finally:
-        os.close(fd)
     for length in range(len(parts) - 1, 0, -1):
         try:
             os.rmdir("/".join(["refs", *parts[:length]]), dir_fd=above)

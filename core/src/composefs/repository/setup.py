@@ -11,6 +11,7 @@ from typing import Literal
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_or_make_directory, random_name, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -109,15 +110,12 @@ def _remove_names(root: int) -> None:
 
     What they were becomes a leftover in staging, which the next command that writes removes if this one cannot.
     """
-    staging = open_or_make_directory("staging", root, 0o711)
-    try:
+    with Descriptor(open_or_make_directory("staging", root, 0o711)) as staging:
         for name in ("streams", "images"):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(name, random_name(), src_dir_fd=root, dst_dir_fd=staging)
         sync_directory(root)
         sweep(staging)
-    finally:
-        os.close(staging)
 
 
 def _require_places(root: int, path: str) -> None:
@@ -137,11 +135,8 @@ def _made_directory(path: str, wait: float) -> Iterator[int]:
     """Open and lock a directory, having made it and those above it; after an error, remove those that were missing."""
     made: list[str] = []
     try:
-        root = _opened_directory(path, wait, made)
-        try:
+        with Descriptor(_opened_directory(path, wait, made)) as root:
             yield root
-        finally:
-            os.close(root)
     except BaseException:
         with contextlib.suppress(OSError, ComposefsError):
             for each in reversed(made):
@@ -195,12 +190,9 @@ def _make_missing(path: str, made: list[str]) -> None:
 
 def _remove_unused(path: str) -> None:
     """Remove a directory that is empty; ``OSError`` or BusyError if it is not, or somebody is about to fill it."""
-    root = metafile.open_root(path)
-    try:
+    with Descriptor(metafile.open_root(path)) as root:
         metafile.lock_root(root, f"the directory {path}", exclusive=True, wait=0.0)
         os.rmdir(path)
-    finally:
-        os.close(root)
 
 
 def _require_upgrade(path: str, upgrade: bool) -> None:

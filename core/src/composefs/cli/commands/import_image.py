@@ -12,6 +12,7 @@ from composefs.cli.frame import Command, Example
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import TooLargeError, UsageError, from_os_error
+from composefs.linux.closing import Descriptor
 
 __all__ = ["command"]
 
@@ -40,13 +41,9 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     ref_parts(ref, "path")  # refuses a bad name before the work, not after it
     with settings.open_repository(writable=True) as repository:
         stored = repository.images.put(_pieces())
-        fd = repository.images.open(stored.id)
-        try:
-            with Image.open(fd) as image:
-                version = image.version
-                objects = image_objects(read_tree(image, repository.images.rules))
-        finally:
-            os.close(fd)
+        with Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
+            version = image.version
+            objects = image_objects(read_tree(image, repository.images.rules))
         if not allow_missing:
             repository.objects.require(sorted(objects), "the image on standard input")
         repository.publish(Publication(images=[ImageName(stored.id, ref)]))

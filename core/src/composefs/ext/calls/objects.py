@@ -8,6 +8,7 @@ from itertools import chain, islice
 
 from composefs.errors import ComposefsError, TooLargeError, UsageError, from_os_error
 from composefs.ext.context import Context
+from composefs.linux.closing import Descriptor
 from composefs.linux.transfer import clone, copy
 from composefs.protocol import PACKS
 from composefs.protocol.errors import row_error
@@ -94,7 +95,7 @@ def _unpack(
         for number in wanted:
             rows[number] = {"error": row_error(error)}
         return
-    try:
+    with Descriptor(fd):
         all_stored = store_ranges(context.repo.objects, fd, name, list(wanted.values()))
         for number, stored in zip(wanted, all_stored, strict=True):
             if isinstance(stored, ComposefsError):
@@ -102,8 +103,6 @@ def _unpack(
             else:
                 sizes[stored.id] = stored.size
                 rows[number] = {"id": stored.id, "size": stored.size, "stored": stored.stored}
-    finally:
-        os.close(fd)
 
 
 def _range(context: Context, file: Message, end: int) -> Range:

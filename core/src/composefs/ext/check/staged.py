@@ -15,6 +15,7 @@ from composefs.digest import Algorithm
 from composefs.errors import ComposefsError
 from composefs.ext.check.fields import staged_names
 from composefs.fsverity import digest_bytes, digest_fd
+from composefs.linux.closing import Descriptor
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.staged import StagedFiles
@@ -37,11 +38,8 @@ class Malformed(NamedTuple):
 
 @contextmanager
 def _staged(staging: str) -> Iterator[StagedFiles]:
-    fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with Descriptor(os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         yield StagedFiles(fd)
-    finally:
-        os.close(fd)
 
 
 def read(staging: str, name: JSONValue) -> bytes | None:
@@ -88,13 +86,13 @@ def _parse(data: bytes) -> list[JSONValue] | Malformed:
 
 def content_id(row: Message, staging: str, algorithm: Algorithm) -> str | None:
     """Return the id of what a row of ``object.put`` is for; None if that cannot be read."""
-    with suppress(ComposefsError, OSError), _staged(staging) as staged:
-        fd = staged.open(staged_name(row["name"]), Limits().staging_bytes)
-        try:
-            if "offset" in row:
-                size = min(row["size"], Limits().range_bytes)
-                return digest_bytes(os.pread(fd, size, row["offset"]), algorithm).hex()
-            return digest_fd(fd, algorithm).hex()
-        finally:
-            os.close(fd)
+    with (
+        suppress(ComposefsError, OSError),
+        _staged(staging) as staged,
+        Descriptor(staged.open(staged_name(row["name"]), Limits().staging_bytes)) as fd,
+    ):
+        if "offset" in row:
+            size = min(row["size"], Limits().range_bytes)
+            return digest_bytes(os.pread(fd, size, row["offset"]), algorithm).hex()
+        return digest_fd(fd, algorithm).hex()
     return None
