@@ -39,7 +39,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_reading_it(repository: tuple[Path, str], command: tuple[str, ...]) -> None:
     path, bad = repository
     assert the_error("--repo", path, *command, status=5).startswith(
-        f"cfsctl: image {bad}: malformed image: a file name"
+        f"cfsctl: image {bad} in {path}: malformed image: a file name"
     )
 
 
@@ -47,7 +47,9 @@ def test_following_it(repository: tuple[Path, str]) -> None:
     path, bad = repository
     said = the_error("--repo", path, "gc", status=5)
     assert "images/refs/bad: malformed image: a file name" in said
-    assert the_error("--repo", path, "du", status=5).startswith("cfsctl: images/refs/bad: malformed image: a file name")
+    assert the_error("--repo", path, "du", status=5).startswith(
+        f"cfsctl: images/refs/bad in {path}: malformed image: a file name"
+    )
     done = cfsctl("--repo", path, "fsck", status=1)
     assert f"image-invalid: images/{bad}: malformed image: a file name" in done.stdout
 
@@ -56,7 +58,7 @@ def test_copying_it(repository: tuple[Path, str], tmp_path: Path) -> None:
     path, bad = repository
     Repository.init(tmp_path / "other", algorithm=SHA256, insecure=True)
     said = the_error("--repo", tmp_path / "other", "copy", "--from", path, "bad", status=5)
-    assert said.startswith(f"cfsctl: {bad}: malformed image: a file name")
+    assert said.startswith(f"cfsctl: {bad} in {path}: malformed image: a file name")
 
 
 def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path
     assert f"fsck: image-invalid: images/{bad}: {message}" in cfsctl("--repo", path, "fsck", status=1).stdout
     Repository.init(tmp_path / "other", algorithm=SHA256, insecure=True)
     said = the_error("--repo", tmp_path / "other", "copy", "--from", path, "bad", status=5)
-    assert said.startswith(f"cfsctl: {bad}: {message}")
+    assert said.startswith(f"cfsctl: {bad} in {path}: {message}")
     cfsctl("--repo", path, "gc")
     with Repository.open(path) as opened:
         assert not opened.objects.missing([mine, other, bad])

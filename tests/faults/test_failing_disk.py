@@ -52,3 +52,14 @@ def test_a_staging_directory(repository: Populated) -> None:
 def test_collecting_garbage(repository: Populated) -> None:
     said = failing(repository, "unlinkat", repository.garbage[2:], "gc")
     assert said.startswith(f"cfsctl: collecting garbage in {repository.path}: Input/output error (the disk")
+
+
+def test_the_lock(repository: Populated) -> None:
+    said = failing(repository, "flock", str(repository.path), "images")
+    assert said.startswith(f"cfsctl: opening the repository {repository.path}: Input/output error (the disk")
+
+
+def test_what_was_left_in_staging(repository: Populated) -> None:
+    """The error of the system has a descriptor in the place of a path."""
+    said = failing(repository, "getdents64", str(repository.path / "staging"), "ref", "remove", "none")
+    assert said.startswith(f"cfsctl: opening the repository {repository.path}: Input/output error (the disk")

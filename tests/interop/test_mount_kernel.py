@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -306,7 +307,9 @@ def test_what_the_kernel_refuses_is_said(
 ) -> None:
     refuse(monkeypatch, mountapi, "Context", number, only="erofs")
     image_id = image(repository)
-    with pytest.raises(error, match=f"mounting image {image_id}: the EROFS image") as caught:
+    with pytest.raises(
+        error, match=f"mounting image {image_id} in {re.escape(str(repository.path))}: the EROFS image"
+    ) as caught:
         mount_image(repository, image_id, mountpoint)
     assert hint in str(caught.value.hint)
     assert mounted(mountpoint) == ""

@@ -318,7 +318,8 @@ def _failure(error: BaseException) -> ComposefsError:
                 "the working directory is not there any more", hint="change to another: cd DIRECTORY"
             )
         case OSError():
-            failure = from_os_error(error, os.fsdecode(error.filename) if error.filename else "a system call failed")
+            is_path = isinstance(error.filename, str | bytes)  # and no descriptor
+            failure = from_os_error(error, os.fsdecode(error.filename) if is_path else "a system call failed")
         case MemoryError():
             failure = ComposefsError("out of memory")
         case _:

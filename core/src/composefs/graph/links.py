@@ -126,7 +126,7 @@ class Graph:
                     reached.update(reader.object_refs() if wanted is None else filter(wanted, reader.object_refs()))
             except ComposefsError as error:
                 if problems is None:
-                    error.message = f"{start.where}: {error.message}"
+                    error.message = f"{start.where} in {self._repository.path}: {error.message}"
                     raise
                 problems.append(unreadable(start, error))
                 continue

@@ -42,6 +42,6 @@ def mount_image(
     repository.images.require_named(image_id)
     image = repository.images.open(image_id)
     try:
-        mount_file(image, mountpoint, options, f"image {image_id}")
+        mount_file(image, mountpoint, options, f"image {image_id} in {repository.path}")
     finally:
         os.close(image)

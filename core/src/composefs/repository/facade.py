@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
-from composefs.errors import FormatError, ReadOnlyError, UnsupportedError
+from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
 from composefs.linux.closing import Closing
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -119,11 +119,13 @@ class Repository(Closing):
             if writable:
                 sweep(store.scratch)
             return cls(store, meta)
-        except BaseException:
+        except BaseException as error:
             if store:
                 store.close()
             else:
                 os.close(root)
+            if isinstance(error, OSError):
+                raise from_os_error(error, f"opening the repository {path}") from error
             raise
 
     @property

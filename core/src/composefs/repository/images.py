@@ -86,7 +86,7 @@ class Images:
                 yield image
         except (FormatError, TooLargeError, InputOutputError) as error:
             if error.subject is None:
-                error.message = f"image {image_id}: {error.message}"
+                error.message = f"image {image_id} in {self._store.path}: {error.message}"
                 error.subject = image_id
             raise
         finally:
