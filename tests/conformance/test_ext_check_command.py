@@ -77,6 +77,15 @@ def test_an_example_that_cannot_be_run_is_named(installed: Path, example: str, w
     assert f"cfsctl: the manifest's example {example!r} cannot be run: {why}" in told
 
 
+def test_an_operand_that_could_never_be_left_out(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    operands = [{"name": name, "kind": "string", "positional": True, "required": name == "to"} for name in ("by", "to")]
+    manifest["commands"][0]["arguments"] = operands
+    (installed / "good.json").write_text(json.dumps(manifest))
+    done = cfsctl("ext", "check", installed / "good", "--strict", "--", "store", "x", "y", status=1)
+    assert "warning: manifest: store: by, which may be left out, comes before to, which may not\n" in done.stdout
+
+
 def test_a_first_line_that_names_no_program(installed: Path) -> None:
     (installed / "good").write_text("#!/usr/bin/env\r\n")
     told = cfsctl("ext", "check", installed / "good", status=1).stdout

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -150,6 +151,11 @@ class _Kit:
             if (wrong := schemas.malformed(command.result_schema)) is not None:
                 what = f"manifest: the result_schema of {' '.join(command.name)} is no JSON Schema: {wrong}"
                 self.report.add([Finding(42, what, "the manifest")])
+            operands = [argument for argument in command.arguments if argument.positional]
+            for before, after in pairwise(operands):
+                if after.required and not before.required:
+                    what = f"manifest: {' '.join(command.name)}: {before.name}, which may be left out, comes before "
+                    self.report.add([Finding(42, f"{what}{after.name}, which may not", "the manifest", warning=True)])
 
     def check_command(self, invocation: Invocation) -> None:
         """Make an ordinary run and, if that goes well, all the others."""
