@@ -47,15 +47,16 @@ def with_more(tree: Path, number: int) -> None:
             large.truncate(LARGE)
 
 
-def on_terminal(*argv: str | Path, look: Callable[[bytes], None] = lambda _: None) -> tuple[int, bytes]:
+def on_terminal(
+    *argv: str | Path, look: Callable[[bytes], None] = lambda _: None, **environment: str
+) -> tuple[int, bytes]:
     """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got.
 
     ``look`` is shown what is there, whenever there is more.
     """
     controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, "TERM": "xterm"}
-    )
+    environment = {**os.environ, "NO_COLOR": "", "TERM": "xterm", **environment}
+    process = subprocess.Popen([CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = b""
     with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
@@ -103,6 +104,15 @@ def test_nohup_survives_a_hangup(tmp_path: Path) -> None:
     stdout, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert len(stdout) == 129
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_errors_without_colours(variable: str, value: str) -> None:
+    """However early the error is found."""
+    for wrong in (["--bogus"], ["bogus"], ["--user", "--system", "images"], ["--no-repo", "images"]):
+        assert b"\x1b[" in on_terminal(*wrong)[1]
+        assert b"\x1b[" not in on_terminal(*wrong, **{variable: value})[1]
+    assert b"\x1b[" in on_terminal("--color", "always", "--user", "--system", "images", **{variable: value})[1]
 
 
 def test_bars_come_and_go(repo: Path, slow_tree: Path, tmp_path: Path) -> None:

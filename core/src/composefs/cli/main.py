@@ -22,7 +22,7 @@ from composefs import __version__
 from composefs.cli import ctrl_c
 from composefs.cli.frame import Entry, LazyGroup, Path, Seconds, option
 from composefs.cli.output import STDERR, line, say, settle, unwritten
-from composefs.cli.settings import Settings
+from composefs.cli.settings import Settings, may_color
 from composefs.cli.text import one_line, shortened
 from composefs.digest import ALGORITHMS
 from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFoundError, UsageError, from_os_error
@@ -186,12 +186,12 @@ def root(ctx: click.Context, /, **options: Any) -> None:
 
     Global options come before the command.
     """
+    ctx.obj = Settings.of_options(options)
+    ctx.color = ctx.obj.color
     if sum([options["repo"] is not None, options["user"], options["system"], options["no_repo"]]) > 1:
         raise UsageError("--repo, --user, --system and --no-repo exclude each other", hint="give one of them")
     if options["insecure"] and options["require_verity"]:
         raise UsageError("--insecure and --require-verity exclude each other", hint="give one of them")
-    ctx.obj = Settings.of_options(options)
-    ctx.color = ctx.obj.color
 
 
 class Terminated(KeyboardInterrupt):
@@ -271,9 +271,11 @@ def _complete() -> int:
 
 def _open_standard_descriptors() -> None:
     """Fill the places of closed ones, so that no file of a repository becomes standard output."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        os.set_inheritable(fd, True)
-    os.close(fd)
+    for fd in range(STDERR + 1):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
 def _is_global(option: str) -> bool:
@@ -353,6 +355,6 @@ def _report(failure: ComposefsError, context: click.Context | None) -> None:
         lines += "".join(traceback.format_exception(failure)).splitlines()
     colored = context.color if context else None
     if colored is None:
-        colored = os.isatty(STDERR)
+        colored = may_color() and os.isatty(STDERR)
     text = "\n".join(lines)
     say(text if colored else click.unstyle(text))

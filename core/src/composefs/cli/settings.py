@@ -25,6 +25,7 @@ __all__ = [
     "SYSTEM_REPOSITORY",
     "USER_REPOSITORY",
     "Settings",
+    "may_color",
     "pass_settings",
     "settings_of",
 ]
@@ -58,8 +59,8 @@ class Settings(NamedTuple):
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Settings:
-        """Make settings of the parsed global options; NO_COLOR (no-color.org) decides where --color is ``auto``."""
-        colors = {"always": True, "never": False, "auto": False if os.environ.get("NO_COLOR") else None}
+        """Make settings of the parsed global options."""
+        colors = {"always": True, "never": False, "auto": None if may_color() else False}
         algorithm, version = options["algorithm"], options["erofs_version"]
         return cls(
             repo=options["repo"],
@@ -128,6 +129,11 @@ class Settings(NamedTuple):
         from composefs.observe import Observers
 
         return Observers(*sinks_for(self.progress, self.verbosity, trace=self.trace, json=json))
+
+
+def may_color() -> bool:
+    """Tell whether a terminal is shown colours where --color is ``auto``: NO_COLOR (no-color.org) and TERM say no."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def settings_of(root: click.Context) -> Settings:
