@@ -147,7 +147,7 @@ def test_a_remote_that_somebody_has_added_meanwhile(tmp_path: Path, monkeypatch:
         )
         assert store.save_remote(core, first, replace=False)
         with monkeypatch.context() as context:
-            context.setattr(store, "_own_remote", lambda *_arguments: None)  # nobody had when this one looked
+            context.setattr(store, "own_remote", lambda *_arguments: None)  # nobody had when this one looked
             assert not store.save_remote(core, second, replace=False)
         assert store.find_remote(core, "origin").settings["url"] == "http://one/"
         return {}
