@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from pathlib import Path
 
@@ -64,3 +65,18 @@ def test_connecting_is_allowed_where_a_kernel_can_refuse_it(
     kernel = Kernel(monkeypatch, version)
     Ruleset(network=True).allow(str(tmp_path), Access.CONNECT)
     assert kernel.rules == rules
+
+
+@pytest.mark.parametrize(("version", "connect"), [(8, 0), (9, CONNECT)])
+def test_who_may_read_a_socket_may_connect_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int, connect: int
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for a socket's path must be short
+    kernel = Kernel(monkeypatch, version)
+    rules = Ruleset(network=False)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        rules.allow("socket", Access.READ)
+    rules.allow(".", Access.READ)
+    beside = [rights & CONNECT for rights in kernel.rules]
+    assert beside == [connect, 0]

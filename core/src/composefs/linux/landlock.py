@@ -103,7 +103,10 @@ class Ruleset(Closing):
         self._fd = syscall(_CREATE_RULESET, attributes, size, 0)
 
     def allow(self, path: str, access: Access) -> None:
-        """Allow ``access`` to a file, or to a directory and all beneath; pass over pipes and what does not exist."""
+        """Allow ``access`` to a file, or to a directory and all beneath; pass over pipes and what does not exist.
+
+        Whoever may read a socket that is named itself may connect to it, as there is nothing else to read.
+        """
         if self.empty:
             return
         try:
@@ -111,8 +114,11 @@ class Ruleset(Closing):
         except OSError:
             return
         try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISSOCK(mode) and access & Access.READ:
+                access |= Access.CONNECT
             rights = access & self._handled
-            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            if not stat.S_ISDIR(mode):
                 rights &= _ON_FILES
             if not rights:  # which the kernel takes for a mistake
                 return
