@@ -260,6 +260,15 @@ MISTAKES = {
         """,
         r"publish refused: corrupt: run is not answered: for 0.6 seconds .* up to the error for publish, and has no ",
     ),
+    "a cache is counted on": (
+        30,
+        """
+        def welcome(self, message):
+            super().welcome(message)
+            open(message["params"]["cache"] + "/etag", "w").close()
+        """,
+        r"run is not answered: extension made exited with status 1 without a result; it wrote: .*TypeError",
+    ),
     "it says what is wrong, and then where": (
         30,
         """

@@ -1,7 +1,8 @@
 """Make the runs of an extension's commands, each in a repository of its own, and gather what was found.
 
 Commands are checked in order, and an ordinary run of one leaves the repository as the next one finds it; every other
-run gets a copy.  A second line of ordinary runs, with --json, has the other digest algorithm: ids are longer there.
+run gets a copy.  A second line of ordinary runs, with --json and no cache, has the other digest algorithm: ids are
+longer there.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Invocation", "check"]
 
 _STDERR_KEPT = 4000
+_NOWHERE = os.devnull
+"""Where no cache can be made: an extension is to do without."""
 
 
 class Invocation(NamedTuple):
@@ -168,7 +171,7 @@ class _Kit:
         if plain.failed or plain.answer is None or "result" not in plain.answer:
             self.report.unfinished.append(invocation.text)
             return
-        self._run(invocation, PLAIN._replace(title="an ordinary run with --json"), SHA512)
+        self._run(invocation, PLAIN._replace(title="an ordinary run with --json and without a cache"), SHA512)
         if plain.command.name in self._checked:
             return
         self._checked.add(plain.command.name)
@@ -243,7 +246,9 @@ class _Kit:
                         options=RunOptions(
                             json=algorithm is SHA512,
                             directory=invocation.directory or str(work),
-                            isolation=Isolation(cache_dir=str(self._directory / f"cache-{algorithm.name}")),
+                            isolation=Isolation(
+                                cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache"
+                            ),
                         ),
                         stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
                         timeouts=self._timeouts,
