@@ -219,6 +219,12 @@ def test_raw_bytes_are_kept_from_a_terminal(repo: Path) -> None:
     assert cfsctl("--repo", repo, "cat", "some").stdout == "\x1b[31mraw"
 
 
+def test_an_image_is_not_read_from_a_terminal(repo: Path) -> None:
+    status, shown = on_terminal("--repo", repo, "import-image", "os/1", NO_COLOR="1")
+    assert status == 2
+    assert b"standard input is a terminal (give the image there: cfsctl import-image REF < FILE)" in shown
+
+
 def test_names_are_harmless_on_a_terminal(repo: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     name = "evil\x1b]0;owned\x07name"

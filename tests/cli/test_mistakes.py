@@ -45,6 +45,11 @@ MISTAKES = {
     "--repo repo oci pull docker://x/x --authfile none": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree list-refs http://x/ --http-header-file tree": (USAGE, "'tree' is a dir", "list-refs --help"),
     "--repo '' images": (USAGE, "--repo': an empty path", "cfsctl --help"),
+    "init --reset-metadata --insecure --algorithm fsverity-sha256-12 repo": (
+        CONFLICT,
+        "repo has sha512 objects",
+        "say --algorithm fsverity-sha512-12",
+    ),
     "init ''": (USAGE, "PATH]': an empty path", "cfsctl init --help"),
     "--repo repo ostree export x ''": (USAGE, "PATH': an empty path", "cfsctl ostree export --help"),
     "--repo repo ostree commit -b x --tree=dir=": (USAGE, "--tree': an empty path", "cfsctl ostree commit --help"),
@@ -76,6 +81,8 @@ MISTAKES = {
     "--repo repo ostree pull http://x/ a --sign-key ed25519=abc": (USAGE, "ed25519=abc", "inline:KEY"),
     # What is not there
     "--repo repo mount refs/os/2 tree": (NOT_FOUND, "refs/os/2", "cfsctl images"),
+    "--repo repo cat os/1": (NOT_FOUND, "no ref 'os/1'", "an image has that name"),
+    "--repo repo cat os/9": (NOT_FOUND, "no ref 'os/9'", "`cfsctl ref list` lists them"),
     "--repo repo cat x": (NOT_FOUND, "no stream 'x'", "cfsctl ref list"),
     "--repo repo ls os/1 /etc": (NOT_FOUND, "/etc", "cfsctl ls os/1"),
     "--repo repo ref remove os/9": (NOT_FOUND, "'os/9'", "cfsctl ref list"),

@@ -90,7 +90,8 @@ def reset(
         if objects is None and not metafile.is_there(root):
             raise metafile.no_repository(path)
         if objects is not None and objects.meta.algorithm != algorithm:
-            raise ExistsError(f"{path} has {objects.meta.algorithm} objects", subject=path)
+            has = objects.meta.algorithm
+            raise ExistsError(f"{path} has {has} objects", subject=path, hint=f"say --algorithm {has.meta_name}")
         meta = Meta.new(algorithm, DEFAULT_EROFS_FORMAT if erofs_default is None else erofs_default)
         # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
         # is a repository too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from composefs.cli.output import refuse_terminal, write
 from composefs.cli.refs import encoding_of
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
 
 __all__ = ["command"]
 
@@ -36,9 +40,15 @@ def command(settings: Settings, name: str) -> None:
         if "/" in name and not name.startswith("refs/"):
             target = repository.refs.read(name, encoding_of(name))
             if target is None:
-                raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
+                raise NotFoundError(f"there is no ref {name!r}", subject=name, hint=_meant(repository, name))
             stream = target
         with repository.streams.open(name=stream) as reader:
             refuse_terminal(f"the stream {name}")
             repository.streams.cat(reader, partial(write, flush=False))
             write(b"")
+
+
+def _meant(repository: Repository, name: str) -> str:
+    if any(name == image for image, _ in repository.images.list_refs(odd=lambda _odd: None)):
+        return "an image has that name, which ls and mount show: cat is for streams"
+    return "`cfsctl ref list` lists them"

@@ -18,6 +18,7 @@ __all__ = ["command"]
 
 STDIN = 0
 PIECE = 1 << 18
+_USAGE = "give the image there: cfsctl import-image REF < FILE"
 
 
 @click.command(cls=Command, examples=[Example("cfsctl import-image os/42 < image.erofs")])
@@ -32,7 +33,7 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     The id is printed.
     """
     if os.isatty(STDIN):
-        raise UsageError("an image is not read from a terminal", hint="give it on standard input")
+        raise UsageError("standard input is a terminal", hint=_USAGE)
     from composefs.erofs.reader import Image, read_tree
     from composefs.repository import ImageName, Publication
     from composefs.repository.images import image_objects
@@ -63,4 +64,4 @@ def _pieces() -> Iterator[bytes]:
     except OSError as error:
         raise from_os_error(error, "reading standard input") from error
     if not size:
-        raise UsageError("standard input is empty", hint="give the image there: cfsctl import-image REF < FILE")
+        raise UsageError("standard input is empty", hint=_USAGE)
