@@ -145,6 +145,13 @@ def test_a_pull_by_the_same_settings(
         target.ostree("pull", "o", BRANCH, status=status)
 
 
+def test_whose_remote_is_pulled_by_another_program_learns_where_that_is_said(target: Target) -> None:
+    target.ostree("remote", "add", "o", "http://h", "--custom-backend=fetcher")
+    told = target.ostree("pull", "o", BRANCH, status=9).stderr
+    assert "'fetcher' (cfsctl ostree remote show o tells where it is configured)" in told
+    assert "custom-backend=fetcher" in target.ostree("remote", "show", "o").stdout
+
+
 def test_the_refs_of_a_remote_are_those_that_ostree_lists(tmp_path: Path, target: Target, source: Path) -> None:
     theirs = make_repo(tmp_path / "theirs")
     with serve(source) as server:

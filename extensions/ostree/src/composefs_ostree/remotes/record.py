@@ -73,7 +73,7 @@ class Remote(NamedTuple):
         if (backend := self.settings.get("custom-backend")) is not None:
             raise UnsupportedError(
                 f"remote {self.name!r} is fetched by another program: {backend[:200]!r}",
-                hint=f"see {self.origin}",
+                hint=f"cfsctl ostree remote show {self.name} tells where it is configured",
                 subject=self.name,
             )
 
