@@ -315,3 +315,29 @@ def test_the_image_of_a_deep_tree_costs_no_memory_and_keeps_no_garbage(populated
     cfsctl("--repo", populated.path, "fsck")
     cfsctl("--repo", populated.path, "gc")
     assert populated.garbage not in populated.ids()
+
+
+VAST = 1 << 43
+"""Bytes of a hole that would be read for hours."""
+
+
+def test_a_vast_hole_in_the_place_of_an_object(populated: Populated, tmp_path: Path) -> None:
+    """Its digest is computed at once, and is not the object's."""
+    place = populated.object(populated.top)
+    place.chmod(0o644)
+    os.truncate(place, VAST)
+    done = cfsctl("--repo", populated.path, "fsck", status=1)
+    assert f"object-digest-mismatch: objects/{populated.top[:2]}/{populated.top[2:]}" in done.stdout
+    assert populated.top in one_line(cfsctl("--repo", populated.path, "gc", status=5))
+    assert populated.top in one_line(cfsctl("--repo", populated.path, "cat", "top", status=5))
+    good = populate(tmp_path / "good")
+    done = cfsctl("--repo", populated.path, "fsck", "--repair", "--from", good.path)
+    assert "repaired objects: 1" in done.stdout
+
+
+def test_a_vast_hole_where_objects_are_looked_for(populated: Populated, tmp_path: Path) -> None:
+    good = populate(tmp_path / "good")
+    os.truncate(good.path / "meta.json", VAST)
+    (populated.object(populated.top)).unlink()
+    done = cfsctl("--repo", populated.path, "fsck", "--repair", "--from", good.path)
+    assert "repaired objects: 1" in done.stdout

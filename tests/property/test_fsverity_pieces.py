@@ -77,3 +77,36 @@ def test_three_levels_byte_by_byte_at_the_edge(algorithm: Algorithm) -> None:
     for start in range(0, len(data), 65_537):
         hasher.update(data[start : start + 65_537])
     assert hasher.digest() == plain_digest(data, algorithm)
+
+
+# Blocks near the edges of a level; the third one up is met with 64 * 64 of them.
+zeros = st.sampled_from([0, 1, 63, 64, 65, 127, 128, 129, 130, 256, 257, 4095, 4096, 4097, 8200])
+
+
+@given(algorithm=algorithms, runs=st.lists(st.tuples(zeros, st.integers(0, 3)), max_size=4), rest=st.integers(0, 5000))
+@settings(max_examples=40, deadline=None)
+def test_blocks_of_zeros_at_once(algorithm: Algorithm, runs: list[tuple[int, int]], rest: int) -> None:
+    quick, slow = Hasher(algorithm), Hasher(algorithm)
+    for blocks, others in runs:
+        quick.update_zeros(blocks)
+        slow.update(bytes(4096 * blocks))
+        for hasher in (quick, slow):
+            hasher.update(b"x" * 4096 * others)
+    for hasher in (quick, slow):
+        hasher.update(b"y" * rest)
+    assert quick.size == slow.size
+    assert quick.digest() == slow.digest()
+
+
+@given(algorithm=algorithms, data=st.lists(st.tuples(st.integers(0, 2_000_000), st.binary(min_size=1, max_size=20))))
+@settings(max_examples=40, deadline=None)
+def test_a_file_with_holes(algorithm: Algorithm, data: list[tuple[int, bytes]]) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(1_500_077)
+        for place, content in data:
+            os.pwrite(file.fileno(), content, place)
+        file.seek(5)
+        digest = digest_fd(file.fileno(), algorithm)
+        assert file.tell() == 5
+        file.seek(0)
+        assert digest == digest_bytes(file.read(), algorithm)
