@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from composefs.linux.closing import Descriptor
 from support.commands import cfsctl
 from support.mounts import mounted
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
@@ -115,3 +117,15 @@ def test_mount(source: Path, tmp_path: Path) -> None:
     assert "'no/such' is not a known ostree ref" in refused.stderr
     refused = target.ostree("mount", BRANCH, tmp_path / "nowhere", status=3)
     assert f"{tmp_path}/nowhere" in refused.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/self/fd", "/dev/fd"])
+def test_a_repository_by_a_descriptor(source: Path, tmp_path: Path, place: str) -> None:
+    """Which is another one in the extension's processes."""
+    target = Target(tmp_path / "target")
+    with Descriptor(os.open(target.path, os.O_RDONLY)) as fd:
+        repo = ("--repo", f"{place}/{fd}")
+        cfsctl(*repo, "ostree", "pull-local", source, BRANCH, pass_fds=[fd])
+        cfsctl(*repo, "ostree", "commit", f"--tree=dir={tmp_path}/tree", "--branch=other", pass_fds=[fd])
+    assert target.left_over() == []
+    assert len(target.json("images")["images"]) == 2

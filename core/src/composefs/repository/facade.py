@@ -98,6 +98,8 @@ class Repository(Closing):
         UnsupportedError and, for ``writable``, ReadOnlyError, before anything is done.
         """
         path = os.path.abspath(path)
+        if path.startswith(("/proc/", "/dev/fd/")):
+            path = os.path.realpath(path)  # what is open here; in an extension's process these lead to its own files
         root = metafile.open_root(path)
         store: Store | None = None
         try:
