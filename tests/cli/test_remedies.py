@@ -156,6 +156,19 @@ def test_limits_of_the_process(target: Target, tmp_path: Path, limit: int, most:
             assert target.left_over() == []
 
 
+def test_no_place_for_temporary_files(target: Target) -> None:
+    """Neither TMPDIR nor any other can be written to, as here nothing can."""
+    told = the_error(
+        "--repo",
+        target.path,
+        "ostree",
+        "images",
+        status=3,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert told == ("cfsctl: there is no directory for temporary files that can be written to (name one in TMPDIR)\n")
+
+
 def test_a_name_that_is_too_long_for_anybody(tmp_path: Path) -> None:
     """Its beginning is told, and what is wrong with it."""
     name = f"{tmp_path}/{'long' * 20_000}"

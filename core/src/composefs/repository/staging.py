@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import from_os_error
+from composefs.errors import NotFoundError, from_os_error
 from composefs.linux.closing import Closing
 from composefs.linux.files import hold, open_directory, random_name, remove_tree
 from composefs.linux.locks import try_lock
@@ -69,13 +69,18 @@ class Staging(Closing):
 
         try:
             parent = tempfile.gettempdir()
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                "there is no directory for temporary files that can be written to", hint="name one in TMPDIR"
+            ) from error
+        try:
             at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in os.listdir(at):
                 if name.startswith(_IN_TMPDIR):
                     _sweep(name, at, owner=os.geteuid())
             return cls(parent, at, _IN_TMPDIR)
         except OSError as error:
-            raise from_os_error(error, f"{what} in {tempfile.tempdir or 'TMPDIR'}") from error
+            raise from_os_error(error, f"{what} in {parent}") from error
 
     @property
     def work(self) -> Path:
