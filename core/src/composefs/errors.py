@@ -36,6 +36,7 @@ __all__ = [
     "UsageError",
     "error_of_kind",
     "from_os_error",
+    "without_proc",
 ]
 
 
@@ -233,12 +234,19 @@ _REMEDIES = {
 """What to do about errors of the system that have no kind of their own."""
 
 
+def without_proc(what: str) -> ComposefsError:
+    """Return the error of ``what``, which takes /proc, where that is not mounted."""
+    return UnsupportedError(f"{what}: /proc is not mounted", hint="mount it: mount -t proc proc /proc")
+
+
 def from_os_error(error: OSError, what: str) -> ComposefsError:
     """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     message = f"{what}: {reason}"
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     match error.errno:
+        case errno.ENOENT if (subject or "").startswith("/proc/self/") and not os.path.exists("/proc/self"):
+            return without_proc(what)
         case errno.ENOENT:
             return NotFoundError(message, subject=subject)
         case errno.EROFS:

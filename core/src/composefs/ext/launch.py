@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from composefs.errors import PermissionDeniedError, UsageError
+from composefs.errors import PermissionDeniedError, UsageError, without_proc
 from composefs.ext.account import CACHE, Account, account_of
 from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
@@ -80,6 +80,8 @@ def launch(
         repository = None
     elif repository is None:
         raise UsageError(f"{line} needs a repository")
+    if not os.path.exists("/proc/self"):  # by which it is found what a run leaves behind
+        raise without_proc(f"running extension {extension.name}")
     stdio = stdio or Stdio()
     limits = limits or Limits()
     isolation = options.isolation

@@ -181,8 +181,9 @@ def _guard_stdio() -> tuple[int, int]:
     """Move the wire to descriptors of our own; standard input becomes empty, standard output standard error."""
     read_fd = os.dup(0)  # dup makes descriptors that children do not inherit
     write_fd = os.dup(1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    empty, filler = os.pipe()  # /dev/null may be missing
+    os.close(filler)
+    os.dup2(empty, 0)
+    os.close(empty)
     os.dup2(2, 1)
     return read_fd, write_fd
