@@ -6,6 +6,5 @@
 """
 
 from composefs.boot.bootable import make_bootable
-from composefs.boot.lookup import Contents
 
-__all__ = ["Contents", "make_bootable"]
+__all__ = ["make_bootable"]

@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from composefs.observe import Observers
     from composefs.repository import Repository
 
-__all__ = [
-    "SYSTEM_REPOSITORY",
-    "USER_REPOSITORY",
-    "Settings",
-    "may_color",
-    "pass_settings",
-    "settings_of",
-]
+__all__ = ["Settings", "may_color", "pass_settings", "settings_of"]
 
 SYSTEM_REPOSITORY = "/sysroot/composefs"
 USER_REPOSITORY = "~/.var/lib/composefs"

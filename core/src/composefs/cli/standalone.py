@@ -13,7 +13,7 @@ from typing import NoReturn
 from composefs.cli import ctrl_c
 from composefs.errors import ComposefsError, UsageError
 
-__all__ = ["FAILED", "Parser", "fail", "run"]
+__all__ = ["Parser", "fail", "run"]
 
 FAILED = 1
 _INTERRUPTED = 130

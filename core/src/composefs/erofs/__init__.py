@@ -17,7 +17,7 @@ from composefs.tree import TYPE_MASK, Tree, collection_paused
 if TYPE_CHECKING:
     from composefs.erofs.overlay import Inode, Rewritten
 
-__all__ = ["MAX_VERSION", "write"]
+__all__ = ["write"]
 
 C_MAX_VERSION = 1
 

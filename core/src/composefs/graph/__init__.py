@@ -5,9 +5,9 @@ Nothing here stops at the first thing that is wrong: garbage collection, fsck an
 about a Problem.
 """
 
-from composefs.graph.links import Graph, Links, Start, refs_of
+from composefs.graph.links import Graph, Start, refs_of
 from composefs.graph.names import Found, Names, read_names
 from composefs.graph.problem import Problem
 from composefs.graph.stock import Stock, read_stock
 
-__all__ = ["Found", "Graph", "Links", "Names", "Problem", "Start", "Stock", "read_names", "read_stock", "refs_of"]
+__all__ = ["Found", "Graph", "Names", "Problem", "Start", "Stock", "read_names", "read_stock", "refs_of"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from composefs.errors import ComposefsError, ProtocolError, UnsupportedError, UsageError, error_of_kind
 from composefs.protocol.wire import JSONValue, Message
 
-__all__ = ["MAX_TEXT", "METHOD_NOT_FOUND", "from_wire", "printable", "row_error", "to_wire"]
+__all__ = ["METHOD_NOT_FOUND", "from_wire", "printable", "row_error", "to_wire"]
 
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602

@@ -21,13 +21,12 @@ from composefs.repository.facade import Repository
 from composefs.repository.staging import Staging
 
 if TYPE_CHECKING:
-    from composefs.repository.names import Encoding, decode_flat, encode_flat
+    from composefs.repository.names import Encoding, decode_flat
     from composefs.repository.objects import Stored
     from composefs.repository.publication import (
         ANY,
         ImageName,
         Publication,
-        Published,
         RefRemoval,
         RefUpdate,
         StreamName,
@@ -38,7 +37,6 @@ __all__ = [
     "Encoding",
     "ImageName",
     "Publication",
-    "Published",
     "RefRemoval",
     "RefUpdate",
     "Repository",
@@ -46,13 +44,12 @@ __all__ = [
     "Stored",
     "StreamName",
     "decode_flat",
-    "encode_flat",
 ]
 
 _LATER = {
-    "names": ("Encoding", "decode_flat", "encode_flat"),
+    "names": ("Encoding", "decode_flat"),
     "objects": ("Stored",),
-    "publication": ("ANY", "ImageName", "Publication", "Published", "RefRemoval", "RefUpdate", "StreamName"),
+    "publication": ("ANY", "ImageName", "Publication", "RefRemoval", "RefUpdate", "StreamName"),
 }
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from composefs.ext.patience import Patience
 from composefs.ext.process import children
 
-__all__ = ["PATIENCE", "Activity", "Silence", "activity"]
+__all__ = ["PATIENCE", "Activity", "Silence"]
 
 PATIENCE = 60.0
 """Seconds: twice of what programs usually wait for a server that says nothing."""

@@ -21,7 +21,7 @@ from composefs.protocol.params import staged_name
 from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import JSONValue, Message, parse_json
 
-__all__ = ["LOOKED_AT", "ROWS_LOOKED_AT", "Malformed", "answered", "content_id", "lists_in_files", "read"]
+__all__ = ["Malformed", "answered", "content_id", "lists_in_files", "read"]
 
 LOOKED_AT = 64 << 20
 """Bytes of a staged file that is looked at."""
