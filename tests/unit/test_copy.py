@@ -12,7 +12,7 @@ from composefs.errors import CorruptError, MissingObjectError, ReadOnlyError, Un
 from composefs.fsck import check
 from composefs.graph import Start, read_names
 from composefs.repository import Repository
-from composefs.transfer import Copied, CopiedName, copy
+from composefs.transfer import Copied, CopiedStream, copy
 from support.populated import Populated, populate
 
 
@@ -40,8 +40,8 @@ def test_a_stream_with_all_that_it_names(made: Populated, target: Path) -> None:
     copied = run(made, target, Start(made.top, "stream", "top"))
     behind = {made.top, made.layer, made.blob, made.inner, made.files["three"], made.files["four"]}
     assert ids(target) == behind
-    assert {*copied.streams} == {CopiedName("top", made.top), CopiedName(None, made.layer)}
-    assert copied.images == [CopiedName(None, made.inner)]
+    assert {*copied.streams} == {CopiedStream("top", made.top), CopiedStream(None, made.layer)}
+    assert copied.images == [made.inner]
     assert (copied.objects, copied.present) == (6, 0)
     assert copied.size == sum(made.object(each).stat().st_size for each in behind)
     assert os.listdir(target / "streams") == os.listdir(target / "images") == []

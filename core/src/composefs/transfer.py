@@ -16,11 +16,11 @@ from composefs.graph import Graph, Names, Start
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 
-__all__ = ["Copied", "CopiedName", "copy"]
+__all__ = ["Copied", "CopiedStream", "copy"]
 
 
-class CopiedName(NamedTuple):
-    """A stream, with its name in the source if it has one there, or an image, whose name is None; and its id."""
+class CopiedStream(NamedTuple):
+    """A stream: its name in the source, if it has one there, and its id."""
 
     name: str | None
     id: str
@@ -28,10 +28,10 @@ class CopiedName(NamedTuple):
 
 @dataclass(slots=True)
 class Copied:
-    """All streams and images that were copied or there already, and how many objects: ``size`` bytes are new."""
+    """All streams and images (ids) that were copied or there already, and how many objects: ``size`` bytes are new."""
 
-    streams: list[CopiedName] = field(default_factory=list)
-    images: list[CopiedName] = field(default_factory=list)
+    streams: list[CopiedStream] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     objects: int = 0
     size: int = 0
     present: int = 0
@@ -67,9 +67,9 @@ def copy(
     for name, object_id in names.streams.items():
         by_id.setdefault(object_id, []).append(name)
     copied.streams = [
-        CopiedName(name, object_id) for object_id in sorted(graph.streams) for name in by_id.get(object_id, [None])
+        CopiedStream(name, object_id) for object_id in sorted(graph.streams) for name in by_id.get(object_id, [None])
     ]
-    copied.images = [CopiedName(None, image) for image in sorted(graph.images)]
+    copied.images = sorted(graph.images)
     return copied
 
 

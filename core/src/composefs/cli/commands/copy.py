@@ -55,7 +55,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
         print_json(
             {
                 "streams": [each._asdict() for each in copied.streams],
-                "images": [each.id for each in copied.images],
+                "images": copied.images,
                 "refs": [f"{each.kind}s/refs/{each.ref}" for each in found if each.ref],
                 "objects_copied": copied.objects,
                 "bytes_copied": copied.size,
@@ -66,7 +66,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
     for stream in copied.streams:
         line(f"stream  {stream.name or stream.id}")
     for image in copied.images:
-        line(f"image   {image.id}")
+        line(f"image   {image}")
     line(f"objects {copied.objects} copied, {copied.present} present")
 
 
@@ -99,7 +99,7 @@ def _publication(copied: Copied, found: list[Found]) -> Publication:
             for stream in copied.streams
             if stream.name is not None
         ],
-        images=[ImageName(image.id) for image in copied.images]
+        images=[ImageName(image) for image in copied.images]
         + [ImageName(each.id, each.ref) for each in found if each.kind == "image" and each.ref],
         # The path is that of the file, whichever way it is encoded.
         refs=[RefUpdate(each.ref, each.name, "path") for each in found if each.kind == "stream" and each.ref],

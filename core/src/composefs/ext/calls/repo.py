@@ -47,7 +47,7 @@ def copy(context: Context, params: Message) -> Message:
         {"from_id": each.id, "id": each.id} | ({} if each.name is None else {"name": each.name})
         for each in copied.streams
     ]
-    images: list[JSONValue] = [{"from_id": each.id, "id": each.id} for each in copied.images]
+    images: list[JSONValue] = [{"from_id": each, "id": each} for each in copied.images]
     return {
         "objects": copied.objects,
         "size": copied.size,
