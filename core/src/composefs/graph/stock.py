@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass, field
@@ -44,9 +43,7 @@ def read_stock(repository: Repository) -> Stock:
                 continue
             try:
                 fd = open_directory(prefix, repository.store.objects)
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
+            except NotADirectoryError:
                 stock.problems.append(_invalid(f"objects/{prefix}"))
                 continue
             with Descriptor(fd):

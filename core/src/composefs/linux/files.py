@@ -33,8 +33,13 @@ _SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that
 
 
 def open_directory(name: str, at: int) -> int:
-    """Open a directory that must not be a symlink."""
-    return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+    """Open a directory; raise NotADirectoryError for anything else, a symlink to one included."""
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # what some kernels say of a symlink
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from error
+        raise
 
 
 def open_or_make_directory(name: str, at: int, mode: int = 0o755) -> int:

@@ -75,10 +75,8 @@ def open_directories(parts: Sequence[str], at: int | None) -> int | None:
     for part in parts:
         try:
             below = open_directory(part, fd)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return None
-            raise
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         finally:
             os.close(fd)
         fd = below
@@ -97,9 +95,7 @@ def open_refs(parts: Sequence[str], at: int | None, where: str) -> int | None:
         refs = open_directory("refs", at)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-            raise
+    except NotADirectoryError as error:
         raise no_directory(where) from error
     with Descriptor(refs):
         return open_directories(parts, refs)
@@ -141,10 +137,8 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
                 os.mkdir(part, dir_fd=fd)
                 sync_directory(fd)
                 below = open_directory(part, fd)
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise ExistsError(f"{where}: {part!r} is a ref already, so nothing can be below it") from error
-            raise
+        except NotADirectoryError as error:
+            raise ExistsError(f"{where}: {part!r} is a ref already, so nothing can be below it") from error
         finally:
             os.close(fd)
         fd = below

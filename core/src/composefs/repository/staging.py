@@ -13,8 +13,8 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from composefs.errors import NotFoundError, from_os_error
-from composefs.linux.closing import Closing
-from composefs.linux.files import hold, open_directory, random_name, remove_tree
+from composefs.linux.closing import Closing, Descriptor
+from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree
 from composefs.linux.locks import try_lock
 
 if TYPE_CHECKING:
@@ -116,10 +116,6 @@ def sweep(at: int) -> None:
 
 def _sweep(name: str, at: int, owner: int | None = None) -> None:
     """Remove what nobody holds, and if it is the ``owner``'s, where one is given."""
-    with contextlib.suppress(OSError):
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-        try:
-            if owner in (None, os.fstat(fd).st_uid) and try_lock(fd, exclusive=True):
-                remove_tree(name, at)
-        finally:
-            os.close(fd)
+    with contextlib.suppress(OSError), Descriptor(open_file(name, at)) as fd:
+        if owner in (None, os.fstat(fd).st_uid) and try_lock(fd, exclusive=True):
+            remove_tree(name, at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from composefs.digest import Algorithm
@@ -46,11 +45,10 @@ class Store:
         if fd is None:
             try:
                 fd = open_or_make_directory(name, self.root, mode) if self.writable else open_directory(name, self.root)
+            except NotADirectoryError as error:
+                raise no_directory(f"{self.path}/{name}") from error
             except OSError as error:
-                where = f"{self.path}/{name}"
-                if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    raise no_directory(where) from error
-                raise from_os_error(error, f"opening {where}") from error
+                raise from_os_error(error, f"opening {self.path}/{name}") from error
             self._directories[name] = fd
         return fd
 
