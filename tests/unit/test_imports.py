@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -43,24 +43,29 @@ WHEELS = {
 }
 
 
-def modules(source: Path) -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules(source: Path) -> list[tuple[str, ast.Module]]:
+    found = []
     for path in sorted(source.rglob("*.py")):
         name = ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_bytes(), str(path))
+        found.append((name, ast.parse(path.read_bytes(), str(path))))
+    return found
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+@cache
+def imports(tree: ast.Module) -> list[tuple[str, int]]:
     """All modules that are imported anywhere in a file, lazily or for type checkers too, with the line."""
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative imports hide what is imported"
             assert node.module is not None
-            yield node.module, node.lineno
-            for alias in node.names:  # `from composefs import errors` imports the module composefs.errors
-                yield f"{node.module}.{alias.name}", node.lineno
+            found.append((node.module, node.lineno))
+            # `from composefs import errors` imports the module composefs.errors.
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
 
 
 def layer(module: str) -> str | None:
