@@ -292,7 +292,7 @@ def test_mirrors_that_are_silent(tmp_path: Path, target: Target, source: Path) -
     with serve(root) as server:
         server.fault("/silent*", Fault(until=lambda: False))
         remote(target, f"mirrorlist={server.url}/list")
-        said = mirrors(server, *silent, "good", status=6, seconds=1)
+        said = mirrors(server, *silent, "good", status=6, seconds=2)
         assert f"cfsctl: {server.url}/silent0/config: " in said
         assert "no other is asked after 5 like this" in said
         assert [path for path in server.requests if path != "/list"] == [f"/{name}/config" for name in silent[:5]]
