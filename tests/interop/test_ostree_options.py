@@ -25,7 +25,8 @@ def ours(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["pull", "pull-local", "commit", "remote add", "remote delete", "remote list", "remote refs", "sign"]
+    "command",
+    ["pull", "pull-local", "commit", "sign", *(f"remote {each}" for each in "add gpg-import delete list refs".split())],
 )
 def test_every_option_of_ostree_is_here_or_explained(command: str) -> None:
     help_text = run(require("ostree"), *command.split(), "--help").stdout
