@@ -633,6 +633,15 @@ def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
     assert not (tmp_path / f"whole/state/{commit}.commitpartial").exists()
 
 
+def test_who_may_not_give_files_away_is_told_of_other_modes(made: Target, tmp_path: Path) -> None:
+    """Of those that were not begun: a repository of the mode bare is there by then."""
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "other", "--owner-uid=5")
+    export = [CFSCTL, "--repo", made.path, "ostree", "export", "other"]
+    refused = run("setpriv", "--bounding-set=-chown", *export, tmp_path / "bare", "--mode=bare", status=7).stderr
+    assert "run it as root, or export to another directory, with --mode=archive or --mode=bare-user" in refused
+    run("setpriv", "--bounding-set=-chown", *export, tmp_path / "other", "--mode=bare-user")
+
+
 def test_levels_of_compression(made: Target, tmp_path: Path) -> None:
     sizes = []
     for level in (1, 9):

@@ -194,5 +194,5 @@ def _not_permitted(error: PermissionError, mode: str) -> ExtError:
         return PermissionDeniedError(str(error.strerror))
     return PermissionDeniedError(
         f"{error.strerror}: a bare repository has the owners and attributes of its files at its objects",
-        hint="run it as root, or export to a repository of the mode archive or bare-user",
+        hint="run it as root, or export to another directory, with --mode=archive or --mode=bare-user",
     )
