@@ -16,6 +16,7 @@ from composefs.erofs.reader import Image, read_objects
 from composefs.errors import ComposefsError, FormatError, MissingObjectError
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
+from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 from composefs.splitstream import MAGIC, Reader, names_image
 
@@ -82,12 +83,8 @@ class Graph:
 
     def image(self, object_id: str) -> set[str]:
         """Return the ids of an image's objects.  Raises MissingObjectError, CorruptError and FormatError."""
-        fd = self._repository.objects.open(object_id, verify=True)
-        try:
-            with Image.open(fd) as image:
-                objects = read_objects(image, self._repository.algorithm, strict=self._strict)
-        finally:
-            os.close(fd)
+        with Descriptor(self._repository.objects.open(object_id, verify=True)) as fd, Image.open(fd) as image:
+            objects = read_objects(image, self._repository.algorithm, strict=self._strict)
         self.images.add(object_id)
         return objects
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from composefs.errors import UsageError
+from composefs.linux.closing import Descriptor
 from composefs.mount.image import Options, mount_file
 from composefs.repository import Repository
 
@@ -40,8 +41,5 @@ def mount_image(
         idmap=idmap,
     )
     repository.images.require_named(image_id)
-    image = repository.images.open(image_id)
-    try:
+    with Descriptor(repository.images.open(image_id)) as image:
         mount_file(image, mountpoint, options, f"image {image_id} in {repository.path}")
-    finally:
-        os.close(image)
