@@ -11,6 +11,8 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from composefs.errors import (
@@ -126,21 +128,14 @@ class Conversation:
         """Bound what lies in staging, in directories of the extension's own too."""
         limits = self._context.limits
         files = size = 0
-        directories = [f"/proc/self/fd/{self._context.staged.fd}"]
-        while directories:
-            try:
-                with os.scandir(directories.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            directories.append(entry.path)
-                        size += entry.stat(follow_symlinks=False).st_blocks * 512
-                        files += 1
-                        if files > limits.staging_files:
-                            raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # moved away or removed while we looked
-            except OSError as error:  # too deep for a path, or closed to us: a place to hide any number of files
-                raise TooLargeError(f"what the extension staged cannot be counted: {error.strerror}") from error
+        try:
+            for status in _all_below(f"/proc/self/fd/{self._context.staged.fd}"):
+                size += status.st_blocks * 512
+                files += 1
+                if files > limits.staging_files:
+                    raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
+        except OSError as error:  # too deep for a path, or closed to us: a place to hide any number of files
+            raise TooLargeError(f"what the extension staged cannot be counted: {error.strerror}") from error
         if size > limits.staging_bytes:
             raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 
@@ -271,6 +266,17 @@ class Conversation:
                 },
             )
         )
+
+
+def _all_below(directory: str) -> Iterator[os.stat_result]:
+    """Yield what stat(2) says of everything below a directory; what is moved or removed meanwhile is passed over."""
+    directories = [directory]
+    while directories:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                yield entry.stat(follow_symlinks=False)
 
 
 def _find(method: str) -> Call | None:
