@@ -126,11 +126,11 @@ def read_legacy(root: int, path: str) -> State | None:
     """
     try:
         for prefix, rest in _objects(root):
-            for algorithm in ALGORITHMS.values():
-                if _is_id(prefix + rest, algorithm):
-                    with Descriptor(open_file(f"objects/{prefix}/{rest}", root)) as fd:
-                        secure = verity.measure(fd) is not None
-                    return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
+            algorithm = next((each for each in ALGORITHMS.values() if _is_id(prefix + rest, each)), None)
+            if algorithm is not None:
+                with Descriptor(open_file(f"objects/{prefix}/{rest}", root)) as fd:
+                    secure = verity.measure(fd) is not None
+                return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
     except OSError as error:
         raise from_os_error(error, f"looking at the objects of {path}") from error
     return None
