@@ -102,10 +102,11 @@ def _is_here(core: Core, name: str) -> bool:
 
 def _checked_signature(request: Request, source: DeltaSource) -> Policy:
     """Check the signature of a signed superblock, if one is wanted; return what the commit must still be signed by."""
+    from composefs_ostree.remotes.record import policy_for
     from composefs_ostree.signatures.checking import verify
-    from composefs_ostree.signatures.policy import options_of, policy_of
+    from composefs_ostree.signatures.policy import options_of
 
-    policy = policy_of({}, is_remote=False, options=options_of(request))
+    policy = policy_for(None, options_of(request))
     signed = source.delta.signed
     if signed is None or policy.sign is None:
         return policy

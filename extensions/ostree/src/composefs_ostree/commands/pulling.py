@@ -163,15 +163,10 @@ def _pull(
 
 
 def _terms(request: Request, source: Source) -> Terms:
-    from composefs_ostree.signatures.policy import options_of, policy_of
+    from composefs_ostree.remotes.record import policy_for
+    from composefs_ostree.signatures.policy import options_of
     from composefs_ostree.source import UrlSource
 
-    remote = source.remote
-    options = options_of(request)
-    if remote is None:
-        policy = policy_of({}, is_remote=False, options=options)
-    else:
-        policy = policy_of(remote.settings, keyring=remote.keyring or None, directory=remote.directory, options=options)
     subpaths: list[str] | None = None
     if request.get("subpath"):
         from composefs_ostree.part import parse_subpaths
@@ -185,7 +180,7 @@ def _terms(request: Request, source: Source) -> Terms:
     if depth < -1:
         raise UsageError(f"--depth takes how many parents, or -1 for all, not {depth}")
     return Terms(
-        policy=policy,
+        policy=policy_for(source.remote, options_of(request)),
         subpaths=subpaths,
         depth=depth,
         base_name=request.get("base_name"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ostree.remotes.record import policy_for
 from composefs_ostree.signatures.checking import verify
 from composefs_ostree.signatures.detached import KEYS, describe, parse_detached, signatures_in
-from composefs_ostree.signatures.policy import options_of, policy_of
+from composefs_ostree.signatures.policy import options_of
 from composefs_ostree.signatures.record import facts_of, lines_of
 from composefs_ostree.signatures.signing import make_signatures, sign_options_of, with_signatures
 
@@ -65,12 +66,11 @@ def _policy(request: Request, core: Core) -> Policy:
     options = options_of(request)
     remote_name, colon, _ = request.arguments["ref"].partition(":")
     if options.gpg_keys or options.sign_keys:
-        policy = policy_of({}, is_remote=False, options=options)
+        policy = policy_for(None, options)
     elif colon:
         from composefs_ostree.remotes.store import find_remote
 
-        remote = find_remote(core, remote_name)
-        policy = policy_of(remote.settings, keyring=remote.keyring or None, directory=remote.directory)
+        policy = policy_for(find_remote(core, remote_name))
     else:
         raise UsageError("whose signature is wanted?", hint="give --gpg-key or --sign-key, or a ref REMOTE:REF")
     if not policy.is_on:

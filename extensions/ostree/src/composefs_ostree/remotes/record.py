@@ -12,8 +12,13 @@ from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, U
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.names import is_ref
 from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
+from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
 
-__all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "remote_file"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from composefs_ostree.signatures.policy import Options, Policy
+
+__all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "policy_for", "remote_file"]
 
 MAX_REMOTES = 1000
 KEYRING = "gpg-keyring"
@@ -86,6 +91,19 @@ class Remote(NamedTuple):
             return as_boolean(value)
         except FormatError as error:
             raise FormatError(f"{self.origin}: {key} of remote {self.name!r}: {error.message}") from None
+
+
+def policy_for(remote: Remote | None, options: Options = NO_OPTIONS, *, summary: bool = False) -> Policy:
+    """Return what commits of a remote, or with ``summary`` its summary, must be signed by; None: of no remote's."""
+    if remote is None:
+        return policy_of({}, summary=summary, is_remote=False, options=options)
+    return policy_of(
+        remote.settings,
+        summary=summary,
+        keyring=remote.keyring or None,
+        directory=remote.directory,
+        options=options,
+    )
 
 
 def check_remote_name(name: str) -> str:

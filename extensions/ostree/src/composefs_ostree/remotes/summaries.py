@@ -10,7 +10,8 @@ from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.remotes.kept import Kept, keep, load
-from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
+from composefs_ostree.remotes.record import policy_for
+from composefs_ostree.signatures.policy import NO_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from composefs_ostree.remotes.index import Subset
     from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.record import Remote
-    from composefs_ostree.signatures.policy import Options, Policy
+    from composefs_ostree.signatures.policy import Options
 
     _Fetched = TypeVar("_Fetched")
 
@@ -74,7 +75,7 @@ class Summaries:
     ) -> None:
         self._core = core
         self._transport = transport
-        self._policy = _policy(remote, options or NO_OPTIONS)
+        self._policy = policy_for(remote, options or NO_OPTIONS, summary=True)
         self._cache = core.cache if is_cached else None
         self._metalink = metalink
         self._next_mirror = next_mirror
@@ -291,18 +292,6 @@ class Summaries:
         except ExtError as error:
             raise bad_object(where, error) from None
         return data
-
-
-def _policy(remote: Remote | None, options: Options) -> Policy:
-    if remote is None:
-        return policy_of({}, summary=True, is_remote=False, options=options)
-    return policy_of(
-        remote.settings,
-        summary=True,
-        keyring=remote.keyring or None,
-        directory=remote.directory,
-        options=options,
-    )
 
 
 def _max_detached() -> int:
