@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
 from support.commands import BIN, CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple
-from support.ostree_pull import Target, extensions
+from support.ostree_pull import LIBEXEC, Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo
+from support.peers import require
 from support.populated import populate
 from support.remotes import machine, target
 from support.server import serve
@@ -156,6 +157,39 @@ def test_limits_of_the_process(target: Target, tmp_path: Path, limit: int, most:
             assert target.left_over() == []
 
 
+@pytest.mark.parametrize(
+    ("nth", "what"),
+    [("1", f"starting {LIBEXEC}/ostree"), ("2+", "a worker process cannot be started")],
+    ids=["extension", "worker"],
+)
+def test_no_more_processes(target: Target, tmp_path: Path, nth: str, what: str) -> None:
+    """The core's first is the extension; that begins as a shell, which has one of its own to read a link."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
+    repo = make_repo(tmp_path / "source")
+    commit(repo, tmp_path / "tree")
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", f"inject=clone:error=EAGAIN:when={nth}"]
+    done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "pull-local", repo, BRANCH, status=1)
+    assert done.stderr == (
+        f"cfsctl: {what}: Resource temporarily unavailable"
+        " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
+    )
+    assert target.left_over() == []
+
+
+def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: Path) -> None:
+    layout = simple().write(tmp_path / "layout")
+    told = the_error(
+        "--repo",
+        target.path,
+        *("oci", "pull", f"oci:{layout}:latest", "app"),
+        status=1,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert told.startswith(f"cfsctl: {target.path}/staging/")
+    assert "File too large (raise the limit of a file's size, ulimit -f" in told
+
+
 def test_no_place_for_temporary_files(target: Target) -> None:
     """Neither TMPDIR nor any other can be written to, as here nothing can."""
     told = the_error(
@@ -189,6 +223,9 @@ def test_a_stream_of_many_images(tmp_path: Path) -> None:
         )
         named = Publication(streams=[StreamName("many", stream.id)], refs=[RefUpdate("oci/many", "many", "flat")])
         repository.publish(named)
+        told = the_error("--repo", made.path, "ls", "many", status=3)
+        assert "(a stream has that name, and whatever made it has not published its image)" in told
+        repository.publish(Publication(images=[ImageName(each) for each in images]))
     told = the_error("--repo", made.path, "ls", "many", status=3)
     assert "a stream has that name: give the id of its image, " in told
     assert sum(each in told for each in images) == 3

@@ -193,7 +193,10 @@ def spawn(program: Program) -> Process:
         for fd in (child_stdin, stdin, stdout, child_stdout, stderr, child_stderr, failure, child_failure):
             os.close(fd)
         set_child_subreaper(False)
-        raise from_os_error(error, f"starting {program.executable}") from error
+        refused = from_os_error(error, f"starting {program.executable}")
+        if isinstance(error, BlockingIOError):
+            refused.hint = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
+        raise refused from error
     if pid == 0:
         wanted = {0: child_stdin, 1: child_stdout, 2: child_stderr, **program.descriptors}
         _become(program, wanted, child_failure, parent)

@@ -225,7 +225,8 @@ def from_wire(error: object) -> ExtError:
 def from_exception(error: BaseException, written: str | None = None) -> ExtError:
     """Return the error to report for whatever a handler raised; one that nobody expected becomes one line.
 
-    ``written`` is the directory to blame for a full disk when the system's error does not say which file it was.
+    ``written`` is the directory to blame for what only writing meets, a full disk or a file that may not grow, when the
+    system's error does not say which file it was.
     """
     match error:
         case ExtError():
@@ -256,7 +257,7 @@ _REMEDIES = {
 def _from_os_error(error: OSError, written: str | None) -> ExtError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
-    if subject is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if subject is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         subject = written
     message = f"{subject}: {reason}" if subject else reason
     match error.errno:

@@ -120,14 +120,23 @@ class Channel:
 
 
 class WorkerProcess:
-    """A forked process that runs ``serve`` with its end of a channel, in the directory ``staging``."""
+    """A forked process that runs ``serve`` with its end of a channel, in the directory ``staging``.
+
+    Raises ExtError where no more processes may be.
+    """
 
     def __init__(self, serve: Callable[[Channel], None], staging: str) -> None:
         import socket  # here, as it costs the start of a command that needs no worker 2 ms
 
         ours, theirs = socket.socketpair()
         sys.stderr.flush()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except BlockingIOError as error:
+            raise ExtError(
+                f"a worker process cannot be started: {error.strerror}",
+                hint="raise the limit of processes: ulimit -u, or that of the control group, pids.max",
+            ) from None
         if self._pid == 0:
             _run(theirs, staging, serve)
         theirs.close()
