@@ -49,9 +49,8 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
     source = DeltaSource(request.arguments["file"])
     delta = source.delta
     policy = _checked_signature(request, source)
-    commits = Commits(core, source, source.open(core), Terms(policy, keep_nul=wants_nul(request), use_deltas=True))
-    published = False
-    try:
+    terms = Terms(policy, keep_nul=wants_nul(request), use_deltas=True)
+    with Commits(core, source, source.open(core), terms) as commits:
         current = None if delta.origin is None else stream_name(delta.origin)
         if current is not None:
             _require_origin(core, source, current)
@@ -59,9 +58,6 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
         assert here is not None
         images = [{"id": image} for image in sorted(commits.images)]
         rows = core.publish(streams=list(commits.rows.values()), images=images).result()["streams"]  # type: ignore[arg-type]
-        published = True
-    finally:
-        commits.close(published=published)
     outcome = {
         "commit": delta.to.hex(),
         "verity": {row["name"]: row["id"] for row in rows}[here.name],

@@ -143,9 +143,7 @@ def _pull(
     terms = _terms(request, source)
     transport = source.open(core)
     found = [resolve(core, source, transport, wanted.name) for wanted in every]
-    commits = Commits(core, source, transport, terms)
-    published = False
-    try:
+    with Commits(core, source, transport, terms) as commits:
         pulled = []
         for wanted, at_source, target in zip(every, found, targets, strict=True):
             current = target.name
@@ -154,9 +152,6 @@ def _pull(
             target.settle()
             pulled.append(Pulled(wanted, current, job))
         streams = _publish(core, commits, pulled)
-        published = True
-    finally:
-        commits.close(published=published)
     rows = [_row(each, streams) for each in pulled]
     core.output("\n".join(map(_text, rows)))
     return rows[0] if len(rows) == 1 else {"pulled": rows}

@@ -28,7 +28,7 @@ from composefs_ostree.held import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
@@ -89,7 +89,7 @@ class Job:
 
 
 class Commits:
-    """The commits of one call."""
+    """The commits of one call; a context manager, at whose end all must be published that was stored."""
 
     def __init__(self, core: Core, source: Source, transport: Transport, terms: Terms) -> None:
         self._core = core
@@ -102,10 +102,12 @@ class Commits:
         self.rows: dict[str, StreamName] = {}
         self.images: set[str] = set()
 
-    def close(self, *, published: bool) -> None:
-        """Let go of what was open; what an interrupted pull would need is forgotten if all was ``published``."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._arrivals is not None:
-            if published:
+            if kind is None:
                 self._arrivals.settled()
             self._arrivals.close()
 
