@@ -20,9 +20,8 @@ from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA
 from composefs_ostree.formats.summary import SUMMARY_TYPE
 
-__all__ = ["INDEX", "Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
+__all__ = ["Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
 
-INDEX = "summary.idx"
 _INDEX_TYPE = "(a{s(ayaaya{sv})}a{sv})"
 _MAGIC = b"xadf"
 _REUSE, _SKIP, _NEW = range(3)

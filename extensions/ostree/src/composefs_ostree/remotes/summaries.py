@@ -31,6 +31,7 @@ __all__ = ["Summaries", "subset_of"]
 
 _SUMMARY = "summary"
 _SIGNATURE = "summary.sig"
+_INDEX = "summary.idx"
 
 
 def subset_of(ref: str, remote: Remote | None) -> str | None:
@@ -87,7 +88,7 @@ class Summaries:
     def whole(self) -> bytes | None:
         """Return the summary, None if there is none and none is needed."""
         if self._whole is None:
-            self._whole = (self._fetch_whole(),)
+            self._whole = (self._insist(_SUMMARY, self._fetch_whole),)
         return self._whole[0]
 
     def heading(self) -> bytes | None:
@@ -97,11 +98,8 @@ class Summaries:
     def subsets(self) -> dict[str, Subset] | None:
         """Return the subsets that the index names, None if there is no index."""
         if self._index is None:
-            self._index = (self._fetch_index(),)
+            self._index = (self._insist(_INDEX, self._fetch_index),)
         return self._index[0]
-
-    def _fetch_whole(self) -> bytes | None:
-        return self._insist(_SUMMARY, self._fetch_whole_once)
 
     def _insist(self, path: str, fetch: Callable[[str, Kept | None], _Fetched]) -> _Fetched:
         """Have a file fetched if it is not what is kept of it; once more, and from the next mirrors, if it is bad."""
@@ -120,7 +118,7 @@ class Summaries:
                     raise
                 self._core.log("warning", f"{error.message}; trying the next mirror")
 
-    def _fetch_whole_once(self, where: str, kept: Kept | None) -> bytes | None:
+    def _fetch_whole(self, where: str, kept: Kept | None) -> bytes | None:
         if self._metalink is not None and kept is not None and self._metalink.is_of(kept.data):
             return self._signed(kept.data, where, self._read_signature())
         return self._fetch_if_changed(where, kept)
@@ -169,16 +167,11 @@ class Summaries:
 
     # Flatpak's index
 
-    def _fetch_index(self) -> dict[str, Subset] | None:
-        from composefs_ostree.remotes.index import INDEX
-
-        return self._insist(INDEX, self._fetch_index_once)
-
-    def _fetch_index_once(self, where: str, kept: Kept | None) -> dict[str, Subset] | None:
-        from composefs_ostree.remotes.index import INDEX, heading, parse_index
+    def _fetch_index(self, where: str, kept: Kept | None) -> dict[str, Subset] | None:
+        from composefs_ostree.remotes.index import heading, parse_index
 
         conditions = Conditions() if kept is None else kept.conditions
-        fetch = Fetch(INDEX, MAX_METADATA, conditions)
+        fetch = Fetch(_INDEX, MAX_METADATA, conditions)
         read_all(self._core, self._transport, [fetch])
         data = fetched(self._transport, fetch)
         self._is_index_kept = conditions.unchanged
@@ -200,7 +193,7 @@ class Summaries:
 
     def _read_index_signature(self, index: bytes) -> bytes | None:
         """Return the signature of this very index, or else the one that is there under the name that never changes."""
-        for path in (f"summaries/{_sha256(index).hex()}.idx.sig", "summary.idx.sig"):
+        for path in (f"summaries/{_sha256(index).hex()}.idx.sig", f"{_INDEX}.sig"):
             data = read(self._core, self._transport, path, _max_detached())
             if data is not None:
                 return data
@@ -208,8 +201,6 @@ class Summaries:
 
     def part(self, name: str) -> bytes | None:
         """Return the summary of a subset, None if there is no index or the index does not have it."""
-        from composefs_ostree.remotes.index import INDEX
-
         subset = (self.subsets() or {}).get(name)
         if subset is None:
             return None
@@ -228,7 +219,7 @@ class Summaries:
                 if not self._is_index_kept:
                     raise
                 # The server may have gone back to an older state, which it takes for unchanged by its date.
-                self._index = (self._fetch_index_once(self._transport.where(INDEX), None),)
+                self._index = (self._fetch_index(self._transport.where(_INDEX), None),)
                 return self.part(name)
         keep(self._cache, where, Kept(data))
         return data
@@ -238,7 +229,7 @@ class Summaries:
         part = self.part(name)
         if part is None:
             subsets = self.subsets()
-            where = self._transport.where("summary.idx")
+            where = self._transport.where(_INDEX)
             if subsets is None:
                 raise NotFoundError(
                     f"{where}: not found, so there are no subsets",
