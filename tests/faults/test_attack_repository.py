@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from composefs import splitstream
 from composefs.digest import SHA256
+from composefs.linux.files import remove_tree
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
@@ -340,4 +342,45 @@ def test_a_vast_hole_where_objects_are_looked_for(populated: Populated, tmp_path
     os.truncate(good.path / "meta.json", VAST)
     (populated.object(populated.top)).unlink()
     done = cfsctl("--repo", populated.path, "fsck", "--repair", "--from", good.path)
+    assert "repaired objects: 1" in done.stdout
+
+
+@contextlib.contextmanager
+def nested(path: Path, levels: int) -> Iterator[None]:
+    """Have directories below each other, more than a path can name."""
+    path.mkdir(parents=True)
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        yield
+    finally:
+        fd = os.open(path.parent, os.O_RDONLY)
+        remove_tree(path.name, fd)
+        os.close(fd)
+
+
+@pytest.mark.parametrize("top", ["images", "streams"])
+def test_refs_in_thousands_of_directories(populated: Populated, top: str) -> None:
+    """They are told, and keep nobody from listing the others."""
+    place = "/".join([top, "refs/deep", *"d" * 64])
+    with nested(populated.path / top / "refs/deep", 4000):
+        checked = cfsctl("--repo", populated.path, "fsck", status=1)
+        refused = one_line(cfsctl("--repo", populated.path, "gc", status=5))
+        listed = cfsctl("--repo", populated.path, "ref", "list")
+    assert f"fsck: entry-not-symlink: {place}: it is below 64 directories" in checked.stdout
+    assert f"{place}: it is below 64 directories (move what is there away" in refused
+    assert "os/1" in listed.stdout
+    assert "oci/team/app:1" in listed.stdout
+    assert listed.stderr.startswith(f"cfsctl: left out: {place} is below 64 directories")
+
+
+def test_thousands_of_directories_where_objects_are_looked_for(populated: Populated, tmp_path: Path) -> None:
+    with nested(tmp_path / "other/deep", 1500):
+        populated.object(populated.top).rename(tmp_path / "other/deep/d/d/d/there")
+        done = cfsctl("--repo", populated.path, "fsck", "--repair", "--from", tmp_path / "other")
     assert "repaired objects: 1" in done.stdout

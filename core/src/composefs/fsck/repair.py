@@ -93,17 +93,24 @@ def _candidates(source: Path, algorithm: Algorithm, wanted: set[str], wait: floa
 
 
 def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
-    """Read all files of a directory; what cannot be read is none of those wanted."""
+    """Read all files below a directory, however deep; what cannot be read is none of those wanted."""
     left = set(wanted)
-    for directory, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(directory, name)
-            with contextlib.suppress(OSError), Descriptor(os.open(path, _OPEN)) as fd:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+    pending = [os.fspath(top)]
+    while pending:
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as found:
+            entries += found
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
                     continue
-                digest = fsverity.digest_fd(fd, algorithm).hex()
-                if digest in left:
-                    left.discard(digest)
-                    yield fd
+                with Descriptor(os.open(entry.path, _OPEN)) as fd:
+                    if not stat.S_ISREG(os.fstat(fd).st_mode):
+                        continue
+                    digest = fsverity.digest_fd(fd, algorithm).hex()
+                    if digest in left:
+                        left.discard(digest)
+                        yield fd
             if not left:
                 return

@@ -131,8 +131,8 @@ def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] 
     if fd is None:
         return found
 
-    def not_symlink(where: str) -> None:
-        found.append(Problem("entry-not-symlink", where, "it is not a symlink"))
+    def not_symlink(where: str, reason: str) -> None:
+        found.append(Problem("entry-not-symlink", where, f"it {reason}"))
 
     with Descriptor(fd):
         found.extend(("/".join(parts), link) for parts, link in walk(fd, above, odd=not_symlink))

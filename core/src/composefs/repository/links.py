@@ -162,7 +162,7 @@ def list_refs(
         if fd is None:
             return []
         with Descriptor(fd):
-            for parts, link in walk(fd, place, odd=odd and (lambda each: odd(f"{each} is not a symlink"))):
+            for parts, link in walk(fd, place, odd=odd and (lambda place, reason: odd(f"{place} {reason}"))):
                 path = [*above, *parts]
                 try:
                     found.append(read(path, parse_ref_link(link, len(path) - 1, "/".join([where, *path]))))
@@ -175,11 +175,11 @@ def list_refs(
     return found
 
 
-def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], str]]:
+def walk(at: int, where: str, *, odd: Callable[[str, str], object] | None = None) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
-    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks; with ``odd``, that is
-    called with the path instead, and the walk goes on.
+    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks, and for directories too
+    deep; with ``odd``, that is called with the path and the reason instead, and the walk goes on.
     """
     stack: list[list[str]] = [[]]
     while stack:
@@ -198,15 +198,14 @@ def walk(at: int, where: str, *, odd: Odd = None) -> Iterator[tuple[list[str], s
                     continue  # removed meanwhile
                 if target is not None:
                     yield path, target
-                elif is_directory:
+                elif is_directory and len(parts) < MAX_DEPTH:
                     below.append(path)
                 else:
                     place = "/".join([where, *path])
+                    reason = f"is below {MAX_DEPTH} directories" if is_directory else "is not a symlink"
                     if odd is None:
-                        raise CorruptError(f"{place} is not a symlink", subject=place)
-                    odd(place)
-        if below and len(parts) >= MAX_DEPTH:
-            raise CorruptError(f"{where} is nested deeper than {MAX_DEPTH} directories: {'/'.join(parts)[:300]}")
+                        raise CorruptError(f"{place} {reason}", subject=place)
+                    odd(place, reason)
         stack += reversed(below)
 
 
