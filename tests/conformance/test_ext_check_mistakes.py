@@ -79,6 +79,17 @@ MISTAKES = {
         """,
         "stream.put: invalid: a chunk names object reference 1 of 1",
     ),
+    "an image that only its stream knows": (
+        27,
+        """
+        def put_stream(self, object):
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\n")
+            image = self.call("image.put", dump="dump")["id"]
+            return super().put_stream(object, named_refs=[["composefs.image", image]])
+        """,
+        "the image [0-9a-f]+ is in no images of publish, only in a stream: nobody can mount it",
+    ),
     "a name of somebody else": (
         23,
         """

@@ -41,7 +41,10 @@ def _meant(repository: Repository, name: str) -> str | None:
         if begun:
             return f"give the whole id, {_some(begun)}"
     images = _images_of_stream(repository, name.removeprefix("refs/"))
-    return f"a stream has that name: give the id of its image, {_some(sorted(images))}" if images else None
+    named = sorted(filter(repository.images.is_named, images))
+    if named:
+        return f"a stream has that name: give the id of its image, {_some(named)}"
+    return "a stream has that name, and whatever made it has not published its image" if images else None
 
 
 def _some(images: list[str]) -> str:

@@ -135,6 +135,10 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
             told = not watch.last_refusal or watch.last_refusal.endswith(why)
             refusal = "" if told else f"; before that, {watch.last_refusal}"
             watch.find(rule, f"{scenario.title}: the command fails{why}{refusal}")
+        case "same" if not scenario.rules:
+            for image in watch.hidden_images:
+                what = f"the image {image} is in no images of publish, only in a stream: nobody can mount it"
+                watch.find(27, what, warning=True)
         case "error" if result is not None:
             watch.find(rule, f"{scenario.title}: the command succeeds all the same")
         case "error" if scenario.script.refuse is not None:

@@ -22,6 +22,7 @@ from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
 from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES
 from composefs.protocol.wire import JSONValue, Message, decode
+from composefs.splitstream import names_image
 
 if TYPE_CHECKING:
     from composefs.ext.check.silence import Silence
@@ -76,6 +77,8 @@ class Watch:
         self._open: dict[int, _Unanswered] = {}
         self._done: dict[str, int] = {}
         self._drafts: set[str] = set()
+        self._images: dict[str, set[str]] = {}  # that a stream which was put names
+        self._published: set[str] = set()  # ids of streams and images
 
     def find(self, rule: int, message: str, *, warning: bool = False) -> None:
         """Note a breach, with what was said before it, and around the refusal that it may come of."""
@@ -330,10 +333,15 @@ class Watch:
         self.tried |= {18, 21, 23}
         if "from" in params or method == "image.mount":
             self.tried.add(24)
-        if any(name.startswith("composefs.image") for name, _ in self.files.lists.get("named_refs", ())):
+        images = {each for name, each in self.files.lists.get("named_refs", ()) if names_image(name)}
+        if images:
             self.tried.add(22)
         if error is None and method == "object.put":
             self.files.put(params, answer["result"], was_told=call.was_told)
+        elif error is None and method == "stream.put":
+            self._images[answer["result"]["id"]] = images
+        elif error is None and method == "publish":
+            self._published |= {row["id"] for key in ("streams", "images") for row in self.files.lists.get(key, ())}
         elif error is not None and not self.refused and len(self.findings) == call.findings:
             rule = rule_broken(method, params, error)
             if rule is not None:
@@ -341,6 +349,12 @@ class Watch:
                 self.find(rule, f"{method}: {error['data']['kind']}: {error['message']}{hint}")
 
     # The end
+
+    @property
+    def hidden_images(self) -> list[str]:
+        """The images that streams which were published name, and that were not: nobody can mount them."""
+        named = [images for stream, images in self._images.items() if stream in self._published]
+        return sorted(set().union(*named) - self._published)
 
     def kept_waiting(self, silence: Silence, begun: bytes, unread: int) -> None:
         """Note that nothing is to be expected any more, and what the extension may be waiting for.
