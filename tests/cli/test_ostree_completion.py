@@ -124,6 +124,7 @@ def test_fish(filled: Target, tmp_path: Path) -> None:
     start = f"cfsctl --repo {filled.path} ostree"
     assert by_fish(f"{start} inspect o:t", tmp_path) == {f"o:{BRANCH}"}
     assert by_fish(f"{start} remote show ", tmp_path) == {"o"}
+    assert by_fish(f"{start} commit --sign-type=e", tmp_path) == {"--sign-type=ed25519"}
 
 
 def test_zsh(filled: Target, tmp_path: Path) -> None:
@@ -131,6 +132,7 @@ def test_zsh(filled: Target, tmp_path: Path) -> None:
     assert by_zsh(f"{start} inspect m", tmp_path) == {"mine"}
     assert by_zsh(f"{start} inspect o:t", tmp_path) == {f"o:{BRANCH}"}
     assert by_zsh(f"{start} remote show ", tmp_path) == {"o"}
+    assert by_zsh(f"{start} commit --sign-type=e", tmp_path) == {"--sign-type=ed25519"}
 
 
 def test_which_refs_a_word_can_become(filled: Target) -> None:

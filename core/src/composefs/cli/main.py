@@ -261,6 +261,9 @@ def _complete() -> int:
     """Print what the shell asks for."""
     from click.shell_completion import shell_complete
 
+    from composefs.cli.shells import register
+
+    register()
     try:
         return shell_complete(root, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
     except BrokenPipeError:

@@ -13,7 +13,7 @@ __all__ = ["command"]
 # and puts what we answer behind the last one.
 _BASH = r"""%(complete_func)s() {
     local IFS=$'\n'
-    local response type value word option kept
+    local response type value word kept
     local words=() is_open=
     local breaks=${COMP_WORDBREAKS//[^:=]/}
 
@@ -26,8 +26,6 @@ _BASH = r"""%(complete_func)s() {
         [[ $breaks && $word == *["$breaks"] ]] && is_open=1 || is_open=
     done
     word=${words[-1]}
-    option=
-    [[ $word == -*=* ]] && option=${word%%%%=*}=
     kept=
     [[ $breaks ]] && kept=${word%%"${word##*["$breaks"]}"}
 
@@ -43,7 +41,6 @@ _BASH = r"""%(complete_func)s() {
             COMPREPLY=()
             compopt -o default
         elif [[ $type == 'plain' ]]; then
-            value=$option$value
             COMPREPLY+=("${value#"$kept"}")
             [[ $value == *= ]] && compopt -o nospace
         fi
