@@ -84,46 +84,47 @@ def load(files: Files) -> Policy | None:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise FormatError(f"{shown(CONFIG)}: SELINUXTYPE={name[:200]!r} is not the name of a directory")
     base = b"/etc/selinux/%b/contexts/files/%b" % (name.encode(), FILE_CONTEXTS)
+    rules, labels = _read_rules(files, base)
+    return Policy(rules, labels, _read_substitutes(files, base))
+
+
+def _read_rules(files: Files, base: bytes) -> tuple[list[Rule], list[bytes | None]]:
+    """Read the rules, and the label of each."""
     rules: list[Rule] = []
     labels: list[bytes | None] = []
     parsed: dict[str, Pattern] = {}
     for suffix in RULE_SUFFIXES:
-        data = files.read(base + suffix, MAX_FILE)
+        path = base + suffix
+        data = files.read(path, MAX_FILE)
         if data is None and not suffix:
-            raise FormatError(f"the SELinux policy has no file {shown(base)}", hint="install it or empty SELINUXTYPE")
-        for number, words in _lines(data, base + suffix):
-            with _Located(base + suffix, number):
+            raise FormatError(f"the SELinux policy has no file {shown(path)}", hint="install it or empty SELINUXTYPE")
+        for number, words in _lines(data, path):
+            try:
                 expression, type_, label = _rule(words)
                 if expression not in parsed:
                     parsed[expression] = parse(expression)
+            except ComposefsError as error:
+                error.message = f"{shown(path)}, line {number}: {error.message}"
+                error.args = (error.message,)
+                if isinstance(error, FormatError):
+                    error.offset = number
+                raise
             rules.append(Rule(parsed[expression], type_))
             labels.append(label)
-    substitutes: dict[bytes, bytes] = {}
+    return rules, labels
+
+
+def _read_substitutes(files: Files, base: bytes) -> dict[bytes, bytes]:
+    """Read the paths that get their labels as others do, each with its other."""
+    found: dict[bytes, bytes] = {}
     for suffix in SUBSTITUTION_SUFFIXES:
-        for number, words in _lines(files.read(base + suffix, MAX_FILE), base + suffix):
-            with _Located(base + suffix, number):
-                if len(words) != 2:
-                    raise FormatError(f"a substitution has two paths, not {len(words)}")
-            substitutes[words[0].encode()] = words[1].encode()
-    return Policy(rules, labels, substitutes)
-
-
-class _Located:
-    """Say of an error in which line of which file it is."""
-
-    def __init__(self, path: bytes, number: int) -> None:
-        self._path = path
-        self._number = number
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ComposefsError):
-            error.message = f"{shown(self._path)}, line {self._number}: {error.message}"
-            error.args = (error.message,)
-            if isinstance(error, FormatError):
-                error.offset = self._number
+        path = base + suffix
+        for number, words in _lines(files.read(path, MAX_FILE), path):
+            if len(words) != 2:
+                reason = f"a substitution has two paths, not {len(words)}"
+                raise FormatError(f"{shown(path)}, line {number}: {reason}", offset=number)
+            found[words[0].encode()] = words[1].encode()
+    return found
 
 
 def _policy_name(config: str) -> str | None:
