@@ -10,6 +10,7 @@ from composefs.fsck.hashing import check_objects
 from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
 from composefs.graph.links import links_of, unreadable
+from composefs.graph.problem import Kind
 from composefs.repository import Repository
 from composefs.splitstream import Reader
 
@@ -95,7 +96,7 @@ class _Contents:
         key = (start.id, start.kind == "image")
         if key not in self._whole:
             if start.id not in self._present:
-                self._missing(Problem("broken-symlink", start.where, f"object {start.id} is missing", start.id))
+                self._missing("broken-symlink", start.where, start.id)
                 self._whole[key] = False
             else:
                 try:
@@ -112,14 +113,14 @@ class _Contents:
             if start.id in self._present:
                 self.is_whole(start)
 
-    def _missing(self, problem: Problem) -> None:
-        self._found.add(problem)
-        self._found.missing.add(problem.object or "")
+    def _missing(self, kind: Kind, where: str, object_id: str, message: str | None = None) -> None:
+        self._found.add(Problem(kind, where, message or f"object {object_id} is missing", object_id))
+        self._found.missing.add(object_id)
 
     def _check_image(self, start: Start) -> bool:
         absent = sorted(self._graph.image(start.id) - self._present)
         for each in absent:
-            self._missing(Problem("image-missing-object", start.where, f"object {each} is missing", each))
+            self._missing("image-missing-object", start.where, each)
         return not absent
 
     def _check_stream(self, start: Start) -> bool:
@@ -135,15 +136,14 @@ class _Contents:
                 if each not in self._present:
                     absent += 1
                     if absent <= _LISTED:
-                        self._missing(Problem("missing-object-ref", start.where, f"object {each} is missing", each))
+                        self._missing("missing-object-ref", start.where, each)
             if absent > _LISTED:
                 more = absent - _LISTED
                 words = "1 more object is missing" if more == 1 else f"{more} more objects are missing"
                 self._found.add(Problem("missing-object-ref", start.where, words))
             for name, each in (*links.images, *links.streams):
                 if each not in self._present:
-                    message = f"{name} names {each}, which is missing"
-                    self._missing(Problem("missing-named-ref", start.where, message, each))
+                    self._missing("missing-named-ref", start.where, each, f"{name} names {each}, which is missing")
                     absent += 1
             self._referred += links.starts(start.where)
             return not absent and self._has_its_size(start, reader)
