@@ -66,14 +66,12 @@ def from_wire(error: JSONValue) -> ComposefsError:
         code = error.get("code")
         known = {METHOD_NOT_FOUND: UnsupportedError, INVALID_PARAMS: UsageError}
         cls = known.get(code, ComposefsError) if isinstance(code, int) else ComposefsError
-    causes = data.get("causes")
+    causes = data["causes"] if isinstance(data.get("causes"), list) else []
     return cls(
         printable(error["message"].strip()) or "the extension gave no reason",
         hint=_optional_text(data.get("hint")),
         subject=_optional_text(data.get("subject")),
-        causes=tuple(printable(cause) for cause in causes[:MAX_CAUSES] if isinstance(cause, str))
-        if isinstance(causes, list)
-        else (),
+        causes=tuple(printable(cause) for cause in causes[:MAX_CAUSES] if isinstance(cause, str)),
         retryable=data.get("retryable") is True,
     )
 
