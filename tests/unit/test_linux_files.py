@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 import subprocess
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_remove_tree_survives_depth_and_modes(tmp_path: Path, directory: int) ->
     (tmp_path / "outside" / "kept").touch()
     (top / "link").symlink_to("../outside")
     fd = os.open(top, os.O_RDONLY)
-    for _ in range(3000):  # deeper than PATH_MAX, the recursion limit and the number of descriptors allow
+    for _ in range(2100):  # deeper than PATH_MAX, the recursion limit and the number of descriptors allow
         os.mkdir("d", dir_fd=fd)
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(os.open("f", os.O_CREAT, dir_fd=fd))
@@ -189,11 +190,14 @@ def test_remove_tree_survives_depth_and_modes(tmp_path: Path, directory: int) ->
         fd = below
     os.mkdir("closed", 0, dir_fd=fd)
     os.close(fd)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
         remove_tree("top", directory)
         assert os.listdir(tmp_path) == ["outside"]
         assert os.listdir(tmp_path / "outside") == ["kept"]
     finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
         subprocess.run(["rm", "-rf", top], check=True)  # pytest's own cleaning fails on such a depth
 
 

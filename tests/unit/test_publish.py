@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -268,9 +269,14 @@ def test_removing_leaves_other_refs_and_no_empty_directories(repository: Reposit
 
 def test_more_refs_than_descriptors(repository: Repository) -> None:
     one = stream(repository)
-    refs = [RefUpdate(f"d{number}/x", "a", "path") for number in range(1500)]
-    repository.publish(Publication(streams=[StreamName("a", one)], refs=refs))
-    assert len(repository.refs.list()) == 1500
+    refs = [RefUpdate(f"d{number}/x", "a", "path") for number in range(200)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (150, before[1]))
+    try:
+        repository.publish(Publication(streams=[StreamName("a", one)], refs=refs))
+        assert len(repository.refs.list()) == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_full_disk(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
