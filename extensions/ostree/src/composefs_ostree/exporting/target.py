@@ -64,6 +64,7 @@ class Target:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directories = {"": self._fd}
             data = self.read("config", MAX_CONFIG)
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", subject=path) from None
@@ -78,7 +79,6 @@ class Target:
             raise FormatError(f"{where}: {error.message}", subject=where) from None
         self._lock_fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=self._fd)
         self._lock(fcntl.F_RDLCK)
-        self._directories: dict[str, int] = {}
         self.tmp = self.directory(_TMP, make=True)
         self._sweep()
         self._name, self.staging_fd = _make_staging(self.tmp)
@@ -130,7 +130,7 @@ class Target:
     def close(self) -> None:
         """Remove what is left on its way and let go of the repository."""
         _remove_tree(self.tmp, self._name)
-        for fd in (self.staging_fd, *self._directories.values(), self._lock_fd, self._fd):
+        for fd in (self.staging_fd, self._lock_fd, *self._directories.values()):
             os.close(fd)
 
     @property
@@ -140,12 +140,12 @@ class Target:
         return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
 
     def directory(self, path: str, *, make: bool = False) -> int:
-        """Return the descriptor of a directory by its path in the repository, which stays ours."""
+        """Return the descriptor of a directory by its path in the repository, "" for its top; it stays ours."""
         found = self._directories.get(path)
         if found is not None:
             return found
         above, _, name = path.rpartition("/")
-        above_fd = self.directory(above, make=make) if above else self._fd
+        above_fd = self.directory(above, make=make)
         try:
             if make:
                 with suppress(FileExistsError):
@@ -166,7 +166,7 @@ class Target:
     def read(self, path: str, limit: int) -> bytes:
         """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
         above, _, name = path.rpartition("/")
-        above_fd = self.directory(above) if above else self._fd
+        above_fd = self.directory(above)
         try:
             fd = open_regular(name, follow=False, dir_fd=above_fd)
         except OSError as error:
@@ -192,7 +192,7 @@ class Target:
         """Write a whole file, durably, in place of one that may be there."""
         above = path.rpartition("/")[0]
         with Naming(f"{self.path}/{path}"):
-            above_fd = self.directory(above, make=True) if above else self._fd
+            above_fd = self.directory(above, make=True)
             _write_durably("one", data, self.staging_fd)
             self._rename("one", path, above_fd)
             os.fsync(above_fd)
@@ -210,7 +210,7 @@ class Target:
         """Remove a file; say whether there was one."""
         above, _, name = path.rpartition("/")
         try:
-            above_fd = self.directory(above) if above else self._fd
+            above_fd = self.directory(above)
             os.unlink(name, dir_fd=above_fd)
         except FileNotFoundError:
             return False
