@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
-from composefs_ext.fsverity import Hasher
+from composefs_ext.fsverity import Hasher, fsverity_digest
 from composefs_ostree.fetching.content import check_space
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
@@ -128,9 +128,7 @@ class Maker(Jobs):
         if len(content) != inode.size:
             raise _changed()
         if inode.object_id is not None and self._measured is not None:
-            measured = Hasher(self._measured)
-            measured.update(content)
-            _check_object(inode, measured)
+            _check_object(inode, fsverity_digest(content, self._measured))
         return content
 
     def _hash_object(self, inode: Inode, digest: Hash) -> None:
@@ -145,7 +143,7 @@ class Maker(Jobs):
         if done != inode.size:
             raise CorruptError(f"its object {inode.object_id} has {done} bytes, not {inode.size}", hint=_FSCK)
         if measured is not None:
-            _check_object(inode, measured)
+            _check_object(inode, measured.hexdigest())
 
     def _stage(self, inode: Inode, staged: str, digest: Hash) -> int:
         """Bring the content into the new file ``staged`` and hash it; return how many bytes it has."""
@@ -192,8 +190,8 @@ def _check_target(target: bytes) -> None:
         ) from None
 
 
-def _check_object(inode: Inode, measured: Hasher) -> None:
-    if measured.hexdigest() != inode.object_id:
+def _check_object(inode: Inode, measured: str) -> None:
+    if measured != inode.object_id:
         raise CorruptError(f"its object {inode.object_id} is damaged", hint=_FSCK, subject=inode.object_id)
 
 
@@ -201,7 +199,7 @@ def _hash_zeros(digest: Hash, size: int) -> None:
     zeros = bytes(min(size, _BUFFER))
     while size:
         count = min(size, _BUFFER)
-        digest.update(zeros[:count] if count < len(zeros) else zeros)
+        digest.update(zeros[:count])
         size -= count
 
 
