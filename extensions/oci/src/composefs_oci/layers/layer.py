@@ -92,7 +92,7 @@ def unpack(
     what was staged before that is of no use.
     """
     whole = new_hash(diff_id or "sha256:")
-    splitter = _Splitter(staging, take, max_inline, note, packs)
+    splitter = _Splitter(staging, take, Packs(staging, ()) if packs is None else packs, max_inline, note)
     try:
         while data := archive.read(READ_SIZE):
             whole.update(data)
@@ -125,18 +125,11 @@ def _named(diff_id: str | None) -> Iterator[None]:
 class _Splitter:
     """The state between two pieces of an archive: give all to :meth:`feed`, then :meth:`finish` and :meth:`close`."""
 
-    def __init__(
-        self,
-        staging: Staging,
-        take: Take,
-        max_inline: int = MAX_INLINE,
-        note: Note = _note_nothing,
-        packs: Packs | None = None,
-    ) -> None:
+    def __init__(self, staging: Staging, take: Take, packs: Packs, max_inline: int, note: Note) -> None:
         self._staging = staging
         self._take = take
         self._note = note
-        self._packs = Packs(staging, ()) if packs is None else packs
+        self._packs = packs
         self._max_inline = max_inline
         self._parser = Parser()
         self._inline = staging.new_name("inline")
