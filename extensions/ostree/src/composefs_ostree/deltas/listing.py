@@ -15,6 +15,7 @@ from typing import NamedTuple
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.names import ID_SIZE
+from composefs_ostree.formats.summary import split_summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = ["Listed", "choose", "delta_name", "delta_path", "index_path", "parse_
 
 _KEY = "ostree.static-deltas"
 _INDEXED = "ostree.summary.indexed-deltas"
-_SUMMARY_METADATA = "a{sv}"
 
 
 class Listed(NamedTuple):
@@ -66,13 +66,7 @@ def _encode(commit: bytes) -> str:
 
 def summary_deltas(summary: bytes) -> Listed:
     """Read what a summary tells of deltas; raise FormatError for a malformed summary."""
-    width = gvariant.offset_size(len(summary))
-    body = len(summary) - width
-    end = int.from_bytes(summary[body:], "little")
-    start = -(-end // 8) * 8
-    if not width or start > body:
-        raise FormatError("malformed summary: its metadata lies outside of it")
-    return _listed(gvariant.decode(_SUMMARY_METADATA, memoryview(summary)[start:body]), "summary")
+    return _listed(gvariant.decode("a{sv}", split_summary(summary)[1]), "summary")
 
 
 def parse_index(data: bytes) -> Listed:

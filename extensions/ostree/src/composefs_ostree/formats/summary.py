@@ -33,6 +33,7 @@ __all__ = [
     "find_ref",
     "list_refs",
     "metadata_value",
+    "split_summary",
 ]
 
 COLLECTION = "ostree.summary.collection-id"
@@ -64,7 +65,7 @@ def find_ref(
         refs = [_summary_ref(*ref) for ref in found]
     else:
         needle = name.encode() + b"\0"
-        rows = [data for data in gvariant.array_elements(_split(summary)[0], 8) if data[: len(needle)] == needle]
+        rows = [data for data in gvariant.array_elements(split_summary(summary)[0], 8) if data[: len(needle)] == needle]
         refs = [_summary_ref(*gvariant.decode(_REF_TYPE, data)) for data in rows]
     if len(refs) > 1:
         raise FormatError(f"malformed summary: the ref {name} occurs twice")
@@ -77,7 +78,7 @@ def list_refs(summary: bytes, collection: str | None = None, heading: bytes | No
 
     if _is_other(collection, summary, heading):
         return _by_name(_mapped(summary).get(collection, ()))
-    return _by_name(gvariant.decode(_REF_TYPE, data) for data in gvariant.array_elements(_split(summary)[0], 8))
+    return _by_name(gvariant.decode(_REF_TYPE, data) for data in gvariant.array_elements(split_summary(summary)[0], 8))
 
 
 def collections(summary: bytes) -> dict[str, dict[str, bytes]]:
@@ -92,7 +93,7 @@ def metadata_value(summary: bytes, key: str) -> Variant | None:
     from composefs_ostree.formats import gvariant
 
     needle = key.encode() + b"\0"
-    found = [data for data in gvariant.array_elements(_split(summary)[1], 8) if data[: len(needle)] == needle]
+    found = [data for data in gvariant.array_elements(split_summary(summary)[1], 8) if data[: len(needle)] == needle]
     if len(found) > 1:
         raise FormatError(f"malformed summary: its metadata have the key {key} twice")
     values: list[Variant] = [gvariant.decode("{sv}", data)[1] for data in found]
@@ -138,7 +139,7 @@ def _summary_ref(name: str, row: tuple[int, bytes, object]) -> SummaryRef:
     return SummaryRef(commit, min(size, swapped, MAX_METADATA))
 
 
-def _split(summary: bytes) -> tuple[memoryview, memoryview]:
+def split_summary(summary: bytes) -> tuple[memoryview, memoryview]:
     """Return the list of refs and the metadata; the end of the first stands at the end of the summary."""
     from composefs_ostree.formats import gvariant
 
