@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
+    from composefs_ostree.signatures.signing import SignOptions
     from composefs_ostree.tree import Tree
 
 __all__ = ["export"]
@@ -47,7 +48,7 @@ class Written(NamedTuple):
 
 def export(request: Request, core: Core) -> dict[str, Any]:
     """Export the commit that the request names; print and return what came of it."""
-    from composefs_ostree.signatures.signing import sign, sign_options_of
+    from composefs_ostree.signatures.signing import sign_options_of
 
     source, path = request.arguments["ref"], request.arguments["path"]
     level, mode = request.get("zlib_level"), request.get("mode")
@@ -82,16 +83,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         if ref is not None:
             target.put(f"refs/heads/{ref}", f"{held.commit.hex()}\n".encode())
         if with_summary:
-            summary = make_summary(target)
-            if signing.is_on:
-                signature = gvariant.encode("a{sv}", sign(summary, {}, signing))
-                target.put_together({"summary": summary, "summary.sig": signature})
-            else:
-                # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.
-                if target.remove("summary.sig"):
-                    core.log("warning", f"{path}: the summary has changed, and its signature is removed; sign it again")
-                target.put("summary", summary)
-            _warn_of_index(core, path)
+            _put_summary(core, target, signing)
     core.output(f"commit  {held.commit.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
     return {
         "commit": held.commit.hex(),
@@ -116,7 +108,19 @@ def _ref(request: Request, source: str, held: CommitStream) -> str | None:
     return name
 
 
-def _warn_of_index(core: Core, path: str) -> None:
+def _put_summary(core: Core, target: Target, signing: SignOptions) -> None:
+    """Write the summary anew, signed if that is wanted; warn of what it makes stale."""
+    from composefs_ostree.signatures.signing import sign
+
+    path, summary = target.path, make_summary(target)
+    if signing.is_on:
+        signature = gvariant.encode("a{sv}", sign(summary, {}, signing))
+        target.put_together({"summary": summary, "summary.sig": signature})
+    else:
+        # Without one that fits, clients that want a signature wait for the next; a wrong one would alarm them.
+        if target.remove("summary.sig"):
+            core.log("warning", f"{path}: the summary has changed, and its signature is removed; sign it again")
+        target.put("summary", summary)
     if os.path.lexists(f"{path}/summary.idx"):
         core.log(
             "warning",
