@@ -108,21 +108,21 @@ def serve(core: Core, handler: Handler, *, features: Sequence[str] = ()) -> int:
             core.answer(request, core.accept(request.get("params") or {}, features))
         except ExtError as error:
             core.answer_error(request, to_wire(error))
-            return _wait_for_end(core)
-        request = _next(core, "run")
-        outcome = _run(core, request, handler)
-        if isinstance(outcome, ExtError):
-            core.answer_error(request, to_wire(outcome))
         else:
-            _answer(core, request, outcome)
-        return _wait_for_end(core)
-    except CoreGoneError:
+            request = _next(core, "run")
+            outcome = _run(core, request, handler)
+            if isinstance(outcome, ExtError):
+                core.answer_error(request, to_wire(outcome))
+            else:
+                _answer(core, request, outcome)
+        while not core.closed:
+            core.pump(None)
+    except CancelledError:  # while nothing ran, or because the core has gone
         return 0
-    except CancelledError:
-        return 0  # cancelled while nothing ran
     except ProtocolError as error:
         print(f"the conversation with cfsctl broke down: {error}", file=sys.stderr)
         return EXIT_PROTOCOL
+    return 0
 
 
 def _run(core: Core, message: dict[str, Any], handler: Handler) -> dict[str, Any] | ExtError:
@@ -169,12 +169,6 @@ def _next(core: Core, method: str) -> dict[str, Any]:
     if request.get("method") != method:
         raise ProtocolError(f"cfsctl called {request.get('method')!r} where {method!r} was due")
     return request
-
-
-def _wait_for_end(core: Core) -> int:
-    while not core.closed:
-        core.pump(None)
-    return 0
 
 
 def _guard_stdio() -> tuple[int, int]:
