@@ -149,6 +149,28 @@ def test_a_result_schema_that_refers_to_itself(installed: Path) -> None:
     assert "the result: its schema refers to itself without end\n" in done.stdout
 
 
+def doubling(levels: int) -> dict[str, object]:
+    """A schema of a few lines that is asked 2^levels times."""
+    twice = [{"$ref": f"#/$defs/{level + 1}"} for level in range(levels) for _ in range(2)]
+    steps = {str(level): {"allOf": twice[2 * level : 2 * level + 2]} for level in range(levels)}
+    return {"$ref": "#/$defs/0", "$defs": {**steps, str(levels): {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"additionalProperties": {"pattern": "^([a-z0-9-]+)+!$"}}, id="a pattern that fits in many ways"),
+        pytest.param(doubling(40), id="references that double"),
+    ],
+)
+def test_a_result_schema_that_is_compared_without_end(installed: Path, schema: dict[str, object]) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["result_schema"] = schema
+    (installed / "good.json").write_text(json.dumps(manifest))
+    done = cfsctl("ext", "check", installed / "good", status=1)
+    assert "the result: to compare it with its schema takes more than 5 seconds" in done.stdout
+
+
 def test_a_result_schema_that_is_elsewhere_is_not_fetched(installed: Path) -> None:
     manifest = json.loads((installed / "good.json").read_text())
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -7,9 +7,13 @@ jsonschema is imported here and only when something is validated: by the conform
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from composefs.errors import UsageError
 from composefs.protocol.wire import JSONValue
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 __all__ = ["first_error", "load", "malformed", "misfit", "names", "validate"]
+
+_SECONDS = 5
+"""Of a processor's time that may be spent on comparing one value with somebody's schema."""
 
 _SUFFIX = ".schema.json"
 _DIRECTORY = resources.files("composefs.protocol") / "v1"
@@ -87,12 +94,31 @@ def misfit(schema: JSONValue, value: JSONValue) -> str | None:
     if malformed(schema) is not None:
         return None
     try:
-        error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+        with _limited():
+            error = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
     except Unresolvable as missing:
         return f"its schema refers to {missing.ref}, which is not in it"
     except RecursionError:
         return "its schema refers to itself without end"
+    except TimeoutError:
+        return f"to compare it with its schema takes more than {_SECONDS} seconds"
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Raise TimeoutError after a while of work: a pattern can take ages to fit, and references double what there is."""
+
+    def give_up(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def validate(name: str, value: JSONValue) -> None:
