@@ -65,6 +65,7 @@ _PROGRAM = re.compile(r"[^/\0]+\Z")
 _PATH_PREFIX = re.compile(r"[a-z]+=\Z")
 
 _TAKEN = ("help", "json")
+_PLURALS: dict[type, str] = {str: "strings", int: "integers", dict: "objects"}
 
 T = TypeVar("T")
 
@@ -195,7 +196,7 @@ class _Reader:
     def items(self, key: str, kind: type[T]) -> list[T]:
         value = self._object.get(key, [])
         if type(value) is not list or not all(type(item) is kind for item in value):
-            raise self.fail(key, f"is not a list of {'objects' if kind is dict else kind.__name__}")
+            raise self.fail(key, f"is not a list of {_PLURALS[kind]}")
         return value
 
     def words(
