@@ -52,6 +52,7 @@ def test_following_it(repository: tuple[Path, str]) -> None:
     )
     done = cfsctl("--repo", path, "fsck", status=1)
     assert f"image-invalid: images/{bad}: malformed image: a file name" in done.stdout
+    assert done.stderr == "", "no copy of it is any better"
 
 
 def test_copying_it(repository: tuple[Path, str], tmp_path: Path) -> None:

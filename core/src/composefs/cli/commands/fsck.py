@@ -76,8 +76,10 @@ def command(
 
 
 def _remedy(found: Report) -> str | None:
-    if found.affected.refs:
-        return "`cfsctl fsck --repair --from REPO|DIR` puts good objects back, pulling with --repair fetches them again"
-    if all(problem.object is not None for problem in found.problems):
-        return "no ref needs what is bad: `cfsctl gc` removes it"
-    return None  # a name is wrong, of which only people know what it should be
+    if not found.affected.refs:
+        # Else a name is wrong, of which only people know what it should be.
+        gone = all(problem.object is not None for problem in found.problems)
+        return "no ref needs what is bad: `cfsctl gc` removes it" if gone else None
+    if not found.bad:
+        return None  # what has its digest and wrong content all the same was made like that
+    return "`cfsctl fsck --repair --from REPO|DIR` puts good objects back, pulling with --repair fetches them again"
