@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
-from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_named
+from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, algorithm_named
 from composefs.errors import NotFoundError, UsageError
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
+
+if TYPE_CHECKING:
+    from composefs.repository import Repository
 
 __all__ = ["command"]
 
@@ -69,16 +73,12 @@ def command(
         raise UsageError("init makes a repository", hint="leave out --no-repo")
     if path is not None and (settings.repo is not None or settings.user or settings.system):
         raise UsageError("the repository is named twice", hint="give PATH, or --repo, --user or --system")
-    chosen = algorithm_named(algorithm) if algorithm else settings.algorithm or DEFAULT_ALGORITHM
-    if settings.algorithm not in (None, chosen):
-        raise UsageError(
-            f"--hash {settings.algorithm} contradicts --algorithm {algorithm}", hint="leave one of them out"
-        )
+    if ensure and reset_metadata:
+        raise UsageError("--ensure and --reset-metadata exclude each other", hint="give one of them")
+    chosen = _algorithm(settings, algorithm)
     where = path or settings.repository_path()
     version = settings.erofs_version if erofs_version is None else int(erofs_version)
     insecure = insecure or settings.insecure
-    if ensure and reset_metadata:
-        raise UsageError("--ensure and --reset-metadata exclude each other", hint="give one of them")
     # --ensure takes the format that is there; without it, the default is as good as asked for.
     wanted = version if version is not None or ensure else DEFAULT_EROFS_FORMAT
     if reset_metadata:
@@ -91,16 +91,7 @@ def command(
         done = "initialized"
     if as_json:
         with Repository.open(where, wait=settings.wait) as repository:
-            print_json(
-                {
-                    "path": os.path.abspath(where),
-                    "created": done == "initialized",
-                    "upgraded": done == "upgraded",
-                    "algorithm": repository.algorithm.meta_name,
-                    "verity_required": repository.secure,
-                    "erofs_version": repository.meta.erofs_default,
-                }
-            )
+            print_json(_facts(repository, where, done))
     elif done == "already":
         line(f"Repository already initialized at {where}")
     elif done == "upgraded":
@@ -109,3 +100,22 @@ def command(
         line(f"Initialized composefs repository at {where}")
         line(f"  algorithm: {chosen.meta_name}")
         line(f"  verity:    {'not required (insecure)' if insecure else 'required'}")
+
+
+def _algorithm(settings: Settings, name: str | None) -> Algorithm:
+    """Return the algorithm that --algorithm names, --hash asks for, or that a repository has for which none was."""
+    chosen = algorithm_named(name) if name else settings.algorithm or DEFAULT_ALGORITHM
+    if settings.algorithm not in (None, chosen):
+        raise UsageError(f"--hash {settings.algorithm} contradicts --algorithm {name}", hint="leave one of them out")
+    return chosen
+
+
+def _facts(repository: Repository, where: str, done: str) -> dict[str, object]:
+    return {
+        "path": os.path.abspath(where),
+        "created": done == "initialized",
+        "upgraded": done == "upgraded",
+        "algorithm": repository.algorithm.meta_name,
+        "verity_required": repository.secure,
+        "erofs_version": repository.meta.erofs_default,
+    }
