@@ -8,6 +8,7 @@ import pytest
 
 from support import strace
 from support.commands import CFSCTL, run
+from support.peers import require
 from support.populated import Populated, populate
 from support.strace import Fault
 
@@ -63,3 +64,13 @@ def test_what_was_left_in_staging(repository: Populated) -> None:
     """The error of the system has a descriptor in the place of a path."""
     said = failing(repository, "getdents64", str(repository.path / "staging"), "ref", "remove", "none")
     assert said.startswith(f"cfsctl: opening the repository {repository.path}: Input/output error (the disk")
+
+
+@pytest.mark.parametrize("command", [("ls", "os/1"), ("gc",)], ids=lambda command: command[0])
+def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command: tuple[str, ...]) -> None:
+    """The kernel is asked for the pages of a map before they are looked at, as that would end the command."""
+    inject = ["-qqq", "-o", str(repository.path.parent / "log"), "-e", "inject=madvise:error=EFAULT"]
+    done = run(require("strace"), *inject, CFSCTL, "--repo", repository.path, *command, status=None)
+    assert "reading the image: Input/output error" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == (1 if command[0] == "ls" else 5)

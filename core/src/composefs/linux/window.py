@@ -13,10 +13,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 
+from composefs.linux.maps import MADV_POPULATE_READ
+
 __all__ = ["Window"]
 
 _MAP_FIXED = 0x10
-_MADV_POPULATE_READ = 22
 """What the mmap module does not name (asm-generic/mman-common.h)."""
 
 _libc = ctypes.CDLL(None)
@@ -47,7 +48,7 @@ class Window:
         if _mmap(self._address, self.size, mmap.PROT_READ, flags, fd, offset) != self._address:
             self.clear()  # a file system that refuses (FUSE, direct_io) is asked when what was here is gone
             return False
-        return not _madvise(self._address, self.size, _MADV_POPULATE_READ)
+        return not _madvise(self._address, self.size, MADV_POPULATE_READ)
 
     def clear(self) -> None:
         """Let go of what is shown."""

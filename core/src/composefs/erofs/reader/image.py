@@ -39,6 +39,7 @@ from composefs.erofs.layout import (
 )
 from composefs.errors import FormatError, TooLargeError, from_os_error
 from composefs.linux.closing import Closing
+from composefs.linux.maps import map_file
 from composefs.tree import MAX_NAME, TYPE_MASK
 
 __all__ = ["Entries", "Image", "Inode", "count_names", "malformed"]
@@ -95,9 +96,9 @@ def count_names(count: int) -> None:
 class Image(Closing):
     """An image, given as its bytes or opened from a file.
 
-    A file is mapped, so that looking up one path touches few pages; as with any mapped file, whoever truncates it
-    meanwhile kills the reader.  ``version`` is the composefs format, or None for an image that is plain EROFS.
-    Raises FormatError for what is no image, TooLargeError beyond 1 GiB.
+    A file is mapped, not copied; as with any mapped file, whoever truncates it meanwhile kills the reader.  ``version``
+    is the composefs format, or None for an image that is plain EROFS.  Raises FormatError for what is no image,
+    TooLargeError beyond 1 GiB.
     """
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
@@ -134,7 +135,7 @@ class Image(Closing):
                 raise FormatError("an image is a regular file")
             if info.st_size > MAX_IMAGE:
                 raise TooLargeError(f"an image of {info.st_size} bytes, more than {MAX_IMAGE}")
-            return cls(mmap.mmap(file, 0, access=mmap.ACCESS_READ) if info.st_size else b"")
+            return cls(map_file(file, info.st_size) if info.st_size else b"")
         except OSError as error:
             raise from_os_error(error, "reading the image") from error
 
