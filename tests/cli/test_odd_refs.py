@@ -56,6 +56,24 @@ def test_removing_a_ref_by_its_file(made: Populated) -> None:
     assert cfsctl("--repo", made.path, "ref", "list").stdout == "No refs found\n"
 
 
+def test_a_ref_with_others_below_its_name(made: Populated, tmp_path: Path) -> None:
+    """It is none, for who looks for it and for who would make it; once the others have gone it can be made."""
+    (tmp_path / "tree/usr").mkdir(parents=True)
+    create = ("--repo", made.path, "create-image", tmp_path / "tree")
+    cfsctl(*create, "a/b/c")
+    for name in ("a", "a/b"):
+        told = cfsctl("--repo", made.path, "ls", f"refs/{name}", status=3).stderr
+        assert told.startswith(f"cfsctl: there is no image 'refs/{name}'")
+        told = cfsctl(*create, name, status=4).stderr
+        assert told == f"cfsctl: images/refs/{name} cannot be a ref: there are refs below it\n"
+    told = cfsctl(*create, "a/b/c/d", status=4).stderr
+    assert told == "cfsctl: images/refs/a/b/c: 'c' is a ref already, so nothing can be below it\n"
+    cfsctl("--repo", made.path, "ref", "remove", "--image", "a/b/c")
+    (made.path / "images/refs/a/b").mkdir(parents=True)  # what a killed command leaves
+    cfsctl(*create, "a/b")
+    assert cfsctl("--repo", made.path, "ls", "refs/a/b").stdout == "usr\n"
+
+
 @pytest.mark.usefixtures("extensions")
 def test_refs_that_an_extension_lists(made: Populated) -> None:
     ostree = made.path / "streams/refs/ostree"

@@ -19,6 +19,7 @@ __all__ = [
     "Odd",
     "list_refs",
     "make_directories",
+    "make_room",
     "open_refs",
     "point",
     "read_link",
@@ -111,16 +112,36 @@ def read_ref(parts: Sequence[str], store: Store, directory: str) -> str | None:
 
 
 def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | None:
-    """Return the symlink of a ref as it is, right or wrong; else as :func:`read_ref`."""
+    """Return the symlink of a ref as it is, right or wrong; else as :func:`read_ref`.
+
+    A directory, which has other refs in it, is no ref, and nothing wrong either.
+    """
     where = "/".join([directory, "refs", *parts])
     try:
         fd = open_refs(parts[:-1], store.find(directory), f"{directory}/refs")
         if fd is None:
             return None
         with Descriptor(fd):
-            return read_link(parts[-1], fd, where)
+            try:
+                return read_link(parts[-1], fd, where)
+            except CorruptError:
+                if stat.S_ISDIR(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False).st_mode):
+                    return None
+                raise
     except OSError as error:
         raise store.failed(error, f"reading {where}") from error
+
+
+def make_room(name: str, at: int, where: str) -> None:
+    """Remove an empty directory with the name of a ref that is to be; ExistsError if it has refs in it."""
+    try:
+        os.rmdir(name, dir_fd=at)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise ExistsError(f"{where} cannot be a ref: there are refs below it") from error
 
 
 def make_directories(parts: Sequence[str], at: int, where: str) -> int:

@@ -20,7 +20,7 @@ from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, sync_directory, sync_file_system
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
-from composefs.repository.links import MAX_DEPTH, make_directories, open_refs, point, read_ref_link
+from composefs.repository.links import MAX_DEPTH, make_directories, make_room, open_refs, point, read_ref_link
 from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
 from composefs.repository.objects import StoredObjects
 from composefs.repository.publication import (
@@ -199,9 +199,11 @@ class Publisher:
     def _carry_out(self, plan: _Plan) -> None:
         """Write what the plan lacks, and wait for all of it: who wrote the rest may have been killed before waiting."""
         # All directories first: what is in the way of one is found before anything is visible.
-        for directory, parents in plan.refs:
+        for (directory, parents), refs in plan.refs.items():
             where = "/".join([directory, "refs", *parents])
-            os.close(make_directories(["refs", *parents], self._store.directory(directory), where))
+            with Descriptor(make_directories(["refs", *parents], self._store.directory(directory), where)) as fd:
+                for name, _ in refs:
+                    make_room(name, fd, f"{where}/{name}")
         for directory in sorted(plan.names):
             for name, target in plan.names[directory]:
                 point(name, self._store.directory(directory), target)
