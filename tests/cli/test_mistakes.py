@@ -63,7 +63,7 @@ MISTAKES = {
     "oci ls fedora": (USAGE, "'ls'", "see 'cfsctl ls --help'"),
     "ostree remote ls": (USAGE, "'ls'", "did you mean 'list'?"),
     "ostree list-refs": (USAGE, "URL or --path", "cfsctl ostree images"),
-    "podman": (NOT_FOUND, "'podman'", "install"),
+    "podman": (USAGE, "no such command 'podman'", "see 'cfsctl --help'"),
     "help": (USAGE, "no such command 'help'", "see 'cfsctl --help'"),
     "help ostree": (USAGE, "no such command 'help'", "see 'cfsctl --help'"),
     "commit": (USAGE, "no such command 'commit'", "see 'cfsctl ostree commit --help'"),

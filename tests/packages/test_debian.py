@@ -121,6 +121,8 @@ def test_the_main_job_from_installed_packages(debs: Path, clean_root: Path, tmp_
     missing = inside(root, "cfsctl", "ostree", "images", status=3).stderr
     assert "apt install composefs-ostree" in missing
     assert "pip install composefs-ostree" in missing
+    assert "pip install composefs-oci" in inside(root, "cfsctl", "oci", "images", status=3).stderr
+    assert "install" not in inside(root, "cfsctl", "flatpak", "images", status=2).stderr
     install("python3-composefs-ext", "composefs-ostree", "composefs-oci", "composefs-ext-dev")
     assert "/usr/libexec/composefs/ext/ostree" in inside(root, "cfsctl", "ext", "list").stdout
 
