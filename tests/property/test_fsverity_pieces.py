@@ -4,11 +4,13 @@ import hashlib
 import os
 import struct
 import tempfile
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from composefs import fsverity
 from composefs.digest import ALGORITHMS, Algorithm
 from composefs.fsverity import Hasher, digest_bytes, digest_each, digest_fd
 from composefs_ext.fsverity import Hasher as SdkHasher
@@ -106,7 +108,8 @@ def test_a_file_with_holes(algorithm: Algorithm, data: list[tuple[int, bytes]]) 
         for place, content in data:
             os.pwrite(file.fileno(), content, place)
         file.seek(5)
-        digest = digest_fd(file.fileno(), algorithm)
+        with patch.object(fsverity, "_VAST", 1):
+            digest = digest_fd(file.fileno(), algorithm)
         assert file.tell() == 5
         file.seek(0)
         assert digest == digest_bytes(file.read(), algorithm)

@@ -46,6 +46,11 @@ _DESCRIPTOR = struct.Struct("<BBBBIQ64s176x")
 _READ_BLOCKS = 64
 _READ_SIZE = _READ_BLOCKS * BLOCK_SIZE
 _STAT_BLOCK = 512  # stat(2), st_blocks
+
+# With fewer bytes in holes than this they are read as all else is: OpenZFS before 2.2.2 took what had just been written
+# for a hole.
+_VAST = 1 << 30
+
 _ZEROS = memoryview(bytes(BLOCK_SIZE))
 
 # With fewer blocks at a time than this, a process need not load a library to hash them: it takes as long as 300 do.
@@ -305,9 +310,9 @@ def digest_fd(
     hasher = Hasher(algorithm)
     if is_still is not None and size is not None:
         _add_shown(hasher, fd, size, is_still, stop)
-    has_holes = _has_holes(fd)
+    has_vast_holes = _missing(fd) >= _VAST
     while True:
-        if has_holes:
+        if has_vast_holes:
             _add_hole(hasher, fd)
         count = os.preadv(fd, [view], hasher.size)
         if not count:
@@ -319,10 +324,10 @@ def digest_fd(
         _ask(stop)
 
 
-def _has_holes(fd: int) -> bool:
-    """Tell whether a file takes less of the disk than it has bytes."""
+def _missing(fd: int) -> int:
+    """Return how many bytes a file has that take nothing of the disk; less than one, if it takes more than it has."""
     status = os.fstat(fd)
-    return status.st_blocks * _STAT_BLOCK < status.st_size
+    return status.st_size - status.st_blocks * _STAT_BLOCK
 
 
 def _add_hole(hasher: Hasher, fd: int) -> None:
@@ -347,7 +352,7 @@ def _add_shown(
     """Append what can be had of a file without copying it, which saves a fifth of the time of hashing it or more."""
     found = _scratch.window(hasher.algorithm)
     # To show a hole tmpfs would fill it.
-    if found is None or _has_holes(fd):
+    if found is None or _missing(fd) > 0:
         return
     window, lanes = found
     try:
