@@ -218,15 +218,13 @@ class Asked:
         return commit, stream
 
 
-def open_commit(
-    core: Core, name: str, *, partial: bool = False, stream_id: str | None = None
-) -> tuple[CommitStream, Stream]:
-    """Read a commit's stream by name, or by id if it has no name yet.
+def open_commit(core: Core, name: str, *, partial: bool = False) -> tuple[CommitStream, Stream]:
+    """Read a commit's stream.
 
     Raises NotFoundError if there is none, CorruptError if it is not that commit, and UnsupportedError for a commit that
     is here in part unless ``partial`` says that this will do.
     """
-    return Asked(core, name, stream_id).open(partial=partial)
+    return Asked(core, name).open(partial=partial)
 
 
 def partly(subpaths: list[str]) -> str:

@@ -47,10 +47,9 @@ def most_unpacked(plain: int) -> int:
 class Unpacking:
     """A part's file, fed in pieces as it comes; raises CorruptError or UnsupportedError as early as it can."""
 
-    def __init__(self, limit: int, directory: str = ".") -> None:
-        """``limit`` bounds the payload in bytes, ``directory`` is where one goes that is large."""
+    def __init__(self, limit: int) -> None:
+        """``limit`` bounds the payload in bytes; a large one goes into the working directory, which is staging."""
         self._limit = limit
-        self._directory = directory
         self._decoder: lzma.LZMADecompressor | None = None
         self._kind: int | None = None
         self._memory = bytearray()
@@ -93,7 +92,7 @@ class Unpacking:
             self._memory += piece
             return
         if self._fd is None:
-            self._fd = _nameless(self._directory)
+            self._fd = _nameless()
             check_space(self._fd, self._size)
             write_all(self._fd, self._memory)
             self._memory = bytearray()
@@ -119,9 +118,9 @@ class Unpacking:
             self._fd = None
 
 
-def _nameless(directory: str) -> int:
+def _nameless() -> int:
     """Open a file that has no name and goes when it is closed."""
-    fd, name = tempfile.mkstemp(prefix="part-", dir=directory)
+    fd, name = tempfile.mkstemp(prefix="part-", dir=".")
     os.unlink(name)
     return fd
 

@@ -100,8 +100,6 @@ def as_boolean(value: str) -> bool:
     return word in ("true", "1")
 
 
-def as_list(value: str, separators: str = ";") -> tuple[str, ...]:
-    """Split a value at separators, of which the last may be missing; empty elements do not count."""
-    for separator in separators:
-        value = value.replace(separator, separators[0])
-    return tuple(part.strip() for part in value.split(separators[0]) if part.strip())
+def as_list(value: str) -> tuple[str, ...]:
+    """Split a value at semicolons, of which the last may be missing; empty elements do not count."""
+    return tuple(part.strip() for part in value.split(";") if part.strip())
