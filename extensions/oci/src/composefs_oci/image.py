@@ -18,7 +18,7 @@ from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.held import read_document
 from composefs_oci.layers.stored import entries
 from composefs_oci.layers.whole import open_layer
-from composefs_oci.variants import ALLOWLIST, bootable_variants
+from composefs_oci.variants import bootable_variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Image(NamedTuple):
     dump: str
     has_usr: bool
 
-    def transforms(self, *, bootable: bool = False, xattrs: Xattrs = ALLOWLIST) -> Transforms:
+    def transforms(self, *, bootable: bool, xattrs: Xattrs) -> Transforms:
         """What the core shall do to it.
 
         An image without /usr is no system but a program or data: its root keeps what the layers say of it (0755, owner

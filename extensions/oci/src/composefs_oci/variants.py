@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
 
-__all__ = ["ALLOWLIST", "BOOT_PREFIX", "Variant", "bootable_variants", "keyed_variants", "mountable", "variants"]
+__all__ = ["BOOT_PREFIX", "Variant", "bootable_variants", "keyed_variants", "mountable", "variants"]
 
 BOOT_PREFIX = f"{IMAGE_PREFIX}.boot"
 """How the keys of bootable images begin, whichever it is."""
@@ -65,7 +65,7 @@ def keyed_variants() -> dict[str, Variant]:
     return {variant.key: variant for variant in (Variant(1), Variant(2), *bootable_variants())}
 
 
-def mountable(repository: Repository, *, bootable: bool = False) -> list[str]:
+def mountable(repository: Repository, *, bootable: bool) -> list[str]:
     """Return the keys of images in the order in which they are taken: the repository's format first."""
     wanted = [Variant(repository.erofs_default, bootable)]
     wanted += [each for each in bootable_variants() if bootable] or [Variant(1), Variant(2)]

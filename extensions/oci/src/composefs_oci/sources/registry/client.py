@@ -94,9 +94,7 @@ class Answer:
 class Client:
     """Requests for one repository."""
 
-    def __init__(
-        self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None = None
-    ) -> None:
+    def __init__(self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None) -> None:
         registry, self._repository = reference.registry, reference.repository
         self._registry = registry
         self._name = reference._replace(tag=None, digest=None)
