@@ -9,6 +9,8 @@ from composefs_ostree.committing.layers import Layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from composefs_ext import Core, Request
 
 __all__ = ["given_changes", "read_trees"]
@@ -47,20 +49,10 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
             "give a tree to commit: an image, --tree, --tree-ref, --base or --from-dump",
             hint="cfsctl ostree commit --tree=dir=DIRECTORY --branch=NAME",
         )
-    autocreate, renaming = bool(request.get("tar_autocreate_parents")), request.get("tar_pathname_filter")
-    if (autocreate or renaming is not None) and not any(each.startswith("tar=") for each in trees):
-        option = "--tar-autocreate-parents" if autocreate else "--tar-pathname-filter"
-        raise UsageError(f"{option} is for --tree=tar=FILE")
-    rename = None
-    if renaming is not None:
-        from composefs_ostree.committing.renaming import renamer
-
-        rename = renamer(renaming)
+    autocreate, rename = _tar_options(request, trees)
     layers = Layers()
     if base is not None:
-        from composefs_ostree.committing.recommit import commit_listing
-
-        layers.add(commit_listing(core, base, layers))
+        _add_commit(core, base, layers)
     layers.changes = changes  # from now on: the base stays as it is
     if image is not None:
         from composefs_ostree.committing.dumps import image_listing
@@ -71,9 +63,7 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
 
         layers.add(dump_listing(core, dump, layers))
     for each in commits:
-        from composefs_ostree.committing.recommit import commit_listing
-
-        layers.add(commit_listing(core, each, layers))
+        _add_commit(core, each, layers)
     for each in trees:
         kind, _, path = each.partition("=")
         if kind == "dir":
@@ -92,3 +82,22 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
         paths = ", ".join(each.partition("=")[2] for each in trees)
         raise FormatError(f"{paths}: there is no entry for the root", hint=TAR_REMEDY)
     return layers
+
+
+def _tar_options(request: Request, trees: Sequence[str]) -> tuple[bool, Callable[[str], str] | None]:
+    """Return whether directories are made that archives lack, and what gives other names to members."""
+    autocreate, renaming = bool(request.get("tar_autocreate_parents")), request.get("tar_pathname_filter")
+    if (autocreate or renaming is not None) and not any(each.startswith("tar=") for each in trees):
+        option = "--tar-autocreate-parents" if autocreate else "--tar-pathname-filter"
+        raise UsageError(f"{option} is for --tree=tar=FILE")
+    if renaming is None:
+        return autocreate, None
+    from composefs_ostree.committing.renaming import renamer
+
+    return autocreate, renamer(renaming)
+
+
+def _add_commit(core: Core, name: str, layers: Layers) -> None:
+    from composefs_ostree.committing.recommit import commit_listing
+
+    layers.add(commit_listing(core, name, layers))
