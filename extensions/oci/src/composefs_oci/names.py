@@ -14,7 +14,6 @@ __all__ = [
     "CONFIG",
     "IMAGE_PREFIX",
     "LAYER",
-    "LAYER_REFS",
     "MANIFEST",
     "REFERRER_REFS",
     "TAG_REFS",
@@ -37,7 +36,7 @@ IMAGE_PREFIX = "composefs.image"
 """How the named references of a config's stream begin that keep images."""
 
 TAG_REFS = "oci"
-LAYER_REFS = "oci-layers"
+_LAYER_REFS = "oci-layers"
 REFERRER_REFS = "oci-referrers"
 """Directories of refs: tags, names given to single layers, and SUBJECT/ARTIFACT."""
 
@@ -83,7 +82,7 @@ def tag_ref(name: str) -> str:
 
 def layer_ref(name: str) -> str:
     """Return the ref of a name given to a single layer."""
-    return f"{LAYER_REFS}/{name}"
+    return f"{_LAYER_REFS}/{name}"
 
 
 def referrer_ref(subject: str, artifact: str) -> str:

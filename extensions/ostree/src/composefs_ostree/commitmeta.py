@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.fetching.transport import Transport
 
-__all__ = ["CONTENT_TYPE", "detached_name", "fetch_detached", "put_detached"]
+__all__ = ["detached_name", "fetch_detached", "put_detached"]
 
-CONTENT_TYPE = "6f73747265656d64"
+_CONTENT_TYPE = "6f73747265656d64"
 _PREFIX = "ostree-commitmeta-"
 
 
@@ -47,6 +47,6 @@ def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
 def put_detached(core: Core, data: bytes) -> str:
     """Have detached metadata stored; return the stream's id."""
     inline = core.staging.write(data, "commitmeta")
-    stored = core.stream_put(CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
+    stored = core.stream_put(_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
     os.unlink(core.staging.path_of(inline))
     return stored["id"]

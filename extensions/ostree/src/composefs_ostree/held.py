@@ -50,7 +50,6 @@ __all__ = [
     "find_stream",
     "image_of",
     "is_partial",
-    "named",
     "open_commit",
     "partly",
     "put_again",
@@ -232,14 +231,14 @@ def partly(subpaths: list[str]) -> str:
     return " ".join(subpaths) if subpaths else "the commit object alone"
 
 
-def named(stream: Stream, name: str) -> str | None:
+def _named(stream: Stream, name: str) -> str | None:
     """Return the id under a name in a stream's named references, None if there is no such name."""
     return next((ref for each, ref in stream.named_refs if each == name), None)
 
 
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
-    return named(stream, IMAGE_REF)
+    return _named(stream, IMAGE_REF)
 
 
 def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:
@@ -257,7 +256,7 @@ def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> s
 
 def detached_metadata(core: Core, stream: Stream) -> bytes:
     """Return the serialised detached metadata (signatures) that is kept with a commit; empty if there is none."""
-    stream_id = named(stream, DETACHED_REF)
+    stream_id = _named(stream, DETACHED_REF)
     if stream_id is None:
         return b""
     into = core.staging.new_name("commitmeta")

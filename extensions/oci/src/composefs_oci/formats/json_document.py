@@ -14,12 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["MAX_DOCUMENT", "MAX_NUMBER", "Fields", "parse_object"]
+__all__ = ["MAX_DOCUMENT", "Fields", "parse_object"]
 
 MAX_DOCUMENT = 4 << 20
 """Bytes of a manifest, index or config; what registries take at most."""
 
-MAX_NUMBER = (1 << 53) - 1
+_MAX_NUMBER = (1 << 53) - 1
 _MAX_DEPTH = 64
 _GZIP = b"\x1f\x8b"
 _MAX_TEXT = 65536
@@ -118,8 +118,8 @@ class Fields:
         value = self._object.get(key)
         if type(value) is not int:
             raise self.fail(key, "is missing" if value is None else "is not an integer")
-        if not 0 <= value <= MAX_NUMBER:
-            raise self.fail(key, f"is not between 0 and {MAX_NUMBER}")
+        if not 0 <= value <= _MAX_NUMBER:
+            raise self.fail(key, f"is not between 0 and {_MAX_NUMBER}")
         return value
 
     def texts(self, key: str, most: int) -> tuple[str, ...]:

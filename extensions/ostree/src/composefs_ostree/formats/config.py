@@ -9,13 +9,13 @@ from __future__ import annotations
 from composefs_ext.errors import NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 
-__all__ = ["ARCHIVE_MODES", "BARE_MODES", "MAX_CONFIG", "Config", "parse_config"]
+__all__ = ["ARCHIVE_MODES", "MAX_CONFIG", "Config", "parse_config"]
 
 MAX_CONFIG = 1 << 20
 """Bytes of the largest config that is read."""
 
 ARCHIVE_MODES = frozenset({"archive", "archive-z2"})
-BARE_MODES = frozenset({"bare", "bare-user", "bare-user-only", "bare-split-xattrs"})
+_BARE_MODES = frozenset({"bare", "bare-user", "bare-user-only", "bare-split-xattrs"})
 
 
 class Config(NamedTuple):
@@ -47,7 +47,7 @@ def parse_config(data: bytes, where: str) -> Config:
     version = settings.get("repo_version", "1")
     if version != "1":
         raise UnsupportedError(f"{where}: repository version {version[:40]!r} is unknown", subject=where)
-    if mode not in ARCHIVE_MODES | BARE_MODES:
+    if mode not in ARCHIVE_MODES | _BARE_MODES:
         raise UnsupportedError(f"{where}: the mode {mode[:40]!r} of the repository is unknown", subject=where)
     return Config(mode, settings.get("parent") or None)
 

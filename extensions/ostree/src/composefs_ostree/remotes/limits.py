@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Request
 
-__all__ = ["NO_LIMITS", "Limits", "limits_of", "parse_rate"]
+__all__ = ["NO_LIMITS", "Limits", "limits_of"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _RATE = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kKmMgG]?)"
@@ -57,10 +57,10 @@ def limits_of(request: Request) -> Limits:
             raise UsageError(f"--{argument.replace('_', '-')} takes a number from {least} to {most}, not {value}")
         numbers[name] = value
     rate = request.get("limit_rate")
-    return Limits(None if rate is None else parse_rate(rate), **numbers, header_file=request.get("http_header_file"))
+    return Limits(None if rate is None else _parse_rate(rate), **numbers, header_file=request.get("http_header_file"))
 
 
-def parse_rate(text: str) -> int:
+def _parse_rate(text: str) -> int:
     """Return the bytes a second of a rate such as ``500k`` or ``2.5M`` (of 1024); raise UsageError."""
     import re  # 5 ms that a run without a limit need not spend
 

@@ -18,9 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.signatures.policy import Options, Policy
 
-__all__ = ["KEYRING", "MAX_REMOTES", "Remote", "check_remote_name", "parse_remotes", "policy_for", "remote_file"]
+__all__ = ["KEYRING", "Remote", "check_remote_name", "parse_remotes", "policy_for", "remote_file"]
 
-MAX_REMOTES = 1000
+_MAX_REMOTES = 1000
 KEYRING = "gpg-keyring"
 
 _MAX_NAME = 200
@@ -134,8 +134,8 @@ def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> lis
             settings = {key: unescape(value) for key, value in values.items()}
             keyring = _decode_keyring(settings.pop(KEYRING, ""))
             remotes.append(Remote(name, settings, keyring, origin, directory))
-        if len(remotes) > MAX_REMOTES:
-            raise FormatError(f"it has more than {MAX_REMOTES} remotes")
+        if len(remotes) > _MAX_REMOTES:
+            raise FormatError(f"it has more than {_MAX_REMOTES} remotes")
     except ExtError as error:
         raise FormatError(f"{origin}: {error.message}", subject=origin) from None
     return remotes

@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_KEYS", "files_in", "read_keys"]
+__all__ = ["files_in", "read_keys"]
 
-MAX_KEYS = 16 << 20
+_MAX_KEYS = 16 << 20
 """Bytes of the largest file of keys."""
 
 
@@ -22,9 +22,9 @@ def read_keys(path: str) -> bytes:
     """Return a file's content; raise an ExtError that names it."""
     try:
         with open(open_regular(path), "rb") as file:
-            data = file.read(MAX_KEYS + 1)
-        if len(data) > MAX_KEYS:
-            raise FormatError(f"it has more than {MAX_KEYS} bytes")
+            data = file.read(_MAX_KEYS + 1)
+        if len(data) > _MAX_KEYS:
+            raise FormatError(f"it has more than {_MAX_KEYS} bytes")
     except (ExtError, OSError) as error:
         found = from_exception(error)
         message = found.message.removeprefix(f"{path}: ")

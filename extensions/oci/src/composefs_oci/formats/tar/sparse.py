@@ -15,9 +15,9 @@ from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar.header import BLOCK, number, padding
 from composefs_oci.formats.tar.pax import parse_decimal
 
-__all__ = ["MAX_PIECES", "Sparse", "extend_old_map", "map_in_content", "old_map", "pax_sparse"]
+__all__ = ["Sparse", "extend_old_map", "map_in_content", "old_map", "pax_sparse"]
 
-MAX_PIECES = 100_000
+_MAX_PIECES = 100_000
 _MAX_SIZE = 2**53 - 1
 _PREFIX = b"GNU.sparse."
 _OLD_PIECE = 24
@@ -57,8 +57,8 @@ def old_map(block: bytes) -> tuple[list[tuple[int, int]], bool, int]:
 def extend_old_map(block: bytes, pieces: list[tuple[int, int]]) -> bool:
     """Add the pieces of a block that follows an old GNU header; return whether more follow."""
     _read_old(block[_MORE_MAP], pieces)
-    if len(pieces) > MAX_PIECES:
-        raise TooLargeError(f"a sparse file has more than {MAX_PIECES} pieces")
+    if len(pieces) > _MAX_PIECES:
+        raise TooLargeError(f"a sparse file has more than {_MAX_PIECES} pieces")
     return block[_MORE_EXTENDED] != 0
 
 
@@ -100,8 +100,8 @@ def pax_sparse(records: list[tuple[bytes, bytes]], name: bytes) -> tuple[bytes, 
     count = values.get(b"numblocks")
     if len(numbers) % 2 or (count is not None and parse_decimal(count, "GNU.sparse.numblocks") != len(pieces)):
         raise FormatError("the map of a sparse file is incomplete")
-    if len(pieces) > MAX_PIECES:
-        raise TooLargeError(f"a sparse file has more than {MAX_PIECES} pieces")
+    if len(pieces) > _MAX_PIECES:
+        raise TooLargeError(f"a sparse file has more than {_MAX_PIECES} pieces")
     return name, Sparse.of(pieces, realsize, ascii(name[:200])[2:-1])
 
 
@@ -117,8 +117,8 @@ def map_in_content(content: bytes, size: int, name: str) -> tuple[Sparse, int] |
             raise FormatError(f"{name}: the map of the sparse file is malformed")
         return None
     count = parse_decimal(lines[0], "sparse map")
-    if count > MAX_PIECES:
-        raise TooLargeError(f"{name}: a sparse file has more than {MAX_PIECES} pieces")
+    if count > _MAX_PIECES:
+        raise TooLargeError(f"{name}: a sparse file has more than {_MAX_PIECES} pieces")
     lines = lines[1].split(b"\n", 2 * count)
     if len(lines) <= 2 * count:
         if len(content) > 2 * 21 * (count + 1):
