@@ -124,6 +124,54 @@ def test_while_a_class_is_made_it_is_no_internal_error(number: int, status: int,
     assert done.returncode == status
 
 
+_THREE_TIMES = """
+import os, signal, sys
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(each, signal.SIG_DFL)  # whoever has them ignored here
+from composefs.cli import main
+from composefs.ext.interrupts import Interrupts
+def ask(_):
+    with Interrupts():
+        for _ in range(3):
+            os.kill(os.getpid(), {number})
+main.root.invoke = ask
+sys.argv = ["cfsctl", "images"]
+from composefs.cli.start import main
+main()
+"""
+
+_IN_A_CALLBACK = """
+import os, signal, sys, weakref
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(each, signal.SIG_DFL)  # whoever has them ignored here
+from composefs.cli import main
+class Thing:
+    pass
+def ask(_):
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), {number}))
+    del thing
+    signal.pause()
+main.root.invoke = ask
+sys.argv = ["cfsctl", "images"]
+from composefs.cli.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize("code", [_THREE_TIMES, _IN_A_CALLBACK], ids=["three-times", "in-a-callback"])
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
+def test_it_is_told_as_what_it_is_and_not_lost(code: str, number: int, status: int, told: str) -> None:
+    """Of an impatient user, and where Python ignores what a handler raises."""
+    argv = [sys.executable, "-c", code.format(number=int(number))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (status, f"cfsctl: {told}\n")
+
+
 _IN_A_CLASS_OF_A_TOOL = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 """Signals that ask a running command to stop, noticed without being raised inside somebody's half-done work.
 
 The first one is a request: the session tells the extension and lets it clean up.  The second kills the extension at
-once.  The third raises KeyboardInterrupt here, in case it is the core that hangs.
+once.  The third raises KeyboardInterrupt here, in case it is the core that hangs, or what the handler before raises.
 """
 
 from __future__ import annotations
@@ -56,13 +56,16 @@ class Interrupts:
         os.close(self.fd)
         os.close(self._write_fd)
 
-    def _notice(self, number: int, _frame: FrameType | None) -> None:
+    def _notice(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count == 1:
             self.first = signal.Signals(number)
         if self.count == 2 and self.kill is not None:
             self.kill()
         elif self.count > 2:
+            before = self._handlers[number]
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
 
     def drain(self) -> None:
