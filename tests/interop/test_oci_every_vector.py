@@ -54,8 +54,23 @@ def recorded() -> Iterator[Recorded]:
                 yield Recorded(row, algorithm, ("--bootable",), images)
 
 
+class Layouts:
+    """The layouts of rows, whose images have no tags: each is made once, for every kind of source."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.made: dict[tuple[str, int, str], Path] = {}
+
+    def of(self, kind: str, row: dict[str, Any], compression: str) -> Path:
+        key = kind, row["seed"], compression
+        if key not in self.made:
+            directory = self.place / f"{kind}{row['seed']}-{compression}"
+            directory.mkdir()
+            self.made[key] = make(row, compression, directory)
+        return self.made[key]
+
+
 def make(row: dict[str, Any], compression: str, directory: Path) -> Path:
-    """Make the layout of a row, whose image has no tag."""
     layout = directory / "layout"
     if row in PLAIN:
         options = f"--layers={row['layers']}", f"--compression={compression}"
@@ -84,22 +99,25 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Layouts:
+    return Layouts(tmp_path_factory.mktemp("layouts"))
+
+
 def test_the_number_of_combinations() -> None:
     assert len(list(recorded())) * len(COMPRESSIONS) * len(SOURCES) == COMBINATIONS
 
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_every_image(served: Registry, tmp_path: Path, compression: str, source: str) -> None:
+def test_every_image(served: Registry, layouts: Layouts, tmp_path: Path, compression: str, source: str) -> None:
     places: dict[tuple[str, int], str] = {}
     repos: dict[Path, set[str]] = {}
     for each in recorded():
         kind = "plain" if each.row in PLAIN else "boot"
         key = (kind, each.row["seed"])
         if key not in places:
-            directory = tmp_path / f"{kind}{each.row['seed']}"
-            directory.mkdir()
-            layout = make(each.row, compression, directory)
+            layout = layouts.of(kind, each.row, compression)
             places[key] = f"oci:{layout}"
             if source == "archive":
                 places[key] = f"oci-archive:{pack(layout)}"
