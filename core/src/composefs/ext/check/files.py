@@ -68,7 +68,7 @@ class Files:
                 self._look_at(f"{method}: {field}", name)
         for field in ("dump", "part"):
             if method.startswith("image.") and field in params:
-                self._look_at_dump(f"{method}: {params[field]}", params[field])
+                self._look_at_dump(f"{method}: {params[field]}", params[field], may_end_early=field == "dump")
         if self._read_lists(method, params) and method == "object.put":
             self._look_at_rows(self.lists.get("files", []))
         if method == "output" and "file" in params:
@@ -134,9 +134,12 @@ class Files:
             if ends[name] > os.path.getsize(self._path(name)):
                 self._find(45, f"{what} ends behind the end of the file")
 
-    def _look_at_dump(self, where: str, name: str) -> None:
+    def _look_at_dump(self, where: str, name: str, *, may_end_early: bool) -> None:
+        """Look at the lines of a dump; only that of a whole dump ``may_end_early``, without its last newline (P-46)."""
         self._tried |= {19, 20}
         for number, line in enumerate(io.BytesIO(staged.read(self.directory, name) or b""), 1):
+            if not may_end_early and not line.endswith(b"\n"):
+                return
             wrong = self._wrong_in(line.rstrip(b"\n").split(b" ", 11))
             if wrong is not None:
                 rule, what = wrong
