@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from composefs.repository import Publication, Repository, StreamName
+from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
@@ -140,3 +142,21 @@ def test_a_damaged_stream_is_refused(target: Target) -> None:
     refused = target.ostree("dump", BRANCH, status=5)
     assert refused.stdout == ""
     assert refused.stderr.count("\n") == 1
+
+
+def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
+    name = f"ostree-commit-{target.json('inspect', BRANCH)['commit']}"
+    with Repository.open(target.path, writable=True) as repo:
+        with repo.streams.open(name=name) as old:
+            inline = b"".join(data for _, data in old.chunks())
+            chunks = [chunk for chunk, _ in old.chunks()]
+            refs = list(old.object_refs()), old.named_refs
+            kind = old.content_type
+        target_and_its_end = b"tool\0\x1d"
+        assert inline.count(target_and_its_end) == 1
+        inline = inline.replace(target_and_its_end, b"tool\0\x03")
+        (target.path / "streams" / name).unlink()
+        repo.publish(Publication(streams=[StreamName(name, repo.streams.put(Parts(kind, inline, chunks, *refs)).id)]))
+    told = target.ostree("fsck", status=1).stdout
+    assert "/usr/bin/link (file " in told
+    assert "malformed file header" in told

@@ -13,7 +13,7 @@ from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import in_threads
 from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
-from composefs_ostree.formats.fileheader import checksum_header, head_size
+from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
 from composefs_ostree.tree import load
 
@@ -113,6 +113,7 @@ class _Check:
         file_id, (data, content) = row
         try:
             end = head_size(data)
+            parse_head(data[:end])
             digest = sha256(checksum_header(data[:end]))
             digest.update(data[end:])
             if content is not None:

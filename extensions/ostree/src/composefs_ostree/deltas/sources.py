@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from composefs_ext.errors import ExtError, MissingObjectError
 from composefs_ostree.fetching.transport import open_regular
-from composefs_ostree.formats.fileheader import checksum_header, content_size, head_size
+from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class HeldFiles:
             end = head_size(entry.data)
             head = entry.data[:end]
             content = memoryview(entry.data)[end:] if entry.content is None else self._object(entry.content)
-            if len(content) != content_size(head):
-                raise MissingObjectError(f"it has {len(content)} bytes, not {content_size(head)}")
+            size = parse_head(head).size
+            if len(content) != size:
+                raise MissingObjectError(f"it has {len(content)} bytes, not {size}")
         except (ExtError, OSError) as error:
             raise MissingObjectError(f"the delta needs file {file_id.hex()}: {error}", hint=_REPAIR) from error
         return head, content

@@ -113,7 +113,7 @@ def with_size(head: bytes, size: int) -> bytes:
 
 
 def checksum_header(head: bytes) -> bytes:
-    """Return what a file id hashes before the content.
+    """Return what a file id hashes before the content, of a head that `parse_head` takes.
 
     All of Z but its size and its last member's offset appears unchanged in H: both begin with alignment 8 or 4 and
     have members of alignment 1 from the target on.  So H is cut out of Z, not serialised again, which would cost more
