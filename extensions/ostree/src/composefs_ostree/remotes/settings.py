@@ -147,6 +147,7 @@ def _tls_options(remote: Remote) -> Options:
     if has_certificate:
         options.append((pycurl.SSLCERT, _existing(remote, "tls-client-cert-path")))
         options.append((pycurl.SSLKEY, _existing(remote, "tls-client-key-path")))
+        options.append((pycurl.KEYPASSWD, ""))  # else OpenSSL asks for a passphrase, wherever it finds a terminal
     if remote.boolean("tls-permissive", False):
         options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
     if not remote.boolean("http2", True):
