@@ -12,7 +12,7 @@ from composefs.errors import FormatError
 if TYPE_CHECKING:
     from composefs.repository import Encoding, Repository
 
-__all__ = ["Ref", "all_refs", "encoding_of", "left_out"]
+__all__ = ["Ref", "all_refs", "encoding_of", "is_image_ref", "left_out"]
 
 FLAT_DIRECTORIES = frozenset({"oci", "ostree"})
 """Where the rest of a name below streams/refs is encoded in one file name, in repositories of composefs-rs 0.9.0."""
@@ -29,6 +29,11 @@ class Ref(NamedTuple):
 def encoding_of(name: str) -> Encoding:
     """Return how the name of a stream's ref, DIR/NAME, is encoded."""
     return "flat" if name.partition("/")[0] in FLAT_DIRECTORIES else "path"
+
+
+def is_image_ref(repository: Repository, name: str) -> bool:
+    """Tell whether an image has this name; what is wrong with others is passed over."""
+    return any(name == image for image, _ in repository.images.list_refs(odd=lambda _odd: None))
 
 
 def left_out(message: str) -> None:

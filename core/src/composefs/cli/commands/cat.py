@@ -10,7 +10,7 @@ import click
 from composefs.cli.complete import StreamName
 from composefs.cli.frame import Command, Example
 from composefs.cli.output import refuse_terminal, write
-from composefs.cli.refs import encoding_of
+from composefs.cli.refs import encoding_of, is_image_ref
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
@@ -49,6 +49,6 @@ def command(settings: Settings, name: str) -> None:
 
 
 def _meant(repository: Repository, name: str) -> str:
-    if any(name == image for image, _ in repository.images.list_refs(odd=lambda _odd: None)):
+    if is_image_ref(repository, name):
         return "an image has that name, which ls and mount show: cat is for streams"
     return "`cfsctl ref list` lists them"

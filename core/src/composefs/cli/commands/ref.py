@@ -9,7 +9,7 @@ import click
 from composefs.cli.complete import RefName
 from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
-from composefs.cli.refs import all_refs, encoding_of
+from composefs.cli.refs import all_refs, encoding_of, is_image_ref
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
@@ -69,8 +69,7 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
             try:
                 repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
             except NotFoundError as error:
-                images = {name for name, _ in repository.images.list_refs(odd=lambda _odd: None)}
-                if (error.subject or "").removeprefix(IMAGE_REFS) in images:
+                if is_image_ref(repository, (error.subject or "").removeprefix(IMAGE_REFS)):
                     error.hint = f"an image has that name: cfsctl ref remove --image {error.subject}"
                 raise
 
