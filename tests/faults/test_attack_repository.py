@@ -18,6 +18,7 @@ from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory
+from support.nested import nest
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.populated import Populated, populate
@@ -347,15 +348,9 @@ def test_a_vast_hole_where_objects_are_looked_for(populated: Populated, tmp_path
 
 @contextlib.contextmanager
 def nested(path: Path, levels: int) -> Iterator[None]:
-    """Have directories below each other, more than a path can name."""
+    """Have directories below each other, for as long as the context lasts."""
     path.mkdir(parents=True)
-    fd = os.open(path, os.O_RDONLY)
-    for _ in range(levels):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    nest(path, levels)
     try:
         yield
     finally:

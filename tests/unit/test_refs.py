@@ -11,6 +11,7 @@ from composefs.errors import CorruptError, FormatError, NotFoundError, UsageErro
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.repository.names import check_stream_name, decode_flat, ref_parts
 from composefs.splitstream import Parts
+from support.nested import nest
 
 
 @pytest.fixture
@@ -232,13 +233,7 @@ def test_a_name_that_the_encoding_cannot_have_made(repository: Repository) -> No
 
 @pytest.mark.usefixtures("stream")
 def test_refs_nested_too_deep(repository: Repository) -> None:
-    fd = os.open(repository.path / "streams/refs", os.O_RDONLY)
-    for _ in range(100):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    nest(repository.path / "streams/refs", 100)
     with pytest.raises(CorruptError, match="d is below 64 directories"):
         repository.refs.list()
 

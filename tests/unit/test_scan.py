@@ -17,6 +17,7 @@ from composefs.errors import ComposefsError, ConflictError, FormatError, InputOu
 from composefs.fsverity import digest_bytes
 from composefs.scan import ScanOptions, scan_directory
 from composefs.tree import Node, walk
+from support.nested import nest
 
 
 @dataclass
@@ -137,13 +138,7 @@ def test_the_root_may_be_a_link_only_where_that_is_wanted(tmp_path: Path) -> Non
 
 def test_depth_costs_no_recursion_and_no_descriptors(tmp_path: Path) -> None:
     depth = 1200
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
+    nest(tmp_path, depth)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
     try:
