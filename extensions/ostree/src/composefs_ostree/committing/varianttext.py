@@ -41,7 +41,6 @@ _HEXADECIMAL = re.compile(r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _BYTE_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\n": ""}
-_OBJECT_PATH = re.compile(r"/|(?:/[A-Za-z0-9_]+)+")
 _MAX_DEPTH = 32
 
 
@@ -232,7 +231,7 @@ def _build(node: _Node, of: Type) -> Any:
         case "b" if node.kind == "bool":
             return node.value
         case "s" | "o" | "g" if node.kind == "string":
-            return _check_text(node.value, of.kind)
+            return gvariant.check_text(of.kind, node.value)
         case _ if node.kind == "number":
             return _double(node.value) if of.kind == "d" else _integer(node.value, of.kind)
     raise _misfit(node, of)
@@ -264,16 +263,6 @@ def _build_array(node: _Node, of: Type) -> Any:
 
 def _misfit(node: _Node, of: Type) -> FormatError:
     return FormatError(f"a {node.kind} is no value of the type {of.signature}")
-
-
-def _check_text(text: str, kind: str) -> str:
-    if kind == "o" and not _OBJECT_PATH.fullmatch(text):
-        raise FormatError(f"{text[:80]!r} is no object path")
-    if kind == "g":
-        if "m" in text:
-            raise FormatError(f"{text[:80]!r} is no signature: one has no maybes")
-        gvariant.parse_type(f"({text})")
-    return text
 
 
 def _integer(text: str, kind: str) -> int:

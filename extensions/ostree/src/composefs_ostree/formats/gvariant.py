@@ -32,6 +32,7 @@ __all__ = [
     "Type",
     "Variant",
     "array_elements",
+    "check_text",
     "decode",
     "encode",
     "offset_size",
@@ -165,7 +166,11 @@ class _Decoder:
             return bool(number) if of.kind == "b" else number
         if of.kind in "sog":
             text = _decode_string(view)
-            return text if of.kind == "s" else self._checked(of.kind, text)
+            if of.kind == "g":
+                self.left -= len(text)  # each character may be a type, which takes as long as a value
+                if self.left < 0:
+                    raise _too_many()
+            return check_text(of.kind, text)
         if of.kind == "v":
             return self._decode_variant(view, depth)
         if of.kind == "m":
@@ -173,15 +178,6 @@ class _Decoder:
         if of.kind == "a":
             return self._decode_array(of.members[0], view, depth)
         return self._decode_tuple(of, view, depth)
-
-    def _checked(self, kind: str, text: str) -> str:
-        if kind == "g":
-            self.left -= len(text)  # each character may be a type, which takes as long as a value
-            if self.left < 0:
-                raise _too_many()
-        if not (_is_path(text) if kind == "o" else _is_signature(text)):
-            raise FormatError(f"{text[:80]!a} is no {'object path' if kind == 'o' else 'signature'}")
-        return text
 
     def _decode_variant(self, view: memoryview, depth: int) -> Variant:
         tail = bytes(view[-_MAX_SIGNATURE - 1 :])
@@ -261,6 +257,15 @@ def _decode_string(view: memoryview) -> str:
         return raw[:-1].decode()
     except UnicodeDecodeError as error:
         raise FormatError("a GVariant string is not UTF-8") from error
+
+
+def check_text(kind: str, text: str) -> str:
+    """Return a string; raise FormatError if it is to be an object path, ``o``, or a signature, ``g``, and is none."""
+    if kind == "o" and not _is_path(text):
+        raise FormatError(f"{text[:80]!a} is no object path")
+    if kind == "g" and not _is_signature(text):
+        raise FormatError(f"{text[:80]!a} is no signature")
+    return text
 
 
 def _is_path(text: str) -> bool:
