@@ -46,6 +46,7 @@ def test_ostree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("commit", f"--tree=dir={tmp_path / 'tree'}", "--branch=made"),
         ("export", "made", tmp_path / "exported"),
         ("inspect", "made"),
+        ("log", "made"),
         ("compute-id", "made"),
         ("images",),
         ("tag", "made", "again"),

@@ -244,6 +244,7 @@ LINES = {
     "ostree remote delete": "ostree remote delete o",
     "ostree remote refs": "ostree remote refs o --revision",
     "ostree images": "ostree images",
+    "ostree log": "ostree log mine",
     "ostree inspect": "ostree inspect mine",
     "ostree dump": "ostree dump mine",
     "ostree compute-id": "ostree compute-id mine",
@@ -272,7 +273,7 @@ ELSEWHERE = {"verity enable", "ext check", "ostree mount", "oci mount", "oci pre
 # Commands whose text is content, not facts; --json tells how much there is.
 CONTENT = {"ostree dump", "oci dump", "oci layer"}
 # Text that says in words or in larger units what JSON has as numbers and booleans.
-IN_WORDS = r"\d[\d.]* [KMGT]iB|\d{4}-\d\d-\d\d[ T][\d:.]+( UTC|Z)?|composefs(\.digest)?=\S+"
+IN_WORDS = r"\d[\d.]* [KMGT]iB|\d{4}-\d\d-\d\d[ T][\d:.]+( UTC| \+0000|Z)?|composefs(\.digest)?=\S+"
 
 
 def test_each_command_with_json_is_tried() -> None:

@@ -51,6 +51,7 @@ __all__ = [
     "image_of",
     "is_partial",
     "open_commit",
+    "parent_of",
     "partly",
     "put_again",
     "ref_name",
@@ -239,6 +240,11 @@ def _named(stream: Stream, name: str) -> str | None:
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
     return _named(stream, IMAGE_REF)
+
+
+def parent_of(stream: Stream) -> str | None:
+    """Return the id of the parent's stream that a commit's stream names, so that it is kept; None if it names none."""
+    return _named(stream, PARENT_REF)
 
 
 def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "dump": "composefs_ostree.commands.short:dump",
     "compute-id": "composefs_ostree.commands.short:compute_id",
     "inspect": "composefs_ostree.commands.short:inspect",
+    "log": "composefs_ostree.commands.log:log",
     "images": "composefs_ostree.commands.short:images",
     "tag": "composefs_ostree.commands.short:tag",
     "untag": "composefs_ostree.commands.short:untag",
