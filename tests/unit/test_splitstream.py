@@ -110,6 +110,8 @@ def spoilt(**attributes: object) -> Made:
         (spoilt(stream=frame(chunk(0)) + b"x"), "does not end where its range does"),
         (spoilt(stream=frame(chunk(0)) + frame(chunk(0))), "does not end where its range does"),
         (spoilt(stream=b"\x50\x2a\x4d\x18" + bytes(8)), "no zstd frame"),
+        (spoilt(stream=EMPTY_FRAME[:4] + b"\x21\0\0" + EMPTY_FRAME[6:]), "needs a dictionary"),
+        (spoilt(stream=EMPTY_FRAME[:6] + bytes(3) + EMPTY_FRAME[6:]), "empty block before its last"),
         (spoilt(stream=frame(b"123")), "inside a number"),
         (spoilt(stream=frame(chunk(1))), "object reference 1 of 1"),
         (spoilt(stream=frame(chunk(-3, b"ab"))), "inside an inline chunk"),
@@ -123,6 +125,7 @@ def spoilt(**attributes: object) -> Made:
         (spoilt(names=frame(b"1:name\0")), "no valid index"),
         (spoilt(names=frame(b"-1:name\0")), "no valid index"),
         (spoilt(names=frame(b"99999999999999999999:name\0")), "no valid index"),
+        (spoilt(names=frame(b"9" * 5000 + b":name\0")), "no valid index"),  # int() refuses so many digits
         (spoilt(names=frame("²:name\0".encode())), "no valid index"),
         (spoilt(names=frame(b"0:\0")), "empty or comes twice"),
         (spoilt(names=frame(b"0:a\x000:a\0")), "empty or comes twice"),
@@ -158,17 +161,44 @@ def test_what_is_written_is_read(
     monkeypatch: pytest.MonkeyPatch, limit: str, most: int, chunks: list[int], more: list[int]
 ) -> None:
     """A stream of more than the reader takes is refused before it is stored, and not for ever after."""
-    for module in ("reader", "writer"):
-        monkeypatch.setattr(f"composefs.splitstream.{module}.{limit}", most)
 
     def write(numbers: list[int]) -> bytes:
         inline = bytes(-sum(number for number in numbers if number < 0))
         return stream_of(SHA256, content_type=1, inline=inline, chunks=numbers, object_refs=[ID_A], sizes=[1])
 
+    too_much = write(more)
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"composefs.splitstream.{module}.{limit}", most)
     with Reader(write(chunks), SHA256) as reader:
         assert sum(len(data) or 1 for _, data in reader.chunks()) == reader.size
     with pytest.raises(TooLargeError, match=f"at most {most}"):
         write(more)
+    with Reader(too_much, SHA256) as reader, pytest.raises(FormatError, match=f"more than {most}"):
+        list(reader.chunks())
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "message"),
+    [("MAX_NAMED_REFS", 2, "named references"), ("MAX_NAMED_REFS_SIZE", len(b"0:a\x001:b\0"), "too long")],
+)
+def test_the_names_that_are_written_are_read(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int, message: str
+) -> None:
+    """A small file could hold as many names as fill the memory."""
+
+    def write(names: str) -> bytes:
+        ids = (ID_A, ID_B, "cc" * 32)
+        return stream_of(SHA256, content_type=1, named_refs=list(zip(names, ids, strict=False)))
+
+    too_much = write("abc")
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"composefs.splitstream.{module}.{limit}", most)
+    with Reader(write("ab"), SHA256) as reader:
+        assert reader.named_refs == [("a", ID_A), ("b", ID_B)]
+    with pytest.raises(TooLargeError, match=message):
+        write("abc")
+    with Reader(too_much, SHA256) as reader, pytest.raises(FormatError, match=message):
+        assert reader.named_refs
 
 
 def test_the_most_chunks() -> None:
@@ -289,6 +319,9 @@ def test_parts_that_do_not_fit_together(arguments: dict[str, object], message: s
 
 
 def test_a_size_beyond_any_disk() -> None:
+    data = stream_of(SHA256, content_type=1, chunks=[0], object_refs=[ID_A], sizes=[2**63 - 1])
+    with Reader(data, SHA256) as reader:
+        assert reader.size == 2**63 - 1
     with pytest.raises(TooLargeError, match="2\\^63"):
         stream_of(SHA256, content_type=1, chunks=[0, 0], object_refs=[ID_A], sizes=[1 << 62])
     with pytest.raises(TooLargeError, match="inline bytes"):
