@@ -59,10 +59,11 @@ def test_paths_may_lack_or_repeat_slashes_and_directories_come_first() -> None:
     tree = read(
         b"d 0 40755 2 0 0 0 0.0 - - -",
         b"//d///z 0 100644 1 0 0 0 0.0 - - -",
+        b"//d//" + b"n" * 255 + b" 0 100644 1 0 0 0 0.0 - - -",
         rb"/d\x2fa 0 100644 1 0 0 0 0.0 - - -",
         b"/c 0 100644 1 0 0 0 0.0 - - -",
     )
-    assert [path for path, *_ in walk(tree)] == [b"/c", b"/d", b"/d/a", b"/d/z"]
+    assert [path for path, *_ in walk(tree)] == [b"/c", b"/d", b"/d/a", b"/d/" + b"n" * 255, b"/d/z"]
 
 
 def test_hard_links_may_name_later_lines_and_each_other() -> None:

@@ -175,9 +175,37 @@ def test_attributes_that_occur_twice() -> None:
     # The last attribute becomes a second metacopy.
     escaped = b"\x18\x04\x02\x00overlay.overlay.bexbcopy12"
     assert escaped in data
-    again = b"\x10\x04\x0a\x00overlay.metacopy" + b"0123456789"
-    with pytest.raises(FormatError, match="twice"):
-        read_tree(Image(data.replace(escaped, again)))
+    for name in (b"metacopy", b"redirect"):
+        again = b"\x10\x04\x0a\x00overlay." + name + b"0123456789"
+        with pytest.raises(FormatError, match="twice"):
+            read_tree(Image(data.replace(escaped, again)))
+
+
+def test_a_digest_with_something_behind_it() -> None:
+    """Also where the one before has shown what the head of a digest looks like."""
+    lines = (
+        f"/a 9 100644 1 0 0 0 0.0 - - {DIGEST}",
+        "/b 0 100644 1 0 0 0 0.0 - - - trusted.overlay.bexbcopy=" + "x" * 29,
+    )
+    data = bytes(make_image(*lines))
+    escaped = b"\x18\x04\x1d\x00overlay.overlay.bexbcopy" + b"x" * 29
+    assert escaped in data
+    longer = b"\x10\x04\x25\x00overlay.metacopy" + b"\x00\x24\x00\x01" + b"x" * 33
+    with pytest.raises(FormatError, match="holds no digest"):
+        read_tree(Image(data.replace(escaped, longer)))
+
+
+def test_names_and_paths_that_are_too_long() -> None:
+    patch = Patch(make_image("/" + "n" * 255 + " 0 100644 1 0 0 0 0.0", "/oo 0 100644 1 0 0 0 0.0"))
+    place = entry("/oo")(patch) + 8
+    patch.put(place, "<H", struct.unpack_from("<H", patch.image, place)[0] + 1)
+    with pytest.raises(FormatError, match="too long"):
+        read_tree(Image(bytes(patch.image)))
+    path = b"x" * 4095
+    data = bytes(make_image(f"/f 9 100644 1 0 0 0 0.0 {path.decode()} - -"))
+    assert data.count(b"/" + path) == 1
+    with pytest.raises(FormatError, match="a redirect attribute that is too long"):
+        read_tree(Image(data.replace(b"/" + path, b"x" + path)))
 
 
 def test_references_to_shared_attributes_beyond_the_end() -> None:

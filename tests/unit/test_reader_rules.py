@@ -180,6 +180,21 @@ def test_files_without_digest_or_path() -> None:
     assert read_objects(Image(data), SHA256) == {DIGEST}
 
 
+def test_what_is_as_long_as_it_may_be() -> None:
+    given = [
+        "/d 0 40755 2 0 0 0 0.0 - - -",
+        "/d/" + "n" * 255 + " 0 10644 1 0 0 0 0.0 - - -",
+        "/f 5000 100644 1 0 0 0 0.0 - " + "c" * 5000 + " -",
+        "/o 9 100644 1 0 0 0 0.0 " + "p" * 4095 + " - -",
+        "/x 0 100644 1 0 0 0 0.0 - - - user.k=" + "v" * 65535,
+        "/z 4095 120777 1 0 0 0 0.0 " + "t" * 4095 + " - -",
+    ]
+    for version, fits in ((0, given), (1, given), (2, given[:-1])):  # format 2 has no room for such a symlink
+        data = image(*fits, version=version)
+        for compat in ("c", "rs"):
+            assert lines(data, "c" if compat == "c" else "rs")[2:] == fits[1:]
+
+
 def test_paths_whose_length_needs_no_padding() -> None:
     # libcomposefs 1.0.8 reads such a path on into the next attribute.
     given = "/f 9 100644 1 0 0 0 0.0 abc - - user.foo=x"
