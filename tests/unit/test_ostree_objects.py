@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
@@ -112,6 +113,59 @@ def test_every_shortening_and_flip_of_a_dirtree_is_noticed_or_harmless() -> None
         assert dirtree(files, [(name.decode(), t, m) for name, t, m in read.directories]) == changed
 
 
+def offsets(width: int, body: bytes, *ends: int) -> bytes:
+    return body + b"".join(end.to_bytes(width, "little") for end in ends)
+
+
+def array(element: bytes) -> bytes:
+    return element + gvariant.pack_offsets(len(element), [len(element)])
+
+
+def listing(files: bytes, directories: bytes = b"") -> bytes:
+    return files + directories + gvariant.pack_offsets(len(files + directories), [len(files)])
+
+
+def entry(width: int, name_size: int, *ids: bytes) -> bytes:
+    ends = [name_size + 1 + 32 * number for number in reversed(range(len(ids)))]
+    return offsets(width, b"n" * name_size + b"\0" + b"".join(ids), *ends)
+
+
+def attribute(width: int, value_size: int) -> bytes:
+    return offsets(width, b"a\0" + b"v" * value_size, 2)
+
+
+def attributes(data: bytes) -> object:
+    return parse_xattrs(data, "test")
+
+
+def head_of(width: int, value_size: int) -> bytes:
+    z = struct.pack(">QIIIIB", 0, 7, 8, 0o100644, 0, 0) + array(attribute(1, value_size))
+    z = offsets(width, z, 25)
+    return struct.pack(">II", len(z), 0) + z
+
+
+WIDE: dict[str, tuple[Callable[[bytes], object], Callable[[int], bytes]]] = {
+    "a dirtree": (parse_dirtree, lambda width: offsets(width, array(entry(1, 219, A)), 254)),
+    "its files": (parse_dirtree, lambda width: listing(offsets(width, entry(1, 220, A), 254))),
+    "its directories": (parse_dirtree, lambda width: listing(b"", offsets(width, entry(1, 187, A, B), 254))),
+    "a file": (parse_dirtree, lambda width: listing(array(entry(width, 221, A)))),
+    "a directory": (parse_dirtree, lambda width: listing(b"", array(entry(width, 187, A, B)))),
+    "a longer directory": (parse_dirtree, lambda width: listing(b"", array(entry(width, 188, A, B)))),
+    "attributes": (attributes, lambda width: offsets(width, attribute(1, 251), 254)),
+    "an attribute": (attributes, lambda width: array(attribute(width, 252))),
+    "a head": (parse_head, lambda width: head_of(width, 225)),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_offsets_are_as_narrow_as_they_can_be(case: str) -> None:
+    """Where the wide ones make the whole so long that it is read with wide ones."""
+    read, make = WIDE[case]
+    read(make(1))
+    with pytest.raises(FormatError):
+        read(make(2))
+
+
 @pytest.mark.parametrize("mode", [0o100644, 0o120777, 0o755, 0o200040755])
 def test_a_dirmeta_describes_a_directory(mode: int) -> None:
     with pytest.raises(FormatError, match="mode"):
@@ -135,6 +189,7 @@ def test_xattrs_lose_the_nul_of_their_names() -> None:
         [(b"a\0", b""), (b"a\0", b"")],
         [(b"a" * 256 + b"\0", b"")],
         [(b"a\0", b"x" * 65537)],
+        [(b"%02d\0" % number, b"x" * 65536) for number in range(17)],
     ],
 )
 def test_xattrs_that_no_file_can_have_are_refused(pairs: list[tuple[bytes, bytes]]) -> None:
