@@ -11,6 +11,7 @@ import os
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
     """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
     from composefs_ostree.signatures.detached import MAX_DETACHED, parse_detached
 
-    name = commit_id.hex()
-    path = f"objects/{name[:2]}/{name[2:]}.commitmeta"
+    path = object_path(ObjectType.COMMITMETA, commit_id)
     where = transport.where(path)
     data = read(core, transport, path, MAX_DETACHED) or b""
     if data:

@@ -203,8 +203,7 @@ class DeltaTransport(DirectoryTransport):
         self._file = file
         self._is_typed = is_typed
         self._prefix = f"{delta.path}/"
-        path = object_path(ObjectType.COMMIT, delta.to)
-        self._detached_path = f"{path}meta"
+        self._detached_path = object_path(ObjectType.COMMITMETA, delta.to)
         self._detached = delta.detached
         self._inline = {part.path for part in delta.parts if part.inline is not None}
 

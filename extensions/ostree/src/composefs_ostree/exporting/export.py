@@ -217,10 +217,8 @@ def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None
     entry = held.get(held.commit)
     assert entry is not None
     assert sha256(entry.data).digest() == held.commit
-    name = held.commit.hex()
-    stem = f"objects/{name[:2]}/{name[2:]}"
     if detached:
-        target.put(f"{stem}.commitmeta", detached)
-    target.put(f"{stem}.commit", entry.data)
-    target.remove(f"{stem}.tombstone-commit")
-    target.remove(f"state/{name}.commitpartial")
+        target.put(object_path(ObjectType.COMMITMETA, held.commit), detached)
+    target.put(object_path(ObjectType.COMMIT, held.commit), entry.data)
+    target.remove(object_path(ObjectType.TOMBSTONE, held.commit))
+    target.remove(f"state/{held.commit.hex()}.commitpartial")

@@ -41,12 +41,14 @@ _MAX_COLLECTION = 255
 
 
 class ObjectType(int):
-    """The types of object that a pull meets, by their numbers in the formats."""
+    """The types of object, by their numbers in the formats."""
 
     FILE: ObjectType
     DIRTREE: ObjectType
     DIRMETA: ObjectType
     COMMIT: ObjectType
+    TOMBSTONE: ObjectType
+    COMMITMETA: ObjectType
 
     @property
     def extension(self) -> str:
@@ -63,12 +65,16 @@ ObjectType.FILE = ObjectType(1)
 ObjectType.DIRTREE = ObjectType(2)
 ObjectType.DIRMETA = ObjectType(3)
 ObjectType.COMMIT = ObjectType(4)
+ObjectType.TOMBSTONE = ObjectType(5)
+ObjectType.COMMITMETA = ObjectType(6)
 
 _EXTENSIONS = {
     ObjectType.FILE: "filez",
     ObjectType.DIRTREE: "dirtree",
     ObjectType.DIRMETA: "dirmeta",
     ObjectType.COMMIT: "commit",
+    ObjectType.TOMBSTONE: "tombstone-commit",
+    ObjectType.COMMITMETA: "commitmeta",
 }
 
 
