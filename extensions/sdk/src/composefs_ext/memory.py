@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ class MemoryRepository:
 
     def _read(self, name: str) -> bytes:
         path = self._path(name)
-        if not path.is_file() or path.is_symlink():
+        if path.is_symlink():
+            raise UsageError(f"the staged file {name!r} is a symlink")
+        if not path.is_file():
             raise NotFoundError(f"there is no staged file {name!r}")
         return path.read_bytes()
 
@@ -146,9 +148,9 @@ class MemoryRepository:
         inline = self._read(params["inline"]) if "inline" in params else b""
         self._need([*parts["object_refs"], *(digest for _, digest in parts["named_refs"])])
         if -sum(chunk for chunk in parts["chunks"] if chunk < 0) != len(inline):
-            raise UsageError("the chunks do not add up to the inline bytes")
+            raise FormatError("the chunks do not add up to the inline bytes")
         if any(chunk >= len(parts["object_refs"]) for chunk in parts["chunks"]):
-            raise UsageError("a chunk names an object reference that is not in the list")
+            raise FormatError("a chunk names an object reference that is not in the list")
         stream = {"content_type": params["content_type"], "inline": inline, **parts}
         digest = fsverity_digest(repr(sorted(stream.items())).encode(), self.algorithm)
         self.streams[digest] = stream
@@ -235,10 +237,11 @@ class MemoryRepository:
         return {"size": len(dump)}
 
     def _image(self, params: dict[str, Any]) -> bytes:
-        digest = params["id"] if "id" in params else self.image_refs.get(params["name"])
-        if digest not in self.images:
-            raise NotFoundError(f"there is no such image: {params}")
-        return self.images[digest]
+        if "id" in params:
+            return self.images[self._known(params["id"], self.images, "an image")]
+        if params["name"] not in self.image_refs:
+            raise NotFoundError(f"there is no image {params['name']!r}")
+        return self.images[self.image_refs[params["name"]]]
 
     def _check_own(self, kind: str, name: str) -> None:
         if kind == "stream":
@@ -300,13 +303,18 @@ class MemoryRepository:
 
     def _stream_id(self, params: dict[str, Any]) -> str:
         if "id" in params:
-            digest = params["id"]
-        else:
-            name = self._ref_get({"name": params["ref"]})["target"] if "ref" in params else params["name"]
-            digest = self.stream_names.get(name)
-        if digest not in self.streams:
-            raise NotFoundError(f"there is no such stream: {params}")
-        return str(digest)
+            return self._known(params["id"], self.streams, "a stream")
+        name = self._ref_get({"name": params["ref"]})["target"] if "ref" in params else params["name"]
+        if name not in self.stream_names:
+            raise NotFoundError(f"there is no stream {name!r}")
+        return self.stream_names[name]
+
+    def _known(self, digest: str, those: Container[str], what: str) -> str:
+        """Return the id of a stream or an image, one of ``those``."""
+        self._need([digest])
+        if digest not in those:
+            raise FormatError(f"object {digest} is not {what}", subject=digest)
+        return digest
 
     def _need(self, digests: Iterable[str]) -> None:
         for digest in digests:

@@ -1,0 +1,160 @@
+"""The SDK's core in memory against this core: the same calls, refused by both and as the same kind of error.
+
+Whoever tests an extension with it relies on that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ext.testing import MemoryCore
+from support.hosting import HERE, Host
+
+BAD = HERE / "extensions/bad"
+KIND = "0123456789abcdef"
+NOWHERE = "ab" * 32
+ROOT = "/ 4096 40755 2 0 0 0 0.0 - - -\n"
+FILE = "/file 5 100644 1 0 0 0 0.0 {} - {}\n"
+
+Do = Callable[..., list[Any]]
+
+
+@pytest.fixture(params=["this core", "the core in memory"])
+def do(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Do:
+    """Have the bad extension carry out steps with one core or the other."""
+    if request.param == "this core":
+        return Host(tmp_path, monkeypatch).do
+    memory = MemoryCore(tmp_path, algorithm="sha256", manifest=Path(f"{BAD}.json"))
+
+    def do(*steps: list[Any]) -> list[Any]:
+        result = memory.run_program([sys.executable, str(BAD)], ["write"], {"steps": json.dumps(steps)})
+        answers: list[Any] = result["answers"]
+        return answers
+
+    return do
+
+
+def call(method: str, **params: Any) -> list[Any]:
+    return ["call", method, params]
+
+
+def ranges(*rows: dict[str, Any]) -> list[Any]:
+    return call("object.put", files=[{"name": "hello", **row} for row in rows])
+
+
+def put(**row: Any) -> list[Any]:
+    return ranges(row)
+
+
+REFUSED = {
+    "a staged file elsewhere": (put(name="../hello"), "usage"),
+    "a staged file of the core": (put(name="core-1"), "usage"),
+    "a staged file that is not there": (put(name="none"), "not_found"),
+    "a symlink": (put(name="link"), "usage"),
+    "a file of another size": (put(size=4), "corrupt"),
+    "a file with another id": (put(expect=NOWHERE), "corrupt"),
+    "a range that is before the file": (put(offset=-1, size=1), "usage"),
+    "a range without a size": (put(offset=0), "usage"),
+    "a range of a negative size": (put(offset=0, size=-1), "usage"),
+    "a range that is too large": (put(offset=0, size=1 << 30), "too_large"),
+    "a range beyond the end": (put(offset=4, size=2), "corrupt"),
+    "a range over another": (ranges({"offset": 0, "size": 4}, {"offset": 3, "size": 1}), "usage"),
+    "an object that is not there": (call("object.get", id=NOWHERE, into="new"), "missing_object"),
+    "a staged file that is there": (call("object.get", id="OBJECT", into="hello"), "exists"),
+    "a stream of an object that is not there": (
+        call("stream.put", content_type=KIND, object_refs=[NOWHERE]),
+        "missing_object",
+    ),
+    "a stream that names what is not there": (
+        call("stream.put", content_type=KIND, named_refs=[["x", NOWHERE]]),
+        "missing_object",
+    ),
+    "chunks of more than there is": (
+        call("stream.put", content_type=KIND, inline="hello", chunks=[-6]),
+        "invalid",
+    ),
+    "chunks of less than there is": (
+        call("stream.put", content_type=KIND, inline="hello", chunks=[-4]),
+        "invalid",
+    ),
+    "a chunk of no object": (
+        call("stream.put", content_type=KIND, chunks=[1], object_refs=["OBJECT"]),
+        "invalid",
+    ),
+    "a stream that is not there": (call("stream.get", name="bad-none"), "not_found"),
+    "a stream of no id": (call("stream.get", id=NOWHERE), "missing_object"),
+    "a stream by the id of another object": (call("stream.get", id="OBJECT"), "invalid"),
+    "half a line of a draft": (call("image.draft", draft="d", part="hello"), "invalid"),
+    "a draft that is not there": (call("image.put", dump="dump", draft="none"), "not_found"),
+    "another image": (call("image.put", dump="dump", expect=NOWHERE), "corrupt"),
+    "an image of an object that is not there": (call("image.put", dump="dangling"), "missing_object"),
+    "a digest of an object that is not there": (call("image.digest", dump="dangling"), "missing_object"),
+    "an image of no id": (call("image.objects", id=NOWHERE), "missing_object"),
+    "an image by the id of another object": (call("image.objects", id="OBJECT"), "invalid"),
+    "an image of no name": (call("image.objects", name="bad/none"), "not_found"),
+    "a ref that is not there": (call("ref.get", name="bad/none"), "not_found"),
+    "somebody else's stream": (call("publish", streams=[{"name": "other-1", "id": "STREAM"}]), "permission"),
+    "somebody else's ref": (call("publish", refs=[{"name": "other/x", "target": "bad-1"}]), "permission"),
+    "a name for no stream": (call("publish", streams=[{"name": "bad-2", "id": NOWHERE}]), "missing_object"),
+    "a name that is taken": (call("publish", streams=[{"name": "bad-1", "id": "OTHER"}]), "exists"),
+    "a name that is not as expected": (
+        call("publish", streams=[{"name": "bad-1", "id": "OTHER", "if_exists": "replace", "expect": None}]),
+        "conflict",
+    ),
+    "a ref that is not as expected": (
+        call("publish", refs=[{"name": "bad/x", "target": "bad-1", "expect": "bad-2"}]),
+        "conflict",
+    ),
+    "a ref to no stream": (call("publish", refs=[{"name": "bad/y", "target": "bad-none"}]), "not_found"),
+    "a name for no image": (call("publish", images=[{"id": NOWHERE, "ref": "bad/y"}]), "missing_object"),
+    "the removal of no ref": (call("publish", remove_refs=["bad/none"]), "not_found"),
+}
+
+
+def kind(answer: Any) -> str:
+    """Return the kind of the error of a call, or of the last row of it that has one."""
+    rows = [answer, *answer.get("objects", ())]
+    errors = [row.get("data") or row.get("error") for row in rows if "data" in row or "error" in row]
+    return errors[-1]["kind"] if errors else "taken"
+
+
+def test_both_refuse_the_same(do: Do) -> None:
+    stored, *_ = do(["write", "hello", "hello"], put())
+    object_id = stored["objects"][0]["id"]
+    stream, other = do(
+        call("stream.put", content_type=KIND, chunks=[0], object_refs=[object_id]),
+        call("stream.put", content_type=KIND, chunks=[0, 0], object_refs=[object_id]),
+    )
+    row = {"name": "bad-1", "id": stream["id"]}
+    do(call("publish", streams=[row], refs=[{"name": "bad/x", "target": "bad-1"}]))
+    steps = [
+        ["write", "hello", "hello"],
+        ["write", "dump", ROOT + FILE.format("OB/JECT", "OBJECT")],
+        ["write", "dangling", ROOT + FILE.format(f"{NOWHERE[:2]}/{NOWHERE[2:]}", NOWHERE)],
+        ["symlink", "hello", "link"],
+        *(step for step, _ in REFUSED.values()),
+    ]
+    text = json.dumps(steps).replace("OB/JECT", f"{object_id[:2]}/{object_id[2:]}").replace("OBJECT", object_id)
+    answers = do(*json.loads(text.replace("STREAM", stream["id"]).replace("OTHER", other["id"])))
+    assert dict(zip(REFUSED, map(kind, answers), strict=True)) == {case: each for case, (_, each) in REFUSED.items()}
+    streams, refs = do(call("stream.list"), call("ref.list"))
+    assert [row["name"] for row in streams["streams"]] == ["bad-1"]
+    assert [row["name"] for row in refs["refs"]] == ["bad/x"]
+
+
+def test_what_was_not_picked_is_refused(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAD_BEFORE", "no-features")
+    answers = do(
+        ["write", "hello", "hello"],
+        put(offset=0, size=5),
+        ["write", "part", ROOT],
+        call("image.draft", draft="d", part="part"),
+        call("image.put", dump="part", draft="d"),
+    )
+    assert list(map(kind, answers)) == ["usage", "unsupported", "taken"]
