@@ -37,7 +37,7 @@ class TestImages:
         assert digest in cfsctl("--repo", repo, "images", "--no-trunc").stdout
         for command in (["ls", digest[:12]], ["diff", "a", digest[:12]]):
             told = cfsctl("--repo", repo, *command, status=3).stderr
-            assert f"there is no image '{digest[:12]}' (give the whole id, {digest})" in told
+            assert f"there is no image or stream '{digest[:12]}' (give the whole id, {digest})" in told
 
 
 class TestCreateImage:

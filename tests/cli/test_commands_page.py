@@ -90,4 +90,4 @@ def test_each_shell_completes(shell: str, tmp_path: Path) -> None:
 
     assert {"create-image", "gc", "ref"} <= set(candidates())
     assert candidates("ref") == ["list", "remove"]
-    assert candidates("mount")[:1] == ["refs/os/1"]
+    assert candidates("mount")[:2] == ["oci/team/app", "refs/os/1"]

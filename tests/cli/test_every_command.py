@@ -354,7 +354,7 @@ def test_no_free_word_is_gone() -> None:
 
 
 EXPECTED = {
-    "image": {"refs/os/1", "refs/os/2"},
+    "image": {"refs/os/1", "refs/os/2", "ostree/mine", "oci/app:1"},
     "ostree": {"mine", f"o:{BRANCH}"},
     "ostree-remotes": {"o"},
     "oci": {"app:1"},

@@ -46,7 +46,9 @@ def test_errors_say_what(recorded: tuple[Path, dict[str, Any]]) -> None:
     )
     assert "invalid file name '/'" in cfsctl("--repo", repo, "dump-files", "refs/tree-1", "/", status=2).stderr
     for command in (["image-objects"], ["ls"], ["diff", "refs/tree-1"]):
-        assert "there is no image 'refs/none'" in cfsctl("--repo", repo, *command, "refs/none", status=3).stderr
+        assert (
+            "there is no image or stream 'refs/none'" in cfsctl("--repo", repo, *command, "refs/none", status=3).stderr
+        )
 
 
 def test_names_of_all_files_are_listed(recorded: tuple[Path, dict[str, Any]]) -> None:

@@ -80,9 +80,9 @@ MISTAKES = {
     "--repo repo ostree pull http://x/ a --subpath usr": (USAGE, "usr", "from the root on"),
     "--repo repo ostree pull http://x/ a --sign-key ed25519=abc": (USAGE, "ed25519=abc", "inline:KEY"),
     # What is not there
-    "--repo repo mount refs/os/2 tree": (NOT_FOUND, "refs/os/2", "cfsctl images"),
-    "--repo repo cat os/1": (NOT_FOUND, "no ref 'os/1'", "an image has that name"),
-    "--repo repo cat os/9": (NOT_FOUND, "no ref 'os/9'", "`cfsctl ref list` lists them"),
+    "--repo repo mount refs/os/2 tree": (NOT_FOUND, "refs/os/2", "cfsctl ref list"),
+    "--repo repo cat os/1": (NOT_FOUND, "no stream 'os/1'", "an image has that name"),
+    "--repo repo cat os/9": (NOT_FOUND, "no stream 'os/9'", "`cfsctl ref list` lists the refs"),
     "--repo repo cat x": (NOT_FOUND, "no stream 'x'", "cfsctl ref list"),
     "--repo repo ls os/1 /etc": (NOT_FOUND, "/etc", "cfsctl ls os/1"),
     "--repo repo ref remove os/9": (NOT_FOUND, "'os/9'", "cfsctl ref list"),

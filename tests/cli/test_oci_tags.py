@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.repository import Repository
 from support.commands import cfsctl
 from support.oci_layout import Layout, tar
 
@@ -29,16 +30,18 @@ def test_removing_a_name_that_is_not_there(repo: Path) -> None:
     assert "'app:1'" in cfsctl("--repo", repo, "oci", "untag", "app:1", status=3).stderr
 
 
-def test_who_names_a_container_image_for_one_of_its_files_is_told_that(tmp_path: Path, repo: Path) -> None:
+def test_a_tag_means_the_one_image_that_its_config_names(tmp_path: Path, repo: Path) -> None:
     layout = Layout()
     layout.add(layout.image(tar(a=b"a")), "1")
     layout.write(tmp_path / "layout")
     cfsctl("--repo", repo, "oci", "pull", f"oci:{tmp_path}/layout", "app:1")
     image = cfsctl("--repo", repo, "oci", "compute-id", "app:1").stdout.strip()
-    for name in ("app:1", "oci/app:1"):
-        told = cfsctl("--repo", repo, "ls", name, status=3).stderr
-        assert f"(a stream has that name: give the id of its image, {image})" in told
-    assert cfsctl("--repo", repo, "ls", image).stdout == "usr\n"
+    assert cfsctl("--repo", repo, "ls", "oci/app:1").stdout == cfsctl("--repo", repo, "ls", image).stdout == "usr\n"
+    assert "(its name here is oci/app:1)" in cfsctl("--repo", repo, "ls", "app:1", status=3).stderr
+    with Repository.open(repo) as repository:
+        [layer] = [name for name, _ in repository.streams.list("oci-layer-")]
+    refused = cfsctl("--repo", repo, "ls", layer, status=3).stderr
+    assert f"the stream '{layer}' names no image (`cfsctl cat {layer}` writes what it was made of)" in refused
 
 
 def test_what_an_image_says_of_itself_stays_within_its_line(tmp_path: Path, repo: Path) -> None:

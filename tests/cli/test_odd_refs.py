@@ -63,7 +63,7 @@ def test_a_ref_with_others_below_its_name(made: Populated, tmp_path: Path) -> No
     cfsctl(*create, "a/b/c")
     for name in ("a", "a/b"):
         told = cfsctl("--repo", made.path, "ls", f"refs/{name}", status=3).stderr
-        assert told.startswith(f"cfsctl: there is no image 'refs/{name}'")
+        assert told.startswith(f"cfsctl: there is no image or stream 'refs/{name}'")
         told = cfsctl(*create, name, status=4).stderr
         assert told == f"cfsctl: images/refs/{name} cannot be a ref: there are refs below it\n"
     told = cfsctl(*create, "a/b/c/d", status=4).stderr

@@ -47,17 +47,41 @@ def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None
     assert target.json("images") == {"images": names}
 
 
-def test_who_names_a_ref_for_an_image_is_told_the_image(target: Target) -> None:
-    image = target.json("inspect", BRANCH)["image"]
-    encoded = BRANCH.replace("/", "%2F")
-    for name in (BRANCH, f"ostree/{BRANCH}", f"refs/ostree/{encoded}"):
-        for command in (["ls", name], ["dump-files", name, "/usr"], ["image-objects", name], ["diff", name, image]):
-            refused = cfsctl("--repo", target.path, *command, status=3)
-            assert f"there is no image '{name}' (a stream has that name: give the id of its image, {image})" in (
-                refused.stderr
-            )
-    assert "`cfsctl images` lists them" in cfsctl("--repo", target.path, "ls", f"{BRANCH}x", status=3).stderr
-    assert cfsctl("--repo", target.path, "ls", image).stdout == "usr\n"
+def test_a_ref_means_the_image_of_its_commit(target: Target) -> None:
+    told = target.json("inspect", BRANCH)
+    image = told["image"]
+    path = f"refs/ostree/{BRANCH.replace('/', '%2F')}"
+    for command in (["ls", "NAME"], ["dump-files", "NAME", "/usr"], ["image-objects", "NAME"], ["diff", "NAME", image]):
+
+        def of(name: str, status: int = 0, command: list[str] = command) -> subprocess.CompletedProcess[str]:
+            words = [name if word == "NAME" else word for word in command]
+            return cfsctl("--repo", target.path, *words, status=status)
+
+        for name in (f"ostree/{BRANCH}", path, f"streams/{path}", f"ostree-commit-{told['commit']}"):
+            assert of(name).stdout == of(image).stdout
+        refused = of(BRANCH, status=3).stderr
+        assert f"there is no image or stream '{BRANCH}' (its name here is ostree/{BRANCH})" in refused
+    for command in ("ls", "cat"):
+        assert f"(its name here is ostree/{BRANCH})" in cfsctl("--repo", target.path, command, BRANCH, status=3).stderr
+        told = cfsctl("--repo", target.path, command, f"{BRANCH}x", status=3)
+        assert "`cfsctl ref list` lists the refs" in told.stderr
+
+
+def test_a_commit_without_files_does_not_mean_its_parents_image(tmp_path: Path) -> None:
+    source, tree, target = make_repo(tmp_path / "source"), tmp_path / "tree", Target(tmp_path / "target")
+    make_tree(tree)
+    commit(source, tree)
+    target.ostree("pull-local", source, BRANCH)
+    commit(source, tree, subject="the next")
+    target.ostree("pull-local", source, BRANCH, "--commit-metadata-only", "--depth=1")
+    with Repository.open(target.path) as repository:
+        stream = repository.refs.read(f"ostree/{BRANCH}", "flat")
+        with repository.streams.open(name=stream) as reader:
+            [(_, whole)] = [named for named in reader.named_refs if named[0] == "ostree.parent"]
+        with repository.streams.open(id=whole) as reader:
+            assert reader.named_refs[0][0] == "composefs.image"
+    refused = cfsctl("--repo", target.path, "ls", f"ostree/{BRANCH}", status=3).stderr
+    assert f"the stream 'ostree/{BRANCH}' names no image (`cfsctl cat ostree/{BRANCH}` writes" in refused
 
 
 def test_inspect(source: Path, target: Target) -> None:

@@ -15,7 +15,8 @@ from composefs.digest import SHA512
 from composefs.dumpfile import parse
 from composefs.erofs import write
 from composefs.mount.fuse import FuseImage
-from composefs.repository import ImageName, Publication, Repository
+from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.splitstream import IMAGE_PREFIX, Parts
 from support import peers
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.verity import kernel_verity
@@ -89,6 +90,29 @@ def test_the_same_as_the_kernel_shows(repository: Path, mountpoints: list[Path])
         (fuse / "usr/missing").stat()
     cfsctl("umount", fuse)
     assert not os.path.ismount(fuse)
+
+
+def test_what_a_stream_names_is_mounted_by_the_streams_ref(repository: Path, mountpoints: list[Path]) -> None:
+    """As what was pulled is, and with the image's digest checked just the same."""
+    with Repository.open(repository, writable=True) as opened:
+        image = opened.images.read_ref("it")
+        assert image is not None
+        stream = opened.streams.put(Parts(1, b"", [], named_refs=[(IMAGE_PREFIX, image)]))
+        names = [StreamName("pulled", stream.id)], [RefUpdate("ostree/os/it", "pulled", "flat")]
+        opened.publish(Publication(streams=names[0], refs=names[1]))
+        path = opened.objects.path(image)
+    for mountpoint, fuse in zip(mountpoints, ("no", "yes"), strict=True):
+        cfsctl("--repo", repository, "mount", "--fuse", fuse, "ostree/os/it", mountpoint)
+        assert (mountpoint / "usr/big").read_bytes() == CONTENT
+        cfsctl("umount", mountpoint)
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(2000)
+        file.write(b"X")
+    for fuse in ("no", "yes"):
+        told = cfsctl("--repo", repository, "mount", "--fuse", fuse, "ostree/os/it", mountpoints[0], status=5).stderr
+        assert image in told
+        assert not os.path.ismount(mountpoints[0])
 
 
 def test_the_lock_is_not_kept_and_the_daemon_ends(repository: Path, mountpoints: list[Path]) -> None:

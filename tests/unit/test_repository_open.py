@@ -22,6 +22,7 @@ from composefs.errors import (
 )
 from composefs.linux import files
 from composefs.repository import ImageName, Publication, Repository, Staging, staging
+from composefs.repository.lookup import find
 from composefs.splitstream import Parts
 from support.verity import kernel_verity
 
@@ -218,7 +219,7 @@ def test_reading_a_repository_that_lacks_directories(path: Path) -> None:
         with pytest.raises(NotFoundError):
             repository.streams.resolve("a")
         with pytest.raises(NotFoundError):
-            repository.images.resolve("a")
+            find(repository, "a", ("image", "stream"))
     with Repository.open(path, writable=True) as repository:
         stored = repository.images.put([b"x"])
         repository.publish(Publication(images=[ImageName(stored.id)]))

@@ -22,6 +22,7 @@ from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory
 from composefs.repository import Repository
+from composefs.repository.lookup import find
 from composefs.repository.names import TEMPORARY_PREFIX
 from composefs.repository.publish import barrier
 
@@ -46,15 +47,15 @@ class Collected:
 def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool = False) -> Collected:
     """Collect garbage in a repository that was opened ``exclusive``, and writable unless this is a dry run.
 
-    ``roots`` are names as :meth:`composefs.graph.Names.find` takes them, to be kept besides what refs keep.  Raises
-    NotFoundError for a root that is not there, and CorruptError, which names what could not be followed.
+    ``roots`` are names, as :func:`composefs.repository.lookup.find` takes them, of what is kept besides what refs keep.
+    Raises NotFoundError for a root that is not there, and CorruptError, which names what could not be followed.
     """
     if not dry_run:
         repository.store.require_writable("collecting garbage")
     names = read_names(repository)
     stock = read_stock(repository)
     problems = list(names.problems)
-    live = Graph(repository).reach(_starts(names, roots), problems, among=stock.ids())
+    live = Graph(repository).reach(_starts(repository, names, roots), problems, among=stock.ids())
     if problems:
         raise _refusal(problems)
     collected = Collected(odd=[str(problem) for problem in stock.problems])
@@ -76,10 +77,10 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
     return collected
 
 
-def _starts(names: Names, roots: Iterable[str]) -> list[Start]:
+def _starts(repository: Repository, names: Names, roots: Iterable[str]) -> list[Start]:
     starts = refs_of(names)
     for root in roots:
-        found = names.find(root)
+        found = find(repository, root, ("stream", "image"))
         starts.append(Start(found.id, found.kind, root))
     return starts
 

@@ -10,8 +10,9 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from composefs.graph import Graph, Names, Start, read_names, read_stock, refs_of
+from composefs.graph import Graph, Start, read_names, read_stock, refs_of
 from composefs.repository import Repository
+from composefs.repository.lookup import find
 from composefs.repository.store import no_directory
 
 __all__ = ["Holding", "Usage", "measure"]
@@ -49,9 +50,9 @@ def measure(
 ) -> Usage:
     """Measure what the ``wanted`` hold, by default every ref.
 
-    ``wanted`` are names as :meth:`composefs.graph.Names.find` takes them; one that is no ref is measured beside the
-    refs.  Raises NotFoundError for an unknown one, and what reading a stream or image raises; CorruptError where refs
-    cannot be listed, as nothing could be told from garbage.  ``odd`` gets messages about what is no ref.
+    ``wanted`` are names as :func:`composefs.repository.lookup.find` takes them; one that is no ref is measured beside
+    the refs.  Raises NotFoundError for an unknown one, and what reading a stream or image raises; CorruptError where
+    refs cannot be listed, as nothing could be told from garbage.  ``odd`` gets messages about what is no ref.
     """
     names = read_names(repository)
     for problem in names.problems:
@@ -61,7 +62,7 @@ def measure(
     holders = refs_of(names)
     shown = list(range(len(holders)))
     if chosen := dict.fromkeys(wanted):
-        shown = [_choose(names, text, holders) for text in chosen]
+        shown = [_choose(repository, text, holders) for text in chosen]
     graph = Graph(repository)
     # 4 bytes for an object that a ref holds: a hundred refs to trees of 20,000 files take 8 MB.
     numbers: dict[str, int] = {}
@@ -82,11 +83,12 @@ def measure(
     return Usage(holdings, len(numbers), sum(sizes), len(garbage), garbage_size)
 
 
-def _choose(names: Names, text: str, holders: list[Start]) -> int:
+def _choose(repository: Repository, text: str, holders: list[Start]) -> int:
     """Return the place among the holders of what a name means, which is added if it is no ref."""
-    found = names.find(text)
-    if found.ref is None:
-        holders.append(Start(found.id, found.kind, text))
-        return len(holders) - 1
+    found = find(repository, text, ("stream", "image"))
     where = f"{found.kind}s/refs/{found.ref}"
-    return next(index for index, start in enumerate(holders) if start.where == where)
+    for index, start in enumerate(holders):
+        if start.where == where:
+            return index
+    holders.append(Start(found.id, found.kind, text))
+    return len(holders) - 1

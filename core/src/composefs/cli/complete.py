@@ -76,14 +76,17 @@ class _Completed(Word, ABC):
 
 
 class ImageName(_Completed):
-    """An image: its id, or ``refs/`` and its name."""
+    """An image: its id, ``refs/`` and its name, or a ref of a stream that names it."""
 
     name = "image"
 
     def candidates(self, settings: Settings) -> Iterable[str]:
-        """Return the named images."""
+        """Return the names of images, and the refs of streams: to tell which name an image, each would be read."""
+        from composefs.cli.refs import all_refs
+
         with settings.open_repository() as repository:
-            return [f"refs/{name}" for name, _ in repository.images.list_refs(odd=_silently)]
+            refs = all_refs(repository, _silently)
+        return [f"refs/{ref.name}" if ref.kind == "image" else ref.name for ref in refs]
 
 
 class ImageRef(_Completed):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from composefs.cli.output import say
 from composefs.cli.text import one_line
-from composefs.errors import FormatError
+from composefs.errors import ComposefsError, FormatError
 
 if TYPE_CHECKING:
-    from composefs.repository import Encoding, Repository
+    from composefs.repository import Repository
 
-__all__ = ["Ref", "all_refs", "encoding_of", "is_image_ref", "left_out"]
-
-FLAT_DIRECTORIES = frozenset({"oci", "ostree"})
-"""Where the rest of a name below streams/refs is encoded in one file name, in repositories of composefs-rs 0.9.0."""
+__all__ = ["Ref", "all_refs", "is_image_ref", "left_out"]
 
 
 class Ref(NamedTuple):
@@ -26,16 +24,6 @@ class Ref(NamedTuple):
     target: str
 
 
-def encoding_of(name: str) -> Encoding:
-    """Return how the name of a stream's ref, DIR/NAME, is encoded."""
-    return "flat" if name.partition("/")[0] in FLAT_DIRECTORIES else "path"
-
-
-def is_image_ref(repository: Repository, name: str) -> bool:
-    """Tell whether an image has this name; what is wrong with others is passed over."""
-    return any(name == image for image, _ in repository.images.list_refs(odd=lambda _odd: None))
-
-
 def left_out(message: str) -> None:
     """Say that something among the refs is not listed, and why."""
     say(f"cfsctl: left out: {one_line(message)} (`cfsctl fsck` tells all that is wrong)")
@@ -44,6 +32,7 @@ def left_out(message: str) -> None:
 def all_refs(repository: Repository, odd: Callable[[str], object] = left_out) -> list[Ref]:
     """Return the refs of images and then of streams, each sorted by name; ``odd`` gets messages about what is none."""
     from composefs.repository import decode_flat
+    from composefs.repository.lookup import encoding_of
 
     images = [Ref("image", name, image) for name, image in repository.images.list_refs(odd=odd)]
     streams = []
@@ -56,3 +45,10 @@ def all_refs(repository: Repository, odd: Callable[[str], object] = left_out) ->
             continue
         streams.append(Ref("stream", name, stream))
     return [*sorted(images), *sorted(streams)]
+
+
+def is_image_ref(repository: Repository, name: str) -> bool:
+    """Tell whether an image has this name."""
+    with suppress(ComposefsError):  # it cannot be one, or nothing can be told of it
+        return repository.images.read_ref(name) is not None
+    return False

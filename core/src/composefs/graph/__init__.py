@@ -6,8 +6,8 @@ about a Problem.
 """
 
 from composefs.graph.links import Graph, Start, refs_of
-from composefs.graph.names import Found, Names, read_names
+from composefs.graph.names import Names, read_names
 from composefs.graph.problem import Problem
 from composefs.graph.stock import Stock, read_stock
 
-__all__ = ["Found", "Graph", "Names", "Problem", "Start", "Stock", "read_names", "read_stock", "refs_of"]
+__all__ = ["Graph", "Names", "Problem", "Start", "Stock", "read_names", "read_stock", "refs_of"]

@@ -5,28 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
-from composefs.errors import CorruptError, NotFoundError
+from composefs.errors import CorruptError
 from composefs.graph.problem import Problem
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 from composefs.repository.links import open_refs, walk
-from composefs.repository.names import encode_flat, is_no_entry, parse_object_link, parse_ref_link
+from composefs.repository.names import is_no_entry, parse_object_link, parse_ref_link
 
-__all__ = ["Found", "Names", "read_names"]
-
-
-class Found(NamedTuple):
-    """What a name means: a stream, with its name, or an image, whose name is its id.
-
-    ``ref`` is the path below ``streams/refs`` or ``images/refs``, if it was found by that.
-    """
-
-    kind: Literal["stream", "image"]
-    name: str
-    id: str
-    ref: str | None
+__all__ = ["Names", "read_names"]
 
 
 @dataclass(slots=True)
@@ -43,34 +30,6 @@ class Names:
     stream_refs: dict[str, str] = field(default_factory=dict)
     image_refs: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-
-    def find(self, text: str) -> Found:
-        """Find what a user means; raise NotFoundError.
-
-        That is the name of a stream, else the id of an image, else a stream's ref, encoded or not, else an image's ref;
-        refs with or without ``refs/``, or as the path in the repository by which fsck and du call them.
-        """
-        if text in self.streams:
-            return Found("stream", text, self.streams[text], None)
-        if text in self.images:
-            return Found("image", text, text, None)
-        path = _path_below(text, "streams/refs/")
-        directory, slash, rest = path.partition("/")
-        for spelling in (path, directory + slash + encode_flat(rest)):
-            if spelling in self.stream_refs:
-                name = self.stream_refs[spelling]
-                return Found("stream", name, self.streams[name], spelling)
-        path = _path_below(text, "images/refs/")
-        if path in self.image_refs:
-            return Found("image", self.image_refs[path], self.image_refs[path], path)
-        raise NotFoundError(
-            f"there is no stream, image or ref {text!r}", subject=text, hint="`cfsctl ref list` lists the refs"
-        )
-
-
-def _path_below(text: str, place: str) -> str:
-    """Return the path of a ref below ``place``, from how it may be given: so, from ``refs/`` on, or from the top."""
-    return text.removeprefix(place if text.startswith(place) else "refs/")
 
 
 def read_names(repository: Repository) -> Names:

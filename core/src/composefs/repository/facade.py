@@ -69,7 +69,7 @@ class Repository(Closing):
         """The streams."""
         from composefs.repository.streams import Streams
 
-        return Streams(self.store, self.objects, self.refs)
+        return Streams(self.store, self.objects)
 
     @cached_property
     def images(self) -> Images:

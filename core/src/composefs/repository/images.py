@@ -44,25 +44,21 @@ class Images:
     def require_named(self, image_id: str) -> None:
         """Raise NotFoundError unless ``images/ID`` is there."""
         if not self.is_named(image_id):
-            raise _no_image(image_id, image_id)
+            raise NotFoundError(f"there is no image {image_id}", subject=image_id, hint="`cfsctl images` lists them")
 
     def read_ref(self, name: str) -> str | None:
         """Return the id of the image that ``images/refs/NAME`` names, or None."""
         target = read_ref(ref_parts(name, "path"), self._store, "images")
-        return None if target is None else parse_id(target, self._store.algorithm)
+        return None if target is None else self._target(name, target)
 
-    def resolve(self, name: str) -> str:
-        """Return the id of an image given as its id, ``refs/NAME`` or NAME.  Raises NotFoundError.
-
-        What looks like an id is one, even when a ref has that name; ``refs/`` says that a ref is meant.
-        """
+    def _target(self, name: str, target: str) -> str:
         try:
-            image_id: str | None = parse_id(name, self._store.algorithm)
-        except FormatError:
-            image_id = self.read_ref(name.removeprefix("refs/"))
-        if image_id is None or not self.is_named(image_id):
-            raise _no_image(repr(name), name)
-        return image_id
+            return parse_id(target, self._store.algorithm)
+        except FormatError as error:
+            where = f"images/refs/{name}"
+            raise CorruptError(
+                f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
+            ) from error
 
     def open(self, image_id: str) -> int:
         """Open an image's file, its digest checked."""
@@ -111,19 +107,9 @@ class Images:
 
         def read(path: list[str], target: str) -> tuple[str, str]:
             name = "/".join(path)
-            try:
-                return name, parse_id(target, self._store.algorithm)
-            except FormatError as error:
-                where = f"images/refs/{name}"
-                raise CorruptError(
-                    f"the symlink {where} points to {target[:300]!r}, which is no id", subject=where
-                ) from error
+            return name, self._target(name, target)
 
         return list_refs(self._store, "images", [], read, odd)
-
-
-def _no_image(shown: str, name: str) -> NotFoundError:
-    return NotFoundError(f"there is no image {shown}", subject=name, hint="`cfsctl images` lists them")
 
 
 def image_objects(tree: Tree) -> set[str]:

@@ -14,7 +14,6 @@ from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
 from composefs.repository.objects import Stored, StoredObjects, check_digest, missing_objects
-from composefs.repository.refs import Refs
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
 from composefs.splitstream import Parts, Reader, write
@@ -25,10 +24,9 @@ __all__ = ["Streams"]
 class Streams:
     """The streams of a repository."""
 
-    def __init__(self, store: Store, objects: StoredObjects, refs: Refs) -> None:
+    def __init__(self, store: Store, objects: StoredObjects) -> None:
         self._store = store
         self._objects = objects
-        self._refs = refs
 
     def put(self, parts: Parts, *, known: Mapping[str, int] | None = None) -> Stored:
         """Store a splitstream, without a name.
@@ -76,12 +74,7 @@ class Streams:
         return None if target is None else parse_object_link(target, self._store.algorithm, where)
 
     def resolve(self, name: str) -> str:
-        """Return the id of the stream with a name; ``refs/DIR/NAME``, encoded, follows a ref.  Raises NotFoundError."""
-        if name.startswith("refs/"):
-            target = self._refs.read(name.removeprefix("refs/"), "path")
-            if target is None:
-                raise NotFoundError(f"there is no ref {name!r}", subject=name, hint="`cfsctl ref list` lists them")
-            name = target
+        """Return the id of the stream with a name.  Raises NotFoundError."""
         object_id = self.lookup(name)
         if object_id is None:
             raise NotFoundError(

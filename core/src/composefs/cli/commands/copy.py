@@ -14,8 +14,8 @@ from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from composefs.graph import Found, Names
     from composefs.repository import Publication, Repository
+    from composefs.repository.lookup import Found
     from composefs.transfer import Copied
 
 __all__ = ["command"]
@@ -48,7 +48,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
         Reporting(observers, "copy", "copying objects") as report,
     ):
         known = read_names(source)
-        found = [_find(known, name, source_path) for name in dict.fromkeys(names)]
+        found = [_find(source, name) for name in dict.fromkeys(names)]
         copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], known, report=report)
         target.publish(_publication(copied, found))
     if as_json:
@@ -80,11 +80,13 @@ def _source(path: str, settings: Settings) -> Repository:
         raise
 
 
-def _find(names: Names, name: str, path: str) -> Found:
+def _find(source: Repository, name: str) -> Found:
+    from composefs.repository.lookup import find
+
     try:
-        return names.find(name)
+        return find(source, name, ("stream", "image"))
     except NotFoundError as error:
-        error.hint = f"`cfsctl --repo {path} ref list` lists the refs there"
+        error.hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
         raise
 
 

@@ -10,7 +10,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
-from composefs.cli.images import named_image
+from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted, shown
@@ -37,6 +37,8 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 @pass_settings
 def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     """Show which paths differ from image OLD to image NEW, and how much of NEW is not in OLD.
+
+    Each is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
 
     A line is + for an added path, - for a removed one, or M for a changed one and what changed: type, mode, owner,
     device, mtime, links, target, content or xattrs.  The size is in bytes, but on a terminal in the unit that suits.

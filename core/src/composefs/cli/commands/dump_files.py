@@ -9,7 +9,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.images import named_image
+from composefs.cli.named import named_image
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
@@ -34,7 +34,7 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_path_only: bool) -> None:
     """Print FILES of an image, and what is below them, as composefs-dump(5) text.
 
-    NAME is an image's id, or refs/ and its name.
+    NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
     """
     from composefs.dumpfile import write_below
     from composefs.erofs.reader import Lookup

@@ -6,7 +6,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example
-from composefs.cli.images import named_image
+from composefs.cli.named import named_image
 from composefs.cli.output import print_json, write
 from composefs.cli.settings import Settings, pass_settings
 
@@ -20,7 +20,7 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, as_json: bool) -> None:
     """Print the ids of all objects that an image refers to, sorted.
 
-    NAME is an image's id, or refs/ and its name.
+    NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
     """
     with settings.open_repository() as repository:
         algorithm = repository.algorithm

@@ -11,7 +11,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.images import named_image
+from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
@@ -23,7 +23,10 @@ __all__ = ["command"]
 
 @click.command(
     cls=Command,
-    examples=[Example("cfsctl ls refs/os/42 /etc"), Example("cfsctl ls --json refs/os/42 / | jq -r '.entries[].name'")],
+    examples=[
+        Example("cfsctl ls refs/os/42 /etc"),
+        Example("cfsctl ls --json ostree/os/stable / | jq -r '.entries[].name'", "What was pulled, by its ref."),
+    ],
 )
 @click.argument("name", type=ImageName())
 @click.argument("path", default=b"/", type=Path(path_type=bytes))
@@ -33,7 +36,8 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json: bool) -> None:
     """List what is at PATH in an image, the entries of a directory or else the file itself.
 
-    NAME is an image's id, or refs/ and its name.  Names that cannot be shown are escaped as composefs-dump(5) does.
+    NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
+    Names that cannot be shown are escaped as composefs-dump(5) does.
     """
     from composefs.erofs.reader import Lookup
 

@@ -8,7 +8,7 @@ import click
 
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.images import named_image
+from composefs.cli.named import named_image
 from composefs.cli.output import say
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
@@ -53,7 +53,8 @@ def command(
 ) -> None:
     """Mount an image over the repository's objects.
 
-    NAME is an image's id, or refs/ and its name.  In a secure repository the kernel checks everything that is read.
+    NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
+    In a secure repository the kernel checks everything that is read.
     """
     if (upperdir is None) != (workdir is None):
         raise UsageError("--upperdir and --workdir need each other", hint="give both")

@@ -9,7 +9,7 @@ import click
 from composefs.cli.complete import RefName
 from composefs.cli.frame import Command, Example, Group
 from composefs.cli.output import line, print_json, table
-from composefs.cli.refs import all_refs, encoding_of, is_image_ref
+from composefs.cli.refs import all_refs, is_image_ref
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
@@ -76,6 +76,7 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
 
 def _removal(name: str) -> RefRemoval:
     from composefs.repository import RefRemoval
+    from composefs.repository.lookup import encoding_of
 
     path = name.removeprefix(STREAM_REFS)
     return RefRemoval(path, encoding_of(name) if path == name else "path")

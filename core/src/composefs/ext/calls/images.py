@@ -128,7 +128,9 @@ def _image(repository: Repository, params: Message) -> str:
     key, value = one_of(params, "name", "id")
     if key == "id":
         return check_id(value, repository.algorithm.hex_size)
-    return repository.images.resolve(string(params, key))
+    from composefs.repository.lookup import find
+
+    return find(repository, string(params, key), ("image",)).id
 
 
 def _check_paths(block: list[JSONValue]) -> None:
@@ -155,12 +157,9 @@ def mount(context: Context, params: Message) -> Message:
     options = mapping(params, "options")
     paths = {key: _typed_path(context, options, key) for key in ("upperdir", "workdir") if options.get(key) is not None}
     mountpoint = _typed_path(context, params, "path")
-    key, value = one_of(params, "name", "id")
-    if type(value) is not str:
-        raise UsageError(f"{key} is not a string")
     mount_image(
         context.repo,
-        context.repo.images.resolve(value),
+        _image(context.repo, params),
         mountpoint,
         upperdir=paths.get("upperdir"),
         workdir=paths.get("workdir"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from composefs.errors import CancelledError, NotFoundError, UsageError
+from composefs.errors import CancelledError, UsageError
 from composefs.ext.context import Context
 from composefs.protocol.params import boolean
 from composefs.protocol.wire import JSONValue, Message
 
 if TYPE_CHECKING:
-    from composefs.graph import Names, Start
+    from composefs.graph import Start
+    from composefs.repository import Repository
+    from composefs.repository.lookup import Kind
 
 __all__ = ["copy", "fsck"]
 
@@ -39,7 +41,8 @@ def copy(context: Context, params: Message) -> Message:
         raise UsageError("from is missing")
     source = context.source(params)
     known = read_names(source)
-    starts = [_start(known, name, kind) for kind in ("stream", "image") for name in _names(context, params, f"{kind}s")]
+    starts = [_start(source, name, "stream") for name in _names(context, params, "streams")]
+    starts += [_start(source, name, "image") for name in _names(context, params, "images")]
     copied = copy_all(source, context.repo, starts, known, report=_watch(context))
     for each in copied.streams:  # with all that they name, as whole as they are there
         context.seen.add_whole_stream(each.id)
@@ -57,13 +60,11 @@ def copy(context: Context, params: Message) -> Message:
     }
 
 
-def _start(known: Names, name: str, kind: str) -> Start:
-    found = known.find(name)
-    if found.kind != kind:
-        raise NotFoundError(f"there is no {kind} {name!r}", subject=name)
+def _start(source: Repository, name: str, kind: Kind) -> Start:
     from composefs.graph import Start
+    from composefs.repository.lookup import find
 
-    return Start(found.id, found.kind, name)
+    return Start(find(source, name, (kind,)).id, kind, name)
 
 
 def _names(context: Context, params: Message, key: str) -> list[str]:
