@@ -94,7 +94,7 @@ def test_a_refused_tree_is_as_it_was() -> None:
 def test_what_entries_name_must_be_there(missing: str | None) -> None:
     entry = (
         b"# c\ntitle T\nlinux /boot/k\n\ninitrd\t/usr/lib/i\ninitrd /usr/lib/j\r\n"
-        b"efi  /boot/EFI/Linux/u.efi \noptions linux /x\n"
+        b"efi  /boot/EFI/Linux/u.efi \noptions linux /x\nlinux\ninitrd \t\n"
     )
     members = {
         "boot/k": external(BIG),

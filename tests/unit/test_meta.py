@@ -83,6 +83,7 @@ def test_unknown_members_are_ignored_and_features_may_be_absent() -> None:
         (changed(version=0), FormatError),
         (changed(version=2), UnsupportedError),
         (changed(algorithm="fsverity-sha256-16"), FormatError),
+        (changed(algorithm="fsverity-sha256"), FormatError),
         (changed(algorithm=1), FormatError),
         (changed(features=[]), FormatError),
         (changed(**features(compatible="x")), FormatError),

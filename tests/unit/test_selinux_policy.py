@@ -145,6 +145,7 @@ def test_substitutions_replace_whole_paths_and_what_is_below_goes_on_from_there(
         ("/[a&&b] a:b:c", "set operations"),
         ("/[a--b] a:b:c", "set operations"),
         ("/[\\d-z] a:b:c", "no end of a range"),
+        ("/[\\b] a:b:c", "not supported in a bracket"),
         ("/a{2,1} a:b:c", "wrong way round"),
         ("/a{,3} a:b:c", "no smallest number"),
         ("/a*{2}+? a:b:c", None),
@@ -222,6 +223,8 @@ def test_word_boundaries_see_the_letter_of_the_type() -> None:
 def test_escapes_and_classes() -> None:
     assert matches(r"/\x66[[:digit:]][[:^alpha:]]\.\+\-\_", "/f1..+-_")
     assert matches(r"/\x{66}[\]\-\\][^\d][]x]", "/f-a]")
+    assert matches(r"/[\d-][b-b]\x{7f}", "/-b\x7f")
+    assert not matches(r"/\x{ff}", "/a")
     assert matches(r"/\\-*", "/\\---")
     assert not matches(r"/\\-*", "/\\-\\-")
 
@@ -258,6 +261,14 @@ def test_hostile_expressions_cost_bounded_work(name: str, monkeypatch: pytest.Mo
     assert work.left > -STEPS
 
 
+def test_what_the_backtracker_keeps_of_one_path_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, path = r"/(a|aa|[b-x/])*\2x\2", "/" + "a" * 30
+    assert not matches(text, path)
+    monkeypatch.setattr("composefs.boot.program.MAX_STATES", 100)
+    with pytest.raises(TooLargeError, match="does not get done with a path"):
+        matches(text, path)
+
+
 def test_forgetting_states_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = [Rule(parse(text), None) for text in (r"/(a|b)*x.*", r"/.*b[^/]*", "/ab", r"/a.*x\b.*")]
     rng = random.Random(1)
@@ -275,8 +286,10 @@ def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("/" + "a" * 4096, "/" + "(" * 40 + ")" * 40, "/a{1001}"):
         with pytest.raises(TooLargeError):
             parse(text)
+    assert parse("/" + "a" * 4095)
+    assert policy_of(f"/.* {'a' * (MAX_LINE - 4)}\n")
     with pytest.raises(TooLargeError, match="line 1"):
-        policy_of(f"/.* {'a' * MAX_LINE}\n")
+        policy_of(f"/.* {'a' * (MAX_LINE - 3)}\n")
     monkeypatch.setattr("composefs.boot.policy.MAX_LINES", 5)
     with pytest.raises(TooLargeError, match="line 6"):
         policy_of("/.* a\n" * 6)
