@@ -98,12 +98,10 @@ class Image(Closing):
 
     A file is mapped, not copied; as with any mapped file, whoever truncates it meanwhile kills the reader.  ``version``
     is the composefs format, or None for an image that is plain EROFS.  Raises FormatError for what is no image,
-    TooLargeError beyond 1 GiB.
+    TooLargeError for a file beyond 1 GiB.
     """
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
-        if len(data) > MAX_IMAGE:
-            raise TooLargeError(f"an image of {len(data)} bytes, more than {MAX_IMAGE}")
         if len(data) < INODES_START:
             malformed(f"{len(data)} bytes are too few", len(data))
         self.data = data
