@@ -97,26 +97,26 @@ def test_unchanged_bytes_are_not_computed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "size"),
+    ("patch", "says"),
     [
-        (b"", 1),
-        (control(1, 0, 0)[:23], 1),
-        (control(1, 0, 0), 1),
-        (control(0, 1, 0), 1),
-        (control(-1, 2, 0) + b"ab", 1),
-        (control(2, -1, 0) + b"ab", 1),
-        (control(1 << 62, 0, 0) + b"a", 1),
-        (control(0, (1 << 63) - 1, 0) + b"a", 1),
-        (control(1, 1, 0) + b"ab", 1),
-        (control(0, 1, 0) + b"ab", 1),
-        (control(0, 1, 0) + b"a" + control(0, 0, 0), 1),
-        (control(0, 0, 0) * 100_000, 1),
+        (b"", "ends before its content"),
+        (control(1, 0, 0)[:23], "ends before its content"),
+        (control(1, 0, 0), "beyond its content or its end"),
+        (control(0, 1, 0), "beyond its content or its end"),
+        (control(-1, 2, 0) + b"ab", "beyond its content or its end"),
+        (control(2, -1, 0) + b"ab", "beyond its content or its end"),
+        (control(1 << 62, 0, 0) + b"a", "beyond its content or its end"),
+        (control(0, (1 << 63) - 1, 0) + b"a", "beyond its content or its end"),
+        (control(1, 1, 0) + b"ab", "beyond its content$"),
+        (control(0, 1, 0) + b"ab", "goes on behind its content"),
+        (control(0, 1, 0) + b"a" + control(0, 0, 0), "goes on behind its content"),
+        (control(0, 0, 0) * 100_000, "goes on without making anything"),
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )
-def test_hostile_patches(patch: bytes, size: int) -> None:
-    with pytest.raises(CorruptError, match="patch"):
-        patched(b"old", patch, size)
+def test_hostile_patches(patch: bytes, says: str) -> None:
+    with pytest.raises(CorruptError, match=f"a patch .*{says}"):
+        patched(b"old", patch, 1)
 
 
 def test_a_patch_that_makes_nothing_copies_nothing() -> None:
