@@ -7,7 +7,7 @@ import pytest
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.summary import COLLECTION, collections, find_ref, list_refs, metadata_value
+from composefs_ostree.formats.summary import COLLECTION, COLLECTION_MAP, collections, find_ref, list_refs, metadata_value
 
 A, B = b"\xaa" * 32, b"\xbb" * 32
 
@@ -30,6 +30,19 @@ def test_refs_are_found() -> None:
 def test_sizes_of_big_endian_servers_are_understood() -> None:
     swapped = int.from_bytes((300).to_bytes(8, "big"), "little")
     assert find_ref(summary([("z", (swapped, B, {}))]), "z") == (B, 300)
+
+
+def mapped(signature: str, rows: list[object]) -> bytes:
+    metadata = {COLLECTION_MAP: Variant(signature, {"org.other": rows})}
+    return gvariant.encode("(a(s(taya{sv}))a{sv})", ([], metadata))
+
+
+def test_refs_of_other_collections() -> None:
+    assert find_ref(mapped("a{sa(s(taya{sv}))}", [("z", (1, B, {}))]), "z", "org.other") == (B, 1)
+    data = mapped("a{sas}", ["z"])
+    for ask in (lambda: find_ref(data, "z", "org.other"), lambda: collections(data)):
+        with pytest.raises(FormatError, match=f"its {COLLECTION_MAP} is of type a{{sas}}"):
+            ask()
 
 
 @pytest.mark.parametrize(
