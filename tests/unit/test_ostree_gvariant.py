@@ -109,6 +109,19 @@ def test_nesting_is_bounded() -> None:
         decode("v", encode("v", Variant("v", value)))
 
 
+def test_strings_do_not_overlap() -> None:
+    """They are made before one is looked at, and might be as many copies of the whole."""
+    with pytest.raises(FormatError, match="out of order"):
+        decode("aay", b"ab\x02\x00\x02")
+
+
+def test_values_count_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_ostree.formats.gvariant.MAX_VALUES", 13)
+    assert decode("a(yyy)", bytes(9)) == [(0, 0, 0)] * 3
+    with pytest.raises(FormatError, match="more than 13 values"):
+        decode("a(yyy)", bytes(12))
+
+
 @pytest.mark.parametrize("signature", ["ab", "as"])
 def test_the_number_of_values_is_bounded(signature: str) -> None:
     data = bytes(MAX_VALUES + 1) if signature == "ab" else bytes(MAX_VALUES + 1) + bytes(4 * (MAX_VALUES + 1))
@@ -118,7 +131,7 @@ def test_the_number_of_values_is_bounded(signature: str) -> None:
         decode(signature, data)
 
 
-@pytest.mark.parametrize("signature", ["", "z", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300])
+@pytest.mark.parametrize("signature", ["", "z", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300, f"({'y' * 254})"])
 def test_malformed_types_are_refused(signature: str) -> None:
     with pytest.raises(FormatError):
         parse_type(signature)

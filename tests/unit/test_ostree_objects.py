@@ -166,6 +166,17 @@ def test_offsets_are_as_narrow_as_they_can_be(case: str) -> None:
         read(make(2))
 
 
+def test_elements_do_not_overlap() -> None:
+    """They are made before one is looked at, and might be as many copies of the whole."""
+    with pytest.raises(FormatError, match="offsets out of order"):
+        parse_dirtree(listing(offsets(1, entry(1, 9, A), 43, 0, 43)))
+
+
+def test_a_name_does_not_reach_into_its_offset() -> None:
+    with pytest.raises(FormatError, match="malformed extended attribute"):
+        attributes(array(offsets(2, b"n" * 255, 0x100)))
+
+
 @pytest.mark.parametrize("mode", [0o100644, 0o120777, 0o755, 0o200040755])
 def test_a_dirmeta_describes_a_directory(mode: int) -> None:
     with pytest.raises(FormatError, match="mode"):
