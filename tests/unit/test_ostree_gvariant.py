@@ -131,7 +131,9 @@ def test_the_number_of_values_is_bounded(signature: str) -> None:
         decode(signature, data)
 
 
-@pytest.mark.parametrize("signature", ["", "z", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300, f"({'y' * 254})"])
+@pytest.mark.parametrize(
+    "signature", ["", "z", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300, f"({'y' * 254})"]
+)
 def test_malformed_types_are_refused(signature: str) -> None:
     with pytest.raises(FormatError):
         parse_type(signature)

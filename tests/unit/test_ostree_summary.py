@@ -7,7 +7,14 @@ import pytest
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.formats.summary import COLLECTION, COLLECTION_MAP, collections, find_ref, list_refs, metadata_value
+from composefs_ostree.formats.summary import (
+    COLLECTION,
+    COLLECTION_MAP,
+    collections,
+    find_ref,
+    list_refs,
+    metadata_value,
+)
 
 A, B = b"\xaa" * 32, b"\xbb" * 32
 
