@@ -302,6 +302,10 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
             "[core]\n\trepositoryformatversion = 0\n",
             "config: it says neither mode nor repo_version, so this is not an ostree repository",
         ),
+        (
+            "[core]\nmode=archive-z2\nrubbish\n",
+            "config: line 3 is neither a section nor key=value: 'rubbish', so this is not an ostree repository",
+        ),
     ):
         (tmp_path / "config").write_text(config)
         with serve(tmp_path) as server:

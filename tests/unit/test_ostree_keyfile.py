@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import FormatError, PermissionDeniedError, UnsupportedError, UsageError
-from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
+from composefs_ostree.formats.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
 FILE = b"""# comment

@@ -43,7 +43,7 @@ def head_and_file(directory: Path, content: bytes) -> bytes:
 
 
 def archive(path: Path) -> Callable[[Packs], LocalFiles]:
-    return lambda packs: LocalFiles([Place(str(path), Config("archive", None))], 64, packs)
+    return lambda packs: LocalFiles([Place(str(path), Config("archive", None, {}))], 64, packs)
 
 
 def collect(worker: Worker) -> list[Row]:

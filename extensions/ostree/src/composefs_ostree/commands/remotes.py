@@ -91,7 +91,7 @@ def list_all(request: Request, core: Core) -> dict[str, Any]:
 def show(request: Request, core: Core) -> dict[str, Any]:
     """Show the settings of a remote as they stand in a key file, and the keys in its keyring."""
     remote = find_remote(core, request.arguments["name"])
-    from composefs_ostree.remotes.keyfile import escape
+    from composefs_ostree.formats.keyfile import escape
 
     settings = {key: _shown(key, value) for key, value in remote.settings.items()}
     lines = [f"# {remote.origin}", f'[remote "{remote.name}"]']

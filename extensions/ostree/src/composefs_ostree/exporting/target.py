@@ -25,14 +25,12 @@ from composefs_ext.errors import (
     BusyError,
     CorruptError,
     ExistsError,
-    FormatError,
     NotFoundError,
     UnsupportedError,
     UsageError,
 )
 from composefs_ext.files import Naming, open_regular, read_up_to
-from composefs_ostree.formats.config import ARCHIVE_MODES, MAX_CONFIG, parse_config
-from composefs_ostree.remotes.keyfile import parse_keyfile
+from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,15 +66,11 @@ class Target:
             data = self.read("config", MAX_CONFIG)
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", subject=path) from None
-        where = f"{path}/config"
-        mode = parse_config(data, where).mode
-        self.mode = "archive" if mode in ARCHIVE_MODES else mode
+        config = parse_config(data, f"{path}/config")
+        self.mode = "archive" if config.is_archive else config.mode
         if self.mode not in MODES:
-            raise UnsupportedError(f"{path}: repositories of the mode {mode} cannot be written", subject=path)
-        try:
-            self.settings = parse_keyfile(data)
-        except FormatError as error:
-            raise FormatError(f"{where}: {error.message}", subject=where) from None
+            raise UnsupportedError(f"{path}: repositories of the mode {config.mode} cannot be written", subject=path)
+        self.settings = config.sections
         self._lock_fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=self._fd)
         self._lock(fcntl.F_RDLCK)
         self.tmp = self.directory(_TMP, make=True)

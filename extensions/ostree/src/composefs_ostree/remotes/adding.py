@@ -9,8 +9,8 @@ import re
 from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
+from composefs_ostree.formats.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.formats.names import check_collection, check_ref
-from composefs_ostree.remotes.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
 from composefs_ostree.remotes.urls import check_proxy, check_url, without_password
 from composefs_ostree.signatures.policy import SIGN_KINDS, policy_of

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
+from composefs_ostree.formats.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.formats.names import is_ref
-from composefs_ostree.remotes.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
 
 TYPE_CHECKING = False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     Sections = dict[str, dict[str, str]]
+    """Values by section and key, as they are escaped in the file."""
 
 __all__ = ["as_boolean", "as_list", "escape", "is_key", "parse_keyfile", "unescape", "write_keyfile"]
 
@@ -22,7 +23,7 @@ _MAX_SECTIONS = 10_000
 
 
 def parse_keyfile(data: bytes) -> Sections:
-    """Return the values of a key file by section and key, still escaped; raise FormatError with the line's number."""
+    """Return the values of a key file; raise FormatError with the line's number."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
