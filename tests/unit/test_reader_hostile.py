@@ -181,18 +181,19 @@ def test_attributes_that_occur_twice() -> None:
             read_tree(Image(data.replace(escaped, again)))
 
 
-def test_a_digest_with_something_behind_it() -> None:
-    """Also where the one before has shown what the head of a digest looks like."""
+@pytest.mark.parametrize("value", [b"\0\x24\0\1" + b"x" * 33, b"\0\x24\0\2" + b"x" * 32], ids=["longer", "other hash"])
+def test_a_digest_unlike_the_one_before(value: bytes) -> None:
+    """The one before has shown what the beginning of a digest looks like, and how long it is."""
+    held = b"x" * (len(value) - 8)
     lines = (
         f"/a 9 100644 1 0 0 0 0.0 - - {DIGEST}",
-        "/b 0 100644 1 0 0 0 0.0 - - - trusted.overlay.bexbcopy=" + "x" * 29,
+        f"/b 0 100644 1 0 0 0 0.0 - - - trusted.overlay.bexbcopy={held.decode()}",
     )
     data = bytes(make_image(*lines))
-    escaped = b"\x18\x04\x1d\x00overlay.overlay.bexbcopy" + b"x" * 29
+    escaped = b"\x18\x04" + bytes([len(held)]) + b"\0overlay.overlay.bexbcopy" + held
     assert escaped in data
-    longer = b"\x10\x04\x25\x00overlay.metacopy" + b"\x00\x24\x00\x01" + b"x" * 33
     with pytest.raises(FormatError, match="holds no digest"):
-        read_tree(Image(data.replace(escaped, longer)))
+        read_tree(Image(data.replace(escaped, b"\x10\x04" + bytes([len(value)]) + b"\0overlay.metacopy" + value)))
 
 
 def test_names_and_paths_that_are_too_long() -> None:

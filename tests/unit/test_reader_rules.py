@@ -142,7 +142,9 @@ def test_link_counts() -> None:
 
 
 def test_a_device_with_two_names_that_c_would_drop() -> None:
-    patch = Patch(make_image("/n 0 20644 1 0 0 259 0.0 - - -"))
+    line = "/n 0 20644 1 0 0 259 0.0 - - -"
+    patch = Patch(make_image(line))
+    assert lines(bytes(patch.image), "c")[1:] == [line]
     patch.put(patch.inode("/n") + 16, "<I", 0)
     assert lines(bytes(patch.image), "c")[1:] == []
     patch.put(patch.inode("/n") + 44, "<I", 2)

@@ -177,8 +177,8 @@ class Reader:
             raise FormatError("the last named reference has no end", offset=start)
         names: dict[str, int] = {}
         for record in records.split(b"\0")[:-1]:
-            index, colon, encoded = record.partition(b":")
-            if not colon or not index.isdigit() or len(index) > 10 or int(index) >= len(ids):
+            index, _, encoded = record.partition(b":")
+            if not index.isdigit() or len(index) > 10 or int(index) >= len(ids):
                 raise FormatError(f"the named reference {record[:200]!r} has no valid index", offset=start)
             try:
                 name = encoded.decode()
