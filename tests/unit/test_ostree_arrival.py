@@ -18,7 +18,7 @@ from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held import open_commit
 from composefs_ostree.pulling.arrival import Arrivals, _put
-from composefs_ostree.source import DirectorySource
+from composefs_ostree.sources.source import DirectorySource
 from support.ostree_delta import SmallCommit
 from support.ostree_repo import make_repo
 

@@ -64,7 +64,7 @@ def test_what_a_pull_of_ostree_loads_needs_no_regular_expression() -> None:
 import sys
 import composefs_ostree.main
 from composefs_ostree.commands import pulling
-from composefs_ostree import source
+from composefs_ostree.sources import source
 from composefs_ostree.remotes import limits, places, summaries
 from composefs_ostree.signatures.policy import options_of, policy_of
 print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
@@ -146,7 +146,7 @@ except AttributeError:
 @pytest.mark.parametrize(
     "modules",
     [
-        "composefs_ostree.commands.pulling, composefs_ostree.source, composefs_ostree.remotes.http",
+        "composefs_ostree.commands.pulling, composefs_ostree.sources.source, composefs_ostree.remotes.http",
         "composefs_oci.commands.pull, composefs_oci.sources.registry.source",
     ],
 )

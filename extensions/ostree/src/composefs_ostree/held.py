@@ -3,6 +3,10 @@
 A whole commit is the stream ``ostree-commit-ID``, one that is here in part ``ostree-partial-ID``.  A commit's stream
 names what belongs to it: its image (none if only the commit object is here), its detached metadata, and, if it was
 pulled with ``--depth``, its parent's stream.
+
+Detached metadata is what comes beside a commit and is no part of its id, the signatures above all.  It is kept as a
+stream of its own, ``ostree-commitmeta-ID``, which holds the bytes of ``.commitmeta`` (``a{sv}``).  So it is there as
+long as the commit, and the commit's stream has the same content with it and without.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ __all__ = [
     "commit_of_stream",
     "current_target",
     "detached_metadata",
+    "detached_name",
     "find_stream",
     "image_of",
     "is_partial",
@@ -54,6 +59,7 @@ __all__ = [
     "parent_of",
     "partly",
     "put_again",
+    "put_detached",
     "ref_name",
     "target_of",
 ]
@@ -63,6 +69,8 @@ DETACHED_REF = "ostree.commitmeta"
 PARENT_REF = "ostree.parent"
 """What a commit's stream names besides its image: streams with the detached metadata and of the parent commit."""
 
+_DETACHED_CONTENT_TYPE = "6f73747265656d64"
+_DETACHED_PREFIX = "ostree-commitmeta-"
 _SHORTEST_PREFIX = 4
 _LONGEST_FILE_NAME = 255
 
@@ -268,3 +276,16 @@ def detached_metadata(core: Core, stream: Stream) -> bytes:
     into = core.staging.new_name("commitmeta")
     core.stream_cat(id=stream_id, into=into).result()
     return core.staging.read(into)
+
+
+def detached_name(commit_id: bytes) -> str:
+    """Return the name of the stream that keeps a commit's detached metadata."""
+    return _DETACHED_PREFIX + commit_id.hex()
+
+
+def put_detached(core: Core, data: bytes) -> str:
+    """Have detached metadata stored; return the stream's id."""
+    inline = core.staging.write(data, "commitmeta")
+    stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
+    os.unlink(core.staging.path_of(inline))
+    return stored["id"]

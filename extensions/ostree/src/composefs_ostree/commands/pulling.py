@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
+from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.held import (
     commit_of_stream,
     current_target,
@@ -18,8 +19,7 @@ from composefs_ostree.held import (
     target_of,
 )
 from composefs_ostree.pulling.commits import Commits, Terms
-from composefs_ostree.remote import resolve
-from composefs_ostree.wanted import parse_wanted
+from composefs_ostree.sources.finding import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request, Stream
     from composefs_ext.connection import Pending
     from composefs_ext.rows import ImageName, RefUpdate, StreamName
+    from composefs_ostree.commands.wanted import Wanted
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.commits import Job
     from composefs_ostree.remotes.record import Remote
-    from composefs_ostree.source import Source
-    from composefs_ostree.wanted import Wanted
+    from composefs_ostree.sources.source import Source
 
 __all__ = ["pull", "pull_local", "wants_nul"]
 
@@ -91,7 +91,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     """Pull from a URL, a path or a remote."""
     from composefs_ostree.remotes.limits import limits_of
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.source import open_source
+    from composefs_ostree.sources.source import open_source
 
     where: str = request.arguments["source"]
     names: list[str] = list(request.get("refs", []))
@@ -111,7 +111,7 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
 def pull_local(request: Request, core: Core) -> dict[str, Any]:
     """Pull from a repository on this machine; without names, everything that it has."""
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.source import DirectorySource
+    from composefs_ostree.sources.source import DirectorySource
 
     remote = None
     if request.get("remote"):
@@ -121,7 +121,7 @@ def pull_local(request: Request, core: Core) -> dict[str, Any]:
     source = DirectorySource(request.arguments["path"], remote, options_of(request))
     names = request.get("refs", [])
     if not names:
-        from composefs_ostree.refs import refs_in_files
+        from composefs_ostree.sources.refs import refs_in_files
 
         # As ostree: one that the summary lacks is not left out, but told when it is looked up there.
         names = sorted(refs_in_files(core, source, source.open(core)))
@@ -160,7 +160,7 @@ def _pull(
 def _terms(request: Request, source: Source) -> Terms:
     from composefs_ostree.remotes.record import policy_for
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.source import UrlSource
+    from composefs_ostree.sources.source import UrlSource
 
     subpaths: list[str] | None = None
     if request.get("subpath"):

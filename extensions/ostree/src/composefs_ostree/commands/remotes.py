@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ostree.source import Source
+    from composefs_ostree.sources.source import Source
 
 __all__ = ["add", "delete", "gpg_import", "list_all", "list_refs", "refs", "show"]
 
@@ -132,9 +132,9 @@ def _key_lines(keys: list[dict[str, Any]]) -> list[str]:
 
 def refs(request: Request, core: Core) -> dict[str, Any]:
     """List the refs of a remote as ``REMOTE:REF``."""
-    from composefs_ostree.refs import listed_refs
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.source import open_source
+    from composefs_ostree.sources.refs import listed_refs
+    from composefs_ostree.sources.source import open_source
 
     name = request.arguments["name"]
     rows = listed_refs(
@@ -150,9 +150,9 @@ def refs(request: Request, core: Core) -> dict[str, Any]:
 
 def list_refs(request: Request, core: Core) -> dict[str, Any]:
     """List the refs of a repository at a URL, in a directory, or of a remote of the machine."""
-    from composefs_ostree.refs import listed_refs
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.source import DirectorySource, open_source
+    from composefs_ostree.sources.refs import listed_refs
+    from composefs_ostree.sources.source import DirectorySource, open_source
 
     place, path = request.get("url"), request.get("path")
     if (place is None) == (path is None):

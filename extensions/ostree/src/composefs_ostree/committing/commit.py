@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 
 from composefs_ext.errors import ConflictError, UsageError
-from composefs_ostree.commitmeta import detached_name, put_detached
 from composefs_ostree.committing.contents import Settings
 from composefs_ostree.committing.intake import Intake
 from composefs_ostree.committing.metadata import commit_body, commit_metadata, detached_strings
@@ -18,7 +17,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, current_target, ref_name
+from composefs_ostree.held import DETACHED_REF, current_target, detached_name, put_detached, ref_name
 from composefs_ostree.pulling.arrival import store
 
 TYPE_CHECKING = False

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import CommitStream, Holder
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.source import Source
+    from composefs_ostree.sources.source import Source
 
 
 __all__ = ["Arrivals", "Wish", "store"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, FormatError, MissingObjectError, NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.commitmeta import detached_name, fetch_detached, put_detached
 from composefs_ostree.formats.commit_stream import IMAGE_REF, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held import (
@@ -18,12 +17,15 @@ from composefs_ostree.held import (
     Here,
     commit_of_stream,
     detached_metadata,
+    detached_name,
     find_stream,
     image_of,
     is_partial,
     open_commit,
     put_again,
+    put_detached,
 )
+from composefs_ostree.sources.finding import fetch_detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.arrival import Arrivals
     from composefs_ostree.signatures.policy import Policy
-    from composefs_ostree.source import Source
+    from composefs_ostree.sources.source import Source
 
     Check = Callable[[Commit, bytes], None]
 
@@ -205,7 +207,7 @@ class Commits:
         if job.commit is None:
             from composefs_ostree.formats.objects import parse_commit
             from composefs_ostree.formats.summary import SummaryRef
-            from composefs_ostree.remote import fetch_commit
+            from composefs_ostree.sources.finding import fetch_commit
             from composefs_ostree.tree import commit_bytes
 
             if job.stream is not None and job.name is not None:

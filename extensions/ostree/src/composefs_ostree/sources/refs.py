@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ostree.fetching.transport import Transport
-    from composefs_ostree.source import Source
+    from composefs_ostree.sources.source import Source
 
 __all__ = ["listed_refs", "refs_in_files"]
 

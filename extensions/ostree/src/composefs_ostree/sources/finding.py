@@ -1,8 +1,8 @@
-"""Finding a commit in the repository to pull from: ref and commit object."""
+"""Finding a commit in the repository to pull from: by its ref, its object, and the detached metadata beside that."""
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, ExtError, NotFoundError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.names import (
     MAX_METADATA,
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.source import Source
+    from composefs_ostree.sources.source import Source
 
-__all__ = ["fetch_commit", "resolve"]
+__all__ = ["fetch_commit", "fetch_detached", "resolve"]
 
 
 def resolve(core: Core, source: Source, transport: Transport, name: str) -> SummaryRef:
@@ -88,3 +88,18 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
         return data, parse_commit(data)
     except ExtError as error:
         raise bad_object(where, error) from None
+
+
+def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
+    """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
+    from composefs_ostree.signatures.detached import MAX_DETACHED, parse_detached
+
+    path = object_path(ObjectType.COMMITMETA, commit_id)
+    where = transport.where(path)
+    data = read(core, transport, path, MAX_DETACHED) or b""
+    if data:
+        try:
+            parse_detached(data, where)
+        except FormatError as error:
+            raise bad_object(where, error) from None
+    return data
