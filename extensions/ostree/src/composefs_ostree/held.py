@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
-    from composefs_ext.rows import RefRow
+    from composefs_ext.rows import RefRow, StreamName
 
 __all__ = [
     "DETACHED_REF",
@@ -51,7 +51,6 @@ __all__ = [
     "commit_of_stream",
     "current_target",
     "detached_metadata",
-    "detached_name",
     "find_stream",
     "image_of",
     "is_partial",
@@ -278,14 +277,9 @@ def detached_metadata(core: Core, stream: Stream) -> bytes:
     return core.staging.read(into)
 
 
-def detached_name(commit_id: bytes) -> str:
-    """Return the name of the stream that keeps a commit's detached metadata."""
-    return _DETACHED_PREFIX + commit_id.hex()
-
-
-def put_detached(core: Core, data: bytes) -> str:
-    """Have detached metadata stored; return the stream's id."""
+def put_detached(core: Core, commit_id: bytes, data: bytes) -> StreamName:
+    """Have a commit's detached metadata stored; return the stream's id with the name under which to publish it."""
     inline = core.staging.write(data, "commitmeta")
     stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
     os.unlink(core.staging.path_of(inline))
-    return stored["id"]
+    return {"name": _DETACHED_PREFIX + commit_id.hex(), "id": stored["id"], "if_exists": "replace"}

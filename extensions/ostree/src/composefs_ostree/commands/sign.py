@@ -123,14 +123,14 @@ def _change(
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
     from composefs_ostree.formats import gvariant
-    from composefs_ostree.held import DETACHED_REF, detached_name, put_again, put_detached
+    from composefs_ostree.held import DETACHED_REF, put_again, put_detached
 
     rows: list[StreamName] = []
     named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]
     if metadata:
-        kept = put_detached(core, gvariant.encode("a{sv}", metadata))
-        rows.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
-        named_refs.append((DETACHED_REF, kept))
+        kept = put_detached(core, commit_id, gvariant.encode("a{sv}", metadata))
+        rows.append(kept)
+        named_refs.append((DETACHED_REF, kept["id"]))
     again = put_again(core, name, named_refs)
     rows.append({"name": name, "id": again, "if_exists": "replace", "expect": stream.id})
     core.publish(streams=rows).result()

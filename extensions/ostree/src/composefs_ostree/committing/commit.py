@@ -17,7 +17,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, current_target, detached_name, put_detached, ref_name
+from composefs_ostree.held import DETACHED_REF, current_target, put_detached, ref_name
 from composefs_ostree.pulling.arrival import store
 
 TYPE_CHECKING = False
@@ -71,9 +71,9 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     names: list[StreamName] = []
     named_refs: list[tuple[str, str]] = []
     if detached:
-        kept = put_detached(core, gvariant.encode("a{sv}", detached))
-        names.append({"name": detached_name(commit_id), "id": kept, "if_exists": "replace"})
-        named_refs.append((DETACHED_REF, kept))
+        kept = put_detached(core, commit_id, gvariant.encode("a{sv}", detached))
+        names.append(kept)
+        named_refs.append((DETACHED_REF, kept["id"]))
     image_put = core.image_put(*draft_dump(core, tree, keep_nul=False).finish())
     stream, image = store(core, commit_id, entries, image_put, named_refs=named_refs)
     target = stream_name(commit_id)

@@ -17,7 +17,6 @@ from composefs_ostree.held import (
     Here,
     commit_of_stream,
     detached_metadata,
-    detached_name,
     find_stream,
     image_of,
     is_partial,
@@ -332,10 +331,9 @@ class Commits:
             return {}
         if job.stream is not None and detached_metadata(self._core, job.stream) == job.detached:
             return {}
-        stream = put_detached(self._core, job.detached)
-        name = detached_name(job.commit_id)
-        self.rows[name] = {"name": name, "id": stream, "if_exists": "replace"}
-        return {DETACHED_REF: stream}
+        kept = put_detached(self._core, job.commit_id, job.detached)
+        self.rows[kept["name"]] = kept
+        return {DETACHED_REF: kept["id"]}
 
     def _damaged(self, job: Job) -> set[str]:
         """Read everything that is here of a commit, and of those that would be its bases; return what is bad."""
