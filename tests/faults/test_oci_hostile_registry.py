@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +28,10 @@ from composefs_oci.formats.descriptors import Descriptor, parse_manifest
 from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
-from support.commands import TIMEOUT
+from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_layout import INDEX, MANIFEST, Layout, tar
+from support.oci_registry import certificate
 from support.proxy import proxy
 
 SECRET = "pass-word-of-somebody"
@@ -351,6 +353,44 @@ def once(rule: Any) -> Any:
 def test_realms_that_are_not_gone_to(peer: Hostile, tmp_path: Path, realm: str) -> None:
     bearer(peer, realm)
     fails(peer, PermissionDeniedError, "not safe", authfile=login(peer, tmp_path / "auth.json"))
+
+
+def tls(directory: Path) -> ssl.SSLContext:
+    """Speak TLS with the certificate in a directory, which a client may show too."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "ca.crt", directory / "server.key")
+    context.load_verify_locations(directory / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def test_nothing_is_asked_for_without_tls_by_a_registry_that_speaks_it(peer: Hostile, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    with hostile(peer.layout, tls(tmp_path)) as secure:
+        known = [f"--cert-dir={tmp_path}", f"--authfile={login(secure, tmp_path / 'auth.json')}"]
+        command = ["oci", "list-tags", *known, secure.image]
+        bearer(secure, f"http://{peer.host}/auth")
+        assert f"to 'http://{peer.host}/auth' for tokens, which is not safe" in the_error(*command, status=7)
+        secure.rules.clear()
+        url = f"http://{peer.host}/v2/app/tags/list"
+        secure.rule("/tags/", lambda handler: handler.answer(307, b"", {"Location": url}))
+        assert f"redirects to '{url}', which is not followed" in the_error(*command, status=6)
+    assert peer.requests == []
+
+
+def test_the_client_s_certificate_is_shown_to_the_registry_alone(peer: Hostile, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    (tmp_path / "client.cert").write_bytes((tmp_path / "ca.crt").read_bytes())
+    (tmp_path / "client.key").write_bytes((tmp_path / "server.key").read_bytes())
+    shown: list[tuple[str, bool]] = []
+    with hostile(peer.layout, tls(tmp_path)) as secure, hostile(peer.layout, tls(tmp_path)) as other:
+        for each in (secure, other):
+            each.rule("/", lambda h: shown.append((h.state.host, h.connection.getpeercert() is not None)) or False)
+        url = f"https://{other.host}/v2/app/tags/list"
+        secure.rule("/tags/", lambda handler: handler.answer(307, b"", {"Location": url}))
+        other.rule("/tags/", lambda handler: handler.answer(200, tags("a")))
+        assert cfsctl("oci", "list-tags", f"--cert-dir={tmp_path}", secure.image).stdout == "a\n"
+        assert shown == [(secure.host, True), (other.host, False)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ request be answered as usual.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,11 +100,11 @@ class Handler(QuietHandler):
 
 
 @contextmanager
-def hostile(layout: Layout) -> Iterator[Hostile]:
+def hostile(layout: Layout, tls: ssl.SSLContext | None = None) -> Iterator[Hostile]:
     """Run a registry with the layout's first image as app:1 while the block runs."""
     state = Hostile(layout)
     kind: Any = type("Bound", (Handler,), {"state": state})
-    with listening(kind) as state.host:
+    with listening(kind, tls) as state.host:
         try:
             yield state
         finally:
