@@ -86,6 +86,24 @@ def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch
         assert not staged.exists()
 
 
+@pytest.mark.parametrize("size", [10, 1000, 350_000], ids=lambda size: f"{size} bytes")
+def test_a_file_that_grows_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Its id is right in the end, but nothing in that says that the size is."""
+    file_id = an_object(tmp_path, b"x" * size)
+    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, Packs(Staging(str(tmp_path)), [PACKS]))
+    told = os.fstat
+
+    def before(fd: int) -> os.stat_result:
+        values = list(told(fd))
+        values[6] -= 1
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", before)
+    with pytest.raises(CorruptError, match="changed while it was read"):
+        reader.read(file_id, str(tmp_path / "staged"))
+    assert not (tmp_path / "staged").exists()
+
+
 def test_small_content_is_packed_where_nothing_is_reflinked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = {an_object(tmp_path, content): content for content in (b"a" * 100, b"b" * 200, bytes(100_000))}
     small, other, large = contents

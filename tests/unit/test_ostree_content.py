@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, NoSpaceError
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
@@ -175,11 +176,22 @@ def test_endless_empty_blocks_end(tmp_path: Path) -> None:
 
 
 def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
-    file_id, data = filez(LARGE)
+    content = random.Random(1).randbytes(1 << 20)  # deflated, it is too large to be waited for
+    file_id, data = filez(content)
     one = FileFetch(file_id, str(tmp_path / "f"), LIMIT, UNPACKED)
     one.begin()
     assert one.take(data[:-10]) is None
+    assert (tmp_path / "f").exists()
     one.begin()
     assert one.take(data) is None
     assert one.finish()[3] == str(tmp_path / "f")
-    assert (tmp_path / "f").read_bytes() == LARGE
+    assert (tmp_path / "f").read_bytes() == content
+
+
+def test_what_cannot_fit_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much is written as tells a damaged header from a file that is so large."""
+    monkeypatch.setattr("composefs_ostree.fetching.content._TRIED", 1 << 20)
+    for made, error in ((1 << 20, CorruptError), (2 << 20, NoSpaceError)):
+        file_id, data = filez(b"", size=1 << 60, stream=deflate(bytes(made)))
+        with pytest.raises(error):
+            fetch(file_id, data, tmp_path / "f", 1 << 30)
