@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,7 @@ MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf
         ("ed25519", "!", FormatError, "malformed base64"),
         ("spki", "AAAA", FormatError, "there is no spki key in it"),
         ("spki", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", FormatError, "it is no public key"),
+        ("spki", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----", FormatError, "malformed PEM"),
         ("spki", RSA_512, FormatError, "an RSA key of 512 bits is too short"),
     ],
 )
@@ -225,6 +227,22 @@ def test_a_file_that_has_no_key_is_named(
     assert reason in caught.value.message
 
 
+def test_a_file_that_is_too_large_for_keys_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n")
+    os.truncate(path, (16 << 20) + 1)
+    with pytest.raises(FormatError, match=f"{path}: .*it has more than {16 << 20} bytes"):
+        verify(SignKeys("ed25519", files=(str(path),)), b"", bytes(64))
+
+
+# RFC 8410, 7: PKCS #8 around a secret key of X25519, by which others are agreed on.
+X25519 = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    + b64("302e020100300506032b656e04220420" + ED25519[0][0])
+    + "\n-----END PRIVATE KEY-----\n"
+)
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "reason"),
     [
@@ -236,6 +254,7 @@ def test_a_file_that_has_no_key_is_named(
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
             "it is no secret key that can be used",
         ),
+        ("spki", X25519, "its algorithm cannot sign"),
         ("spki", b64(ED25519[0][0]), "there is no secret spki key in it"),
     ],
 )
