@@ -186,11 +186,22 @@ HOSTILE: dict[str, tuple[bytes, bytes, list[tuple[int, bytes]], type[ExtError]]]
     "no such xattrs": (b"a" * 100, operation("S", 0, 1, 100, 0), [(FILE, GOOD)], FormatError),
     "no such operation": (b"", b"X", [(FILE, GOOD)], FormatError),
     "begun twice": (b"", operation("o", 0, 0, 9) * 2, [(FILE, GOOD)] * 2, FormatError),
-    "metadata begun": (b"", operation("o", 0, 0, 9), [(DIRMETA, GOOD)], FormatError),
+    "metadata begun": (
+        b"a" * 100,
+        operation("o", 0, 0, 100) + operation("w", 100, 0) + b"c",
+        [(DIRMETA, GOOD)],
+        FormatError,
+    ),
     "symlink begun": (b"", operation("o", 1, 0, 9), [(FILE, GOOD)], FormatError),
     "not ended": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 100, 0), [(FILE, GOOD)], FormatError),
     "ended early": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 99, 0) + b"c", [(FILE, GOOD)], CorruptError),
     "written beyond": (b"a" * 101, operation("o", 0, 0, 100) + operation("w", 101, 0), [(FILE, GOOD)], CorruptError),
+    "copied beyond": (
+        file_id(OLD),
+        operation("o", 0, 0, 100) + operation("r", 0) + operation("w", 101, 0),
+        [(FILE, GOOD)],
+        CorruptError,
+    ),
     "ended without": (b"", b"c", [(FILE, GOOD)], FormatError),
     "written without": (b"a", operation("w", 1, 0), [(FILE, GOOD)], FormatError),
     "patched without": (b"a", operation("o", 0, 0, 1) + operation("B", 0, 1), [(FILE, GOOD)], FormatError),
@@ -222,10 +233,21 @@ def test_more_than_announced_is_refused_before_it_is_made(staging: Path) -> None
     assert list(staging.iterdir()) == []
 
 
-def test_too_many_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composefs_ostree.deltas.program.MAX_OPERATIONS", 100)
-    with pytest.raises(ExtError, match="more than 100 operations"):
-        run(b"", b"R" * 101, [(FILE, GOOD)])
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ("program.MAX_OPERATIONS", "more than 100 operations"),
+        ("program._MAX_BYTES", "more than 100 bytes of operations"),
+        ("payload._MAX_TABLE", "more than 100 bytes of modes and attributes"),
+        ("payload._MAX_ENTRIES", "more than 100 sets of attributes"),
+    ],
+)
+def test_what_a_part_may_have_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str, says: str) -> None:
+    data = gvariant.encode("(a(uuu)aa(ayay)ayay)", ([], [[]] * 101, b"", b"R" * 101))
+    monkeypatch.setattr(f"composefs_ostree.deltas.{limit}", 100)
+    made, packs = part(b"", [(FILE, GOOD)], 0), Packs(Staging("."), ())
+    with pytest.raises(ExtError, match=says):
+        list(Program(made, split(memoryview(data)), sources, "p", 64, packs).run())
 
 
 # Payloads
