@@ -193,8 +193,6 @@ class Program:
             return
         if offset + size > len(self._source):
             raise CorruptError(f"its program reads {size} bytes at {offset} of a file of {len(self._source)}")
-        if size > self._file.left:
-            raise CorruptError("its program writes more than the file should have")
         # Pieces, so that pages of a large old file can go again.
         for start in range(offset, offset + size, _WRITE):
             self._file.write(self._source[start : min(start + _WRITE, offset + size)])
