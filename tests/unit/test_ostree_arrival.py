@@ -17,8 +17,9 @@ from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_n
 from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held import open_commit
-from composefs_ostree.pulling.arrival import Arrivals, _put
+from composefs_ostree.pulling.arrival import Arrivals
 from composefs_ostree.sources.source import DirectorySource
+from composefs_ostree.storing import put_commit
 from support.ostree_delta import SmallCommit
 from support.ostree_repo import make_repo
 
@@ -36,7 +37,7 @@ def hold(core: Core, subject: str) -> bytes:
     """Have the object of a commit in the repository, and return its id."""
     data = make_commit(Commit({}, None, subject, "", 0, bytes(32), bytes(32)))
     commit = sha256(data).digest()
-    stream = _put(core, commit, {commit: Entry(data, None)}, (), None)
+    stream = put_commit(core, commit, {commit: Entry(data, None)})
     core.publish(streams=[{"name": stream_name(commit), "id": stream}]).result()
     return commit
 
@@ -86,7 +87,7 @@ def test_a_base_that_gets_another_stream_between_the_two_questions(
             files = {
                 bytes([number]) * 32: Entry(make_head(0, 0, 0, 0o100644, b"", b""), ids[number]) for number in numbers
             }
-            stream = _put(core, commit, {commit: Entry(data, None), **files}, (), [subpath])
+            stream = put_commit(core, commit, {commit: Entry(data, None), **files}, subpaths=[subpath])
             core.publish(streams=[{"name": name, "id": stream, "if_exists": "replace"}]).result()
 
         put((0, 1), "/a")

@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
-from composefs_ostree import held
+from composefs_ostree import held, storing
 from composefs_ostree.commands.pulling import _publish
 from composefs_ostree.commands.sign import sign_held
 from composefs_ostree.formats.commit_stream import Entry, partial_name
 from composefs_ostree.formats.objects import Commit, make_commit
-from composefs_ostree.pulling.arrival import _put
 from composefs_ostree.remotes import store
 from composefs_ostree.remotes.record import parse_remotes
 from composefs_ostree.signatures.detached import parse_detached, signatures_in
+from composefs_ostree.storing import put_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ class Signers:
         self.commit = sha256(self.data).digest()
 
     def hold(self, core: Core) -> None:
-        stream = _put(core, self.commit, {self.commit: Entry(self.data, None)}, (), ())
+        stream = put_commit(core, self.commit, {self.commit: Entry(self.data, None)}, subpaths=())
         core.publish(streams=[{"name": partial_name(self.commit), "id": stream}]).result()
 
     def sign(self, core: Core, number: int) -> list[dict[str, Any]]:
@@ -102,18 +102,18 @@ def sign_beside(
     directory: Path, monkeypatch: pytest.MonkeyPatch, times: int, then: Callable[[Core, Signers], None]
 ) -> None:
     """Let so many others sign, one after the other, each between a look at the signatures and the change of them."""
-    signers, others, original = Signers(directory), list(range(2, times + 2)), held.put_again
+    signers, others, original = Signers(directory), list(range(2, times + 2)), storing.put_again
 
     def put_again(core: Core, *rest: Any) -> str:
         if others:
             with monkeypatch.context() as context:
-                context.setattr(held, "put_again", original)
+                context.setattr(storing, "put_again", original)
                 signers.sign(core, others.pop(0))
         return original(core, *rest)
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         signers.hold(core)
-        monkeypatch.setattr(held, "put_again", put_again)
+        monkeypatch.setattr(storing, "put_again", put_again)
         then(core, signers)
         return {}
 

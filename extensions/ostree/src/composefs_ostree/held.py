@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
-    from composefs_ext.rows import RefRow, StreamName
+    from composefs_ext.rows import RefRow
 
 __all__ = [
     "DETACHED_REF",
@@ -57,8 +57,6 @@ __all__ = [
     "open_commit",
     "parent_of",
     "partly",
-    "put_again",
-    "put_detached",
     "ref_name",
     "target_of",
 ]
@@ -68,8 +66,6 @@ DETACHED_REF = "ostree.commitmeta"
 PARENT_REF = "ostree.parent"
 """What a commit's stream names besides its image: streams with the detached metadata and of the parent commit."""
 
-_DETACHED_CONTENT_TYPE = "6f73747265656d64"
-_DETACHED_PREFIX = "ostree-commitmeta-"
 _SHORTEST_PREFIX = 4
 _LONGEST_FILE_NAME = 255
 
@@ -254,19 +250,6 @@ def parent_of(stream: Stream) -> str | None:
     return _named(stream, PARENT_REF)
 
 
-def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:
-    """Have a held stream stored once more, with other named references; return its id."""
-    held = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
-    stored = core.stream_put(
-        held.content_type,
-        chunks=held.chunks,
-        inline=held.inline,
-        object_refs=held.object_refs,
-        named_refs=sorted(named_refs),  # as a pull that brings all of them stores it
-    )
-    return stored.result()["id"]
-
-
 def detached_metadata(core: Core, stream: Stream) -> bytes:
     """Return the serialised detached metadata (signatures) that is kept with a commit; empty if there is none."""
     stream_id = _named(stream, DETACHED_REF)
@@ -275,11 +258,3 @@ def detached_metadata(core: Core, stream: Stream) -> bytes:
     into = core.staging.new_name("commitmeta")
     core.stream_cat(id=stream_id, into=into).result()
     return core.staging.read(into)
-
-
-def put_detached(core: Core, commit_id: bytes, data: bytes) -> StreamName:
-    """Have a commit's detached metadata stored; return the stream's id with the name under which to publish it."""
-    inline = core.staging.write(data, "commitmeta")
-    stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
-    os.unlink(core.staging.path_of(inline))
-    return {"name": _DETACHED_PREFIX + commit_id.hex(), "id": stored["id"], "if_exists": "replace"}

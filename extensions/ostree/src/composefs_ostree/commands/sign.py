@@ -123,7 +123,8 @@ def _change(
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
     from composefs_ostree.formats import gvariant
-    from composefs_ostree.held import DETACHED_REF, put_again, put_detached
+    from composefs_ostree.held import DETACHED_REF
+    from composefs_ostree.storing import put_again, put_detached
 
     rows: list[StreamName] = []
     named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]

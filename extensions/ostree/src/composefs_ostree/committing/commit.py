@@ -17,8 +17,8 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, current_target, put_detached, ref_name
-from composefs_ostree.pulling.arrival import store
+from composefs_ostree.held import DETACHED_REF, current_target, ref_name
+from composefs_ostree.storing import put_detached, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

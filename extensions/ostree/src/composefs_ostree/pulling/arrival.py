@@ -12,15 +12,11 @@ from typing import NamedTuple
 from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.commit_stream import (
-    CONTENT_TYPE,
     DIGEST_SIZES,
-    IMAGE_REF,
-    PARTIAL_CONTENT_TYPE,
     Entry,
     inline_limit,
     partial_name,
     stream_name,
-    write,
 )
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.held import Asked, Here
@@ -28,15 +24,14 @@ from composefs_ostree.part import existing, find_part
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.pull import Pull
+from composefs_ostree.storing import put_commit, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 
     from composefs_ext import Core
-    from composefs_ext.connection import Pending
     from composefs_ext.packs import Packs
-    from composefs_ext.rows import Stored
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
@@ -45,7 +40,7 @@ if TYPE_CHECKING:
     from composefs_ostree.sources.source import Source
 
 
-__all__ = ["Arrivals", "Wish", "store"]
+__all__ = ["Arrivals", "Wish"]
 
 
 class Wish(NamedTuple):
@@ -160,7 +155,8 @@ class Arrivals:
 
     def _keep_alone(self, wish: Wish, fetched: int = 0) -> Here:
         """Have the commit object stored, with nothing of its tree."""
-        stream_id = _put(self._core, wish.commit_id, {wish.commit_id: Entry(wish.data, None)}, wish.named_refs, ())
+        entries = {wish.commit_id: Entry(wish.data, None)}
+        stream_id = put_commit(self._core, wish.commit_id, entries, named_refs=wish.named_refs, subpaths=())
         return Here(partial_name(wish.commit_id), stream_id, None, (), 1 + fetched)
 
     def _files(self, packs: Packs) -> Files:
@@ -256,45 +252,3 @@ class _Way:
         self.fetched += 1
         self._loaded[object_id] = data
         return data
-
-
-def store(
-    core: Core,
-    commit_id: bytes,
-    entries: Mapping[bytes, Entry],
-    image_put: Pending[Stored],
-    *,
-    named_refs: Sequence[tuple[str, str]] = (),
-    subpaths: Sequence[str] | None = None,
-) -> tuple[str, str]:
-    """Have a commit's stream stored; return its id, and that of the image, which the core is making.
-
-    ``entries`` are all its objects, whose content is in the repository; ``named_refs`` is what the stream shall name
-    besides the image; ``subpaths`` tells what a commit in part has.
-    """
-    with core.progress("image"):
-        stream = _put(core, commit_id, entries, named_refs, subpaths, image_put)
-        return stream, image_put.result()["id"]
-
-
-def _put(
-    core: Core,
-    commit_id: bytes,
-    entries: Mapping[bytes, Entry],
-    named_refs: Sequence[tuple[str, str]],
-    subpaths: Sequence[str] | None,
-    image: Pending[Stored] | None = None,
-) -> str:
-    # The core makes the image while we lay out the stream.
-    inline = core.staging.new_name("commit")
-    with core.staging.create(inline) as file:
-        size, references = write(file, commit_id, entries, subpaths)
-    images = [] if image is None else [(IMAGE_REF, image)]
-    stream = core.stream_put(
-        CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
-        chunks=[-size],
-        inline=inline,
-        object_refs=references,
-        named_refs=[*images, *sorted(named_refs)],  # the same id in whatever order they have come
-    )
-    return stream.result()["id"]

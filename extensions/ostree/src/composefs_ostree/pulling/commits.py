@@ -21,8 +21,6 @@ from composefs_ostree.held import (
     image_of,
     is_partial,
     open_commit,
-    put_again,
-    put_detached,
 )
 from composefs_ostree.sources.finding import fetch_detached
 
@@ -248,6 +246,8 @@ class Commits:
             here = Here(job.name, job.stream.id, image_of(job.stream), job.subpaths)
             if beside != kept:
                 image = [] if here.image is None else [(IMAGE_REF, here.image)]
+                from composefs_ostree.storing import put_again
+
                 here = here._replace(stream=put_again(self._core, job.name, [*image, *beside.items()]))
         # Also if nothing is new: who pulled it may have been killed before its names were durable.
         row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
@@ -331,6 +331,8 @@ class Commits:
             return {}
         if job.stream is not None and detached_metadata(self._core, job.stream) == job.detached:
             return {}
+        from composefs_ostree.storing import put_detached
+
         kept = put_detached(self._core, job.commit_id, job.detached)
         self.rows[kept["name"]] = kept
         return {DETACHED_REF: kept["id"]}

@@ -1,0 +1,89 @@
+"""Having commits stored: their streams, which name what belongs to them, and their detached metadata.
+
+What is stored so is to be published under the name that :mod:`composefs_ostree.held` knows it by.
+"""
+
+from __future__ import annotations
+
+import os
+
+from composefs_ostree.formats.commit_stream import CONTENT_TYPE, IMAGE_REF, PARTIAL_CONTENT_TYPE, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from composefs_ext import Core
+    from composefs_ext.connection import Pending
+    from composefs_ext.rows import Stored, StreamName
+    from composefs_ostree.formats.commit_stream import Entry
+
+__all__ = ["put_again", "put_commit", "put_detached", "store"]
+
+_DETACHED_CONTENT_TYPE = "6f73747265656d64"
+_DETACHED_PREFIX = "ostree-commitmeta-"
+
+
+def put_commit(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    image: Pending[Stored] | None = None,
+    *,
+    named_refs: Sequence[tuple[str, str]] = (),
+    subpaths: Sequence[str] | None = None,
+) -> str:
+    """Have a commit's stream stored; return its id.
+
+    ``entries`` are all its objects, whose content is in the repository.  The stream names the ``image``, which the core
+    may still be making, and what is in ``named_refs``; ``subpaths`` tells what a commit in part has.
+    """
+    inline = core.staging.new_name("commit")
+    with core.staging.create(inline) as file:
+        size, references = write(file, commit_id, entries, subpaths)
+    images = [] if image is None else [(IMAGE_REF, image)]
+    stream = core.stream_put(
+        CONTENT_TYPE if subpaths is None else PARTIAL_CONTENT_TYPE,
+        chunks=[-size],
+        inline=inline,
+        object_refs=references,
+        named_refs=[*images, *sorted(named_refs)],  # the same id in whatever order they have come
+    )
+    return stream.result()["id"]
+
+
+def store(
+    core: Core,
+    commit_id: bytes,
+    entries: Mapping[bytes, Entry],
+    image_put: Pending[Stored],
+    *,
+    named_refs: Sequence[tuple[str, str]] = (),
+    subpaths: Sequence[str] | None = None,
+) -> tuple[str, str]:
+    """As :func:`put_commit`, but wait for the image too, and return both ids."""
+    with core.progress("image"):
+        # The core makes the image while we lay out the stream.
+        stream = put_commit(core, commit_id, entries, image_put, named_refs=named_refs, subpaths=subpaths)
+        return stream, image_put.result()["id"]
+
+
+def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:
+    """Have a held stream stored once more, with other named references; return its id."""
+    held = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
+    stored = core.stream_put(
+        held.content_type,
+        chunks=held.chunks,
+        inline=held.inline,
+        object_refs=held.object_refs,
+        named_refs=sorted(named_refs),  # as a pull that brings all of them stores it
+    )
+    return stored.result()["id"]
+
+
+def put_detached(core: Core, commit_id: bytes, data: bytes) -> StreamName:
+    """Have a commit's detached metadata stored; return the stream's id with the name under which to publish it."""
+    inline = core.staging.write(data, "commitmeta")
+    stored = core.stream_put(_DETACHED_CONTENT_TYPE, chunks=[-len(data)], inline=inline).result()
+    os.unlink(core.staging.path_of(inline))
+    return {"name": _DETACHED_PREFIX + commit_id.hex(), "id": stored["id"], "if_exists": "replace"}
