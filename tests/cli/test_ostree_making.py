@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ import pytest
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, limit_memory, run
 from support.gpg import Keys, keys  # noqa: F401  a fixture
 from support.made_repo import OPTIONS, make_system
-from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_pull import LIBEXEC, Target, extensions  # noqa: F401  a fixture
+from support.peers import require
 from support.server import serve
 
 pytestmark = pytest.mark.usefixtures("extensions")
@@ -57,6 +59,22 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     again = made.ostree("commit", "-b", "main", f"--tree=dir={tmp_path / 'tree'}", *OPTIONS, "--skip-if-unchanged")
     assert again.stdout == f"commit  {commit}\nverity  {verity}\nunchanged\n"
     assert made.ostree("inspect", unnamed["commit"]).returncode == 0
+
+
+def test_a_clock_before_1970(made: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux has none, what stands in for its clock may have: the time is kept as ostree keeps it."""
+    extension = tmp_path / "ext/ostree"
+    extension.parent.mkdir()
+    shutil.copy(LIBEXEC / "ostree.json", extension.parent)
+    begin = "import time; time.time = lambda: -315619200.5; from composefs_ostree.main import main; main()"
+    extension.write_text(f"#!{sys.executable}\n{begin}\n")
+    extension.chmod(0o755)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(extension.parent))
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "old")
+    assert "1960-01-01 00:00:00" in made.ostree("inspect", "old").stdout
+    made.ostree("export", "old", tmp_path / "out")
+    summary = run(require("ostree"), "summary", f"--repo={tmp_path / 'out'}", "--view").stdout
+    assert "(ostree.summary.last-modified): 1960-01-01" in summary
 
 
 def test_an_image_by_name_and_one_that_was_never_a_commit(target: Target, tmp_path: Path) -> None:

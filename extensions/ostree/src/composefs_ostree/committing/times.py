@@ -50,11 +50,9 @@ _DATES = (
 def commit_time(request: Request) -> int:
     """Return ``--timestamp``, else SOURCE_DATE_EPOCH, else now, as the number that a commit keeps."""
     text = request.get("timestamp")
-    if text is not None:
-        return parse_time(text) % (1 << 64)
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is None:
-        return int(time.time())
+    if text is not None or epoch is None:
+        return parse_time("now" if text is None else text) % (1 << 64)
     if not epoch.isdecimal() or not epoch.isascii() or int(epoch) > _MAX_TIME:
         raise UsageError(f"SOURCE_DATE_EPOCH={epoch[:80]!r} is not a time after 1970")
     return int(epoch)

@@ -46,7 +46,7 @@ def make_summary(target: Target) -> bytes:
     if core.get("no-deltas-in-summary", "").strip() not in ("true", "1") and (deltas := _deltas(target)):
         metadata["ostree.static-deltas"] = Variant("a{sv}", deltas)
     metadata["ostree.summary.mode"] = Variant("s", "archive-z2" if target.mode == "archive" else target.mode)
-    metadata["ostree.summary.last-modified"] = Variant("t", _big_endian(int(time())))
+    metadata["ostree.summary.last-modified"] = Variant("t", _big_endian(int(time()) % (1 << 64)))
     tombstones = core.get("tombstone-commits", "").strip() in ("true", "1")
     metadata["ostree.summary.tombstone-commits"] = Variant("b", tombstones)
     metadata["ostree.summary.indexed-deltas"] = Variant("b", True)
