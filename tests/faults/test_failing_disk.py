@@ -66,6 +66,18 @@ def test_what_was_left_in_staging(repository: Populated) -> None:
     assert said.startswith(f"cfsctl: opening the repository {repository.path}: Input/output error (the disk")
 
 
+def test_a_file_system_that_becomes_read_only(repository: Populated, tmp_path: Path) -> None:
+    """Staging cannot be removed then, which is not what the user has to know."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "large").write_bytes(bytes(300_000))
+    inject = ("-qqq", "-o", str(tmp_path / "log"), "-e", "inject=linkat,unlinkat,renameat:error=EROFS")
+    commit = ("--repo", repository.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree")
+    done = run(require("strace"), *inject, CFSCTL, *commit, status=7)
+    assert done.stderr.startswith("cfsctl: storing ")
+    assert "Read-only file system (remount its file system writable" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [("ls", "os/1"), ("gc",)], ids=lambda command: command[0])
 def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command: tuple[str, ...]) -> None:
     """The kernel is asked for the pages of a map before they are looked at, as that would end the command."""

@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import NotFoundError, from_os_error
+from composefs.errors import ComposefsError, NotFoundError, from_os_error
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree
 from composefs.linux.locks import try_lock
@@ -88,6 +88,14 @@ class Staging(Closing):
         from pathlib import Path
 
         return Path(self.place)
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the directory; if that fails while an error is on its way, that one tells the cause."""
+        try:
+            self.close()
+        except ComposefsError:
+            if error[0] is None:
+                raise
 
     def close(self) -> None:
         """Remove the directory and all in it."""
