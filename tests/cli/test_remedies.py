@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,35 @@ def test_no_more_processes(target: Target, tmp_path: Path, nth: str, what: str) 
         " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
     )
     assert target.left_over() == []
+
+
+@pytest.mark.parametrize("library", ["zstandard.backend_c", "isal.igzip_lib"])
+def test_a_library_for_which_there_is_no_memory(target: Target, tmp_path: Path, library: str) -> None:
+    """The core loads the first, an extension the other."""
+    (tmp_path / "tree").mkdir()
+    found = find_spec(library)
+    assert found is not None
+    assert found.origin is not None
+    inject = ("-P", found.origin, "-e", "trace=mmap", "-e", "inject=mmap:error=ENOMEM")
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", *inject]
+    done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree", status=1)
+    assert done.stderr == "cfsctl: out of memory (raise the limit of memory, ulimit -v, or free some)\n"
+    assert target.left_over() == []
+
+
+def test_a_quota_that_is_used_up(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
+    for inject, command in (
+        ("linkat:error=EDQUOT", ("create-image", "--no-propagate-usr-to-root", tmp_path / "tree")),
+        ("pwrite64:error=EDQUOT", ("ostree", "commit", f"--tree=dir={tmp_path}/tree")),
+    ):
+        strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", f"inject={inject}"]
+        done = run(*strace, CFSCTL, "--repo", target.path, *command, status=8)
+        assert done.stderr.count("\n") == 1
+        assert ": Disk quota exceeded (the file system is the one at /" in done.stderr
+        assert done.stderr.endswith(": remove files of yours, or have your quota raised; quota -s shows it)\n")
+        assert target.left_over() == []
 
 
 def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "UsageError",
     "error_of_kind",
     "from_os_error",
+    "out_of_memory",
     "without_proc",
 ]
 
@@ -225,13 +226,24 @@ def error_of_kind(kind: str) -> type[ComposefsError]:
     return _BY_KIND.get(kind, ComposefsError)
 
 
+_MORE_QUOTA = "remove files of yours, or have your quota raised; quota -s shows it"
+_MORE_MEMORY = "raise the limit of memory, ulimit -v, or free some"
+_WANT_OF_MEMORY = ("failed to map segment", "not enough memory")  # the loader's words for it, and zstandard's
 _REMEDIES = {
+    errno.ENOMEM: _MORE_MEMORY,
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
 }
 """What to do about errors of the system that have no kind of their own."""
+
+
+def out_of_memory(error: BaseException) -> ComposefsError | None:
+    """Return the error to tell if what was raised is for want of memory."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY):
+        return ComposefsError("out of memory", hint=_MORE_MEMORY)
+    return None
 
 
 def without_proc(what: str) -> ComposefsError:
@@ -253,7 +265,9 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
             return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
         case errno.EACCES | errno.EPERM:
             return PermissionDeniedError(message, subject=subject, hint="check the owner and mode, or run as root")
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.EDQUOT:
+            return NoSpaceError(message, subject=subject, hint=_MORE_QUOTA)
+        case errno.ENOSPC:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
         case errno.ENOTDIR:
             return InputOutputError(message, subject=subject, hint="it must be a directory, and no symlink")

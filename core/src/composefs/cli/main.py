@@ -25,7 +25,15 @@ from composefs.cli.output import STDERR, line, say, settle, unwritten
 from composefs.cli.settings import Settings, may_color
 from composefs.cli.text import one_line, shortened
 from composefs.digest import ALGORITHMS
-from composefs.errors import CancelledError, ComposefsError, NoSpaceError, NotFoundError, UsageError, from_os_error
+from composefs.errors import (
+    CancelledError,
+    ComposefsError,
+    NoSpaceError,
+    NotFoundError,
+    UsageError,
+    from_os_error,
+    out_of_memory,
+)
 from composefs.imageformats import EROFS_FORMATS
 from composefs.linux.signals import ASKING_TO_STOP
 
@@ -328,10 +336,8 @@ def _failure(error: BaseException) -> ComposefsError:
         case OSError():
             is_path = isinstance(error.filename, str | bytes)  # and no descriptor
             failure = from_os_error(error, os.fsdecode(error.filename) if is_path else "a system call failed")
-        case MemoryError():
-            failure = ComposefsError("out of memory")
         case _:
-            failure = ComposefsError(
+            failure = out_of_memory(error) or ComposefsError(
                 f"internal error: {type(error).__name__}: {error}", hint="please report it, with what -vv shows"
             )
     failure.__cause__ = error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from composefs.cli import ctrl_c
-from composefs.errors import ComposefsError, UsageError
+from composefs.errors import ComposefsError, UsageError, out_of_memory
 
 __all__ = ["Parser", "fail", "run"]
 
@@ -48,20 +48,26 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
     except UsageError as error:
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:
-        return fail(program, f"{error.message} ({error.hint})" if error.hint else error.message)
+        return fail(program, _told(error))
     except BrokenPipeError:
         from composefs.cli.output import settle
 
         settle()
         return _BROKEN_PIPE
-    except MemoryError:
-        return fail(program, "out of memory")
+    except (MemoryError, ImportError) as error:
+        if (failure := out_of_memory(error)) is None:
+            raise
+        return fail(program, _told(failure))
     except (KeyboardInterrupt, RuntimeError) as error:
         # In the making of a class, Python before 3.12 makes a RuntimeError of it.
         if KeyboardInterrupt not in (type(error), type(error.__cause__)):
             raise
         return fail(program, "interrupted", _INTERRUPTED)
     return 0
+
+
+def _told(error: ComposefsError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def fail(program: str, message: str, status: int = FAILED) -> int:

@@ -235,8 +235,8 @@ def from_exception(error: BaseException, written: str | None = None) -> ExtError
             return CancelledError("interrupted")
         case OSError():
             return _from_os_error(error, written)
-        case MemoryError():
-            return ExtError("out of memory")
+        case _ if isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY):
+            return ExtError("out of memory", hint=_MORE_MEMORY)
         case _:
             words = " ".join([f"internal error: {type(error).__name__}:", *str(error).split()])
             return ExtError(
@@ -245,7 +245,11 @@ def from_exception(error: BaseException, written: str | None = None) -> ExtError
             )
 
 
+_MORE_QUOTA = "remove files of yours, or have your quota raised; quota -s shows it"
+_MORE_MEMORY = "raise the limit of memory, ulimit -v, or free some"
+_WANT_OF_MEMORY = ("failed to map segment", "not enough memory")  # the loader's words for it, and zstandard's
 _REMEDIES = {
+    errno.ENOMEM: _MORE_MEMORY,
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
@@ -267,7 +271,9 @@ def _from_os_error(error: OSError, written: str | None) -> ExtError:
             return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
         case errno.EACCES | errno.EPERM:
             return PermissionDeniedError(message, subject=subject, hint="check the owner and mode")
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.EDQUOT:
+            return NoSpaceError(message, subject=subject, hint=_MORE_QUOTA)
+        case errno.ENOSPC:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
         case _:
             return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))
