@@ -320,3 +320,12 @@ def test_a_long_wait_for_the_server_is_told(source: Path, target: Target, monkey
         server.fault("/config", Fault(status=503), times=1)
         done = target.ostree("pull", server.url, BRANCH)
     assert done.stderr == f"warning: {server.url}/config: HTTP status 503; trying again in 1 s\n"
+
+
+def test_a_warning_does_not_count_the_attempts(source: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait before is too short to be told, so that the first warning would be of two."""
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.5")
+    with serve(source) as server:
+        server.fault("/config", Fault(status=503), times=2)
+        done = target.ostree("pull", server.url, BRANCH)
+    assert done.stderr == f"warning: {server.url}/config: HTTP status 503; trying again in 1 s\n"

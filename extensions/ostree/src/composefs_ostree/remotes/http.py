@@ -263,9 +263,10 @@ class HttpTransport:
                 and after <= _LONGEST_RETRY_AFTER
                 and self._is_passing(handle, code, status)
             ):
-                self._repeat(fetch, self._error(fetch, code, status, reason), after)
+                self._repeat(fetch, self._error(fetch, code, status, reason, tried=1), after)
                 return
-            fetch.error = self._error(fetch, code, status, reason, after if after > _LONGEST_RETRY_AFTER else 0)
+            too_long = after if after > _LONGEST_RETRY_AFTER else 0
+            fetch.error = self._error(fetch, code, status, reason, too_long, tried=fetch.attempts)
             fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
 
@@ -317,7 +318,9 @@ class HttpTransport:
             has_asked=handshake is not None and handshake.asks and (is_last or not is_given),
         )
 
-    def _error(self, fetch: Fetch, code: int | None, status: int, reason: str, after: int = 0) -> ExtError:
+    def _error(
+        self, fetch: Fetch, code: int | None, status: int, reason: str, after: int = 0, *, tried: int
+    ) -> ExtError:
         where = self.where(fetch.path)
         if status in _ABSENT and not (status == _FORBIDDEN and fetch.is_needed):
             if status != _FORBIDDEN:
@@ -330,5 +333,5 @@ class HttpTransport:
         from composefs_ostree.remotes.failures import refused_status, transfer_failed
 
         if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return refused_status(where, status, fetch.attempts, after)
-        return transfer_failed(where, code, reason, fetch.attempts, retryable=code in _PASSING_FAILURE)
+            return refused_status(where, status, tried, after)
+        return transfer_failed(where, code, reason, tried, retryable=code in _PASSING_FAILURE)
