@@ -173,3 +173,15 @@ def test_unified_images_that_do_not_boot_this_image(tmp_path: Path, code: Path) 
         told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=5)
         assert f"os-1 {words}" in told
         assert not list(boot.iterdir())
+
+
+def test_an_entry_that_leads_out_of_the_boot_partition(tmp_path: Path) -> None:
+    """And in again: to the core, for which it is a path of the image, it is right."""
+    repo = init(tmp_path / "repo")
+    entry = b"title T\nlinux /../usr/lib/modules/6.1/vmlinuz\n"
+    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": entry, "usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=3)
+    assert "the boot entry e names /../usr/lib/modules/6.1/vmlinuz, which is not in the image" in told
+    assert not list(boot.iterdir())

@@ -136,7 +136,7 @@ def _split(line: str) -> tuple[str, str]:
 
 
 def _find(root: Node, path: str) -> Node | None:
-    """Return the inode at a path; no symlink is followed."""
+    """Return the inode at a path; no symlink is followed, and ``..`` leads nowhere."""
     node = root
     for part in path.encode().split(b"/"):
         if part in (b"", b"."):
@@ -230,9 +230,7 @@ def _open(core: Core, node: Node) -> BinaryIO:
 
 
 def _write(directory: str, path: str, source: BinaryIO) -> str:
-    """Write a file below a directory, whole and durable or not at all; return its path."""
-    if ".." in path.split("/"):
-        raise FormatError(f"a boot entry names {path}, which leads out of {directory}", subject=path)
+    """Write a file of the image below a directory, whole and durable or not at all; return its path."""
     target = f"{directory}/{path}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     temporary = f"{target}.new"
