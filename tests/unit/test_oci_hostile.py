@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -202,6 +202,32 @@ BAD["octal"] = BAD["octal"][0], spoilt(b"0000698\0")
 BAD["letters"] = BAD["letters"][0], spoilt(b"0x12_3 \0")
 
 
+LIMITS: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "name": ("too long", lambda more: pax((b"path", b"n" * (255 + more))) + header(b"f", FILE)),
+    "path": ("too long", lambda more: pax((b"path", b"a/" * 2047 + b"b" * (1 + more))) + header(b"f", FILE)),
+    "target": ("1 to 4095 bytes", lambda more: tar_entry(Entry("l", SYM, link="t" * (4095 + more)), "")),
+    "attribute's name": (
+        "1 to 255 bytes",
+        lambda more: pax((b"SCHILY.xattr.user." + b"n" * (250 + more), b"1")) + header(b"f", FILE),
+    ),
+    "attribute": (
+        "more than 65535",
+        lambda more: pax((b"SCHILY.xattr.user.a", b"x" * (65535 + more))) + header(b"f", FILE),
+    ),
+    "major": ("no device number", lambda more: tar_entry(Entry("c", CHAR, device=(4095 + more, 0)), "")),
+    "minor": ("no device number", lambda more: tar_entry(Entry("c", CHAR, device=(0, (1 << 20) - 1 + more)), "")),
+    "records": ("1048576 for one entry", lambda more: pax((b"comment", b"x" * (1048559 + more))) + header(b"f", FILE)),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_what_is_as_large_as_it_may_be_and_one_more(tmp_path: Path, limit: str) -> None:
+    words, member = LIMITS[limit]
+    assert len(paths(tmp_path, archive(member(0)))) > 1
+    with pytest.raises((FormatError, TooLargeError), match=words):
+        lines(tmp_path, archive(member(1)))
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_contradictions(tmp_path: Path, case: str) -> None:
     words, member = BAD[case]
@@ -211,9 +237,9 @@ def test_contradictions(tmp_path: Path, case: str) -> None:
 
 
 def test_signed_checksums_and_the_numbers_of_old_programs(tmp_path: Path) -> None:
-    raw = header(b"\xff\xfe", FILE)
+    raw = header(b"\xff\x7f\xfe", FILE)
     total = sum(byte - 256 if byte > 127 else byte for byte in raw[:148] + b" " * 8 + raw[156:])
-    assert paths(tmp_path, archive(raw[:148] + b"%06o\0 " % total + raw[156:])) == ["/", r"/\xff\xfe"]
+    assert paths(tmp_path, archive(raw[:148] + b"%06o\0 " % total + raw[156:])) == ["/", r"/\xff\x7f\xfe"]
     for field in (b"   755 \0", b"755\0\0\0\0\0", b"00000755", b" 000755 ", b"0755\0old", b" 755 \0 9"):
         assert lines(tmp_path, archive(spoilt(field)))[1].split(" ")[2] == "100755"
     assert lines(tmp_path, archive(spoilt(bytes(8))))[1].split(" ")[2] == "100000"
@@ -266,6 +292,16 @@ def sparse(*pieces: tuple[int, int], size: int, data: bytes) -> bytes:
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0")) + header(b"s", FILE), "incomplete"),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.major", b"2")) + header(b"s", FILE), "unknown version"),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.numbytes", b"2")) + header(b"s", FILE), "out of order"),
+        (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0,1")) + header(b"s", b"S"), "sparse in two ways"),
+        (
+            pax((b"GNU.sparse.realsize", b"9"), (b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"1"))
+            + header(b"s", FILE),
+            "unknown version",
+        ),
+        (
+            pax((b"GNU.sparse.realsize", b"%d" % (1 << 53)), (b"GNU.sparse.major", b"1")) + header(b"s", FILE),
+            "more than 8589934592 bytes",
+        ),
     ],
 )
 def test_maps_of_sparse_files(tmp_path: Path, member: bytes, words: str) -> None:
@@ -296,6 +332,32 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
     ):
         with pytest.raises((FormatError, TooLargeError), match=words):
             lines(tmp_path, archive(version_1(text)))
+
+
+def old_sparse(pieces: int, rest: bytes = b"") -> bytes:
+    """An old GNU header with so many pieces of a byte each, four in itself and the others in blocks that follow."""
+    each = [b"%011o\0%011o\0" % (2 * number, 1) for number in range(pieces)]
+    maps = [b"".join(each[:4]).ljust(96, b"\0"), *(b"".join(each[at : at + 21]) for at in range(4, pieces, 21))]
+    raw = header(b"s", b"S", pieces)
+    raw = raw[:386] + maps[0] + bytes([len(maps) > 1]) + b"%011o\0" % (2 * pieces) + raw[495:]
+    raw = raw[:148] + b" " * 8 + raw[156:]
+    raw = raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+    more = [block.ljust(504, b"\0") + bytes([number < len(maps) - 1]) for number, block in enumerate(maps[1:], 1)]
+    return raw + b"".join(map(padded, more)) + padded(b"x" * pieces)
+
+
+def test_sparse_files_of_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("composefs_oci.formats.tar.sparse._MAX_PIECES", 30)
+
+    def many(pieces: int) -> Iterator[bytes]:
+        yield sparse(*((2 * each, 1) for each in range(pieces)), size=2 * pieces, data=b"x" * pieces)
+        yield old_sparse(pieces)
+
+    for member in many(30):
+        assert "/s 60 100644 1 0 0 0 1700000000.0 - " + r"x\x00" * 30 + " -" in lines(tmp_path, archive(member))
+    for member in many(31):
+        with pytest.raises(TooLargeError, match="more than 30 pieces"):
+            lines(tmp_path, archive(member))
 
 
 def test_sparse_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,3 +463,7 @@ def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
     inline.write_bytes(data)  # the content of a is inline, where an object has to be
     with pytest.raises(ExtError):
         list(entries(StoredLayer("x", str(inline), [-len(data)], [], len(data), layer.whole)))
+    for size, words in ((500, "within a header"), (1000, "within a header"), (1436 + 63, "within an entry")):
+        inline.write_bytes(Path(layer.inline).read_bytes()[:size])
+        with pytest.raises(FormatError, match=f"ends {words}"):
+            read(inline=str(inline), chunks=[-512, 0, 512 - size], size=size + 100)

@@ -18,7 +18,6 @@ from composefs_oci.formats.tar.pax import parse_decimal
 __all__ = ["Sparse", "extend_old_map", "map_in_content", "old_map", "pax_sparse"]
 
 _MAX_PIECES = 100_000
-_MAX_SIZE = 2**53 - 1
 _PREFIX = b"GNU.sparse."
 _OLD_PIECE = 24
 _OLD_MAP = slice(386, 482)
@@ -42,7 +41,7 @@ class Sparse(NamedTuple):
             if offset < end or length < 0:
                 raise FormatError(f"{name}: the pieces of the sparse file overlap or are out of order")
             end = offset + length
-        if not end <= size <= _MAX_SIZE:
+        if end > size:
             raise FormatError(f"{name}: the pieces of the sparse file do not fit its size, {size}")
         return cls(size, tuple(piece for piece in pieces if piece[1]))
 
@@ -80,7 +79,7 @@ def pax_sparse(records: list[tuple[bytes, bytes]], name: bytes) -> tuple[bytes, 
         raise FormatError("a sparse file without a size")
     realsize = parse_decimal(size, "GNU.sparse.realsize")
     if version[0] == b"1":
-        if version[1] != b"0" or realsize > _MAX_SIZE:
+        if version[1] != b"0":
             raise FormatError("a sparse file of an unknown version")
         return name, Sparse(realsize, None)
     if version[0] != b"0":
