@@ -139,6 +139,15 @@ def test_unknown_commits(target: Target, command: str, name: str) -> None:
     assert refused.stdout == ""
 
 
+def test_the_ref_of_a_remote_is_told_to_who_leaves_the_remote_out(target: Target) -> None:
+    target.ostree("tag", BRANCH, "vendor:os/stable")
+    for command in (["log"], ["inspect"], ["dump"], ["untag"]):
+        assert "(did you mean vendor:os/stable?)" in target.ostree(*command, "os/stable", status=3).stderr
+    target.ostree("tag", BRANCH, "other:os/stable")
+    told = target.ostree("tag", "os/stable^", "x", status=3).stderr
+    assert "(did you mean other:os/stable or vendor:os/stable?)" in told
+
+
 def test_untag_of_what_is_not_there(target: Target) -> None:
     for command in (("untag", ""), ("tag", BRANCH, "")):
         assert "cannot be empty" in target.ostree(*command, status=2).stderr

@@ -21,6 +21,9 @@ from composefs.tuples import NamedTuple
 
 __all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "option"]
 
+_MOST_MEANT = 4
+"""A word that more summaries have tells nothing of what was meant."""
+
 
 class Example(NamedTuple):
     """A command line and what it does, for the end of a help page."""
@@ -205,9 +208,23 @@ class Group(_Helpful, click.Group):
         import difflib
 
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-        if near:
-            return UsageError(f"no such command {name!r}", hint=f"did you mean {near[0]!r}?")
+        told = self._telling_of(ctx, name)
+        meant = list(dict.fromkeys([*near, *(told if len(told) <= _MOST_MEANT else ())]))
+        if meant:
+            return UsageError(f"no such command {name!r}", hint=f"did you mean {' or '.join(map(repr, meant))}?")
         return UsageError(f"no such command {name!r}", hint=f"see '{ctx.command_path} --help'")
+
+    def _telling_of(self, ctx: click.Context, word: str) -> list[str]:
+        """Return the commands whose summary has the word: what other programs call a command stands there."""
+        found = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not isinstance(command, click.Group):
+                summary = command.get_short_help_str(limit=1000).lower()
+                words = "".join(each if each.isalnum() or each == "-" else " " for each in summary).split()
+                if word.lower() in words:
+                    found.append(name)
+        return found
 
 
 class LazyGroup(Group):

@@ -52,6 +52,7 @@ __all__ = [
     "current_target",
     "detached_metadata",
     "find_stream",
+    "hint_for",
     "image_of",
     "is_partial",
     "open_commit",
@@ -129,11 +130,16 @@ def find_stream(core: Core, name: str) -> str:
         raise UsageError(f"{len(found)} commits begin with {name}", hint="give more digits", subject=name)
     if not found:
         raise NotFoundError(
-            f"{name!r} is not a known ostree ref or valid commit ID",
-            hint="cfsctl ostree images lists the refs",
-            subject=name,
+            f"{name!r} is not a known ostree ref or valid commit ID", hint=hint_for(core, name), subject=name
         )
     return next(iter(found.values()))
+
+
+def hint_for(core: Core, name: str) -> str:
+    """Tell who names no ref what to do: a remote's is called REMOTE:REF, which ostree finds by REF too."""
+    refs = [row["name"].removeprefix(f"{REF_DIRECTORY}/") for row in core.ref_list(f"{REF_DIRECTORY}/").result()]
+    meant = [ref for ref in refs if ref.partition(":")[2] == name]
+    return f"did you mean {' or '.join(meant)}?" if meant else "cfsctl ostree images lists the refs"
 
 
 def _parent_of(core: Core, child: str) -> str:

@@ -11,6 +11,7 @@ from composefs_ostree.held import (
     commit_of_stream,
     detached_metadata,
     find_stream,
+    hint_for,
     image_of,
     is_partial,
     open_commit,
@@ -115,9 +116,7 @@ def untag(request: Request, core: Core) -> dict[str, Any]:
     try:
         core.publish(remove_refs=[ref_name(name)]).result()
     except NotFoundError:
-        raise NotFoundError(
-            f"{name!r} is not a known ostree ref", hint="cfsctl ostree images lists the refs", subject=name
-        ) from None
+        raise NotFoundError(f"{name!r} is not a known ostree ref", hint=hint_for(core, name), subject=name) from None
     return {"name": name}
 
 
