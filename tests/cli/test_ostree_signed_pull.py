@@ -157,13 +157,15 @@ def test_a_remote_is_given_the_next_key(
     with serve(source.path) as server:
         target.ostree("remote", "add", "origin", server.url, BRANCH, f"--gpg-import={key_file}")
         source.sign(keys.gpg.sign(source.data, keys.foreign))
-        assert target.ostree("pull", "origin", status=None).returncode == UNTRUSTED
+        told = target.ostree("pull", "origin", status=UNTRUSTED).stderr
+        assert "cfsctl ostree remote gpg-import REMOTE FILE" in told
         before = target.json("remote", "show", "origin")
         told = target.ostree("remote", "gpg-import", "origin", tmp_path / "next.gpg").stdout
         after = target.json("remote", "show", "origin")
         assert after["settings"] == before["settings"]
         assert after["keys"][:-1] == before["keys"]
         assert [line.split()[0] for line in told.splitlines()] == [key["fingerprint"] for key in after["keys"]]
+        assert after["keys"][-1]["fingerprint"] == keys.foreign  # in capitals, as in messages, and by gpg and ostree
         target.ostree("pull", "origin")
     again = target.json("remote", "gpg-import", "origin", key_file, tmp_path / "next.gpg")
     assert again["keys"] == after["keys"]

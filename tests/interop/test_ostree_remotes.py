@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import cfsctl, run
+from support.gpg import Gnupg
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
@@ -83,6 +84,24 @@ def test_the_same_is_refused(tmp_path: Path, target: Target) -> None:
         assert (done.returncode != 0) == is_refused, arguments
         target.ostree("remote", *arguments, status=status)
     assert target.json("remote", "list") == {"remotes": []}
+
+
+def test_keys_stay_when_a_remote_is_replaced_as_in_ostree(tmp_path: Path, target: Target) -> None:
+    gpg, theirs = Gnupg(tmp_path), make_repo(tmp_path / "theirs")
+    fingerprints, paths = [], []
+    for name in ("one", "two"):
+        fingerprints.append(gpg.make_key(f"{name} <{name}@example.org>"))
+        paths.append(tmp_path / f"{name}.gpg")
+        paths[-1].write_bytes(gpg.export(fingerprints[-1]))
+    words = ["add", "a", "http://h", "--force"]
+    for more in ([f"--gpg-import={paths[0]}"], []):
+        run(require("ostree"), "remote", f"--repo={theirs}", *words, *more)
+        target.ostree("remote", *words, *more)
+        listed = run("ostree", "remote", f"--repo={theirs}", "gpg-list-keys", "a").stdout
+        [key] = target.json("remote", "show", "a")["keys"]
+        assert f"Key: {key['fingerprint']}\n" in listed
+    target.ostree("remote", *words, f"--gpg-import={paths[1]}")
+    assert [key["fingerprint"] for key in target.json("remote", "show", "a")["keys"]] == [fingerprints[1]]
 
 
 def test_a_remote_stays_until_it_is_deleted(target: Target) -> None:

@@ -32,6 +32,9 @@ def add(request: Request, core: Core) -> dict[str, Any]:
     if request.get("force") and request.get("if_not_exists"):
         raise UsageError("give one of --force and --if-not-exists")
     remote = remote_of(request)
+    if request.get("force") and not request.get("gpg_import"):
+        replaced = own_remote(core, remote.name)
+        remote = remote._replace(keyring=b"" if replaced is None else replaced.keyring)
     is_added = save_remote(core, remote, replace=bool(request.get("force")))
     if not is_added and not request.get("if_not_exists"):
         raise ExistsError(
@@ -121,7 +124,7 @@ def _keys(remote: Remote) -> list[dict[str, Any]]:
 
     certificates = read_certificates(remote.keyring, f"the keyring of remote {remote.name!r}")
     return [
-        {"fingerprint": str(each.fingerprint), "user_ids": [str(user) for user in each.user_ids]}
+        {"fingerprint": str(each.fingerprint).upper(), "user_ids": [str(user) for user in each.user_ids]}
         for each in certificates
     ]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 _SHOWN = 4
+_GPG_WAYS = "--gpg-key FILE, or have its remote trust it: cfsctl ostree remote gpg-import REMOTE FILE"
 
 
 def verify(data: bytes, metadata: Mapping[str, Variant], policy: Policy, what: str) -> list[Signature]:
@@ -43,7 +44,7 @@ def _verify_gpg(data: bytes, metadata: Mapping[str, Variant], policy: GpgPolicy,
     if not keyring.fingerprints:
         raise CorruptError(
             f"{what}: there is no trusted GPG key to check its signature by",
-            hint="give one with --gpg-key FILE, or have it imported into the remote",
+            hint=f"give one with {_GPG_WAYS}",
             subject=what,
         )
     try:
@@ -53,7 +54,7 @@ def _verify_gpg(data: bytes, metadata: Mapping[str, Variant], policy: GpgPolicy,
     if not found:
         raise _missing(what, "no GPG signature", metadata, "--no-gpg-verify")
     if all(signature.problem is not None for signature in found):
-        raise _bad(what, "GPG", found, keyring.fingerprints, "--gpg-key")
+        raise _bad(what, "GPG", found, keyring.fingerprints, _GPG_WAYS)
     return found
 
 
@@ -107,7 +108,7 @@ def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) 
     )
 
 
-def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[str], flag: str) -> CorruptError:
+def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[str], way: str) -> CorruptError:
     """Return the error for signatures of which none is good: what is wrong with each, and whose would be."""
     reasons = [f"{signature.key or 'one'}: {signature.problem}" for signature in found[:_SHOWN]]
     if len(found) > _SHOWN:
@@ -116,6 +117,6 @@ def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[st
     none = f"its {kinds} signature is not" if len(found) == 1 else f"none of its {len(found)} {kinds} signatures is"
     return CorruptError(
         f"{what}: {none} good: {'; '.join(reasons)}",
-        hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {flag}",
+        hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {way}",
         subject=what,
     )
