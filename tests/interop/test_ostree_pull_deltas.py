@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from composefs_ostree.deltas.listing import delta_path
+from composefs_ostree.formats import gvariant
 from support.commands import run
+from support.ostree_delta import SUPERBLOCK
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, Server, serve
@@ -88,6 +91,34 @@ def test_an_altered_delta_is_refused(commits: Commits, target: Target, damage: s
         assert target.left_over() == []
         server.forgive()
         target.ostree("pull", server.url, BRANCH)
+
+
+def test_a_superblock_is_the_one_that_is_listed(commits: Commits, target: Target) -> None:
+    path = f"{delta_path(None, bytes.fromhex(commits.second))}/superblock"
+    metadata, time, *rest = gvariant.decode(SUPERBLOCK, (commits.repo / path).read_bytes())
+    with serve(commits.repo) as server:
+        server.fault(f"/{path}", Fault(body=gvariant.encode(SUPERBLOCK, (metadata, time ^ 1, *rest))))
+        refused = target.ostree("pull", server.url, BRANCH, status=5)
+        assert f"{server.url}/{path}: its checksum is not the one that is listed" in refused.stderr
+    assert target.names() == {}
+
+
+@pytest.mark.parametrize("base", ["nothing", "the first"])
+def test_a_delta_under_the_name_of_another_is_refused(commits: Commits, target: Target, base: str) -> None:
+    first, second = map(bytes.fromhex, (commits.first, commits.second))
+    asked, other = (None, second), (None, first)
+    if base == "the first":
+        asked, other = (first, second), (None, second)
+        target.ostree("pull-local", commits.repo, commits.first)
+        target.ostree("tag", commits.first, BRANCH)
+    superblock = commits.repo / delta_path(*other) / "superblock"
+    (commits.repo / delta_path(*asked) / "superblock").write_bytes(superblock.read_bytes())
+    update_summary(commits.repo)
+    names = target.names()
+    with serve(commits.repo) as server:
+        refused = target.ostree("pull", server.url, BRANCH, status=5)
+    assert f"{delta_path(*asked)}/superblock: it is a delta to another commit" in refused.stderr
+    assert target.names() == names
 
 
 def test_objects_are_fetched_where_the_delta_is_gone(commits: Commits, target: Target, tmp_path: Path) -> None:
