@@ -138,6 +138,18 @@ def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Pat
             assert {request[6] for request in other.log()} == {"-"}
 
 
+def test_a_redirect_does_not_lead_out_of_tls(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates
+) -> None:
+    with nginx(tmp_path / "plain", source) as plain:
+        rewrite = f"rewrite ^ {plain.url}$uri redirect;"
+        with nginx(tmp_path / "nginx", source, rewrite, certificates=certificates) as server:
+            remote(target, server.url, f"--set=tls-ca-path={certificates.ca}")
+            told = pulls(target, "o", BRANCH, status=6)
+            assert "from https to https alone" in told
+        assert plain.log() == []
+
+
 def test_a_client_certificate_is_shown_to_mirrors(
     tmp_path: Path, target: Target, source: Path, certificates: Certificates
 ) -> None:
