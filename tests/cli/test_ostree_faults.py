@@ -306,6 +306,27 @@ def test_a_tree_that_names_objects_of_the_wrong_type(tmp_path: Path, target: Tar
     assert "malformed dirtree" in refused.stderr
 
 
+def test_a_directory_on_the_way_to_a_part_is_another_one(tmp_path: Path, target: Target) -> None:
+    """One that could be the commit's, but leads to other files; or there is none."""
+    forge = Forge(tmp_path / "source")
+    good, bad = (
+        forge.tree([], [("usr", forge.tree([("file", forge.file(content))], []))]) for content in (b"good", b"bad")
+    )
+    forge.commit(good)
+    path, other = (f"objects/{name[:2]}/{name[2:]}.dirtree" for name in (good.hex(), bad.hex()))
+    with serve(forge.path) as server:
+        for fault, status, says in (
+            (Fault(body=(forge.path / other).read_bytes()), 5, "its checksum does not match its name"),
+            (Fault(status=404), 3, "not found"),
+        ):
+            server.fault(f"/{path}", fault)
+            refused = target.ostree("pull", server.url, BRANCH, "--subpath=/usr", status=status)
+            assert f"{server.url}/{path}: {says}" in refused.stderr
+            assert target.names() == {}
+            server.forgive()
+        target.ostree("pull", server.url, BRANCH, "--subpath=/usr")
+
+
 def test_a_named_pipe_in_the_repository_does_not_stop_the_pull(source: Path, target: Target) -> None:
     path = source / an_object(source, "dirtree")
     path.unlink()
