@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from composefs.errors import CancelledError, PermissionDeniedError, ReadOnlyError, UnsupportedError
+from composefs.errors import CancelledError, PermissionDeniedError, UnsupportedError
 from composefs.ext.calls import events, images, objects, publish, refs, repo, streams
 from composefs.ext.context import Context
 from composefs.protocol import DRAFTS
@@ -78,5 +78,3 @@ def check_allowed(name: str, call: Call, context: Context) -> None:
         raise PermissionDeniedError(
             f"{name} needs a command with repository {call.repository}; {' '.join(context.command.name)} has {mode}"
         )
-    if call.repository == "write" and not context.repo.writable:
-        raise ReadOnlyError(f"{name}: the repository {context.repo.path} is open for reading only")

@@ -23,7 +23,6 @@ from composefs.errors import (
 )
 from composefs.ext.context import Context
 from composefs.protocol import SIZES
-from composefs.protocol.limits import MAX_INTEGER
 from composefs.protocol.lists import check_integers
 from composefs.protocol.params import boolean, check_id, content_type, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
@@ -37,13 +36,11 @@ _MAX_DEPTH = 64
 _KEPT = 1 << 16
 """Numbers of chunks that are kept, so that a stream of no more need not be unpacked for them again."""
 
-_check_chunks = check_integers(-MAX_INTEGER, MAX_INTEGER)
-
 
 def put(context: Context, params: Message) -> Message:
     """Store a splitstream made of chunks, inline bytes and references; it gets no name."""
     kind = content_type(params)
-    chunks = context.lists.take(params, "chunks", _check_chunks)
+    chunks = context.lists.take(params, "chunks", check_integers)
     object_refs = context.lists.take(params, "object_refs", context.check_ids)
     named = context.lists.take(params, "named_refs", partial(_check_named_refs, context))
     named_refs = [(name, each) for name, each in named]
