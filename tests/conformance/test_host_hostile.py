@@ -16,8 +16,9 @@ import pytest
 
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
 from composefs.ext import calls, patience
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.protocol.limits import Limits
+from support.calls import HELLO, HELLO_WORLD, KIND, call
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 from support.hosting import PATIENT, QUICK, Host
 
@@ -44,7 +45,9 @@ FATAL = [
     ("P-6", "wrong-answer", ProtocolError, "an id that was not asked for"),
     ("P-6", "text-id", ProtocolError, "is not an integer"),
     ("P-3", "result-is-a-list", ProtocolError, "neither an error nor an object"),
+    ("P-3", "method-is-a-number", ProtocolError, "method is not a string"),
     ("P-26", "status-seven", ProtocolError, "a status that is neither 0 nor 1"),
+    ("P-26", "status-true", ProtocolError, "a status that is neither 0 nor 1"),
 ]
 
 
@@ -67,6 +70,7 @@ def test_fatal_breach_ends_the_run_and_leaves_nothing(
         ("other-version", ProtocolError, r"picked protocol version 2, and on offer are \[1\]"),
         ("version-as-text", ProtocolError, r"picked protocol version '1', and on offer are \[1\]"),
         ("unknown-feature", ProtocolError, "a feature that was not offered"),
+        ("features-as-a-number", ProtocolError, "a feature that was not offered"),
     ],
 )
 def test_initialize_must_be_answered_well(
@@ -169,6 +173,30 @@ def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
     assert len(answers) == 2
     assert all('"kind":"cancelled"' in line for line in answers)
     host.assert_clean()
+
+
+def test_long_work_ends_with_an_interrupt(host: Host) -> None:
+    """P-28: checking, printing, and writing into a pipe that nobody empties."""
+    stream = host.do(*HELLO_WORLD, call("stream.put", content_type=KIND, object_refs=[HELLO], chunks=[0]))[-1]["id"]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, bytes(4096)):
+            pass
+    with pytest.raises(CancelledError):
+        host.do(
+            ["write", "text", "hello"],
+            ["interrupt"],
+            call("repo.fsck"),
+            call("output", file="text"),
+            call("stream.cat", id=stream, stdout=True),
+            stdio=Stdio(stdout=writing),
+        )
+    os.close(reading)
+    os.close(writing)
+    answers = [line for direction, line in host.recorder.traces if direction == "->" and '"error"' in line]
+    assert [answer.count('"kind":"cancelled"') for answer in answers] == [1, 1, 1]
+    assert host.recorder.outputs == []
 
 
 def test_processes_that_cannot_be_ended_are_told_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

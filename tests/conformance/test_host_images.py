@@ -92,6 +92,15 @@ def test_dumps_that_are_refused(host: Host, text: str, kind: str) -> None:
     host.assert_clean()
 
 
+def test_formats_that_there_are_not(host: Host) -> None:
+    answers = host.do(
+        ["write", "dump", ROOT],
+        *(call("image.digest", dump="dump", format=each) for each in (3, -1, "1", True)),
+        strict=False,
+    )
+    assert [kind_of(answer) for answer in answers] == ["usage"] * 4
+
+
 PARTS = f"""\
 /d 0 40755 3 0 0 0 0.0 - - -
 /d/e 0 40755 2 0 0 0 0.0 - - -
@@ -145,6 +154,7 @@ def test_reading_images_refuses(host: Host) -> None:
         call("image.dump", id=image["id"], into="b", paths=["missing"]),
         call("image.dump", id=image["id"], into="c", paths=["/a b\\"]),
         call("image.dump", id=image["id"], into="d", paths=[7]),
+        call("image.dump", id=image["id"], into="d", paths=["/é"]),
         call("image.dump", id=image["id"], name="bad/1", into="e"),
         call("image.dump", id=HELLO, into="f"),
         call("image.dump", name="bad/none", into="g"),
@@ -155,8 +165,8 @@ def test_reading_images_refuses(host: Host) -> None:
         strict=False,
     )
     assert [kind_of(answer) for answer in answers] == [
-        "not_found", "usage", "usage", "usage", "usage", "invalid", "not_found", "invalid", "missing_object", "usage",
-        "usage",
+        "not_found", "usage", "usage", "usage", "usage", "usage", "invalid", "not_found", "invalid",
+        "missing_object", "usage", "usage",
     ]  # fmt: skip
     answers = host.do(call("image.dump", id=image["id"], into="a"), call("image.objects", id=HELLO), command="none")
     assert [kind_of(answer) for answer in answers] == ["permission"] * 2
@@ -171,5 +181,9 @@ def test_mount_wants_paths_that_the_user_typed(host: Host, tmp_path: Path) -> No
         command="mount",
         arguments={"path": str(tmp_path)},
     )
+    [forbidden] = host.do(
+        call("image.mount", id=HELLO, path=str(tmp_path)), command="read", arguments={"path": str(tmp_path)}
+    )
+    assert (kind_of(forbidden), forbidden["message"][:33]) == ("permission", "image.mount needs the permission ")
     assert kind_of(untyped) == "permission"
     assert kind_of(missing) == "not_found"

@@ -23,6 +23,7 @@ def test_object_put_answers_each_row_by_itself(host: Host) -> None:
         ["write", "b", "world"],
         ["write", "c", "again"],
         ["write", "d", "again"],
+        ["write", "e", "hello"],
         call(
             "object.put",
             files=[
@@ -30,17 +31,20 @@ def test_object_put_answers_each_row_by_itself(host: Host) -> None:
                 {"name": "b", "size": 6},
                 {"name": "c", "expect": HELLO},
                 {"name": "missing"},
+                {"name": "e", "size": "5"},
                 {"name": "d"},
             ],
         ),
         ["list"],
+        strict=False,
     )
-    first, wrong_size, wrong_id, missing, last = answer["objects"]
+    first, wrong_size, wrong_id, missing, no_size, last = answer["objects"]
     assert first == {"id": HELLO, "size": 5, "stored": "moved"}
     assert wrong_size["error"]["kind"] == wrong_id["error"]["kind"] == "corrupt"
     assert missing["error"]["kind"] == "not_found"
+    assert no_size["error"]["kind"] == "usage"
     assert last["stored"] == "moved"
-    assert left == ["b", "c"]  # what was refused stays the extension's
+    assert left == ["b", "c", "e"]  # what was refused stays the extension's
     host.assert_clean()
 
 
@@ -124,6 +128,8 @@ def test_object_has_of_a_size(host: Host) -> None:
         ["write", "sizes", "4\n5\n"],
         call("object.has", ids=[HELLO, WORLD], sizes_file="sizes"),
     )
+    refused = host.do(*(call("object.has", ids=[HELLO], sizes=[size]) for size in ("5", -1, True)), strict=False)
+    assert [kind_of(answer) for answer in refused] == ["usage"] * 3
     assert [row["size"] for row in stored["objects"]] == [5, 5]
     assert right == {"present": [True, True]}
     assert wrong == {"present": [True, False, False]}

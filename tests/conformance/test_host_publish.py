@@ -43,6 +43,8 @@ from support.hosting import Host
             },
             "conflict",
         ),
+        ({"streams": [{"name": "bad-1", "id": "STREAM"}], "refs": [{"name": "bad/", "target": "bad-1"}]}, "permission"),
+        ({"refs": [{"name": "bad/x", "target": "bad-1", "expect": 7}]}, "usage"),
         ({"streams": [{"name": "bad-1", "id": "STREAM"}], "remove_refs": ["bad/x"]}, "not_found"),
         ({"streams": [{"name": "bad-1", "id": "STREAM"}], "remove_refs": ["ostree/x"]}, "permission"),
         ({"streams": [{"name": "bad-1", "id": "STREAM"}], "images": [{"id": NOWHERE}]}, "missing_object"),

@@ -119,6 +119,9 @@ def test_sizes_only_if_they_were_picked(host: Host, monkeypatch: pytest.MonkeyPa
         ({"chunks": [-1], "object_refs": ["ab" * 64]}, "usage"),
         ({"chunks": [-1], "named_refs": [["x", NOWHERE]]}, "missing_object"),
         ({"chunks": [-1], "named_refs": [["x"]]}, "usage"),
+        ({"chunks": [-1], "named_refs": [7]}, "usage"),
+        ({"chunks": [-1], "named_refs": [[7, HELLO]]}, "usage"),
+        ({"chunks": [-1], "named_refs": [["x" * 4097, HELLO]]}, "usage"),
         ({"chunks": [-1], "named_refs": {"x": HELLO}}, "usage"),
         ({"chunks": [-1], "named_refs": [["composefs.image", HELLO]]}, "invalid"),
         ({"chunks": [-1], "named_refs": [["composefs.image", NOWHERE]]}, "missing_object"),
@@ -197,6 +200,12 @@ def test_stream_cat_to_standard_output(host: Host) -> None:
     [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdio=Stdio(stdout=writing))
     assert kind_of(broken) == "io"
     os.close(writing)
+
+
+def test_streams_that_are_not_there(host: Host) -> None:
+    by = ({"name": "bad-1"}, {"ref": "bad/1"}, {"id": NOWHERE})
+    answers = host.do(*(call("stream.get", **each) for each in by))
+    assert [kind_of(answer) for answer in answers] == ["not_found", "not_found", "missing_object"]
 
 
 def test_ids_of_named_refs_are_checked(host: Host) -> None:

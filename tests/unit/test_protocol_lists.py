@@ -33,6 +33,20 @@ def test_a_file_that_grows_while_it_is_read_is_not_followed(staged: StagedFiles,
         next(pieces)
 
 
+def test_a_line_that_is_too_long_is_not_kept(staged: StagedFiles, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b'"a"\n"b"\n"' + b"c" * (2 * READ_SIZE) + b'"\n')
+    with pytest.raises(TooLargeError, match="list, line 3: longer than 100 bytes"):
+        Lists(staged, Limits(line=100)).take({"n_file": "list"}, "n", check_objects("n", strings=True))
+
+
+def test_the_most_rows(staged: StagedFiles, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text('"a"\n"b"\n')
+    found = Lists(staged, Limits(file_rows=2)).take({"n_file": "list"}, "n", check_objects("n", strings=True))
+    assert found == ["a", "b"]
+    with pytest.raises(TooLargeError, match="staged file list has more than 1 rows"):
+        Lists(staged, Limits(file_rows=1)).take({"n_file": "list"}, "n", check_objects("n", strings=True))
+
+
 @pytest.mark.parametrize("text", ['{"x": [{}, {}], "name": "a", "y": 1}', '{"name": "a", "y": 1}'])
 def test_of_rows_only_what_is_used_is_kept(staged: StagedFiles, tmp_path: Path, text: str) -> None:
     (tmp_path / "list").write_text(f"{text}\n" * 3)
@@ -56,3 +70,10 @@ def test_a_staged_file_that_cannot_be_read_is_named() -> None:
         list(StagedFiles(at).pieces("mem", 10))
     os.close(at)
     assert "dmesg" in str(whole.value.hint)
+
+
+def test_a_staged_file_that_is_longer_than_it_says() -> None:
+    at = os.open("/proc/self", os.O_RDONLY)  # where status has no size
+    with pytest.raises(TooLargeError, match="staged file status has more than 10 bytes"):
+        StagedFiles(at).read("status", 10)
+    os.close(at)
