@@ -207,6 +207,29 @@ def test_a_quota_that_is_used_up(target: Target, tmp_path: Path) -> None:
         assert target.left_over() == []
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("call", "error", "what", "remedy"),
+    [
+        ("linkat", "EPERM", "storing object", "look for an immutable file (lsattr), a file system without links such "),
+        ("pidfd_open", "EPERM", "starting extension ostree: ", "FAT, or a container's limits)"),
+        ("pidfd_open", "ENOSYS", "starting extension ostree: ", "(the kernel lacks this system call, or a container "),
+    ],
+)
+def test_a_system_call_that_even_root_is_refused(
+    target: Target, tmp_path: Path, call: str, error: str, what: str, remedy: str
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
+    strace = [require("strace"), "-qqq", "-o", "/dev/null", "-e", f"inject={call}:error={error}"]
+    status = 7 if error == "EPERM" else 1
+    done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree", status=status)
+    assert done.stderr.startswith(f"cfsctl: {what}")
+    assert remedy in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert target.left_over() == []
+
+
 def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: Path) -> None:
     layout = simple().write(tmp_path / "layout")
     told = the_error(

@@ -226,11 +226,15 @@ def error_of_kind(kind: str) -> type[ComposefsError]:
     return _BY_KIND.get(kind, ComposefsError)
 
 
+_KEPT_FROM_ROOT = (
+    "look for an immutable file (lsattr), a file system without links such as FAT, or a container's limits"
+)
 _MORE_QUOTA = "remove files of yours, or have your quota raised; quota -s shows it"
 _MORE_MEMORY = "raise the limit of memory, ulimit -v, or free some"
 _WANT_OF_MEMORY = ("failed to map segment", "not enough memory")  # the loader's words for it, and zstandard's
 _REMEDIES = {
     errno.ENOMEM: _MORE_MEMORY,
+    errno.ENOSYS: "the kernel lacks this system call, or a container forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
@@ -263,6 +267,8 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
             return NotFoundError(message, subject=subject)
         case errno.EROFS:
             return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
+        case errno.EPERM if os.geteuid() == 0:
+            return PermissionDeniedError(message, subject=subject, hint=_KEPT_FROM_ROOT)
         case errno.EACCES | errno.EPERM:
             return PermissionDeniedError(message, subject=subject, hint="check the owner and mode, or run as root")
         case errno.EDQUOT:

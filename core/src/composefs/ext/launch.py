@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from composefs.errors import PermissionDeniedError, UsageError, without_proc
+from composefs.errors import PermissionDeniedError, UsageError, from_os_error, without_proc
 from composefs.ext.account import CACHE, Account, account_of
 from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
@@ -96,18 +96,21 @@ def launch(
             environment = account.environment(environment)
         confinement = Confinement(account=account, file_size=limits.staging_bytes)
         program = Program(extension.executable, staging.place, environment, descriptors, confinement)
-        if isolation.confine:
-            reach = reach_of(
-                line,
-                own=(staging.place,) if cache is None else (staging.place, cache),
-                objects=None if repository is None else f"{repository.store.path}/objects",
-                environment=environment,
-                directory=options.directory,
-                extra=isolation.readable,
-            )
-            program = _confined(program, line, reach)
-        with program.confinement:
-            process = spawn(program)
+        try:
+            if isolation.confine:
+                reach = reach_of(
+                    line,
+                    own=(staging.place,) if cache is None else (staging.place, cache),
+                    objects=None if repository is None else f"{repository.store.path}/objects",
+                    environment=environment,
+                    directory=options.directory,
+                    extra=isolation.readable,
+                )
+                program = _confined(program, line, reach)
+            with program.confinement:
+                process = spawn(program)
+        except OSError as error:
+            raise from_os_error(error, f"starting extension {extension.name}") from error
         interrupts.kill = process.kill_group
         launched = Launched(
             line,
