@@ -106,6 +106,8 @@ class TestInit:
         assert json.loads(cfsctl(*arguments).stdout) == {**expected, "created": False}
 
     def test_user_repository(self, environment: Path) -> None:
+        hint = f"(make one with `cfsctl init {environment}/.var/lib/composefs`, or name another with --repo PATH)"
+        assert hint in the_error("--user", "images", status=3)
         cfsctl("--user", "init", "--insecure")
         assert (environment / ".var/lib/composefs/meta.json").is_file()
         assert cfsctl("--user", "images").stdout == "No images found\n"

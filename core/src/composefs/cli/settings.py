@@ -93,14 +93,20 @@ class Settings(NamedTuple):
             raise UsageError("this command needs a repository", hint="leave out --no-repo")
         from composefs.repository import Repository
 
-        return Repository.open(
-            self.repository_path(),
-            algorithm=self.algorithm,
-            require_verity=self.require_verity,
-            writable=writable,
-            exclusive=exclusive,
-            wait=self.wait,
-        )
+        path = self.repository_path()
+        try:
+            return Repository.open(
+                path,
+                algorithm=self.algorithm,
+                require_verity=self.require_verity,
+                writable=writable,
+                exclusive=exclusive,
+                wait=self.wait,
+            )
+        except NotFoundError as error:
+            if self.repo is None and error.subject == path:  # other programs look in the working directory first
+                error.hint = f"{error.hint}, or name another with --repo PATH"
+            raise
 
     def image_format(self, repository: Repository | None = None) -> tuple[Algorithm, int]:
         """Return the algorithm and EROFS format of images, after --hash and --erofs-version.
