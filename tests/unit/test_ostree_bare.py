@@ -49,6 +49,16 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
         assert staged.read_bytes() == content
 
 
+@pytest.mark.parametrize("size", [0, 1, 131_072])
+def test_zeros_at_the_end_are_a_hole_that_is_there(tmp_path: Path, size: int) -> None:
+    content = b"x" * size + bytes(131_072)
+    file_id = an_object(tmp_path, content)
+    row = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(tmp_path / "staged"))
+    assert row is not None
+    assert row[2] == len(content)
+    assert (tmp_path / "staged").read_bytes() == content
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     assert BareReader(str(tmp_path), "bare", LIMIT, UNPACKED).read(bytes(32), "staged") is None
 

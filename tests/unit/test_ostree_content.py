@@ -113,7 +113,7 @@ def test_a_large_header_before_a_small_content(tmp_path: Path) -> None:
 
 
 SMALL = b"some content, " * 20
-LARGE = bytes(range(256)) * 8192  # two megabytes: goes through in pieces
+LARGE = random.Random(1).randbytes(2 << 20)  # goes through in pieces, deflated too
 
 
 @pytest.mark.parametrize("piece", [1 << 30, 16384])
@@ -133,6 +133,7 @@ class TestDamage:
     def test_something_follows(self, tmp_path: Path, content: bytes, piece: int) -> None:
         file_id, data = filez(content)
         self.refuse(tmp_path, file_id, data + b"x", piece, "behind its end")
+        self.refuse(tmp_path, file_id, data + b"x", len(data), "behind its end")
         self.refuse(tmp_path, file_id, data + bytes(100_000), piece, "behind its end|compressed bytes")
 
     def test_a_bit_is_wrong(self, tmp_path: Path, content: bytes, piece: int) -> None:
@@ -176,8 +177,7 @@ def test_endless_empty_blocks_end(tmp_path: Path) -> None:
 
 
 def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
-    content = random.Random(1).randbytes(1 << 20)  # deflated, it is too large to be waited for
-    file_id, data = filez(content)
+    file_id, data = filez(LARGE)
     one = FileFetch(file_id, str(tmp_path / "f"), LIMIT, UNPACKED)
     one.begin()
     assert one.take(data[:-10]) is None
@@ -185,7 +185,7 @@ def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
     one.begin()
     assert one.take(data) is None
     assert one.finish()[3] == str(tmp_path / "f")
-    assert (tmp_path / "f").read_bytes() == content
+    assert (tmp_path / "f").read_bytes() == LARGE
 
 
 def test_what_cannot_fit_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
