@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import zlib
@@ -24,7 +25,8 @@ from composefs_ostree.deltas.superblock import Part
 from composefs_ostree.fetching.files import FetchedFiles
 from composefs_ostree.fetching.transport import DirectoryTransport
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.fileheader import make_head
+from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
+from composefs_ostree.formats.fileheader import make_head, with_size
 from composefs_ostree.formats.names import ObjectType
 from support.ostree_delta import (
     LINK,
@@ -248,6 +250,46 @@ def test_what_a_part_may_have_is_bounded(monkeypatch: pytest.MonkeyPatch, limit:
     made, packs = part(b"", [(FILE, GOOD)], 0), Packs(Staging("."), ())
     with pytest.raises(ExtError, match=says):
         list(Program(made, split(memoryview(data)), sources, "p", 64, packs).run())
+
+
+# Files of the old commit
+
+
+def held(entries: dict[bytes, Entry]) -> HeldFiles:
+    out = io.BytesIO()
+    _, references = write(out, min(entries), entries)
+    return HeldFiles(CommitStream(out.getvalue(), references), None)
+
+
+SMALL = b"content"
+HEAD = make_head(len(SMALL), *REGULAR, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({bytes(32): Entry(HEAD + SMALL, None)}, "the old commit does not have it"),
+        ({file_id(SMALL): Entry(HEAD + SMALL[1:], None)}, "it has 6 bytes, not 7"),
+        ({file_id(SMALL): Entry(HEAD, "ab" * 32)}, "the repository's objects cannot be read"),
+        ({file_id(SMALL): Entry(SMALL, None)}, "malformed file header"),
+    ],
+    ids=["another", "shorter", "elsewhere", "no file"],
+)
+def test_old_files_that_cannot_be_had(entries: dict[bytes, Entry], says: str) -> None:
+    with pytest.raises(MissingObjectError, match=f"the delta needs file {file_id(SMALL).hex()}: {says}"):
+        held(entries).read(file_id(SMALL))
+
+
+def test_an_old_file_that_is_damaged_is_found_when_it_was_used() -> None:
+    other = file_id(b"other")
+    files = held({file_id(SMALL): Entry(HEAD + SMALL.upper(), None), other: Entry(with_size(HEAD, 5) + b"other", None)})
+    assert files.read(other) == b"other"
+    files.check()
+    assert files.read(file_id(SMALL)) == SMALL.upper()
+    with pytest.raises(
+        MissingObjectError, match=f"file {file_id(SMALL).hex()}, which the delta needs, is damaged here"
+    ):
+        files.check()
 
 
 # Payloads
