@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs_ext.errors import FormatError, PermissionDeniedError, UnsupportedError, UsageError
-from composefs_ostree.formats.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
+from composefs_ostree.formats.keyfile import as_boolean, as_list, escape, is_key, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
 FILE = b"""# comment
@@ -98,6 +98,14 @@ def test_what_a_vendor_has_to_say() -> None:
         Remote("a", {"unconfigured-state": "please subscribe"}).check_pullable()
     with pytest.raises(UnsupportedError, match="fetcher"):
         Remote("a", {"custom-backend": "fetcher"}).check_pullable()
+
+
+def test_keys() -> None:
+    for key in ("a", "a b", "a#", "ü", "'"):
+        assert is_key(key)
+        assert parse_keyfile(write_keyfile({"s": {key: "v"}})) == {"s": {key: "v"}}
+    for key in ("", "#a", " a", "a ", "a=", "[a", "a]", "a\n"):
+        assert not is_key(key)
 
 
 def test_names() -> None:

@@ -185,7 +185,12 @@ def test_a_dirmeta_describes_a_directory(mode: int) -> None:
 
 
 def test_xattrs_lose_the_nul_of_their_names() -> None:
-    pairs = [(b"security.selinux\0", b"label\0"), (b"user.empty\0", b""), (b"user.large\0", b"x" * 60000)]
+    pairs = [
+        (b"security.selinux\0", b"label\0"),
+        (b"user.empty\0", b""),
+        (b"user.large\0", b"x" * 65536),
+        (b"z" * 255 + b"\0", b""),
+    ]
     assert parse_dirmeta(dirmeta(0o40755, pairs)).xattrs == tuple((name[:-1], value) for name, value in pairs)
 
 

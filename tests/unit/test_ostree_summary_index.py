@@ -154,6 +154,11 @@ def test_what_is_kept(tmp_path: Path) -> None:
     keep(directory, "u", Kept(b"2"))
     assert load(directory, "u") == Kept(b"2")
     (path,) = tmp_path.iterdir()
+    keep(directory, "v", Kept(b"3"))
+    (other,) = {*tmp_path.iterdir()} - {path}
+    path.rename(other)  # as if both had the same name
+    assert load(directory, "v") is None
+    other.rename(path)
     for damaged in (b"", b"{}\n", b"rubbish", path.read_bytes() + b"x", b"[]\nx", path.read_bytes()[:-1]):
         path.write_bytes(damaged)
         assert load(directory, "u") is None
