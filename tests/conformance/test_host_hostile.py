@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -273,6 +274,13 @@ def test_staging_is_bounded(host: Host) -> None:
     host.assert_clean()
 
 
+def test_bytes_in_staging_are_bounded(host: Host) -> None:
+    """P-17."""
+    with pytest.raises(TooLargeError, match="staged more than 65536 bytes"):
+        host.misbehave("fills-staging", limits=Limits(staging_bytes=1 << 16))
+    host.assert_clean()
+
+
 def test_staging_has_no_place_to_hide(host: Host) -> None:
     """P-17: below this path is too long for anybody to count what lies there."""
     with pytest.raises(TooLargeError, match="what the extension staged cannot be counted: File name too long"):
@@ -325,6 +333,18 @@ def test_installed_command_says_one_line_and_the_right_status(
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     host.assert_clean()
+
+
+def test_output_that_nobody_gets_fails_the_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extension does not wait for the answer, and says that all went well."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    steps = json.dumps([["notify", "output", {"text": "x"}]])
+    with open("/dev/full", "wb") as full:
+        argv = [CFSCTL, "--repo", str(host.path), "bad", "read", "--steps", steps]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 8, done
+    assert done.stderr.startswith("cfsctl: writing ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("how", ["patient", "deaf"])
