@@ -126,6 +126,10 @@ BAD = [
     (command(stdio=["err"]), r"commands\[0\].stdio holds 'err'"),
     (command(permissions=["mount"]), r"commands\[0\].permissions holds 'mount', not a permission that the manifest"),
     (command(examples=[{}]), r"commands\[0\].examples\[0\].command is missing"),
+    (command(examples=[{"command": "x", "files": []}]), r"examples\[0\].files is not an object"),
+    (command(examples=[{"command": "x", "files": {"a": 7}}]), "files holds 'a', which is not a relative path with a t"),
+    (command(examples=[{"command": "x", "files": {"a/../../b": ""}}]), "files holds 'a/../../b', which is not a rel"),
+    (command(examples=[{"command": "x", "files": {"/a": ""}}]), "files holds '/a', which is not a relative path"),
     (command(arguments=[{"name": "x", "kind": "string"}] * 2), r"commands\[0\].arguments holds a name twice"),
     (
         command(
@@ -143,6 +147,8 @@ BAD = [
     (argument(choices=["a"]), "choices belongs to the kind choice"),
     (argument(kind="choice", choices=["a"], default="b"), "default is none of the choices"),
     (argument(kind="bool", positional=True), "bool is a flag"),
+    (argument(kind="bool", repeatable=True), "bool is a flag"),
+    (argument(dir="a"), "dir belongs to the kind ref"),
     (argument(kind="int", default="3"), "default does not fit the kind int"),
     (argument(kind="int", default=True), "default does not fit the kind int"),
     (argument(short="ab"), "short 'ab' does not fit"),

@@ -164,6 +164,35 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
         scan_directory(tmp_path, SHA256, store=store)
 
 
+def test_a_small_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+
+    def read(fd: int, size: int, position: int) -> bytes:
+        with (tmp_path / "file").open("ab") as other:
+            other.write(b"more")
+        return pread(fd, size, position)
+
+    pread = os.pread
+    monkeypatch.setattr("composefs.scan.os.pread", read)
+    with pytest.raises(ConflictError, match=r"/file changed while it was read"):
+        scan_directory(tmp_path, SHA256)
+
+
+def test_a_file_that_is_replaced_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "new").write_bytes(b"y")
+
+    def replace(path: str | bytes, flags: int, **more: int) -> int:
+        if os.fsencode(path) == b"file":
+            (tmp_path / "new").replace(tmp_path / "file")
+        return opens(path, flags, **more)
+
+    opens = os.open
+    monkeypatch.setattr("composefs.scan.os.open", replace)
+    with pytest.raises(ConflictError, match=r"/file was replaced while it was read"):
+        scan_directory(tmp_path, SHA256)
+
+
 def test_a_file_that_vanishes(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(b"x" * 1000)
