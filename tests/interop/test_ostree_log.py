@@ -20,7 +20,7 @@ ODD = (
     ("--timestamp=@1700000000", "--subject=two\nlines\n", "--body=\n\nspaced\n\n  out\n\n"),
     ("--timestamp=1969-12-31 23:59:58 UTC", "--subject=old", "--add-metadata=version=uint32 3"),
     ("--timestamp=@1700000002", "--add-metadata-string=version="),
-    ("--timestamp=@1700000003", "--subject=ä", "--body=one line", "--add-metadata-string=version=4.2\nbeta"),
+    ("--timestamp=@1700000003", "--subject=ä", "--body=one line", "--add-metadata-string=version=4.2 ä"),
 )
 
 
@@ -107,6 +107,13 @@ def test_damage_to_another_ref_is_not_in_the_way(tmp_path: Path, source: Path, t
     os.truncate(target.path / "streams/refs/ostree/other", 9)
     target.ostree("log", "other", status=5)
     assert target.ostree("log", REF).stdout == printed
+
+
+def test_a_version_cannot_pass_for_a_line(tmp_path: Path, target: Target) -> None:
+    (tmp_path / "tree").mkdir()
+    version = f"--add-metadata-string=version=1\ncommit {'0' * 64}"
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", f"--branch={REF}", version)
+    assert target.ostree("log", REF).stdout.count("\ncommit ") == 0
 
 
 def test_what_is_not_here_is_told_like_everywhere(target: Target) -> None:

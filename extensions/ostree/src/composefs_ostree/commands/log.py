@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
+from composefs_ext.text import printable
 from composefs_ostree.dates import date
 from composefs_ostree.held import REF_DIRECTORY, find_stream, open_commit, parent_of
 from composefs_ostree.inspect import commit_facts
@@ -89,7 +90,7 @@ def _text(commit_id: bytes, commit: Commit) -> str:
     ]
     version = commit.metadata.get("version")
     if version is not None and version.signature == "s":
-        lines.append(f"Version: {version.value}")
+        lines.append(f"Version: {printable(version.value)}")
     if not commit.subject:
         lines.append("(no subject)")
     for text in (commit.subject, commit.body):
