@@ -104,6 +104,10 @@ def test_import_image_refuses_what_is_none(made: Populated) -> None:
         with file.open("rb") as image:
             failed = cfsctl("--repo", made.path, "import-image", "os/2", stdin=image, status=5)
         assert "malformed image" in failed.stderr
+        assert (
+            "(make it with mkcomposefs, or give the dump to `cfsctl create-image --from-dump -` instead)"
+            in failed.stderr
+        )
     assert not os.path.lexists(made.path / "images/refs/os/2")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs import dumpfile, erofs
 from composefs.digest import SHA256
 from composefs.repository import ImageName, Publication, Repository
 from support.commands import cfsctl, the_error
@@ -80,3 +81,39 @@ def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path
     cfsctl("--repo", path, "gc")
     with Repository.open(path) as opened:
         assert not opened.objects.missing([mine, other, bad])
+
+
+def test_a_file_of_another_size_than_its_object(tmp_path: Path) -> None:
+    """It is neither made of a dump nor imported, and fsck tells it, unless it is the object that is wrong."""
+    path = tmp_path / "repo"
+    Repository.init(path, algorithm=SHA256, insecure=True)
+    with Repository.open(path, writable=True) as opened:
+        good, [mine, other] = make_image(opened, b"x" * 100, b"y" * 200)
+        opened.publish(Publication(images=[ImageName(good, "good")]))
+        dump = cfsctl("--repo", path, "dump-files", "good", "/f0", "/f1").stdout
+        text = "/ 0 40755 2 0 0 0 0.0 - - -\n" + dump.replace("/f0 100 ", "/f0 101 ")
+        tree = dumpfile.parse(text.encode(), SHA256)
+        bad = opened.images.put(erofs.write(tree, version=1)).id
+        image = opened.objects.path(bad)
+        told = f"says that a file has 101 bytes, and its object {mine} has 100 (`cfsctl fsck` tells if"
+        assert f"the dump - {told}" in the_error(
+            "--repo", path, "create-image", "--from-dump", "-", input=text, status=5
+        )
+        with image.open("rb") as file:
+            assert told in the_error("--repo", path, "import-image", "bad", stdin=file, status=5)
+        assert "status: ok" in cfsctl("--repo", path, "fsck").stdout
+        opened.publish(Publication(images=[ImageName(bad, "bad")]))
+    message = f"fsck: image-invalid: images/{bad}: a file has 101 bytes, and its object {mine} 100"
+    for options in ((), ("--metadata-only",)):
+        report = cfsctl("--repo", path, "fsck", *options, status=1).stdout
+        assert [line for line in report.splitlines() if line.startswith("fsck: ")] == [message]
+        assert "images: 1/2 ok" in report
+    for each in (mine, other):
+        damaged = path / "objects" / each[:2] / each[2:]
+        damaged.chmod(0o644)
+        damaged.write_bytes(damaged.read_bytes() + b"more")
+    for options in ((), ("--metadata-only",)):
+        report = cfsctl("--repo", path, "fsck", *options, status=1).stdout
+        assert "image-invalid" not in report
+        for each in (mine, other):
+            assert f"object-digest-mismatch: objects/{each[:2]}/{each[2:]}" in report

@@ -71,6 +71,7 @@ def test_lines_and_attributes_of_a_dump_are_bounded(host: Host, entries: int, ki
     [
         (dump_of(BIG_ID, 5000, "ab/cdef"), "invalid"),
         (dump_of(BIG_ID, 5000).replace(f" - {BIG_ID}", " - -"), "invalid"),
+        (dump_of(BIG_ID, len(BIG) + 1), "corrupt"),
         ("no dump\n", "invalid"),
         ("", "invalid"),
     ],

@@ -94,6 +94,7 @@ REFUSED = {
     "a draft that is not there": (call("image.put", dump="dump", draft="none"), "not_found"),
     "another image": (call("image.put", dump="dump", expect=NOWHERE), "corrupt"),
     "an image of an object that is not there": (call("image.put", dump="dangling"), "missing_object"),
+    "an image with a file of another size than its object": (call("image.put", dump="resized"), "corrupt"),
     "a digest of an object that is not there": (call("image.digest", dump="dangling"), "missing_object"),
     "an image of no id": (call("image.objects", id=NOWHERE), "missing_object"),
     "an image by the id of another object": (call("image.objects", id="OBJECT"), "invalid"),
@@ -136,6 +137,7 @@ def test_both_refuse_the_same(do: Do) -> None:
     steps = [
         ["write", "hello", "hello"],
         ["write", "dump", ROOT + FILE.format("OB/JECT", "OBJECT")],
+        ["write", "resized", ROOT + FILE.replace("5", "6").format("OB/JECT", "OBJECT")],
         ["write", "dangling", ROOT + FILE.format(f"{NOWHERE[:2]}/{NOWHERE[2:]}", NOWHERE)],
         ["symlink", "hello", "link"],
         *(step for step, _ in REFUSED.values()),

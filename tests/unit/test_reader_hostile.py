@@ -288,7 +288,7 @@ def test_depth_costs_no_recursion() -> None:
     data = b"".join(erofs.write(deep(5000), version=2))
     tree = read_tree(Image(data))
     assert b"".join(erofs.write(tree, version=2)) == data
-    assert read_objects(Image(data), SHA256) == set()
+    assert read_objects(Image(data), SHA256).keys() == set()
     path = b"/d" * 5000
     assert Lookup(Image(data)).node(path).children == {}
     text = io.BytesIO()
@@ -300,7 +300,7 @@ def test_endless_paths_are_refused() -> None:
     data = b"".join(erofs.write(deep(20_000, b"d" * 255), version=2))
     with pytest.raises(FormatError, match="endless"):
         read_tree(Image(data))
-    assert read_objects(Image(data), SHA256) == set()  # what can be made must not keep others' garbage
+    assert read_objects(Image(data), SHA256).keys() == set()  # what can be made must not keep others' garbage
 
 
 def test_the_deepest_tree_that_a_pull_brings_can_be_read() -> None:

@@ -179,7 +179,19 @@ def test_files_without_digest_or_path() -> None:
     data = image(*given, compat="c")
     assert lines(data, "c")[1:] == list(given)
     assert lines(data, "rs")[1:] == [*given[:2], given[2].replace("- - ", f"{DIGEST[:2]}/{DIGEST[2:]} - ")]
-    assert read_objects(Image(data), SHA256) == {DIGEST}
+    assert read_objects(Image(data), SHA256) == {DIGEST: 9}
+    for line, message in zip(given, ("'a' has content outside", "'b' has a path", "'c' has a path"), strict=True):
+        with pytest.raises(FormatError, match=message):
+            read_objects(Image(image(line, compat="c")), SHA256, strict=True)
+
+
+def test_files_of_one_digest_have_one_size() -> None:
+    path = f"{DIGEST[:2]}/{DIGEST[2:]}"
+    same = image(f"/a 9 100644 1 0 0 0 0.0 {path} - {DIGEST}", f"/b 9 100644 1 0 0 0 0.0 {path} - {DIGEST}")
+    assert read_objects(Image(same), SHA256, strict=True) == {DIGEST: 9}
+    other = image(f"/a 9 100644 1 0 0 0 0.0 {path} - {DIGEST}", f"/b 8 100644 1 0 0 0 0.0 {path} - {DIGEST}")
+    with pytest.raises(FormatError, match="'b' has not the size of another with its digest"):
+        read_objects(Image(other), SHA256, strict=True)
 
 
 def test_what_is_as_long_as_it_may_be() -> None:
@@ -207,7 +219,7 @@ def test_sha512_digests_show_in_the_text_of_c_too() -> None:
     digest = "cd" * 64
     data = bytes(make_image(f"/f 9 100644 1 0 0 0 0.0 - - {digest}", version=1, algorithm=SHA512))
     assert lines(data, "c")[1].endswith(f" - {digest}")
-    assert read_objects(Image(data), SHA512) == {digest}
+    assert read_objects(Image(data), SHA512).keys() == {digest}
 
 
 def test_the_order_of_attributes() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
-
-from composefs.errors import MissingObjectError
 
 if TYPE_CHECKING:
     from composefs.repository import Repository
@@ -31,7 +29,7 @@ class Seen:
         self.sizes: dict[str, int] = {}
         self.whole_streams: set[str] = set()
         self.whole_images: set[str] = set()
-        self._objects: dict[str, set[str]] = {}  # of images, ids by id
+        self._objects: dict[str, Collection[str]] = {}  # of images, ids by id
 
     @property
     def _repo(self) -> Repository:
@@ -49,7 +47,7 @@ class Seen:
         if len(self.whole_streams) < _MOST:
             self.whole_streams.add(stream_id)
 
-    def add_whole_image(self, image_id: str, objects: set[str]) -> None:
+    def add_whole_image(self, image_id: str, objects: Collection[str]) -> None:
         """Note an image that can be published, with its objects."""
         if len(self.whole_images) < _MOST:
             self.whole_images.add(image_id)
@@ -58,17 +56,14 @@ class Seen:
     def require(self, ids: Iterable[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""
         unknown = set(ids).difference(self.sizes)
-        missing = self._repo.objects.missing(sorted(unknown)) if unknown else []
-        if missing:
-            from composefs.repository.objects import listed
+        if unknown:
+            self._repo.objects.require(sorted(unknown), what)
 
-            objects = "an object that is" if len(missing) == 1 else f"{len(missing)} objects that are"
-            raise MissingObjectError(
-                f"{what} names {objects} not in the repository: {listed(missing)}",
-                subject=missing[0],
-            )
+    def require_files(self, files: Mapping[str, int], what: str) -> None:
+        """Do the same for the objects of a tree, given with its files' sizes; CorruptError for one of another size."""
+        self._repo.objects.require_files(files, what, self.sizes)
 
-    def objects_of(self, image_id: str) -> set[str]:
+    def objects_of(self, image_id: str) -> Collection[str]:
         """Return the ids of an image's objects: as it was put in this run, or else read from it.
 
         Raises MissingObjectError without the image, FormatError if the object is no image.
@@ -83,15 +78,15 @@ class Seen:
     def check_image(self, image_id: str) -> None:
         """Check all that `publish` asks for of an image that this run has not made.
 
-        Raises MissingObjectError without the image or one of its objects, FormatError if it is no image, or one in
-        which a file leads to another object than its digest says.
+        Raises MissingObjectError without the image or one of its objects, CorruptError for one of another size than its
+        file, FormatError if it is no image, or one in which a file leads to another object than its digest says.
         """
         self.require([image_id], "the call")
-        objects = self._repo.images.objects_of(image_id, strict=True)
-        self.require(objects, f"image {image_id}")
-        self.add_whole_image(image_id, objects)
+        files = self._repo.images.objects_of(image_id, strict=True)
+        self.require_files(files, f"image {image_id}")
+        self.add_whole_image(image_id, files)
 
-    def _add_objects(self, image_id: str, objects: set[str]) -> None:
+    def _add_objects(self, image_id: str, objects: Collection[str]) -> None:
         held = self._objects
         if len(held) >= _MOST_IMAGES or sum(map(len, held.values())) + len(objects) > _MOST:
             held.clear()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from composefs.errors import ComposefsError, FormatError, NotFoundError
 from composefs.fsck.damage import find_affected
-from composefs.fsck.hashing import check_objects
+from composefs.fsck.hashing import check_object, check_objects
 from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
 from composefs.graph.links import links_of, unreadable
@@ -88,6 +88,7 @@ class _Contents:
         self._graph = Graph(repository, strict=True)
         self._present = present
         self._found = found
+        self._sizes: dict[str, int | None] = {}
         self._whole: dict[tuple[str, bool], bool] = {}
         self._referred: list[Start] = []
 
@@ -118,10 +119,25 @@ class _Contents:
         self._found.missing.add(object_id)
 
     def _check_image(self, start: Start) -> bool:
-        absent = sorted(self._graph.image(start.id) - self._present)
+        files = self._graph.image(start.id)
+        absent = sorted(files.keys() - self._present)
         for each in absent:
             self._missing("image-missing-object", start.where, each)
-        return not absent
+        return self._have_sizes(start, files) and not absent
+
+    def _have_sizes(self, start: Start, files: Mapping[str, int]) -> bool:
+        """Tell whether the objects that are there have the sizes of an image's files; the first other one is told."""
+        new = [each for each in files if each in self._present and each not in self._sizes]
+        self._sizes.update(zip(new, self._repository.objects.sizes(new), strict=True))
+        for each, size in files.items():
+            if self._sizes.get(each, size) != size and each not in self._found.bad:
+                damage = check_object(self._repository, each)  # which was not done if only metadata are checked
+                if damage is None:
+                    message = f"a file has {size} bytes, and its object {each} {self._sizes[each]}"
+                    self._found.add(Problem("image-invalid", start.where, message, start.id))
+                    return False
+                self._found.add(damage)
+        return True
 
     def _check_stream(self, start: Start) -> bool:
         reader = self._graph.open_stream(start.id)

@@ -81,12 +81,15 @@ class Graph:
         self.streams.add(object_id)
         return reader
 
-    def image(self, object_id: str) -> set[str]:
-        """Return the ids of an image's objects.  Raises MissingObjectError, CorruptError and FormatError."""
+    def image(self, object_id: str) -> dict[str, int]:
+        """Return the ids of an image's objects, with its files' sizes.
+
+        Raises MissingObjectError, CorruptError and FormatError.
+        """
         with Descriptor(self._repository.objects.open(object_id, verify=True)) as fd, Image.open(fd) as image:
-            objects = read_objects(image, self._repository.algorithm, strict=self._strict)
+            files = read_objects(image, self._repository.algorithm, strict=self._strict)
         self.images.add(object_id)
-        return objects
+        return files
 
     def reach(
         self, starts: Iterable[Start], problems: list[Problem] | None = None, *, among: Container[str] | None = None

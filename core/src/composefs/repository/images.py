@@ -88,11 +88,8 @@ class Images:
         finally:
             os.close(fd)
 
-    def objects_of(self, image_id: str, *, strict: bool = False) -> set[str]:
-        """Return the ids of the objects that an image refers to, its digest checked.
-
-        ``strict`` is as in :func:`composefs.erofs.reader.read_objects`.
-        """
+    def objects_of(self, image_id: str, *, strict: bool = False) -> dict[str, int]:
+        """Return what :func:`composefs.erofs.reader.read_objects` does of an image, its digest checked."""
         from composefs.erofs.reader import read_objects
 
         with self.load(image_id) as image:
@@ -112,14 +109,15 @@ class Images:
         return list_refs(self._store, "images", [], read, odd)
 
 
-def image_objects(tree: Tree) -> set[str]:
-    """Return what :meth:`Tree.object_ids` does, having checked that each path is the one that the digest belongs to.
+def image_objects(tree: Tree) -> dict[str, int]:
+    """Return the ids of the objects that an image of a tree refers to, each with the size that its files have.
 
-    A path that leads to another object would be mounted without complaint where fs-verity is not enforced.
+    Raises FormatError for what `read_objects` refuses if it is strict: a path that leads to another object would be
+    mounted without complaint where fs-verity is not enforced.
     """
     from composefs.tree import object_path
 
-    ids: set[str] = set()
+    sizes: dict[str, int] = {}
     pending = [tree.root]
     for directory in pending:
         for name, node in (directory.children or {}).items():
@@ -129,7 +127,8 @@ def image_objects(tree: Tree) -> set[str]:
                 if node.size and not node.content:  # external, without a call: a quarter of the time
                     if node.payload != object_path(node.digest):
                         raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
-                    ids.add(node.digest.hex())
+                    if sizes.setdefault(node.digest.hex(), node.size) != node.size:
+                        raise FormatError(f"the dump's file {name!a} has not the size of another with its digest")
             elif node.external:
                 raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
-    return ids
+    return sizes

@@ -55,9 +55,8 @@ def find(repository: Repository, text: str, kinds: tuple[Kind, ...]) -> Found:
             if found is not None:
                 return found
     ref_parts(text, encoding_of(text))
-    raise NotFoundError(
-        f"there is no {' or '.join(kinds)} {text!r}", subject=text, hint="`cfsctl ref list` lists the refs"
-    )
+    hint = "`cfsctl images` lists them" if kinds == ("image",) else "`cfsctl ref list` lists the refs"
+    raise NotFoundError(f"there is no {' or '.join(kinds)} {text!r}", subject=text, hint=hint)
 
 
 def _image(repository: Repository, text: str) -> Found | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
@@ -126,6 +126,26 @@ class StoredObjects:
         """Raise MissingObjectError, naming ``what`` and the first missing ones, unless all ids are there."""
         if missing := self.missing(ids):
             raise missing_objects(missing, what)
+
+    def require_files(self, files: Mapping[str, int], what: str, known: Mapping[str, int] | None = None) -> None:
+        """Raise as :meth:`require` unless the objects of a tree are there; CorruptError if one has not its file's size.
+
+        ``files`` are ids, which the caller has checked to be such, with the sizes of their files; the sizes of objects
+        that are ``known`` are not looked for.
+        """
+        known = known or {}
+        unknown = sorted(files.keys() - known.keys())
+        found = dict(zip(unknown, self.sizes(unknown), strict=True))
+        if missing := [object_id for object_id, size in found.items() if size is None]:
+            raise missing_objects(missing, what)
+        for object_id, size in files.items():
+            stored = known[object_id] if object_id in known else found[object_id]
+            if stored != size:
+                raise CorruptError(
+                    f"{what} says that a file has {size} bytes, and its object {object_id} has {stored}",
+                    subject=object_id,
+                    hint="`cfsctl fsck` tells if the object is damaged",
+                )
 
     def open(self, object_id: str, *, verify: bool = False) -> int:
         """Open an object for reading; with ``verify``, check its digest first.

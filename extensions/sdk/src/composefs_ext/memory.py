@@ -222,6 +222,10 @@ class MemoryRepository:
 
     def _made(self, dump: bytes, params: dict[str, Any]) -> dict[str, Any]:
         self._need(_digests(dump))
+        for columns in map(bytes.split, dump.splitlines()):
+            stored = self.objects.get(columns[10].decode())
+            if stored is not None and columns[9] == b"-" and int(columns[1]) != len(stored):
+                raise CorruptError(f"{columns[0].decode()} is not of the {len(stored)} bytes of its object")
         # An image here is no more than its dump; other transforms make another one.
         image = dump + repr(sorted(params.get("transforms", {}).items())).encode() * ("transforms" in params)
         return {"id": fsverity_digest(image, self.algorithm), "size": len(image)}

@@ -56,7 +56,7 @@ def command(
         algorithm, version = settings.image_format(repository)
         tree = source.tree(algorithm, observers, store=repository.objects.store_fd)
         if from_dump is not None:
-            repository.objects.require(sorted(image_objects(tree)), f"the dump {from_dump}")
+            repository.objects.require_files(image_objects(tree), f"the dump {from_dump}")
         image = repository.images.put(erofs.write(tree, version=version))
         repository.publish(Publication(images=[ImageName(image.id, name)]))
     show_stored(image, algorithm, version, name, as_json=as_json)

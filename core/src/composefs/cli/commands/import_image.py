@@ -11,7 +11,7 @@ from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import TooLargeError, UsageError, from_os_error
+from composefs.errors import FormatError, TooLargeError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
 __all__ = ["command"]
@@ -34,19 +34,23 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     """
     if os.isatty(STDIN):
         raise UsageError("standard input is a terminal", hint=_USAGE)
-    from composefs.erofs.reader import Image, read_tree
+    from composefs.erofs.reader import Image, read_objects, read_tree
     from composefs.repository import ImageName, Publication
-    from composefs.repository.images import image_objects
     from composefs.repository.names import ref_parts
 
     ref_parts(ref, "path")  # refuses a bad name before the work, not after it
     with settings.open_repository(writable=True) as repository:
         stored = repository.images.put(_pieces())
-        with Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
-            version = image.version
-            objects = image_objects(read_tree(image, repository.images.rules))
+        try:
+            with Descriptor(repository.images.open(stored.id)) as fd, Image.open(fd) as image:
+                version = image.version
+                read_tree(image, repository.images.rules)  # symlinks and small files too
+                files = read_objects(image, repository.algorithm, strict=True)
+        except FormatError as error:
+            error.hint = "make it with mkcomposefs, or give the dump to `cfsctl create-image --from-dump -` instead"
+            raise
         if not allow_missing:
-            repository.objects.require(sorted(objects), "the image on standard input")
+            repository.objects.require_files(files, "the image on standard input")
         repository.publish(Publication(images=[ImageName(stored.id, ref)]))
     show_stored(stored, repository.algorithm, version, ref, as_json=as_json)
 

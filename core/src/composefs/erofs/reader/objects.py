@@ -1,10 +1,11 @@
-"""The objects that an image refers to, without the tree."""
+"""The objects that an image refers to, with the sizes that its files have, without the tree."""
 
 from __future__ import annotations
 
 import stat
 
 from composefs.digest import Algorithm
+from composefs.erofs.layout import CHUNK_BASED
 from composefs.erofs.reader.image import Image, malformed
 from composefs.erofs.reader.tree import Decoder, Rules
 from composefs.erofs.reader.walk import Walk
@@ -13,24 +14,32 @@ from composefs.tree import TYPE_MASK, collection_paused, object_path
 __all__ = ["read_objects"]
 
 
-def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) -> set[str]:
-    """Return the ids in the metacopy attributes of all regular files.
+def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) -> dict[str, int]:
+    """Return the ids in the metacopy attributes of all regular files, each with the size of such a file.
 
     Raises FormatError as `read_tree` does; names and attributes are checked, symlinks and inline files are not read.
-    ``strict`` also refuses what has another path than that of its digest: overlayfs follows the path, and compares the
-    digest only where fs-verity is demanded.
+    ``strict`` also refuses files with another path than that of their digest: overlayfs follows the path, and compares
+    the digest only where fs-verity is demanded.  So it does with content outside of the image but no digest, and with
+    files of one digest and several sizes.
     """
     decoder = Decoder(image, Rules("rs", algorithm))
     attributes = decoder.regular.of
-    digests: set[bytes | None] = set()
+    sizes: dict[bytes | None, int] = {}
     root = image.inode(image.root_nid)
     with collection_paused():
         for listing in Walk(image).directories(image.root_nid, root):
             for name, inode in zip(listing.names, listing.inodes, strict=True):
-                if inode is not None and inode.mode & TYPE_MASK == stat.S_IFREG:
-                    _, metacopy, redirect = attributes(inode)
-                    digest = decoder.digest(metacopy, inode) if metacopy else None
-                    digests.add(digest)
-                    if strict and redirect != (None if digest is None else b"/" + object_path(digest)):
+                if inode is None or inode.mode & TYPE_MASK != stat.S_IFREG:
+                    continue
+                _, metacopy, redirect = attributes(inode)
+                digest = decoder.digest(metacopy, inode) if metacopy else None
+                if strict:
+                    if redirect != (None if digest is None else b"/" + object_path(digest)):
                         malformed(f"the file {name!a} has a path that is not its digest's", inode.offset)
-    return {digest.hex() for digest in digests if digest is not None}
+                    if digest is None:
+                        if inode.layout == CHUNK_BASED and inode.size:
+                            malformed(f"the file {name!a} has content outside of the image but no digest", inode.offset)
+                    elif sizes.get(digest, inode.size) != inode.size:
+                        malformed(f"the file {name!a} has not the size of another with its digest", inode.offset)
+                sizes[digest] = inode.size
+    return {digest.hex(): size for digest, size in sizes.items() if digest is not None}

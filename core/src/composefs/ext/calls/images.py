@@ -39,23 +39,23 @@ def put(context: Context, params: Message) -> Message:
     """Make an image from a dump and store it without a name; all of its objects must be in the repository."""
     with collection_paused():
         tree = _parse(context, params)
-        refers_to = image_objects(tree)
-        context.seen.require(refers_to, "the dump")
+        files = image_objects(tree)
+        context.seen.require_files(files, "the dump")
         parts = erofs.write(tree, version=context.format_of(params))
         del tree
     stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
     context.seen.add({stored.id: stored.size})
-    context.seen.add_whole_image(stored.id, refers_to)
+    context.seen.add_whole_image(stored.id, files)
     return {"id": stored.id, "size": stored.size}
 
 
 def digest(context: Context, params: Message) -> Message:
     """Compute what image.put would answer, and store nothing."""
     tree = _parse(context, params)
-    refers_to = image_objects(tree)
+    files = image_objects(tree)
     if context.repository is not None:
-        context.seen.require(refers_to, "the dump")
+        context.seen.require_files(files, "the dump")
     image = erofs.write(tree, version=context.format_of(params))
     found = digest_parts(image, context.algorithm).hex()
     _check_expected(params, found, context)

@@ -74,7 +74,7 @@ def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], objec
     needed: set[str] = set()
     for name, each in named_refs:
         if names_image(name):
-            needed |= context.seen.objects_of(each)
+            needed.update(context.seen.objects_of(each))
     needed.difference_update(object_refs)
     seen: set[str] = set()
     level = [each for name, each in named_refs if not names_image(name)]

@@ -46,7 +46,6 @@ class Files:
         self._picked = picked
         self._algorithm = algorithm
         self._taken: set[str] = set()
-        self._sizes: dict[str, int] = {}
         self._refused_id: str | None = None
         self.refused = ""
         self.directory = ""
@@ -150,7 +149,7 @@ class Files:
         """Return what the core forgives in a line of a dump, with its rule; all else is for the core to refuse."""
         if len(columns) < _COLUMNS:
             return 19, f"{len(columns)} columns, not {_COLUMNS}: what is not there is -"
-        path, size, payload, digest = (columns[each] for each in (0, 1, 8, 10))
+        path, payload, digest = (columns[each] for each in (0, 8, 10))
         if not path.startswith(b"/"):
             return 19, f"PATH is {_shown(path)}, which does not begin with /"
         if digest.strip(_HEX):
@@ -158,9 +157,6 @@ class Files:
         if payload != digest[:2] + b"/" + digest[2:]:
             digits = _shown(digest)
             return 20, f"PAYLOAD is {_shown(payload)}, not the path of DIGEST, {digits[:2]}/{digits[2:6]}…"
-        stored = self._sizes.get(digest.decode())
-        if stored is not None and size != b"%d" % stored:
-            return 19, f"SIZE is {_shown(size)}, but the object has {stored} bytes"
         return None
 
     # What was answered
@@ -176,7 +172,6 @@ class Files:
             name = given["name"]
             if "id" in stored:
                 self.stored = True
-                self._sizes[stored["id"]] = stored["size"]
                 self.put_again |= was_told and stored["id"] == self._refused_id
                 if "offset" not in given:
                     gone.add(name)

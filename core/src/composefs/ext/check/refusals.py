@@ -18,6 +18,8 @@ def rule_broken(method: str, params: Message, error: Message) -> int | None:
             return 31
         case "missing_object":
             return 21
+        case "corrupt" if "says that a file has" in message:
+            return 20
         case "invalid" if method == "image.draft" and "does not end" in message:
             return 46
         case "invalid" if not method.startswith("image.") and message.startswith(("stream ", "image ")):

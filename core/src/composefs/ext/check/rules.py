@@ -23,7 +23,7 @@ RULES: dict[int, str] = {
     17: "staging is not overfilled",
     18: "ids are lower-case hex of the repository's algorithm",
     19: "dumps and paths are as in composefs-dump(5)",
-    20: "a file's payload in a dump is its digest's path",
+    20: "a file in a dump has its object's size, and as payload its digest's path",
     21: "what is named is in the repository",
     22: "a stream that names an image references its objects",
     23: "only the extension's own streams and refs are named",
