@@ -120,6 +120,7 @@ def test_parents_are_named_as_in_ostree(tmp_path: Path, source: Source, target: 
         assert target.json("inspect", name)["commit"] == source.ostree("rev-parse", name).strip()
     for name, told in (
         (f"{REF}^^", f"the parent of '{REF}^', commit {source.history[0]}, is not here"),
+        (f"{REF}^^", f"it was not pulled (pull {REF}^ again with --depth=1), or cfsctl gc has removed it"),
         ("os/none^", "'os/none' is not a known ostree ref"),
     ):
         assert told in target.ostree("inspect", name, status=3).stderr
@@ -422,6 +423,7 @@ def test_commit_metadata_only(tmp_path: Path, source: Source, target: Target) ->
     assert "partial the commit object alone\n" in target.ostree("inspect", REF).stdout
     for command in (("dump", REF), ("compute-id", REF), ("mount", REF, tmp_path)):
         assert "commit-metadata-only" in target.ostree(*command, status=3).stderr
+    assert f"commit {done['commit']} has no image here" in target.ostree("mount", REF, tmp_path, status=3).stderr
     run(*cfsctl_of(target), "gc")
     assert target.json("fsck")["partial"] == {commit_id: [] for commit_id in source.history}
     part = target.json("pull-local", source.path, REF, "--subpath=/usr/bin")

@@ -154,7 +154,7 @@ def _parent_of(core: Core, child: str) -> str:
     except NotFoundError as error:
         raise NotFoundError(
             f"the parent of {child!r}, commit {parent.hex()}, is not here",
-            hint=f"pull {child} again with --depth=1",
+            hint=f"it was not pulled (pull {child} again with --depth=1), or cfsctl gc has removed it",
             subject=parent.hex(),
         ) from error
 

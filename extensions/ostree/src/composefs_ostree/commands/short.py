@@ -126,8 +126,8 @@ def mount(request: Request, core: Core) -> dict[str, Any]:
     image = image_of(core.stream_get(name=target).result())
     if image is None:
         raise NotFoundError(
-            f"the stream {target} names no image",
-            hint="pull the commit again with this cfsctl, and without --commit-metadata-only",
+            f"commit {commit_of_stream(target).hex()} has no image here",
+            hint="pull it again with this cfsctl, and without --commit-metadata-only",
             subject=target,
         )
     return commands.mount(request, core, image)
