@@ -133,6 +133,12 @@ def lead_elsewhere(made: Populated) -> str:
     return "streams/refs/oci/x .*no ref's target"
 
 
+def name_no_stream(made: Populated) -> str:
+    (made.path / "streams/blob").symlink_to(f"../objects/{made.blob[:2]}/{made.blob[2:]}")
+    (made.path / "streams/refs/oci/x").symlink_to("../../blob")
+    return "streams/refs/oci/x: it is not a splitstream"
+
+
 def put_file_among_refs(made: Populated) -> str:
     (made.path / "streams/refs/oci/x").write_text("")
     return "streams/refs/oci/x: it is not a symlink"
@@ -165,6 +171,7 @@ def swap_image(made: Populated) -> str:
         break_stream_ref,
         break_image_ref,
         lead_elsewhere,
+        name_no_stream,
         put_file_among_refs,
         put_file_among_streams,
         put_file_among_images,
