@@ -77,6 +77,14 @@ def test_an_example_that_cannot_be_run_is_named(installed: Path, example: str, w
     assert f"cfsctl: the manifest's example {example!r} cannot be run: {why}" in told
 
 
+def test_an_example_of_another_extension(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest["commands"][0]["examples"][0]["command"] = "cfsctl better store"
+    (installed / "good.json").write_text(json.dumps(manifest))
+    told = cfsctl("ext", "check", installed / "good", status=2).stderr
+    assert told == "cfsctl: the example 'cfsctl better store' does not run good\n"
+
+
 def test_an_operand_that_could_never_be_left_out(installed: Path) -> None:
     manifest = json.loads((installed / "good.json").read_text())
     operands = [{"name": name, "kind": "string", "positional": True, "required": name == "to"} for name in ("by", "to")]

@@ -274,6 +274,15 @@ def test_staging_is_bounded(host: Host) -> None:
     host.assert_clean()
 
 
+def test_progress_counts_in_whole_numbers(host: Host) -> None:
+    answers = host.do(
+        *(call("progress", id="a", kind="progress", done=each) for each in (-1, "1", True)),
+        call("progress", id="a", kind="progress", done=0, total=0),
+        strict=False,
+    )
+    assert [answer.get("code") for answer in answers] == [-32602] * 3 + [None]
+
+
 def test_bytes_in_staging_are_bounded(host: Host) -> None:
     """P-17."""
     with pytest.raises(TooLargeError, match="staged more than 65536 bytes"):

@@ -151,6 +151,8 @@ def test_reading_images_refuses(host: Host) -> None:
     """P-19."""
     [image] = host.do(["write", "dump", ROOT], call("image.put", dump="dump"), *HELLO_WORLD[:1], put("a"))[:1]
     answers = host.do(
+        ["write", "dump", ROOT],
+        call("image.dump", dump="dump", into="a", paths=["/missing"]),
         call("image.dump", id=image["id"], into="a", paths=["/missing"]),
         call("image.dump", id=image["id"], into="b", paths=["missing"]),
         call("image.dump", id=image["id"], into="c", paths=["/a b\\"]),
@@ -166,7 +168,7 @@ def test_reading_images_refuses(host: Host) -> None:
         strict=False,
     )
     assert [kind_of(answer) for answer in answers] == [
-        "not_found", "usage", "usage", "usage", "usage", "usage", "invalid", "not_found", "invalid",
+        "not_found", "not_found", "usage", "usage", "usage", "usage", "usage", "invalid", "not_found", "invalid",
         "missing_object", "usage", "usage",
     ]  # fmt: skip
     answers = host.do(call("image.dump", id=image["id"], into="a"), call("image.objects", id=HELLO), command="none")
