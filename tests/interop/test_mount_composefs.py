@@ -108,6 +108,11 @@ def test_what_is_refused(image: Path, mountpoint: Path, tmp_path: Path, options:
     assert not os.path.ismount(mountpoint)
 
 
+def test_another_type_is_refused(image: Path, mountpoint: Path) -> None:
+    refused = run(HELPER, "-t", "erofs", "-o", "basedir=a", image, mountpoint, status=1)
+    assert refused.stderr == "mount.composefs: -t erofs is not composefs (see mount.composefs --help)\n"
+
+
 def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(CONTENT)
     for source, target, message in (

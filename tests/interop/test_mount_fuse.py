@@ -213,6 +213,14 @@ def test_objects_that_are_gone_or_not_objects(repository: Path, mountpoints: lis
     assert (mountpoints[0] / "usr/small").read_bytes() == b"small"
 
 
+def test_what_cannot_be_had(repository: Path, mountpoints: list[Path]) -> None:
+    cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(mountpoints[0] / "usr/small", "user.none")
+    with pytest.raises(OSError, match="Read-only"):
+        (mountpoints[0] / "usr/small").write_text("other")
+
+
 def test_what_does_not_go_together(repository: Path, mountpoints: list[Path], tmp_path: Path) -> None:
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", tmp_path / "none", status=3)
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/missing", mountpoints[0], status=3)

@@ -107,6 +107,15 @@ def test_names_that_do_not_fit(name: str, encoding: str) -> None:
         ref_parts(name, encoding)
 
 
+def test_names_that_just_fit() -> None:
+    assert ref_parts("ostree/" + "%" * 85, "flat") == ["ostree", "%25" * 85]
+    path = "a/" * 896 + "n" * 255
+    assert len(path) + 1 == 2048
+    assert "/".join(ref_parts("x" + path, "path")) == "x" + path
+    with pytest.raises(FormatError, match="longer than 2048 bytes"):
+        ref_parts("xx" + path, "path")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "refs", "a/b", "a\0", ".symlink-x", "a" * 256, "\udc80"])
 def test_names_of_streams_that_are_refused(name: str) -> None:
     with pytest.raises(FormatError):
