@@ -100,10 +100,16 @@ def test_flat_names_are_one_file_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "encoding"), [("x", "flat"), ("ostree/" + "%" * 100, "flat"), ("a/" * 1100 + "a", "path")]
+    ("name", "encoding", "message"),
+    [
+        ("x", "flat", "flat refs are DIR/NAME"),
+        ("ostree/" + "%" * 100, "flat", "a part of 300 bytes, encoded"),
+        ("a/" * 1100 + "a", "path", "longer than 2048 bytes"),
+    ],
+    ids=["no directory", "encoded", "long"],
 )
-def test_names_that_do_not_fit(name: str, encoding: str) -> None:
-    with pytest.raises(FormatError):
+def test_names_that_do_not_fit(name: str, encoding: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
         ref_parts(name, encoding)
 
 
