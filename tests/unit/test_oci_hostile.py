@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -135,6 +136,42 @@ def test_long_ways_through_symlinks_come_to_an_end(tmp_path: Path, monkeypatch: 
 def test_whiteouts_of_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(FormatError, match="a whiteout of nothing"):
         lines(tmp_path, archive(Entry("d", DIR)), archive(Entry(name)))
+
+
+def listed(directory: Path, *layers: Sequence[str]) -> list[str]:
+    """The paths and modes of layers of directories (NAME/), symlinks (NAME -> TARGET) and files."""
+
+    def entry(text: str) -> Entry:
+        name, arrow, target = text.partition(" -> ")
+        if arrow:
+            return Entry(name, SYM, link=target)
+        return Entry(name.rstrip("/"), DIR, mode=0o700) if name.endswith("/") else Entry(name, mode=0o600)
+
+    found = lines(directory, *(archive(*map(entry, layer)) for layer in layers))
+    return [" ".join(line.split(" ")[:3:2]) for line in found[1:]]
+
+
+LOWER = ["d/", "d/a", "d/s/", "d/s/b"]
+HIDDEN = {
+    "a directory": ([".wh.d", "d/x", "d/s/y"], ["/d 40755", "/d/s 40755", "/d/s/y 100600", "/d/x 100600"]),
+    "a directory that comes again": ([".wh.d", "d/", "d/x"], ["/d 40700", "/d/x 100600"]),
+    "what is in one": (["d/.wh..wh..opq", "d/x", "d/s/y"], ["/d 40700", "/d/s 40755", "/d/s/y 100600", "/d/x 100600"]),
+    "a directory in one": (["d/.wh.s", "d/s/y"], ["/d 40700", "/d/a 100600", "/d/s 40755", "/d/s/y 100600"]),
+    "a file": (["d/.wh.a", "d/a", "d/s/.wh.b"], ["/d 40700", "/d/a 100600", "/d/s 40700"]),
+}
+"""What a layer over the lower one has, and what there is then."""
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_a_whiteout_hides_no_entry_of_its_own_layer_whichever_comes_first(tmp_path: Path, what: str) -> None:
+    upper, left = HIDDEN[what]
+    for order in permutations(upper):
+        assert listed(tmp_path, LOWER, order) == left, order
+
+
+def test_a_symlink_that_was_hidden_leads_nowhere_any_more(tmp_path: Path) -> None:
+    found = listed(tmp_path, ["r/", "l -> r", "l/a"], [".wh.l", "l/x"])
+    assert found == ["/l 40755", "/l/x 100600", "/r 40700", "/r/a 100600"]
 
 
 def test_a_whiteout_is_no_directory(tmp_path: Path) -> None:
