@@ -113,6 +113,14 @@ def test_fsck_of_a_damaged_repository_and_its_repair(made: Populated, tmp_path: 
     cfsctl("--repo", made.path, "fsck")
 
 
+def test_fsck_counts_what_is_missing(made: Populated) -> None:
+    made.object(made.files["four"]).unlink()
+    for name in "xy":
+        (made.path / "images/refs" / name).symlink_to("../none")
+    told = cfsctl("--repo", made.path, "fsck", status=1).stdout
+    assert "\nbroken links: 2\nmissing objects: 1\n" in told
+
+
 def test_gc_is_the_remedy_of_damage_that_no_ref_meets(made: Populated) -> None:
     path = made.object(made.files["one"])
     path.unlink()
