@@ -140,9 +140,12 @@ def test_the_summary_index_of_flatpak(tmp_path: Path, target: Target) -> None:
         assert (server.count("/summaries/*.delta"), server.count("/summaries/*.gz")) == (1, 1)
 
         update("app/org.a.Newest/x86_64/stable")
-        server.forgive()
-        server.fault("/summaries/*", Fault(flip=-1))
-        assert "summaries/" in target.ostree("remote", "refs", "o", "--subset=x86_64", status=5).stderr
+        older = min((repo / "summaries").glob("*.gz"), key=age)
+        for fault in (Fault(flip=-1), Fault(body=older.read_bytes())):
+            server.forgive()
+            server.fault("/summaries/*", fault)
+            assert "summaries/" in target.ostree("remote", "refs", "o", "--subset=x86_64", status=5).stderr
+        assert server.count(f"/summaries/{older.name}") == 0
         server.forgive()
         pulls(target, "o", "app/org.a.Newest/x86_64/stable")
         assert server.count("/summary") == 0
