@@ -430,6 +430,19 @@ def test_a_part_that_is_not_there(tmp_path: Path) -> None:
     assert error["data"]["kind"] == "not_found"
 
 
+def test_a_compression_that_is_not_known_here_is_no_damage() -> None:
+    """Unless the checksum is wrong too: objects are fetched one by one in place of the one, and not of the other."""
+    file = b"g" + bytes(10)
+    header = part(file, [(FILE, GOOD)], 1)
+    for made, error in ((header, UnsupportedError), (header._replace(checksum=bytes(32)), CorruptError)):
+        fetch = PartFetch(made)
+        fetch.begin()
+        for start in range(len(file)):
+            assert fetch.take(file[start : start + 1]) is None
+        with pytest.raises(error):
+            fetch.finish()
+
+
 def test_a_repeated_transfer_starts_anew() -> None:
     made = announced(b"c" * 1000)
     fetch = PartFetch(part(made.file, made.objects, made.plain))
