@@ -60,6 +60,20 @@ def make_archive(path: Path, *names: str, uid: int = 1) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(("uid", "gid"), [(1 << 32, 0), (0, 1 << 32), (-1, 0), (0, -1)])
+def test_owners_that_no_file_can_have(tmp_path: Path, with_core: Callable[..., None], uid: int, gid: int) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("a")
+        member.uid, member.gid = uid, gid
+        archive.addfile(member)
+
+    def check(core: Core) -> None:
+        with pytest.raises(FormatError, match=f"'a' has the owner {uid}:{gid}"):
+            tar_listing(core, str(tmp_path / "a.tar"), Layers(), autocreate=False)
+
+    with_core(check)
+
+
 def jobs(top: Directory, prefix: str = "") -> dict[str, int]:
     """All jobs of a tree by path."""
     found = {prefix + name.decode(): job for name, job in top.files.items()}
