@@ -182,6 +182,7 @@ def test_directories_and_the_systems_keyrings_are_read(
     signature = keys.gpg.sign(DATA, keys.good)
     (tmp_path / "a.asc").write_bytes(keys.gpg.export(keys.good, armoured=True))
     monkeypatch.setattr(keyrings, "GLOBAL_KEYRINGS", str(tmp_path))
+    (tmp_path / ".hidden.gpg").write_bytes(keys.gpg.export(keys.good))
     trusted = Policy(GpgPolicy(with_global=True))
     with pytest.raises(CorruptError, match="there is no trusted GPG key"):
         checking.verify(DATA, detached(signature), trusted, WHAT)
