@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -54,6 +55,35 @@ def insecure(tmp_path: Path):
     Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
     with Repository.open(tmp_path / "repo", writable=True) as repository:
         yield repository
+
+
+def test_an_object_does_not_follow_a_symlink_that_comes_between(insecure: Repository, tmp_path: Path) -> None:
+    """Whose repository it is may put one in the place of a directory while root stores objects there."""
+    contents = (b"content %d" % number for number in range(10_000))
+    wanted = [each for each in contents if fsverity.digest_bytes(each, SHA256).hex().startswith(ID[:2])][:2]
+    insecure.objects.store_parts([CONTENT])
+    directory = insecure.path / "objects" / ID[:2]
+    directory.rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    directory.symlink_to(tmp_path / "elsewhere")
+    for each in wanted:
+        insecure.objects.store_parts([each])
+    assert not os.listdir(tmp_path / "elsewhere")
+    assert len(os.listdir(tmp_path / "moved")) == 3
+
+
+def test_directories_of_objects_leave_descriptors_for_others(insecure: Repository) -> None:
+    most = os.sysconf("SC_OPEN_MAX")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        for number in range(200):
+            insecure.objects.store_parts([b"content %d" % number])
+        assert len(os.listdir("/proc/self/fd")) <= before + 18
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    insecure.close()
+    assert len(os.listdir("/proc/self/fd")) < before
 
 
 def spoil(path: Path, data: bytes) -> None:

@@ -23,7 +23,7 @@ from composefs.errors import (
     MissingObjectError,
 )
 from composefs.linux import verity
-from composefs.linux.files import NewFile, open_file, open_or_make_directory, write_all
+from composefs.linux.files import NewFile, open_file, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
 from composefs.repository.sealing import OBJECT_MODE, seal
@@ -77,7 +77,6 @@ class StoredObjects:
         self._store = store
         self.algorithm = store.algorithm
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
-        self._fanout: set[str] = set()
         self.unsynced = False
         self.interrupted: Callable[[], bool] | None = None
 
@@ -281,27 +280,20 @@ class StoredObjects:
 
     def settle(self, new: Unnamed, object_id: str, size: int, how: How) -> Stored:
         """Name a finished file.  Raises NoSpaceError and others, with the object's id."""
-        objects = self._store.objects
-        name = object_name(object_id)
         try:
-            self._make_fanout(object_id[:2])
+            directory, name = self._store.fanout(object_id[:2]), object_id[2:]
             try:
-                new.link(objects, name)
+                new.link(directory, name)
             except FileExistsError:
                 if self._is_intact(object_id, size, new.fd):
                     return Stored(object_id, size, "present")
-                new.replace(objects, name)
+                new.replace(directory, name)
                 self.unsynced = True
                 return Stored(object_id, size, how, repaired=True)
         except OSError as error:
             raise self._error(error, "storing", object_id) from error
         self.unsynced = True
         return Stored(object_id, size, how)
-
-    def _make_fanout(self, prefix: str) -> None:
-        if prefix not in self._fanout:
-            os.close(open_or_make_directory(prefix, self._store.objects))
-            self._fanout.add(prefix)
 
     def _is_intact(self, object_id: str, size: int, same: int | memoryview) -> bool:
         """Tell whether the stored object is whole: of the right size, and by fs-verity or by the bytes of ``same``.

@@ -21,6 +21,9 @@ RESERVE = 1 << 30
 RESERVED_PART = 100
 """New objects leave one part in a hundred of the file system free, at most RESERVE bytes."""
 
+_PART_FOR_FANOUT = 4
+"""The directories of objects take one in four of the descriptors that there may be."""
+
 WRITABLE = "remount its file system writable, or name another repository with --repo"
 """What to do about a repository on a read-only file system."""
 
@@ -38,6 +41,7 @@ class Store:
         self.secure = secure
         self.writable = writable
         self._directories: dict[str, int] = {}
+        self._fanout: dict[str, int] = {}
 
     def directory(self, name: str, *, mode: int = 0o755) -> int:
         """Return the descriptor of a top-level directory; a writable repository makes one that is missing."""
@@ -63,6 +67,18 @@ class Store:
     def objects(self) -> int:
         """The directory of the objects."""
         return self.directory("objects")
+
+    def fanout(self, prefix: str) -> int:
+        """Return the descriptor of a directory of objects, made where it is missing.  Raises ``OSError``.
+
+        It stays open, so that nobody whose repository it is puts a symlink in its place before an object gets its name.
+        """
+        fd = self._fanout.get(prefix)
+        if fd is None:
+            if len(self._fanout) >= os.sysconf("SC_OPEN_MAX") // _PART_FOR_FANOUT:
+                _close_all(self._fanout)
+            fd = self._fanout[prefix] = open_or_make_directory(prefix, self.objects)
+        return fd
 
     @property
     def scratch(self) -> int:
@@ -99,12 +115,17 @@ class Store:
 
     def close(self) -> None:
         """Close everything, which gives up the lock on the repository."""
-        for fd in self._directories.values():
-            os.close(fd)
-        self._directories.clear()
+        _close_all(self._fanout)
+        _close_all(self._directories)
         if self.root >= 0:
             os.close(self.root)
             self.root = -1
+
+
+def _close_all(descriptors: dict[str, int]) -> None:
+    for fd in descriptors.values():
+        os.close(fd)
+    descriptors.clear()
 
 
 def no_directory(where: str, remedy: str = "what belongs there to its place") -> CorruptError:
