@@ -207,6 +207,16 @@ def test_a_quota_that_is_used_up(target: Target, tmp_path: Path) -> None:
         assert target.left_over() == []
 
 
+def test_a_process_that_ends_while_objects_are_checked(tmp_path: Path) -> None:
+    """Such as one for which there is no memory; the call is one that only they make."""
+    populate(tmp_path / "repo")
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", "inject=prctl:signal=KILL"]
+    done = run(*strace, CFSCTL, "--repo", tmp_path / "repo", "fsck", status=1)
+    assert done.stderr.startswith("cfsctl: checking objects: a process ended after ")
+    assert done.stderr.endswith(" objects (see whether the system ran out of memory, and run the command again)\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("call", "error", "what", "remedy"),

@@ -93,7 +93,10 @@ def check_objects(
                 done += int(line)
                 report(done, total)
     if done != total:
-        raise InputOutputError(f"checking objects: a process ended after {done} of {total} objects")
+        raise InputOutputError(
+            f"checking objects: a process ended after {done} of {total} objects",
+            hint="see whether the system ran out of memory, and run the command again",
+        )
     return sorted(problems, key=lambda problem: problem.where)
 
 
