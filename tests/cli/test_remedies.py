@@ -185,7 +185,7 @@ def test_a_library_for_which_there_is_no_memory(target: Target, tmp_path: Path, 
     found = find_spec(library)
     assert found is not None
     assert found.origin is not None
-    inject = ("-P", found.origin, "-e", "trace=mmap", "-e", "inject=mmap:error=ENOMEM")
+    inject = ("-P", os.path.realpath(found.origin), "-e", "trace=mmap", "-e", "inject=mmap:error=ENOMEM")
     strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", *inject]
     done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree", status=1)
     assert done.stderr == "cfsctl: out of memory (raise the limit of memory, ulimit -v, or free some)\n"
