@@ -10,7 +10,7 @@ import pytest
 from composefs.digest import SHA256, SHA512
 from composefs.errors import CorruptError, MissingObjectError, ReadOnlyError, UnsupportedError
 from composefs.fsck import check
-from composefs.graph import Start, read_names
+from composefs.graph import Start
 from composefs.repository import Repository
 from composefs.transfer import Copied, CopiedStream, copy
 from support.populated import Populated, populate
@@ -29,7 +29,7 @@ def target(tmp_path: Path) -> Path:
 
 def run(made: Populated, path: Path, *starts: Start) -> Copied:
     with Repository.open(made.path) as source, Repository.open(path, writable=True) as target:
-        return copy(source, target, starts, read_names(source))
+        return copy(source, target, starts)
 
 
 def ids(path: Path) -> set[str]:
@@ -88,4 +88,4 @@ def test_ids_of_another_algorithm_mean_nothing(made: Populated, tmp_path: Path) 
 
 def test_a_target_opened_for_reading(made: Populated, target: Path) -> None:
     with Repository.open(made.path) as source, Repository.open(target) as opened, pytest.raises(ReadOnlyError):
-        copy(source, opened, [], read_names(source))
+        copy(source, opened, [])

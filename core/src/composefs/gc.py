@@ -80,7 +80,7 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
 def _starts(repository: Repository, names: Names, roots: Iterable[str]) -> list[Start]:
     starts = refs_of(names)
     for root in roots:
-        found = find(repository, root, ("stream", "image"))
+        found = find(repository, root)
         starts.append(Start(found.id, found.kind, root))
     return starts
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from composefs.errors import CorruptError, UnsupportedError
-from composefs.graph import Graph, Names, Start
+from composefs.graph import Graph, Start, read_names
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 
@@ -41,11 +41,10 @@ def copy(
     source: Repository,
     target: Repository,
     starts: Iterable[Start],
-    names: Names,
     *,
     report: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Copied:
-    """Copy what ``starts`` keep in the source, whose names are ``names``, into a target opened for writing.
+    """Copy what ``starts`` keep in the source into a target opened for writing.
 
     ``report`` is called with the number of objects done and that of all.  Raises UnsupportedError when the algorithms
     differ, and MissingObjectError, CorruptError and FormatError for a source that is not whole.
@@ -56,6 +55,7 @@ def copy(
             f"{source.path} has {source.algorithm} ids and {target.path} {target.algorithm} ones",
             hint="streams hold ids: pull into a repository with the other algorithm instead",
         )
+    names = read_names(source)
     graph = Graph(source, strict=True)
     reached = sorted(graph.reach(starts))
     copied = Copied()

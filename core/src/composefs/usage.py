@@ -85,7 +85,7 @@ def measure(
 
 def _choose(repository: Repository, text: str, holders: list[Start]) -> int:
     """Return the place among the holders of what a name means, which is added if it is no ref."""
-    found = find(repository, text, ("stream", "image"))
+    found = find(repository, text)
     where = f"{found.kind}s/refs/{found.ref}"
     for index, start in enumerate(holders):
         if start.where == where:

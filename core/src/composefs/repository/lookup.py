@@ -43,7 +43,7 @@ def encoding_of(name: str) -> Encoding:
     return "flat" if name.partition("/")[0] in FLAT_DIRECTORIES else "path"
 
 
-def find(repository: Repository, text: str, kinds: tuple[Kind, ...]) -> Found:
+def find(repository: Repository, text: str, kinds: tuple[Kind, ...] = ("stream", "image")) -> Found:
     """Find what is meant; where it may be several things, one of the first of ``kinds``.
 
     Raises NotFoundError, also where a ref leads nowhere, FormatError for what can be no name, and CorruptError for a

@@ -38,7 +38,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
     What is named by a ref gets the same ref here, which is replaced if it exists.  Every copy's digest is computed
     anew, and nothing is visible before everything is there.
     """
-    from composefs.graph import Start, read_names
+    from composefs.graph import Start
     from composefs.transfer import copy
 
     with (
@@ -47,9 +47,8 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
         settings.observers() as observers,
         Reporting(observers, "copy", "copying objects") as report,
     ):
-        known = read_names(source)
         found = [_find(source, name) for name in dict.fromkeys(names)]
-        copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], known, report=report)
+        copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], report=report)
         target.publish(_publication(copied, found))
     if as_json:
         print_json(
@@ -84,7 +83,7 @@ def _find(source: Repository, name: str) -> Found:
     from composefs.repository.lookup import find
 
     try:
-        return find(source, name, ("stream", "image"))
+        return find(source, name)
     except NotFoundError as error:
         error.hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
         raise
@@ -94,12 +93,13 @@ def _publication(copied: Copied, found: list[Found]) -> Publication:
     """Give everything the names that it has where it comes from; what was asked for replaces, the rest does not."""
     from composefs.repository import ImageName, Publication, RefUpdate, StreamName
 
-    wanted = {each.name for each in found}
+    wanted = {each.name: each.id for each in found if each.kind == "stream"}
     return Publication(
-        streams=[
-            StreamName(stream.name, stream.id, if_exists="replace" if stream.name in wanted else "keep")
+        streams=[StreamName(name, each, if_exists="replace") for name, each in wanted.items()]
+        + [
+            StreamName(stream.name, stream.id, if_exists="keep")
             for stream in copied.streams
-            if stream.name is not None
+            if stream.name is not None and stream.name not in wanted
         ],
         images=[ImageName(image) for image in copied.images]
         + [ImageName(each.id, each.ref) for each in found if each.kind == "image" and each.ref],

@@ -34,16 +34,14 @@ def fsck(context: Context, params: Message) -> Message:
 
 def copy(context: Context, params: Message) -> Message:
     """Copy streams and images of another repository, with all that they name; nothing gets a name."""
-    from composefs.graph import read_names
     from composefs.transfer import copy as copy_all
 
     if params.get("from") is None:
         raise UsageError("from is missing")
     source = context.source(params)
-    known = read_names(source)
     starts = [_start(source, name, "stream") for name in _names(context, params, "streams")]
     starts += [_start(source, name, "image") for name in _names(context, params, "images")]
-    copied = copy_all(source, context.repo, starts, known, report=_watch(context))
+    copied = copy_all(source, context.repo, starts, report=_watch(context))
     for each in copied.streams:  # with all that they name, as whole as they are there
         context.seen.add_whole_stream(each.id)
     streams: list[JSONValue] = [
