@@ -49,22 +49,16 @@ def sinks_for(style: str, verbosity: int, *, trace: bool, json: bool) -> list[ob
             style = "plain" if verbosity > 0 else "none"
     if style == "bar" and trace:
         style = "none"  # too many lines for a bar to stand below
-    sinks: list[object] = []
-    bars: Bars | None = None
-    if style == "json":
-        sinks.append(JsonLines(verbosity))
-    else:
-        sinks.append(Messages(verbosity))
+    sinks: list[object] = [JsonLines(verbosity) if style == "json" else Messages(verbosity)]
     if style == "plain":
         sinks.append(Lines())
-    elif style == "bar":
-        bars = Bars(verbosity)
     if trace:
         sinks.append(Trace())
     if not json:
         sinks.append(Output())
-    # Last registered, first called: the bars leave the screen before anything else is written to it.
-    return [*sinks, bars] if bars else sinks
+    if style == "bar":  # last registered, first called: it leaves the screen before anything else is written to it
+        sinks.append(Bars(verbosity))
+    return sinks
 
 
 def _is_shown(level: Level, verbosity: int) -> bool:
@@ -121,8 +115,7 @@ class JsonLines:
     @sink
     def progress(self, event: Progress) -> None:
         """Write ``{"event": "progress", "id": …, "kind": …}`` with the members that have a value."""
-        members = {name: getattr(event, name) for name in ("id", "kind", "done", "total", "unit", "label")}
-        known = {name: value for name, value in members.items() if value is not None}
+        known = {name: value for name, value in event._asdict().items() if value is not None}
         say(json.dumps({"event": "progress", **known}))
 
     @sink

@@ -159,9 +159,11 @@ class _Reader:
         self._object: Message = value
         self._where = where
 
+    def place(self, key: str) -> str:
+        return f"{self._where}.{key}" if self._where else key
+
     def fail(self, key: str, reason: str) -> FormatError:
-        place = f"{self._where}.{key}" if self._where else key
-        return FormatError(f"{place} {reason}")
+        return FormatError(f"{self.place(key)} {reason}")
 
     def raw(self, key: str) -> JSONValue:
         return self._object.get(key)
@@ -222,8 +224,7 @@ class _Reader:
         return list(value.items())
 
     def objects(self, key: str, parse: Callable[[_Reader], T]) -> tuple[T, ...]:
-        place = f"{self._where}.{key}" if self._where else key
-        return tuple(parse(_Reader(item, f"{place}[{i}]")) for i, item in enumerate(self.items(key, dict)))
+        return tuple(parse(_Reader(item, f"{self.place(key)}[{i}]")) for i, item in enumerate(self.items(key, dict)))
 
 
 def parse_manifest(data: bytes, name: str) -> Manifest:
