@@ -138,6 +138,24 @@ def test_what_is_wrong_in_a_layer_is_told_if_it_is_the_right_layer(tmp_path: Pat
         assert not left_over(repo)
 
 
+def test_images_that_were_put_together_wrongly(tmp_path: Path, repo: Path) -> None:
+    rootfs = {"type": "layers", "diff_ids": [digest(SMALL), digest(LARGE)]}
+    text = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode()
+    other = "application/vnd.example.other"
+    for kind, layer, options, words, status in (
+        (CONFIG, GZIP, [], "has 1 layer, but its config has 2 diff ids", 5),
+        (CONFIG, other, [], f"is of the type {other}, no archive of files", 9),
+        (other, GZIP, ["--bootable"], "is an artifact, of which no bootable image can be made", 2),
+    ):
+        layout = Layout()
+        layers = [layout.blob(layer, gzip.compress(SMALL, mtime=0))] * (2 if layer == other else 1)
+        document = {"mediaType": MANIFEST, "config": layout.blob(kind, text), "layers": layers}
+        layout.add(layout.document(MANIFEST, document))
+        source = f"oci:{layout.write(tmp_path / str(status))}"
+        assert words in the_error("--repo", repo, "oci", "pull", source, "app", *options, status=status)
+        assert not list((repo / "streams").iterdir())
+
+
 def test_a_read_only_repository(tmp_path: Path, repo: Path) -> None:
     layout = two_layers()
     source = f"oci:{layout.write(tmp_path / 'layout')}"
@@ -228,6 +246,15 @@ def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> N
     listed = cfsctl("--repo", repo, "oci", "images", "--json")
     assert [image["name"] for image in json.loads(listed.stdout)["images"]] == ["other"]
     assert "left out app" in listed.stderr
+    for stream, words in (
+        (f"oci-config-{json.loads(layout.blobs[first])['config']['digest']}", "has the content type 67666e6f6369636f"),
+        (f"oci-layer-{digest(SMALL)}", "has the content type 726579616c69636f"),
+    ):
+        manifest.unlink()
+        manifest.symlink_to((streams / stream).readlink())
+        assert f"oci-manifest-{first} {words}, not 66696e616d69636f" in the_error(
+            "--repo", repo, "oci", "inspect", "app", status=5
+        )
     manifest.unlink()
     manifest.symlink_to(target)
     assert "oci images: 2/2 ok" in cfsctl("--repo", repo, "oci", "fsck", status=1).stdout

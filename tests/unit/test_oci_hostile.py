@@ -307,14 +307,14 @@ def test_a_wrong_digest_and_what_it_says(tmp_path: Path) -> None:
 # Sparse files
 
 
-def sparse(*pieces: tuple[int, int], size: int, data: bytes) -> bytes:
+def sparse(*pieces: tuple[int, int], size: int, data: bytes, name: bytes = b"s") -> bytes:
     numbers = b",".join(b"%d,%d" % piece for piece in pieces)
     records = (
         (b"GNU.sparse.map", numbers),
         (b"GNU.sparse.size", b"%d" % size),
         (b"GNU.sparse.numblocks", b"%d" % len(pieces)),
     )
-    return pax(*records) + header(b"s", FILE, len(data)) + padded(data)
+    return pax(*records) + header(name, FILE, len(data)) + padded(data)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +369,23 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
     ):
         with pytest.raises((FormatError, TooLargeError), match=words):
             lines(tmp_path, archive(version_1(text)))
+
+
+def test_sparse_files_beside_each_other(tmp_path: Path) -> None:
+    found = lines(
+        tmp_path,
+        archive(
+            sparse((0, 1), size=64, data=b"x"),
+            sparse((1, 1), size=65, data=b"y", name=b"t"),
+            Entry("u", data=b"z"),
+        ),
+    )
+    fields = [line.split(" ") for line in found[1:]]
+    assert [(each[0], each[1], each[10] == "-") for each in fields] == [
+        ("/s", "64", True),
+        ("/t", "65", False),
+        ("/u", "1", True),
+    ]
 
 
 def old_sparse(pieces: int, rest: bytes = b"") -> bytes:

@@ -174,6 +174,17 @@ def test_a_chain_of_referrers_is_followed_in_one_walk(tmp_path: Path, monkeypatc
     assert len(opened) == len(chain) + count
 
 
+def test_a_walk_to_referrers_comes_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = simple()
+    layout.add(layout.index(*[layout.image(tar(x=b"%d" % number)) for number in range(3)]))
+    source = directory(layout.write(tmp_path))
+    monkeypatch.setattr("composefs_oci.sources.layout._MAX_DOCUMENTS", 4)
+    with pytest.raises(FormatError, match=r"index\.json leads to more than 4 documents"):
+        source.referrers("sha256:" + "0" * 64)
+    monkeypatch.setattr("composefs_oci.sources.layout._MAX_DOCUMENTS", 5)
+    assert source.referrers("sha256:" + "0" * 64) == []
+
+
 def test_a_missing_blob_is_named(tmp_path: Path) -> None:
     layout = simple()
     path = layout.write(tmp_path)
@@ -300,6 +311,14 @@ def test_archives_cut_off(tmp_path: Path) -> None:
         (tmp_path / "x.tar").write_bytes(whole[:length])
         with pytest.raises(ExtError, match=r"x\.tar"):
             archive(tmp_path / "x.tar").manifest()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as members:
+        ends = [each.offset_data + each.size for each in members]
+    for end in ends:
+        (tmp_path / "x.tar").write_bytes(whole[: end - 1])
+        with pytest.raises(FormatError, match=r"x\.tar is cut off"):
+            archive(tmp_path / "x.tar")
+    (tmp_path / "x.tar").write_bytes(whole[: ends[-1]])  # what is missing is padding
+    archive(tmp_path / "x.tar").manifest()
 
 
 def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
