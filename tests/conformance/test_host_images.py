@@ -14,7 +14,7 @@ from support.hosting import Host
 
 def test_image_put_digest_and_dump(host: Host) -> None:
     """P-18, P-21."""
-    first, stored, expected, wrong, second_format, canonical, text = (
+    first, stored, expected, wrong, wrong_digest, second_format, canonical, text = (
         host.do(
             ["write", "a", BIG.decode()],
             ["write", "dump", dump_of(BIG_ID, len(BIG))],
@@ -33,6 +33,7 @@ def test_image_put_digest_and_dump(host: Host) -> None:
             call("image.put", dump="dump"),
             call("image.digest", dump="dump"),
             call("image.put", dump="dump", expect=NOWHERE),
+            call("image.digest", dump="dump", expect=NOWHERE),
             call("image.digest", dump="dump", format=2),
             call("image.dump", dump="dump", into="canonical"),
             ["read", "canonical"],
@@ -40,7 +41,7 @@ def test_image_put_digest_and_dump(host: Host) -> None:
     )
     assert kind_of(first) == "missing_object"
     assert stored == expected
-    assert kind_of(wrong) == "corrupt"
+    assert kind_of(wrong) == kind_of(wrong_digest) == "corrupt"
     assert second_format["id"] != stored["id"]
     assert canonical["size"] == len(text)
     assert BIG_ID in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,20 +34,29 @@ def test_object_put_answers_each_row_by_itself(host: Host) -> None:
                 {"name": "c", "expect": HELLO},
                 {"name": "missing"},
                 {"name": "e", "size": "5"},
+                {"name": "e", "expect": "../a"},
                 {"name": "d"},
             ],
         ),
         ["list"],
         strict=False,
     )
-    first, wrong_size, wrong_id, missing, no_size, last = answer["objects"]
+    first, wrong_size, wrong_id, missing, no_size, no_id, last = answer["objects"]
     assert first == {"id": HELLO, "size": 5, "stored": "moved"}
     assert wrong_size["error"]["kind"] == wrong_id["error"]["kind"] == "corrupt"
     assert missing["error"]["kind"] == "not_found"
-    assert no_size["error"]["kind"] == "usage"
+    assert no_size["error"]["kind"] == no_id["error"]["kind"] == "usage"
     assert last["stored"] == "moved"
     assert left == ["b", "c", "e"]  # what was refused stays the extension's
     host.assert_clean()
+
+
+def test_nothing_is_taken_in_where_the_disk_is_nearly_full(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = os.statvfs(host.path).f_flag
+    full = SimpleNamespace(f_blocks=1000, f_bavail=9, f_frsize=4096, f_flag=flags)
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: full)
+    answer, left = host.do(["write", "a", "hello"], put("a"), ["list"])
+    assert (kind_of(answer), left) == ("no_space", ["a"])
 
 
 def test_object_that_is_there_already_is_present(host: Host) -> None:
@@ -293,6 +304,13 @@ def test_the_largest_range_and_one_more(host: Host) -> None:
     assert large == {"id": digest_bytes(content, SHA256).hex(), "size": limit, "stored": "copied"}
     assert (host.path / "objects" / large["id"][:2] / large["id"][2:]).read_bytes() == content
     assert larger["error"]["kind"] == "too_large"
+
+
+def test_the_id_that_a_range_is_to_have(host: Host) -> None:
+    """P-45, P-18."""
+    rows = [{"name": "p", "offset": 0, "size": 5, "expect": each} for each in ("../a", NOWHERE)]
+    answers = host.do(["write", "p", "hello"], *(call("object.put", files=[row]) for row in rows), strict=False)
+    assert [answer["objects"][0]["error"]["kind"] for answer in answers] == ["usage", "corrupt"]
 
 
 @pytest.mark.parametrize(

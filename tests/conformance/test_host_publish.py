@@ -21,6 +21,7 @@ from support.hosting import Host
         ({"streams": [{"name": "bad-1", "id": NOWHERE}]}, "missing_object"),
         ({"streams": [{"name": "bad-1", "id": HELLO}]}, "invalid"),
         ({"streams": [{"name": "bad-1", "id": "STREAM", "expect": NOWHERE}]}, "conflict"),
+        ({"streams": [{"name": "bad-1", "id": "STREAM", "expect": "../x"}]}, "usage"),
         ({"streams": [{"name": "bad-1", "id": "STREAM", "if_exists": "maybe"}]}, "usage"),
         ({"streams": [{"name": "bad-1"}]}, "usage"),
         ({"streams": ["bad-1"]}, "usage"),
