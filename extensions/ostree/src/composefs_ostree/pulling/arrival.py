@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from hashlib import sha256
-from typing import NamedTuple
 
 from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.transport import bad_object, read
@@ -24,11 +23,12 @@ from composefs_ostree.part import existing, find_part
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.pull import Pull
+from composefs_ostree.pulling.wish import Supply
 from composefs_ostree.storing import put_commit, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, MutableMapping
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
@@ -36,41 +36,17 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import CommitStream, Holder
-    from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.pulling.wish import Wish
     from composefs_ostree.sources.source import Source
 
 
-__all__ = ["Arrivals", "Wish"]
-
-
-class Wish(NamedTuple):
-    """A commit to receive: its id, object and bytes, and what else is known.
-
-    ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
-    to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
-    image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
-    subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
-    already; what is opened is taken out.
-    """
-
-    commit_id: bytes
-    data: bytes
-    commit: Commit
-    bases: Sequence[str] = ()
-    damaged: Collection[str] = ()
-    subpaths: Sequence[str] | None = None
-    named_refs: Sequence[tuple[str, str]] = ()
-    delta: Delta | None = None
-    may_lack_paths: bool = False
-    asked: MutableMapping[str, Asked] | None = None
+__all__ = ["Arrivals"]
 
 
 class Arrivals:
     """Receives the commits of one call, each with what those before it have brought."""
 
-    def __init__(
-        self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool = True
-    ) -> None:
+    def __init__(self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool) -> None:
         """``keep_nul`` is as in :class:`composefs_ostree.dumptext.DumpText`."""
         assert core.repository is not None
         self._core = core
@@ -96,68 +72,56 @@ class Arrivals:
 
     def receive(self, wish: Wish) -> Here:
         """Fetch what a commit needs, have its image and its stream stored; they are still to be named."""
-        core = self._core
         if wish.subpaths is not None and not wish.subpaths:
             return self._keep_alone(wish)
-        self._open_last()
-        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked or {})]
-        held: list[Holder] = [*bases]
-        if self._cache is not None:
-            held.append(self._cache)
-        if wish.damaged:
-            held = [_Sound(each, wish.damaged) for each in held]
-        add = None if self._cache is None else self._cache.add
-        way = _Way(core, self._transport, held)
+        supply = self._supply(wish)
+        way = _Way(self._core, supply)
         subpaths = wish.subpaths
         if subpaths is not None and wish.may_lack_paths:
             subpaths = existing(wish.commit, subpaths, way.load)
-        if subpaths is not None and not subpaths:
-            return self._keep_alone(wish, way.fetched)
-        delta = ahead = None
-        make_files: Callable[[Packs], Files] = self._files
-        if wish.delta is not None:
-            from composefs_ostree.deltas.applying import Applying
-            from composefs_ostree.pulling.ahead import Ahead
-
-            delta = Applying(core, wish.delta, held, has_objects=self._source.has_objects)
-            base = self._origin(wish.delta, bases)
-            ahead = None if base is None or wish.damaged else Ahead(base)
-            make_files = self._make_part_files(wish.delta, base)
-        pull = Pull(
-            core,
-            self._transport,
-            make_files,
-            self._sizes,
-            held=held,
-            delta=delta,
-            ahead=ahead,
-            store=add,
-            max_workers=self._source.max_workers,
-            keep_nul=self._keep_nul,
-        )
+            if not subpaths:
+                return self._keep_alone(wish, way.fetched)
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        image_put = pull.run(wish.commit_id, wish.data, wish.commit, part)
+        note = None if self._cache is None else self._cache.add
+        pull = Pull(self._core, wish, part, supply, note=note, keep_nul=self._keep_nul)
+        image_put = pull.run()
         stream_id, image = store(
-            core,
-            wish.commit_id,
-            pull.entries,
-            image_put,
-            named_refs=wish.named_refs,
-            subpaths=subpaths,
+            self._core, wish.commit_id, pull.entries, image_put, named_refs=wish.named_refs, subpaths=subpaths
         )
         name = stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id)
         self._last = (name, stream_id)
-        metadata = way.fetched + pull.fetched_metadata + 1
-        files, parts = pull.fetched_files, 0
-        if delta is not None:
-            metadata, files, parts = metadata + delta.metadata, files + delta.files, delta.parts
-        return Here(name, stream_id, image, subpaths, metadata, files, parts)
+        metadata, files, parts = pull.brought
+        return Here(name, stream_id, image, subpaths, 1 + way.fetched + metadata, files, parts)
 
     def _keep_alone(self, wish: Wish, fetched: int = 0) -> Here:
         """Have the commit object stored, with nothing of its tree."""
         entries = {wish.commit_id: Entry(wish.data, None)}
         stream_id = put_commit(self._core, wish.commit_id, entries, named_refs=wish.named_refs, subpaths=())
         return Here(partial_name(wish.commit_id), stream_id, None, (), 1 + fetched)
+
+    def _supply(self, wish: Wish) -> Supply:
+        """Open what may hold some of a commit, and its delta if there is one."""
+        self._open_last()
+        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked)]
+        held: list[Holder] = [*bases]
+        if self._cache is not None:
+            held.append(self._cache)
+        if wish.damaged:
+            held = [_Sound(each, wish.damaged) for each in held]
+        supply = Supply(self._transport, self._files, self._source.max_workers, held, self._sizes)
+        if wish.delta is None:
+            return supply
+        from composefs_ostree.deltas.applying import Applying
+        from composefs_ostree.pulling.ahead import Ahead
+
+        delta = Applying(self._core, wish.delta, held, has_objects=self._source.has_objects)
+        base = self._origin(wish.delta, bases)
+        return supply._replace(
+            make_files=self._make_part_files(wish.delta, base),
+            held=[delta, *held],
+            delta=delta,
+            ahead=None if base is None or wish.damaged else Ahead(base),
+        )
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(self._limit, packs)
@@ -227,28 +191,26 @@ class _Sound:
 class _Way:
     """Loads the directories on the way to a part, one after the other."""
 
-    def __init__(self, core: Core, transport: Transport, held: Sequence[Holder]) -> None:
+    def __init__(self, core: Core, supply: Supply) -> None:
         self._core = core
-        self._transport = transport
-        self._held = held
+        self._supply = supply
         self._loaded: dict[bytes, bytes] = {}
         self.fetched = 0
 
     def load(self, kind: ObjectType, object_id: bytes) -> bytes:
         """Return a dirtree's or dirmeta's bytes."""
-        if object_id in self._loaded:
-            return self._loaded[object_id]
-        for holder in self._held:
-            entry = holder.get(object_id)
-            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
-                return entry.data
+        data = self._loaded.get(object_id) or self._supply.held_metadata(object_id)
+        if data is None:
+            data = self._loaded[object_id] = self._fetch(kind, object_id)
+        return data
+
+    def _fetch(self, kind: ObjectType, object_id: bytes) -> bytes:
         path = object_path(kind, object_id)
-        data = read(self._core, self._transport, path)
-        where = self._transport.where(path)
+        data = read(self._core, self._supply.transport, path)
+        where = self._supply.transport.where(path)
         if data is None:
             raise bad_object(where, NotFoundError("not found"))
         if sha256(data).digest() != object_id:
             raise bad_object(where, CorruptError("its checksum does not match its name"))
         self.fetched += 1
-        self._loaded[object_id] = data
         return data

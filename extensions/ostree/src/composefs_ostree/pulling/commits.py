@@ -289,7 +289,8 @@ class Commits:
         return joined_subpaths([*job.subpaths, *self._terms.subpaths])
 
     def _receive(self, job: Job, beside: dict[str, str], damaged: set[str]) -> Here:
-        from composefs_ostree.pulling.arrival import Arrivals, Wish
+        from composefs_ostree.pulling.arrival import Arrivals
+        from composefs_ostree.pulling.wish import Wish
 
         commit = self._object(job)
         if self._arrivals is None:
@@ -301,14 +302,14 @@ class Commits:
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
         wish = Wish(
-            job.commit_id,
-            job.data,
-            commit,
-            self._bases(job),
-            damaged,
-            self._part(job),
-            list(beside.items()),
-            job.delta,
+            commit_id=job.commit_id,
+            data=job.data,
+            commit=commit,
+            bases=self._bases(job),
+            damaged=damaged,
+            subpaths=self._part(job),
+            named_refs=list(beside.items()),
+            delta=job.delta,
             may_lack_paths=job.is_parent,
             asked=self._asked,
         )

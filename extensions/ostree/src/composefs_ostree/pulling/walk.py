@@ -17,14 +17,11 @@ from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_dirmeta, pa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from composefs_ext.progress import Progress
-    from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.metadata_fetch import Budget
-    from composefs_ostree.fetching.transport import Transport
-    from composefs_ostree.formats.commit_stream import Holder
-    from composefs_ostree.pulling.ahead import Ahead
+    from composefs_ostree.pulling.wish import Supply
 
 __all__ = ["Walk"]
 
@@ -39,27 +36,16 @@ class Walk:
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        held: Sequence[Holder],
-        budget: Budget,
-        want_files: Callable[[Iterable[bytes]], None],
-        progress: Progress,
-        *,
-        delta: Applying | None = None,
-        ahead: Ahead | None = None,
+        self, supply: Supply, budget: Budget, want_files: Callable[[Iterable[bytes]], None], progress: Progress
     ) -> None:
-        """``held`` are asked for an object before it is fetched; ``want_files`` is called with those of each directory.
-
-        What a ``delta`` will bring is not fetched; directories of the old commit have been read by ``ahead``.
-        """
-        self._transport = transport
-        self._held = held
+        """``want_files`` is called with the files of each directory."""
+        self._supply = supply
+        self._transport = supply.transport
+        self._delta = supply.delta
+        self._read = {} if supply.ahead is None else supply.ahead.trees
         self._budget = budget
         self._want_files = want_files
         self._progress = progress
-        self._delta = delta
-        self._read = {} if ahead is None else ahead.trees
         self.entries: dict[bytes, Entry] = {}
         self.trees: dict[bytes, Dirtree] = {}
         self.metas: dict[bytes, Dirmeta] = {}
@@ -128,11 +114,7 @@ class Walk:
     def _find(self, kind: ObjectType, object_id: bytes) -> bytes | None:
         if kind is ObjectType.DIRTREE and object_id in self._read:
             return self._read[object_id][0]
-        for source in self._held:
-            entry = source.get(object_id)
-            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
-                return entry.data
-        return None
+        return self._supply.held_metadata(object_id)
 
     def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[Wanted]:
         """Take in an object that has its id; return the metadata that it names."""

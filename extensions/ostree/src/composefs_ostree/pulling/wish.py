@@ -1,0 +1,71 @@
+"""What a pull is given: the commit that is wanted, and where its objects may come from."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, MutableMapping, Sequence
+
+    from composefs_ext.packs import Packs
+    from composefs_ostree.deltas.applying import Applying
+    from composefs_ostree.deltas.superblock import Delta
+    from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.formats.commit_stream import Holder
+    from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.held import Asked
+    from composefs_ostree.pulling.ahead import Ahead
+    from composefs_ostree.pulling.confirming import BaseSizes
+
+__all__ = ["Supply", "Wish"]
+
+
+class Wish(NamedTuple):
+    """A commit to receive: its id, object and bytes, and what else is known.
+
+    ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
+    to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
+    image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
+    subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
+    already; what is opened is taken out.
+    """
+
+    commit_id: bytes
+    data: bytes
+    commit: Commit
+    bases: Sequence[str]
+    damaged: Collection[str]
+    subpaths: Sequence[str] | None
+    named_refs: Sequence[tuple[str, str]]
+    delta: Delta | None
+    may_lack_paths: bool
+    asked: MutableMapping[str, Asked]
+
+
+class Supply(NamedTuple):
+    """Where the objects of a commit may come from.
+
+    ``held`` are asked for an object before it is fetched; of what bases among them refer to the core tells ``sizes``.
+    Of a ``delta`` all is brought in first; it is the first of ``held``, and starts from the commit of ``ahead``.  The
+    rest is fetched: metadata by ``transport``, files by what ``make_files`` makes in each worker process; of these
+    there are no more than ``max_workers`` and processors.
+    """
+
+    transport: Transport
+    make_files: Callable[[Packs], Files]
+    max_workers: int | None
+    held: Sequence[Holder]
+    sizes: BaseSizes
+    delta: Applying | None = None
+    ahead: Ahead | None = None
+
+    def held_metadata(self, object_id: bytes) -> bytes | None:
+        """Return the bytes of a metadata object that is held, checked against its id; None if there is none."""
+        for holder in self.held:
+            entry = holder.get(object_id)
+            if entry is not None and entry.content is None and sha256(entry.data).digest() == object_id:
+                return entry.data
+        return None
