@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Dirtree, Xattrs
     from composefs_ostree.tree import Tree
 
-__all__ = ["MAX_DUMP", "DumpText", "draft_dump"]
+__all__ = ["DumpText", "draft_dump", "dump_limit"]
 
-MAX_DUMP = 256 << 20
+_MAX_DUMP = 256 << 20
 """Bytes of text of one tree, unless the core says otherwise."""
 
 _WRITE_SIZE = 1 << 18
@@ -52,10 +52,15 @@ if TYPE_CHECKING:
             """Write whole lines."""
 
 
+def dump_limit(core: Core) -> int:
+    """Return how many bytes of text of one tree the core takes."""
+    return core.limits.get("dump_bytes", _MAX_DUMP)
+
+
 def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> Draft:
     """Write a tree to a new draft; see :class:`DumpText`."""
     draft = Draft(core)
-    DumpText(tree, draft, keep_nul=keep_nul, limit=core.limits.get("dump_bytes", MAX_DUMP)).finish()
+    DumpText(tree, draft, keep_nul=keep_nul, limit=dump_limit(core)).finish()
     return draft
 
 
@@ -67,7 +72,7 @@ class DumpText:
     the id of its content there.
     """
 
-    def __init__(self, tree: Tree, out: Output, *, keep_nul: bool, limit: int = MAX_DUMP) -> None:
+    def __init__(self, tree: Tree, out: Output, *, keep_nul: bool, limit: int = _MAX_DUMP) -> None:
         """``tree`` has all directories; raise TooLargeError if it stands for too many inodes.
 
         ``limit`` is how many bytes the core takes; it bounds our memory too, as the first path of a file with several

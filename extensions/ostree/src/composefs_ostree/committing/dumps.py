@@ -12,7 +12,7 @@ import stat
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.committing.inodes import Inode, Meta, shown
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
-from composefs_ostree.dumptext import MAX_DUMP
+from composefs_ostree.dumptext import dump_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def image_listing(core: Core, image: str, layers: Layers) -> Listed:
 def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
     """Lay the tree of a dump file over the others; its objects must be in the repository."""
     raw = core.staging.new_name("dump")
-    limit = core.limits.get("dump_bytes", MAX_DUMP)
+    limit = dump_limit(core)
     with open(path, "rb") as file, core.staging.create(raw) as copy:
         while piece := file.read(_PIECE):
             copy.write(piece)

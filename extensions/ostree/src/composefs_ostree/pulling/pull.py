@@ -16,7 +16,7 @@ from contextlib import suppress
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import CancelledError, ExtError
 from composefs_ext.puts import Puts
-from composefs_ostree.dumptext import MAX_DUMP, DumpText
+from composefs_ostree.dumptext import DumpText, dump_limit
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.fetching.worker import Workers
@@ -137,8 +137,7 @@ class Pull:
         return Tree(self._commit, self._walk.trees, self._walk.metas, self._files.here)
 
     def _begin_text(self, tree: Tree) -> DumpText:
-        limit = self._core.limits.get("dump_bytes", MAX_DUMP)
-        return DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=limit)
+        return DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=dump_limit(self._core))
 
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
