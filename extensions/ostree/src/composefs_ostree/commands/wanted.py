@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
         return self.commit.hex() if self.commit is not None else self.ref or ""
 
 
-def parse_wanted(text: str, remote: str | None = None) -> Wanted:
+def parse_wanted(text: str, remote: str | None) -> Wanted:
     """Read one word of the command line; ``remote`` is the name of the remote that it is pulled from, if it has one.
 
     Raises UsageError.

@@ -17,7 +17,6 @@ from time import monotonic
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ostree import __version__
 from composefs_ostree.remotes.curl import pycurl
-from composefs_ostree.remotes.settings import METADATA_SECONDS
 from composefs_ostree.remotes.urls import without_password
 
 TYPE_CHECKING = False
@@ -80,10 +79,10 @@ class HttpTransport:
         url: str,
         requests: int,
         settings: Settings,
-        tell: Callable[[str], object] | None = None,
+        tell: Callable[[str], object] | None,
         *,
-        connections: int = CONNECTIONS,
-        seconds: int = METADATA_SECONDS,
+        connections: int,
+        seconds: int,
     ) -> None:
         self._url = url
         self._shown = without_password(url)

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Request
 
-__all__ = ["NO_LIMITS", "Limits", "limits_of"]
+__all__ = ["Limits", "limits_of"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _RATE = r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kKmMgG]?)"
@@ -27,16 +27,14 @@ class Limits(NamedTuple):
     to send.
     """
 
-    rate: int | None = None
-    connections: int | None = None
-    retries: int | None = None
-    low_speed_bytes: int | None = None
-    low_speed_seconds: int | None = None
-    seconds: int | None = None
-    header_file: str | None = None
+    rate: int | None
+    connections: int | None
+    retries: int | None
+    low_speed_bytes: int | None
+    low_speed_seconds: int | None
+    seconds: int | None
+    header_file: str | None
 
-
-NO_LIMITS = Limits()
 
 _NUMBERS = {
     "connections": ("max_connections", 2, 256),

@@ -21,7 +21,7 @@ from composefs_ext.errors import (
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.remotes.curl import pycurl
-from composefs_ostree.remotes.limits import NO_LIMITS, Limits
+from composefs_ostree.remotes.limits import Limits
 from composefs_ostree.remotes.meter import Meter
 from composefs_ostree.remotes.record import Remote
 
@@ -87,7 +87,7 @@ class Settings(NamedTuple):
         return (*self.common, *secret, (pycurl.PIPEWAIT, 1), (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS))
 
 
-def settings_of(remote: Remote | None, limits: Limits = NO_LIMITS, urls: Sequence[str] = ()) -> Settings:
+def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> Settings:
     """Return how requests to a remote are made; ``urls`` are those that the user or the configuration names.
 
     Raises UsageError or FormatError for settings that make no sense, NotFoundError for files that are not there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
-from composefs_ostree.remotes.limits import NO_LIMITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["DirectorySource", "UrlSource", "open_source"]
 
 
-def open_source(
-    url: str | None, remote: Remote | None, limits: Limits = NO_LIMITS, options: Options | None = None
-) -> Source:
+def open_source(url: str | None, remote: Remote | None, limits: Limits, options: Options | None) -> Source:
     """Return the source at a URL, of a remote, or at another URL than the remote's but with its settings.
 
     Raises UsageError for a URL that cannot be a repository's, and what a remote's vendor has to say instead of a pull.
@@ -118,9 +115,9 @@ class UrlSource:
     def __init__(
         self,
         url: str | None,
-        remote: Remote | None = None,
-        limits: Limits = NO_LIMITS,
-        options: Options | None = None,
+        remote: Remote | None,
+        limits: Limits,
+        options: Options | None,
     ) -> None:
         """``url`` is None to take the remote's; raise UsageError if this is no URL of a repository."""
         from composefs_ostree.remotes.places import Places
