@@ -34,8 +34,8 @@ _SIGNATURE = "summary.sig"
 _INDEX = "summary.idx"
 
 
-def subset_of(ref: str, remote: Remote | None) -> str | None:
-    """Return the subset of a Flatpak repository that a ref is in, None if it is no ref of Flatpak."""
+def subset_of(ref: str, selection: str | None) -> str | None:
+    """Return the subset of a Flatpak repository that a ref is in, or that of a selection; None if it is no such ref."""
     match ref.split("/"):
         case ["app" | "runtime", name, architecture, branch] if name and architecture and branch:
             pass
@@ -43,7 +43,6 @@ def subset_of(ref: str, remote: Remote | None) -> str | None:
             pass
         case _:
             return None
-    selection = remote.selection if remote is not None else None
     if selection is None:
         return architecture
     # The selection's own list of apps has it in its name already: appstream2/SELECTION-ARCHITECTURE.
@@ -59,6 +58,7 @@ def _sha256(data: bytes) -> bytes:
 class Summaries:
     """The summary of one repository, and the parts that its index names; each is fetched once in a run.
 
+    Of one that ``is_near``, in a directory, nothing is kept, and a part is no less to read than the whole.
     ``metalink`` tells what the summary must be; ``next_mirror`` puts another mirror first and is False when there is
     none left.
     """
@@ -70,14 +70,16 @@ class Summaries:
         remote: Remote | None,
         options: Options | None,
         *,
-        is_cached: bool = True,
+        is_near: bool = False,
         metalink: Metalink | None = None,
         next_mirror: Callable[[], bool] = lambda: False,
     ) -> None:
         self._core = core
         self._transport = transport
         self._policy = policy_for(remote, options or NO_OPTIONS, summary=True)
-        self._cache = core.cache if is_cached else None
+        self._selection = None if remote is None else remote.selection
+        self._is_near = is_near
+        self._cache = None if is_near else core.cache
         self._metalink = metalink
         self._next_mirror = next_mirror
         self._whole: tuple[bytes | None] | None = None
@@ -95,7 +97,31 @@ class Summaries:
         """Return a summary with the repository's metadata, and no refs if the index made fetching them needless."""
         return self.whole() if self._heading is None else self._heading
 
-    def subsets(self) -> dict[str, Subset] | None:
+    def for_ref(self, ref: str) -> bytes | None:
+        """Return a summary that has the ref if any has: the part for the architecture of a Flatpak ref, or the whole.
+
+        A remote that is to have one selection of the repository may have nothing else, although the whole has what was
+        not selected, too; NotFoundError is raised if there is nothing of the selection.
+        """
+        subset = subset_of(ref, self._selection)
+        if subset is None or (self._is_near and self._selection is None):
+            return self.whole()
+        if self._selection is not None and self._subsets() is not None:
+            return self._part_or_error(subset)
+        part = self._part(subset)
+        return self.whole() if part is None else part
+
+    def to_list(self, subset: str | None) -> list[bytes]:
+        """Return the summaries of a subset, else of what the remote selects if there is an index, else the whole."""
+        if subset is not None:
+            return [self._part_or_error(subset)]
+        if self._selection is not None and (subsets := self._subsets()) is not None:
+            names = [name for name in subsets if name.rpartition("-")[0] == self._selection]  # one an architecture
+            return [self._part_or_error(name) for name in names or [self._selection]]
+        whole = self.whole()
+        return [] if whole is None else [whole]
+
+    def _subsets(self) -> dict[str, Subset] | None:
         """Return the subsets that the index names, None if there is no index."""
         if self._index is None:
             self._index = (self._insist(_INDEX, self._fetch_index),)
@@ -199,9 +225,9 @@ class Summaries:
                 return data
         return None
 
-    def part(self, name: str) -> bytes | None:
+    def _part(self, name: str) -> bytes | None:
         """Return the summary of a subset, None if there is no index or the index does not have it."""
-        subset = (self.subsets() or {}).get(name)
+        subset = (self._subsets() or {}).get(name)
         if subset is None:
             return None
         where = f"{self._transport.where(_SUMMARY)} of {name}"
@@ -220,15 +246,15 @@ class Summaries:
                     raise
                 # The server may have gone back to an older state, which it takes for unchanged by its date.
                 self._index = (self._fetch_index(self._transport.where(_INDEX), None),)
-                return self.part(name)
+                return self._part(name)
         keep(self._cache, where, Kept(data))
         return data
 
-    def part_or_error(self, name: str) -> bytes:
+    def _part_or_error(self, name: str) -> bytes:
         """Return the summary of a subset; raise NotFoundError if there is none."""
-        part = self.part(name)
+        part = self._part(name)
         if part is None:
-            subsets = self.subsets()
+            subsets = self._subsets()
             where = self._transport.where(_INDEX)
             if subsets is None:
                 raise NotFoundError(
@@ -242,11 +268,6 @@ class Summaries:
                 subject=name,
             )
         return part
-
-    def selected(self, selection: str) -> list[bytes]:
-        """Return the summaries of a selection, one for each architecture; raise NotFoundError if there are none."""
-        names = [name for name in self.subsets() or () if name.rpartition("-")[0] == selection]
-        return [self.part_or_error(name) for name in names or [selection]]
 
     def _patched(self, old: bytes, path: str, digest: bytes) -> bytes | None:
         """Make the summary of an older one; None if that does not work, for it can be had in another way."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.record import Remote
-    from composefs_ostree.remotes.summaries import Summaries
     from composefs_ostree.signatures.policy import Options
 
     class Source(Protocol):
@@ -78,35 +77,6 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
     return UrlSource(url, remote, limits, options)
 
 
-def _part_for(summaries: Summaries, remote: Remote | None, ref: str, *, is_near: bool) -> bytes | None:
-    """Return the part of the summary index for a Flatpak ref's architecture; None if the summary is to be read.
-
-    Of a repository that ``is_near``, a part is no less to read than the whole; but a remote that is to have one
-    selection of the repository may have nothing else, and the whole has what was not selected, too.  NotFoundError is
-    raised if there is nothing of the selection.
-    """
-    selection = remote.selection if remote is not None else None
-    if is_near and selection is None:
-        return None
-    from composefs_ostree.remotes.summaries import subset_of
-
-    subset = subset_of(ref, remote)
-    if subset is None:
-        return None
-    is_selective = selection is not None and summaries.subsets() is not None
-    return summaries.part_or_error(subset) if is_selective else summaries.part(subset)
-
-
-def _to_list(summaries: Summaries, remote: Remote | None, subset: str | None) -> list[bytes]:
-    """Return the summaries of a subset, else of what a remote selects if there is an index, else the whole."""
-    if subset is not None:
-        return [summaries.part_or_error(subset)]
-    if remote is not None and remote.selection is not None and summaries.subsets() is not None:
-        return summaries.selected(remote.selection)
-    whole = summaries.whole()
-    return [] if whole is None else [whole]
-
-
 class UrlSource:
     """An archive repository on one or more web servers."""
 
@@ -145,12 +115,11 @@ class UrlSource:
 
     def summary_for(self, ref: str) -> bytes | None:
         """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
-        part = _part_for(self._summaries, self.remote, ref, is_near=False)
-        return self._summaries.whole() if part is None else part
+        return self._summaries.for_ref(ref)
 
     def summaries(self, subset: str | None) -> list[bytes]:
         """Return the parts of the summary that are wanted, or the whole."""
-        return _to_list(self._summaries, self.remote, subset)
+        return self._summaries.to_list(subset)
 
     def heading(self) -> bytes | None:
         """Return the summary, or what stands for it in the index if that was read."""
@@ -197,17 +166,16 @@ class DirectorySource:
 
         self._places = find_places(self._directory)
         transport = self.content_transport()
-        self._summaries = Summaries(core, transport, self.remote, self._options, is_cached=False)
+        self._summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
         return transport
 
     def summary_for(self, ref: str) -> bytes | None:
         """Return the summary; a part is no less to read than the whole, unless the remote is to have no more."""
-        part = _part_for(self._summaries, self.remote, ref, is_near=True)
-        return self._summaries.whole() if part is None else part
+        return self._summaries.for_ref(ref)
 
     def summaries(self, subset: str | None) -> list[bytes]:
         """Return the parts of the summary that are wanted, or the whole."""
-        return _to_list(self._summaries, self.remote, subset)
+        return self._summaries.to_list(subset)
 
     def heading(self) -> bytes | None:
         """Return the repository's own summary."""
