@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Stored, StreamName
     from composefs_ostree.formats.commit_stream import Entry
 
-__all__ = ["put_again", "put_commit", "put_detached", "store"]
+__all__ = ["metadata_limit", "put_again", "put_commit", "put_detached", "store"]
+
+_MAX_METADATA = 256 << 20
+"""Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
 
 _DETACHED_CONTENT_TYPE = "6f73747265656d64"
 _DETACHED_PREFIX = "ostree-commitmeta-"
+
+
+def metadata_limit(core: Core) -> int:
+    """Return how many bytes of metadata a commit may have to be stored."""
+    return min(core.limits.get("stream_bytes", _MAX_METADATA), _MAX_METADATA)
 
 
 def put_commit(

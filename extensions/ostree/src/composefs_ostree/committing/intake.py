@@ -14,7 +14,7 @@ from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.pulling.dealing import STAGED_BYTES
-from composefs_ostree.pulling.pull import MAX_COMMIT_METADATA
+from composefs_ostree.storing import metadata_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Intake:
         self._left = layers.jobs
         self._next = 0
         self._puts = Puts(core)
-        self._metadata_left = min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA)
+        self._metadata_left = metadata_limit(core)
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""

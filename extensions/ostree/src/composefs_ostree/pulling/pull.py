@@ -25,6 +25,7 @@ from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.pulling.dealing import deal
 from composefs_ostree.pulling.gathering import Gathering
 from composefs_ostree.pulling.walk import Walk
+from composefs_ostree.storing import metadata_limit
 from composefs_ostree.tree import Tree
 
 TYPE_CHECKING = False
@@ -41,13 +42,10 @@ if TYPE_CHECKING:
     from composefs_ostree.part import Part
     from composefs_ostree.pulling.wish import Supply, Wish
 
-__all__ = ["MAX_COMMIT_METADATA", "Pull"]
+__all__ = ["Pull"]
 
 MANY = 1000
 """Files that are still to come, above which the text of the tree is not begun: too many directories would lack some."""
-
-MAX_COMMIT_METADATA = 256 << 20
-"""Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
 
 
 class Pull:
@@ -79,7 +77,7 @@ class Pull:
         self.entries = {wish.commit_id: Entry(wish.data, None)}
         if part is not None:
             self.entries.update(part.entries)
-        budget = Budget(min(core.limits.get("stream_bytes", MAX_COMMIT_METADATA), MAX_COMMIT_METADATA))
+        budget = Budget(metadata_limit(core))
         budget.spend(sum(len(entry.data) for entry in self.entries.values()))
         self._workers = Workers(supply.make_files, core.staging.path, supply.max_workers, core.features)
         self._metadata_progress = core.progress("metadata")
