@@ -115,7 +115,9 @@ def checked_only(tree: ast.Module) -> set[ast.AST]:
     return {node for guard in guards for statement in guard.body for node in ast.walk(statement)}
 
 
-@pytest.mark.parametrize("source", [CORE, WHEELS["composefs_ext"][0]], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "source", [CORE, *(source for source, _ in WHEELS.values())], ids=lambda path: path.parent.name
+)
 def test_what_modules_take_from_each_other_they_offer(source: Path) -> None:
     found = dict(modules(source))
     offered = {

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "READ_SIZE",
     "DirectoryTransport",
     "Fetch",
     "ReadyFiles",

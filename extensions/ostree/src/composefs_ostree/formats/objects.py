@@ -27,6 +27,7 @@ from composefs_ostree.formats.gvariant import pack_offsets
 from composefs_ostree.formats.names import ID_SIZE
 
 __all__ = [
+    "COMMIT_TYPE",
     "MAX_DEPTH",
     "MAX_INODES",
     "MAX_NAME",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pull"]
 
-MANY = 1000
+_MANY = 1000
 """Files that are still to come, above which the text of the tree is not begun: too many directories would lack some."""
 
 
@@ -186,7 +186,7 @@ class Pull:
         """Do some of the rest while something is awaited; tell whether there may be more to do."""
         if self._walk.awaits_delta:
             return self._files.look_ahead()
-        if self._part is not None or self._walk.left or self._files.missing > MANY:
+        if self._part is not None or self._walk.left or self._files.missing > _MANY:
             return False
         if self._text is None:
             self._text = self._begin_text(self._tree())

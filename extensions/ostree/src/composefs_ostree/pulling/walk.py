@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Walk"]
 
-Wanted = tuple[ObjectType, bytes]
+_Wanted = tuple[ObjectType, bytes]
 """By type and id: a malicious tree may name one object as two types."""
 
 
@@ -51,7 +51,7 @@ class Walk:
         self.metas: dict[bytes, Dirmeta] = {}
         self.left = 0
         self.fetched = 0
-        self._wanted: set[Wanted] = set()
+        self._wanted: set[_Wanted] = set()
         self._awaited: dict[bytes, list[ObjectType]] = {}
 
     @property
@@ -59,7 +59,7 @@ class Walk:
         """Whether it cannot go on without what the delta is still to bring."""
         return bool(self._awaited)
 
-    def want(self, objects: Iterable[Wanted]) -> None:
+    def want(self, objects: Iterable[_Wanted]) -> None:
         """Ask for objects, each once, and for all that is below those which are held."""
         wanted = list(objects)
         while wanted:
@@ -116,7 +116,7 @@ class Walk:
             return self._read[object_id][0]
         return self._supply.held_metadata(object_id)
 
-    def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[Wanted]:
+    def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[_Wanted]:
         """Take in an object that has its id; return the metadata that it names."""
         self.entries[object_id] = Entry(data, None)
         if kind is ObjectType.DIRMETA:
@@ -125,7 +125,7 @@ class Walk:
         read = self._read.get(object_id)
         listing = self.trees[object_id] = parse_dirtree(data) if read is None else read[1]
         self._want_files([file_id for _, file_id in listing.files])
-        below: list[Wanted] = []
+        below: list[_Wanted] = []
         for _, tree_id, meta_id in listing.directories:
             below.append((ObjectType.DIRTREE, tree_id))
             below.append((ObjectType.DIRMETA, meta_id))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.rows import RefUpdate, StreamName
 
-__all__ = ["delete_remote", "find_remote", "list_remotes", "machine_remotes", "save_remote"]
+__all__ = ["delete_remote", "find_remote", "list_remotes", "machine_remotes", "own_remote", "save_remote"]
 
 REF_DIRECTORY = "ostree-remotes"
 STREAM_PREFIX = "ostree-remote-"
@@ -118,6 +118,7 @@ def delete_remote(core: Core, name: str) -> bool:
 
 
 def own_remote(core: Core, name: str) -> Remote | None:
+    """Return a remote of the repository, None if it has none of that name."""
     if core.repository is None:
         return None
     try:

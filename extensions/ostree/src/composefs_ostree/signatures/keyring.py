@@ -28,6 +28,7 @@ __all__ = [
     "Keyring",
     "key_id",
     "load_keyring",
+    "merged",
     "read_certificates",
 ]
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SYSTEM_DIRECTORIES",
     "check",
-    "decode_base64",
     "ed25519_keys",
     "encode_base64",
     "load_keys",
@@ -129,7 +128,7 @@ def encode_base64(key: bytes) -> str:
     return base64.b64encode(key).decode()
 
 
-def decode_base64(text: str | bytes) -> bytes:
+def _decode_base64(text: str | bytes) -> bytes:
     """Decode base64; raise FormatError for anything else."""
     try:
         return base64.b64decode(text, validate=True)
@@ -140,7 +139,7 @@ def decode_base64(text: str | bytes) -> bytes:
 def ed25519_keys(data: bytes) -> list[bytes]:
     """Return the keys in a file's content, public or secret ones; raise FormatError if it has others."""
     try:
-        return [decode_base64(line) for line in map(bytes.strip, data.splitlines()) if line]
+        return [_decode_base64(line) for line in map(bytes.strip, data.splitlines()) if line]
     except FormatError as error:
         raise FormatError(
             error.message, hint="an ed25519 key is a line of base64; keys in PEM are of the type spki"
@@ -160,7 +159,7 @@ def _keys_in(kind: str, data: bytes, where: str) -> list[bytes]:
 
 def _inline(kind: str, text: str) -> bytes:
     try:
-        key = decode_base64(text.strip())
+        key = _decode_base64(text.strip())
         public_key(kind, key)
     except FormatError as error:
         raise FormatError(f"the {kind} key {text[:80]!r}: {error.message}") from None
