@@ -57,13 +57,11 @@ class Progress:
             self._next = now + self._interval
             self._send("progress")
 
-    def skip(self) -> None:
-        """End it: there was nothing to do."""
-        self._end("skipped")
-
     def finish(self) -> None:
         """End it: everything is done."""
-        self._end("done")
+        if not self._ended:
+            self._ended = True
+            self._send("done")
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +71,6 @@ class Progress:
     ) -> None:
         if kind is None:
             self.finish()
-
-    def _end(self, kind: str) -> None:
-        if not self._ended:
-            self._ended = True
-            self._send(kind)
 
     def _send(self, kind: str) -> None:
         message = {"id": self._id, "kind": kind, "done": self.done, "unit": self._unit, "label": self.label}
