@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -159,6 +160,13 @@ def test_signal_handlers_are_restored(host: Host) -> None:
     host.do()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_orphans_come_to_us_only_while_an_extension_runs(host: Host) -> None:
+    host.do()
+    get_child_subreaper, adopts = 37, ctypes.c_int(-1)
+    assert ctypes.CDLL(None).prctl(get_child_subreaper, ctypes.byref(adopts), 0, 0, 0) == 0
+    assert adopts.value == 0
 
 
 def test_nothing_can_be_stored_after_an_interrupt(host: Host) -> None:
