@@ -18,7 +18,7 @@ __all__ = ["check_bindings", "check_not_older"]
 _REMEDY = "pull it by the ref it is bound to or by its id, or give --disable-verify-bindings"
 
 
-def check_bindings(commit: Commit, commit_id: bytes, ref: str, collection: str | None) -> None:
+def check_bindings(commit: Commit, commit_id: bytes, ref: str, collection: str | None = None) -> None:
     """Raise CorruptError if the commit says which refs it is for and this one is not among them.
 
     Else a server could hand out one ref's commit, with its good signature, under the name of another.  From a remote
