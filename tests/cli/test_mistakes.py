@@ -116,6 +116,7 @@ MISTAKES = {
     "ostree list-refs ./tree": (USAGE, "'./tree'", "file:///PATH"),
     "ostree list-refs 127.0.0.1:80": (USAGE, "'127.0.0.1:80'", "begin it with https://"),
     "--repo repo ostree pull-local tree x": (NOT_FOUND, "not an ostree repository", "check the path"),
+    "--repo repo ostree pull-local repo x": (NOT_FOUND, "not an ostree repository", "cfsctl copy --from PATH"),
     "--repo repo ostree remote add o": (USAGE, "needs a URL", "remote add NAME URL"),
     "--repo repo ostree remote add o example.com": (USAGE, "'example.com'", "https://"),
     "--repo repo ostree commit": (USAGE, "give a tree", "--tree=dir="),

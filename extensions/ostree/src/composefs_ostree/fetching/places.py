@@ -61,8 +61,11 @@ def _open_place(directory: str) -> Place:
     try:
         fd = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
+        is_ours = os.path.exists(f"{directory}/meta.json")
         raise NotFoundError(
-            f"{path}: not found, so this is not an ostree repository", hint="check the path", subject=path
+            f"{path}: not found, so this is not an ostree repository",
+            hint="from a composefs repository: cfsctl copy --from PATH ostree/REF" if is_ours else "check the path",
+            subject=path,
         ) from None
     except CorruptError as error:
         raise bad_object(path, error) from None
