@@ -172,6 +172,16 @@ def test_elements_do_not_overlap() -> None:
         parse_dirtree(listing(offsets(1, entry(1, 9, A), 43, 0, 43)))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [listing(array(b"n" * 32 + b"\0")), listing(b"\0"), listing(b"", b"\0"), listing(b"", array(b"n" * 64 + b"\0\0"))],
+    ids=["a file's id alone", "no file", "no directory", "a directory's ids alone"],
+)
+def test_entries_without_names_are_refused(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"malformed \w+ entry"):
+        parse_dirtree(data)
+
+
 def test_a_name_does_not_reach_into_its_offset() -> None:
     with pytest.raises(FormatError, match="malformed extended attribute"):
         attributes(array(offsets(2, b"n" * 255, 0x100)))
@@ -273,6 +283,10 @@ def test_a_head_is_read() -> None:
         head(0o120777, target="x" * 4096),
         head(0o120777, size=1, target="x"),
         head(0o100644, target="x"),
+        head(0o120777, target="ab").replace(b"ab\0", b"abc"),
+        head(0o120777, target="abc").replace(b"abc", b"a\0c"),
+        head()[:-1] + b"\x18",
+        head()[:-1] + b"\x1a",
         head(rdev=1),
         head(size=1 << 63),
         head() + b"\0",
