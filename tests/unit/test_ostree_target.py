@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -38,3 +40,39 @@ def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     target = Target(path)
     assert not left.exists()
     target.close()
+
+
+def can_lock(path: str, kind: int) -> bool:
+    """Try as libostree does."""
+    fd = os.open(f"{path}/.lock", os.O_RDWR)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def test_nobody_prunes_meanwhile_and_one_at_a_time_writes_refs(tmp_path: Path) -> None:
+    path = os.fspath(tmp_path / "out")
+    Target.make(path, "archive", None)
+    target = Target(path)
+    assert can_lock(path, fcntl.F_RDLCK)
+    assert not can_lock(path, fcntl.F_WRLCK)
+    target.lock_exclusively()
+    assert not can_lock(path, fcntl.F_RDLCK)
+    target.close()
+    assert can_lock(path, fcntl.F_WRLCK)
+
+
+def test_two_that_write_refs_wait_for_each_other(tmp_path: Path) -> None:
+    path = os.fspath(tmp_path / "out")
+    Target.make(path, "archive", None)
+
+    def write(target: Target) -> None:
+        target.lock_exclusively()
+        target.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [Target(path), Target(path)]))
