@@ -1,0 +1,44 @@
+"""What is told of a netrc file before it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from composefs_ostree.remotes.settings import netrc_problem
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with passwords."""
+    path = tmp_path / "netrc"
+    path.write_text("machine localhost login user password hunter2\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    return path
+
+
+def test_one_of_our_own_is_used_without_a_word(netrc: Path) -> None:
+    assert netrc_problem() is None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
+def test_one_that_others_can_read_or_change_is_told(netrc: Path, mode: int) -> None:
+    netrc.chmod(mode)
+    assert f"chmod 600 {netrc}" in str(netrc_problem())
+
+
+def test_one_of_somebody_else_is_told(netrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def theirs(path: str | Path) -> os.stat_result:
+        values = list(stat(path))
+        values[4] = os.geteuid() + 1
+        return os.stat_result(values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", theirs)
+        told = netrc_problem()
+    assert "others can read or change" in str(told)
