@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, UnsupportedError
+from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, NoSpaceError, UnsupportedError
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
@@ -225,6 +225,13 @@ def test_hostile_programs(case: str, staging: Path) -> None:
     blob, operations, objects, error = HOSTILE[case]
     with pytest.raises(error):
         run(blob, operations, objects)
+    assert list(staging.iterdir()) == []
+
+
+def test_a_file_that_cannot_fit_is_not_begun(staging: Path) -> None:
+    """Few operations can copy an old file again and again."""
+    with pytest.raises(NoSpaceError):
+        run(b"", operation("o", 0, 0, 1 << 60), [(FILE, GOOD)], plain=1 << 60)
     assert list(staging.iterdir()) == []
 
 
