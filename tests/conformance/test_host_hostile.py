@@ -380,11 +380,11 @@ def test_interrupt_of_the_installed_command(host: Host, monkeypatch: pytest.Monk
 
 
 def test_killing_the_core_kills_the_extension(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """P-36."""
+    """P-36: also one that does not read, and so does not see the end of its input."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
     argv = [CFSCTL, "--repo", str(host.path), "bad", "misbehave", "patient"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
-        while not any((host.path / "objects").iterdir()) and process.poll() is None:
+        while not any((host.path / "staging").glob("*/work/waiting")) and process.poll() is None:
             time.sleep(0.01)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         pidfd = os.pidfd_open(int(children[0]))
