@@ -518,6 +518,44 @@ def test_referrers_by_the_registry_s_own_list(peer: Hostile) -> None:
         assert source.referrers(digest) == []  # neither list nor tag
 
 
+def test_a_tag_for_referrers_that_has_something_else(peer: Hostile) -> None:
+    digest = peer.layout.entries[0]["digest"]
+    data = peer.layout.blobs[digest]
+    peer.rule(digest.replace(":", "-"), lambda handler: handler.answer(200, data, {"Content-Type": MANIFEST}))
+    with (
+        open_source(parse_reference(peer.image), Access(tls_verify=False)) as source,
+        pytest.raises(UnsupportedError, match="is not a list of referrers"),
+    ):
+        source.referrers(digest)
+
+
+def test_lists_without_end(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page is a new one, and leads on."""
+    module = "composefs_oci.sources.registry.source"
+
+    def page(handler: Handler) -> None:
+        number = len(peer.requests)
+        entry = {"mediaType": MANIFEST, "digest": f"sha256:{number:064}", "size": 7}
+        body = {"tags": [f"t{number}"]} if "/tags/" in handler.path else {"schemaVersion": 2, "manifests": [entry]}
+        headers = {"Link": f'<?last={number}>; rel="next"', "Content-Type": INDEX}
+        handler.answer(200, json.dumps(body).encode(), headers)
+
+    peer.rule("/tags/", page)
+    peer.rule("/referrers/", page)
+    with open_source(parse_reference(peer.image), Access(tls_verify=False)) as source:
+        for limit, error, words in (
+            ("_MAX_TAGS", FormatError, "more than 7 tags"),
+            ("_MAX_REFERRERS", FormatError, "more than 7 referrers"),
+            ("_MAX_PAGES", NetworkError, "more than 7 pages"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(f"{module}.{limit}", 7)
+                peer.requests.clear()
+                with pytest.raises(error, match=words):
+                    source.referrers("sha256:" + "0" * 64) if "REF" in limit else source.tags()
+                assert len([path for path, _ in peer.requests if "last=" in path]) == (6 if "PAGES" in limit else 7)
+
+
 def test_files_of_the_user_that_are_named_pipes(peer: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody will write to them: to wait would be to hang."""
     peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": "Basic realm=x"}))
@@ -534,6 +572,42 @@ def test_files_of_the_user_that_are_named_pipes(peer: Hostile, tmp_path: Path, m
     for name in ("ca/a.crt", "client/a.cert"):
         with pytest.raises(FormatError, match=f"{name} is not a regular file"):
             open_source(parse_reference(peer.image), Access(cert_dir=str((tmp_path / name).parent)))
+
+
+HELPERS = {
+    "rubbish": "echo no JSON",
+    "nobody": 'echo "{}"',
+    "number": """echo '{"Username": "a", "Secret": 7}'""",
+    "endless": "head -c 2000000 /dev/zero",
+    "refusing": "echo denied; exit 1",
+}
+"""Credential helpers that give none: what each does."""
+
+LOGINS: dict[str, tuple[dict[str, Any], type[ExtError], str]] = {
+    "a helper by a path": ({"credsStore": "../rubbish"}, FormatError, "cannot be the name of a credential helper"),
+    "a helper that is not there": ({"credsStore": "none"}, NotFoundError, "docker-credential-none is not in PATH"),
+    "a helper that says nothing": ({"credsStore": "rubbish"}, FormatError, "something else than credentials"),
+    "a helper that names nobody": ({"credsStore": "nobody"}, FormatError, "something else than credentials"),
+    "a helper with a number": ({"credsStore": "number"}, FormatError, "something else than credentials"),
+    "a helper without end": ({"credsStore": "endless"}, TooLargeError, "answered with 2000000 bytes"),
+    "a helper that fails": ({"credsStore": "refusing"}, ExtError, "failed for .* with exit status 1"),
+    "no base64": ({"auths": {"HOST": {"auth": "c29t!ZWJvZHk6cA=="}}}, FormatError, "auth is not base64"),
+    "no password": ({"auths": {"HOST": {"auth": "c29tZWJvZHk="}}}, FormatError, "auth has no password"),
+}
+
+
+@pytest.mark.parametrize("what", LOGINS)
+def test_logins_that_are_none(peer: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    settings, error, words = LOGINS[what]
+    for name, does in HELPERS.items():
+        (tmp_path / f"docker-credential-{name}").write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / f"docker-credential-{name}").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    peer.rule("/v2/", lambda handler: handler.answer(401, b"", {"WWW-Authenticate": "Basic realm=x"}))
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps(settings).replace("HOST", peer.host))
+    with pytest.raises(error, match=words):
+        read(peer, authfile=str(authfile))
 
 
 def test_a_login_that_is_no_text(peer: Hostile, tmp_path: Path) -> None:
