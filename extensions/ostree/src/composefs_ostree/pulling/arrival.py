@@ -6,10 +6,9 @@ Everything that is only needed then is imported here, because most pulls find no
 from __future__ import annotations
 
 import gc
-from hashlib import sha256
 
-from composefs_ext.errors import CancelledError, CorruptError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
-from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
+from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import (
     DIGEST_SIZES,
     Entry,
@@ -24,6 +23,7 @@ from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.pull import Pull
 from composefs_ostree.pulling.wish import Supply
+from composefs_ostree.sources.finding import fetch_object
 from composefs_ostree.storing import put_commit, store
 
 TYPE_CHECKING = False
@@ -205,12 +205,8 @@ class _Way:
         return data
 
     def _fetch(self, kind: ObjectType, object_id: bytes) -> bytes:
-        path = object_path(kind, object_id)
-        data = read(self._core, self._supply.transport, path)
-        where = self._supply.transport.where(path)
+        data = fetch_object(self._core, self._supply.transport, kind, object_id)
         if data is None:
-            raise bad_object(where, NotFoundError("not found"))
-        if sha256(data).digest() != object_id:
-            raise bad_object(where, CorruptError("its checksum does not match its name"))
+            raise bad_object(self._supply.transport.where(object_path(kind, object_id)), NotFoundError("not found"))
         self.fetched += 1
         return data

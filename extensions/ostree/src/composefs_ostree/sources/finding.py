@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.sources.source import Source
 
-__all__ = ["fetch_commit", "fetch_detached", "resolve"]
+__all__ = ["fetch_commit", "fetch_detached", "fetch_object", "resolve"]
 
 
 def resolve(core: Core, source: Source, transport: Transport, name: str) -> SummaryRef:
@@ -67,15 +67,25 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
     return SummaryRef(parse_checksum_line(data, transport.where(path)), MAX_METADATA)
 
 
-def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
-    """Fetch, verify and parse a commit object; return its bytes too."""
+def fetch_object(
+    core: Core, transport: Transport, kind: ObjectType, object_id: bytes, limit: int = MAX_METADATA
+) -> bytes | None:
+    """Fetch the bytes of a metadata object and check them against its id; None if there is no such object."""
     from hashlib import sha256
 
+    path = object_path(kind, object_id)
+    data = read(core, transport, path, limit)
+    if data is not None and sha256(data).digest() != object_id:
+        raise bad_object(transport.where(path), CorruptError("its checksum does not match its name"))
+    return data
+
+
+def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
+    """Fetch, verify and parse a commit object; return its bytes too."""
     from composefs_ostree.formats.objects import parse_commit
 
-    path = object_path(ObjectType.COMMIT, found.commit)
-    where = transport.where(path)
-    data = read(core, transport, path, found.size)
+    where = transport.where(object_path(ObjectType.COMMIT, found.commit))
+    data = fetch_object(core, transport, ObjectType.COMMIT, found.commit, found.size)
     if data is None:
         raise NotFoundError(
             f"{where}: the repository does not have the commit {found.commit.hex()}",
@@ -83,8 +93,6 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
             subject=found.commit.hex(),
         )
     try:
-        if sha256(data).digest() != found.commit:
-            raise CorruptError("its checksum does not match its name")
         return data, parse_commit(data)
     except ExtError as error:
         raise bad_object(where, error) from None
