@@ -276,7 +276,10 @@ def test_peers_that_drip_what_is_no_body(peer: Hostile, begins: bytes, drop: byt
 
 @pytest.mark.parametrize(
     "target",
-    ["/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://", "http://[::1", "http://x:99999/"],
+    [
+        *("/v2/app/manifests/1", "ftp://127.0.0.1/x", "file:///etc/passwd", "", "http://", "http://[::1"),
+        *("http://x:99999/", "http://user:pw@127.0.0.1/", "//user@127.0.0.1:1/v2/"),
+    ],
 )
 def test_redirects_that_lead_nowhere(peer: Hostile, target: str) -> None:
     peer.rule("/manifests/", lambda handler: handler.answer(307, b"", {"Location": target}))
@@ -348,7 +351,8 @@ def once(rule: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "realm", ["file:///etc/passwd", "ftp://x/y", "", "http://user:pw@x/", "//x", "http://", "http://[x"]
+    "realm",
+    ["file:///etc/passwd", "ftp://x/y", "", "http://user:pw@x/", "http://:pw@x/", "//x", "http://", "http://[x"],
 )
 def test_realms_that_are_not_gone_to(peer: Hostile, tmp_path: Path, realm: str) -> None:
     bearer(peer, realm)

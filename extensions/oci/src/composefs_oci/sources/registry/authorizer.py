@@ -125,7 +125,7 @@ class Authorizer:
     def _check_realm(self, url: str, realm: str) -> None:
         parts = parts_of(realm)
         is_less_safe = parts_of(url).scheme == "https" and parts.scheme == "http" and self._access.tls_verify
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or is_less_safe:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or is_less_safe:
             raise PermissionDeniedError(
                 f"{shown(url)}: the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",
                 hint="nothing was sent there",

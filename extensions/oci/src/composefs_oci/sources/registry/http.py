@@ -283,8 +283,6 @@ class Http:
     def _connected(self, parts: SplitResult, proxy: Proxy | None) -> HTTPConnection:
         """Return a new connection."""
         host, port = parts.hostname or "", _port(parts)
-        if parts.username is not None:
-            raise InvalidURL("a user in a URL")
         place = (host, port) if proxy is None else (proxy.host, proxy.port)
         if parts.scheme == "https":
             context = self._context(is_home=parts.netloc.lower() == self._home)
@@ -328,10 +326,11 @@ class Http:
         except (ValueError, InvalidURL):
             target, parts = location, urlsplit("")
         is_less_safe = parts.scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
-        if parts.scheme not in ("http", "https") or is_less_safe or not parts.hostname:
+        is_place = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
+        if is_less_safe or not is_place:
             raise NetworkError(
                 f"{shown(url)} redirects to {shown(target)[:300]!r}, which is not followed",
-                hint="the registry's answer leaves TLS or the web",
+                hint="the registry's answer leaves TLS or the web, or has a login in it",
                 subject=shown(url),
             )
         return target
