@@ -343,6 +343,8 @@ def test_metalinks(tmp_path: Path, target: Target, source: Path) -> None:
         assert "next mirror" in pulls(target, "o", BRANCH)
         assert two.count("/summary") == 1
         write(summary + b"x")
+        assert cache_files("summary-*")  # which is not the right one any more
+        assert "metalink" in pulls(target, "o", BRANCH, status=5)
         for kept in cache_files("summary-*"):
             kept.unlink()
         assert "metalink" in pulls(target, "o", BRANCH, status=5)
