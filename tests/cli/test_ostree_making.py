@@ -77,6 +77,27 @@ def test_a_clock_before_1970(made: Target, tmp_path: Path, monkeypatch: pytest.M
     assert "(ostree.summary.last-modified): 1960-01-01" in summary
 
 
+@pytest.mark.root
+def test_a_file_system_without_extended_attributes(made: Target, tmp_path: Path) -> None:
+    """Such as many of FUSE: a directory there is committed and a bare repository pulled from, as ostree does both."""
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "file").write_text("content")
+    (small / "link").symlink_to("file")
+    commit = ("ostree", "commit", f"--tree=dir={small}", "-b", "small", *OPTIONS)
+    bare = tmp_path / "bare"
+    cfsctl("--repo", made.path, *commit)
+    made.ostree("export", "small", bare, "--mode=bare")
+    inject = "inject=listxattr,flistxattr,llistxattr:error=EOPNOTSUPP"
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", "signal=none", "-e", inject]
+    other = Target(tmp_path / "other")
+    run(*strace, CFSCTL, "--repo", other.path, *commit)
+    assert other.json("inspect", "small")["commit"] == made.json("inspect", "small")["commit"]
+    other = Target(tmp_path / "third")
+    run(*strace, CFSCTL, "--repo", other.path, "ostree", "pull-local", bare, "small")
+    assert other.ostree("fsck").returncode == 0
+
+
 def test_an_image_by_name_and_one_that_was_never_a_commit(target: Target, tmp_path: Path) -> None:
     tree = make_system(tmp_path / "tree")
     run(CFSCTL, "--repo", target.path, "create-image", "--no-propagate-usr-to-root", tree, "os/1")

@@ -1,4 +1,4 @@
-"""Opening a file by a path where anything may be, reading one, and naming one where the system does not."""
+"""Opening a file by a path where anything may be, reading it or its attributes, naming it where the system does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Naming", "open_regular", "read_up_to"]
+__all__ = ["Naming", "attribute_names", "open_regular", "read_up_to"]
 
 
 def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int | None:
@@ -39,6 +39,19 @@ def read_up_to(file: BinaryIO, most: int) -> bytes:
     ``file.read(most)`` asks for so much memory before it reads, which is refused where memory is limited.
     """
     return file.read(min(most, os.fstat(file.fileno()).st_size))
+
+
+def attribute_names(file: int | bytes | str) -> list[str]:
+    """Return the names of the extended attributes of an open file, or of what is at a path, a symlink also.
+
+    A file system that has no such thing, as many of FUSE, has none of them.
+    """
+    try:
+        return os.listxattr(file, follow_symlinks=isinstance(file, int))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
 
 
 class Naming:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from contextlib import closing
 
 from composefs_ext.errors import CorruptError
+from composefs_ext.files import attribute_names
 from composefs_ostree.committing.inodes import (
     Directory,
     Inode,
@@ -192,7 +193,7 @@ class _DirectoryReader:
 def _xattrs(file: int | bytes) -> Xattrs:
     """Return the extended attributes of an open file, or of a symlink; ostree leaves out those without a value."""
     follow = isinstance(file, int)
-    names = os.listxattr(file, follow_symlinks=follow)
+    names = attribute_names(file)
     if not names:
         return ()
     pairs = sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names)

@@ -26,6 +26,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError
+from composefs_ext.files import attribute_names
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.formats import gvariant
@@ -152,7 +153,7 @@ class BareReader:
 
 def _own_xattrs(file: int | str) -> bytes:
     """Return the extended attributes of an open file, or of a symlink, serialised."""
-    names = os.listxattr(file, follow_symlinks=isinstance(file, int))
+    names = attribute_names(file)
     if not names:
         return b""
     pairs = ((os.fsencode(name), os.getxattr(file, name, follow_symlinks=isinstance(file, int))) for name in names)
