@@ -20,7 +20,7 @@ import tempfile
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
-from composefs_ostree.fetching.content import check_space, write_all
+from composefs_ostree.fetching.content import write_all
 from composefs_ostree.formats import gvariant
 
 __all__ = ["MOST_IN_MEMORY", "Members", "Unpacking", "most_unpacked", "split"]
@@ -93,7 +93,6 @@ class Unpacking:
             return
         if self._fd is None:
             self._fd = _nameless()
-            check_space(self._fd, self._size)
             write_all(self._fd, self._memory)
             self._memory = bytearray()
         write_all(self._fd, piece)
