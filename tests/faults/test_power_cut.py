@@ -106,7 +106,7 @@ def test_a_power_cut_at_any_time(workshop: Workshop, operation: Operation) -> No
         disk = follow(run, operation)
         assert disk.log
         if operation.name != "gc":  # what it removes may come back as the garbage that it was
-            assert not disk.unsynced_names
+            assert not disk.unsynced
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,22 @@ def test_the_order_of_a_pull(workshop: Workshop) -> None:
     assert not [line for line in log if line.startswith(("fsync objects", "fdatasync"))], (
         "one barrier, not one an object"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("init", ["mkdirat objects", "mkdirat streams", "mkdirat images", "linkat meta.json"]),
+        ("reset", ["fsync ", "mkdirat streams", "mkdirat images", "linkat NEW", "renameat meta.json"]),
+    ],
+    ids=["init", "reset"],
+)
+def test_the_order_of_making_a_repository(workshop: Workshop, name: str, steps: list[str]) -> None:
+    """Its meta.json is durable before it has a name; the old names are gone before there is a new one."""
+    [operation] = [each for each in OPERATIONS if each.name == name]
+    with workshop.run(operation.repository) as run:
+        log = [re.sub("#[0-9]+|[0-9a-f]{24}", "NEW", line) for line in follow(run, operation).log]
+    assert log == ["fchmod NEW", "fsync NEW", *steps, "fsync "]
 
 
 def test_the_order_of_collection(workshop: Workshop) -> None:
