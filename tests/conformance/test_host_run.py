@@ -127,6 +127,11 @@ def test_each_repository_has_a_cache_of_its_own(host: Host, tmp_path: Path, monk
     assert {Path(cache).parent for cache in caches} == {tmp_path / "cache/composefs/ext/bad"}
 
 
+def test_no_file_is_larger_than_staging_and_no_memory_is_left_on_the_disk(host: Host) -> None:
+    """P-17: staging is counted once a second only."""
+    assert host.do(["limits"], limits=Limits(staging_bytes=1 << 20)) == [[1 << 20, 0]]
+
+
 @pytest.mark.parametrize("confine", [True, False])
 def test_confinement(host: Host, tmp_path: Path, confine: bool) -> None:
     """P-36: where the kernel has Landlock, only staging and the cache can be written, and TCP needs a permission."""
