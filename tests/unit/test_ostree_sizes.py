@@ -37,14 +37,18 @@ def test_metadata_objects_do_not_count() -> None:
 
 def test_nonsense_is_no_size() -> None:
     endless = b"\xff" * 10
-    assert (
-        sizes(A, A + b"\x05", A + b"\x85", A[:31], b"", A + endless + endless, A + b"\x05" + endless, A + b"1234") == {}
-    )
+    for entry in (
+        *(A, A + b"\x05", A + b"\x85", A[:31], b"", A + b"1234", A + b"\x05\x07\x01\x01"),
+        *(A + endless, A + endless + endless, A + b"\x05" + endless, A + bytes(22)),
+        A + b"\x05\x81\x80\x80\x80\x80\x80\x40",  # 2⁴⁸ + 1
+    ):
+        assert sizes(entry) == {}, entry
 
 
 def test_without_sizes() -> None:
     assert FileSizes(commit({})).get(A) is None
-    assert FileSizes(commit({"ostree.sizes": Variant("s", "many")})).get(A) is None
+    for value in (Variant("s", "many"), Variant("u", 5), Variant("as", ["x" * 40])):
+        assert FileSizes(commit({"ostree.sizes": value})).get(A) is None
 
 
 def fill(queue: FetchQueue, count: int) -> list[bytes]:
