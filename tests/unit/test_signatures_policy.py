@@ -106,6 +106,8 @@ def test_options_go_before_a_remotes_settings() -> None:
         Options(sign_keys=("dsa=file:/k",)),
         Options(sign_keys=("spki",)),
         Options(sign_keys=("spki=/k",)),
+        Options(sign_keys=("spki=other:/k",)),
+        Options(sign_keys=("spki=inline:",)),
         Options(sign_keys=("spki=file:relative",)),
     ],
 )
