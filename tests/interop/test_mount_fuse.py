@@ -213,6 +213,13 @@ def test_objects_that_are_gone_or_not_objects(repository: Path, mountpoints: lis
     assert (mountpoints[0] / "usr/small").read_bytes() == b"small"
 
 
+def test_fuse_that_does_not_work_is_said(repository: Path, mountpoints: list[Path]) -> None:
+    hide = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse && exec "$@"', "sh"]
+    done = run(*hide, CFSCTL, "--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0], status=9)
+    told = done.stderr.splitlines()[-1]  # before it are libfuse's own words
+    assert told.startswith(f"cfsctl: mounting at {mountpoints[0]} with FUSE failed (")
+
+
 def test_what_cannot_be_had(repository: Path, mountpoints: list[Path]) -> None:
     cfsctl("--repo", repository, "mount", "--fuse", "yes", "refs/it", mountpoints[0])
     with pytest.raises(OSError, match="No data available"):
