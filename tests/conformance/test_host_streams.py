@@ -198,8 +198,12 @@ def test_stream_cat_to_standard_output(host: Host) -> None:
     assert os.read(reading, 100) == b"hello"
     os.close(reading)
     [broken] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdio=Stdio(stdout=writing))
-    assert kind_of(broken) == "io"
+    assert (kind_of(broken), broken["message"]) == ("io", "writing to standard output: Broken pipe")
     os.close(writing)
+    with open("/dev/full", "wb") as full:
+        [unwritten] = host.do(call("stream.cat", id=stored["id"], stdout=True), stdio=Stdio(stdout=full.fileno()))
+    assert kind_of(unwritten) == "no_space"
+    assert unwritten["message"].startswith("writing to standard output: ")
 
 
 def test_streams_that_are_not_there(host: Host) -> None:

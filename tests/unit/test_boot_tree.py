@@ -123,7 +123,7 @@ def test_what_entries_name_must_be_there(missing: str | None) -> None:
     [
         ({"boot/loader/entries/a.conf": file(b"linux /k\n")}, NotFoundError, "/k, which does not exist"),
         ({"boot/loader/entries/a.conf": file(b"initrd /usr\n")}, FormatError, "/usr, which is not a regular file"),
-        ({"boot/loader/entries/a.conf": file(b"efi /f/x\n"), "f": file(b"")}, FormatError, "/f is not a directory"),
+        ({"boot/loader/entries/a.conf": file(b"efi /f/x\n"), "f": file(b"")}, FormatError, "a.conf: /f is not a dir"),
         ({"boot/loader/entries/a.conf": file(b"title \xff\n")}, FormatError, "UTF-8"),
         ({"boot/loader/entries/a.conf": link(b"b")}, FormatError, "not a regular file"),
         ({"boot/loader/entries/a.conf": directory()}, FormatError, "not a regular file"),
