@@ -324,6 +324,7 @@ def test_a_token_is_fetched_and_used(peer: Hostile, tmp_path: Path, name: str) -
     peer.requests.clear()
     assert read(peer, authfile=login(peer, tmp_path / "auth.json")) == layer(peer)[1]
     assert peer.paths("/auth")[0]["Authorization"].startswith("Basic ")
+    assert "account=somebody" in next(path for path, _ in peer.requests if path.startswith("/auth"))
 
 
 def test_an_identity_token_is_traded_in(peer: Hostile, tmp_path: Path) -> None:
@@ -414,6 +415,18 @@ def test_token_services_that_give_none(peer: Hostile, status: int, body: bytes, 
     bearer(peer, f"http://{peer.host}/auth")
     peer.rule("/auth", lambda handler: handler.answer(status, body))
     fails(peer, error, ".")
+
+
+@pytest.mark.parametrize(("status", "times"), [(429, 3), (500, 3), (503, 3), (404, 1)])
+def test_a_token_service_is_asked_again_if_that_may_help(peer: Hostile, status: int, times: int) -> None:
+    bearer(peer, f"http://{peer.host}/auth")
+    peer.rule("/auth", lambda handler: handler.answer(status, b""), times=2)
+    peer.rule("/auth", lambda handler: handler.answer(200, b'{"token": "t0ken"}'))
+    if times > 1:
+        assert read(peer) == layer(peer)[1]
+    else:
+        fails(peer, NetworkError, f"HTTP status {status} instead of a token")
+    assert len(peer.paths("/auth")) == times
 
 
 @pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="x"', "Bearer", "x" * 60_000, '"\\', "Basic"])
@@ -649,7 +662,7 @@ def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPat
         assert asked == []
         monkeypatch.delenv("no_proxy")
         monkeypatch.setenv("http_proxy", url)
-        fails(peer, NetworkError, "HTTP status 407")
+        fails(peer, NetworkError, r"the proxy wants to know who you are, or does not know you \(HTTP status 407\)")
     place = url.removeprefix("http://")
     fails(peer, NetworkError, rf"the proxy {place} cannot be used: Connection refused \(3 attempts\)")
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
