@@ -13,12 +13,17 @@ import pytest
 
 from composefs import dumpfile
 from composefs.digest import SHA256
+from composefs_ext import Core, Request
 from composefs_ext.errors import CorruptError, ExtError, FormatError, TooLargeError
 from composefs_ext.staging import Staging
+from composefs_ext.testing import MemoryCore
 from composefs_oci import filesystem
+from composefs_oci.formats.digest import digest_of
 from composefs_oci.layers import expand
 from composefs_oci.layers.layer import unpack
 from composefs_oci.layers.stored import StoredLayer, entries
+from composefs_oci.layers.whole import open_layer
+from composefs_oci.names import LAYER, layer_stream
 from support.oci_layers import Layers, Pieces
 from support.vectors import DATA
 
@@ -521,3 +526,27 @@ def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
         inline.write_bytes(Path(layer.inline).read_bytes()[:size])
         with pytest.raises(FormatError, match=f"ends {words}"):
             read(inline=str(inline), chunks=[-512, 0, 512 - size], size=size + 100)
+
+
+def test_sparse_files_that_nobody_wrote_whole(tmp_path: Path) -> None:
+    """As a program stores a layer that knows nothing of them: their pieces are there, and no object for them."""
+
+    def read(size: int, *, is_held: bool) -> Any:
+        data = archive(sparse((0, 1), size=size, data=b"x"))
+
+        def handler(_request: Request, core: Core) -> dict[str, Any]:
+            whole = core.staging.write(b"x" + bytes(98))
+            refs = [core.object_put([{"name": whole}]).result()[0]["id"]] if is_held else []
+            inline = core.staging.write(data)
+            stream = core.stream_put(LAYER, inline=inline, chunks=[-len(data)], object_refs=refs).result()
+            core.publish(streams=[{"name": layer_stream(digest_of(data)), "id": stream["id"]}]).result()
+            return {"found": [content for _, content in entries(open_layer(core, digest_of(data)))], "refs": refs}
+
+        return MemoryCore(tmp_path).run(handler, ["read"])
+
+    held = read(99, is_held=True)
+    assert held["found"] == held["refs"]
+    with pytest.raises(CorruptError, match="does not hold the sparse file, only its pieces"):
+        read(99, is_held=False)
+    with pytest.raises(TooLargeError, match="more than 8589934592"):
+        read((8 << 30) + 1, is_held=False)
