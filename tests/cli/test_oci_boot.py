@@ -185,3 +185,18 @@ def test_an_entry_that_leads_out_of_the_boot_partition(tmp_path: Path) -> None:
     told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=3)
     assert "the boot entry e names /../usr/lib/modules/6.1/vmlinuz, which is not in the image" in told
     assert not list(boot.iterdir())
+
+
+def test_what_cannot_be_prepared(tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    boot = tmp_path / "boot"
+    command = ["--repo", str(repo), "oci", "prepare-boot", "os", "--bootdir", str(boot)]
+    layout = Layout()
+    layout.add(layout.image(system({})))
+    pull(repo, f"oci:{layout.write(tmp_path / 'plain')}", "os")
+    assert "os has no bootable image here (pull it again with --bootable)" in the_error(*command, status=3)
+    pulled(repo, tmp_path, {})
+    assert "os has nothing to boot: no kernel, unified image or boot entry" in the_error(*command, status=3)
+    pulled(repo, tmp_path, {"usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    assert f"{boot} is not a directory (mount the boot partition first)" in the_error(*command, status=3)
+    assert not boot.exists()
