@@ -31,6 +31,7 @@ MISTAKES = {
     "--hash sha256 init --algorithm fsverity-sha512-12 new": (USAGE, "contradicts --algorithm", "leave one of them"),
     "--repo repo create-image --from-dump tree/usr/file os/2 os/3": (USAGE, "either a directory or --from-dump", ""),
     "--repo repo mount --fuse yes --upperdir tree --workdir tree os/1 tree": (USAGE, "FUSE", "leave out --fuse yes"),
+    "--repo repo mount --read-write os/1 tree": (USAGE, "has nowhere to write to", "--upperdir and --workdir"),
     "--ext-user root --repo repo ostree images": (USAGE, "root", "leave out --ext-user"),
     "--repo repo --hash sha256 images": (BAD_DATA, "uses sha512, not sha256", "leave out --hash"),
     "--repo repo copy --from none os/1": (NOT_FOUND, "none", "check the path after --from"),
