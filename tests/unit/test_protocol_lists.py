@@ -39,6 +39,13 @@ def test_a_line_that_is_too_long_is_not_kept(staged: StagedFiles, tmp_path: Path
         Lists(staged, Limits(line=100)).take({"n_file": "list"}, "n", check_objects("n", strings=True))
 
 
+def test_the_most_rows_in_a_message(staged: StagedFiles) -> None:
+    lists = Lists(staged, Limits(rows=2))
+    assert lists.take({"n": ["a", "b"]}, "n", check_objects("n", strings=True)) == ["a", "b"]
+    with pytest.raises(TooLargeError, match="n has 3 rows, more than 2"):
+        lists.take({"n": ["a", "b", "c"]}, "n", check_objects("n", strings=True))
+
+
 def test_the_most_rows(staged: StagedFiles, tmp_path: Path) -> None:
     (tmp_path / "list").write_text('"a"\n"b"\n')
     found = Lists(staged, Limits(file_rows=2)).take({"n_file": "list"}, "n", check_objects("n", strings=True))
