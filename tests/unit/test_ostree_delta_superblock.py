@@ -11,6 +11,7 @@ from composefs_ostree.deltas.listing import choose, delta_path, index_path, pars
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.signatures.detached import MAX_DETACHED
 from support.ostree_delta import SUPERBLOCK, Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")
@@ -66,6 +67,24 @@ def test_a_signed_superblock() -> None:
     assert delta.signed is not None
     assert delta.signed == (plain, signatures)
     assert delta.commit == COMMIT.commit
+
+
+def test_detached_metadata_have_a_limit() -> None:
+    """The same as where they are a file: what is stored must be such that it can be read again."""
+
+    def superblock(more: int) -> tuple[bytes, int]:
+        value = Variant("a{sv}", {"key": Variant("ay", bytes(MAX_DETACHED - rest + more))})
+        size = len(gvariant.encode("a{sv}", value.value))
+        return COMMIT.superblock([PART], metadata={f"{PATH}/commitmeta": value}), size
+
+    rest = len(gvariant.encode("a{sv}", {"key": Variant("ay", bytes(MAX_DETACHED))})) - MAX_DETACHED
+    (fits, size), (too_much, one_more) = superblock(0), superblock(1)
+    assert (size, one_more) == (MAX_DETACHED, MAX_DETACHED + 1)
+    detached = parse_superblock(fits).detached
+    assert detached is not None
+    assert len(detached) == MAX_DETACHED
+    with pytest.raises(FormatError, match=f"{MAX_DETACHED + 1} bytes, more than"):
+        parse_superblock(too_much)
 
 
 def test_a_key_that_the_metadata_have_twice_is_refused() -> None:

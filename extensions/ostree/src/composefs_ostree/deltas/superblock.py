@@ -24,6 +24,7 @@ from composefs_ostree.deltas.listing import delta_path
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.names import ID_SIZE, ObjectType
 from composefs_ostree.formats.objects import COMMIT_TYPE
+from composefs_ostree.signatures.detached import MAX_DETACHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,19 +126,28 @@ def parse_superblock(data: bytes) -> Delta:
     made = tuple(_part(row, f"{path}/{number}", order, metadata) for number, row in enumerate(parts))
     if sum(part.object_count for part in made) > MAX_OBJECTS:
         raise UnsupportedError(f"the delta has more than {MAX_OBJECTS} objects", hint="pull with --no-delta")
-    detached = metadata.get(f"{path}/commitmeta")
-    if detached is not None and detached.signature != "a{sv}":
-        raise _malformed("the detached metadata is not a dictionary")
     return Delta(
         path,
         origin or None,
         to,
         raw_commit,
-        None if detached is None else gvariant.encode("a{sv}", detached.value),
+        _detached(metadata.get(f"{path}/commitmeta")),
         made,
         dict(_fallback(row, order) for row in fallbacks),
         signed,
     )
+
+
+def _detached(found: gvariant.Variant | None) -> bytes | None:
+    """Return the bytes of detached metadata, no more of them than are taken as a file of its own."""
+    if found is None:
+        return None
+    if found.signature != "a{sv}":
+        raise _malformed("the detached metadata is not a dictionary")
+    data = gvariant.encode("a{sv}", found.value)
+    if len(data) > MAX_DETACHED:
+        raise _malformed(f"the detached metadata has {len(data)} bytes, more than {MAX_DETACHED}")
+    return data
 
 
 def _malformed(reason: str) -> FormatError:
