@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.remotes.summaries import Summaries
     from composefs_ostree.signatures.policy import Options
 
     class Source(Protocol):
@@ -77,7 +78,21 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
     return UrlSource(url, remote, limits, options)
 
 
-class UrlSource:
+class _Summarized:
+    """A source of which :class:`Summaries` tell the refs, once it is open."""
+
+    _summaries: Summaries
+
+    def summary_for(self, ref: str) -> bytes | None:
+        """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
+        return self._summaries.for_ref(ref)
+
+    def summaries(self, subset: str | None) -> list[bytes]:
+        """Return the parts of the summary that are wanted, or the whole."""
+        return self._summaries.to_list(subset)
+
+
+class UrlSource(_Summarized):
     """An archive repository on one or more web servers."""
 
     has_objects = True
@@ -113,14 +128,6 @@ class UrlSource:
         )
         return transport
 
-    def summary_for(self, ref: str) -> bytes | None:
-        """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
-        return self._summaries.for_ref(ref)
-
-    def summaries(self, subset: str | None) -> list[bytes]:
-        """Return the parts of the summary that are wanted, or the whole."""
-        return self._summaries.to_list(subset)
-
     def heading(self) -> bytes | None:
         """Return the summary, or what stands for it in the index if that was read."""
         return self._summaries.heading()
@@ -148,7 +155,7 @@ class UrlSource:
         return self._places.max_workers
 
 
-class DirectorySource:
+class DirectorySource(_Summarized):
     """A repository of any mode on this machine."""
 
     has_objects = True
@@ -168,14 +175,6 @@ class DirectorySource:
         transport = self.content_transport()
         self._summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
         return transport
-
-    def summary_for(self, ref: str) -> bytes | None:
-        """Return the summary; a part is no less to read than the whole, unless the remote is to have no more."""
-        return self._summaries.for_ref(ref)
-
-    def summaries(self, subset: str | None) -> list[bytes]:
-        """Return the parts of the summary that are wanted, or the whole."""
-        return self._summaries.to_list(subset)
 
     def heading(self) -> bytes | None:
         """Return the repository's own summary."""
