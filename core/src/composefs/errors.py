@@ -67,6 +67,11 @@ class ComposefsError(Exception):
         self.causes = causes
         self.retryable = retryable
 
+    @property
+    def told(self) -> str:
+        """What went wrong and what to do about it, in one text."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class UsageError(ComposefsError):
     """The command line or a call's arguments are wrong."""

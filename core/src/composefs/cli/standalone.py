@@ -48,7 +48,7 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
     except UsageError as error:
         return fail(program, f"{error.message} (see {program} --help)", wrong_usage)
     except ComposefsError as error:
-        return fail(program, _told(error))
+        return fail(program, error.told)
     except BrokenPipeError:
         from composefs.cli.output import settle
 
@@ -57,17 +57,13 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
     except (MemoryError, ImportError) as error:
         if (failure := out_of_memory(error)) is None:
             raise
-        return fail(program, _told(failure))
+        return fail(program, failure.told)
     except (KeyboardInterrupt, RuntimeError) as error:
         # In the making of a class, Python before 3.12 makes a RuntimeError of it.
         if KeyboardInterrupt not in (type(error), type(error.__cause__)):
             raise
         return fail(program, "interrupted", _INTERRUPTED)
     return 0
-
-
-def _told(error: ComposefsError) -> str:
-    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def fail(program: str, message: str, status: int = FAILED) -> int:

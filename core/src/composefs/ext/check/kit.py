@@ -259,24 +259,20 @@ class _Kit:
             except CancelledError as error:
                 if probe.interrupted:
                     raise
-                failure = _said(error)  # in the extension's own words, or ours: it was us who interrupted
+                failure = error.told  # in the extension's own words, or ours: it was us who interrupted
             except TooLargeError as error:
-                failure = _said(error)
+                failure = error.told
                 if watch.answer is None:
                     watch.find(37 if "standard error" in error.message else 17, error.message)
             except ProtocolError as error:
-                failure = _said(error)
+                failure = error.told
                 if not watch.failed:
                     watch.find(3, failure)
             except ComposefsError as error:
-                failure = _said(error)
+                failure = error.told
             if probe.interrupted:  # when there was nothing left that the core could have cancelled
                 raise CancelledError(f"the check of {self._extension.name} was interrupted")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
         judge(scenario, watch, probe.took, self._timeouts, failure)
         return watch
-
-
-def _said(error: ComposefsError) -> str:
-    return error.message if error.hint is None else f"{error.message} ({error.hint})"
