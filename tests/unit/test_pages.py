@@ -1,0 +1,105 @@
+"""What the pages name is there: links and their anchors, files of this source, and commands with their options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+from click.testing import CliRunner
+
+from composefs.cli.main import root
+from support.ostree_pull import LIBEXEC
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "core/*.md", "extensions/*/*.md", "samples/*/*.md", "docs/**/*.md")
+    for page in ROOT.glob(pattern)
+)
+# Commands of extensions that the pages bring into being.
+SAMPLES = {"hello", "shfetch", "tar", "zip", "cpio"}
+
+
+def code_and_prose(text: str) -> tuple[list[str], str]:
+    """The lines of a page's code blocks, fenced or indented, and what is left without them."""
+    code, prose, fenced = [], [], False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            code.append(line.strip())
+        else:
+            prose.append(line)
+    return code, "\n".join(prose)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    _, prose = code_and_prose(page.read_text())
+    headings = re.findall(r"^#+ (.*)", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    _, prose = code_and_prose(page.read_text())
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose))
+    wrong = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page if not path else (page.parent / path).resolve()
+        if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
+            wrong.append(link)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_files_of_this_source_are_there(name: str) -> None:
+    _, prose = code_and_prose((ROOT / name).read_text())
+    named = set(re.findall(r"(?<![\w/.~-])(?:tests|benchmarks|samples|extensions|docs)/[\w./*-]*\w", prose))
+    assert [each for each in named if not any(ROOT.glob(each))] == []
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """The words of each ``cfsctl`` in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    found: list[str] | None = None
+    for word in [*lexer, ";"]:
+        if found is not None and (set(word) <= set("();<>|&")):
+            yield found
+            found = None
+        elif found is not None:
+            found.append(word)
+        elif PurePosixPath(word).name == "cfsctl":
+            found = []
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words of each ``cfsctl`` that a page shows whole: not what stands for others, such as NAME or […]."""
+    code, prose = code_and_prose(text)
+    for line in [*code, *re.findall(r"`((?:cfsctl|COMPOSEFS_EXT_PATH=)[^`]*)`", prose)]:
+        if not re.search(r"\bcfsctl [a-z-]", line) or "[" in line.partition("'")[0]:
+            continue
+        for words in commands(line):
+            if not words[0].isupper():
+                yield [word for word in words if word != "…"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_and_their_options_are_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
+    wrong = []
+    for words in command_lines((ROOT / name).read_text()):
+        if SAMPLES.intersection(words):
+            continue
+        # --help is obeyed when all words have been read, and before they are checked against the repository.
+        at = words.index("--") if "--" in words else len(words)
+        said = CliRunner().invoke(root, [*words[:at], "--help", *words[at:]])
+        if said.exit_code:
+            wrong.append((" ".join(words), str(said.exception or said.output)))
+    assert wrong == []
