@@ -126,6 +126,11 @@ def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_pat
     assert not os.path.ismount(mountpoint)
 
 
+def test_a_file_that_cannot_be_asked_for_its_digest(mountpoint: Path) -> None:
+    refused = run(HELPER, "-o", f"basedir=a,digest={'ab' * 32}", "/dev/random", mountpoint, status=1)
+    assert refused.stderr == "mount.composefs: measuring the fs-verity of /dev/random: Invalid argument\n"
+
+
 def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:
     """mount(8) looks for helpers in /sbin only, so this one shows there in a mount namespace of the test."""
     peers.require("unshare")

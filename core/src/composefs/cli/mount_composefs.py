@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from composefs.cli.standalone import Parser, run
-from composefs.errors import ComposefsError, UsageError
+from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
     from composefs.mount import Options
@@ -142,16 +142,19 @@ def _run(arguments: argparse.Namespace) -> None:
 
     with opened(arguments.image, f"opening {arguments.image}") as image:
         if request.digest is not None:
-            _check_digest(image, request.digest)
+            _check_digest(image, request.digest, arguments.image)
         with user_namespace(request.idmap) as namespace:
             mount_file(image, arguments.mountpoint, request.options(namespace), arguments.image)
 
 
-def _check_digest(image: int, digest: str) -> None:
+def _check_digest(image: int, digest: str, path: str) -> None:
     """Raise ComposefsError, in the words that scripts know, unless the kernel vouches for a digest, in hex."""
     from composefs.linux.verity import measure
 
-    found = measure(image)
+    try:
+        found = measure(image)
+    except OSError as error:
+        raise from_os_error(error, f"measuring the fs-verity of {path}") from error
     if found is None:
         raise ComposefsError("Image has no fs-verity")
     if found[1].hex() != digest:
