@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support import peers
-from support.commands import BIN, cfsctl, mkcomposefs, run
+from support.commands import BIN, CFSCTL, cfsctl, mkcomposefs, run
 
 pytestmark = pytest.mark.root
 
@@ -129,6 +131,24 @@ def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_pat
 def test_a_file_that_cannot_be_asked_for_its_digest(mountpoint: Path) -> None:
     refused = run(HELPER, "-o", f"basedir=a,digest={'ab' * 32}", "/dev/random", mountpoint, status=1)
     assert refused.stderr == "mount.composefs: measuring the fs-verity of /dev/random: Invalid argument\n"
+
+
+@pytest.mark.parametrize("name", ["mount.composefs", "cfsctl"])
+def test_no_place_for_temporary_files(image: Path, mountpoint: Path, tmp_path: Path, name: str) -> None:
+    """The EROFS image needs a directory to be mounted at, and here nothing can be written."""
+    argv: list[object] = [HELPER, "-o", both(tmp_path), image, mountpoint]
+    status = 1
+    if name == "cfsctl":
+        repo = tmp_path / "repo"
+        cfsctl("init", "--insecure", "--algorithm", "sha256", repo)
+        with image.open("rb") as file:
+            cfsctl("--repo", repo, "import-image", "--allow-missing", "os/1", stdin=file)
+        argv = [CFSCTL, "--repo", repo, "mount", "--fuse", "no", "refs/os/1", mountpoint]
+        status = 3
+    no_files = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
+    told = run(*argv, status=status, preexec_fn=no_files).stderr
+    assert told == f"{name}: there is no directory for temporary files that can be written to (name one in TMPDIR)\n"
+    assert not os.path.ismount(mountpoint)
 
 
 def test_by_mount_8(image: Path, mountpoint: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from composefs.errors import from_os_error
+from composefs.errors import NotFoundError, from_os_error
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.locks import lock
 
@@ -24,6 +24,7 @@ __all__ = [
     "remove_tree",
     "sync_directory",
     "sync_file_system",
+    "temporary_place",
     "write_all",
 ]
 
@@ -79,6 +80,18 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 def random_name() -> str:
     """Return a file name that nobody has or guesses."""
     return os.urandom(12).hex()  # the module secrets costs 2 ms at every start
+
+
+def temporary_place() -> str:
+    """Return the directory for temporary files: TMPDIR, or one of the usual ones; NotFoundError if there is none."""
+    import tempfile  # takes 2 ms that most commands need not spend
+
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            "there is no directory for temporary files that can be written to", hint="name one in TMPDIR"
+        ) from error
 
 
 def hold(fd: int) -> bool:

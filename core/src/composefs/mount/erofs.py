@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 
 from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_HEADER_VERSION, COMPOSEFS_MAGIC, HEADER
 from composefs.errors import FormatError, UnsupportedError, from_os_error
 from composefs.linux import mountapi
+from composefs.linux.files import random_name, temporary_place
 from composefs.linux.loop import loop_device
 from composefs.mount.failure import failure
 
@@ -25,7 +25,7 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
     """
     what = f"mounting {name}"
     options = ["noacl"] if _has_no_acls(image, name) else []
-    with tempfile.TemporaryDirectory(prefix="composefs-") as directory:
+    with _temporary_directory(what) as directory:
         try:
             _mount(f"/proc/self/fd/{image}", directory, options, idmap)
         except OSError as error:
@@ -36,6 +36,21 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
             yield directory
         finally:
             mountapi.unmount(directory, lazy=True)
+
+
+@contextlib.contextmanager
+def _temporary_directory(what: str) -> Iterator[str]:
+    """Have an empty directory to mount at; nothing is lost if it stays, as where something is mounted there still."""
+    directory = f"{temporary_place()}/composefs-{random_name()}"
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError as error:
+        raise from_os_error(error, f"{what}: making a directory to mount at") from error
+    try:
+        yield directory
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
 
 
 def _has_no_acls(image: int, name: str) -> bool:

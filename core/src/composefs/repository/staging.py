@@ -12,9 +12,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import ComposefsError, NotFoundError, from_os_error
+from composefs.errors import ComposefsError, from_os_error
 from composefs.linux.closing import Closing, Descriptor
-from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree
+from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree, temporary_place
 from composefs.linux.locks import try_lock
 
 if TYPE_CHECKING:
@@ -65,14 +65,7 @@ class Staging(Closing):
                 return cls(f"{store.path}/staging", os.dup(store.scratch))
             except OSError as error:
                 raise store.failed(error, what) from error
-        import tempfile  # takes 2 ms that most commands need not spend
-
-        try:
-            parent = tempfile.gettempdir()
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                "there is no directory for temporary files that can be written to", hint="name one in TMPDIR"
-            ) from error
+        parent = temporary_place()
         try:
             at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in os.listdir(at):
