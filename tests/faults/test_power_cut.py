@@ -6,12 +6,14 @@ makes something depend on something else, that other thing must be durable, and 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from composefs.repository.names import TEMPORARY_PREFIX
 from support import strace
@@ -213,14 +215,22 @@ class Exported:
         assert place.rpartition("/")[0] not in self.unsynced, f"{place} is in a directory that may vanish"
         if not place.startswith("objects/") or place.endswith(".commit"):
             needed = "objects/" if place.endswith(".commit") else ""
-            missing = [path for path in self.unsynced if path.startswith(needed) and not path.startswith("tmp")]
+            # A summary and its signature are named one right behind the other: neither is of use by itself.
+            passed = ("tmp", "summary") if place.startswith("summary") else ("tmp",)
+            missing = [path for path in self.unsynced if path.startswith(needed) and not path.startswith(passed)]
             assert not missing, f"{place} may be there without {missing}"
         self.unsynced.add(place)
         self.log.append(place)
 
 
+@pytest.mark.parametrize("signed", [False, True], ids=["plain", "signed"])
 @pytest.mark.parametrize("operation", EXPORTS, ids=lambda operation: operation.name)
-def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operation: Operation) -> None:
+def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operation: Operation, signed: bool) -> None:
+    if signed:
+        key = Ed25519PrivateKey.generate()
+        secret = workshop.directory / "secret"
+        secret.write_text(base64.b64encode(key.private_bytes_raw() + key.public_key().public_bytes_raw()).decode())
+        operation = replace(operation, arguments=(*operation.arguments, f"--sign-from-file={secret}"))
     with workshop.run(operation.repository, operation.exported) as run:
         exported = Exported(run.exported, run.state().exported)  # what is there a killed run may have left
         done = run.do(operation, "extension", strace.recorder)
@@ -228,8 +238,10 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
         for call in run.calls():
             exported.apply(call)
         assert not [path for path in exported.unsynced if not path.startswith("tmp")]
-        *objects, commit, ref, summary = [re.sub("[0-9a-f]{2}/[0-9a-f]{62}", "ID", path) for path in exported.log]
+        log = [re.sub("[0-9a-f]{2}/[0-9a-f]{62}", "ID", path) for path in exported.log]
+    summaries = ["summary", "summary.sig"] if signed else ["summary"]
+    *objects, commit, ref = log[: -len(summaries)]
     assert len(objects) == (6 if operation.exported == "none" else 0)
     assert commit == "objects/ID.commit"
     assert ref.startswith("refs/heads/")
-    assert summary == "summary"
+    assert log[-len(summaries) :] == summaries
