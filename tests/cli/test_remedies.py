@@ -266,6 +266,13 @@ def test_no_place_for_temporary_files(target: Target) -> None:
     assert told == ("cfsctl: there is no directory for temporary files that can be written to (name one in TMPDIR)\n")
 
 
+def test_more_arguments_than_a_message_holds(target: Target) -> None:
+    """The system takes twice as many bytes; the extension is sent all of them together."""
+    words = ["--subpath=/" + "a" * 1000] * 1050
+    told = the_error("--repo", target.path, "ostree", "pull", "file:///nowhere", "main", *words, status=2)
+    assert "cfsctl: the command's arguments take more than the 1048576 bytes of a message (give fewer or " in told
+
+
 def test_a_name_that_is_too_long_for_anybody(tmp_path: Path) -> None:
     """Its beginning is told, and what is wrong with it."""
     name = f"{tmp_path}/{'long' * 20_000}"

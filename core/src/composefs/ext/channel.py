@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from math import inf
 
-from composefs.errors import ProtocolError, TooLargeError
+from composefs.errors import ProtocolError, TooLargeError, UsageError
 from composefs.ext.trace import redact
 from composefs.observe import Observers
 from composefs.protocol.errors import to_wire
@@ -104,7 +104,10 @@ class Channel:
         return message
 
     def send(self, message: Message, *, answer: bool = False) -> None:
-        """Queue a message; ``answer`` counts it towards the window until it is written."""
+        """Queue a message; ``answer`` counts it towards the window until it is written.
+
+        An answer that is too long becomes an error.  Of what the core asks, only ``run`` can be: UsageError.
+        """
         if self._strict:
             message |= _STRAY
             for key in ("params", "result"):
@@ -114,6 +117,11 @@ class Channel:
             return
         line = encode(message)
         if len(line) > self._limits.line:
+            if not answer:
+                raise UsageError(
+                    f"the command's arguments take more than the {self._limits.line} bytes of a message",
+                    hint="give fewer or shorter ones",
+                )
             error = TooLargeError(
                 "the answer does not fit in a message", hint="name a staged file for each list, with its name and _into"
             )
