@@ -43,18 +43,29 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def links(page: Path) -> Iterator[tuple[str, Path, str]]:
+    """The links of a page to this source: as they are written, and the file and the anchor they lead to."""
+    _, prose = code_and_prose(page.read_text())
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose)):
+        path, _, anchor = link.partition("#")
+        if "://" not in link:
+            yield link, (page.parent / path).resolve() if path else page, anchor
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name: str) -> None:
-    page = ROOT / name
-    _, prose = code_and_prose(page.read_text())
-    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose))
-    wrong = []
-    for link in links:
-        path, _, anchor = link.partition("#")
-        target = page if not path else (page.parent / path).resolve()
-        if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
-            wrong.append(link)
-    assert wrong == []
+    found = links(ROOT / name)
+    assert [link for link, to, anchor in found if not to.exists() or (anchor and anchor not in anchors(to))] == []
+
+
+def test_readers_find_every_page() -> None:
+    found, seen = [ROOT / "README.md"], set[Path]()
+    while found:
+        page = found.pop()
+        seen.add(page)
+        inner = (to / "README.md" if to.is_dir() else to for _, to, _ in links(page))
+        found += [to for to in inner if to.suffix == ".md" and to.exists() and to not in seen]
+    assert [name for name in PAGES if name.startswith("docs/") and ROOT / name not in seen] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
