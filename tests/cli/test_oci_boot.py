@@ -187,6 +187,21 @@ def test_an_entry_that_leads_out_of_the_boot_partition(tmp_path: Path) -> None:
     assert not list(boot.iterdir())
 
 
+def test_files_of_one_name_in_several_directories(tmp_path: Path) -> None:
+    """Under another name of the entry they are in one directory."""
+    repo = init(tmp_path / "repo")
+    entry = b"title T\nlinux /boot/os/vmlinuz\ninitrd /boot/cpu/initrd\ninitrd /boot/os/initrd\ninitrd /boot/cpu/initrd\n"
+    files = {"boot/os/vmlinuz": b"kernel", "boot/cpu/initrd": b"microcode", "boot/os/initrd": b"drivers"}
+    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": entry, **files})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, "--entry-id", "x")
+    lines = (boot / "loader/entries/x.conf").read_text().splitlines()
+    paths = [line.split()[1].lstrip("/") for line in lines if line.startswith(("linux ", "initrd "))]
+    assert [(boot / path).read_bytes() for path in paths] == [b"kernel", b"microcode", b"drivers", b"microcode"]
+    assert paths[1] == paths[3] == "x/initrd"
+
+
 def test_what_cannot_be_prepared(tmp_path: Path) -> None:
     repo = init(tmp_path / "repo")
     boot = tmp_path / "boot"

@@ -169,7 +169,10 @@ def _title(core: Core, root: Node) -> str | None:
 
 
 def _renamed(entry: _Entry, name: str | None) -> _Entry:
-    """Return the entry under another name: its files in a directory of that name, or a unified image called so."""
+    """Return the entry under another name: its files in a directory of that name, or a unified image called so.
+
+    Files of one name from several directories are told apart by a number, from the second on.
+    """
     if name is None:
         return entry
     if not _ENTRY_ID.fullmatch(name):
@@ -180,8 +183,10 @@ def _renamed(entry: _Entry, name: str | None) -> _Entry:
     for line in entry.lines:
         key, value = _split(line)
         if key in _FILE_KEYS and value:
-            path = f"{name}/{os.path.basename(value)}"
-            files[path] = entry.files[value.lstrip("/")]
+            node, path = entry.files[value.lstrip("/")], f"{name}/{os.path.basename(value)}"
+            if files.get(path, node) is not node:
+                path = f"{name}/{len(files) + 1}-{os.path.basename(value)}"
+            files[path] = node
             line = f"{key} /{path}"
         lines.append(line)
     return _Entry(name, lines, files)
