@@ -190,14 +190,14 @@ def test_an_entry_that_leads_out_of_the_boot_partition(tmp_path: Path) -> None:
 def test_files_of_one_name_in_several_directories(tmp_path: Path) -> None:
     """Under another name of the entry they are in one directory."""
     repo = init(tmp_path / "repo")
-    entry = b"title T\nlinux /boot/os/vmlinuz\ninitrd /boot/cpu/initrd\ninitrd /boot/os/initrd\ninitrd /boot/cpu/initrd\n"
+    lines = ["linux /boot/os/vmlinuz", *(f"initrd /boot/{each}/initrd" for each in ("cpu", "os", "cpu"))]
     files = {"boot/os/vmlinuz": b"kernel", "boot/cpu/initrd": b"microcode", "boot/os/initrd": b"drivers"}
-    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": entry, **files})
+    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": "\n".join(lines).encode(), **files})
     boot = tmp_path / "boot"
     boot.mkdir()
     cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, "--entry-id", "x")
-    lines = (boot / "loader/entries/x.conf").read_text().splitlines()
-    paths = [line.split()[1].lstrip("/") for line in lines if line.startswith(("linux ", "initrd "))]
+    written = (boot / "loader/entries/x.conf").read_text().splitlines()[: len(lines)]
+    paths = [line.split()[1].lstrip("/") for line in written]
     assert [(boot / path).read_bytes() for path in paths] == [b"kernel", b"microcode", b"drivers", b"microcode"]
     assert paths[1] == paths[3] == "x/initrd"
 
