@@ -87,6 +87,24 @@ def test_a_summary_of_two_million_empty_refs_costs_no_memory(forge: Forge, targe
     assert f"the repository has no ref '{BRANCH}'" in one_line(refused)
 
 
+@pytest.mark.parametrize(("name", "most"), [("summary", 128 << 20), ("commit", 128 << 20), ("commitmeta", 16 << 20)])
+def test_files_that_are_longer_than_any_of_their_kind(forge: Forge, target: Target, name: str, most: int) -> None:
+    commit = forge.commit(forge.tree([], [])).hex()
+    path = forge.path / (name if name == "summary" else f"objects/{commit[:2]}/{commit[2:]}.{name}")
+    path.touch()
+    os.truncate(path, most + 1)
+    told = one_line(target.ostree("pull-local", forge.path, BRANCH, status=8))
+    assert f"{path}: it is longer than {most} bytes" in told
+
+
+def test_a_history_of_large_commits_does_not_fill_memory(forge: Forge, target: Target) -> None:
+    metadata = {"large": Variant("ay", bytes(33 << 20))}
+    parent = forge.commit(forge.tree([], []), metadata)
+    commit = forge.commit(forge.tree([], []), metadata, parent=parent).hex()
+    told = one_line(target.ostree("pull-local", forge.path, BRANCH, "--depth=1", status=8))
+    assert f"the commit objects of {commit} and its parents have more than {64 << 20} bytes" in told
+
+
 def test_long_paths_cost_neither_memory_nor_disk(forge: Forge, target: Target) -> None:
     tree = forge.tree([(f"{number:03}", forge.file(b"%d" % number)) for number in range(900)], [])
     for _ in range(1900):

@@ -48,8 +48,10 @@ class Forge:
         head = gvariant.encode("(tuuuusa(ayay))", (swap(claimed, 8), 0, 0, swap(0o100644, 4), 0, "", []))
         return self.put("filez", struct.pack(">II", len(head), 0) + head + compressed, hashlib.sha256(head).digest())
 
-    def commit(self, root: bytes, metadata: dict[str, Variant] | None = None, *, time: int = 1) -> bytes:
-        value = (metadata or {}, b"", [], "forged", "", swap(time, 8), root, self.meta)
+    def commit(
+        self, root: bytes, metadata: dict[str, Variant] | None = None, *, time: int = 1, parent: bytes = b""
+    ) -> bytes:
+        value = (metadata or {}, parent, [], "forged", "", swap(time, 8), root, self.meta)
         commit_id = self.put("commit", gvariant.encode("(a{sv}aya(say)sstayay)", value))
         ref = self.path / "refs" / "heads" / BRANCH
         ref.parent.mkdir(parents=True, exist_ok=True)
