@@ -15,7 +15,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support import peers
-from support.commands import MKCOMPOSEFS, mkcomposefs, run
+from support.commands import BIN, MKCOMPOSEFS, mkcomposefs, run
 
 DUMP = "/ 0 40755 2 0 0 0 0.0 - - -\n/f 3 100644 1 0 0 0 0.0 - abc -\n"
 WHITEOUT = DUMP + "/w 0 20644 1 0 0 0 0.0 - - -\n"
@@ -123,6 +123,12 @@ def test_directory_options(source: Path, tmp_path: Path) -> None:
     os.setxattr(source / "small", "user.z", b"1")
     assert made("--user-xattrs") != made("--skip-xattrs")
     assert made("--threads", "4") == made()
+
+
+def test_a_time_of_more_than_64_bits_of_nanoseconds(source: Path, tmp_path: Path) -> None:
+    os.utime(source / "large", ns=(0, 12_000_000_000 * 10**9 + 12))  # in 2350
+    mkcomposefs(source, tmp_path / "image")
+    assert " 12000000000.12 " in run(BIN / "composefs-info", "dump", tmp_path / "image").stdout
 
 
 @pytest.mark.root

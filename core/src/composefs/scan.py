@@ -32,7 +32,7 @@ MAX_INLINE = 64
 _ALONE_BYTES = 8 << 20
 """What is hashed before other processes are started, which takes some 3 ms each."""
 
-_TIMES = struct.Struct("<qq")
+_TIMES = struct.Struct("<qqL")
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -302,7 +302,8 @@ class _Hashing(Closing):
         """Read a whole file; return its size and mtime afterwards, and its digest."""
         digest = digest_fd(fd, self.algorithm) if self.store is None else bytes.fromhex(self.store(fd).id)
         after = os.fstat(fd)
-        return _TIMES.pack(after.st_size, after.st_mtime_ns) + digest
+        # In nanoseconds a time after 2262 has more than 64 bits, and ext4 has times up to 2446.
+        return _TIMES.pack(after.st_size, *divmod(after.st_mtime_ns, 10**9)) + digest
 
     def complete(self) -> None:
         """Wait for all that was handed over."""
@@ -317,7 +318,7 @@ class _Hashing(Closing):
     def finish(self, reading: _Reading, answer: bytes | Exception) -> None:
         """Complete a node with what reading its file gave."""
         node, size, mtime, directory, name = reading
-        if isinstance(answer, bytes) and _TIMES.unpack_from(answer) == (size, mtime):
+        if isinstance(answer, bytes) and _TIMES.unpack_from(answer) == (size, *divmod(mtime, 10**9)):
             node.digest = answer[_TIMES.size :]
             node.payload = object_path(node.digest)
             self.files_done += 1
