@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +102,23 @@ def test_fuse_shows_the_same(seed: int, tmp_path: Path) -> None:
         assert cfsctl("--repo", repo, "create-image", *options, tmp_path / "mnt", "again").stdout == image
     finally:
         cfsctl("umount", tmp_path / "mnt")
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_acls_are_shown_in_every_format(version: int, tmp_path: Path) -> None:
+    """The header of format 2 never tells that there are any."""
+    tree, repo, mountpoint = tmp_path / "tree", tmp_path / "repo", tmp_path / "mnt"
+    tree.mkdir()
+    mountpoint.mkdir()
+    (tree / "file").touch()
+    # The owner, user 1000, the group, the mask, and others.
+    entries = ((1, 6, 2**32 - 1), (2, 4, 1000), (4, 0, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(tree / "file", "system.posix_acl_access", acl)
+    cfsctl("init", "--insecure", f"--erofs-version={version}", repo)
+    cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", tree, "it")
+    cfsctl("--repo", repo, "mount", "refs/it", mountpoint)
+    try:
+        assert os.getxattr(mountpoint / "file", "system.posix_acl_access") == acl
+    finally:
+        cfsctl("umount", mountpoint)

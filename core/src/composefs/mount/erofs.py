@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_HEADER_VERSION, COMPOSEFS_MAGIC, HEADER
+from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_MAGIC, HEADER
 from composefs.errors import FormatError, UnsupportedError, from_os_error
 from composefs.linux import mountapi
 from composefs.linux.files import random_name, temporary_place
@@ -54,17 +54,17 @@ def _temporary_directory(what: str) -> Iterator[str]:
 
 
 def _has_no_acls(image: int, name: str) -> bool:
-    """Tell whether the kernel need not look for ACLs; the header of format 2 has another version and never tells."""
+    """Tell whether the kernel need not look for ACLs: images of formats 0 and 1 say so, those of format 2 never."""
     try:
         header = os.pread(image, HEADER.size, 0)
     except OSError as error:  # fs-verity found another content
         raise from_os_error(error, f"reading {name}") from error
     if len(header) < HEADER.size:
         raise FormatError(f"{name} is too short for an image", offset=len(header), subject=name)
-    magic, version, flags, _ = HEADER.unpack(header)
+    magic, _, flags, version = HEADER.unpack(header)
     if magic != COMPOSEFS_MAGIC:
         raise FormatError(f"{name} is not a composefs image", offset=0, subject=name)
-    return bool(version == COMPOSEFS_HEADER_VERSION and not flags & COMPOSEFS_HAS_ACL)
+    return bool(version < 2 and not flags & COMPOSEFS_HAS_ACL)
 
 
 def _mount(source: str, directory: str, options: Sequence[str], idmap: int | None) -> None:
