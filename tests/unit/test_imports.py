@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "src"
 LAYERS = [
     ["errors", "tuples", "digest", "imageformats"],
     ["linux", "multibuffer", "fsverity"],
-    ["tree", "compare", "dumpfile", "splitstream", "meta", "scan", "transform", "boot"],
+    ["tree", "paths", "compare", "dumpfile", "splitstream", "meta", "scan", "transform", "boot"],
     ["erofs"],
     ["repository"],
     ["graph"],

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import stat
 
-from composefs.boot.lookup import Files, shown
+from composefs.boot.lookup import Files
 from composefs.errors import ComposefsError, FormatError, NotFoundError
+from composefs.paths import shown
 from composefs.tree import TYPE_MASK
 
 __all__ = ["check_entries"]

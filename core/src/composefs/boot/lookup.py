@@ -12,18 +12,16 @@ from collections.abc import Callable
 
 from composefs.errors import ConflictError, FormatError, NotFoundError, TooLargeError
 from composefs.fsverity import digest_bytes
+from composefs.paths import Trail, follow, joined, shown
 from composefs.tree import TYPE_MASK, Node, Tree
 
-__all__ = ["Contents", "Files", "shown"]
+__all__ = ["Contents", "Files"]
 
 Contents = Callable[[bytes, Node], bytes]
 """Return the bytes of a regular file, given its path in the tree (absolute, without links) and its node.
 
 It need not read more than the node's size and one byte.
 """
-
-MAX_LINKS = 40
-"""Symlinks on the way to a file, as in the kernel."""
 
 
 class Files:
@@ -42,31 +40,11 @@ class Files:
 
         Raises FormatError where something on the way is not a directory.
         """
-        parts = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
-        trail: list[tuple[bytes, Node]] = [(b"", self._tree.root)]
-        links = 0
-        while parts:
-            part = parts.pop()
-            directory = trail[-1][1]
-            if part == b"..":
-                del trail[max(1, len(trail) - 1) :]
-                continue
-            if directory.children is None:
-                raise FormatError(f"{shown(_joined(trail))} is not a directory")
-            node = directory.children.get(part)
-            if node is None:
-                return None
-            if self._follow and stat.S_ISLNK(node.mode):
-                links += 1
-                if links > MAX_LINKS:
-                    raise FormatError(f"{shown(path)} leads through more than {MAX_LINKS} symlinks")
-                target = node.payload or b""
-                if target.startswith(b"/"):
-                    del trail[1:]
-                parts += [each for each in reversed(target.split(b"/")) if each not in (b"", b".")]
-                continue
-            trail.append((part, node))
-        return _joined(trail), trail[-1][1]
+        trail = follow(self._tree.root, path, _child, self._target)
+        return None if trail is None else (joined(trail), trail[-1][1])
+
+    def _target(self, node: Node) -> bytes | None:
+        return (node.payload or b"") if self._follow and stat.S_ISLNK(node.mode) else None
 
     def directory(self, path: bytes) -> dict[bytes, Node] | None:
         """Return the entries of a directory, or None if it is missing; FormatError for another type of file."""
@@ -100,10 +78,8 @@ class Files:
         return data
 
 
-def shown(path: bytes) -> str:
-    """A path for messages."""
-    return ascii(path)[2:-1]
-
-
-def _joined(trail: list[tuple[bytes, Node]]) -> bytes:
-    return b"/" + b"/".join([name for name, _ in trail[1:]])
+def _child(trail: Trail[Node], name: bytes) -> Node | None:
+    children = trail[-1][1].children
+    if children is None:
+        raise FormatError(f"{shown(joined(trail))} is not a directory")
+    return children.get(name)

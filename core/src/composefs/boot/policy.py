@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterator
 
 from composefs.boot.automaton import Automaton, Rule, State
-from composefs.boot.lookup import Files, shown
+from composefs.boot.lookup import Files
 from composefs.boot.pattern import Pattern, parse
 from composefs.errors import ComposefsError, FormatError, TooLargeError
+from composefs.paths import shown
 
 __all__ = ["Policy", "load"]
 

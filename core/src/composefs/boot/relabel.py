@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from composefs.boot.automaton import State
-from composefs.boot.lookup import shown
 from composefs.boot.policy import Policy
 from composefs.errors import FormatError
+from composefs.paths import shown
 from composefs.tree import NO_XATTRS, TYPE_MASK, Node, Tree
 
 __all__ = ["SELINUX_XATTR", "relabel", "remove_labels"]

@@ -1,0 +1,66 @@
+"""Where a path leads in a tree: through symlinks and ``..``, as in the kernel, but never out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from composefs.errors import FormatError
+
+__all__ = ["Trail", "follow", "joined", "shown"]
+
+MAX_LINKS = 40
+"""Symlinks on the way to a file, as in the kernel."""
+
+File = TypeVar("File")
+
+Trail = list[tuple[bytes, File]]
+"""The way to a file without links and ``..``: names and files, from ``(b"", root)`` to the file's own."""
+
+
+def follow(
+    root: File, path: bytes, child: Callable[[Trail[File], bytes], File | None], target: Callable[[File], bytes | None]
+) -> Trail[File] | None:
+    """Return the way to which a path leads, or None where a name on it is missing.
+
+    ``child`` returns what has a name in the directory at the end of a way, or None, and raises if that is none;
+    ``target`` returns where a symlink points, and None for all that is not followed.  Raises FormatError for too many
+    symlinks.
+    """
+    parts = _parts(path)
+    trail: Trail[File] = [(b"", root)]
+    links = 0
+    while parts:
+        part = parts.pop()
+        if part == b"..":
+            del trail[max(1, len(trail) - 1) :]
+            continue
+        file = child(trail, part)
+        if file is None:
+            return None
+        link = target(file)
+        if link is None:
+            trail.append((part, file))
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise FormatError(f"{shown(path)} leads through more than {MAX_LINKS} symlinks")
+        if link.startswith(b"/"):
+            del trail[1:]
+        parts += _parts(link)
+    return trail
+
+
+def joined(trail: Trail[File]) -> bytes:
+    """Return the path of a way's end, absolute."""
+    return b"/" + b"/".join([name for name, _ in trail[1:]])
+
+
+def shown(path: bytes) -> str:
+    """A path for messages."""
+    return ascii(path)[2:-1]
+
+
+def _parts(path: bytes) -> list[bytes]:
+    """Return the names of a path, the last one first."""
+    return [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
