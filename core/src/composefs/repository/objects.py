@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
@@ -186,6 +186,34 @@ class StoredObjects:
         except OSError:
             return False
         return stat.S_ISLNK(status.st_mode)
+
+    def cat(self, object_id: str, write: Callable[[bytes | memoryview], object]) -> int:
+        """Pass an object's bytes to ``write``, piece by piece, and return their number.
+
+        Its digest is checked, before its bytes are passed on where fs-verity vouches for it, else after: raises
+        CorruptError, then what was written is not to be used.
+        """
+        fd = self.open(object_id)
+        try:
+            hasher = None if self.measured(fd, object_id) else fsverity.Hasher(self.algorithm)
+            size = 0
+            for piece in self._pieces(fd, object_id):
+                if hasher:
+                    hasher.update(piece)
+                write(piece)
+                size += len(piece)
+            if hasher:
+                check_digest(hasher.digest().hex(), object_id)
+            return size
+        finally:
+            os.close(fd)
+
+    def _pieces(self, fd: int, object_id: str) -> Iterator[memoryview]:
+        """Read an object; what fails where the pieces go is not taken for a failure to read."""
+        try:
+            yield from read_pieces(fd)
+        except OSError as error:
+            raise self._store.failed(error, f"reading object {object_id}") from error
 
     def verify(self, fd: int, object_id: str) -> None:
         """Raise CorruptError unless an open file has the digest, by fs-verity if the repository is secure."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from composefs import fsverity
 from composefs.digest import parse_id
 from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux.files import NewFile
-from composefs.linux.transfer import read_pieces
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
-from composefs.repository.objects import Stored, StoredObjects, check_digest, missing_objects
+from composefs.repository.objects import Stored, StoredObjects, missing_objects
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
 from composefs.splitstream import Parts, Reader, write
@@ -114,8 +113,8 @@ class Streams:
     def cat(self, reader: Reader, write: Callable[[bytes | memoryview], object]) -> int:
         """Pass the reassembled stream to ``write``, piece by piece, and return its size.
 
-        Each object's digest is checked: before its bytes are passed on where fs-verity vouches for it, else after.
-        Raises CorruptError and FormatError, then what was written is not to be used.
+        Each object is checked as by :meth:`StoredObjects.cat`.  Raises CorruptError and FormatError, then what was
+        written is not to be used.
         """
         size = 0
         for number, data in reader.chunks():
@@ -123,30 +122,7 @@ class Streams:
                 size += len(data)
                 write(data)
             else:
-                size += self._cat_object(reader.object_ref(number), write)
+                size += self._objects.cat(reader.object_ref(number), write)
         if size != reader.size:
             raise CorruptError(f"the stream has {size} bytes, its size says {reader.size}")
         return size
-
-    def _cat_object(self, object_id: str, write: Callable[[bytes | memoryview], object]) -> int:
-        fd = self._objects.open(object_id)
-        try:
-            hasher = None if self._objects.measured(fd, object_id) else fsverity.Hasher(self._store.algorithm)
-            size = 0
-            for piece in self._read_object(fd, object_id):
-                if hasher:
-                    hasher.update(piece)
-                write(piece)
-                size += len(piece)
-            if hasher:
-                check_digest(hasher.digest().hex(), object_id)
-            return size
-        finally:
-            os.close(fd)
-
-    def _read_object(self, fd: int, object_id: str) -> Iterator[memoryview]:
-        """Read an object; what fails where the pieces go is not taken for a failure to read."""
-        try:
-            yield from read_pieces(fd)
-        except OSError as error:
-            raise self._store.failed(error, f"reading object {object_id}") from error
