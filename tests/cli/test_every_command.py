@@ -35,7 +35,7 @@ __all__ = ["extensions"]
 pytestmark = pytest.mark.usefixtures("extensions")
 
 WITHOUT_JSON = {
-    "cat": "writes a stream's bytes",
+    "cat": "writes the bytes of a stream or of files",
     "completion": "writes a script",
     "create-dumpfile": "writes composefs-dump(5) text",
     "dump-files": "writes composefs-dump(5) text",
@@ -371,8 +371,8 @@ def expected(parameter: click.Parameter) -> set[str]:
         return set().union(*(EXPECTED.get(directory, set()) for directory in directories))
     if kind == "ExtensionName":
         return {"oci", "ostree"}
-    if kind == "StreamName":
-        return {"refs/oci/app:1", "refs/ostree/mine", "oci/app:1", "ostree/mine"}
+    if kind == "StreamOrImageName":
+        return {"refs/oci/app:1", "refs/ostree/mine"} | EXPECTED["image"]
     return {"ImageName": EXPECTED["image"], "ImageRef": {"os/1", "os/2"}}.get(kind, EXPECTED["any"])
 
 

@@ -80,6 +80,34 @@ def test_ls(repo: Path) -> None:
     )
 
 
+def test_cat(repo: Path, tmp_path: Path) -> None:
+    def the_files(*files: str) -> str:
+        return cfsctl("--repo", repo, "cat", "links", *files).stdout
+
+    links = {"abs": "/dir/big", "up": "../../dir/../dir/hop", "dir/hop": "./big", "loop": "loop", "gone": "none"}
+    lines = [f"/{name} {len(to)} 120777 1 0 0 0 0.0 {to} - -\n" for name, to in links.items()]
+    (tmp_path / "links").write_text(OLD + "/empty 0 100644 1 0 0 0 0.0 - - -\n" + "".join(lines))
+    cfsctl("--repo", repo, "create-image", "--from-dump", tmp_path / "links", "links")
+    for name in ("dir/big", "//hard", "abs", "up", "sym/big", "/dir/../dir/./big"):
+        assert the_files(name) == BIG.decode()
+    assert the_files("empty") == ""
+    assert the_files("dir/e\udcccvil\x1b[31m", "abs", "empty", "dir/e\udcccvil\x1b[31m") == f"abc{BIG.decode()}abc"
+    for name, status, told in (
+        ("gone", 3, "gone not found (`cfsctl ls links DIRECTORY` lists what there is)"),
+        ("dir/big/x", 3, "dir/big/x not found (`cfsctl ls links DIRECTORY` lists what there is)"),
+        ("sym", 2, "sym is not a regular file (`cfsctl ls links sym` lists it)"),
+        ("dev", 2, "dev is not a regular file (`cfsctl ls links dev` lists it)"),
+        ("loop", 5, "loop leads through more than 40 symlinks"),
+    ):
+        refused = cfsctl("--repo", repo, "cat", "links", "abs", name, status=status)
+        assert refused.stdout == ""
+        assert refused.stderr.endswith(f": {told}\n")
+    (repo / "objects" / A[:2] / A[2:]).write_bytes(OTHER)
+    assert f"object {A}" in cfsctl("--repo", repo, "cat", "links", "abs", status=5).stderr
+    (repo / "objects" / A[:2] / A[2:]).unlink()
+    assert A in cfsctl("--repo", repo, "cat", "links", "abs", status=5).stderr
+
+
 def test_dump_files(repo: Path) -> None:
     lines = OLD.splitlines(keepends=True)
     dumped = cfsctl("--repo", repo, "dump-files", "old", "/dir", "/sym", "hard", "/dir").stdout

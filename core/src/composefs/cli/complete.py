@@ -23,7 +23,7 @@ __all__ = [
     "ImageRef",
     "NameElsewhere",
     "RefName",
-    "StreamName",
+    "StreamOrImageName",
     "StreamRef",
     "Word",
 ]
@@ -100,19 +100,19 @@ class ImageRef(_Completed):
             return [name for name, _ in repository.images.list_refs(odd=_silently)]
 
 
-class StreamName(_Completed):
-    """A stream: its name, a ref, or ``refs/`` and the path of a ref's file."""
+class StreamOrImageName(_Completed):
+    """A stream, by its name, a ref, or ``refs/`` and the path of a ref's file; or an image."""
 
-    name = "stream"
+    name = "name"
 
     def candidates(self, settings: Settings) -> Iterable[str]:
-        """Return the streams."""
+        """Return the streams, and the names of images."""
         from composefs.cli.refs import all_refs
 
         with settings.open_repository() as repository:
             return [
                 *(name for name, _ in repository.streams.list()),
-                *(ref.name for ref in all_refs(repository, _silently) if ref.kind == "stream"),
+                *(ref.name if ref.kind == "stream" else f"refs/{ref.name}" for ref in all_refs(repository, _silently)),
                 *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently)),
             ]
 

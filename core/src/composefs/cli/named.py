@@ -89,7 +89,7 @@ def _meant(repository: Repository, name: str, kinds: tuple[Kind, ...]) -> str | 
     """Return what to give instead: the whole id that begins so, or the ref that an extension's commands call so."""
     if "image" not in kinds:
         if is_image_ref(repository, name.removeprefix("refs/")):
-            return "an image has that name, which ls and mount show: cat is for streams"
+            return "an image has that name: give a file of it too, or see it with ls and mount"
     elif len(name) >= _ABBREVIATED and not name.strip("0123456789abcdef"):
         from composefs.graph import read_names
 

@@ -1,16 +1,26 @@
-"""``cfsctl cat``: what a stream was made of, put together again."""
+"""``cfsctl cat``: what a stream was made of, put together again, or files of an image."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from composefs.cli.complete import StreamName
-from composefs.cli.frame import Command, Example
-from composefs.cli.named import named
+from composefs.cli.complete import StreamOrImageName
+from composefs.cli.frame import Command, Example, Path
+from composefs.cli.named import named, named_image
 from composefs.cli.output import refuse_terminal, write
 from composefs.cli.settings import Settings, pass_settings
+from composefs.errors import FormatError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from composefs.erofs.reader import Lookup
+    from composefs.repository import Repository
+    from composefs.tree import Node
 
 __all__ = ["command"]
 
@@ -18,22 +28,57 @@ __all__ = ["command"]
 @click.command(
     cls=Command,
     examples=[
+        Example("cfsctl cat ostree/os/stable /etc/os-release"),
         Example("cfsctl cat oci-layer-sha256:09727b3f… > layer.tar"),
-        Example("cfsctl cat ostree/os/stable | sha256sum", "By a ref."),
+        Example("cfsctl cat ostree/os/stable | sha256sum", "The commit object."),
     ],
 )
-@click.argument("name", type=StreamName())
+@click.argument("name", type=StreamOrImageName())
+@click.argument("files", nargs=-1, type=Path(path_type=bytes))
 @pass_settings
-def command(settings: Settings, name: str) -> None:
-    """Write the stream NAME to standard output.
+def command(settings: Settings, name: str, files: tuple[bytes, ...]) -> None:
+    """Write FILES of the image NAME, or without any the stream NAME, to standard output.
 
     NAME is a stream's, or a ref as `cfsctl ref list` shows it, or refs/ and the path of the ref's file below
-    streams/refs.  Every object is checked; after an error, what was written is not to be used.
+    streams/refs; with FILES it is an image's id, refs/ and its name, or a ref of a stream that names one image.
+    Symlinks are followed inside of the image.  Every object is checked; after an error, what was written is not to be
+    used.
     """
-    with (
-        settings.open_repository() as repository,
-        repository.streams.open(name=named(repository, name, ("stream",)).name) as reader,
-    ):
-        refuse_terminal(f"the stream {name}")
-        repository.streams.cat(reader, partial(write, flush=False))
-        write(b"")
+    with settings.open_repository() as repository:
+        if files:
+            _cat_files(repository, name, files)
+        else:
+            with repository.streams.open(name=named(repository, name, ("stream",)).name) as reader:
+                refuse_terminal(f"the stream {name}")
+                repository.streams.cat(reader, _write_piece)
+    write(b"")
+
+
+_write_piece = partial(write, flush=False)
+
+
+def _cat_files(repository: Repository, name: str, files: tuple[bytes, ...]) -> None:
+    from composefs.erofs.reader import Lookup
+
+    with repository.images.load(named_image(repository, name)) as image:
+        lookup = Lookup(image, repository.images.rules)
+        nodes = [_regular(lookup, file, name) for file in files]  # Before anything is written: is everything there?
+    for node in nodes:
+        if node.external and node.digest is not None:
+            repository.objects.cat(node.digest.hex(), _write_piece)
+        else:
+            _write_piece(node.content or b"")
+
+
+def _regular(lookup: Lookup, file: bytes, name: str) -> Node:
+    try:
+        node = lookup.follow(file)
+    except NotFoundError as error:
+        error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
+        raise
+    if not stat.S_ISREG(node.mode):
+        hint = f"`cfsctl ls {shlex.quote(name)} {shlex.quote(os.fsdecode(file))}` lists it"
+        raise UsageError(f"{os.fsdecode(file)} is not a regular file", hint=hint)
+    if node.external and node.digest is None:
+        raise FormatError(f"{os.fsdecode(file)} has no digest in the image, which would name its object")
+    return node

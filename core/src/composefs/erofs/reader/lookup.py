@@ -9,6 +9,7 @@ from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, Rules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
+from composefs.paths import Trail, follow, shown
 from composefs.tree import Node
 
 __all__ = ["Lookup"]
@@ -19,7 +20,8 @@ DOTS = (b".", b"..")
 class Lookup:
     """Finds paths in an image and reads what is there, and nothing else of the image.
 
-    A path is the names joined by slashes; more slashes do no harm, and ``.`` and ``..`` are names that do not exist.
+    A path is the names joined by slashes; more slashes do no harm, and except for `follow` ``.`` and ``..`` are names
+    that do not exist.
     Raises NotFoundError for a path that does not exist, FormatError for an image that is damaged on the way.
     """
 
@@ -35,6 +37,16 @@ class Lookup:
         """Return the number of the inode at a path, the same for all names of a file, and the node."""
         nid = self._find(path)
         return nid, self._decoder.node(self._image.inode(nid))[0]
+
+    def follow(self, path: bytes) -> Node:
+        """Return the node to which a path leads through symlinks and ``..``, as for who has the image as root.
+
+        Raises FormatError for more symlinks than the kernel follows.
+        """
+        trail = follow(self._image.root_nid, path, self._child_of, self._target)
+        if trail is None:
+            raise NotFoundError(f"{shown(path)} not found")
+        return self._decoder.node(self._image.inode(trail[-1][1]))[0]
 
     def below(self, path: bytes) -> Node:
         """Return the node at a path with all that is below it."""
@@ -59,12 +71,24 @@ class Lookup:
     def _find(self, path: bytes) -> int:
         nid: int = self._image.root_nid
         for name in filter(None, path.split(b"/")):
-            inode = self._image.inode(nid)
-            child = self._search(inode, name) if stat.S_ISDIR(inode.mode) and name not in DOTS else None
-            if child is None or self._dropped(self._image.inode(child), name, nid):
+            child = self._child(nid, name)
+            if child is None:
                 raise NotFoundError(f"{path.decode(errors='backslashreplace')} not found")
             nid = child
         return nid
+
+    def _child(self, nid: int, name: bytes) -> int | None:
+        """Return the nid of what has a name in a directory; of a file, None."""
+        inode = self._image.inode(nid)
+        child = self._search(inode, name) if stat.S_ISDIR(inode.mode) and name not in DOTS else None
+        return None if child is None or self._dropped(self._image.inode(child), name, nid) else child
+
+    def _child_of(self, trail: Trail[int], name: bytes) -> int | None:
+        return self._child(trail[-1][1], name)
+
+    def _target(self, nid: int) -> bytes | None:
+        inode = self._image.inode(nid)
+        return self._decoder.node(inode)[0].payload if stat.S_ISLNK(inode.mode) else None
 
     def _dropped(self, inode: Inode, name: bytes, directory: int) -> bool:
         return self._decoder.dropped(inode, name, in_root=directory == self._image.root_nid)
