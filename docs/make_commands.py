@@ -19,11 +19,12 @@ import click
 
 HERE = Path(__file__).parent
 PAGE = HERE / "commands.md"
+LIBEXEC = HERE.parent / "libexec"
 INTRODUCTION = """# Commands
 
-Written by `make docs` from the commands themselves; `cfsctl COMMAND --help` shows the same. Global options come before
-the command, and exit statuses are listed in [protocol.md](protocol.md#errors). The drop-in tools
-[mkcomposefs](#mkcomposefs), [composefs-info](#composefs-info) and [mount.composefs](#mountcomposefs) come last.
+For those who type commands: each one with all that it takes, as `cfsctl COMMAND --help` shows it.
+[Global options](#cfsctl) come before the command. Exit statuses are listed in [protocol.md](protocol.md#errors).
+`make docs` writes this page from the commands themselves.
 """
 
 
@@ -98,17 +99,32 @@ def tool(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"```text\n{(parser.epilog or '').strip()}\n```"
 
 
+def index(titles: Sequence[str]) -> Iterator[str]:
+    """Link all sections: the core's commands, those of each extension, and the tools."""
+    extensions = {manifest.stem for manifest in LIBEXEC.glob("*.json")}
+    groups: dict[str, list[str]] = {}
+    for title in titles:
+        first, *rest = title.split()
+        group = f"{first} {rest[0]}" if rest and rest[0] in extensions else first if first == "cfsctl" else "tools"
+        if title != group:
+            anchor = title.replace(".", "").replace(" ", "-")
+            groups.setdefault(group, []).append(f"[{title.removeprefix(f'{group} ')}](#{anchor})")
+    for group, links in groups.items():
+        yield f"* {group}: {', '.join(links)}"
+
+
 def page() -> str:
     """Return the text of the page."""
-    os.environ["COMPOSEFS_EXT_PATH"] = str(HERE.parent / "libexec")
+    os.environ["COMPOSEFS_EXT_PATH"] = str(LIBEXEC)
     from composefs.cli import composefs_info, mkcomposefs, mount_composefs
     from composefs.cli.main import root
 
     context = click.Context(root, info_name="cfsctl")
-    lines = [INTRODUCTION, *section(root, ["cfsctl"]), *commands(root, context, ["cfsctl"])]
+    lines = [*section(root, ["cfsctl"]), *commands(root, context, ["cfsctl"])]
     for parser in (mkcomposefs.parser, composefs_info.parser, mount_composefs.parser):
         lines += tool(parser())
-    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+    titles = [line.removeprefix("\n## ").rstrip() for line in lines if line.startswith("\n## ")]
+    return "\n".join([INTRODUCTION, *index(titles), *lines]).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ __all__ = ["command"]
 def command(settings: Settings) -> None:
     """Hold the repository's shared lock until killed.
 
-    Others may read and write meanwhile; only garbage collection has to wait.
+    Others may read and write meanwhile; what needs the repository for itself, such as garbage collection, has to wait.
     """
     with settings.open_repository():
         signal.pause()
