@@ -75,6 +75,22 @@ def test_files_of_this_source_are_there(name: str) -> None:
     assert [each for each in named if not any(ROOT.glob(each))] == []
 
 
+@pytest.mark.parametrize(
+    ("page", "source"),
+    [
+        ("ostree", "extensions/ostree/src/composefs_ostree"),
+        ("boot", "core/src/composefs/boot"),
+        ("dumpfile", "core/src/composefs/dumpfile"),
+        ("erofs", "core/src/composefs/erofs"),
+    ],
+)
+def test_a_page_of_a_format_names_the_modules_that_read_it(page: str, source: str) -> None:
+    _, _, after = (ROOT / f"docs/formats/{page}.md").read_text().partition("\n## Where it is in the code\n")
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`(.*?)`", after.partition("\n## ")[0]))))
+    modules = {path.stem for path in (ROOT / source).rglob("*.py")} - {"__init__", "main"}
+    assert modules - named == set()
+
+
 def commands(line: str) -> Iterator[list[str]]:
     """The words of each ``cfsctl`` in a line of shell."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
