@@ -179,7 +179,8 @@ def _renamed(entry: _Entry, name: str | None) -> _Entry:
         raise UsageError(f"{name!r} cannot be the name of a boot entry", hint="use letters, digits and . _ + -")
     if not entry.lines:
         return _Entry(name, [], {f"EFI/Linux/{name}.efi": node for node in entry.files.values()})
-    lines, files = [], {}
+    lines: list[str] = []
+    files: dict[str, Node] = {}
     for line in entry.lines:
         key, value = _split(line)
         if key in _FILE_KEYS and value:
