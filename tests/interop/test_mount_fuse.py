@@ -262,6 +262,11 @@ def test_a_secure_repository_demands_verity_at_every_open(tmp_path: Path, monkey
         kernel.digests[status.st_dev, status.st_ino] = number, digest[::-1]
         with pytest.raises(OSError, match="fs-verity"):
             image.open("/big", os.O_RDONLY)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        kernel.digests[status.st_dev, status.st_ino] = 9, digest
+        with pytest.raises(OSError, match="hash algorithm 9"):
+            image.open("/big", os.O_RDONLY)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
         with pytest.raises(OSError, match="Read-only"):
             image.open("/small", os.O_RDWR)
         image.close()

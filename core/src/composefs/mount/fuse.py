@@ -129,9 +129,12 @@ class FuseImage:
         if node.digest is None:
             raise FormatError(f"{path} does not say which object it is")
         fd = open_file(object_name(node.digest.hex()), self._objects)
-        if self._secure and verity.measure(fd) != (self._algorithm, node.digest):
+        try:
+            if self._secure and verity.measure(fd) != (self._algorithm, node.digest):
+                raise OSError(errno.EIO, "the object has not got the right fs-verity digest")
+        except BaseException:
             os.close(fd)
-            raise OSError(errno.EIO, "the object has not got the right fs-verity digest")
+            raise
         return fd
 
     @_errno_of
