@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from composefs.errors import CorruptError
 from composefs.graph.problem import Problem
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
-from composefs.repository.links import open_refs, walk
+from composefs.repository.links import open_refs, read_link, walk
 from composefs.repository.names import is_no_entry, parse_object_link, parse_ref_link
 
 __all__ = ["Names", "read_names"]
@@ -64,14 +63,12 @@ def _read_entries(repository: Repository, directory: str, problems: list[Problem
             continue
         where = f"{directory}/{name}"
         try:
-            link = os.readlink(name, dir_fd=fd)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                problems.append(Problem("entry-not-symlink", where, "it is not a symlink"))
-                continue
-            if error.errno == errno.ENOENT:
-                continue  # removed meanwhile
-            raise
+            link = read_link(name, fd, where)
+        except CorruptError:
+            problems.append(Problem("entry-not-symlink", where, "it is not a symlink"))
+            continue
+        if link is None:
+            continue  # removed meanwhile
         try:
             found[name] = parse_object_link(link, repository.algorithm, where)
         except CorruptError as error:
