@@ -29,6 +29,8 @@ from composefs.repository.publication import (
     ImageName,
     Publication,
     Published,
+    RefRemoval,
+    RefUpdate,
     StreamName,
 )
 from composefs.repository.refs import Refs
@@ -122,35 +124,44 @@ class Publisher:
             self._plan_stream(stream, plan)
         new = {stream.name for stream in publication.streams}
         for ref in publication.refs:
-            parts = ref_parts(ref.name, ref.encoding)
-            current = self._refs.read(ref.name, ref.encoding)
-            _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
-            if ref.target not in new:
-                target_id = self._streams.lookup(ref.target)
-                if target_id is None:
-                    raise NotFoundError(f"the ref {ref.name!r} cannot name {ref.target!r}: there is no such stream")
-                self._objects.require([target_id], f"naming the stream {ref.target!r}")
-                plan.add_name("streams", ref.target, target_id, there=True)
-            plan.add_ref("streams", parts, ref.target, there=current == ref.target)
-            plan.published.refs.append((ref.name, current))
+            self._plan_ref(ref, new, plan)
         for removal in publication.remove_refs:
-            parts = ref_parts(removal.name, removal.encoding)
-            current = self._named_by("streams", parts)
-            if current is None:
-                raise NotFoundError(
-                    f"there is no ref {removal.name!r}", subject=removal.name, hint="`cfsctl ref list` lists them"
-                )
-            _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
-            plan.removals.append(("streams", parts))
-            plan.published.removed_refs.append((removal.name, current))
+            self._plan_removal(removal, plan)
         for name in publication.remove_image_refs:
-            parts = ref_parts(name, "path")
-            current = self._named_by("images", parts)
-            if current is None:
-                raise NotFoundError(f"there is no image ref {name!r}", subject=name, hint="`cfsctl images` lists them")
-            plan.removals.append(("images", parts))
-            plan.published.removed_image_refs.append((name, current))
+            self._plan_image_removal(name, plan)
         return plan
+
+    def _plan_ref(self, ref: RefUpdate, new: set[str], plan: _Plan) -> None:
+        """Plan for a ref; ``new`` are the streams that get their names with it, and any other one must be there."""
+        current = self._refs.read(ref.name, ref.encoding)
+        _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
+        if ref.target not in new:
+            target_id = self._streams.lookup(ref.target)
+            if target_id is None:
+                raise NotFoundError(f"the ref {ref.name!r} cannot name {ref.target!r}: there is no such stream")
+            self._objects.require([target_id], f"naming the stream {ref.target!r}")
+            plan.add_name("streams", ref.target, target_id, there=True)
+        plan.add_ref("streams", ref_parts(ref.name, ref.encoding), ref.target, there=current == ref.target)
+        plan.published.refs.append((ref.name, current))
+
+    def _plan_removal(self, removal: RefRemoval, plan: _Plan) -> None:
+        parts = ref_parts(removal.name, removal.encoding)
+        current = self._named_by("streams", parts)
+        if current is None:
+            raise NotFoundError(
+                f"there is no ref {removal.name!r}", subject=removal.name, hint="`cfsctl ref list` lists them"
+            )
+        _check_expectation(f"the ref {removal.name!r}", current, removal.expect)
+        plan.removals.append(("streams", parts))
+        plan.published.removed_refs.append((removal.name, current))
+
+    def _plan_image_removal(self, name: str, plan: _Plan) -> None:
+        parts = ref_parts(name, "path")
+        current = self._named_by("images", parts)
+        if current is None:
+            raise NotFoundError(f"there is no image ref {name!r}", subject=name, hint="`cfsctl images` lists them")
+        plan.removals.append(("images", parts))
+        plan.published.removed_image_refs.append((name, current))
 
     def _named_by(self, directory: str, parts: list[str]) -> str | None:
         """Return what a ref names that is to be removed; what is wrong with it must not keep it there for ever."""
