@@ -19,6 +19,22 @@ HERE = Path(__file__).parent
 PAGE = HERE / "commands.md"
 ADMINISTRATION = ("mount.composefs",)
 
+STATUSES = {
+    0: "Success.",
+    1: "A check has found something wrong, or what failed is none of the following.",
+    2: "The command line is wrong.",
+    3: "What was named is not there.",
+    4: "A name is taken, or somebody else uses the repository.",
+    5: "Something is damaged, malformed, or not in the repository.",
+    6: "A transfer failed.",
+    7: "It is not allowed, or the repository cannot be written.",
+    8: "The disk is full, or something is too large.",
+    9: "That cannot be done here.",
+    10: "An extension broke a rule, died, or did not start.",
+    130: "The user interrupted.",
+}
+"""What docs/protocol.md says to authors of extensions in its table of errors, for users."""
+
 LAUNCHER = """.TH COMPOSEFS-EXT-{upper} 1 "" "composefs" "composefs"
 .SH NAME
 composefs-ext-{name} \\- the {name} extension of cfsctl
@@ -100,7 +116,8 @@ def pages() -> dict[str, str]:
         for name in extensions
     }
     see = ", ".join(f"\n.BR cfsctl\\-{name} (1)" for name in sorted(extensions)).replace(",", "")
-    texts["cfsctl.1"] += f".SH SEE ALSO{see}\n"
+    statuses = "".join(f".TP\n.B {status}\n{meaning}\n" for status, meaning in STATUSES.items())
+    texts["cfsctl.1"] += f".SH EXIT STATUS\n{statuses}.SH SEE ALSO{see}\n"
     return texts
 
 

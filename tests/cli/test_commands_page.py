@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from composefs.errors import KINDS, error_of_kind
 from support import peers
 from support.commands import BIN, cfsctl, completions, run
 from support.populated import populate
@@ -53,6 +54,15 @@ def test_help_of_a_tool_has_what_the_page_says(name: str) -> None:
         assert text in shown
     example = re.findall(r"^  (.*)$", section.partition("example")[2], re.MULTILINE)[0]
     assert example in shown
+
+
+def test_the_man_page_has_every_exit_status(tmp_path: Path) -> None:
+    run(sys.executable, DOCS / "make_manpages.py", tmp_path)
+    section = (tmp_path / "cfsctl.1").read_text().partition(".SH EXIT STATUS\n")[2].partition(".SH ")[0]
+    assert {int(status) for status in re.findall(r"^\.B (\d+)$", section, re.MULTILINE)} == {
+        0,
+        *(error_of_kind(kind).exit_status for kind in KINDS),
+    }
 
 
 # What a shell makes of the words before the cursor, one candidate a line.
