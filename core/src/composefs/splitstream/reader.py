@@ -134,11 +134,12 @@ class Reader:
             raise FormatError(f"the splitstream has more than {MAX_REFERENCES} {kind} references", offset=start)
         return start, count
 
-    def _references(self, where: tuple[int, int]) -> list[str]:
+    def _references(self, where: tuple[int, int], first: int = 0, most: int = MAX_REFERENCES) -> list[str]:
+        """Read the references ``where`` they begin and how many there are: from one on, no more than so many."""
         start, count = where
-        size = self._algorithm.hex_size
-        text = self._read(start, count * self._algorithm.size).hex()
-        return [text[position : position + size] for position in range(0, len(text), size)]
+        size = self._algorithm.size
+        text = self._read(start + first * size, min(most, count - first) * size).hex()
+        return [text[position : position + 2 * size] for position in range(0, len(text), 2 * size)]
 
     def object_refs(self) -> Iterator[str]:
         """Yield the ids of the objects, in the order of their indexes; they are read a few at a time."""
@@ -146,9 +147,8 @@ class Reader:
 
     def object_ref_blocks(self) -> Iterator[list[str]]:
         """Yield what :meth:`object_refs` does, some at a time."""
-        start, count = self._object_refs
-        for first in range(0, count, _BLOCK):
-            yield self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
+        for first in range(0, self._object_refs[1], _BLOCK):
+            yield self._references(self._object_refs, first, _BLOCK)
 
     def object_ref(self, number: int) -> str:
         """Return the id of the object with an index, which :meth:`chunks` has checked.
@@ -157,9 +157,7 @@ class Reader:
         """
         block, at = divmod(number, _BLOCK)
         if self._block[0] != block:
-            start, count = self._object_refs
-            first = block * _BLOCK
-            self._block = block, self._references((start + first * self._algorithm.size, min(_BLOCK, count - first)))
+            self._block = block, self._references(self._object_refs, block * _BLOCK, _BLOCK)
         return self._block[1][at]
 
     @property
