@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -195,32 +196,46 @@ def _judge(
     name = f"extension {extension.name}"
     if isinstance(outcome, ComposefsError):
         raise BrokenPipeError if context.reader_left else outcome
-    if outcome is None and ended.exec_failure:
-        raise ExtensionError(f"{name} {ended}", subject=extension.executable, hint=EXECUTED_BY)
-    if outcome is None and killed:
-        message = f"{name} closed its standard output without a result, and did not end until it {ended}"
-        raise ExtensionError(message, subject=extension.executable)
     if outcome is None:
-        raise ExtensionError(f"{name} {ended} without a result", subject=extension.executable)
+        raise _without_result(extension, ended, killed=killed)
     if context.unwritten is not None:
         raise context.unwritten
     status = outcome.get("status", 0)
     if type(status) is not int or status not in (0, 1):
         raise ProtocolError(f"{name} gave a result with a status that is neither 0 nor 1")
-    complaints = []
-    if ended.status or ended.exec_failure:
-        complaints.append(f"{name} {ended} after its result")
-    if ended.left:
-        complaints.append(f"{name} left processes behind, which were killed ({ended.left})")
-    for complaint in complaints:
+    for complaint in _complaints(name, ended):
         if context.options.strict:
             raise ProtocolError(complaint)
         context.observer.log("warning", complaint)
-    file = None
-    if RESULT_FILE in context.features and RESULT_FILE in outcome and context.options.json:
-        try:
-            fd = context.staged.open(staged_name(outcome[RESULT_FILE]), context.limits.dump_bytes)
-        except UsageError as error:
-            raise ProtocolError(f"{name} gave a result that is no file: {error.message}") from error
-        file = os.fdopen(fd, "rb", buffering=0)
-    return RunResult(status, outcome, file)
+    return RunResult(status, outcome, _result_file(name, context, outcome))
+
+
+def _without_result(extension: Extension, ended: Ended, *, killed: bool) -> ExtensionError:
+    """Return the error for an extension that has answered nothing."""
+    name, hint = f"extension {extension.name}", None
+    if ended.exec_failure:
+        message, hint = f"{name} {ended}", EXECUTED_BY
+    elif killed:
+        message = f"{name} closed its standard output without a result, and did not end until it {ended}"
+    else:
+        message = f"{name} {ended} without a result"
+    return ExtensionError(message, subject=extension.executable, hint=hint)
+
+
+def _complaints(name: str, ended: Ended) -> Iterator[str]:
+    """Yield what is wrong with how an extension ended that has given its result."""
+    if ended.status or ended.exec_failure:
+        yield f"{name} {ended} after its result"
+    if ended.left:
+        yield f"{name} left processes behind, which were killed ({ended.left})"
+
+
+def _result_file(name: str, context: Context, outcome: Message) -> BinaryIO | None:
+    """Open the staged file with the object that --json prints, if the result names one (P-44)."""
+    if RESULT_FILE not in context.features or RESULT_FILE not in outcome or not context.options.json:
+        return None
+    try:
+        fd = context.staged.open(staged_name(outcome[RESULT_FILE]), context.limits.dump_bytes)
+    except UsageError as error:
+        raise ProtocolError(f"{name} gave a result that is no file: {error.message}") from error
+    return os.fdopen(fd, "rb", buffering=0)
