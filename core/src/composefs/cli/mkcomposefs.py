@@ -75,20 +75,8 @@ def parser() -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    _check(arguments)
     image = arguments.image
-    if arguments.print_digest_only:
-        if image is not None:
-            raise UsageError("with --print-digest-only there is no IMAGE to write")
-    elif image is None:
-        raise UsageError("IMAGE is missing")
-    elif image == "-" and arguments.print_digest:
-        raise UsageError("--print-digest and the image cannot both go to standard output")
-    if sys.stdout is None and (image == "-" or arguments.print_digest or arguments.print_digest_only):
-        raise UsageError("standard output is closed")
-    if image == "-" and sys.stdout.isatty():
-        raise UsageError("standard output is a terminal; redirect it, or name a file")
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UsageError("--threads wants a positive number")
     version, max_version = _versions(arguments)
     tree = _dump(arguments) if arguments.from_file else _directory(arguments)
 
@@ -110,6 +98,24 @@ def _run(arguments: argparse.Namespace) -> None:
         from composefs.cli.output import write
 
         write(digest.encode() + b"\n")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for arguments that do not go together, and for output that goes nowhere."""
+    image = arguments.image
+    if arguments.print_digest_only:
+        if image is not None:
+            raise UsageError("with --print-digest-only there is no IMAGE to write")
+    elif image is None:
+        raise UsageError("IMAGE is missing")
+    elif image == "-" and arguments.print_digest:
+        raise UsageError("--print-digest and the image cannot both go to standard output")
+    if sys.stdout is None and (image == "-" or arguments.print_digest or arguments.print_digest_only):
+        raise UsageError("standard output is closed")
+    if image == "-" and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal; redirect it, or name a file")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError("--threads wants a positive number")
 
 
 def _versions(arguments: argparse.Namespace) -> tuple[int, int]:
