@@ -73,7 +73,7 @@ class Channel:
         if not data:
             self.ended = True
             return False
-        for line in self._reader.feed(data):
+        for line in self._lines_of(data):
             if self._tracing:
                 self._observer.trace("<-", redact(line))
             message = decode(line)
@@ -86,6 +86,10 @@ class Channel:
                     f"more than {self._limits.unanswered} calls are unanswered", hint="wait for answers before calling"
                 )
         return True
+
+    def _lines_of(self, data: bytes) -> list[bytes]:
+        """Return the lines that end in what was read, as they are to be taken: the kit exchanges ids in them."""
+        return self._reader.feed(data)
 
     def look(self) -> float:
         """Look how the conversation goes; return the seconds after which to do so again, which the kit alone wants."""

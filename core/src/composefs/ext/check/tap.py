@@ -89,8 +89,6 @@ class Tap(Channel):
         self._script = script
         self._watch = watch
         self._silence = silence
-        self._plain_reader = self._reader
-        self._reader = self  # type: ignore[assignment]  # the lines pass through `feed`
         self._answers: dict[int, Message] = {}
         self._served = 0
         self._row_refused = False
@@ -110,10 +108,10 @@ class Tap(Channel):
                 self._watch.find(8, error.message)
             raise
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def _lines_of(self, data: bytes) -> list[bytes]:
         """Cut what was read into lines, look at each, and give our ids back their places."""
         try:
-            lines = self._plain_reader.feed(data)
+            lines = super()._lines_of(data)
         except ProtocolError as error:
             self._watch.find(2, error.message)
             raise
@@ -156,7 +154,7 @@ class Tap(Channel):
         elif self._silence.lasts():
             self._owes_answer = False
             unread = _unread(self._write_fd) + self._outbox_bytes
-            self._watch.kept_waiting(self._silence, self._plain_reader.pending, unread)
+            self._watch.kept_waiting(self._silence, self._reader.pending, unread)
             self._cancel()
         return STEP
 
