@@ -65,24 +65,20 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
     return None
 
 
-def check_objects(
-    repository: Repository, stock: Stock, report: Callable[[int, int], object], processes: int | None = None
-) -> list[Problem]:
+def check_objects(repository: Repository, stock: Stock, report: Callable[[int, int], object]) -> list[Problem]:
     """Check all objects in ``stock``; return the problems, sorted by path.
 
-    ``report`` is called with the number of objects done and that of all.  ``processes`` is how many are started, by
-    default as many as there are processors to run on.  Raises InputOutputError when one of them ended early.
+    ``report`` is called with the number of objects done and that of all.  As many processes are started as there are
+    processors to run on.  Raises InputOutputError when one of them ended early.
     """
     total = len(stock)
     directories = [(prefix, rests) for prefix, rests in stock.files.items() if rests]
-    if processes is None:
-        processes = len(os.sched_getaffinity(0))
     problems: list[Problem] = []
     done = 0
     if not directories:
         return problems
     with _Workers(repository, directories) as workers:
-        workers.start(min(processes, len(directories)))
+        workers.start(min(len(os.sched_getaffinity(0)), len(directories)))
         report(done, total)  # not before: what shows it may start a thread, and forks should not have any
         for line in workers.lines():
             if _SEPARATOR in line:
