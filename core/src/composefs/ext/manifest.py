@@ -2,7 +2,7 @@
 
 ``--help``, completion and argument checking read only this file, so it is parsed by hand and strictly: a wrong type or
 an unknown word rejects the extension with one line that says where.  Unknown fields are ignored, as everywhere in the
-protocol; ``ext show --strict`` finds them with the JSON Schema.  The records are named tuples, as making a
+protocol; ``cfsctl ext check`` finds them with the JSON Schema.  The records are named tuples, as making a
 dataclass takes 0.8 ms, and this module is on the way of every ``cfsctl --help``.
 """
 
