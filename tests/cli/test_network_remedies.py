@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.nginx import Certificates, nginx
+from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
+from support.ostree_repo import BRANCH
 from support.proxy import proxy
 from support.remotes import certificates, machine, remote, source, target
 from support.server import Fault, reserved_port, serve
@@ -82,6 +85,60 @@ def test_a_proxy_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPat
     assert "no_proxy in the environment" in ostree_error(target, f"{scheme}://example.com")
     of_oci = the_error(*oci_command(target, f"{scheme}://example.com"), status=6)
     assert ": the proxy proxy.invalid:3128 cannot be used: its name is not known (3 attempts) (" in of_oci
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
+def test_a_server_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Who has mistyped it need not wait, unless he wants to."""
+    monkeypatch.delenv("COMPOSEFS_OSTREE_RETRIES")
+    monkeypatch.delenv("COMPOSEFS_OCI_RETRIES")
+    with reserved_port() as port:
+        url = f"http://{host}:{port}"
+        assert " (3 attempts) (" in ostree_error(target, url)
+        assert " (3 attempts) (" in the_error(*oci_command(target, url), status=6)
+        told = the_error("--repo", target.path, "ostree", "pull", "--network-retries=4", url, "main", status=6)
+        assert " (5 attempts) (" in told
+        monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "4")
+        assert " (5 attempts) (" in the_error(*oci_command(target, url), status=6)
+
+
+@pytest.mark.parametrize("extension", ["ostree", "oci"])
+def test_a_server_that_is_started_again(
+    tmp_path: Path, target: Target, source: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+) -> None:
+    """In the middle of a pull, nobody listening is what may pass."""
+    for name in ("OSTREE", "OCI"):
+        monkeypatch.delenv(f"COMPOSEFS_{name}_RETRIES")
+        monkeypatch.setenv(f"COMPOSEFS_{name}_RETRY_DELAY", "0.3")  # more than a second at the third failure
+    with reserved_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        command: tuple[str | Path, ...] = ("--repo", target.path, "ostree", "pull", url, BRANCH)
+        root, inside = source, "/objects/*"
+        if extension == "oci":
+            command = oci_command(target, url)
+            root, inside = registry_files(tmp_path), "*/blobs/*"
+        with serve(root, port) as server:
+            server.fault(inside, Fault(close=True))
+            process = subprocess.Popen([CFSCTL, *command], stderr=subprocess.PIPE, text=True)
+            while not server.count(inside):
+                assert process.poll() is None
+        assert process.stderr is not None
+        assert "; trying again in 1 s" in process.stderr.readline()
+        with serve(root, port):
+            assert "cfsctl: " not in process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 0
+
+
+def registry_files(directory: Path) -> Path:
+    """What a web server has to serve to be a registry with ``app:1``."""
+    layout = Layout()
+    manifest = layout.image(tar(file=b"text\n"))
+    for part in ("manifests", "blobs"):
+        (directory / "v2/app" / part).mkdir(parents=True)
+    (directory / "v2/app/manifests/1").write_bytes(layout.blobs[manifest["digest"]])
+    for name, data in layout.blobs.items():
+        (directory / "v2/app/blobs" / name).write_bytes(data)
+    return directory
 
 
 def test_redirects_that_are_not_followed(

@@ -100,14 +100,14 @@ class Server:
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[Server]:
-    """Serve a directory on a free port of the loopback interface while the block runs."""
+def serve(directory: Path, port: int = 0) -> Iterator[Server]:
+    """Serve a directory on a port of the loopback interface, a free one unless it is given, while the block runs."""
     server = Server(directory)
 
     class Handler(_Handler):
         state = server
 
-    with listening(Handler) as place:
+    with listening(Handler, port=port) as place:
         server.url = f"http://{place}"
         try:
             yield server
@@ -117,9 +117,9 @@ def serve(directory: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def listening(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Have requests handled on a free port of the loopback interface, in threads; yield HOST:PORT."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def listening(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[str]:
+    """Have requests handled on a port of the loopback interface, in threads; yield HOST:PORT."""
+    http = ThreadingHTTPServer(("127.0.0.1", port), handler)
     http.daemon_threads = True
     if tls is not None:
         http.socket = tls.wrap_socket(http.socket, server_side=True)

@@ -2,9 +2,10 @@
 
 Small objects decide how long a pull takes, and this is the client that costs least for each of them.  What may pass
 is tried again, later and later: timeouts, names that do not resolve, connections refused or closed, bodies cut short,
-and the statuses 408, 429 and 5xx.  403, 404 and 410 mean that there is no such file: object stores answer 403 for
-that, so only of a file that cannot be done without is it told as it is.  Every other status is an error at once.  A
-server may say when to come back (Retry-After).
+and the statuses 408, 429 and 5xx.  A host that has never answered and cannot be connected to is left sooner: its name
+or port may be wrong, and whoever has typed them waits.  403, 404 and 410 mean that there is no such file: object stores
+answer 403 for that, so only of a file that cannot be done without is it told as it is.  Every other status is an error
+at once.  A server may say when to come back (Retry-After).
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ _PASSING_FAILURE = frozenset(
         92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
     }
 )
+_ANSWERED: set[str] = set()
+"""The hosts that have answered, each as a URL without a path: this process, or the one that it was forked from."""
+
 _UNUSABLE_PROXY = "Unsupported proxy"
 """How libcurl begins to say so; behind these words it shows the whole URL."""
 
@@ -86,11 +90,13 @@ class HttpTransport:
     ) -> None:
         self._url = url
         self._shown = without_password(url)
+        self._host = "/".join(url.lower().split("/", 3)[:3])
         self._is_secure = url.lower().startswith("https:")
         self._options = settings.options(url)
         self._seconds = settings.seconds or seconds
         self._meter = settings.meter
         self._retries = settings.retries
+        self._first_retries = settings.first_retries
         self._retry_seconds = settings.retry_seconds
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
@@ -239,6 +245,8 @@ class HttpTransport:
         else:  # it has options that are no other request's
             self._unmade += 1
         status = handle.getinfo(pycurl.RESPONSE_CODE)
+        if status:
+            _ANSWERED.add(self._host)
         if status >= 400 and fetch.collects:
             code = fetch.error = None  # whatever became of the page that says so
         if fetch.error is None:  # else the fetch itself refused what came
@@ -258,7 +266,7 @@ class HttpTransport:
                 return
             after = handle.getinfo(pycurl.RETRY_AFTER)
             if (
-                fetch.attempts <= self._retries
+                fetch.attempts <= self._retries_after(handle)
                 and after <= _LONGEST_RETRY_AFTER
                 and self._is_passing(handle, code, status)
             ):
@@ -268,6 +276,11 @@ class HttpTransport:
             fetch.error = self._error(fetch, code, status, reason, too_long, tried=fetch.attempts)
             fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
+
+    def _retries_after(self, handle: pycurl.Curl) -> int:
+        """Return how often to try again what has failed in this way."""
+        is_connected = self._host in _ANSWERED or handle.getinfo(pycurl.CONNECT_TIME) > 0
+        return self._retries if is_connected else self._first_retries
 
     def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
         if code == pycurl.E_OPERATION_TIMEDOUT and handle.getinfo(pycurl.TOTAL_TIME) >= self._seconds:

@@ -133,7 +133,7 @@ class Places:
     ) -> list[HttpTransport]:
         settings = self._settings
         if len(bases) > 1:  # there is another place to go to
-            settings = settings._replace(retries=min(settings.retries, 1))
+            settings = settings._replace(retries=min(settings.retries, 1), first_retries=min(settings.first_retries, 1))
         return [
             HttpTransport(base, requests, settings, tell, connections=connections, seconds=seconds) for base in bases
         ]

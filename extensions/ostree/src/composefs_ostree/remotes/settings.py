@@ -46,6 +46,10 @@ CA_FILE = "SSL_CERT_FILE"
 """Names of environment variables: the seconds that a transfer may stay below 1000 bytes a second, how often to try
 again, the seconds before the first time (they double for each further one), the netrc file, and that of authorities."""
 
+_RETRIES = 5
+_FIRST_RETRIES = 2
+"""How often to try again unless the user says it, and how often where nobody has answered yet."""
+
 _CA_PATH = "tls-ca-path"
 _LOW_SPEED_BYTES = 1000
 _TRANSFERS_AT_ONCE = 64
@@ -63,7 +67,8 @@ class Settings(NamedTuple):
 
     ``common`` are curl's options for all requests, ``secret`` those that only ``origins`` (scheme, host and port) get;
     ``connections`` may be open at a time in all processes together (None: a few in each), ``retries`` follow a failure,
-    the first after ``retry_seconds``; ``seconds`` bounds one transfer (None: a bound that suits what is fetched).
+    the first after ``retry_seconds``, and ``first_retries`` if the host cannot be connected to and never has answered;
+    ``seconds`` bounds one transfer (None: a bound that suits what is fetched).
     """
 
     common: Options
@@ -71,6 +76,7 @@ class Settings(NamedTuple):
     origins: frozenset[tuple[str, str, int]]
     connections: int | None
     retries: int
+    first_retries: int
     retry_seconds: float
     seconds: int | None
     meter: Meter | None
@@ -98,7 +104,7 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
         seconds = max(1, round(environment.number(LOW_SPEED_SECONDS, 30)))
     retries = limits.retries
     if retries is None:
-        retries = int(environment.number(RETRIES, 5))
+        retries = int(environment.number(RETRIES, -1))
     secret = _secret_options(remote, limits)
     return Settings(
         common=(
@@ -111,7 +117,8 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
         secret=secret,
         origins=frozenset(map(_origin, urls)) if secret else frozenset(),
         connections=limits.connections,
-        retries=retries,
+        retries=_RETRIES if retries < 0 else retries,
+        first_retries=_FIRST_RETRIES if retries < 0 else retries,
         retry_seconds=environment.number(RETRY_SECONDS, 0.5),
         seconds=limits.seconds,
         meter=None if limits.rate is None else Meter(limits.rate),

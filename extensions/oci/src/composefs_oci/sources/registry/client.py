@@ -1,7 +1,8 @@
 """One repository of a registry: requests that are authorised, tried again, and end in one clear error.
 
 Tried again, later and later or when Retry-After says, is what may pass: connections refused, reset or silent, and the
-statuses 408, 429 and 5xx.
+statuses 408, 429 and 5xx.  A host that has never answered and cannot be connected to is left sooner: its name or
+port may be wrong, and whoever has typed them waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
-from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, number, origin, parts_of, shown
+from composefs_oci.sources.registry.http import (
+    RETRIES,
+    RETRY_DELAY,
+    Http,
+    UnreachedError,
+    number,
+    origin,
+    parts_of,
+    shown,
+)
 from composefs_oci.sources.registry.proxy import LOGIN_WANTED, wants_login
 from composefs_oci.sources.registry.trust import find_trust
 
@@ -30,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Client", "Patience"]
 
 _HUB = "registry-1.docker.io"
+_FIRST_RETRIES = 2
+"""How often to try again where nobody has answered yet, unless the user says how often."""
 _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
 _TOO_MANY = 429
@@ -53,13 +65,15 @@ class Patience:
     def __init__(self, tell: Callable[[str], object] | None) -> None:
         self._tell = tell
         self._retries = int(number(RETRIES))
+        self._first_retries = self._retries if os.environ.get(RETRIES) else _FIRST_RETRIES
         self._delay = number(RETRY_DELAY)
         self._attempts = 0
 
     def wait(self, error: ExtError) -> None:
         """Wait before the next attempt; raise the error if it will not pass or was seen too often."""
         self._attempts += 1
-        if not error.retryable or self._attempts > self._retries:
+        retries = self._first_retries if isinstance(error, UnreachedError) else self._retries
+        if not error.retryable or self._attempts > retries:
             raise (_extended(error, f" ({self._attempts} attempts)") if self._attempts > 1 else error) from None
         # Up to a quarter more, so that those who failed together do not come again together.
         seconds = self._delay * 2 ** (self._attempts - 1) * (1 + os.urandom(1)[0] / 1024)

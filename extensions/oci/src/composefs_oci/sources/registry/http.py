@@ -44,6 +44,7 @@ __all__ = [
     "TIMEOUT",
     "Http",
     "Response",
+    "UnreachedError",
     "failure",
     "number",
     "origin",
@@ -66,6 +67,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HEADERS = {"User-Agent": f"composefs-oci/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 _SAFE = "%/:=&?~#+!$,;'@()*[]"  # what stays as it is in a URL
+
+_ANSWERED: set[tuple[str, str]] = set()
+"""The origins that have answered: this process, or the one that it was forked from."""
 
 FAILURES = (HTTPException, OSError, UnicodeError)
 """What reading or connecting raises."""
@@ -94,6 +98,10 @@ def origin(url: str) -> tuple[str, str]:
     """Return the scheme and the host with its port, which a secret may not leave."""
     parts = parts_of(url)
     return parts.scheme.lower(), parts.netloc.lower()
+
+
+class UnreachedError(NetworkError):
+    """A host that cannot be connected to and has never answered: its name or port may be wrong."""
 
 
 class SlowError(TimeoutError):
@@ -255,15 +263,18 @@ class Http:
                     target = f"http://{parts.netloc}{target}"
                     headers |= proxy.headers
             connection.request(method, target, body, headers)
-            return Response(url, connection.getresponse(), connection, idle)
+            response = connection.getresponse()
+            _ANSWERED.add(origin(url))
+            return Response(url, response, connection, idle)
         except FAILURES as error:
             reason: Exception = error
             if connection is not None:
                 reason = alert_behind(error, connection)
                 connection.close()
-            raise (
-                certificate_problem(shown(url), reason, is_given=self.is_certified(url)) or failure(url, reason)
-            ) from None
+            told = certificate_problem(shown(url), reason, is_given=self.is_certified(url)) or failure(url, reason)
+            if connection is None and origin(url) not in _ANSWERED:
+                told = UnreachedError(told.message, hint=told.hint, subject=told.subject, retryable=told.retryable)
+            raise told from None
 
     def is_certified(self, url: str) -> bool:
         """Tell whether the host of a URL is shown a client certificate."""
