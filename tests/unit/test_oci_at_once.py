@@ -1,0 +1,92 @@
+"""What pulls and copies of an image make of it when somebody else publishes another version of it meanwhile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from composefs_ext import Request
+from composefs_ext.errors import ConflictError
+from composefs_ext.testing import MemoryCore
+from composefs_oci.commands import copying
+from composefs_oci.commands.pull import pull
+from composefs_oci.documents import config_refs, put_document
+from composefs_oci.held import open_config, read_document
+from composefs_oci.names import CONFIG, config_stream
+from composefs_oci.receiving import Receiver
+from composefs_oci.variants import BOOT_PREFIX
+from support.oci_layout import simple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from composefs_ext import Core
+
+# From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+class Others:
+    """Somebody else who so many ``times`` adds a bootable image to a config, each under another key."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.keys: list[str] = []
+
+    def step_in(self, core: Core, digest: str) -> None:
+        if not self.left:
+            return
+        self.left -= 1
+        self.keys.append(f"{BOOT_PREFIX}.{len(self.keys)}")
+        config = open_config(core, digest)
+        images = config.images | {self.keys[-1]: next(iter(config.images.values()))}
+        document = read_document(core, config.id, digest)
+        stream, _ = put_document(core, CONFIG, document, config_refs(config.layers, images))
+        core.publish(streams=[{"name": config_stream(digest), "id": stream, "if_exists": "replace"}]).result()
+
+
+def run(path: Path, command: str, monkeypatch: pytest.MonkeyPatch, others: Others) -> None:
+    """Pull an image, and pull or copy it again while the others do what they do, which must be kept."""
+    name = f"oci:{simple().write(path / 'layout')}"
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        digest = pull(Request({"command": ["pull"], "arguments": {"image": name}}), core)["config"]
+        publish, names = Receiver._publish, copying._names
+
+        def slow_publish(receiver: Receiver, *rest: Any) -> None:
+            others.step_in(core, digest)
+            publish(receiver, *rest)
+
+        def slow_names(*arguments: Any) -> Any:
+            rows = names(*arguments)
+            others.step_in(core, digest)
+            return rows
+
+        monkeypatch.setattr(Receiver, "_publish", slow_publish)
+        monkeypatch.setattr(copying, "_names", slow_names)
+        copied = SimpleNamespace(result=lambda: {"objects": 0, "size": 0, "present": 0})
+        monkeypatch.setattr(core, "repo_copy", lambda *_, **__: copied)  # from itself
+        again = Request({"command": [command], "arguments": {"image": name, "from": "itself"}})
+        try:
+            return (pull if command == "pull" else copying.copy)(again, core)
+        finally:
+            assert set(others.keys) <= set(open_config(core, digest).images)
+
+    MemoryCore(path, algorithm="sha256").run(handler, [command])
+
+
+@pytest.mark.parametrize("command", ["pull", "copy"])
+def test_others_who_have_made_more_of_the_image(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = Others(4)
+    run(tmp_path, command, monkeypatch, others)
+    assert others.left == 0
+
+
+@pytest.mark.parametrize("command", ["pull", "copy"])
+def test_others_who_do_not_cease(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = Others(6)
+    with pytest.raises(ConflictError):
+        run(tmp_path, command, monkeypatch, others)
+    assert others.left == 1
