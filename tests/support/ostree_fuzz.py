@@ -19,7 +19,7 @@ from composefs_ext.errors import (
 )
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
-from composefs_ostree import inspect
+from composefs_ostree.commands import inspect
 from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.formats import gvariant, objects, summary

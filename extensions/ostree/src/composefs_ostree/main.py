@@ -22,7 +22,7 @@ COMMANDS = {
     "export": "composefs_ostree.exporting.export:export",
     "dump": "composefs_ostree.commands.short:dump",
     "compute-id": "composefs_ostree.commands.short:compute_id",
-    "inspect": "composefs_ostree.commands.short:inspect",
+    "inspect": "composefs_ostree.commands.inspect:inspect",
     "log": "composefs_ostree.commands.log:log",
     "images": "composefs_ostree.commands.short:images",
     "tag": "composefs_ostree.commands.short:tag",

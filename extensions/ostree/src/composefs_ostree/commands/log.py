@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.text import printable
+from composefs_ostree.commands.inspect import commit_facts
 from composefs_ostree.dates import date
 from composefs_ostree.held import REF_DIRECTORY, find_stream, open_commit, parent_of
-from composefs_ostree.inspect import commit_facts
 from composefs_ostree.tree import load_commit
 
 TYPE_CHECKING = False

@@ -9,7 +9,6 @@ from composefs_ostree.formats.names import refuse_commit_id
 from composefs_ostree.held import (
     REF_DIRECTORY,
     commit_of_stream,
-    detached_metadata,
     find_stream,
     hint_for,
     image_of,
@@ -22,10 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from composefs_ext import Core, Request, Stream
-    from composefs_ostree.signatures.record import Signature
+    from composefs_ext import Core, Request
 
-__all__ = ["compute_id", "dump", "images", "inspect", "mount", "tag", "untag"]
+__all__ = ["compute_id", "dump", "images", "mount", "tag", "untag"]
 
 
 def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
@@ -52,39 +50,6 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
     image = core.image_digest(*_draft_dump(request, core)).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
-
-
-def inspect(request: Request, core: Core) -> dict[str, Any]:
-    """Show what a commit says of itself, and what is here of it."""
-    from composefs_ostree.inspect import commit_facts, commit_text, metadata_text
-    from composefs_ostree.signatures.record import facts_of
-    from composefs_ostree.tree import load_commit
-
-    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
-    commit = load_commit(held)
-    signatures = _signatures(core, stream)
-    if request.get("metadata"):
-        core.output(metadata_text(commit))
-    else:
-        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
-    if not request.json:
-        return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
-    return commit_facts(held.commit, commit) | {
-        "verity": stream.id,
-        "image": image_of(stream),
-        "subpaths": held.subpaths,
-        "signatures": facts_of(signatures),
-    }
-
-
-def _signatures(core: Core, stream: Stream) -> list[Signature]:
-    """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
-    data = detached_metadata(core, stream)
-    if not data:
-        return []
-    from composefs_ostree.signatures.detached import describe, parse_detached
-
-    return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 
 
 def images(_request: Request, core: Core) -> dict[str, Any]:

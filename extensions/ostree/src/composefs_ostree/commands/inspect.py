@@ -1,20 +1,52 @@
-"""What ``inspect`` prints: a commit's fields, or its metadata as key=value lines."""
+"""``inspect``: what a commit says of itself, as fields, as key=value lines of its metadata, or as JSON."""
 
 from __future__ import annotations
 
 from composefs_ostree.dates import date
-from composefs_ostree.held import partly
+from composefs_ostree.held import detached_metadata, find_stream, image_of, open_commit, partly
+from composefs_ostree.signatures.record import facts_of, lines_of
+from composefs_ostree.tree import load_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from composefs_ext import Core, Request, Stream
     from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.record import Signature
 
-__all__ = ["commit_facts", "commit_text", "metadata_text", "plain"]
+__all__ = ["commit_facts", "commit_text", "inspect", "metadata_text"]
+
+
+def inspect(request: Request, core: Core) -> dict[str, Any]:
+    """Show what a commit says of itself, and what is here of it."""
+    held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
+    commit = load_commit(held)
+    signatures = _signatures(core, stream)
+    if request.get("metadata"):
+        core.output(metadata_text(commit))
+    else:
+        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
+    if not request.json:
+        return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
+    return commit_facts(held.commit, commit) | {
+        "verity": stream.id,
+        "image": image_of(stream),
+        "subpaths": held.subpaths,
+        "signatures": facts_of(signatures),
+    }
+
+
+def _signatures(core: Core, stream: Stream) -> list[Signature]:
+    """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
+    data = detached_metadata(core, stream)
+    if not data:
+        return []
+    from composefs_ostree.signatures.detached import describe, parse_detached
+
+    return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 
 
 def commit_text(
@@ -36,10 +68,7 @@ def commit_text(
     ]
     if subpaths is not None:
         lines.append(f"partial {partly(subpaths)}")
-    if signatures:
-        from composefs_ostree.signatures.record import lines_of
-
-        lines += [f"signed  {line}" for line in lines_of(signatures).splitlines()]
+    lines += [f"signed  {line}" for line in lines_of(signatures).splitlines()]
     for text in (commit.subject, commit.body):
         if text:
             lines += ["", text.rstrip("\n")]
@@ -56,21 +85,21 @@ def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:
     return {
         "commit": commit_id.hex(),
         "parent": commit.parent.hex() if commit.parent is not None else None,
-        "timestamp": plain(commit.timestamp),
+        "timestamp": _plain(commit.timestamp),
         "date": date(commit.timestamp),
         "tree": commit.root_tree.hex(),
         "dirmeta": commit.root_meta.hex(),
         "subject": commit.subject,
         "body": commit.body,
-        "metadata": {key: plain(variant) for key, variant in commit.metadata.items()},
+        "metadata": {key: _plain(variant) for key, variant in commit.metadata.items()},
     }
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Turn a GVariant's value into one that JSON has: bytes become hexadecimal digits, big integers strings."""
     match value:
         case (str(_), inner) if hasattr(value, "signature"):
-            return plain(inner)
+            return _plain(inner)
         case bytes():
             return value.hex()
         case bool() | str() | None:
@@ -80,9 +109,9 @@ def plain(value: Any) -> Any:
         case float():
             return value if value - value == 0 else str(value)  # JSON has neither infinities nor NaN
         case dict():
-            return {str(plain(key)): plain(item) for key, item in value.items()}
+            return {str(_plain(key)): _plain(item) for key, item in value.items()}
         case _:
-            return [plain(item) for item in value]
+            return [_plain(item) for item in value]
 
 
 def _text(value: Variant | Any) -> str:
