@@ -139,6 +139,8 @@ def test_the_main_job_from_installed_packages(debs: Path, clean_root: Path, tmp_
     assert "/cfsctl " in inside(root, "composefs-info", "dump", "/srv/image").stdout
     for name in ("sbin/mount.composefs", "share/man/man8/mount.composefs.8.gz", "share/man/man1/cfsctl-ostree.1.gz"):
         assert (root / "usr" / name).exists()
+    for package, page in {"composefs": "repository", "composefs-ostree": "ostree", "composefs-oci": "oci"}.items():
+        assert (root / f"usr/share/doc/{package}/{page}.md.gz").exists()
     for name in ("bash-completion/completions/cfsctl", "zsh/vendor-completions/_cfsctl"):
         assert "cfsctl" in (root / "usr/share" / name).read_text()
     assert "cfsctl" in (root / "usr/share/fish/vendor_completions.d/cfsctl.fish").read_text()
