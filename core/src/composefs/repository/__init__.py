@@ -9,7 +9,7 @@
     staging/                  unfinished work of this implementation
 
 The layout is that of composefs-rs 0.9.0 but for ``staging``.  The directory itself is locked: shared by everybody, and
-exclusively by garbage collection.
+exclusively by garbage collection, and by what makes the repository secure or new.
 """
 
 from __future__ import annotations
