@@ -44,7 +44,8 @@ _SUPERBLOCK = "superblock"
 def apply_delta(request: Request, core: Core) -> dict[str, Any]:
     """Bring in the commit of a delta; print and return what came of it."""
     from composefs_ostree.commands.pulling import wants_nul
-    from composefs_ostree.pulling.commits import Commits, Terms
+    from composefs_ostree.pulling.commits import Commits
+    from composefs_ostree.pulling.known import Terms
 
     source = DeltaSource(request.arguments["file"])
     delta = source.delta
@@ -55,7 +56,6 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
         if current is not None:
             _require_origin(core, source, current)
         here = commits.bring(delta.to, current=current).here
-        assert here is not None
         images = [{"id": image} for image in sorted(commits.images)]
         rows = core.publish(streams=list(commits.rows.values()), images=images).result()["streams"]  # type: ignore[arg-type]
     outcome = {

@@ -18,7 +18,8 @@ from composefs_ostree.held import (
     ref_name,
     target_of,
 )
-from composefs_ostree.pulling.commits import Commits, Terms
+from composefs_ostree.pulling.commits import Commits
+from composefs_ostree.pulling.known import Terms
 from composefs_ostree.sources.finding import resolve
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import ImageName, RefUpdate, StreamName
     from composefs_ostree.commands.wanted import Wanted
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.pulling.commits import Job
+    from composefs_ostree.pulling.commits import Brought
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.sources.source import Source
 
@@ -78,7 +79,7 @@ class Pulled(NamedTuple):
 
     wanted: Wanted
     current: str | None
-    job: Job
+    brought: Brought
 
 
 def wants_nul(request: Request) -> bool | None:
@@ -148,9 +149,9 @@ def _pull(
         for wanted, at_source, target in zip(every, found, targets, strict=True):
             current = target.name
             checks = _checks(request, core, wanted, at_source.commit, current, remote)
-            job = commits.bring(at_source.commit, at_source.size, current, checks, target.stream)
+            brought = commits.bring(at_source.commit, at_source.size, current, checks, target.stream)
             target.settle()
-            pulled.append(Pulled(wanted, current, job))
+            pulled.append(Pulled(wanted, current, brought))
         streams = _publish(core, commits, pulled)
     rows = [_row(each, streams) for each in pulled]
     core.output("\n".join(map(_text, rows)))
@@ -222,9 +223,9 @@ def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
 def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, str]:
     """Make the names visible in one call, and return the ids of the streams; what is there already is not written."""
     refs: dict[str, RefUpdate] = {}
-    for wanted, current, job in pulled:
-        if wanted.local is not None and job.here is not None:
-            refs[wanted.local] = {"name": ref_name(wanted.local), "target": job.here.name, "expect": current}
+    for wanted, current, brought in pulled:
+        if wanted.local is not None:
+            refs[wanted.local] = {"name": ref_name(wanted.local), "target": brought.here.name, "expect": current}
     images: list[ImageName] = [{"id": image} for image in sorted(commits.images)]
     rows = list(commits.rows.values())
     try:
@@ -269,20 +270,19 @@ def _agree(core: Core, rows: list[StreamName], refs: dict[str, RefUpdate], error
 
 def _row(pulled: Pulled, streams: dict[str, str]) -> dict[str, Any]:
     """Return what --json shows of a ref or commit."""
-    job, here = pulled.job, pulled.job.here
-    assert here is not None
-    brought = [here, *(parent.here for parent in job.parents if parent.here is not None)]
+    commit_id, here, parents, signatures = pulled.brought
+    stored = [here, *parents.values()]
     return {
-        "commit": job.commit_id.hex(),
+        "commit": commit_id.hex(),
         "ref": pulled.wanted.local,
         "verity": streams.get(here.name, here.stream),
         "image": here.image,
         "subpaths": None if here.subpaths is None else list(here.subpaths),
-        "parents": [parent.commit_id.hex() for parent in job.parents],
-        "metadata_fetched": sum(each.metadata for each in brought),
-        "files_fetched": sum(each.files for each in brought),
-        "delta_parts": sum(each.parts for each in brought),
-        "signatures": job.signatures,
+        "parents": [parent.hex() for parent in parents],
+        "metadata_fetched": sum(each.metadata for each in stored),
+        "files_fetched": sum(each.files for each in stored),
+        "delta_parts": sum(each.parts for each in stored),
+        "signatures": signatures,
     }
 
 

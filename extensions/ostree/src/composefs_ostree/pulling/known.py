@@ -1,0 +1,175 @@
+"""What is known of a commit that is wanted: what the repository holds of it already, and what the source says of it.
+
+Nothing is asked twice, and of the source nothing that the repository can tell: most pulls find nothing new.
+"""
+
+from __future__ import annotations
+
+from composefs_ext.errors import CorruptError, FormatError, MissingObjectError, NotFoundError
+from composefs_ext.tuples import NamedTuple
+from composefs_ostree.formats.commit_stream import partial_name, stream_name
+from composefs_ostree.formats.names import MAX_METADATA
+from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, is_partial, open_commit
+from composefs_ostree.sources.finding import fetch_detached
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from composefs_ext import Core, Stream
+    from composefs_ext.connection import Pending
+    from composefs_ostree.deltas.superblock import Delta
+    from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.formats.objects import Commit
+    from composefs_ostree.signatures.policy import Policy
+    from composefs_ostree.sources.source import Source
+
+__all__ = ["CommitObject", "Held", "Inquiry", "Known", "Terms"]
+
+
+class Terms(NamedTuple):
+    """How commits are pulled, whichever they are."""
+
+    policy: Policy
+    subpaths: Sequence[str] | None = None
+    """None: all of a commit; empty: the commit object alone."""
+    depth: int = 0
+    """How many parents to pull too; negative: all."""
+    base_name: str | None = None
+    keep_nul: bool | None = None
+    """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.dumptext); None: as they are here."""
+    use_deltas: bool = False
+    is_repair: bool = False
+
+
+class Held(NamedTuple):
+    """What the repository holds of a commit: its stream, under this name, and the paths that are here (None: all)."""
+
+    name: str
+    stream: Stream
+    subpaths: Sequence[str] | None
+
+
+class CommitObject(NamedTuple):
+    """A commit object, checked and read, and the static delta that it came in, if it came in one."""
+
+    data: bytes
+    commit: Commit
+    delta: Delta | None = None
+
+
+class Known:
+    """What :class:`Inquiry` has found out about a commit.
+
+    ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
+    it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
+    empty if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
+    checked, for JSON.
+    """
+
+    def __init__(self, commit_id: bytes, size: int, current: str | None) -> None:
+        """``size`` bounds the commit object; ``current`` is the stream that its ref names here now, or one like it."""
+        self.commit_id = commit_id
+        self.size = size
+        self.current = current
+        self.held: Held | None = None
+        self.unreadable: str | None = None
+        self.detached = b""
+        self.object: CommitObject | None = None
+        self.signatures: list[dict[str, Any]] = []
+
+
+class Inquiry:
+    """Asks the repository and the source about commits."""
+
+    def __init__(self, core: Core, source: Source, transport: Transport, terms: Terms) -> None:
+        self._core = core
+        self._source = source
+        self._transport = transport
+        self._terms = terms
+        self._known: dict[bytes, Known] = {}
+
+    def about(
+        self,
+        commit_id: bytes,
+        size: int = MAX_METADATA,
+        current: str | None = None,
+        asked: Pending[Stream] | None = None,
+    ) -> Known:
+        """Find what is here of a commit and fetch its detached metadata; raise CorruptError if it is not trusted.
+
+        ``size`` and ``current`` are as in :class:`Known`, ``asked`` is the answer to come with the stream ``current``.
+        """
+        known = self._known.get(commit_id)
+        if known is None:
+            known = Known(commit_id, size, current)
+            known.detached = fetch_detached(self._core, self._transport, commit_id)
+            self._find_held(known, asked)
+            if self._terms.policy.is_on:
+                self._verify(known)
+            self._known[commit_id] = known
+        return known
+
+    def _find_held(self, known: Known, asked: Pending[Stream] | None) -> None:
+        """Look for the whole commit, then for one in part; the first that is there counts, also if it is damaged."""
+        for name in (stream_name(known.commit_id), partial_name(known.commit_id)):
+            answer = asked if name == known.current else None
+            try:
+                stream = (answer or self._core.stream_get(name=name)).result()
+            except NotFoundError:
+                continue
+            except (CorruptError, FormatError, MissingObjectError) as error:
+                self._core.log("warning", f"{name} is pulled again: {error.message}")
+                known.unreadable = name
+                return
+            subpaths = open_commit(self._core, name, partial=True)[0].subpaths if is_partial(name) else None
+            known.held = Held(name, stream, subpaths)
+            return
+
+    def _verify(self, known: Known) -> None:
+        from composefs_ostree.signatures.checking import verify
+        from composefs_ostree.signatures.detached import parse_detached
+        from composefs_ostree.signatures.record import facts_of
+
+        data = self.object(known).data
+        what = f"commit {known.commit_id.hex()}"
+        detached = known.detached
+        if not detached and known.held is not None:
+            detached = detached_metadata(self._core, known.held.stream)
+        metadata = parse_detached(detached, f"the detached metadata of {what}")
+        known.signatures = facts_of(verify(data, metadata, self._terms.policy, what))
+
+    def object(self, known: Known) -> CommitObject:
+        """Return the commit object: of the held stream, of a static delta, or fetched.
+
+        Raises NotFoundError if the source does not have it.
+        """
+        if known.object is None:
+            from composefs_ostree.formats.objects import parse_commit
+            from composefs_ostree.formats.summary import SummaryRef
+            from composefs_ostree.sources.finding import fetch_commit
+            from composefs_ostree.tree import commit_bytes
+
+            if known.held is not None:
+                data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
+                known.object = CommitObject(data, parse_commit(data))
+            elif (delta := self._find_delta(known)) is not None:
+                known.detached = known.detached or delta.detached or b""
+                known.object = CommitObject(delta.commit, parse_commit(delta.commit), delta)
+            else:
+                wanted = SummaryRef(known.commit_id, known.size)
+                known.object = CommitObject(*fetch_commit(self._core, self._transport, wanted))
+        return known.object
+
+    def _find_delta(self, known: Known) -> Delta | None:
+        """Find a static delta from what the ref names now, or from the base; where there is neither, from nothing."""
+        if not self._terms.use_deltas or self._terms.subpaths is not None:
+            return None
+        from composefs_ostree.deltas.finding import find
+
+        base_name = self._terms.base_name
+        names = [known.current, *([find_stream(self._core, base_name)] if base_name else [])]
+        whole = [name for name in dict.fromkeys(names) if name is not None and not is_partial(name)]
+        held = [commit_of_stream(name) for name in whole]
+        return find(self._core, self._transport, self._source.heading(), known.commit_id, held)
