@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
-    from composefs_ostree.remotes.record import Remote
     from composefs_ostree.signatures.policy import Policy
 
 __all__ = ["apply_delta"]
@@ -111,9 +110,8 @@ def _checked_signature(request: Request, source: DeltaSource) -> Policy:
 
 
 class DeltaSource:
-    """The repository that a delta in a file stands for."""
+    """The repository that a delta in a file stands for, which has no refs: the one commit is known."""
 
-    remote: Remote | None = None
     has_objects = False
     max_workers = None
 
@@ -170,18 +168,6 @@ class DeltaSource:
         names = [commit.hex() for commit in (self.delta.origin, self.delta.to) if commit is not None]
         listed = {"-".join(names): Variant("ay", self._digest)}
         return gvariant.encode(SUMMARY_TYPE, ([], {"ostree.static-deltas": Variant("a{sv}", listed)}))
-
-    def summary_for(self, _ref: str) -> bytes:
-        """Return the same summary."""
-        return self.heading()
-
-    def summaries(self, _subset: str | None) -> list[bytes]:
-        """Return the same summary."""
-        return [self.heading()]
-
-    def directories(self) -> list[str]:
-        """Return nothing: a delta has no refs."""
-        return []
 
     def content_transport(self) -> DeltaTransport:
         """Return what reads the delta's files."""

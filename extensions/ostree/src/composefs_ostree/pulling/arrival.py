@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import CommitStream, Holder
     from composefs_ostree.pulling.wish import Wish
-    from composefs_ostree.sources.source import Source
+    from composefs_ostree.sources.source import ObjectSource
 
 
 __all__ = ["Arrivals"]
@@ -46,7 +46,9 @@ __all__ = ["Arrivals"]
 class Arrivals:
     """Receives the commits of one call, each with what those before it have brought."""
 
-    def __init__(self, core: Core, source: Source, transport: Transport, *, keep_nul: bool, uses_cache: bool) -> None:
+    def __init__(
+        self, core: Core, source: ObjectSource, transport: Transport, *, keep_nul: bool, uses_cache: bool
+    ) -> None:
         """``keep_nul`` is as in :class:`composefs_ostree.dumptext.DumpText`."""
         assert core.repository is not None
         self._core = core

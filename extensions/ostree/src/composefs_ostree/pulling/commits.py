@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.arrival import Arrivals
     from composefs_ostree.pulling.known import Held, Known, Terms
-    from composefs_ostree.sources.source import Source
+    from composefs_ostree.sources.source import ObjectSource
 
     Check = Callable[[Commit, bytes], None]
 
@@ -59,7 +59,7 @@ class Brought(NamedTuple):
 class Commits:
     """The commits of one call; a context manager, at whose end all must be published that was stored."""
 
-    def __init__(self, core: Core, source: Source, transport: Transport, terms: Terms) -> None:
+    def __init__(self, core: Core, source: ObjectSource, transport: Transport, terms: Terms) -> None:
         self._core = core
         self._source = source
         self._transport = transport

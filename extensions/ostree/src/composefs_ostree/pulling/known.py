@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.policy import Policy
-    from composefs_ostree.sources.source import Source
+    from composefs_ostree.sources.source import ObjectSource
 
 __all__ = ["CommitObject", "Held", "Inquiry", "Known", "Terms"]
 
@@ -83,7 +83,7 @@ class Known:
 class Inquiry:
     """Asks the repository and the source about commits."""
 
-    def __init__(self, core: Core, source: Source, transport: Transport, terms: Terms) -> None:
+    def __init__(self, core: Core, source: ObjectSource, transport: Transport, terms: Terms) -> None:
         self._core = core
         self._source = source
         self._transport = transport

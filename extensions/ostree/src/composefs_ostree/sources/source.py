@@ -17,13 +17,30 @@ if TYPE_CHECKING:
     from composefs_ostree.remotes.summaries import Summaries
     from composefs_ostree.signatures.policy import Options
 
-    class Source(Protocol):
+    class ObjectSource(Protocol):
+        """What brings the objects of commits, once it is open."""
+
+        has_objects: bool
+        """Whether it brings any object of a commit, and not just what is in a delta."""
+
+        def heading(self) -> bytes | None:
+            """Return a summary that tells about the repository, if not its refs; None if it has none."""
+
+        def content_transport(self) -> Transport:
+            """Return what brings content and static deltas; each worker process has one of its own."""
+
+        def files(self, inline_limit: int, packs: Packs) -> Files:
+            """Return what brings its content, the small ones into ``packs``; each worker process has one of its own."""
+
+        @property
+        def max_workers(self) -> int | None:
+            """How many workers there may be, None if nothing but the processors bounds them."""
+
+    class Source(ObjectSource, Protocol):
         """An ostree repository to pull from.  All but ``remote`` and ``open`` is for after ``open``."""
 
         remote: Remote | None
         """The remote that this is, None if the user gave a place and no name."""
-        has_objects: bool
-        """Whether it brings any object of a commit, and not just what is in a delta."""
 
         def open(self, core: Core) -> Transport:
             """Check that there is a repository which can be read; return what brings its refs and metadata."""
@@ -42,21 +59,8 @@ if TYPE_CHECKING:
             selects, for each architecture; else the whole.
             """
 
-        def heading(self) -> bytes | None:
-            """Return a summary that tells about the repository, if not its refs; None if it has none."""
-
         def directories(self) -> list[str]:
             """Return the directories in which refs can be looked for; raise NotFoundError if there are none."""
-
-        def content_transport(self) -> Transport:
-            """Return what brings content and static deltas; each worker process has one of its own."""
-
-        def files(self, inline_limit: int, packs: Packs) -> Files:
-            """Return what brings its content, the small ones into ``packs``; each worker process has one of its own."""
-
-        @property
-        def max_workers(self) -> int | None:
-            """How many workers there may be, None if nothing but the processors bounds them."""
 
 
 __all__ = ["DirectorySource", "UrlSource", "open_source"]
