@@ -10,7 +10,6 @@ while the walk goes on; each file's digest arrives later than its node.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import struct
@@ -22,6 +21,7 @@ from composefs.errors import ComposefsError, ConflictError, FormatError, from_os
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
+from composefs.linux.files import xattr_names
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
 __all__ = ["HasId", "ScanOptions", "scan_directory"]
@@ -36,7 +36,6 @@ _TIMES = struct.Struct("<qqL")
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NO_XATTR_SUPPORT = (errno.EOPNOTSUPP, errno.ENOSYS)
 _DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
 
 
@@ -231,16 +230,10 @@ class _Walk:
         """Read the extended attributes of an open file, or of a path itself; equal ones give the same mapping."""
         if self.options.xattrs == "none":
             return NO_XATTRS
-        follow = isinstance(file, int)
-        try:
-            names = sorted(map(os.fsencode, os.listxattr(file, follow_symlinks=follow)))
-        except OSError as error:
-            if error.errno in _NO_XATTR_SUPPORT:
-                return NO_XATTRS
-            raise
+        names = sorted(map(os.fsencode, xattr_names(file)))
         if self.options.xattrs == "user":
             names = [name for name in names if name.startswith(b"user.")]
-        pairs = tuple([(name, os.getxattr(file, name, follow_symlinks=follow)) for name in names])
+        pairs = tuple([(name, os.getxattr(file, name, follow_symlinks=isinstance(file, int))) for name in names])
         found = self.xattr_maps.get(pairs)
         if found is None:
             found = self.xattr_maps[pairs] = dict(pairs)

@@ -26,6 +26,7 @@ __all__ = [
     "sync_file_system",
     "temporary_place",
     "write_all",
+    "xattr_names",
 ]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -75,6 +76,19 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def xattr_names(file: int | str | bytes) -> list[str]:
+    """Return the names of the extended attributes of an open file, or of a path itself, even if it is a symlink.
+
+    There are none where the file system or the kernel has no such thing.  Raises ``OSError`` for all else.
+    """
+    try:
+        return os.listxattr(file, follow_symlinks=isinstance(file, int))
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
+            return []
+        raise
 
 
 def random_name() -> str:

@@ -25,7 +25,7 @@ from functools import partial
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux import verity
-from composefs.linux.files import NewFile, open_file
+from composefs.linux.files import NewFile, open_file, xattr_names
 from composefs.linux.transfer import lease, lease_is_unbroken
 from composefs.repository.objects import Stored, StoredObjects, store_copy
 from composefs.repository.sealing import OBJECT_MODE, seal
@@ -133,7 +133,7 @@ class Objects(StoredObjects):
         if (status.st_uid, status.st_gid) != self._owner:
             os.fchown(fd, *self._owner)
             mode = 0  # unknown: until now its owner, another account, could change it
-        for attribute in _extended_attributes(fd):
+        for attribute in xattr_names(fd):
             if attribute not in _KEPT_XATTRS:
                 os.removexattr(fd, attribute)
         # After the ACL is gone: it would decide about the group's bits.
@@ -165,12 +165,3 @@ class Objects(StoredObjects):
 def _check_expected(object_id: str, expect: str | None, name: str) -> None:
     if expect is not None and object_id != expect:
         raise CorruptError(f"the staged file {name!r} has the id {object_id}, not {expect}", subject=name)
-
-
-def _extended_attributes(fd: int) -> list[str]:
-    try:
-        return os.listxattr(fd)
-    except OSError as error:
-        if error.errno == errno.EOPNOTSUPP:
-            return []
-        raise
