@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
@@ -22,30 +23,40 @@ if TYPE_CHECKING:
     from composefs_oci.sources.source import Source
     from composefs_oci.variants import Variant
 
-__all__ = ["make"]
+__all__ = ["Wanted", "make"]
+
+
+class Wanted(NamedTuple):
+    """What a pull has to make.
+
+    ``order`` are the diff ids of all layers from bottom to top, ``jobs`` fetch those that are missing, by digest.
+    ``images`` are to be made, and, if ``expected`` is an id, the one bootable image that has this id.
+    """
+
+    order: Sequence[str]
+    jobs: Mapping[str, Job]
+    images: Sequence[Variant]
+    expected: str | None
 
 
 def make(
     core: Core,
     open_source: Callable[[Callable[[str], object]], Source],
-    order: Sequence[str],
-    jobs: Mapping[str, Job],
-    wanted: Sequence[Variant],
-    expected: str | None,
+    wanted: Wanted,
     tell: Callable[[str, Arrived], object],
     tick: Callable[[], object],
 ) -> tuple[dict[Variant, str], Variant | None]:
     """Fetch layers and make images; return their ids, and the variant that has the expected one.
 
-    ``order`` are the diff ids of all layers from bottom to top, ``jobs`` those that are missing, by digest.  ``tell``
-    and ``tick`` are called as :class:`~composefs_oci.arrivals.Arrivals` says.
+    ``tell`` and ``tick`` are called as :class:`~composefs_oci.arrivals.Arrivals` says.
     """
+    order, jobs, images, expected = wanted
     missing = list(jobs)
     made: dict[Variant, str] = {}
     found: Variant | None = None
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
     with Arrivals(core, list(jobs.values()), open_source, lambda n, each: tell(missing[n], each), tick) as arrivals:
-        if wanted or expected is not None:
+        if images or expected is not None:
             stack = _Stack(core, order, missing, arrivals)
             try:
                 root = stacked(stack.coming())
@@ -53,7 +64,7 @@ def make(
                 stack.settle()  # if it is damaged, that is what to say
                 raise
             image = described(core, root)
-            made = put_images(core, image, wanted)
+            made = put_images(core, image, images)
             if expected is not None:
                 found, image = find_expected(core, stack.layers(), image, expected)
                 made |= put_images(core, image, [found])

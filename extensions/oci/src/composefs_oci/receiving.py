@@ -77,6 +77,14 @@ class Received(NamedTuple):
     expected: Variant | None
 
 
+class _Images(NamedTuple):
+    """The images that stay, by key; those that are to be made; and the id of one more that is, if that is known."""
+
+    kept: dict[str, str]
+    lacking: list[Variant]
+    expected: str | None
+
+
 class Receiver:
     """One manifest on its way in: :meth:`receive` does it."""
 
@@ -224,43 +232,38 @@ class Receiver:
         self._layers = dict.fromkeys(layers, "") | held
         self._names.held(held)
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
-        images, wanted, expected = self._images() if self._manifest.is_image else ({}, [], None)
-        if missing or wanted or expected is not None:
-            # What has nothing to make is done in a fifth of a second, and half of that is importing.
-            from composefs_oci.layering import make
-            from composefs_oci.layers.fetch import Job
+        kept, lacking, expected = self._images() if self._manifest.is_image else _Images({}, [], None)
+        if not missing and not lacking and expected is None:
+            return kept
+        # What has nothing to make is done in a fifth of a second, and half of that is importing.
+        from composefs_oci.layering import Wanted, make
+        from composefs_oci.layers.fetch import Job
 
-            jobs = {
-                digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()
-            }
-            made, found = make(
-                self._core, self._open_source, order, jobs, wanted, expected, self._arrived, self._names.tick
-            )
-            images |= {variant.key: image for variant, image in made.items()}
-            self._expected = self._expected or found
-        return images
+        jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
+        wanted = Wanted(order, jobs, lacking, expected)
+        made, found = make(self._core, self._open_source, wanted, self._arrived, self._names.tick)
+        self._expected = self._expected or found
+        return kept | {variant.key: image for variant, image in made.items()}
 
     def _arrived(self, digest: str, arrived: Arrived) -> None:
         self._layers[digest] = arrived.stream
         self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
         self._names.add(digest, arrived.stream)
 
-    def _images(self) -> tuple[dict[str, str], list[Variant], str | None]:
-        """Return the images that stay, by key, those that are to be made, and the id that one of these must have."""
+    def _images(self) -> _Images:
+        """Look which of the images that are wanted are here."""
         assert self._core.repository is not None
         terms = self._terms
         wanted = variants(self._core.repository)
         if terms.bootable and terms.expected is None:
             wanted += variants(self._core.repository, bootable=True)
         keys = {variant.key for variant in wanted}
-        images = {
-            key: image for key, image in self._held_images().items() if key in keys or key.startswith(BOOT_PREFIX)
-        }
-        missing = [variant for variant in wanted if variant.key not in images]
+        kept = {key: image for key, image in self._held_images().items() if key in keys or key.startswith(BOOT_PREFIX)}
+        lacking = [variant for variant in wanted if variant.key not in kept]
         if terms.expected is not None:
-            known = [each for each in bootable_variants() if images.get(each.key) == terms.expected]
+            known = [each for each in bootable_variants() if kept.get(each.key) == terms.expected]
             self._expected = known[0] if known else None
-        return images, missing, None if self._expected else terms.expected
+        return _Images(kept, lacking, None if self._expected else terms.expected)
 
     def _put_config(self, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""
