@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from composefs_ext import Core
-    from composefs_ext.connection import Pending
-    from composefs_ext.rows import Published, RefUpdate, StreamName
+    from composefs_ext.rows import RefUpdate, StreamName
     from composefs_oci.arrivals import Arrived
     from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
@@ -315,7 +314,6 @@ class _LayerNames:
         self._core = core
         self._rows: list[StreamName] = []
         self._next = monotonic() + NAME_INTERVAL
-        self._pending: list[Pending[Published]] = []
         self.all: list[StreamName] = []
 
     def held(self, layers: dict[str, str]) -> None:
@@ -335,9 +333,9 @@ class _LayerNames:
             self._next = monotonic() + NAME_INTERVAL
 
     def write(self) -> None:
-        """Name what has no name yet; the answer is not waited for."""
+        """Name what has no name yet; the answer is not waited for: a failure is told at the end of the run."""
         if self._rows:
-            self._pending.append(self._core.publish(streams=self._rows))
+            self._core.publish(streams=self._rows)
             self._rows = []
 
 
