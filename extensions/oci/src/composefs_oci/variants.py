@@ -68,5 +68,5 @@ def keyed_variants() -> dict[str, Variant]:
 def mountable(repository: Repository, *, bootable: bool) -> list[str]:
     """Return the keys of images in the order in which they are taken: the repository's format first."""
     wanted = [Variant(repository.erofs_default, bootable)]
-    wanted += [each for each in bootable_variants() if bootable] or [Variant(1), Variant(2)]
+    wanted += bootable_variants() if bootable else [Variant(1), Variant(2)]
     return list(dict.fromkeys(variant.key for variant in wanted))
