@@ -37,7 +37,9 @@ def test_a_tag_means_the_one_image_that_its_config_names(tmp_path: Path, repo: P
     cfsctl("--repo", repo, "oci", "pull", f"oci:{tmp_path}/layout", "app:1")
     image = cfsctl("--repo", repo, "oci", "compute-id", "app:1").stdout.strip()
     assert cfsctl("--repo", repo, "ls", "oci/app:1").stdout == cfsctl("--repo", repo, "ls", image).stdout == "usr\n"
-    assert "(its name here is oci/app:1)" in cfsctl("--repo", repo, "ls", "app:1", status=3).stderr
+    assert "(its name is oci/app:1)" in cfsctl("--repo", repo, "ls", "app:1", status=3).stderr
+    told = cfsctl("--repo", repo, "oci", "inspect", "oci/app:1", status=3).stderr
+    assert "(leave out oci/; cfsctl oci images" in told
     with Repository.open(repo) as repository:
         [layer] = [name for name, _ in repository.streams.list("oci-layer-")]
     refused = cfsctl("--repo", repo, "ls", layer, status=3).stderr

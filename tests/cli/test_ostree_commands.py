@@ -47,7 +47,7 @@ def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None
     assert target.json("images") == {"images": names}
 
 
-def test_a_ref_means_the_image_of_its_commit(target: Target) -> None:
+def test_a_ref_means_the_image_of_its_commit(target: Target, tmp_path: Path) -> None:
     told = target.json("inspect", BRANCH)
     image = told["image"]
     path = f"refs/ostree/{BRANCH.replace('/', '%2F')}"
@@ -60,11 +60,15 @@ def test_a_ref_means_the_image_of_its_commit(target: Target) -> None:
         for name in (f"ostree/{BRANCH}", path, f"streams/{path}", f"ostree-commit-{told['commit']}"):
             assert of(name).stdout == of(image).stdout
         refused = of(BRANCH, status=3).stderr
-        assert f"there is no image or stream '{BRANCH}' (its name here is ostree/{BRANCH})" in refused
-    for command in ("ls", "cat"):
-        assert f"(its name here is ostree/{BRANCH})" in cfsctl("--repo", target.path, command, BRANCH, status=3).stderr
-        told = cfsctl("--repo", target.path, command, f"{BRANCH}x", status=3)
-        assert "`cfsctl ref list` lists the refs" in told.stderr
+        assert f"there is no image or stream '{BRANCH}' (its name is ostree/{BRANCH})" in refused
+    copy = (f"--repo={tmp_path}/other", "copy", "--from", target.path)
+    cfsctl("init", "--insecure", tmp_path / "other")
+    for line in (["ls"], ["cat"], ["du"], ["gc", "--dry-run", "--root"], ["ref", "remove"], copy):
+        assert f"(its name is ostree/{BRANCH})" in cfsctl("--repo", target.path, *line, BRANCH, status=3).stderr
+        told = cfsctl("--repo", target.path, *line, f"{BRANCH}x", status=3)
+        assert "ref list` lists the" in told.stderr
+    for command in ("inspect", "untag"):  # and the other way round: as the core calls it
+        assert f"(did you mean {BRANCH}?)" in target.ostree(command, f"ostree/{BRANCH}", status=3).stderr
 
 
 def test_a_commit_without_files_does_not_mean_its_parents_image(tmp_path: Path) -> None:

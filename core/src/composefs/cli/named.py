@@ -6,7 +6,8 @@ What an extension has pulled has its name as a stream's ref; the stream names th
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from composefs.cli.refs import all_refs, is_image_ref
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from composefs.repository import Repository
     from composefs.repository.lookup import Found, Kind
 
-__all__ = ["named", "named_image"]
+__all__ = ["named", "named_image", "telling"]
 
 _CONFIG = "config:"
 """How a container image's manifest names its config, which names the images.  No other stream is followed: a commit of
@@ -30,11 +31,18 @@ _ABBREVIATED = 4
 
 def named(repository: Repository, name: str, kinds: tuple[Kind, ...]) -> Found:
     """Find what a user means, as :func:`composefs.repository.lookup.find` does; its error tells what may be meant."""
-    try:
+    with telling(repository, *kinds):
         return find(repository, name, kinds)
+
+
+@contextmanager
+def telling(repository: Repository, *kinds: Kind) -> Iterator[None]:
+    """Have the error for a name that is not in a repository tell what may be meant."""
+    try:
+        yield
     except NotFoundError as error:
         with suppress(ComposefsError):  # whatever is wrong elsewhere, it is not what the user asked for
-            error.hint = _meant(repository, name, kinds) or error.hint
+            error.hint = _meant(repository, error.subject or "", kinds) or error.hint
         raise
 
 
@@ -98,7 +106,7 @@ def _meant(repository: Repository, name: str, kinds: tuple[Kind, ...]) -> str | 
             return f"give the whole id, {_some(begun)}"
     refs = [ref for ref in all_refs(repository, odd=lambda _odd: None) if ref.kind in kinds]
     called = [ref.name for ref in refs if ref.name.partition("/")[2] == name]
-    return f"its name here is {_some(called)}" if called else None
+    return f"its name is {_some(called)}" if called else None
 
 
 def _some(meant: list[str]) -> str:

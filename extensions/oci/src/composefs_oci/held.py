@@ -180,6 +180,8 @@ def not_here(name: str, source: str | None = None) -> NotFoundError:
     """Return the error for an image that is not here, or not in the repository ``source``."""
     where, repo = ("here", "") if source is None else (f"in {source}", f"--repo {source} ")
     hint = f"cfsctl {repo}oci images lists those that are"
+    if name.startswith(f"{TAG_REFS}/"):  # as `cfsctl ref list` shows it
+        hint = f"leave out {TAG_REFS}/; {hint}"
     return NotFoundError(f"no image {where} is called {name!r}", hint=hint, subject=name)
 
 

@@ -136,9 +136,12 @@ def find_stream(core: Core, name: str) -> str:
 
 
 def hint_for(core: Core, name: str) -> str:
-    """Tell who names no ref what to do: a remote's is called REMOTE:REF, which ostree finds by REF too."""
+    """Tell who names no ref what to do.
+
+    A remote's is called REMOTE:REF, which ostree finds by REF too; `cfsctl ref list` shows each with its directory.
+    """
     refs = [row["name"].removeprefix(f"{REF_DIRECTORY}/") for row in core.ref_list(f"{REF_DIRECTORY}/").result()]
-    meant = [ref for ref in refs if ref.partition(":")[2] == name]
+    meant = [ref for ref in refs if name in (ref.partition(":")[2], ref_name(ref))]
     return f"did you mean {' or '.join(meant)}?" if meant else "cfsctl ostree images lists the refs"
 
 

@@ -8,6 +8,7 @@ import click
 
 from composefs.cli.complete import NameElsewhere
 from composefs.cli.frame import Command, Example, Path
+from composefs.cli.named import telling
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
@@ -82,11 +83,12 @@ def _source(path: str, settings: Settings) -> Repository:
 def _find(source: Repository, name: str) -> Found:
     from composefs.repository.lookup import find
 
-    try:
-        return find(source, name)
-    except NotFoundError as error:
-        error.hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
-        raise
+    with telling(source, "stream", "image"):
+        try:
+            return find(source, name)
+        except NotFoundError as error:
+            error.hint = f"`cfsctl --repo {source.path} ref list` lists the refs there"
+            raise
 
 
 def _publication(copied: Copied, found: list[Found]) -> Publication:

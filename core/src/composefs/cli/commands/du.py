@@ -8,6 +8,7 @@ import click
 
 from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example
+from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
@@ -33,7 +34,7 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     """
     from composefs.usage import measure
 
-    with settings.open_repository() as repository:
+    with settings.open_repository() as repository, telling(repository, "stream", "image"):
         usage = measure(repository, names, odd=left_out)
     if as_json:
         print_json(asdict(usage))

@@ -6,6 +6,7 @@ import click
 
 from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example
+from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, say, size_shown
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
@@ -43,7 +44,10 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
     """
     from composefs.gc import collect
 
-    with settings.open_repository(writable=not dry_run, exclusive=True) as repository:
+    with (
+        settings.open_repository(writable=not dry_run, exclusive=True) as repository,
+        telling(repository, "stream", "image"),
+    ):
         collected = collect(repository, roots, dry_run=dry_run)
     if settings.verbosity >= 0:
         for odd in collected.odd:

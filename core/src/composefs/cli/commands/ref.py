@@ -8,6 +8,7 @@ import click
 
 from composefs.cli.complete import RefName
 from composefs.cli.frame import Command, Example, Group
+from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import all_refs, is_image_ref
 from composefs.cli.settings import Settings, pass_settings
@@ -67,7 +68,8 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
             repository.publish(Publication(remove_image_refs=[name.removeprefix(IMAGE_REFS) for name in names]))
         else:
             try:
-                repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
+                with telling(repository, "stream"):
+                    repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
             except NotFoundError as error:
                 if is_image_ref(repository, (error.subject or "").removeprefix(IMAGE_REFS)):
                     error.hint = f"an image has that name: cfsctl ref remove --image {error.subject}"
