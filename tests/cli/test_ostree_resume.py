@@ -149,3 +149,17 @@ def test_what_is_damaged_or_gone_here_is_fetched_again(
         assert server.count("*.dirtree") == server.count("*.dirmeta") == 0
     assert target.json("fsck")["ok"]
     cfsctl("--repo", target.path, "fsck")
+
+
+def test_the_remedy_for_what_is_gone_brings_it_back(source: Path, target: Target, tmp_path: Path) -> None:
+    target.ostree("pull-local", source, BRANCH)
+    cfsctl("--hash", "sha256", "init", "--insecure", tmp_path / "other")
+    copy = ("--repo", tmp_path / "other", "copy", "--from", target.path, f"ostree/{BRANCH}")
+    gone = cfsctl("--repo", target.path, "image-objects", f"ostree/{BRANCH}").stdout.split()[0].rpartition(":")[2]
+    (target.path / "objects" / gone[:2] / gone[2:]).unlink()
+    for options in ((), ("--repair",)):
+        told = cfsctl(*copy, status=5).stderr
+        assert f"lacks object {gone}" in told
+        assert "or pull with --repair what names it)" in told
+        target.ostree("pull-local", source, BRANCH, *options)
+    cfsctl(*copy)

@@ -39,7 +39,7 @@ How = Literal["moved", "reflinked", "copied", "present"]
 _LISTED = 20
 """How many objects an error names."""
 
-_REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull what names it again"
+_REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull with --repair what names it"
 
 
 class Stored(NamedTuple):
@@ -374,7 +374,7 @@ def missing_objects(ids: list[str], what: str) -> MissingObjectError:
     return MissingObjectError(
         f"{what}: the repository lacks {noun} {listed(ids)}",
         subject=ids[0],
-        hint="pull what names it again",
+        hint=_REMEDY,
     )
 
 
