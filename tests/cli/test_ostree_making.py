@@ -48,8 +48,10 @@ def test_what_commit_and_export_print(made: Target, tmp_path: Path) -> None:
     commit, verity = lines[0][1], lines[1][1]
     assert made.json("inspect", "main")["verity"] == verity
     assert lines[2] == ["tagged", "main"]
-    printed = made.ostree("export", "main", tmp_path / "out", "--reference", "other/name").stdout
-    assert printed == f"commit  {commit}\ntagged  other/name\n"
+    printed = made.ostree("export", "main", tmp_path / "out", "--reference", "other/name")
+    assert printed.stdout == f"commit  {commit}\ntagged  other/name\n"
+    remedy = "a pull of other/name will refuse it (--reference main sets a ref that it is for)"
+    assert printed.stderr == f"warning: the commit says that it is for main: {remedy}\n"
     assert (tmp_path / "out/refs/heads/other/name").read_text() == f"{commit}\n"
     result = made.json("export", commit[:10], tmp_path / "out")
     assert (result["ref"], result["mode"], result["commit"]) == (None, "archive", commit)

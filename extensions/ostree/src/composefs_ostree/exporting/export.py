@@ -133,7 +133,8 @@ def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:
     bound = tree.commit.metadata.get("ostree.ref-binding")
     if ref is not None and bound is not None and bound.signature == "as" and ref not in bound.value:
         names = ", ".join(bound.value) or "no ref"
-        core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it")
+        remedy = f" (--reference {bound.value[0]} sets a ref that it is for)" if bound.value else ""
+        core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it{remedy}")
 
 
 def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> Written:
