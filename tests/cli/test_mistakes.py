@@ -154,7 +154,7 @@ FORBIDDEN = {
     "--repo repo create-image --from-dump unread": (PERMISSION, "unread", "check the owner and mode"),
     "--repo repo fsck --repair --from secret/none": (PERMISSION, "secret/none", "check the owner and mode"),
     "--repo repo ls os/1 secret": (NOT_FOUND, "secret not found", "cfsctl ls os/1"),
-    "--repo repo dump-files os/1 secret": (NOT_FOUND, "/secret not found", ""),
+    "--repo repo dump-files os/1 secret": (NOT_FOUND, "/secret not found", "cfsctl ls os/1 DIRECTORY"),
     "--ext-read secret/none --repo repo images": (PERMISSION, "secret/none", "check the owner and mode"),
     "--repo repo ostree pull-local secret x": (PERMISSION, "secret", "check the owner and mode"),
     "--repo repo ostree pull-local secret/none x": (PERMISSION, "secret/none", "check the owner and mode"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 
 import click
@@ -12,7 +13,7 @@ from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named_image
 from composefs.cli.output import Stdout, write
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import UsageError
+from composefs.errors import NotFoundError, UsageError
 from composefs.tree import Node, object_path
 
 __all__ = ["command"]
@@ -47,7 +48,11 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
         image_id = named_image(repository, name)
         with repository.images.load(image_id) as image:
             lookup = Lookup(image, repository.images.rules)
-            nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?
+            try:
+                nodes = [lookup.node(path) for path in paths]  # Before anything is printed: is everything there?
+            except NotFoundError as error:
+                error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
+                raise
             if not backing_path_only:
                 for path in paths:
                     write_below(path, lookup.below(path), Stdout())
