@@ -23,7 +23,7 @@ def check_url(url: str, *, query: bool = False) -> str:
     if scheme.lower() not in ("http", "https") or not separator or not rest or not url.isprintable() or " " in url:
         raise UsageError(
             f"{without_password(url).partition('?')[0]!r} is not an http or https URL",
-            hint="begin it with https://; for a directory use cfsctl ostree pull-local, or file:///PATH",
+            hint="begin it with https://; a directory is file:///PATH, or pull-local PATH, or list-refs --path PATH",
         )
     if not _is_host_and_port(rest.partition("/")[0].rpartition("@")[2]):
         raise UsageError(
