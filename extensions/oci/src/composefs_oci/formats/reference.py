@@ -120,6 +120,11 @@ def _beginning(text: str) -> str:
 def _parse_name(name: str) -> RegistryReference:
     """Read [REGISTRY/]NAME[:TAG][@DIGEST]; raise UsageError."""
     rest, at, digest = name.partition("@")
+    if at and "/" in digest:
+        host = digest.partition("/")[0]
+        raise UsageError(
+            "a login is no part of an image's name", hint=f"log in: skopeo login {host[:160]}; or give --authfile"
+        )
     if at and not is_digest(digest):
         raise UsageError(f"{name[:300]!r}: {digest[:160]!r} is not a digest", hint="write @sha256: and 64 digits")
     head, slash, tail = rest.rpartition("/")
