@@ -60,7 +60,7 @@ COMMANDS = (
     Entry("ls", f"{_MODULES}.ls", "List a directory of an image."),
     Entry("dump-files", f"{_MODULES}.dump_files", "Print files of an image as composefs-dump(5) text."),
     Entry("diff", f"{_MODULES}.diff", "Show what differs between two images."),
-    Entry("cat", f"{_MODULES}.cat", "Write a stream to standard output."),
+    Entry("cat", f"{_MODULES}.cat", "Write a stream, or files of an image, to standard output."),
     Entry("mount", f"{_MODULES}.mount", "Mount an image."),
     Entry("umount", f"{_MODULES}.umount", "Unmount an image."),
     Entry("gc", f"{_MODULES}.gc", "Remove what no ref keeps."),
