@@ -287,29 +287,54 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
         assert "list: not found" in pulls(target, "o", BRANCH, status=3)
 
 
-def test_mirrors_that_are_silent(tmp_path: Path, target: Target, source: Path) -> None:
-    """Each is waited for once, whatever it is asked for, and no more than five of them."""
+@pytest.fixture
+def silent(tmp_path: Path, source: Path) -> list[str]:
+    """The names of seven mirrors below ``root``, beside ``good``."""
     root = tmp_path / "root"
     shutil.copytree(source, root / "good")
-    silent = [f"silent{number}" for number in range(7)]
-    for name in silent:
+    names = [f"silent{number}" for number in range(7)]
+    for name in names:
         (root / name).symlink_to("good")
+    return names
 
-    def mirrors(server: Server, *names: str, status: int = 0, seconds: int) -> str:
-        (root / "list").write_text("".join(f"{server.url}/{name}\n" for name in names))
-        impatient = {"COMPOSEFS_OSTREE_RETRIES": "0", "COMPOSEFS_OSTREE_LOW_SPEED_TIME": str(seconds)}
-        server.requests.clear()
-        return pulls(target, "o", BRANCH, status=status, env=os.environ | impatient)
 
-    with serve(root) as server:
+def pulls_impatiently(target: Target, server: Server, *names: str, status: int = 0, seconds: int) -> str:
+    """Pull from a remote whose list of mirrors has these names; return what was said."""
+    (server.directory / "list").write_text("".join(f"{server.url}/{name}\n" for name in names))
+    impatient = {"COMPOSEFS_OSTREE_RETRIES": "0", "COMPOSEFS_OSTREE_LOW_SPEED_TIME": str(seconds)}
+    server.requests.clear()
+    return pulls(target, "o", BRANCH, status=status, env=os.environ | impatient)
+
+
+@pytest.mark.parametrize("where", ["url", "contenturl"])
+def test_mirrors_that_are_silent_from_the_start(tmp_path: Path, target: Target, silent: list[str], where: str) -> None:
+    """There is no need to wait for one before the next is asked, and the first that answers is taken."""
+    with serve(tmp_path / "root") as server:
+        server.fault("/silent*", Fault(until=lambda: False))
+        listed = f"mirrorlist={server.url}/list"
+        remote(target, *((listed,) if where == "url" else (f"{server.url}/good", f"--contenturl={listed}")))
+        said = pulls_impatiently(target, server, *silent, "good", seconds=10)
+        for name in silent:
+            assert f"{server.url}/{name}/config: no answer for 1 s; trying the next mirror too" in said
+        assert server.count("/silent*") == server.count("/silent*/config") == 7
+        said = pulls_impatiently(target, server, *silent[:3], status=6, seconds=2)
+        assert f"cfsctl: {server.url}/silent0/config: " in said
+        assert server.count("/silent*/config") == 3
+
+
+def test_mirrors_that_fall_silent(tmp_path: Path, target: Target, silent: list[str]) -> None:
+    """Each is waited for once, whatever it is asked for, and no more than five of them."""
+    with serve(tmp_path / "root") as server:
+        server.fault("/silent*/config", Fault())
         server.fault("/silent*", Fault(until=lambda: False))
         remote(target, f"mirrorlist={server.url}/list")
-        said = mirrors(server, *silent, "good", status=6, seconds=2)
-        assert f"cfsctl: {server.url}/silent0/config: " in said
-        assert "no other is asked after 5 like this" in said
-        assert [path for path in server.requests if path != "/list"] == [f"/{name}/config" for name in silent[:5]]
-        mirrors(server, "good", "silent0", seconds=5)
-        assert server.count("/silent0/*") == 1  # although more than one file is not there
+        said = pulls_impatiently(target, server, *silent, "good", status=6, seconds=2)
+        assert f"cfsctl: {server.url}/silent" in said
+        asked = [path for path in server.requests if path != "/list" and not path.endswith("/config")]
+        assert asked == [f"/{name}/summary" for name in silent[:5]]
+        pulls_impatiently(target, server, "good", "silent0", seconds=5)
+        # Once, although more than one file is not there.
+        assert server.count("/silent0/*") - server.count("/silent0/config") == 1
         assert server.count("/good/*.commitmeta") == server.count("/good/*.index") == 1
 
 

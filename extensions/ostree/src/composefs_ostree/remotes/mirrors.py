@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from composefs_ext.errors import ExtError
     from composefs_ostree.fetching.transport import Fetch, Transport
 
-__all__ = ["MAX_MIRROR_LIST", "MAX_SILENT", "Mirrored", "Routed", "parse_mirror_list"]
+__all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "descriptors_of", "parse_mirror_list", "timeout_of"]
 
 MAX_MIRROR_LIST = 1 << 20
 MAX_MIRRORS = 64
-MAX_SILENT = 5
-"""How many mirrors may keep us waiting before no other is asked: that takes a minute for each."""
+_MAX_SILENT = 5
+"""How many mirrors may fall silent before no other is asked: that takes a minute for each."""
 
 
 def parse_mirror_list(data: bytes) -> list[str]:
@@ -79,7 +79,7 @@ class Mirrored:
         else:
             return False
         following = None
-        if len(self._mirrors) - len(self._order) < MAX_SILENT:
+        if len(self._mirrors) - len(self._order) < _MAX_SILENT:
             following = next((number for number in self._order if number not in asked), None)
         if following is None:
             if absence is not None:  # the best mirror's word counts, and not what became of the others
@@ -100,11 +100,11 @@ class Mirrored:
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return the sockets of all mirrors."""
-        return _descriptors(self._mirrors)
+        return descriptors_of(self._mirrors)
 
     def timeout(self) -> float | None:
         """Return when the first of the mirrors has something to do."""
-        return _timeout(self._mirrors)
+        return timeout_of(self._mirrors)
 
     def where(self, path: str) -> str:
         """Return the URL of a file at the mirror that is best now."""
@@ -131,11 +131,11 @@ class Routed:
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return the sockets of both."""
-        return _descriptors((self._metadata, self._content))
+        return descriptors_of((self._metadata, self._content))
 
     def timeout(self) -> float | None:
         """Return when the first of the two has something to do."""
-        return _timeout((self._metadata, self._content))
+        return timeout_of((self._metadata, self._content))
 
     def where(self, path: str) -> str:
         """Return the URL of a file."""
@@ -146,7 +146,8 @@ class Routed:
         return self._content if is_content else self._metadata
 
 
-def _descriptors(transports: Sequence[Transport]) -> tuple[list[int], list[int]]:
+def descriptors_of(transports: Sequence[Transport]) -> tuple[list[int], list[int]]:
+    """Return the sockets of several transports."""
     readers: list[int] = []
     writers: list[int] = []
     for transport in transports:
@@ -156,5 +157,6 @@ def _descriptors(transports: Sequence[Transport]) -> tuple[list[int], list[int]]
     return readers, writers
 
 
-def _timeout(transports: Sequence[Transport]) -> float | None:
+def timeout_of(transports: Sequence[Transport]) -> float | None:
+    """Return when the first of several transports has something to do."""
     return min((wait for transport in transports if (wait := transport.timeout()) is not None), default=None)

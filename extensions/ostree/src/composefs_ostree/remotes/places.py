@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.transport import bad_object, read
+from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
@@ -91,17 +91,40 @@ class Places:
         self._content_bases = self._bases if self._contenturl is None else self._mirrors(core, self._contenturl)
         connections = self._shares[0]
         own = connections if self._contenturl is None else 1  # for a few files
-        transports = self._transports(self._bases, METADATA_REQUESTS, METADATA_SECONDS, own, tell)
-        order = _by_config(core, transports)
-        self._bases[:] = [self._bases[number] for number in order]
-        metadata = _together([transports[number] for number in order])
+        metadata = self._opened(core, self._bases, own, tell, has_config=True)
         self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
         if self._contenturl is None:
             return metadata
         from composefs_ostree.remotes.mirrors import Routed
 
-        content = self._transports(self._content_bases, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
-        return Routed(metadata, _together(content))
+        content = self._opened(core, self._content_bases, connections, tell, has_config=False)
+        return Routed(metadata, content)
+
+    def _opened(
+        self,
+        core: Core,
+        bases: list[str],
+        connections: int,
+        tell: Callable[[str], object],
+        *,
+        has_config: bool,
+    ) -> Transport:
+        """Return what goes to places that have the same; they are put in order, one that answers first."""
+        transports = self._transports(bases, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+        check = _check_config if has_config else _check_answer
+        fetches = [Fetch("config", MAX_CONFIG) for _ in bases]
+        for fetch in fetches:
+            fetch.is_needed = has_config
+        if len(bases) > 1:
+            from composefs_ostree.remotes.answering import order_by_answers
+
+            order = order_by_answers(core, transports, fetches, check, self._settings.patience)
+            bases[:] = [bases[number] for number in order]
+            return _together([transports[number] for number in order])
+        if has_config:
+            read_all(core, transports[0], fetches)
+            check(transports[0], fetches[0])
+        return transports[0]
 
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
@@ -177,38 +200,9 @@ def _together(transports: Sequence[Transport]) -> Transport:
     return Mirrored(transports)
 
 
-def _by_config(core: Core, transports: Sequence[Transport]) -> list[int]:
-    """Return the order in which to ask places: first one that is a repository that can be pulled from.
-
-    Those that were waited for in vain are left out.  If there is no such repository, or too many were waited for, the
-    first one's error is raised.
-    """
-    errors: list[ExtError] = []
-    silent: list[int] = []
-    for number, transport in enumerate(transports):
-        try:
-            _check_config(core, transport)
-        except (CorruptError, NotFoundError, NetworkError) as error:
-            from composefs_ostree.remotes.failures import TimedOutError
-            from composefs_ostree.remotes.mirrors import MAX_SILENT
-
-            errors.append(error)
-            if isinstance(error, TimedOutError):
-                silent.append(number)
-            if number + 1 == len(transports):
-                break
-            is_enough = len(silent) == MAX_SILENT
-            going_on = f"no other is asked after {MAX_SILENT} like this" if is_enough else "trying the next mirror"
-            core.log("warning", f"{error.message}; {going_on}")
-            if is_enough:
-                break
-        else:
-            return [number, *(each for each in range(len(transports)) if each not in (number, *silent))]
-    raise errors[0]
-
-
-def _check_config(core: Core, transport: Transport) -> None:
-    data = read(core, transport, "config", MAX_CONFIG, is_needed=True)
+def _check_config(transport: Transport, fetch: Fetch) -> None:
+    """Raise unless what came of asking for the config is that of a repository that can be pulled from."""
+    data = fetched(transport, fetch)
     where = transport.where("config")
     if data is None:
         raise NotFoundError(
@@ -227,3 +221,9 @@ def _check_config(core: Core, transport: Transport) -> None:
             hint="copy it there: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
             subject=where,
         )
+
+
+def _check_answer(_transport: Transport, fetch: Fetch) -> None:
+    """Raise unless the place has answered, whatever it has: where only content is there need not be a config."""
+    if isinstance(fetch.error, NetworkError):
+        raise fetch.error

@@ -68,7 +68,8 @@ class Settings(NamedTuple):
     ``common`` are curl's options for all requests, ``secret`` those that only ``origins`` (scheme, host and port) get;
     ``connections`` may be open at a time in all processes together (None: a few in each), ``retries`` follow a failure,
     the first after ``retry_seconds``, and ``first_retries`` if the host cannot be connected to and never has answered;
-    ``seconds`` bounds one transfer (None: a bound that suits what is fetched).
+    ``seconds`` bounds one transfer (None: a bound that suits what is fetched); a mirror that has not answered after
+    ``patience`` seconds has the next one asked too.
     """
 
     common: Options
@@ -79,6 +80,7 @@ class Settings(NamedTuple):
     first_retries: int
     retry_seconds: float
     seconds: int | None
+    patience: float
     meter: Meter | None
 
     def __repr__(self) -> str:
@@ -121,6 +123,7 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
         first_retries=_FIRST_RETRIES if retries < 0 else retries,
         retry_seconds=environment.number(RETRY_SECONDS, 0.5),
         seconds=limits.seconds,
+        patience=seconds / 10,
         meter=None if limits.rate is None else Meter(limits.rate),
     )
 
