@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from composefs_ext.errors import ExtError, MissingObjectError, NotFoundError
+from composefs_ext.errors import ExtError, MissingObjectError
 from composefs_ext.workers import in_threads
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
@@ -145,8 +145,6 @@ class _Check:
                 try:
                     get = self._core.stream_get(id=held.layers[digest], inline=True, chunks=True, object_refs=True)
                     todo[digest] = get.result()
-                except NotFoundError as error:
-                    self._layers[digest] = _Problem("layer-stream-missing", f"{digest}: {error.message}")
                 except MissingObjectError as error:
                     self._layers[digest] = _Problem("layer-object-missing", f"{digest}: {error.message}")
                 except ExtError as error:
