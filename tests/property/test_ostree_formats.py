@@ -279,7 +279,7 @@ def test_streams_and_caches_give_back_what_they_got(entries: dict[bytes, Entry])
     size, references = write(out, commit, entries)
     stream = CommitStream(out.getvalue(), references)
     assert size == len(out.getvalue())
-    assert stream.commit == commit
+    assert stream.commit_id == commit
     assert {object_id: stream.get(object_id) for object_id in entries} == entries
     data = b"".join(record(file_id, entry) for file_id, entry in entries.items())
     assert read_records(data) == (entries, len(data))

@@ -237,7 +237,7 @@ def read_summary(case: bytes) -> None:
     for name, commit in [*summary.list_refs(case).items()][:3]:
         found = summary.find_ref(case, name)
         assert found is not None
-        assert found.commit == commit
+        assert found.commit_id == commit
     summary.collections(case)
 
 

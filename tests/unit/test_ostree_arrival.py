@@ -59,7 +59,7 @@ def test_the_commit_that_a_delta_starts_from(tmp_path: Path) -> None:
         assert arrivals._origin(delta_from(base), bases) is bases[0]
         origin = arrivals._origin(delta_from(other), bases)
         assert origin is not None
-        assert origin.commit == other
+        assert origin.commit_id == other
         assert bases == given
         return {}
 

@@ -31,7 +31,7 @@ def written() -> tuple[bytes, list[str]]:
 def test_everything_written_is_found() -> None:
     data, references = written()
     stream = CommitStream(data, references)
-    assert stream.commit == IDS[7]
+    assert stream.commit_id == IDS[7]
     assert {object_id: stream.get(object_id) for object_id in IDS} == entries()
     assert stream.get(bytes(32)) is None
     assert stream.get(b"\xff" * 32) is None

@@ -219,8 +219,8 @@ class Asked:
             inline = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         os.unlink(path)
         commit = CommitStream(inline, stream.object_refs)
-        if commit.commit != commit_id or (commit.subpaths is not None) != is_partial(name):
-            raise CorruptError(f"stream {name} holds the commit {commit.commit.hex()}", hint="run cfsctl fsck")
+        if commit.commit_id != commit_id or (commit.subpaths is not None) != is_partial(name):
+            raise CorruptError(f"stream {name} holds the commit {commit.commit_id.hex()}", hint="run cfsctl fsck")
         if commit.subpaths is not None and not partial:
             raise UnsupportedError(
                 f"commit {commit_id.hex()} is here in part only ({partly(commit.subpaths)})",

@@ -55,7 +55,7 @@ def load_commit(stream: CommitStream) -> Commit:
 
 def commit_bytes(stream: CommitStream) -> bytes:
     """Take the commit object's bytes out of its stream, checked against its id."""
-    return _metadata(stream, ObjectType.COMMIT, stream.commit)
+    return _metadata(stream, ObjectType.COMMIT, stream.commit_id)
 
 
 def load(stream: CommitStream) -> Tree:
@@ -70,9 +70,9 @@ def load(stream: CommitStream) -> Tree:
         )
     if not stream.subpaths:
         raise NotFoundError(
-            f"of commit {stream.commit.hex()} only the commit object is here",
+            f"of commit {stream.commit_id.hex()} only the commit object is here",
             hint="pull it again without --commit-metadata-only",
-            subject=stream.commit.hex(),
+            subject=stream.commit_id.hex(),
         )
     from composefs_ostree.part import find_part
 
@@ -120,4 +120,4 @@ def _object(stream: CommitStream, kind: ObjectType, object_id: bytes) -> Entry:
 
 
 def _where(stream: CommitStream) -> str:
-    return f"the stream of commit {stream.commit.hex()}"
+    return f"the stream of commit {stream.commit_id.hex()}"

@@ -28,10 +28,10 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
     if request.get("metadata"):
         core.output(metadata_text(commit))
     else:
-        core.output(commit_text(held.commit, commit, signatures, held.subpaths))
+        core.output(commit_text(held.commit_id, commit, signatures, held.subpaths))
     if not request.json:
         return {}  # what only --json shows may be too long for a message: a commit's metadata has any size
-    return commit_facts(held.commit, commit) | {
+    return commit_facts(held.commit_id, commit) | {
         "verity": stream.id,
         "image": image_of(stream),
         "subpaths": held.subpaths,

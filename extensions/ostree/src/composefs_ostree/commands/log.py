@@ -32,16 +32,16 @@ def log(request: Request, core: Core) -> dict[str, Any]:
     while name is not None:
         held, stream = open_commit(core, name, partial=True)
         commit = load_commit(held)
-        core.output(_text(held.commit, commit))
+        core.output(_text(held.commit_id, commit))
         if stream.id not in kept:
-            loose.append(held.commit.hex())
+            loose.append(held.commit_id.hex())
         if request.json:
             facts = {
                 "content_checksum": _content_checksum(commit),
                 "subpaths": held.subpaths,
                 "kept": stream.id in kept,
             }
-            rows.append(commit_facts(held.commit, commit) | facts)
+            rows.append(commit_facts(held.commit_id, commit) | facts)
         name = None if commit.parent is None else _before(core, commit.parent)
     if loose:
         core.log(

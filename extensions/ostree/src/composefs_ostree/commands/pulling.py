@@ -148,8 +148,8 @@ def _pull(
         pulled = []
         for wanted, at_source, target in zip(every, found, targets, strict=True):
             current = target.name
-            checks = _checks(request, core, wanted, at_source.commit, current, remote)
-            brought = commits.bring(at_source.commit, at_source.size, current, checks, target.stream)
+            checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
+            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream)
             target.settle()
             pulled.append(Pulled(wanted, current, brought))
         streams = _publish(core, commits, pulled)
@@ -217,7 +217,7 @@ def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
     from composefs_ostree.tree import load_commit
 
     held, _ = open_commit(core, stream, partial=True)
-    return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit)
+    return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit_id)
 
 
 def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, str]:

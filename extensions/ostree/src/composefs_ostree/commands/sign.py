@@ -42,17 +42,17 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
         )
     name = find_stream(core, request.arguments["ref"])
     held, stream = open_commit(core, name, partial=True)
-    what = f"commit {held.commit.hex()}"
+    what = f"commit {held.commit_id.hex()}"
     data = commit_bytes(held)
     if is_check:
         found = verify(data, _detached(core, stream, what), _policy(request, core), what)
     elif signing.is_on:
         made = make_signatures(data, signing)  # once: it may ask for a passphrase
-        found = describe(_change(core, name, held.commit, lambda metadata: with_signatures(metadata, made)))
+        found = describe(_change(core, name, held.commit_id, lambda metadata: with_signatures(metadata, made)))
     else:
-        found = describe(_change(core, name, held.commit, lambda metadata: _without(metadata, removed, what)))
-    core.output(f"commit  {held.commit.hex()}\n" + lines_of(found))
-    return {"commit": held.commit.hex(), "signatures": facts_of(found)}
+        found = describe(_change(core, name, held.commit_id, lambda metadata: _without(metadata, removed, what)))
+    core.output(f"commit  {held.commit_id.hex()}\n" + lines_of(found))
+    return {"commit": held.commit_id.hex(), "signatures": facts_of(found)}
 
 
 def _detached(core: Core, stream: Stream, what: str) -> dict[str, Variant]:

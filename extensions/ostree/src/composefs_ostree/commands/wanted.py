@@ -10,19 +10,19 @@ __all__ = ["Wanted", "parse_wanted"]
 
 
 class Wanted(NamedTuple):
-    """A commit to pull: ``ref`` is its ref at the source, ``local`` the one to set here, ``commit`` the id if given.
+    """A commit to pull: ``ref`` is its ref at the source, ``local`` the one to set here, ``commit_id`` the id if given.
 
     Without ``ref`` there is an id.  The ref of a remote is here ``REMOTE:REF``, as ostree writes it.
     """
 
     ref: str | None
     local: str | None
-    commit: bytes | None
+    commit_id: bytes | None
 
     @property
     def name(self) -> str:
         """What to look up at the source."""
-        return self.commit.hex() if self.commit is not None else self.ref or ""
+        return self.commit_id.hex() if self.commit_id is not None else self.ref or ""
 
 
 def parse_wanted(text: str, remote: str | None) -> Wanted:

@@ -81,12 +81,12 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         _publish_commit(target, held, detached)
         target.lock_exclusively()
         if ref is not None:
-            target.put(f"refs/heads/{ref}", f"{held.commit.hex()}\n".encode())
+            target.put(f"refs/heads/{ref}", f"{held.commit_id.hex()}\n".encode())
         if with_summary:
             _put_summary(core, target, signing)
-    core.output(f"commit  {held.commit.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
+    core.output(f"commit  {held.commit_id.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
     return {
-        "commit": held.commit.hex(),
+        "commit": held.commit_id.hex(),
         "ref": ref,
         "path": path,
         "mode": target.mode,
@@ -101,7 +101,7 @@ def _ref(request: Request, source: str, held: CommitStream) -> str | None:
     if reference is not None:
         return check_ref(reference)
     name = str(source).rpartition(":")[2]  # the ref of a remote
-    if is_commit_id(name) or held.commit.hex().startswith(name):
+    if is_commit_id(name) or held.commit_id.hex().startswith(name):
         return None
     if not is_ref(name):
         raise UsageError(f"{name[:200]!r} is no name that ostree knows", hint="give a name with --reference")
@@ -215,11 +215,11 @@ def _write_files(
 
 def _publish_commit(target: Target, held: CommitStream, detached: bytes) -> None:
     """Write the commit, behind everything that it needs and before everything that names it."""
-    entry = held.get(held.commit)
+    entry = held.get(held.commit_id)
     assert entry is not None
-    assert sha256(entry.data).digest() == held.commit
+    assert sha256(entry.data).digest() == held.commit_id
     if detached:
-        target.put(object_path(ObjectType.COMMITMETA, held.commit), detached)
-    target.put(object_path(ObjectType.COMMIT, held.commit), entry.data)
-    target.remove(object_path(ObjectType.TOMBSTONE, held.commit))
-    target.remove(f"state/{held.commit.hex()}.commitpartial")
+        target.put(object_path(ObjectType.COMMITMETA, held.commit_id), detached)
+    target.put(object_path(ObjectType.COMMIT, held.commit_id), entry.data)
+    target.remove(object_path(ObjectType.TOMBSTONE, held.commit_id))
+    target.remove(f"state/{held.commit_id.hex()}.commitpartial")

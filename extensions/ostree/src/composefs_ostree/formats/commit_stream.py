@@ -166,7 +166,7 @@ class CommitStream:
         ids = [inline[start : start + ID_SIZE] for start in range(_FIXED, table, ID_SIZE)]
         # The buckets are for programs that look up a few ids; for all of them a dictionary costs a quarter.
         self._rows = dict(zip(ids, struct.iter_unpack("<III", inline[table : self._data]), strict=True))
-        self.commit: bytes = ids[commit]
+        self.commit_id: bytes = ids[commit]
         """The id of the commit."""
 
     def get(self, object_id: bytes) -> Entry | None:

@@ -46,7 +46,7 @@ MAP_TYPE = f"a{{sa{_REF_TYPE}}}"
 class SummaryRef(NamedTuple):
     """A ref in the summary; ``size`` is how many bytes the commit object has, and bounds its fetch."""
 
-    commit: bytes
+    commit_id: bytes
     size: int
 
 
@@ -126,7 +126,7 @@ def _by_name(rows: Iterable[Any]) -> dict[str, bytes]:
     for name, row in rows:
         if name in refs or not is_ref(name):
             raise FormatError(f"malformed summary: {name[:80]!a} occurs twice or is not a ref")
-        refs[name] = _summary_ref(name, row).commit
+        refs[name] = _summary_ref(name, row).commit_id
     return refs
 
 

@@ -52,7 +52,7 @@ class Ahead:
         return found
 
     def _root(self) -> list[bytes]:
-        data = self._verified(self._base.commit)
+        data = self._verified(self._base.commit_id)
         try:
             return [] if data is None else [parse_commit(data).root_tree]
         except FormatError:

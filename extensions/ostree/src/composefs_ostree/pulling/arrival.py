@@ -133,7 +133,7 @@ class Arrivals:
         if delta.origin is None:
             return None
         for base in bases:
-            if base.commit == delta.origin and base.subpaths is None:
+            if base.commit_id == delta.origin and base.subpaths is None:
                 return base
         return self._open(stream_name(delta.origin), partial=False)
 

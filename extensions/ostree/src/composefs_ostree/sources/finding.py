@@ -84,13 +84,13 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
     """Fetch, verify and parse a commit object; return its bytes too."""
     from composefs_ostree.formats.objects import parse_commit
 
-    where = transport.where(object_path(ObjectType.COMMIT, found.commit))
-    data = fetch_object(core, transport, ObjectType.COMMIT, found.commit, found.size)
+    where = transport.where(object_path(ObjectType.COMMIT, found.commit_id))
+    data = fetch_object(core, transport, ObjectType.COMMIT, found.commit_id, found.size)
     if data is None:
         raise NotFoundError(
-            f"{where}: the repository does not have the commit {found.commit.hex()}",
+            f"{where}: the repository does not have the commit {found.commit_id.hex()}",
             hint="it may have been deleted, or be on its way there; pull its ref, or try again later",
-            subject=found.commit.hex(),
+            subject=found.commit_id.hex(),
         )
     try:
         return data, parse_commit(data)
