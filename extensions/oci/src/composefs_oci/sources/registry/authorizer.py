@@ -15,7 +15,7 @@ from composefs_oci.formats.json_document import parse_object
 from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.challenge import parse_challenges
 from composefs_oci.sources.registry.credentials import find_credentials
-from composefs_oci.sources.registry.http import parts_of, shown
+from composefs_oci.sources.registry.urls import parts_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 
 from composefs_ext.errors import CorruptError, NetworkError
 from composefs_oci.sources.registry.body import Body
-from composefs_oci.sources.registry.http import shown
+from composefs_oci.sources.registry.urls import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from composefs_ext.errors import NetworkError, TooLargeError
-from composefs_oci.sources.registry.http import FAILURES, failure, shown
+from composefs_oci.sources.registry.failures import FAILURES, failure
+from composefs_oci.sources.registry.urls import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

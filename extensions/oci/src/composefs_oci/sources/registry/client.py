@@ -16,18 +16,10 @@ from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
-from composefs_oci.sources.registry.http import (
-    RETRIES,
-    RETRY_DELAY,
-    Http,
-    UnreachedError,
-    number,
-    origin,
-    parts_of,
-    shown,
-)
+from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, UnreachedError, setting
 from composefs_oci.sources.registry.proxy import LOGIN_WANTED, wants_login
 from composefs_oci.sources.registry.trust import find_trust
+from composefs_oci.sources.registry.urls import origin, parts_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +56,9 @@ class Patience:
 
     def __init__(self, tell: Callable[[str], object] | None) -> None:
         self._tell = tell
-        self._retries = int(number(RETRIES))
+        self._retries = int(setting(RETRIES))
         self._first_retries = self._retries if os.environ.get(RETRIES) else _FIRST_RETRIES
-        self._delay = number(RETRY_DELAY)
+        self._delay = setting(RETRY_DELAY)
         self._attempts = 0
 
     def wait(self, error: ExtError) -> None:

@@ -11,21 +11,21 @@ may learn the other's secret.  For that reason URLs are shown without user, quer
 from __future__ import annotations
 
 import io
-import os
-import socket
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, InvalidURL
 from select import POLLIN, poll
 from time import monotonic
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from composefs_ext import environment
-from composefs_ext.errors import ExtError, NetworkError
+from composefs_ext.errors import NetworkError
 from composefs_oci import __version__
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.clientcert import alert_behind, certificate_problem
+from composefs_oci.sources.registry.failures import FAILURES, SlowError, failure
 from composefs_oci.sources.registry.proxy import ProxyError, Tunnel, proxy_for
 from composefs_oci.sources.registry.trust import show, trusting
+from composefs_oci.sources.registry.urls import origin, parts_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,18 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENVIRONMENT",
-    "FAILURES",
     "RETRIES",
     "RETRY_DELAY",
     "TIMEOUT",
     "Http",
     "Response",
     "UnreachedError",
-    "failure",
-    "number",
-    "origin",
-    "parts_of",
-    "shown",
+    "setting",
 ]
 
 RETRIES = "COMPOSEFS_OCI_RETRIES"
@@ -71,41 +66,14 @@ _SAFE = "%/:=&?~#+!$,;'@()*[]"  # what stays as it is in a URL
 _ANSWERED: set[tuple[str, str]] = set()
 """The origins that have answered: this process, or the one that it was forked from."""
 
-FAILURES = (HTTPException, OSError, UnicodeError)
-"""What reading or connecting raises."""
 
-
-def number(name: str) -> float:
+def setting(name: str) -> float:
     """Return a setting from the environment; raise UsageError if it is none."""
     return environment.number(name, ENVIRONMENT[name])
 
 
-def parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL that a peer may have sent: of one that is none, those of an empty one."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
-
-
-def shown(url: str) -> str:
-    """Return a URL without what may be secret in it."""
-    parts = parts_of(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def origin(url: str) -> tuple[str, str]:
-    """Return the scheme and the host with its port, which a secret may not leave."""
-    parts = parts_of(url)
-    return parts.scheme.lower(), parts.netloc.lower()
-
-
 class UnreachedError(NetworkError):
     """A host that cannot be connected to and has never answered: its name or port may be wrong."""
-
-
-class SlowError(TimeoutError):
-    """A peer that sends next to nothing."""
 
 
 class _Paced(io.RawIOBase):
@@ -161,7 +129,7 @@ class _PacedResponse(HTTPResponse):
 
 def _patience() -> float:
     """Return the seconds after which a silent peer is gone."""
-    return max(1.0, number(TIMEOUT))
+    return max(1.0, setting(TIMEOUT))
 
 
 class Response(Closing):
@@ -352,56 +320,3 @@ def _port(parts: SplitResult) -> int:
         return parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         raise InvalidURL("a port that is none") from None
-
-
-def failure(url: str, error: Exception) -> ExtError:
-    """Return the error for a request or a body that failed, without the exception's own text, which has whole URLs."""
-    where = shown(url)
-    match error:
-        case ssl.SSLCertVerificationError():
-            return NetworkError(
-                f"{where}: the certificate is not trusted: {error.verify_message.rstrip('.')}",
-                hint="the registry's name has to be in it, and this machine's time right; an authority of your own"
-                " goes into /etc/containers/certs.d/HOST:PORT/ca.crt or a directory that --cert-dir names;"
-                " --tls-verify=false trusts anybody",
-                subject=where,
-            )
-        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
-            return NetworkError(
-                f"{where}: the registry does not speak TLS",
-                hint="if it is meant to be like that: --tls-verify=false",
-                subject=where,
-            )
-        case ssl.SSLError() if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not error.reason:
-            return _passing(where, "TLS was cut off")
-        case ssl.SSLError():
-            return NetworkError(
-                f"{where}: TLS failed: {error.reason.replace('_', ' ').lower()}",
-                hint="the registry speaks no TLS that this machine takes, or wants a client certificate: NAME.cert and"
-                " NAME.key in /etc/containers/certs.d/HOST:PORT or a directory that --cert-dir names",
-                subject=where,
-            )
-        case SlowError():
-            return _passing(where, str(error), hint="try again later")
-        case ProxyError():
-            return error.told(where)
-        case socket.gaierror():
-            return _passing(where, "the host's name is not known")
-        case OSError() if error.errno:
-            return _passing(where, os.strerror(error.errno))
-        case TimeoutError():
-            return _passing(where, "no answer in time")
-        case InvalidURL() | UnicodeError():
-            return NetworkError(f"{where}: not a URL that can be asked", subject=where)
-    return _passing(where, "the connection broke")
-
-
-def _passing(
-    where: str, reason: str, hint: str = "check the name and the network and run the same command again"
-) -> NetworkError:
-    return NetworkError(
-        f"{where}: {reason}",
-        hint=hint,
-        subject=where,
-        retryable=True,
-    )

@@ -14,7 +14,7 @@ from composefs_oci.formats.reference import is_tag
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.blob import BlobReader
 from composefs_oci.sources.registry.client import Client
-from composefs_oci.sources.registry.http import origin, parts_of, shown
+from composefs_oci.sources.registry.urls import origin, parts_of, shown
 from composefs_oci.sources.source import Blob, Document, check_document, resolve
 
 TYPE_CHECKING = False
