@@ -39,10 +39,12 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, files: tuple[bytes, ...]) -> None:
     """Write FILES of the image NAME, or without any the stream NAME, to standard output.
 
-    NAME is a stream's, or a ref as `cfsctl ref list` shows it, or refs/ and the path of the ref's file below
-    streams/refs; with FILES it is an image's id, refs/ and its name, or a ref of a stream that names one image.
-    Symlinks are followed inside of the image.  Every object is checked; after an error, what was written is not to be
-    used.
+    With FILES, NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref
+    list` shows it.  Symlinks are followed inside of the image.
+
+    Without FILES it is a stream's name, or a ref, or refs/ and the path of the ref's file below streams/refs.
+
+    Every object is checked; after an error, what was written is not to be used.
     """
     with settings.open_repository() as repository:
         if files:
