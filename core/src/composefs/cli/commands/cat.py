@@ -39,8 +39,8 @@ __all__ = ["command"]
 def command(settings: Settings, name: str, files: tuple[bytes, ...]) -> None:
     """Write FILES of the image NAME, or without any the stream NAME, to standard output.
 
-    With FILES, NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref
-    list` shows it.  Symlinks are followed inside of the image.
+    With FILES, NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as
+    `cfsctl ref list` shows it.  Symlinks are followed inside of the image.
 
     Without FILES it is a stream's name, or a ref, or refs/ and the path of the ref's file below streams/refs.
 
