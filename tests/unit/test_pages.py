@@ -91,6 +91,15 @@ def test_a_page_of_a_format_names_the_modules_that_read_it(page: str, source: st
     assert modules - named == set()
 
 
+@pytest.mark.parametrize("name", [name for name in PAGES if not name.startswith("samples/")])
+def test_what_is_to_be_made_can_be(name: str) -> None:
+    code, prose = code_and_prose((ROOT / name).read_text())
+    asked = {
+        match[1] for line in [*code, *re.findall(r"`(.*?)`", prose)] if (match := re.match(r"make ([a-z]+)", line))
+    }
+    assert asked <= set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
 def commands(line: str) -> Iterator[list[str]]:
     """The words of each ``cfsctl`` in a line of shell."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
