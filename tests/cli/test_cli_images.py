@@ -132,6 +132,14 @@ class TestCreateImage:
         assert "empty: " in the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "empty", status=5)
         assert "standard input: " in the_error("--repo", repo, "compute-id", "--from-dump", "-", input="x", status=5)
         assert "nowhere" in the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "nowhere", status=3)
+        assert "composefs-dump(5)" not in error
+        (tmp_path / "other").write_bytes(bytes(range(256)))
+        error = the_error("--repo", repo, "create-image", "--from-dump", tmp_path / "other", status=5)
+        assert error.startswith(f"cfsctl: {tmp_path}/other: dump line 1: ")
+        assert error.endswith(
+            "(a dump is text with a line for each file, that of / first, as cfsctl create-dumpfile writes it: "
+            "see composefs-dump(5))\n"
+        )
 
     def test_sources_exclude_each_other(self, repo: Path, tree: Path) -> None:
         the_error("--repo", repo, "compute-id", status=2)

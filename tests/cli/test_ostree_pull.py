@@ -318,6 +318,11 @@ def test_names_that_are_no_refs_are_refused(source: Path, target: Target, ref: s
     assert "is not an ostree ref" in target.ostree("pull-local", source, "--", ref, status=2).stderr
 
 
+def test_a_name_that_is_too_long_is_told_so(source: Path, target: Target) -> None:
+    refused = target.ostree("pull-local", source, "os/" * 1500 + "stable", status=2).stderr
+    assert "'… has 4506 characters; at most 4096 are possible\n" in refused
+
+
 def test_an_unknown_commit_and_base(source: Path, target: Target) -> None:
     refused = target.ostree("pull-local", source, "0" * 64, status=3)
     assert "0" * 64 in refused.stderr

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from composefs.errors import TooLargeError, from_os_error
+from typing import TYPE_CHECKING
+
+from composefs import dumpfile
+from composefs.errors import FormatError, TooLargeError, from_os_error
+
+if TYPE_CHECKING:
+    from composefs.digest import Algorithm
+    from composefs.tree import Tree
 
 __all__ = ["read_dump"]
 
@@ -16,11 +23,25 @@ _PIECE = 16 << 20
 _STDIN = 0
 
 
-def read_dump(path: str) -> bytes:
-    """Read a dump whole, ``-`` from standard input; raise TooLargeError for more than MAX_DUMP bytes.
+def read_dump(path: str, algorithm: Algorithm, *, c_limits: bool = False, strict: bool = False) -> Tree:
+    """Return the tree of a dump, ``-`` from standard input; the options are those of ``dumpfile.Parser``.
 
-    It is read and not mapped, because somebody could make a mapped file shorter, which kills the process.
+    Raises FormatError, and TooLargeError for more than MAX_DUMP bytes.
     """
+    text = _read(path)
+    try:
+        return dumpfile.parse(text, algorithm, c_limits=c_limits, strict=strict)
+    except FormatError as error:
+        if not text.startswith(b"/"):  # as the line of the root does
+            error.hint = (
+                "a dump is text with a line for each file, that of / first, as cfsctl create-dumpfile writes it: "
+                "see composefs-dump(5)"
+            )
+        raise
+
+
+def _read(path: str) -> bytes:
+    """Read a file whole; not mapped, because somebody could make a mapped file shorter, which kills the process."""
     what = "standard input" if path == "-" else path
     pieces = []
     size = 0

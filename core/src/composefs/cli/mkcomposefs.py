@@ -134,11 +134,10 @@ def _dump(arguments: argparse.Namespace) -> Tree:
         raise UsageError("--digest-store wants a directory as SOURCE: a dump has no files to copy")
     if arguments.source == "-" and sys.stdin is None:
         raise UsageError("standard input is closed")
-    from composefs import dumpfile
     from composefs.cli.dumps import read_dump
     from composefs.digest import SHA256
 
-    return dumpfile.parse(read_dump(arguments.source), SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
+    return read_dump(arguments.source, SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
 
 
 def _directory(arguments: argparse.Namespace) -> Tree:

@@ -159,11 +159,10 @@ def _read_file(directory: str, path: bytes, node: Node) -> bytes:
 
 
 def _read_dump(path: str, algorithm: Algorithm) -> Tree:
-    from composefs import dumpfile
     from composefs.cli.dumps import read_dump
 
     try:
-        return dumpfile.parse(read_dump(path), algorithm)
+        return read_dump(path, algorithm)
     except FormatError as error:
         what = "standard input" if path == "-" else path
         raise FormatError(f"{what}: {error.message}", offset=error.offset, hint=error.hint) from error

@@ -116,6 +116,8 @@ def refuse_commit_id(name: str) -> None:
 def check_ref(name: str) -> str:
     """Return a ref's name; raise UsageError unless it is one, and can be asked for."""
     refuse_commit_id(name)
+    if len(name) > _MAX_REF:
+        raise UsageError(f"the ref {name[:200]!r}… has {len(name)} characters; at most {_MAX_REF} are possible")
     if not is_ref(name):
         raise UsageError(
             f"{name[:200]!r} is not an ostree ref",
