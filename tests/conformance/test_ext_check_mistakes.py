@@ -297,6 +297,142 @@ MISTAKES = {
         """,
         r"run is not answered: for 0.6 seconds nothing came, and all of it slept \(python3, sleep\); it has read all ",
     ),
+    "a list where a message should be": (
+        1,
+        """
+        def put(self, name):
+            self.write(b"[]\\n")
+            return super().put(name)
+        """,
+        "a message is not an object",
+    ),
+    "lists in lists without end": (
+        4,
+        """
+        def put(self, name):
+            self.write(b'{"jsonrpc": "2.0", "method": "x-1", "params": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\\n")
+            return super().put(name)
+        """,
+        "a message is nested too deep",
+    ),
+    "a method by its number": (
+        3,
+        """
+        def put(self, name):
+            self.send(method=7, params={})
+            return super().put(name)
+        """,
+        "the method of a call is not a string",
+    ),
+    "an answer that is a list": (
+        3,
+        """
+        def answer(self, result):
+            self.send(id=self.request["id"], result=[result])
+        """,
+        "the answer to run has neither an error nor an object as result",
+    ),
+    "a call as the first message": (
+        6,
+        """
+        def welcome(self, message):
+            self.send(id=1, method="stream.list", params={})
+            super().welcome(message)
+        """,
+        "stream.list was called before initialize was answered",
+    ),
+    "an id that is a word": (
+        6,
+        """
+        def put(self, name):
+            self.send(id="first", method="stream.list", params={})
+            self.receive()
+            return super().put(name)
+        """,
+        "the id of a call of stream.list is not an integer",
+    ),
+    "a feature that there is not": (
+        25,
+        """
+        def welcome(self, message):
+            self.send(id=message["id"], result={"version": 1, "features": ["colours"]})
+        """,
+        r"features \['colours'\] were picked, of which there are \['result_file', ",
+    ),
+    "an exit status of its own": (
+        41,
+        """
+        def run(self):
+            return {**super().run(), "status": 3}
+        """,
+        "status is 3, neither 0 nor 1",
+    ),
+    "a draft that was not picked": (
+        10,
+        """
+        def put(self, name):
+            try:
+                self.call("image.draft", draft="tree", part=self.stage("part", ""))
+            except Refused:
+                return super().put(name)
+        """,
+        "image.draft: draft is a field of the feature drafts, which was not picked",
+    ),
+    "sizes that were not picked": (
+        10,
+        """
+        def publish(self, stream):
+            self.call("stream.get", id=stream, sizes_into="sizes")
+            super().publish(stream)
+        """,
+        "stream.get: sizes_into is a field of the feature sizes, which was not picked",
+    ),
+    "more done than there is": (
+        40,
+        """
+        def put(self, name):
+            self.notify("progress", kind="started", id="files", label="files", total=1)
+            self.notify("progress", kind="progress", id="files", done=2, total=1)
+            return super().put(name)
+        """,
+        "progress of files is 2 of 1",
+    ),
+    "a file that is larger than ranges are": (
+        45,
+        """
+        def welcome(self, message):
+            self.send(id=message["id"], result={"version": 1, "features": ["packs"]})
+
+        def put(self, name):
+            with open("pack", "w") as pack:
+                pack.truncate((256 << 10) + 1)
+            self.call("object.put", files=[{"name": "pack", "offset": 0, "size": (256 << 10) + 1}])
+            return super().put(name)
+        """,
+        r"object.put: the range 0\+262145 of pack is larger than 262144",
+    ),
+    "a list as the result in a file": (
+        44,
+        """
+        def welcome(self, message):
+            self.send(id=message["id"], result={"version": 1, "features": ["result_file"]})
+
+        def answer(self, result):
+            super().answer({"result_file": self.stage("result", "[]")})
+        """,
+        "the answer to run: result_file: result holds no object",
+    ),
+    "a refusal is told as something else": (
+        35,
+        """
+        def put(self, name):
+            try:
+                return super().put(name)
+            except Refused:
+                raise Refused({"code": 1, "message": "no", "data": {"kind": "usage"}})
+        """,
+        "object.put refused: no_space: run is answered with the kind usage, not no_space",
+    ),
     "a run that nobody cancelled is": (
         42,
         """
