@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -89,6 +90,18 @@ def test_a_page_of_a_format_names_the_modules_that_read_it(page: str, source: st
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`(.*?)`", after.partition("\n## ")[0]))))
     modules = {path.stem for path in (ROOT / source).rglob("*.py")} - {"__init__", "main"}
     assert modules - named == set()
+
+
+def test_dependencies_are_those_that_the_wheels_ask_for() -> None:
+    asked: dict[str, tuple[str, set[str]]] = {}
+    for wheel in ("core", "extensions/sdk", "extensions/ostree", "extensions/oci"):
+        project = tomllib.loads((ROOT / wheel / "pyproject.toml").read_text())["project"]
+        for name, _, version in (each.partition(">=") for each in project["dependencies"]):
+            asked.setdefault(name, (version, set()))[1].add(PurePosixPath(wheel).name)
+    page = (ROOT / "docs/dependencies.md").read_text().partition("\n\nWith them come ")[0]
+    rows = re.findall(r"^\| \[?([\w-]+)(?:\]\(\S+\) ≥ ([\d.]+))? \| ([\w, ]+) \|", page, re.MULTILINE)
+    described = {name: (version, set(wheels.split(", "))) for name, version, wheels in rows if name != "package"}
+    assert described == asked | {"composefs-ext": ("", asked["composefs-ext"][1])}  # which comes with them
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if not name.startswith("samples/")])
