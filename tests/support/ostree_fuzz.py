@@ -20,15 +20,15 @@ from composefs_ext.errors import (
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_ostree.commands import inspect
-from composefs_ostree.dumptext import DumpText
 from composefs_ostree.fetching.content import FileFetch
 from composefs_ostree.formats import gvariant, objects, summary
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.sizes import FileSizes
+from composefs_ostree.held.dumptext import DumpText
+from composefs_ostree.held.tree import load
 from composefs_ostree.remotes import index
-from composefs_ostree.tree import load
 from support.fuzzing import NUMBERS, Subject
 from support.ostree_delta import LINK, REGULAR, file_id
 from support.ostree_forge import swap

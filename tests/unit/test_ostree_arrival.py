@@ -16,10 +16,10 @@ from composefs_ostree.deltas.superblock import Delta, parse_superblock
 from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_name
 from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
-from composefs_ostree.held import open_commit
+from composefs_ostree.held.storing import put_commit
+from composefs_ostree.held.streams import open_commit
 from composefs_ostree.pulling.arrival import Arrivals
 from composefs_ostree.sources.source import DirectorySource
-from composefs_ostree.storing import put_commit
 from support.ostree_delta import SmallCommit
 from support.ostree_repo import make_repo
 

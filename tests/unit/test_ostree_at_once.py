@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
-from composefs_ostree import held, storing
 from composefs_ostree.commands.pulling import _publish
 from composefs_ostree.commands.sign import sign_held
 from composefs_ostree.formats.commit_stream import Entry, partial_name
 from composefs_ostree.formats.objects import Commit, make_commit
+from composefs_ostree.held import storing, streams
+from composefs_ostree.held.storing import put_commit
 from composefs_ostree.remotes import store
 from composefs_ostree.remotes.record import parse_remotes
 from composefs_ostree.signatures.detached import parse_detached, signatures_in
-from composefs_ostree.storing import put_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,8 +87,8 @@ class Signers:
         return list(sign_held(Request({"command": ["sign"], "arguments": arguments}), core)["signatures"])
 
     def signatures(self, core: Core) -> list[bytes]:
-        _, stream = held.open_commit(core, partial_name(self.commit), partial=True)
-        metadata = parse_detached(held.detached_metadata(core, stream), "here")
+        _, stream = streams.open_commit(core, partial_name(self.commit), partial=True)
+        metadata = parse_detached(streams.detached_metadata(core, stream), "here")
         return signatures_in(metadata, "ed25519")
 
     def made_by(self, *numbers: int) -> list[bytes]:

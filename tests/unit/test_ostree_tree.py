@@ -9,10 +9,10 @@ import struct
 import pytest
 
 from composefs_ext.errors import FormatError, TooLargeError
-from composefs_ostree import dumptext, tree
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.objects import Commit, Dirmeta, Dirtree
+from composefs_ostree.held import dumptext, tree
 
 ROOT, SUB, META, FILE, LINK, LARGE = (bytes([number]) * 32 for number in range(1, 7))
 DIGEST = "ab" * 32

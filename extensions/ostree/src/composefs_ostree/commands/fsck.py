@@ -11,11 +11,12 @@ from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import in_threads
-from composefs_ostree.dumptext import draft_dump
-from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX
+from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX, commit_of_stream
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, image_of, open_commit, partly
-from composefs_ostree.tree import load
+from composefs_ostree.held.dumptext import draft_dump
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
+from composefs_ostree.held.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ostree.formats.commit_stream import Entry
-    from composefs_ostree.tree import Tree
+    from composefs_ostree.held.tree import Tree
 
 __all__ = ["fsck"]
 

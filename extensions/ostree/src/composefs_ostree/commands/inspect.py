@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from composefs_ostree.dates import date
-from composefs_ostree.held import detached_metadata, find_stream, image_of, open_commit, partly
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
+from composefs_ostree.held.tree import load_commit
 from composefs_ostree.signatures.record import facts_of, lines_of
-from composefs_ostree.tree import load_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

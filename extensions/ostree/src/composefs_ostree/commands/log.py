@@ -8,8 +8,9 @@ from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.text import printable
 from composefs_ostree.commands.inspect import commit_facts
 from composefs_ostree.dates import date
-from composefs_ostree.held import REF_DIRECTORY, find_stream, open_commit, parent_of
-from composefs_ostree.tree import load_commit
+from composefs_ostree.held.refs import REF_DIRECTORY, find_stream
+from composefs_ostree.held.streams import open_commit, parent_of
+from composefs_ostree.held.tree import load_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

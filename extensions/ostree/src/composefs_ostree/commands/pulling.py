@@ -9,15 +9,9 @@ from __future__ import annotations
 from composefs_ext.errors import ConflictError, ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commands.wanted import parse_wanted
-from composefs_ostree.held import (
-    commit_of_stream,
-    current_target,
-    find_stream,
-    open_commit,
-    partly,
-    ref_name,
-    target_of,
-)
+from composefs_ostree.formats.commit_stream import commit_of_stream
+from composefs_ostree.held.refs import current_target, find_stream, ref_name, target_of
+from composefs_ostree.held.streams import open_commit, partly
 from composefs_ostree.pulling.commits import Commits
 from composefs_ostree.pulling.known import Terms
 from composefs_ostree.sources.finding import resolve
@@ -165,7 +159,7 @@ def _terms(request: Request, source: Source) -> Terms:
 
     subpaths: list[str] | None = None
     if request.get("subpath"):
-        from composefs_ostree.part import parse_subpaths
+        from composefs_ostree.held.part import parse_subpaths
 
         subpaths = parse_subpaths(request.arguments["subpath"])
     if request.get("commit_metadata_only"):
@@ -213,8 +207,8 @@ def _bound_to(ref: str, collection: str | None) -> Callable[[Commit, bytes], Non
 
 
 def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
+    from composefs_ostree.held.tree import load_commit
     from composefs_ostree.pulling.checks import check_not_older
-    from composefs_ostree.tree import load_commit
 
     held, _ = open_commit(core, stream, partial=True)
     return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit_id)

@@ -5,17 +5,10 @@ from __future__ import annotations
 from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_ext.text import table
+from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial
 from composefs_ostree.formats.names import refuse_commit_id
-from composefs_ostree.held import (
-    REF_DIRECTORY,
-    commit_of_stream,
-    find_stream,
-    hint_for,
-    image_of,
-    is_partial,
-    open_commit,
-    ref_name,
-)
+from composefs_ostree.held.refs import REF_DIRECTORY, find_stream, hint_for, ref_name
+from composefs_ostree.held.streams import image_of, open_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +22,8 @@ __all__ = ["compute_id", "dump", "images", "mount", "tag", "untag"]
 def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
     """Write the dump of the commit that the request names; return the names of staged file and draft."""
     from composefs_ostree.commands.pulling import wants_nul
-    from composefs_ostree.dumptext import draft_dump
-    from composefs_ostree.tree import load
+    from composefs_ostree.held.dumptext import draft_dump
+    from composefs_ostree.held.tree import load
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
     return draft_dump(core, load(commit), keep_nul=bool(wants_nul(request))).finish()

@@ -31,8 +31,9 @@ _ATTEMPTS = 16
 
 def sign_held(request: Request, core: Core) -> dict[str, Any]:
     """Sign the commit that the request names, or verify or remove its signatures; print and return what it has then."""
-    from composefs_ostree.held import find_stream, open_commit
-    from composefs_ostree.tree import commit_bytes
+    from composefs_ostree.held.refs import find_stream
+    from composefs_ostree.held.streams import open_commit
+    from composefs_ostree.held.tree import commit_bytes
 
     signing, removed, is_check = sign_options_of(request), request.get("delete", ()), bool(request.get("verify"))
     if bool(signing.is_on) + bool(removed) + is_check != 1:
@@ -56,7 +57,7 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
 
 
 def _detached(core: Core, stream: Stream, what: str) -> dict[str, Variant]:
-    from composefs_ostree.held import detached_metadata
+    from composefs_ostree.held.streams import detached_metadata
 
     return parse_detached(detached_metadata(core, stream), f"the detached metadata of {what}")
 
@@ -123,8 +124,8 @@ def _change(
 def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Mapping[str, Variant]) -> None:
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
     from composefs_ostree.formats import gvariant
-    from composefs_ostree.held import DETACHED_REF
-    from composefs_ostree.storing import put_again, put_detached
+    from composefs_ostree.held.storing import put_again, put_detached
+    from composefs_ostree.held.streams import DETACHED_REF
 
     rows: list[StreamName] = []
     named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]

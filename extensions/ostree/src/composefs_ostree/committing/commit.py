@@ -12,13 +12,14 @@ from composefs_ostree.committing.previous import given_parent, read_previous
 from composefs_ostree.committing.times import commit_time
 from composefs_ostree.committing.treeobjects import TreeObjects, finish
 from composefs_ostree.committing.trees import given_changes, read_trees
-from composefs_ostree.dumptext import draft_dump
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
-from composefs_ostree.held import DETACHED_REF, current_target, ref_name
-from composefs_ostree.storing import put_detached, store
+from composefs_ostree.held.dumptext import draft_dump
+from composefs_ostree.held.refs import current_target, ref_name
+from composefs_ostree.held.storing import put_detached, store
+from composefs_ostree.held.streams import DETACHED_REF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import stat
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.committing.inodes import Inode, Meta, shown
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
-from composefs_ostree.dumptext import dump_limit
+from composefs_ostree.held.dumptext import dump_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from composefs_ext.puts import Puts
 from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.held.storing import metadata_limit
 from composefs_ostree.pulling.dealing import STAGED_BYTES
-from composefs_ostree.storing import metadata_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

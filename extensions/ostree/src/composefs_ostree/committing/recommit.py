@@ -5,8 +5,9 @@ from __future__ import annotations
 from composefs_ostree.committing.inodes import Inode, Meta
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
 from composefs_ostree.formats.fileheader import head_size, parse_head
-from composefs_ostree.held import find_stream, open_commit
-from composefs_ostree.tree import load
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import open_commit
+from composefs_ostree.held.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

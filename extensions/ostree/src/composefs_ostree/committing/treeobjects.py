@@ -17,7 +17,7 @@ from composefs_ostree.formats.objects import (
     parse_dirmeta,
     parse_dirtree,
 )
-from composefs_ostree.tree import Tree
+from composefs_ostree.held.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

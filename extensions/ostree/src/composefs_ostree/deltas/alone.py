@@ -80,7 +80,7 @@ class DeltaSource:
         return self.content_transport()
 
     def _has_fallbacks(self, core: Core) -> bool:
-        from composefs_ostree.held import open_commit
+        from composefs_ostree.held.streams import open_commit
 
         for commit in (self.delta.to, self.delta.origin):
             if commit is None:

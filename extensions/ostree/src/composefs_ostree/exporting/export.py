@@ -19,8 +19,9 @@ from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
-from composefs_ostree.held import detached_metadata, find_stream, open_commit
-from composefs_ostree.tree import load
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import detached_metadata, open_commit
+from composefs_ostree.held.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
+    from composefs_ostree.held.tree import Tree
     from composefs_ostree.signatures.signing import SignOptions
-    from composefs_ostree.tree import Tree
 
 __all__ = ["export"]
 

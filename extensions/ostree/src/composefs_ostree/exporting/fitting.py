@@ -13,7 +13,7 @@ from composefs_ostree.formats.fileheader import head_size, parse_head
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.formats.fileheader import FileHead
-    from composefs_ostree.tree import Tree
+    from composefs_ostree.held.tree import Tree
 
 __all__ = ["require_fit"]
 

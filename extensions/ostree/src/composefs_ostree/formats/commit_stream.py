@@ -30,9 +30,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain, count, islice
 from mmap import mmap
 
-from composefs_ext.errors import FormatError
+from composefs_ext.errors import CorruptError, FormatError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.formats.names import ID_SIZE
+from composefs_ostree.formats.names import ID_SIZE, is_commit_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ __all__ = [
     "CommitStream",
     "Entry",
     "Holder",
+    "commit_of_stream",
     "inline_limit",
+    "is_partial",
     "partial_name",
     "stream_name",
     "write",
@@ -95,6 +97,19 @@ def stream_name(commit: bytes) -> str:
 def partial_name(commit: bytes) -> str:
     """Return the name of the stream of a commit that is here in part."""
     return PARTIAL_PREFIX + commit.hex()
+
+
+def is_partial(name: str) -> bool:
+    """Tell from the name of a stream whether its commit is here in part only."""
+    return name.startswith(PARTIAL_PREFIX)
+
+
+def commit_of_stream(name: str) -> bytes:
+    """Return the commit id in the name of a stream; raise CorruptError if it is not the stream of an ostree commit."""
+    for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):
+        if name.startswith(prefix) and is_commit_id(name.removeprefix(prefix)):
+            return bytes.fromhex(name.removeprefix(prefix))
+    raise CorruptError(f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it")
 
 
 def inline_limit(digest_size: int) -> int:

@@ -17,14 +17,15 @@ from composefs_ostree.formats.commit_stream import (
     stream_name,
 )
 from composefs_ostree.formats.names import ObjectType, object_path
-from composefs_ostree.held import Asked, Here
-from composefs_ostree.part import existing, find_part
+from composefs_ostree.held.part import existing, find_part
+from composefs_ostree.held.storing import put_commit, store
+from composefs_ostree.held.streams import Asked
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
+from composefs_ostree.pulling.known import Here
 from composefs_ostree.pulling.pull import Pull
 from composefs_ostree.pulling.wish import Supply
 from composefs_ostree.sources.finding import fetch_object
-from composefs_ostree.storing import put_commit, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Arrivals:
     def __init__(
         self, core: Core, source: ObjectSource, transport: Transport, *, keep_nul: bool, uses_cache: bool
     ) -> None:
-        """``keep_nul`` is as in :class:`composefs_ostree.dumptext.DumpText`."""
+        """``keep_nul`` is as in :class:`composefs_ostree.held.dumptext.DumpText`."""
         assert core.repository is not None
         self._core = core
         self._source = source

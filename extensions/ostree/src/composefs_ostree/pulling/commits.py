@@ -10,17 +10,9 @@ from composefs_ext.errors import NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held import (
-    DETACHED_REF,
-    PARENT_REF,
-    Asked,
-    Here,
-    detached_metadata,
-    find_stream,
-    image_of,
-    open_commit,
-)
-from composefs_ostree.pulling.known import Inquiry
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, image_of, open_commit
+from composefs_ostree.pulling.known import Here, Inquiry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +151,7 @@ class Commits:
             here = Here(held.name, held.stream.id, image_of(held.stream), held.subpaths)
             if beside != kept:
                 image = [] if here.image is None else [(IMAGE_REF, here.image)]
-                from composefs_ostree.storing import put_again
+                from composefs_ostree.held.storing import put_again
 
                 here = here._replace(stream=put_again(self._core, held.name, [*image, *beside.items()]))
         # Also if nothing is new: who pulled it may have been killed before its names were durable.
@@ -184,8 +176,8 @@ class Commits:
             return False
         if self._terms.keep_nul is None:
             return True
-        from composefs_ostree.dumptext import draft_dump
-        from composefs_ostree.tree import load
+        from composefs_ostree.held.dumptext import draft_dump
+        from composefs_ostree.held.tree import load
 
         commit, _ = open_commit(self._core, held.name, partial=True)
         dump = draft_dump(self._core, load(commit), keep_nul=self._terms.keep_nul)
@@ -197,7 +189,7 @@ class Commits:
             return self._terms.subpaths
         if held.subpaths is None:
             return None
-        from composefs_ostree.part import joined_subpaths
+        from composefs_ostree.held.part import joined_subpaths
 
         return joined_subpaths([*held.subpaths, *self._terms.subpaths])
 
@@ -246,7 +238,7 @@ class Commits:
             return {}
         if known.held is not None and detached_metadata(self._core, known.held.stream) == known.detached:
             return {}
-        from composefs_ostree.storing import put_detached
+        from composefs_ostree.held.storing import put_detached
 
         kept = put_detached(self._core, known.commit_id, known.detached)
         self.rows[kept["name"]] = kept

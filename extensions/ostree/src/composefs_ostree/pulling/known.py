@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, FormatError, MissingObjectError, NotFoundError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.formats.commit_stream import partial_name, stream_name
+from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held import commit_of_stream, detached_metadata, find_stream, is_partial, open_commit
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import detached_metadata, open_commit
 from composefs_ostree.sources.finding import fetch_detached
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.sources.source import ObjectSource
 
-__all__ = ["CommitObject", "Held", "Inquiry", "Known", "Terms"]
+__all__ = ["CommitObject", "Held", "Here", "Inquiry", "Known", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -38,7 +39,7 @@ class Terms(NamedTuple):
     """How many parents to pull too; negative: all."""
     base_name: str | None = None
     keep_nul: bool | None = None
-    """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.dumptext); None: as they are here."""
+    """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.held.dumptext); None: as they are here."""
     use_deltas: bool = False
     is_repair: bool = False
 
@@ -49,6 +50,21 @@ class Held(NamedTuple):
     name: str
     stream: Stream
     subpaths: Sequence[str] | None
+
+
+class Here(NamedTuple):
+    """A commit that is stored: name and id of its stream, its image, what it has (None: all), if it is in part.
+
+    The numbers are how much came from the source that it was brought from.
+    """
+
+    name: str
+    stream: str
+    image: str | None
+    subpaths: Sequence[str] | None
+    metadata: int = 0
+    files: int = 0
+    parts: int = 0
 
 
 class CommitObject(NamedTuple):
@@ -148,8 +164,8 @@ class Inquiry:
         if known.object is None:
             from composefs_ostree.formats.objects import parse_commit
             from composefs_ostree.formats.summary import SummaryRef
+            from composefs_ostree.held.tree import commit_bytes
             from composefs_ostree.sources.finding import fetch_commit
-            from composefs_ostree.tree import commit_bytes
 
             if known.held is not None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])

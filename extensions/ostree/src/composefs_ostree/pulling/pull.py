@@ -16,17 +16,17 @@ from contextlib import suppress
 from composefs_ext.drafts import Draft
 from composefs_ext.errors import CancelledError, ExtError
 from composefs_ext.puts import Puts
-from composefs_ostree.dumptext import DumpText, dump_limit
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
+from composefs_ostree.held.dumptext import DumpText, dump_limit
+from composefs_ostree.held.storing import metadata_limit
+from composefs_ostree.held.tree import Tree
 from composefs_ostree.pulling.dealing import deal
 from composefs_ostree.pulling.gathering import Gathering
 from composefs_ostree.pulling.walk import Walk
-from composefs_ostree.storing import metadata_limit
-from composefs_ostree.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.worker import Worker
-    from composefs_ostree.part import Part
+    from composefs_ostree.held.part import Part
     from composefs_ostree.pulling.wish import Supply, Wish
 
 __all__ = ["Pull"]
@@ -66,7 +66,7 @@ class Pull:
     ) -> None:
         """``part`` is what is wanted of the commit, None if all; ``note`` is called with every file that has come in.
 
-        ``keep_nul`` is as in :class:`~composefs_ostree.dumptext.DumpText`.
+        ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
         """
         self._core = core
         self._commit = wish.commit

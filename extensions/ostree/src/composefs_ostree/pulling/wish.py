@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import Holder
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.held import Asked
+    from composefs_ostree.held.streams import Asked
     from composefs_ostree.pulling.ahead import Ahead
     from composefs_ostree.pulling.confirming import BaseSizes
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.part import Part
+    from composefs_ostree.held.part import Part
 
 __all__ = ["Tree", "commit_bytes", "load", "load_commit"]
 
@@ -74,7 +74,7 @@ def load(stream: CommitStream) -> Tree:
             hint="pull it again without --commit-metadata-only",
             subject=stream.commit_id.hex(),
         )
-    from composefs_ostree.part import find_part
+    from composefs_ostree.held.part import find_part
 
     part = find_part(commit, stream.subpaths, lambda kind, object_id: _metadata(stream, kind, object_id))
     return _load_below(stream, commit, part.roots, part.files).grafted(part)

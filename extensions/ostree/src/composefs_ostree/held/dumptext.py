@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ostree.formats.objects import Dirtree, Xattrs
-    from composefs_ostree.tree import Tree
+    from composefs_ostree.held.tree import Tree
 
 __all__ = ["DumpText", "draft_dump", "dump_limit"]
 
