@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from composefs_oci.layers.stored import Content, StoredLayer
     from composefs_oci.variants import Variant, Xattrs
 
-__all__ = ["Image", "described", "find_expected", "layered", "layers_of", "of_tree", "put_images", "stacked", "tree_of"]
+__all__ = [
+    "Image",
+    "described",
+    "find_expected",
+    "image_ids",
+    "layered",
+    "layers_of",
+    "of_tree",
+    "put_images",
+    "stacked",
+    "tree_of",
+]
 
 
 class Image(NamedTuple):
@@ -109,6 +120,20 @@ def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Vari
         return {variant: answer.result()["id"] for variant, answer in zip(wanted, pending, strict=True)}
 
 
+def image_ids(core: Core, image: Image, wanted: Sequence[Variant]) -> list[str]:
+    """Return the ids that variants of an image have; nothing is stored."""
+    pending = [
+        core.image_digest(
+            image.dump,
+            erofs_format=variant.erofs_format,
+            transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
+        )
+        for variant in wanted
+    ]
+    with of_tree():
+        return [answer.result()["id"] for answer in pending]
+
+
 def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
     """Find the bootable variant that has this id, and the image to make it of; nothing is stored.
 
@@ -119,16 +144,7 @@ def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expec
     for upstream in (False, True):
         if upstream:
             image = layered(core, layers, upstream=True)
-        pending = [
-            core.image_digest(
-                image.dump,
-                erofs_format=variant.erofs_format,
-                transforms=image.transforms(bootable=True, xattrs=variant.xattrs),
-            )
-            for variant in candidates
-        ]
-        with of_tree():
-            ids = [answer.result()["id"] for answer in pending]
+        ids = image_ids(core, image, candidates)
         tried += len(ids)
         if expected in ids:
             return candidates[ids.index(expected)], image

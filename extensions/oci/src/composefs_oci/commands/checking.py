@@ -16,7 +16,7 @@ from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
-from composefs_oci.image import layered
+from composefs_oci.image import image_ids, layered
 from composefs_oci.layers.whole import open_layer
 from composefs_oci.names import digest_of_stream, manifest_stream
 from composefs_oci.variants import keyed_variants
@@ -208,15 +208,8 @@ class _Check:
         """Return the images that are not those of the layers, by one of the two readings; ``first``: format 0 or 1."""
         layers = (open_layer(self._core, diff_id) for diff_id in diff_ids)
         image = self._try("image-check-failed", lambda: layered(self._core, layers, upstream=upstream))
-        pending = [
-            self._core.image_digest(
-                image.dump,
-                erofs_format=first if variant.erofs_format == 1 else variant.erofs_format,
-                transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
-            )
-            for _, _, variant in rows
-        ]
-        ids = self._try("image-check-failed", lambda: [answer.result()["id"] for answer in pending])
+        read = [each._replace(erofs_format=first) if each.erofs_format == 1 else each for _, _, each in rows]
+        ids = self._try("image-check-failed", lambda: image_ids(self._core, image, read))
         return [row for row, made in zip(rows, ids, strict=True) if made != row[1]]
 
     def _try(self, kind: str, call: Callable[[], T]) -> T:
