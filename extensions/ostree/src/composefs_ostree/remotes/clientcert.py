@@ -14,7 +14,7 @@ from composefs_ostree.remotes.curl import pycurl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.remotes.settings import Options
+    from composefs_ostree.remotes.settings import CurlOptions
 
 __all__ = ["Handshake", "certificate_problem"]
 
@@ -47,7 +47,7 @@ class Handshake:
 
     def __init__(self) -> None:
         self.asks = False
-        self.options: Options = ((pycurl.VERBOSE, 1), (pycurl.DEBUGFUNCTION, self._take))
+        self.options: CurlOptions = ((pycurl.VERBOSE, 1), (pycurl.DEBUGFUNCTION, self._take))
 
     def _take(self, kind: int, text: bytes) -> None:
         if kind == pycurl.INFOTYPE_TEXT and b"Request CERT" in text:

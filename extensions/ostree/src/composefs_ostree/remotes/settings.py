@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    Options = tuple[tuple[int, Any], ...]
+    CurlOptions = tuple[tuple[int, Any], ...]
+    """Options of a request, by their numbers in curl, with their values."""
 
 __all__ = ["CONTENT_SECONDS", "METADATA_SECONDS", "Settings", "netrc_problem", "settings_of"]
 
@@ -72,8 +73,8 @@ class Settings(NamedTuple):
     ``patience`` seconds has the next one asked too.
     """
 
-    common: Options
-    secret: Options
+    common: CurlOptions
+    secret: CurlOptions
     origins: frozenset[tuple[str, str, int]]
     connections: int | None
     retries: int
@@ -86,7 +87,7 @@ class Settings(NamedTuple):
     def __repr__(self) -> str:
         return f"Settings(connections={self.connections}, retries={self.retries})"
 
-    def options(self, url: str) -> Options:
+    def options(self, url: str) -> CurlOptions:
         """Return curl's options for requests to a repository at a URL."""
         secret = self.secret if self.secret and _origin(url) in self.origins else ()
         if not url.lower().startswith("https:"):
@@ -134,7 +135,7 @@ def _low_speed_bytes(limits: Limits) -> int:
     return wanted if limits.rate is None else min(wanted, limits.rate // _TRANSFERS_AT_ONCE)
 
 
-def _tls_options(remote: Remote) -> Options:
+def _tls_options(remote: Remote) -> CurlOptions:
     options: list[tuple[int, Any]] = []
     ca_path = remote.settings.get(_CA_PATH)
     if ca_path:
@@ -204,7 +205,7 @@ def _denied(path: str) -> ExtError:
     )
 
 
-def _proxy_options(remote: Remote) -> Options:
+def _proxy_options(remote: Remote) -> CurlOptions:
     """Return the remote's proxy; without one, curl takes that of the environment."""
     proxy = remote.settings.get("proxy")
     return ((pycurl.PROXY, proxy),) if proxy else ()
@@ -232,12 +233,12 @@ def _netrc() -> str | None:
     return path
 
 
-def _netrc_options() -> Options:
+def _netrc_options() -> CurlOptions:
     path = _netrc()
     return () if path is None else ((pycurl.NETRC, pycurl.NETRC_OPTIONAL), (pycurl.NETRC_FILE, path))
 
 
-def _secret_options(remote: Remote, limits: Limits) -> Options:
+def _secret_options(remote: Remote, limits: Limits) -> CurlOptions:
     """Return who we are; what a file holds is nowhere but here and in curl."""
     options: list[tuple[int, Any]] = []
     basic, bearer, headers = (
