@@ -265,7 +265,9 @@ def _check_encoding(name: str, value: object) -> None:
             try:
                 each.encode()
             except UnicodeEncodeError as error:
-                raise UsageError(f"the argument {name} is not UTF-8: {each!a}") from error
+                raise UsageError(
+                    f"the argument {name} is not UTF-8: {each!a}", hint="it has to be, in whatever locale"
+                ) from error
 
 
 def _working_directory() -> str | None:

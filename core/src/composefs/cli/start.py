@@ -9,6 +9,7 @@ from __future__ import annotations
 # What the interpreter has loaded for itself, as in ctrl_c.
 import _signal  # type: ignore[import-not-found]
 import gc
+import os
 import sys
 from types import ModuleType
 
@@ -57,11 +58,22 @@ def mount_composefs() -> int:
 
 
 def _begin() -> None:
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        _begin_again_in_utf8()
     ctrl_c.ends_the_process()
     # Whoever starts us may have it ignored; then a process that ends is gone at once, and nobody can wait for it.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     # Next to nothing of what is imported and parsed is garbage; to look for some takes a twentieth of a short run.
     gc.set_threshold(_GC_THRESHOLD)
+
+
+def _begin_again_in_utf8() -> None:
+    """Start over where the locale has another encoding, as Latin-1: names in a repository are UTF-8, for everybody.
+
+    An extension hears of it by the environment; -X is for us where the system has no such locale.
+    """
+    os.environ["LC_ALL"] = "C.UTF-8"
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  nothing but ourselves
 
 
 class _Instead:
