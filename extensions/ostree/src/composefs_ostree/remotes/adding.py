@@ -100,20 +100,7 @@ def _verification(specifications: Sequence[str]) -> dict[str, str]:
 def _check(settings: dict[str, str]) -> None:
     """Refuse what no pull could use, while the user who typed it is there."""
     for key, value in settings.items():
-        if len(value) > _MAX_VALUE or "\0" in value:
-            raise UsageError(f"the value of {key} is too long, or has a NUL")
-        if key in _BOOLEANS:
-            try:
-                as_boolean(value)
-            except FormatError as error:
-                raise UsageError(f"{key}: {error.message}") from None
-        elif key in _FILES and not value.startswith("/"):
-            raise UsageError(f"{key}={value[:200]!r} is not an absolute path", hint="give the whole path")
-        elif key == "branches":
-            for branch in as_list(value):
-                check_ref(branch)
-        elif key in ("url", "contenturl", "metalink", "proxy"):
-            _check_place(key, value)
+        _check_value(key, value)
     if bool(settings.get("tls-client-cert-path")) != bool(settings.get("tls-client-key-path")):
         raise UsageError(
             "a remote has both tls-client-cert-path and tls-client-key-path, or neither",
@@ -126,6 +113,23 @@ def _check(settings: dict[str, str]) -> None:
     collection = settings.get("collection-id")
     if collection is not None:
         check_collection(collection)
+
+
+def _check_value(key: str, value: str) -> None:
+    if len(value) > _MAX_VALUE or "\0" in value:
+        raise UsageError(f"the value of {key} is too long, or has a NUL")
+    if key in _BOOLEANS:
+        try:
+            as_boolean(value)
+        except FormatError as error:
+            raise UsageError(f"{key}: {error.message}") from None
+    elif key in _FILES and not value.startswith("/"):
+        raise UsageError(f"{key}={value[:200]!r} is not an absolute path", hint="give the whole path")
+    elif key == "branches":
+        for branch in as_list(value):
+            check_ref(branch)
+    elif key in ("url", "contenturl", "metalink", "proxy"):
+        _check_place(key, value)
 
 
 def _check_keys(policy: Policy) -> None:

@@ -136,18 +136,31 @@ def _low_speed_bytes(limits: Limits) -> int:
 
 
 def _tls_options(remote: Remote) -> CurlOptions:
-    options: list[tuple[int, Any]] = []
+    options = [*_authorities(remote), *_client_certificate(remote)]
+    if remote.boolean("tls-permissive", False):
+        options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
+    if not remote.boolean("http2", True):
+        options.append((pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1))
+    return tuple(options)
+
+
+def _authorities(remote: Remote) -> CurlOptions:
+    """Return whom to trust: those that the remote names, else the environment's and the system's."""
     ca_path = remote.settings.get(_CA_PATH)
     if ca_path:
         is_directory = os.path.isdir(_existing(remote, _CA_PATH))
-        options.append((pycurl.CAPATH if is_directory else pycurl.CAINFO, ca_path))
-    else:
-        if ca_file := os.environ.get(CA_FILE):
-            _check_regular(ca_file, f"{CA_FILE} has to name a file of certificates in PEM, by its absolute path")
-        if ca_file := ca_file or next(filter(os.path.exists, _CA_FILES), None):
-            options.append((pycurl.CAINFO, ca_file))
-        if ca_directory := os.environ.get("SSL_CERT_DIR"):
-            options.append((pycurl.CAPATH, ca_directory))
+        return ((pycurl.CAPATH if is_directory else pycurl.CAINFO, ca_path),)
+    options: list[tuple[int, Any]] = []
+    if ca_file := os.environ.get(CA_FILE):
+        _check_regular(ca_file, f"{CA_FILE} has to name a file of certificates in PEM, by its absolute path")
+    if ca_file := ca_file or next(filter(os.path.exists, _CA_FILES), None):
+        options.append((pycurl.CAINFO, ca_file))
+    if ca_directory := os.environ.get("SSL_CERT_DIR"):
+        options.append((pycurl.CAPATH, ca_directory))
+    return tuple(options)
+
+
+def _client_certificate(remote: Remote) -> CurlOptions:
     has_certificate = bool(remote.settings.get("tls-client-cert-path"))
     if has_certificate != bool(remote.settings.get("tls-client-key-path")):
         raise FormatError(
@@ -155,15 +168,13 @@ def _tls_options(remote: Remote) -> CurlOptions:
             hint="give both or neither; if one file holds certificate and key, name it twice",
             subject=remote.name,
         )
-    if has_certificate:
-        options.append((pycurl.SSLCERT, _existing(remote, "tls-client-cert-path")))
-        options.append((pycurl.SSLKEY, _existing(remote, "tls-client-key-path")))
-        options.append((pycurl.KEYPASSWD, ""))  # else OpenSSL asks for a passphrase, wherever it finds a terminal
-    if remote.boolean("tls-permissive", False):
-        options += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
-    if not remote.boolean("http2", True):
-        options.append((pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1))
-    return tuple(options)
+    if not has_certificate:
+        return ()
+    return (
+        (pycurl.SSLCERT, _existing(remote, "tls-client-cert-path")),
+        (pycurl.SSLKEY, _existing(remote, "tls-client-key-path")),
+        (pycurl.KEYPASSWD, ""),  # else OpenSSL asks for a passphrase, wherever it finds a terminal
+    )
 
 
 def _existing(remote: Remote, key: str) -> str:
@@ -240,10 +251,11 @@ def _netrc_options() -> CurlOptions:
 
 def _secret_options(remote: Remote, limits: Limits) -> CurlOptions:
     """Return who we are; what a file holds is nowhere but here and in curl."""
-    options: list[tuple[int, Any]] = []
-    basic, bearer, headers = (
-        remote.settings.get(f"http-{name}-file") for name in ("basic-auth", "bearer-token", "headers")
-    )
+    return (*_login(remote), *_header_options(remote, limits))
+
+
+def _login(remote: Remote) -> CurlOptions:
+    basic, bearer = (remote.settings.get(f"http-{name}-file") for name in ("basic-auth", "bearer-token"))
     if basic and bearer:
         raise FormatError(
             f"{remote.origin}: remote {remote.name!r} has both http-basic-auth-file and http-bearer-token-file",
@@ -254,22 +266,29 @@ def _secret_options(remote: Remote, limits: Limits) -> CurlOptions:
         user, colon, password = _secret(basic).strip("\r\n").partition(":")
         if not colon or not (user + password).isprintable():
             raise FormatError(f"{basic}: it does not hold USER:PASSWORD", subject=basic)
-        options += [
+        return (
             (pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC),
             (pycurl.USERNAME, user.encode()),
             (pycurl.PASSWORD, password.encode()),
-        ]
+        )
     if bearer:
         token = _secret(bearer).strip()
         if not token.isascii() or not token.isprintable() or " " in token or not token:
             raise FormatError(f"{bearer}: it does not hold a token", hint="a token is one word", subject=bearer)
-        options += [(pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token)]
-    lines = [line for path in (headers, limits.header_file) if path for line in _headers(path)]
-    if lines:
-        options.append((pycurl.HTTPHEADER, [line.encode() for line in lines]))
-        if not _HARMLESS.issuperset(line.partition(":")[0].lower() for line in lines):
-            options.append((pycurl.FOLLOWLOCATION, 0))  # curl would send them to wherever the server says
-    return tuple(options)
+        return ((pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token))
+    return ()
+
+
+def _header_options(remote: Remote, limits: Limits) -> CurlOptions:
+    """Return the headers that the remote's file has, then those of the user's."""
+    paths = (remote.settings.get("http-headers-file"), limits.header_file)
+    lines = [line for path in paths if path for line in _headers(path)]
+    if not lines:
+        return ()
+    headers = (pycurl.HTTPHEADER, [line.encode() for line in lines])
+    if _HARMLESS.issuperset(line.partition(":")[0].lower() for line in lines):
+        return (headers,)
+    return (headers, (pycurl.FOLLOWLOCATION, 0))  # curl would send them to wherever the server says
 
 
 def _headers(path: str) -> list[str]:
