@@ -18,8 +18,8 @@ from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, NotFoundE
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.workers import available_cores
+from composefs_ostree.fetching.directories import LocalRepository
 from composefs_ostree.fetching.local import LocalFiles
-from composefs_ostree.fetching.places import Place
 from composefs_ostree.fetching.worker import Worker
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
@@ -43,7 +43,7 @@ def head_and_file(directory: Path, content: bytes) -> bytes:
 
 
 def archive(path: Path) -> Callable[[Packs], LocalFiles]:
-    return lambda packs: LocalFiles([Place(str(path), Config("archive", None, {}))], 64, packs)
+    return lambda packs: LocalFiles([LocalRepository(str(path), Config("archive", None, {}))], 64, packs)
 
 
 def collect(worker: Worker) -> list[Row]:

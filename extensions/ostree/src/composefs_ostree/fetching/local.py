@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from composefs_ext.packs import Packs
     from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.directories import LocalRepository
     from composefs_ostree.fetching.files import Failure
-    from composefs_ostree.fetching.places import Place
 
     class Reader(Protocol):
-        """The file objects of one place."""
+        """The file objects of one repository."""
 
         def path(self, file_id: bytes) -> str:
             """Return the path of an object."""
@@ -42,15 +42,15 @@ _FIRST_READ = 16 << 10
 
 
 class LocalFiles(Jobs):
-    """The content objects of some places; read one after the other, for a disk does not answer faster to many."""
+    """The content objects of some repositories; read one after the other, for a disk does not answer faster to many."""
 
-    def __init__(self, places: Sequence[Place], inline_limit: int, packs: Packs) -> None:
+    def __init__(self, repositories: Sequence[LocalRepository], inline_limit: int, packs: Packs) -> None:
         """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
         super().__init__()
-        self._readers = [_reader(place, inline_limit, packs) for place in places]
+        self._readers = [_reader(repository, inline_limit, packs) for repository in repositories]
 
     def where(self, file_id: bytes) -> str:
-        """Return the path of an object in the first place."""
+        """Return the path of an object in the first repository."""
         return self._readers[0].path(file_id)
 
     def _do(self, file_id: bytes, staged: str) -> Row | Failure:
@@ -64,12 +64,12 @@ class LocalFiles(Jobs):
         return failure(file_id, self.where(file_id), NotFoundError("not found"))
 
 
-def _reader(place: Place, inline_limit: int, packs: Packs) -> Reader:
-    if place.config.is_archive:
-        return ArchiveReader(place.directory, inline_limit, packs)
+def _reader(repository: LocalRepository, inline_limit: int, packs: Packs) -> Reader:
+    if repository.config.is_archive:
+        return ArchiveReader(repository.directory, inline_limit, packs)
     from composefs_ostree.fetching.bare import BareReader
 
-    return BareReader(place.directory, place.config.mode, inline_limit, packs)
+    return BareReader(repository.directory, repository.config.mode, inline_limit, packs)
 
 
 class ArchiveReader:

@@ -172,10 +172,10 @@ class DirectorySource(_Summarized):
 
     def open(self, core: Core) -> Transport:
         """Read its config and those of its parents; raise NotFoundError, UnsupportedError or CorruptError."""
-        from composefs_ostree.fetching.places import find_places
+        from composefs_ostree.fetching.directories import find_repositories
         from composefs_ostree.remotes.summaries import Summaries
 
-        self._places = find_places(self._directory)
+        self._repositories = find_repositories(self._directory)
         transport = self.content_transport()
         self._summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
         return transport
@@ -186,7 +186,7 @@ class DirectorySource(_Summarized):
 
     def directories(self) -> list[str]:
         """Return its directory and those of its parents."""
-        return [place.directory for place in self._places]
+        return [repository.directory for repository in self._repositories]
 
     def content_transport(self) -> Transport:
         """Return what reads its files and those of its parents."""
@@ -195,7 +195,7 @@ class DirectorySource(_Summarized):
         return DirectoryTransport(*self.directories())
 
     def files(self, inline_limit: int, packs: Packs) -> Files:
-        """Return readers for the places that were found."""
+        """Return readers for the repositories that were found."""
         from composefs_ostree.fetching.local import LocalFiles
 
-        return LocalFiles(self._places, inline_limit, packs)
+        return LocalFiles(self._repositories, inline_limit, packs)

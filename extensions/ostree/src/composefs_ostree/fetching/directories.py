@@ -9,54 +9,55 @@ from composefs_ext.errors import CorruptError, NotFoundError, PermissionDeniedEr
 from composefs_ostree.fetching.transport import bad_object, open_regular
 from composefs_ostree.formats.config import MAX_CONFIG, Config, parse_config
 
-__all__ = ["Place", "find_places"]
+__all__ = ["LocalRepository", "find_repositories"]
 
-_MAX_PLACES = 16
+_MAX_REPOSITORIES = 16
 
 
-class Place(NamedTuple):
+class LocalRepository(NamedTuple):
     """One repository: its directory and its config."""
 
     directory: str
     config: Config
 
 
-def find_places(directory: str) -> list[Place]:
+def find_repositories(directory: str) -> list[LocalRepository]:
     """Return the repository in a directory and its parents, nearest first.
 
     Raises NotFoundError if there is none, UnsupportedError or CorruptError if one cannot be read.
     """
-    places: list[Place] = []
+    found: list[LocalRepository] = []
     seen = set()
     following: str | None = directory
     while following is not None:
         try:
-            place = _open_place(following)
+            repository = _open(following)
         except PermissionError as error:
-            what = "the repository's parent cannot be read" if places else error.strerror
+            what = "the repository's parent cannot be read" if found else error.strerror
             raise PermissionDeniedError(
                 f"{following}/config: {what}",
                 hint=f"check the owner and mode; a confined extension needs cfsctl --ext-read {following}",
                 subject=following,
             ) from None
-        if not os.path.isabs(place.config.parent or "/"):
+        if not os.path.isabs(repository.config.parent or "/"):
             raise UnsupportedError(
-                f"{place.directory}/config: the parent {place.config.parent!r} is not an absolute path",
+                f"{repository.directory}/config: the parent {repository.config.parent!r} is not an absolute path",
                 hint="what it is relative to depends on who reads it; give the whole path",
-                subject=place.directory,
+                subject=repository.directory,
             )
-        status = os.stat(place.directory)
-        if (status.st_dev, status.st_ino) in seen or len(places) == _MAX_PLACES:
+        status = os.stat(repository.directory)
+        if (status.st_dev, status.st_ino) in seen or len(found) == _MAX_REPOSITORIES:
             raise CorruptError(
-                f"{place.directory}/config: the parents of this repository do not end", subject=place.directory
+                f"{repository.directory}/config: the parents of this repository do not end",
+                subject=repository.directory,
             )
         seen.add((status.st_dev, status.st_ino))
-        places.append(place)
-        following = place.config.parent
-    return places
+        found.append(repository)
+        following = repository.config.parent
+    return found
 
 
-def _open_place(directory: str) -> Place:
+def _open(directory: str) -> LocalRepository:
     path = f"{directory}/config"
     try:
         fd = open_regular(path)
@@ -70,4 +71,4 @@ def _open_place(directory: str) -> Place:
     except CorruptError as error:
         raise bad_object(path, error) from None
     with open(fd, "rb") as file:
-        return Place(directory, parse_config(file.read(MAX_CONFIG), path))
+        return LocalRepository(directory, parse_config(file.read(MAX_CONFIG), path))
