@@ -7,11 +7,13 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 
 from composefs.cli.main import root
+from composefs.graph.problem import Kind
 from support.ostree_pull import LIBEXEC
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,12 @@ def test_dependencies_are_those_that_the_wheels_ask_for() -> None:
     rows = re.findall(r"^\| \[?([\w-]+)(?:\]\(\S+\) ≥ ([\d.]+))? \| ([\w, ]+) \|", page, re.MULTILINE)
     described = {name: (version, set(wheels.split(", "))) for name, version, wheels in rows if name != "package"}
     assert described == asked | {"composefs-ext": ("", asked["composefs-ext"][1])}  # which comes with them
+
+
+def test_the_kinds_of_damage_are_those_that_fsck_tells() -> None:
+    _, _, section = (ROOT / "docs/reliability.md").read_text().partition("\n| kind | means | remedy |\n")
+    cells = [row.split("|")[1] for row in section.partition("\n\n")[0].splitlines()[1:]]
+    assert sorted(re.findall(r"[a-z-]+", " ".join(cells))) == sorted(get_args(Kind))
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if not name.startswith("samples/")])

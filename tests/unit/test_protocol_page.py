@@ -123,6 +123,11 @@ def test_table_of_limits() -> None:
     )
 
 
+def test_table_of_features() -> None:
+    rows = re.findall(r"^\| (\d+) \| `?(\w+)`? \|", PAGE[PAGE.index("## Compatibility") :], re.MULTILINE)
+    assert rows == [("1", "none"), *(("1", feature) for feature in FEATURES)]
+
+
 def test_the_sdk_knows_the_version_the_features_and_the_limits() -> None:
     assert VERSIONS == (sdk.PROTOCOL_VERSION,)
     assert FEATURES == sdk.FEATURES == (sdk.RESULT_FILE, sdk.PACKS, sdk.DRAFTS, sdk.SIZES)
