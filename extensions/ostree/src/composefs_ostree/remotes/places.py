@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.record import Remote
 
-__all__ = ["Places", "directory_of"]
+__all__ = ["Places"]
 
 METADATA_REQUESTS = 32
 FILE_REQUESTS = 8
@@ -28,17 +28,6 @@ FILE_REQUESTS = 8
 
 _MIRROR_LIST = "mirrorlist="
 _METALINK = "metalink="
-
-
-def directory_of(url: str) -> str:
-    """Return the directory that a ``file`` URL names; raise UsageError if it names none on this machine."""
-    from urllib.parse import unquote
-
-    scheme, separator, rest = url.partition("://")
-    path = unquote(rest.removeprefix("localhost"))
-    if scheme.lower() != "file" or not separator or not path.startswith("/") or "\0" in path:
-        raise UsageError(f"{url[:200]!r} names no directory", hint="write file:///PATH")
-    return path
 
 
 class Places:

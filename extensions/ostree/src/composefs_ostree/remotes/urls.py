@@ -1,10 +1,10 @@
-"""URLs of repositories and proxies: what they must look like, and how to show them without a password."""
+"""URLs of repositories and proxies: what they must look like and name, and how to show them without a password."""
 
 from __future__ import annotations
 
 from composefs_ext.errors import UsageError
 
-__all__ = ["PROXY_FORM", "check_proxy", "check_url", "without_password"]
+__all__ = ["PROXY_FORM", "check_proxy", "check_url", "directory_of", "without_password"]
 
 _LAST_PORT = 65535
 _PROXY_SCHEMES = ("http", "https", "socks", "socks4", "socks4a", "socks5", "socks5h")
@@ -41,6 +41,17 @@ def check_url(url: str, *, query: bool = False) -> str:
     if "/" not in rest.partition("?")[0]:
         raise UsageError(f"the URL {without_password(url).partition('?')[0]!r} names no file")
     return url
+
+
+def directory_of(url: str) -> str:
+    """Return the directory that a ``file`` URL names; raise UsageError if it names none on this machine."""
+    from urllib.parse import unquote
+
+    scheme, separator, rest = url.partition("://")
+    path = unquote(rest.removeprefix("localhost"))
+    if scheme.lower() != "file" or not separator or not path.startswith("/") or "\0" in path:
+        raise UsageError(f"{url[:200]!r} names no directory", hint="write file:///PATH")
+    return path
 
 
 def check_proxy(url: str) -> None:

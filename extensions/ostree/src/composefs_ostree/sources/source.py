@@ -76,7 +76,7 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
         if not url and remote.metalink is None:  # which comes before the URL
             url = remote.url
     if url is not None and url.lower().startswith("file:"):
-        from composefs_ostree.remotes.places import directory_of
+        from composefs_ostree.remotes.urls import directory_of
 
         return DirectorySource(directory_of(url), remote, options)
     return UrlSource(url, remote, limits, options)
