@@ -1,4 +1,4 @@
-"""What the pages name is there: links and their anchors, files of this source, and commands with their options."""
+"""What the pages name is there: links and anchors, files, commands with their options; and their tables are whole."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from support.ostree_pull import LIBEXEC
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for pattern in ("*.md", "core/*.md", "extensions/*/*.md", "samples/*/*.md", "docs/**/*.md")
+    for pattern in ("*.md", "core/*.md", "extensions/*/*.md", "samples/**/*.md", "docs/**/*.md")
     for page in ROOT.glob(pattern)
 )
 # Commands of extensions that the pages bring into being.
-SAMPLES = {"hello", "shfetch", "tar", "zip", "cpio"}
+SAMPLES = {"hello", "shfetch", "sums", "tar", "zip", "cpio"}
 
 
 def code_and_prose(text: str) -> tuple[list[str], str]:
