@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.fsverity import Hasher, fsverity_digest
-from composefs_ostree.fetching.content import check_space
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
-from composefs_ostree.fetching.stage import Stager, copy_range
+from composefs_ostree.fetching.stage import Stager, check_space, copy_range, create_staged, write_all
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 
@@ -149,12 +148,13 @@ class Maker(Jobs):
         """Bring the content into the new file ``staged`` and hash it; return how many bytes it has."""
         if inode.is_whole:
             return self._stager.stage(inode.fd, staged, inode.size, digest)
-        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = create_staged(staged)
         try:
             check_space(fd, inode.size)
             if inode.inline is not None:
                 digest.update(inode.inline)
-                return os.write(fd, inode.inline)
+                write_all(fd, inode.inline)
+                return len(inode.inline)
             done = 0
             for start, size in inode.pieces or ():
                 done += size

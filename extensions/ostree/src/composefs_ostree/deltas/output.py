@@ -11,7 +11,7 @@ import stat
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError
-from composefs_ostree.fetching.content import check_space, create_staged, write_all
+from composefs_ostree.fetching.stage import check_space, create_staged, write_all
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 
 TYPE_CHECKING = False

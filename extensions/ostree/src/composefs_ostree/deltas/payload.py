@@ -20,7 +20,7 @@ import tempfile
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
-from composefs_ostree.fetching.content import write_all
+from composefs_ostree.fetching.stage import write_all
 from composefs_ostree.formats import gvariant
 
 __all__ = ["MOST_IN_MEMORY", "Members", "Unpacking", "most_unpacked", "split"]

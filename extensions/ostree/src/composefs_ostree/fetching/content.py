@@ -14,6 +14,7 @@ from hashlib import sha256
 from isal import isal_zlib
 
 from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
+from composefs_ostree.fetching.stage import check_space, create_staged, stage_bytes, write_all
 from composefs_ostree.fetching.transport import Fetch
 from composefs_ostree.formats.fileheader import (
     MAX_HEAD,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 
-__all__ = ["RAW_DEFLATE", "FileFetch", "Unpacker", "check_space", "create_staged", "stage", "unpack_small", "write_all"]
+__all__ = ["RAW_DEFLATE", "FileFetch", "Unpacker", "unpack_small"]
 
 RAW_DEFLATE = -15
 """What zlib calls a stream without header and checksum, by its window bits."""
@@ -150,41 +151,6 @@ class Unpacker:
             self._fd = None
 
 
-def create_staged(name: str) -> int:
-    """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
-    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-
-
-def check_space(fd: int, size: int) -> None:
-    """Raise NoSpaceError for content that cannot fit: a little deflate would fill the disk before it shows."""
-    file_system = os.fstatvfs(fd)
-    free = file_system.f_bfree * file_system.f_frsize
-    if size > free and file_system.f_blocks:  # a file system that counts no blocks has no limit that we know
-        raise NoSpaceError(
-            f"No space left on device: its content has {size} bytes, and {free} are free",
-            hint="free some space on the repository's disk and run the command again",
-        )
-
-
-def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write to an open file, whose disk may be full in the middle: then OSError is raised."""
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, data[written:])
-
-
-def stage(content: bytes, staged: str, packs: Packs) -> str | tuple[str, int]:
-    """Put a content into a pack if it is small, else into the new file ``staged``; return where it is."""
-    if len(content) <= packs.largest:
-        return packs.add(content)
-    fd = create_staged(staged)
-    try:
-        write_all(fd, content)
-    finally:
-        os.close(fd)
-    return staged
-
-
 def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, packs: Packs) -> Row | None:
     """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
     if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
@@ -208,7 +174,7 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, pa
         return None  # Unpacker finds the words for it
     if size <= inline_limit:
         return file_id, head + content, size, None
-    return file_id, head, size, stage(content, staged, packs)
+    return file_id, head, size, stage_bytes(content, staged, packs)
 
 
 @lru_cache(_CACHED_HEADS)

@@ -1,7 +1,8 @@
-"""Bringing a file's content into staging while it is hashed: a reflink where the file system makes them, else a copy.
+"""Bringing a file's content into staging, from memory or from a file, which is hashed on the way.
 
-In both cases the bytes that are hashed are those in staging, so that nobody can change them in between.  A copy is one
-read of the content, which no copying inside the kernel would spare; where it is all zeros, nothing is written.
+A file is reflinked where the file system does that, else copied.  In both cases the bytes that are hashed are those in
+staging, so that nobody can change them in between.  A copy is one read of the content, which no copying inside the
+kernel would spare; where it is all zeros, nothing is written.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import errno
 import fcntl
 import os
 
-from composefs_ostree.fetching.content import check_space, create_staged
+from composefs_ext.errors import NoSpaceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-__all__ = ["Stager", "copy_range"]
+    from composefs_ext.packs import Packs
+
+__all__ = ["Stager", "check_space", "copy_range", "create_staged", "stage_bytes", "write_all"]
 
 _FICLONE = 0x40049409
 _BUFFER = 128 << 10
@@ -24,6 +27,41 @@ _ZEROS = bytes(_BUFFER)
 _CANNOT_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
 )
+
+
+def create_staged(name: str) -> int:
+    """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+
+
+def check_space(fd: int, size: int) -> None:
+    """Raise NoSpaceError for content that cannot fit: a little deflate would fill the disk before it shows."""
+    file_system = os.fstatvfs(fd)
+    free = file_system.f_bfree * file_system.f_frsize
+    if size > free and file_system.f_blocks:  # a file system that counts no blocks has no limit that we know
+        raise NoSpaceError(
+            f"No space left on device: its content has {size} bytes, and {free} are free",
+            hint="free some space on the repository's disk and run the command again",
+        )
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write to an open file, whose disk may be full in the middle: then OSError is raised."""
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+def stage_bytes(content: bytes, staged: str, packs: Packs) -> str | tuple[str, int]:
+    """Put a content into a pack if it is small, else into the new file ``staged``; return where it is."""
+    if len(content) <= packs.largest:
+        return packs.add(content)
+    fd = create_staged(staged)
+    try:
+        write_all(fd, content)
+    finally:
+        os.close(fd)
+    return staged
 
 
 class Stager:
