@@ -202,6 +202,23 @@ def test_files_of_one_name_in_several_directories(tmp_path: Path) -> None:
     assert paths[1] == paths[3] == "x/initrd"
 
 
+@pytest.mark.parametrize("victim", ["vmlinuz", "initramfs.img"])
+def test_what_is_damaged_is_not_booted(tmp_path: Path, victim: str) -> None:
+    """Nobody else would notice: the boot loader checks no digests."""
+    repo = init(tmp_path / "repo")
+    files = {"vmlinuz": b"kernel" * 5000, "initramfs.img": b"initramfs" * 5000}
+    pulled(repo, tmp_path, {f"usr/lib/modules/6.1/{name}": data for name, data in files.items()})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    [place] = [path for path in (repo / "objects").glob("*/*") if path.read_bytes() == files[victim]]
+    place.unlink()
+    place.write_bytes(files[victim][::-1])
+    told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=5)
+    assert f"object {place.parent.name}{place.name} is damaged (cfsctl oci pull --repair" in told
+    assert not (boot / "loader").exists()
+    assert not (boot / "6.1" / victim).exists()
+
+
 def test_what_cannot_be_prepared(tmp_path: Path) -> None:
     repo = init(tmp_path / "repo")
     boot = tmp_path / "boot"

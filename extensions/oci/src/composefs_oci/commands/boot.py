@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.fsverity import Hasher
 from composefs_oci.formats.uki import command_line
 from composefs_oci.held import find_config
 from composefs_oci.image import layers_of, tree_of
@@ -34,6 +35,7 @@ __all__ = ["prepare_boot"]
 _ENTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,200}")
 _FILE_KEYS = ("linux", "initrd", "efi")
 _MAX_ENTRY = 64 << 10
+_PIECE = 1 << 20
 
 
 class _Entry(NamedTuple):
@@ -226,13 +228,23 @@ def _check_unified(core: Core, entry: _Entry, karg: str, arguments: list[str]) -
 
 
 def _open(core: Core, node: Node) -> BinaryIO:
-    """Open a file of the image."""
+    """Open a file of the image, its digest checked: nothing else would notice what is damaged before it boots."""
     assert core.repository is not None
     if not stat.S_ISREG(node.mode):
         raise FormatError("what a boot entry needs is not a regular file")
     if not isinstance(node.content, str):
         return io.BytesIO(node.content)
-    return open(core.repository.path_of(node.content), "rb")
+    fd = core.repository.open(node.content)
+    hasher, done = Hasher(core.repository.algorithm), 0
+    while piece := os.pread(fd, _PIECE, done):
+        hasher.update(piece)
+        done += len(piece)
+    if hasher.hexdigest() != node.content:
+        os.close(fd)
+        raise CorruptError(
+            f"object {node.content} is damaged", hint="cfsctl oci pull --repair fetches it again", subject=node.content
+        )
+    return open(fd, "rb")
 
 
 def _write(directory: str, path: str, source: BinaryIO) -> str:
