@@ -19,6 +19,8 @@ from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.nested import nest
+from support.oci_images import init, pull
+from support.oci_layout import simple
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.populated import Populated, populate
@@ -211,6 +213,44 @@ def compressed(data: bytes) -> bytes:
     return frame.compress(data) + frame.flush()
 
 
+@pytest.mark.parametrize("name", [f"ostree-commit-{'ab' * 32}", f"ostree-partial-{'ab' * 32}"])
+@pytest.mark.usefixtures("extensions")
+def test_the_stream_of_a_commit_that_has_no_bytes(tmp_path: Path, name: str) -> None:
+    """But an object, which has none either: as the next minus 0 bytes and object 0 are written the same."""
+    target = Target(tmp_path / "target")
+    content_type = 0xAFE138C18C463EF1 if "commit" in name else 0x6F73747061727431
+    with Repository.open(target.path, writable=True) as repository:
+        empty = repository.objects.store_parts([b""]).id
+        stream = stream_of(SHA256, content_type=content_type, object_refs=[empty], chunks=[0])
+        stored = repository.objects.store_parts([stream])
+        repository.publish(
+            Publication(streams=[StreamName(name, stored.id)], refs=[RefUpdate("ostree/odd", name, "flat")])
+        )
+    for command in ("inspect", "log", "dump"):
+        refused = one_line(target.ostree(command, "odd", status=5))
+        assert f"stream {name} is not laid out as an ostree commit" in refused
+    assert "is not laid out as an ostree commit" in target.ostree("fsck", status=1).stdout
+
+
+@pytest.mark.usefixtures("extensions")
+def test_a_commit_object_that_is_alone_is_checked(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree")
+    source = make_repo(tmp_path / "source")
+    commit_id = commit(source, tmp_path / "tree")
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source, BRANCH, "--commit-metadata-only")
+    name = f"ostree-partial-{commit_id}"
+    with Repository.open(target.path, writable=True) as repository:
+        with repository.streams.open(name=name) as reader:
+            data = bytearray(b"".join(data for _, data in reader.chunks()))
+        data[-20] ^= 1  # before the tail, which names the paths that are here
+        stream = stream_of(SHA256, content_type=0x6F73747061727431, inline=bytes(data), chunks=[-len(data)])
+        stored = repository.objects.store_parts([stream])
+        repository.publish(Publication(streams=[StreamName(name, stored.id, if_exists="replace")]))
+    cfsctl("--repo", target.path, "fsck")
+    assert f"commit {commit_id} has another checksum" in target.ostree("fsck", status=1).stdout
+
+
 def put_stream(
     path: Path,
     *,
@@ -336,6 +376,46 @@ def test_a_vast_hole_in_the_place_of_an_object(populated: Populated, tmp_path: P
     good = populate(tmp_path / "good")
     done = cfsctl("--repo", populated.path, "fsck", "--repair", "--from", good.path)
     assert "repaired objects: 1" in done.stdout
+
+
+def as_hole(path: Path) -> None:
+    path.chmod(0o644)
+    os.truncate(path, VAST)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(as_fifo, "it is not a regular file"), (as_hole, f"it has {VAST} bytes")]
+)
+@pytest.mark.usefixtures("extensions")
+def test_an_extension_waits_for_no_object(tmp_path: Path, change: Callable[[Path], None], reason: str) -> None:
+    target = Target(tmp_path / "target")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/one").write_bytes(b"one" * 1000)
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", f"--branch={BRANCH}")
+    [one] = cfsctl("--repo", target.path, "image-objects", f"ostree/{BRANCH}").stdout.split()
+    one = one.rpartition(":")[2]
+    change(target.path / "objects" / one[:2] / one[2:])
+    assert f"object {one} is damaged: {reason}" in target.ostree("fsck", status=1).stdout
+    refused = one_line(target.ostree("export", BRANCH, tmp_path / "exported", status=5))
+    assert f"object {one} is damaged: {reason}" in refused
+    assert "cfsctl fsck --repair --from REPO" in refused
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(as_fifo, "is damaged: it is not a regular file"), (as_hole, "mismatch")]
+)
+@pytest.mark.usefixtures("extensions")
+def test_an_extension_waits_for_no_object_of_a_layer(
+    tmp_path: Path, change: Callable[[Path], None], found: str
+) -> None:
+    layout = simple()
+    repo = init(tmp_path / "repo")
+    pull(repo, f"oci:{layout.write(tmp_path / 'layout')}", "app")
+    objects = cfsctl("--repo", repo, "image-objects", "oci/app").stdout.split()
+    one = objects[0].rpartition(":")[2]
+    change(repo / "objects" / one[:2] / one[2:])
+    report = cfsctl("--repo", repo, "oci", "fsck", status=1).stdout
+    assert any(line.startswith("  - fsck: layer-") and found in line for line in report.splitlines()), report
 
 
 def test_a_vast_hole_where_objects_are_looked_for(populated: Populated, tmp_path: Path) -> None:

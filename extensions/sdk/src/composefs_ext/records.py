@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+
+from composefs_ext.errors import CorruptError
+from composefs_ext.files import open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +40,32 @@ class Repository:
         """Return the path of an object, for reading; where ``objects`` is None there is none."""
         return f"{self.objects}/{object_id[:2]}/{object_id[2:]}"
 
-    def open(self, object_id: str) -> int:
-        """Open an object for reading and return the descriptor; OSError is as that of opening any file."""
-        return os.open(self.path_of(object_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    def open(self, object_id: str, size: int | None = None) -> int:
+        """Open an object for reading and return the descriptor.
+
+        Raises OSError as opening any file does, and CorruptError for what nobody should read: what is no regular file,
+        such as a named pipe, or has another ``size`` than it should have.
+        """
+        try:
+            fd = open_regular(self.path_of(object_id), follow=False)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            fd = None
+        if fd is None:
+            raise _damaged(object_id, "it is not a regular file")
+        if size is not None and (actual := os.fstat(fd).st_size) != size:
+            os.close(fd)
+            raise _damaged(object_id, f"it has {actual} bytes, not {size}")
+        return fd
+
+
+def _damaged(object_id: str, reason: str) -> CorruptError:
+    return CorruptError(
+        f"object {object_id} is damaged: {reason}",
+        hint="put it back with cfsctl fsck --repair --from REPO, or pull what names it again with --repair",
+        subject=object_id,
+    )
 
 
 class Stream:

@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from composefs_ext.errors import ExtError, MissingObjectError
+from composefs_ext.errors import CorruptError, ExtError, MissingObjectError
 from composefs_ext.workers import in_threads
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
@@ -171,12 +171,14 @@ class _Check:
                     if chunk < 0:
                         _feed(whole.update, file.read, -chunk)
                     else:
-                        path = self._core.repository.path_of(stream.object_refs[chunk])
-                        with open(path, "rb", buffering=0) as content:
-                            _feed(whole.update, content.read)
+                        fd = self._core.repository.open(stream.object_refs[chunk])
+                        with open(fd, "rb", buffering=0) as content:
+                            _feed(whole.update, content.read, stream.size)
         except (OSError, IndexError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "a chunk names no object"
             return _Problem("layer-object-missing", f"{digest}: {reason}")
+        except CorruptError as error:
+            return _Problem("layer-object-missing", f"{digest}: {error.message}")
         finally:
             os.unlink(inline)
         now = digest_of_hash(whole)
@@ -223,12 +225,8 @@ class _Check:
         raise _FoundError
 
 
-def _feed(update: Callable[[bytes], object], read: Callable[[int], bytes], size: int | None = None) -> None:
-    """Hash the rest of a file, or so many bytes of it."""
-    while size is None or size:
-        data = read(_PIECE if size is None else min(size, _PIECE))
-        if not data:
-            return
+def _feed(update: Callable[[bytes], object], read: Callable[[int], bytes], size: int) -> None:
+    """Hash the rest of a file, but no more than so many bytes of it."""
+    while size and (data := read(min(size, _PIECE))):
         update(data)
-        if size is not None:
-            size -= len(data)
+        size -= len(data)

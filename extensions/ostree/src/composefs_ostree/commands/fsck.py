@@ -16,7 +16,7 @@ from composefs_ostree.formats.fileheader import checksum_header, head_size, pars
 from composefs_ostree.held.dumptext import draft_dump
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
-from composefs_ostree.held.tree import load
+from composefs_ostree.held.tree import load, load_commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class _Check:
 
                 parse_detached(data, f"the detached metadata of commit {commit_id}")
             if held.subpaths is not None and not held.subpaths:
+                load_commit(held)
                 self.metadata += 1
                 return
             tree = load(held)
@@ -114,11 +115,11 @@ class _Check:
         file_id, (data, content) = row
         try:
             end = head_size(data)
-            parse_head(data[:end])
+            head = parse_head(data[:end])
             digest = sha256(checksum_header(data[:end]))
             digest.update(data[end:])
             if content is not None:
-                with open(self._repository.path_of(content), "rb", buffering=0) as file:
+                with open(self._repository.open(content, head.size), "rb", buffering=0) as file:
                     while piece := file.read(_PIECE):
                         digest.update(piece)
         except ExtError as error:

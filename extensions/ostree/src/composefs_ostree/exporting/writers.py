@@ -70,7 +70,7 @@ class ObjectWriter(Jobs):
             if head.is_symlink:
                 self._symlink(path, file_id, head, data[:end])
             else:
-                source = -1 if content is None else self._open(content)
+                source = -1 if content is None else self._open(content, head.size)
                 try:
                     self._regular(path, file_id, head, data[:end], data[end:], source)
                 finally:
@@ -84,9 +84,9 @@ class ObjectWriter(Jobs):
             return failure(file_id, path, from_exception(error, path))
         return file_id, b"", head.size, None
 
-    def _open(self, content: str) -> int:
+    def _open(self, content: str, size: int) -> int:
         try:
-            return self._repository.open(content)
+            return self._repository.open(content, size)
         except FileNotFoundError:
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
 

@@ -68,7 +68,7 @@ class Asked:
             raise CorruptError(
                 f"stream {name} has the content type {stream.content_type}, not that of an ostree commit"
             )
-        if len(stream.chunks) != 1 or stream.inline is None or -stream.chunks[0] != stream.size:
+        if len(stream.chunks) != 1 or stream.inline is None or not -stream.chunks[0] == stream.size > 0:
             raise CorruptError(f"stream {name} is not laid out as an ostree commit")
         path = self._core.staging.path_of(stream.inline)
         with open(path, "rb") as file:
