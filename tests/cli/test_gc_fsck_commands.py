@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -42,8 +43,22 @@ def test_gc(made: Populated) -> None:
         "streams_pruned": 1,
         "odd": [],
     }
-    assert cfsctl("--repo", made.path, "gc").stdout == removed + "Pruned symlinks: 0 images, 1 streams\n"
+    told = "".join(
+        f"object {each} ({made.object(each).stat().st_size} bytes)\n" for each in sorted((made.garbage, made.old))
+    )
+    listed = cfsctl("--repo", made.path, "-v", "gc", "-n")
+    assert (listed.stdout, listed.stderr) == (f"stream old\n{told}{dry.stdout}", "")
+    pruned = "Pruned symlinks: 0 images, 1 streams\n"
+    assert cfsctl("--repo", made.path, "-v", "gc").stdout == f"stream old\n{told}{removed}{pruned}"
     assert cfsctl("--repo", made.path, "gc").stdout == "Objects: 0 removed (0 bytes)\n"
+
+
+def test_gc_lists_to_somebody_who_has_gone(made: Populated) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([CFSCTL, "--repo", made.path, "-v", "gc", "-n"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_gc_keeps_roots(made: Populated) -> None:

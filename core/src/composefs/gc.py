@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from composefs.errors import CorruptError
@@ -26,7 +26,10 @@ from composefs.repository.lookup import find
 from composefs.repository.names import TEMPORARY_PREFIX
 from composefs.repository.publish import barrier
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Tell", "collect"]
+
+Tell = Callable[[str, str, int | None], object]
+"""Gets each thing when it has gone, or would: its kind (stream, image, object), its name, and bytes if it has any."""
 
 _MISPLACED = frozenset({"entry-not-symlink", "unexpected-file-type"})
 _TOLD = 3
@@ -44,7 +47,9 @@ class Collected:
     odd: list[str] = field(default_factory=list)
 
 
-def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool = False) -> Collected:
+def collect(
+    repository: Repository, roots: Iterable[str] = (), *, dry_run: bool = False, tell: Tell | None = None
+) -> Collected:
     """Collect garbage in a repository that was opened ``exclusive``, and writable unless this is a dry run.
 
     ``roots`` are names, as :func:`composefs.repository.lookup.find` takes them, of what is kept besides what refs keep.
@@ -60,8 +65,8 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
         raise _refusal(problems)
     collected = Collected(odd=[str(problem) for problem in stock.problems])
     try:
-        collected.streams = _prune(repository, "streams", names.streams, live, dry_run)
-        collected.images = _prune(repository, "images", names.images, live, dry_run)
+        collected.streams = _prune(repository, "stream", names.streams, live, dry_run, tell)
+        collected.images = _prune(repository, "image", names.images, live, dry_run, tell)
         garbage = {
             prefix: dead
             for prefix, rests in stock.files.items()
@@ -71,7 +76,9 @@ def collect(repository: Repository, roots: Iterable[str] = (), *, dry_run: bool 
             # Also for the names that were gone before: who removed them may have been killed before waiting for that.
             barrier(repository.store)
         for prefix, dead in garbage.items():
-            _remove_objects(repository, prefix, dead, collected, dry_run)
+            _remove_objects(repository, prefix, dead, collected, dry_run, tell)
+    except BrokenPipeError:  # who was told has gone
+        raise
     except OSError as error:
         raise repository.store.failed(error, "collecting garbage") from error
     return collected
@@ -102,14 +109,19 @@ def _refusal(problems: list[Problem]) -> CorruptError:
     )
 
 
-def _prune(repository: Repository, directory: str, entries: Mapping[str, str], live: set[str], dry_run: bool) -> int:
+def _prune(
+    repository: Repository, kind: str, entries: Mapping[str, str], live: set[str], dry_run: bool, tell: Tell | None
+) -> int:
     """Remove the symlinks whose objects are not live, and unfinished ones of publishers that died; count the former."""
     dead = [name for name, target in entries.items() if target not in live]
-    fd = repository.store.find(directory)
+    fd = repository.store.find(f"{kind}s")
+    for name in dead if fd is not None else ():
+        if not dry_run:
+            os.unlink(name, dir_fd=fd)
+        if tell is not None:
+            tell(kind, name, None)
     if fd is None or dry_run:
         return len(dead)
-    for name in dead:
-        os.unlink(name, dir_fd=fd)
     for _, _, files, at in os.fwalk(".", dir_fd=fd):
         for name in files:
             if name.startswith(TEMPORARY_PREFIX):
@@ -117,7 +129,9 @@ def _prune(repository: Repository, directory: str, entries: Mapping[str, str], l
     return len(dead)
 
 
-def _remove_objects(repository: Repository, prefix: str, rests: list[str], collected: Collected, dry_run: bool) -> None:
+def _remove_objects(
+    repository: Repository, prefix: str, rests: list[str], collected: Collected, dry_run: bool, tell: Tell | None
+) -> None:
     with Descriptor(open_directory(prefix, repository.store.objects)) as fd:
         for rest in rests:
             status = os.stat(rest, dir_fd=fd, follow_symlinks=False)
@@ -128,3 +142,5 @@ def _remove_objects(repository: Repository, prefix: str, rests: list[str], colle
                 os.unlink(rest, dir_fd=fd)
             collected.objects += 1
             collected.size += status.st_size
+            if tell is not None:
+                tell("object", prefix + rest, status.st_size)

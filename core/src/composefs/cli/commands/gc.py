@@ -18,6 +18,7 @@ __all__ = ["command"]
     cls=Command,
     examples=[
         Example("cfsctl gc --dry-run"),
+        Example("cfsctl -v gc --dry-run", "List what would go."),
         Example("cfsctl --wait 60 gc", "Wait for a pull to end."),
         Example("cfsctl gc --root ostree-commit-148c366e…", "Keep a stream that no ref names."),
     ],
@@ -40,7 +41,8 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
     Nobody else may use the repository meanwhile.  If a stream or image that a ref needs is missing or damaged, it is
     named and nothing is removed.
 
-    The size is in bytes, but on a terminal in the unit that suits.
+    With `cfsctl -v gc` all that goes is listed: names of streams and images, and each object with its size.  Sizes are
+    in bytes, but on a terminal in the unit that suits.
     """
     from composefs.gc import collect
 
@@ -48,7 +50,9 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
         settings.open_repository(writable=not dry_run, exclusive=True) as repository,
         telling(repository, "stream", "image"),
     ):
-        collected = collect(repository, roots, dry_run=dry_run)
+        collected = collect(
+            repository, roots, dry_run=dry_run, tell=_list if settings.verbosity > 0 and not as_json else None
+        )
     if settings.verbosity >= 0:
         for odd in collected.odd:
             say(f"cfsctl: left alone: {one_line(odd)}")
@@ -70,3 +74,7 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
     # A dry run of composefs-rs does not count symlinks, and scripts compare lines; --json has the numbers.
     if not dry_run and (collected.images or collected.streams):
         line(f"Pruned symlinks: {collected.images} images, {collected.streams} streams")
+
+
+def _list(kind: str, name: str, size: int | None) -> None:
+    line(f"{kind:6} {name}" + ("" if size is None else f" ({size_shown(size)})"))
