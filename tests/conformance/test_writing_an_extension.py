@@ -38,6 +38,17 @@ def test_the_dump_is_one(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}\n", said)
 
 
+def test_the_calls_and_the_error_are_valid() -> None:
+    [answer] = re.findall(r'^    (\{.*"error":.*)', PAGE[PAGE.index("## Errors") :], re.MULTILINE)
+    schemas.validate("error", json.loads(answer)["error"])
+    lines = re.findall(r"^    < (\{.*(?:\n {20,}.*)*)", PAGE, re.MULTILINE)
+    whole = [re.sub(r'"([0-9a-f]+)…"', lambda match: f'"{match[1]:0<64}"', line) for line in lines]
+    calls = [message for line in whole if "method" in (message := json.loads(line.replace('"…":', '"method":')))]
+    assert {call["method"] for call in calls} == {"object.put", "stream.put", "image.put", "publish"}
+    for call in calls:
+        schemas.validate(call["method"], {"params": call["params"]})
+
+
 def test_every_kind_of_argument_arrives_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = PAGE[PAGE.index("### Kinds of arguments") : PAGE.index("## Try it from where it is")]
     shown = re.findall(r"`(.*?)`", " ".join(re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)))
