@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from composefs.cli.main import root
 from composefs.graph.problem import Kind
+from composefs.meta import Meta
 from support.ostree_pull import LIBEXEC
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +112,12 @@ def test_the_kinds_of_damage_are_those_that_fsck_tells() -> None:
     _, _, section = (ROOT / "docs/reliability.md").read_text().partition("\n| kind | means | remedy |\n")
     cells = [row.split("|")[1] for row in section.partition("\n\n")[0].splitlines()[1:]]
     assert sorted(re.findall(r"[a-z-]+", " ".join(cells))) == sorted(get_args(Kind))
+
+
+def test_the_meta_json_that_is_shown_is_written_so() -> None:
+    [block] = re.findall(r"^    \{\n(?:    .*\n)+", (ROOT / "docs/formats/repository.md").read_text(), re.MULTILINE)
+    shown = textwrap.dedent(block).encode()
+    assert Meta.parse(shown).serialize() == shown
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if not name.startswith("samples/")])
