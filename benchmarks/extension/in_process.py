@@ -7,6 +7,7 @@ import sys
 import time
 
 from composefs.repository import Repository
+from composefs.repository.adoption import Adoption
 from composefs.repository.staging import Staging
 
 if __name__ == "__main__":
@@ -20,8 +21,7 @@ if __name__ == "__main__":
             rows.append((name, os.path.getsize(staging.work / name)))
         time.sleep(0.1)
         start = time.perf_counter()
-        stored = [
-            repository.objects.adopt(staging.work_fd, name, staging.private, size=length) for name, length in rows
-        ]
+        adoption = Adoption(repository, staging.work_fd, staging.private)
+        stored = [adoption.take(name, size=length) for name, length in rows]
         print(time.perf_counter() - start)
         assert len({each.id for each in stored}) == files

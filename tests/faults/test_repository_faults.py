@@ -16,6 +16,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import NoSpaceError, PermissionDeniedError, ReadOnlyError
 from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.repository.adoption import Adoption
 from composefs.splitstream import Parts
 from support.commands import TIMEOUT
 from support.mounts import mounted
@@ -108,7 +109,7 @@ def test_an_unprivileged_user_has_a_repository_of_their_own(as_nobody) -> None:
             (staging.work / "file").write_bytes(b"content")
             (staging.work / "file").chmod(0)
             os.chmod(staging.work / "file", 0o400)
-            stored = repository.objects.adopt(staging.work_fd, "file", staging.private)
+            stored = Adoption(repository, staging.work_fd, staging.private).take("file")
             assert stored.stored == "moved"
             assert repository.objects.path(stored.id).stat().st_uid == 65534
             (staging.work / "closed").mkdir()
@@ -127,10 +128,11 @@ def as_nobody_owns(directory: str) -> Iterator[None]:
 KILLED = """
 import os, signal, sys
 from composefs.repository import *
+from composefs.repository.adoption import Adoption
 repository = Repository.open(sys.argv[1], writable=True)
 staging = Staging.create(repository.store)
 (staging.work / "file").write_bytes(b"content")
-repository.objects.adopt(staging.work_fd, "file", staging.private)
+Adoption(repository, staging.work_fd, staging.private).take("file")
 (staging.work / "file").write_bytes(b"more")
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -152,13 +154,14 @@ CONTENDER = """
 import sys
 from composefs.errors import ConflictError
 from composefs.repository import *
+from composefs.repository.adoption import Adoption
 from composefs.splitstream import Parts
 path, number = sys.argv[1:]
 with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
     sys.stdin.read()  # ends for all at once
     for content in range(150):
         (staging.work / "file").write_bytes(b"%d" % content * 100)
-        print(repository.objects.adopt(staging.work_fd, "file", staging.private).stored)
+        print(Adoption(repository, staging.work_fd, staging.private).take("file").stored)
     stream = repository.streams.put(Parts(1, number.encode(), [-1]))
     try:
         repository.publish(Publication(

@@ -14,6 +14,7 @@ from composefs import fsverity
 from composefs.digest import SHA256
 from composefs.errors import CancelledError, ComposefsError, CorruptError, NoSpaceError, NotFoundError, UsageError
 from composefs.repository import Repository, Staging, Stored, adoption
+from composefs.repository.adoption import Adoption
 from support.verity import KernelVerity, kernel_verity
 
 CONTENT = b"content of a staged file, longer than an id"
@@ -32,7 +33,8 @@ class Desk:
         return self.staging.work / name
 
     def adopt(self, name: str = "file", *, size: int | None = None, expect: str | None = None) -> Stored:
-        return self.repository.objects.adopt(self.staging.work_fd, name, self.staging.private, size=size, expect=expect)
+        adopting = Adoption(self.repository, self.staging.work_fd, self.staging.private)
+        return adopting.take(name, size=size, expect=expect)
 
     def left(self) -> tuple[list[str], list[str]]:
         """What is in the extension's and in the core's directory."""
@@ -256,17 +258,17 @@ def test_a_file_that_grows_after_its_size_was_seen(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, size: int | None
 ) -> None:
     path = desk.put(data=CONTENT[:5])
-    real = adoption.Objects._own
+    real = Adoption._own
 
-    def own(objects: adoption.Objects, fd: int, name: str) -> int:
-        seen = real(objects, fd, name)
+    def own(adopting: Adoption, fd: int, name: str) -> int:
+        seen = real(adopting, fd, name)
         os.lseek(writer, 0, os.SEEK_END)
         os.write(writer, CONTENT[5:])
         os.close(writer)
         return seen
 
     writer = os.open(path, os.O_WRONLY)
-    monkeypatch.setattr(adoption.Objects, "_own", own)
+    monkeypatch.setattr(Adoption, "_own", own)
     if size is not None:
         with pytest.raises(CorruptError, match="was changed while it was copied"):
             desk.adopt(size=size)

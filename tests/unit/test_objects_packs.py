@@ -13,7 +13,7 @@ from composefs import fsverity
 from composefs.digest import SHA256
 from composefs.errors import CancelledError, ComposefsError, CorruptError, InputOutputError, NoSpaceError
 from composefs.repository import Repository, packs
-from composefs.repository.objects import Stored, StoredObjects
+from composefs.repository.objects import Objects, Stored
 from composefs.repository.packs import Range, store_ranges
 from support.verity import kernel_verity
 
@@ -124,14 +124,14 @@ def test_errors_are_those_of_the_rows(repository: Repository, tmp_path: Path, mo
     assert isinstance(wrong, CorruptError)
     assert right == Stored(id_of(b"def"), 3, "copied")
 
-    real = StoredObjects.finish
+    real = Objects.finish
 
-    def finish(self: StoredObjects, new: object, object_id: str, *rest: object) -> Stored:
+    def finish(self: Objects, new: object, object_id: str, *rest: object) -> Stored:
         if object_id == id_of(b"ab"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(self, new, object_id, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(StoredObjects, "finish", finish)
+    monkeypatch.setattr(Objects, "finish", finish)
     full, fits = store(repository, tmp_path / "pack", Range(0, 2), Range(2, 2))
     assert isinstance(full, NoSpaceError)
     assert fits == Stored(id_of(b"cd"), 2, "copied")

@@ -22,6 +22,7 @@ from composefs.errors import (
 )
 from composefs.linux import files
 from composefs.repository import ImageName, Publication, Repository, Staging, staging
+from composefs.repository.adoption import Adoption
 from composefs.repository.lookup import find
 from composefs.splitstream import Parts
 from support.verity import kernel_verity
@@ -197,7 +198,7 @@ def test_a_repository_opened_for_reading_refuses_every_write_first(path: Path) -
         for write in (
             lambda: repository.objects.store_parts([b"x"]),
             lambda: repository.objects.store_fd(fd),
-            lambda: repository.objects.adopt(fd, "meta.json", fd),
+            lambda: Adoption(repository, fd, fd).take("meta.json"),
             lambda: repository.images.put([b"x"]),
             lambda: repository.streams.put(Parts(1)),
             lambda: repository.publish(Publication()),

@@ -12,6 +12,7 @@ from composefs import fsverity
 from composefs.digest import SHA512
 from composefs.errors import CorruptError, InputOutputError
 from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.repository.adoption import Adoption
 from composefs.splitstream import Parts
 from vm import lab
 from vm.checks.common import BIG, SOME, fails, measured, replace
@@ -29,13 +30,13 @@ def check_every_way_in(directory: Path) -> None:
         with source.open("rb") as file:
             copied = repository.objects.store_fd(file.fileno())
         (staging.work / "file").write_bytes(b"staged")
-        moved = repository.objects.adopt(staging.work_fd, "file", staging.private)
+        moved = Adoption(repository, staging.work_fd, staging.private).take("file")
         assert moved.stored == "moved"
         (staging.work / "file").write_bytes(b"staged")
-        assert repository.objects.adopt(staging.work_fd, "file", staging.private).stored == "present"
+        assert Adoption(repository, staging.work_fd, staging.private).take("file").stored == "present"
         with (staging.work / "open").open("wb", buffering=0) as writer:
             writer.write(b"still open")
-            kept_open = repository.objects.adopt(staging.work_fd, "open", staging.private)
+            kept_open = Adoption(repository, staging.work_fd, staging.private).take("open")
         assert kept_open.stored in ("copied", "reflinked")
         stream = repository.streams.put(Parts(1, b"abc", [-3, 0], [copied.id]))
         for stored in (repository.objects.store_parts([SOME]), copied, moved, kept_open, stream):
@@ -56,7 +57,7 @@ def check_verity_that_somebody_enabled_with_a_salt(directory: Path) -> None:
         request = struct.pack("=IIIIQIIQ88x", 1, SHA512.number, 4096, 4, ctypes.addressof(salt), 0, 0, 0)
         with path.open("rb") as file:
             fcntl.ioctl(file.fileno(), 0x40806685, request)  # FS_IOC_ENABLE_VERITY
-        stored = repository.objects.adopt(staging.work_fd, "file", staging.private)
+        stored = Adoption(repository, staging.work_fd, staging.private).take("file")
         assert stored.id == fsverity.digest_bytes(SOME, SHA512).hex()
         os.close(repository.objects.open(stored.id, verify=True))
 

@@ -21,22 +21,28 @@ import itertools
 import os
 import stat
 from functools import partial
+from typing import TYPE_CHECKING
 
 from composefs import fsverity
 from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, xattr_names
 from composefs.linux.transfer import lease, lease_is_unbroken
-from composefs.repository.objects import Stored, StoredObjects, store_copy
+from composefs.repository.objects import Stored, store_copy
 from composefs.repository.sealing import OBJECT_MODE, seal
-from composefs.repository.store import Store
 
-__all__ = ["Objects"]
+if TYPE_CHECKING:
+    from composefs.repository.facade import Repository
+
+__all__ = ["Adoption"]
 
 # The kernel puts the label of the file's new place on it, and lets nobody remove it.
 _KEPT_XATTRS = frozenset({"security.selinux"})
 
 _OBJECT = stat.S_IFREG | OBJECT_MODE
+
+_numbers = itertools.count()
+"""What files are called in the private directory."""
 
 
 class _Hidden:
@@ -60,47 +66,50 @@ class _Hidden:
         self.remains = False
 
 
-class Objects(StoredObjects):
-    """The objects of a repository, which can take staged files in."""
+class Adoption:
+    """Takes files of one directory, ``source``, into a repository.
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    Both directories are open: ``private`` is one on the same file system that only this program can write to.
+    """
+
+    def __init__(self, repository: Repository, source: int, private: int) -> None:
+        self._objects = repository.objects
+        self._store = repository.store
+        self._source = source
+        self._private = private
         self._owner = (os.geteuid(), os.getegid())
-        self._numbers = itertools.count()
 
-    def adopt(
-        self, source: int, name: str, private: int, *, size: int | None = None, expect: str | None = None
-    ) -> Stored:
-        """Store the file ``name`` of the directory ``source`` and remove it there.
+    def take(self, name: str, *, size: int | None = None, expect: str | None = None) -> Stored:
+        """Store a file and remove it from where it is.
 
-        ``private`` is a directory, on the same file system, that only this program can write to.  ``size`` and
-        ``expect``, an id, are what the file must have.  After an error the file is where it was.  Raises UsageError
-        for what is no plain file, CorruptError for an unexpected size or id, and others.
+        ``size`` and ``expect``, an id, are what the file must have.  After an error the file is where it was.  Raises
+        UsageError for what is no plain file, CorruptError for an unexpected size or id, and others.
         """
         if not self._store.writable:
             self._store.require_writable(f"storing {name!r}")
         if "/" in name:
             raise UsageError(f"{name!r} is not the name of a staged file")
-        hidden = str(next(self._numbers))
+        hidden = str(next(_numbers))
         try:
-            os.rename(name, hidden, src_dir_fd=source, dst_dir_fd=private)
+            os.rename(name, hidden, src_dir_fd=self._source, dst_dir_fd=self._private)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise NotFoundError(f"there is no staged file {name!r}", subject=name) from error
             raise self._store.failed(error, f"storing {name!r}") from error
         try:
-            return self._take(name, private, hidden, size, expect)
+            return self._take(name, hidden, size, expect)
         except BaseException as error:
             # If the name is a directory by now, or the disk fails, the error at hand says more.
             with contextlib.suppress(OSError):
-                os.rename(hidden, name, src_dir_fd=private, dst_dir_fd=source)
+                os.rename(hidden, name, src_dir_fd=self._private, dst_dir_fd=self._source)
             if isinstance(error, OSError):
                 raise self._store.failed(error, f"storing {name!r}") from error
             raise
 
-    def _take(self, name: str, private: int, hidden: str, size: int | None, expect: str | None) -> Stored:
+    def _take(self, name: str, hidden: str, size: int | None, expect: str | None) -> Stored:
+        """Do the same with a file that is in the private directory."""
         try:
-            fd = open_file(hidden, private)
+            fd = open_file(hidden, self._private)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise UsageError(f"the staged file {name!r} is a symlink", subject=name) from error
@@ -109,15 +118,15 @@ class Objects(StoredObjects):
             actual = self._own(fd, name)
             if size is not None and actual != size:
                 raise CorruptError(f"the staged file {name!r} has {actual} bytes, not {size}", subject=name)
-            file = _Hidden(private, hidden, fd)
+            file = _Hidden(self._private, hidden, fd)
             object_id = self._digest_in_place(fd, actual)
             if object_id is None or os.fstat(fd).st_size != actual:  # written to before nobody could
                 stored = self._copy(fd, name, size, expect)
             else:
                 _check_expected(object_id, expect, name)
-                stored = self.settle(file, object_id, actual, "moved")
+                stored = self._objects.settle(file, object_id, actual, "moved")
             if file.remains:
-                os.unlink(hidden, dir_fd=private)
+                os.unlink(hidden, dir_fd=self._private)
             return stored
         finally:
             os.close(fd)
@@ -150,16 +159,16 @@ class Objects(StoredObjects):
         if not lease(fd):
             return None
         is_still = partial(lease_is_unbroken, fd)
-        digest = fsverity.digest_fd(fd, self.algorithm, self.interrupted, size=size, is_still=is_still)
+        digest = fsverity.digest_fd(fd, self._store.algorithm, self._objects.interrupted, size=size, is_still=is_still)
         return digest.hex() if lease_is_unbroken(fd) else None
 
     def _copy(self, fd: int, name: str, size: int | None, expect: str | None) -> Stored:
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
-            object_id, actual, how = store_copy(fd, new, self._store.algorithm, self.interrupted)
+            object_id, actual, how = store_copy(fd, new, self._store.algorithm, self._objects.interrupted)
             if size is not None and actual != size:
                 raise CorruptError(f"the staged file {name!r} was changed while it was copied", subject=name)
             _check_expected(object_id, expect, name)
-            return self.finish(new, object_id, actual, how)
+            return self._objects.finish(new, object_id, actual, how)
 
 
 def _check_expected(object_id: str, expect: str | None, name: str) -> None:

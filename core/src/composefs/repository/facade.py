@@ -24,8 +24,8 @@ from composefs.repository.store import WRITABLE, Store, no_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from composefs.repository.adoption import Objects
     from composefs.repository.images import Images
+    from composefs.repository.objects import Objects
     from composefs.repository.publication import Publication, Published
     from composefs.repository.refs import Refs
     from composefs.repository.streams import Streams
@@ -51,7 +51,7 @@ class Repository(Closing):
     @cached_property
     def objects(self) -> Objects:
         """The objects."""
-        from composefs.repository.adoption import Objects
+        from composefs.repository.objects import Objects
 
         objects = Objects(self.store)
         objects.interrupted = lambda: self.interrupted()  # noqa: PLW0108  # it may be set later

@@ -11,7 +11,7 @@ from composefs.digest import parse_id
 from composefs.errors import CorruptError, FormatError, InputOutputError, NotFoundError, TooLargeError
 from composefs.repository.links import Odd, list_refs, read_link, read_ref
 from composefs.repository.names import parse_object_link, ref_parts
-from composefs.repository.objects import Stored, StoredObjects
+from composefs.repository.objects import Objects, Stored
 from composefs.repository.store import Store
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["Images", "image_objects"]
 class Images:
     """The images of a repository."""
 
-    def __init__(self, store: Store, objects: StoredObjects) -> None:
+    def __init__(self, store: Store, objects: Objects) -> None:
         self._store = store
         self._objects = objects
 

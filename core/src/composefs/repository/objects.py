@@ -32,7 +32,7 @@ from composefs.repository.store import Store, no_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Stored", "StoredObjects", "check_digest", "listed", "missing_objects", "store_copy"]
+__all__ = ["Objects", "Stored", "check_digest", "listed", "missing_objects", "store_copy"]
 
 How = Literal["moved", "reflinked", "copied", "present"]
 
@@ -66,8 +66,10 @@ class Unnamed(Protocol):
         """Take a name away from the file that has it."""
 
 
-class StoredObjects:
-    """The objects of a repository, and storing copies; :class:`composefs.repository.adoption.Objects` adds adoption.
+class Objects:
+    """The objects of a repository: looking for them, reading them, and storing copies.
+
+    :mod:`composefs.repository.adoption` takes whole files in instead, :mod:`composefs.repository.packs` parts of files.
 
     ``algorithm`` is that of their ids; ``unsynced`` tells that some were stored for which no barrier has waited yet.
     ``interrupted``, if set, is asked while large files or many ranges are taken in, whether to give up.

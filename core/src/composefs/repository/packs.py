@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from composefs import fsverity
 from composefs.errors import CancelledError, ComposefsError, CorruptError, from_os_error
-from composefs.repository.objects import Stored, StoredObjects
+from composefs.repository.objects import Objects, Stored
 
 __all__ = ["Range", "store_ranges"]
 
@@ -29,9 +29,7 @@ class Range(NamedTuple):
     expect: str | None = None
 
 
-def store_ranges(
-    objects: StoredObjects, fd: int, name: str, ranges: Sequence[Range]
-) -> Iterator[Stored | ComposefsError]:
+def store_ranges(objects: Objects, fd: int, name: str, ranges: Sequence[Range]) -> Iterator[Stored | ComposefsError]:
     """Store each range of an open file as an object, and yield in their order what came of it.
 
     ``name`` is the file's, for messages.  Once ``objects.interrupted`` says so, nothing more is read: a list of ranges
@@ -77,7 +75,7 @@ def _read(fd: int, start: int, end: int) -> bytes:
 
 
 def _store(
-    objects: StoredObjects, name: str, wanted: Range, data: memoryview, object_id: str, likely: bool
+    objects: Objects, name: str, wanted: Range, data: memoryview, object_id: str, likely: bool
 ) -> Stored | ComposefsError:
     offset, size, expect = wanted
     if len(data) != size:

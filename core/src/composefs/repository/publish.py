@@ -22,7 +22,7 @@ from composefs.linux.locks import lock
 from composefs.repository.images import Images
 from composefs.repository.links import MAX_DEPTH, make_directories, make_room, open_refs, point, read_ref_link
 from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
-from composefs.repository.objects import StoredObjects
+from composefs.repository.objects import Objects
 from composefs.repository.publication import (
     ANY,
     Expectation,
@@ -78,7 +78,7 @@ def barrier(store: Store) -> None:
 class Publisher:
     """Publishes in one repository."""
 
-    def __init__(self, store: Store, objects: StoredObjects, streams: Streams, images: Images, refs: Refs) -> None:
+    def __init__(self, store: Store, objects: Objects, streams: Streams, images: Images, refs: Refs) -> None:
         self._store = store
         self._objects = objects
         self._streams = streams

@@ -12,7 +12,7 @@ from composefs.errors import CorruptError, NotFoundError, UsageError
 from composefs.linux.files import NewFile
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
-from composefs.repository.objects import Stored, StoredObjects, missing_objects
+from composefs.repository.objects import Objects, Stored, missing_objects
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
 from composefs.splitstream import Parts, Reader, write
@@ -23,7 +23,7 @@ __all__ = ["Streams"]
 class Streams:
     """The streams of a repository."""
 
-    def __init__(self, store: Store, objects: StoredObjects) -> None:
+    def __init__(self, store: Store, objects: Objects) -> None:
         self._store = store
         self._objects = objects
 
@@ -113,7 +113,7 @@ class Streams:
     def cat(self, reader: Reader, write: Callable[[bytes | memoryview], object]) -> int:
         """Pass the reassembled stream to ``write``, piece by piece, and return its size.
 
-        Each object is checked as by :meth:`StoredObjects.cat`.  Raises CorruptError and FormatError, then what was
+        Each object is checked as by :meth:`Objects.cat`.  Raises CorruptError and FormatError, then what was
         written is not to be used.
         """
         size = 0

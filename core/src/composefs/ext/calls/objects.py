@@ -15,6 +15,7 @@ from composefs.protocol.errors import row_error
 from composefs.protocol.lists import check_objects
 from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
+from composefs.repository.adoption import Adoption
 from composefs.repository.packs import Range, store_ranges
 
 __all__ = ["get", "has", "put"]
@@ -39,8 +40,7 @@ def put(context: Context, params: Message) -> Message:
 def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
     """Take in some files, and return what is answered for each."""
     # The hot path of every pull, 16,000 times for a runtime: locals, one try a row, and nothing built twice.
-    adopt = context.repo.objects.adopt
-    staging, private = context.staged.fd, context.private_fd
+    take = Adoption(context.repo, context.staged.fd, context.private_fd).take
     hex_size = context.algorithm.hex_size
     rows: list[Message] = []
     packed: dict[str, list[tuple[int, Message]]] = {}
@@ -58,7 +58,7 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
             expect = file.get("expect")
             if expect is not None:
                 check_id(expect, hex_size)
-            stored = adopt(staging, name, private, size=size, expect=expect)
+            stored = take(name, size=size, expect=expect)
         except ComposefsError as error:
             rows.append({"error": row_error(error)})
         except OSError as error:
