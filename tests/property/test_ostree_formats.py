@@ -19,6 +19,7 @@ from composefs_ext.errors import CorruptError, FormatError
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import checksum_header, parse_head
@@ -253,7 +254,7 @@ def test_content_arrives_or_is_refused(data: st.DataObject, content: bytes, piec
     file_id = sha256(checksum_header(head) + content).digest()
     with TemporaryDirectory() as directory:
         staged = Path(directory) / "f"
-        fetch = FileFetch(file_id, str(staged), 64, Packs(Staging(directory), ()))
+        fetch = FileFetch(file_id, str(staged), SmallContents(64, Packs(Staging(directory), ())))
         fetch.begin()
         for start in range(0, len(body), piece):
             if fetch.take(bytes(body[start : start + piece])) is not None:

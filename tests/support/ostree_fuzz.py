@@ -21,6 +21,7 @@ from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
 from composefs_ostree.commands import inspect
 from composefs_ostree.fetching.content import FileFetch
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant, objects, summary
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
@@ -198,7 +199,7 @@ def filez_seeds() -> list[bytes]:
 
 def read_filez(case: bytes) -> None:
     at_once, data = case[:1] != b"\0", case[1:]
-    fetch = FileFetch(bytes(32), "staged", 1 << 20, Packs(Staging("."), ()))
+    fetch = FileFetch(bytes(32), "staged", SmallContents(1 << 20, Packs(Staging("."), ())))
     fetch.begin()
     try:
         for start in range(0, len(data), max(1, len(data) if at_once else 700)):

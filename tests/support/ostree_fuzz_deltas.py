@@ -24,6 +24,7 @@ from composefs_ostree.deltas.bspatch import bspatch
 from composefs_ostree.deltas.payload import Members, Unpacking, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.superblock import parse_superblock
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant, objects
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import ObjectType
@@ -145,7 +146,7 @@ OPERATIONS = [
 def run_program(case_part: Any, members: Members, is_checked: bool) -> None:
     with checking(is_checked):
         packs = Packs(Staging("."), ())
-        for _, data, _, staged in Program(case_part, members, sources, "staged", 500, packs).run():
+        for _, data, _, staged in Program(case_part, members, sources, "staged", SmallContents(500, packs)).run():
             assert isinstance(data, bytes)
             if staged is not None:
                 assert isinstance(staged, str)

@@ -16,6 +16,7 @@ from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.bare import BareReader
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head
 
@@ -27,7 +28,7 @@ def an_object(directory: Path, content: bytes) -> bytes:
     """Write an object of a bare-user-only repository; return its id."""
     head = make_head(len(content), 0, 0, 0o100644, b"", b"")
     file_id = sha256(checksum_header(head) + content).digest()
-    path = Path(BareReader(str(directory), "bare-user-only", LIMIT, UNPACKED).path(file_id))
+    path = Path(BareReader(str(directory), "bare-user-only", SmallContents(LIMIT, UNPACKED)).path(file_id))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     path.chmod(0o644)
@@ -39,7 +40,7 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
     content = (bytes(range(251)) * (size // 251 + 1))[:size]
     file_id = an_object(tmp_path, content)
     staged = tmp_path / "staged"
-    row = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(staged))
+    row = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(file_id, str(staged))
     head = make_head(size, 0, 0, 0o100644, b"", b"")
     if size <= LIMIT:
         assert row == (file_id, head + content, size, None)
@@ -53,14 +54,16 @@ def test_content_of_all_sizes(tmp_path: Path, size: int) -> None:
 def test_zeros_at_the_end_are_a_hole_that_is_there(tmp_path: Path, size: int) -> None:
     content = b"x" * size + bytes(131_072)
     file_id = an_object(tmp_path, content)
-    row = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(tmp_path / "staged"))
+    row = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
+        file_id, str(tmp_path / "staged")
+    )
     assert row is not None
     assert row[2] == len(content)
     assert (tmp_path / "staged").read_bytes() == content
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    assert BareReader(str(tmp_path), "bare", LIMIT, UNPACKED).read(bytes(32), "staged") is None
+    assert BareReader(str(tmp_path), "bare", SmallContents(LIMIT, UNPACKED)).read(bytes(32), "staged") is None
 
 
 def reflink(change: Callable[[bytes], bytes]) -> Callable[[int, int, int], int]:
@@ -79,7 +82,7 @@ def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch
     content = b"content" * 50_000
     file_id = an_object(tmp_path, content)
     staged = tmp_path / "staged"
-    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED)
+    reader = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED))
     monkeypatch.setattr(fcntl, "ioctl", reflink(lambda data: data))
     assert reader.read(file_id, str(staged)) == (
         file_id,
@@ -100,7 +103,7 @@ def test_a_reflink_is_hashed_as_it_stands_in_staging(tmp_path: Path, monkeypatch
 def test_a_file_that_grows_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Its id is right in the end, but nothing in that says that the size is."""
     file_id = an_object(tmp_path, b"x" * size)
-    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, Packs(Staging(str(tmp_path)), [PACKS]))
+    reader = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, Packs(Staging(str(tmp_path)), [PACKS])))
     told = os.fstat
 
     def before(fd: int) -> os.stat_result:
@@ -118,7 +121,7 @@ def test_small_content_is_packed_where_nothing_is_reflinked(tmp_path: Path, monk
     contents = {an_object(tmp_path, content): content for content in (b"a" * 100, b"b" * 200, bytes(100_000))}
     small, other, large = contents
     packs = Packs(Staging(str(tmp_path)), [PACKS])
-    reader = BareReader(str(tmp_path), "bare-user-only", LIMIT, packs)
+    reader = BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, packs))
 
     def place(file_id: bytes, name: str) -> str | tuple[str, int] | None:
         row = reader.read(file_id, str(tmp_path / name))
@@ -154,7 +157,9 @@ def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(fcntl, "ioctl", full)
     with pytest.raises(OSError, match="No space"):
-        BareReader(str(tmp_path), "bare-user-only", LIMIT, UNPACKED).read(file_id, str(tmp_path / "staged"))
+        BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
+            file_id, str(tmp_path / "staged")
+        )
     assert not (tmp_path / "staged").exists()
 
 

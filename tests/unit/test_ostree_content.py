@@ -16,11 +16,12 @@ from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
 from composefs_ostree.fetching.content import FileFetch, Unpacker
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header
 
 if TYPE_CHECKING:
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row
 
 LIMIT = 64
 UNPACKED = Packs(Staging("."), ())
@@ -50,7 +51,7 @@ def deflate(content: bytes) -> bytes:
 
 def fetch(file_id: bytes, data: bytes, staged: Path, piece: int, packs: Packs = UNPACKED) -> Row:
     """Feed a fetch in pieces and finish it."""
-    one = FileFetch(file_id, str(staged), LIMIT, packs)
+    one = FileFetch(file_id, str(staged), SmallContents(LIMIT, packs))
     one.begin()
     try:
         for start in range(0, len(data), piece):
@@ -178,7 +179,7 @@ def test_endless_empty_blocks_end(tmp_path: Path) -> None:
 
 def test_a_repeated_transfer_starts_from_nothing(tmp_path: Path) -> None:
     file_id, data = filez(LARGE)
-    one = FileFetch(file_id, str(tmp_path / "f"), LIMIT, UNPACKED)
+    one = FileFetch(file_id, str(tmp_path / "f"), SmallContents(LIMIT, UNPACKED))
     one.begin()
     assert one.take(data[:-10]) is None
     assert (tmp_path / "f").exists()

@@ -23,6 +23,7 @@ from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.deltas.superblock import Part
 from composefs_ostree.fetching.files import FetchedFiles
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import DirectoryTransport
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
@@ -65,7 +66,7 @@ def run(
     data = payload(blob, operations)
     made = part(part_file(data), objects, plain)
     packs = Packs(Staging("."), features)
-    rows = list(Program(made, split(memoryview(data)), sources, "p", 64, packs).run())
+    rows = list(Program(made, split(memoryview(data)), sources, "p", SmallContents(64, packs)).run())
     packs.flush()
     return rows
 
@@ -122,7 +123,7 @@ def test_the_last_row_waits_for_the_end_of_the_program(staging: Path, features: 
     operations = operation("S", 0, 0, 70, 0) + operation("S", 0, 0, 70, 70) + b"?"
     data = payload(b"".join(contents), operations)
     made = part(part_file(data), [(FILE, file_id(content)) for content in contents], 140)
-    rows = Program(made, split(memoryview(data)), sources, "p", 64, Packs(Staging("."), features)).run()
+    rows = Program(made, split(memoryview(data)), sources, "p", SmallContents(64, Packs(Staging("."), features))).run()
     assert next(rows)[0] == file_id(contents[0])
     with pytest.raises(FormatError, match="does not exist"):
         next(rows)
@@ -256,7 +257,7 @@ def test_what_a_part_may_have_is_bounded(monkeypatch: pytest.MonkeyPatch, limit:
     monkeypatch.setattr(f"composefs_ostree.deltas.{limit}", 100)
     made, packs = part(b"", [(FILE, GOOD)], 0), Packs(Staging("."), ())
     with pytest.raises(ExtError, match=says):
-        list(Program(made, split(memoryview(data)), sources, "p", 64, packs).run())
+        list(Program(made, split(memoryview(data)), sources, "p", SmallContents(64, packs)).run())
 
 
 # Files of the old commit
@@ -390,8 +391,10 @@ def announced(content: bytes, **changes: object) -> Announced:
 def rows_of(directory: Path, header: Part) -> list[Row]:
     """Carry out a part whose file is in the directory."""
     packs = Packs(Staging("."), ())
-    beside = FetchedFiles(DirectoryTransport(str(directory)), 64, packs)
-    files = PartFiles([header], DirectoryTransport(str(directory)), HeldFiles(None, None), 64, packs, beside)
+    beside = FetchedFiles(DirectoryTransport(str(directory)), SmallContents(64, packs))
+    files = PartFiles(
+        [header], DirectoryTransport(str(directory)), HeldFiles(None, None), SmallContents(64, packs), beside
+    )
     rows: list[Row] = []
     assert files.start_part(0, "w") == header.object_count
     while files.timeout() is not None:

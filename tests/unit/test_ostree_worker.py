@@ -20,12 +20,13 @@ from composefs_ext.protocol import PACKS
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.directories import LocalRepository
 from composefs_ostree.fetching.local import LocalFiles
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.worker import Worker
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
 
 if TYPE_CHECKING:
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row
 
 
 def head_and_file(directory: Path, content: bytes) -> bytes:
@@ -43,7 +44,7 @@ def head_and_file(directory: Path, content: bytes) -> bytes:
 
 
 def archive(path: Path) -> Callable[[Packs], LocalFiles]:
-    return lambda packs: LocalFiles([LocalRepository(str(path), Config("archive", None, {}))], 64, packs)
+    return lambda packs: LocalFiles([LocalRepository(str(path), Config("archive", None, {}))], SmallContents(64, packs))
 
 
 def collect(worker: Worker) -> list[Row]:

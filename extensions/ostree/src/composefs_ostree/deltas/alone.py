@@ -28,8 +28,8 @@ from composefs_ostree.formats.summary import SUMMARY_TYPE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
-    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.stage import SmallContents
 
 __all__ = ["DeltaSource"]
 
@@ -103,11 +103,11 @@ class DeltaSource:
         """Return what reads the delta's files."""
         return DeltaTransport(self.file, self.delta, is_typed=self._is_typed)
 
-    def files(self, inline_limit: int, packs: Packs) -> Files:
+    def files(self, small: SmallContents) -> Files:
         """Return what would bring files that the delta does not, if there were any."""
         from composefs_ostree.fetching.files import FetchedFiles
 
-        return FetchedFiles(self.content_transport(), inline_limit, packs)
+        return FetchedFiles(self.content_transport(), small)
 
 
 class DeltaTransport(DirectoryTransport):

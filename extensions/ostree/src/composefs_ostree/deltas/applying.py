@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
     from composefs_ostree.deltas.superblock import Delta
-    from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.fetch_queue import Sizes
+    from composefs_ostree.fetching.stage import Row
     from composefs_ostree.formats.commit_stream import Entry, Holder
 
 __all__ = ["Applying"]

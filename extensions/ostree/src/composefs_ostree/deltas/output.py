@@ -1,6 +1,6 @@
 """The objects that a part makes: hashed and staged as they are written, and checked against their ids at their end.
 
-What comes out for an object is a row as :mod:`composefs_ostree.fetching.content` describes it; metadata has the size
+What comes out for an object is a row as :mod:`composefs_ostree.fetching.stage` describes it; metadata has the size
 -1.
 """
 
@@ -18,10 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-    from composefs_ext.packs import Packs
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row, SmallContents
 
-__all__ = ["METADATA", "FileOutput", "Heads", "SmallFiles", "metadata_row"]
+__all__ = ["METADATA", "FileOutput", "Heads", "metadata_row", "small_row"]
 
 METADATA = -1
 """What stands for the size in the row of a metadata object."""
@@ -81,35 +80,21 @@ def metadata_row(object_id: bytes, data: bytes) -> Row:
     return object_id, data, METADATA, None
 
 
-class SmallFiles:
-    """Makes rows of files whose content is in memory: of up to ``inline_limit`` bytes it is in the row, or in a pack.
+def small_row(small: SmallContents, file_id: bytes, head: bytes, digest: Hash, content: bytearray | memoryview) -> Row:
+    """Return the row of a file whose content is in memory; raise CorruptError if it is another one.
 
-    ``largest`` is how many bytes one may have; others need a staged file.
+    ``digest`` has taken in what its id hashes before the content.
     """
-
-    def __init__(self, inline_limit: int, packs: Packs) -> None:
-        self.largest = max(inline_limit, packs.largest)
-        self._inline_limit = inline_limit
-        self._packs = packs
-
-    def row(self, file_id: bytes, head: bytes, digest: Hash, content: bytearray | memoryview) -> Row:
-        """Return the row of a file; raise CorruptError if it is another one.
-
-        ``digest`` has taken in what its id hashes before the content.
-        """
-        digest.update(content)
-        _check(file_id, digest.digest())
-        size = len(content)
-        if size <= self._inline_limit:
-            return file_id, head + content, size, None
-        return file_id, head, size, self._packs.add(content)
+    digest.update(content)
+    _check(file_id, digest.digest())
+    return small.row(file_id, head, content)
 
 
 class FileOutput:
     """A regular file in the making.  Small content is kept in memory, other content goes to a new staged file."""
 
     def __init__(
-        self, file_id: bytes, head: bytes, checked: bytes, size: int, staged: str | None, small: SmallFiles
+        self, file_id: bytes, head: bytes, checked: bytes, size: int, staged: str | None, small: SmallContents
     ) -> None:
         """``head`` and ``checked`` are as :meth:`Heads.file` returns them; ``staged`` is None for small content."""
         self._small = small
@@ -157,7 +142,7 @@ class FileOutput:
         if self.left:
             raise CorruptError(f"file {self._id.hex()} ends after {self.size - self.left} of {self.size} bytes")
         if self._fd is None:
-            return self._small.row(self._id, self._head, self._hash, self._gathered)
+            return small_row(self._small, self._id, self._head, self._hash, self._gathered)
         self._put_gathered()
         _check(self._id, self._hash.digest())
         os.close(self._fd)

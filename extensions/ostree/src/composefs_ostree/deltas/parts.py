@@ -26,11 +26,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from composefs_ext.packs import Packs
     from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Part
-    from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Failure, Files
+    from composefs_ostree.fetching.stage import Row, SmallContents
     from composefs_ostree.fetching.transport import Transport
 
 __all__ = ["PartFetch", "PartFiles"]
@@ -102,19 +101,14 @@ class PartFiles:
         parts: Sequence[Part],
         transport: Transport,
         held: HeldFiles,
-        inline_limit: int,
-        packs: Packs,
+        small: SmallContents,
         files: Files,
     ) -> None:
-        """``held`` is where files of the old commit come from, ``files`` those of the repository.
-
-        Of what the parts make, small contents go into ``packs``, unless they are as small as for their rows.
-        """
+        """``held`` is where files of the old commit come from, ``files`` those of the repository."""
         self._parts = parts
         self._transport = transport
         self._held = held
-        self._inline_limit = inline_limit
-        self._packs = packs
+        self._small = small
         self._files = files
         self._queue: deque[tuple[int, str]] = deque()
         self._staged = ""
@@ -193,8 +187,7 @@ class PartFiles:
         except BaseException:
             fetch.discard()
             raise
-        limit, packs = self._inline_limit, self._packs
-        self._rows = Program(fetch.part, split(payload), self._held.read, self._staged, limit, packs).run()
+        self._rows = Program(fetch.part, split(payload), self._held.read, self._staged, self._small).run()
 
     def _failure(self, error: Exception) -> Failure:
         """Return what to send up: the part's first object and the error, or that a file of the old commit is bad."""

@@ -24,17 +24,16 @@ from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ostree.deltas.bspatch import bspatch
-from composefs_ostree.deltas.output import FileOutput, Heads, SmallFiles, metadata_row
+from composefs_ostree.deltas.output import FileOutput, Heads, metadata_row, small_row
 from composefs_ostree.formats.names import ID_SIZE, ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from composefs_ext.packs import Packs
     from composefs_ostree.deltas.payload import Members
     from composefs_ostree.deltas.superblock import Part
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row, SmallContents
 
     Sources = Callable[[bytes], memoryview]
     """Return the content of a file of the old commit; raise MissingObjectError."""
@@ -51,13 +50,8 @@ _WRITE = 1 << 20
 class Program:
     """The program of one part, carried out by ``run``."""
 
-    def __init__(
-        self, part: Part, members: Members, sources: Sources, staged: str, inline_limit: int, packs: Packs
-    ) -> None:
-        """Files longer than ``inline_limit`` go into ``packs`` if they are small, or are staged.
-
-        Staged ones have names that begin with ``staged``.
-        """
+    def __init__(self, part: Part, members: Members, sources: Sources, staged: str, small: SmallContents) -> None:
+        """Staged files get names that begin with ``staged``."""
         if len(members.operations) > _MAX_BYTES:
             raise TooLargeError(f"the delta's part has more than {_MAX_BYTES} bytes of operations")
         self._part = part
@@ -68,7 +62,7 @@ class Program:
         self._sources = sources
         self._source: memoryview | None = None
         self._staged = staged
-        self._small = SmallFiles(inline_limit, packs)
+        self._small = small
         self._number = 0
         self._left = 2 * part.plain + _SLACK
         self._file: FileOutput | None = None
@@ -168,7 +162,7 @@ class Program:
         if size <= self._small.largest:
             self._count(size)
             head, checked = self._heads.file(mode, xattrs, size)
-            return self._small.row(object_id, head, sha256(checked), content)
+            return small_row(self._small, object_id, head, sha256(checked), content)
         self._file = self._begin(object_id, mode, xattrs, size)
         self._file.write(content)
         return self._finish()

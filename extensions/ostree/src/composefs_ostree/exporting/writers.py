@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from composefs_ext import Repository
-    from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Failure
+    from composefs_ostree.fetching.stage import Row
     from composefs_ostree.formats.commit_stream import Entry
     from composefs_ostree.formats.fileheader import FileHead
 

@@ -35,8 +35,7 @@ from composefs_ostree.formats.objects import MAX_XATTRS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ext.packs import Packs
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row, SmallContents
 
 __all__ = ["USER_META", "BareReader"]
 
@@ -50,12 +49,10 @@ _cached_head = lru_cache(1024)(regular_head)
 class BareReader:
     """The file objects of one repository in one of the bare modes."""
 
-    def __init__(self, directory: str, mode: str, inline_limit: int, packs: Packs) -> None:
-        """Content of up to ``inline_limit`` bytes is returned, other content staged, small one in ``packs``."""
+    def __init__(self, directory: str, mode: str, small: SmallContents) -> None:
         self._directory = directory
         self._mode = mode
-        self._inline_limit = inline_limit
-        self._packs = packs
+        self._small = small
         self._stager = Stager()
 
     def path(self, file_id: bytes) -> str:
@@ -64,8 +61,7 @@ class BareReader:
         return f"{self._directory}/objects/{name[:2]}/{name[2:]}.file"
 
     def read(self, file_id: bytes, staged: str) -> Row | None:
-        """Return a row as :meth:`composefs_ostree.fetching.content.FileFetch.finish` does, None if there is no such
-        object.
+        """Return an object's row, None if there is no such object.
 
         Raises CorruptError or FormatError for an object that is not what its name says, OSError if it cannot be read.
         """
@@ -123,16 +119,13 @@ class BareReader:
         sizeless, hashed = make(uid, gid, mode, xattrs)
         head = with_size(sizeless, size)
         digest = sha256(hashed)
-        is_inline = size <= self._inline_limit
-        if is_inline or (size <= self._packs.largest and not self._stager.can_clone):
+        if size <= self._small.inline_limit or (size <= self._small.largest and not self._stager.can_clone):
             content = os.read(fd, size + 1)
             if len(content) != size:
                 raise CorruptError("it was changed while it was read")
             digest.update(content)
             self._check(file_id, digest.digest())
-            return (
-                (file_id, head + content, size, None) if is_inline else (file_id, head, size, self._packs.add(content))
-            )
+            return self._small.row(file_id, head, content)
         try:
             if self._stager.stage(fd, staged, size, digest) != size:
                 raise CorruptError("it was changed while it was read")

@@ -28,10 +28,9 @@ from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ext.packs import Packs
+    from composefs_ostree.fetching.stage import Row, SmallContents
     from composefs_ostree.formats.fileheader import FileHead
 
-    Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 
 __all__ = ["RAW_DEFLATE", "FileFetch", "Unpacker", "unpack_small"]
 
@@ -124,10 +123,7 @@ class Unpacker:
             raise CorruptError("there are bytes behind its end")
 
     def finish(self) -> Row:
-        """Return (file id, head and inline content, content size, where the content is) after the last byte.
-
-        Content is in a staged file, whose name that is, in a pack (the pack's name, position), or inline (None).
-        """
+        """Return the row of the file, after the last byte."""
         head = self._head
         if head is None:
             raise CorruptError(f"it ends after {len(self._start)} bytes, inside of its header")
@@ -151,7 +147,7 @@ class Unpacker:
             self._fd = None
 
 
-def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, packs: Packs) -> Row | None:
+def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents) -> Row | None:
     """Do what Unpacker does in a few calls: nine objects of ten come this way.  None: it is not small after all."""
     if len(data) < PREFIX_SIZE or len(data) < (start := head_size(data)):
         return None
@@ -172,9 +168,10 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, inline_limit: int, pa
     digest.update(content)
     if len(content) != size or not inflater.eof or inflater.unused_data or digest.digest() != file_id:
         return None  # Unpacker finds the words for it
-    if size <= inline_limit:
-        return file_id, head + content, size, None
-    return file_id, head, size, stage_bytes(content, staged, packs)
+    if size <= small.largest:
+        return small.row(file_id, head, content)
+    stage_bytes(content, staged)
+    return file_id, head, size, staged
 
 
 @lru_cache(_CACHED_HEADS)
@@ -192,14 +189,13 @@ class FileFetch(Fetch):
 
     collects = False
 
-    __slots__ = ("_inline_limit", "_packs", "_staged", "_unpacker", "file_id")
+    __slots__ = ("_small", "_staged", "_unpacker", "file_id")
 
-    def __init__(self, file_id: bytes, staged: str, inline_limit: int, packs: Packs) -> None:
+    def __init__(self, file_id: bytes, staged: str, small: SmallContents) -> None:
         super().__init__(object_path(ObjectType.FILE, file_id))
         self.file_id = file_id
         self._staged = staged
-        self._inline_limit = inline_limit
-        self._packs = packs
+        self._small = small
         self._unpacker: Unpacker | None = None
 
     def begin(self) -> None:
@@ -227,7 +223,7 @@ class FileFetch(Fetch):
         if self.error is not None:
             raise self.error
         if self._unpacker is None:
-            row = unpack_small(self.file_id, self.data, self._staged, self._inline_limit, self._packs)
+            row = unpack_small(self.file_id, self.data, self._staged, self._small)
             if row is not None:
                 return row
             self._unpack()
@@ -241,7 +237,7 @@ class FileFetch(Fetch):
             self._unpacker = None
 
     def _unpack(self) -> None:
-        self._unpacker = Unpacker(self.file_id, self._staged, self._inline_limit)
+        self._unpacker = Unpacker(self.file_id, self._staged, self._small.inline_limit)
         parts, self._parts = self._parts, []
         for part in parts:
             self._unpacker.feed(part)

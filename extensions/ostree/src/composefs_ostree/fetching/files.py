@@ -1,7 +1,7 @@
 """Where a worker process gets content objects from: what it asks for, and the answer for archives over a transport.
 
 Like a transport, :class:`Files` works on many objects at a time: ``start`` queues one, ``step`` does what can be done
-without waiting.  What comes back for an object is a *row* (see :mod:`composefs_ostree.fetching.content`) or its
+without waiting.  What comes back for an object is a *row* (see :mod:`composefs_ostree.fetching.stage`) or its
 failure.
 """
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
-    from composefs_ext.packs import Packs
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row, SmallContents
     from composefs_ostree.fetching.transport import Transport, Waitable
 
     Failure = tuple[bytes, dict[str, Any]]
@@ -47,17 +46,15 @@ def failure(file_id: bytes, where: str, error: Exception) -> Failure:
 class FetchedFiles:
     """The content of an archive repository that a transport reaches."""
 
-    def __init__(self, transport: Transport, inline_limit: int, packs: Packs) -> None:
-        """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
+    def __init__(self, transport: Transport, small: SmallContents) -> None:
         self._transport = transport
-        self._inline_limit = inline_limit
-        self._packs = packs
+        self._small = small
         self.descriptors = transport.descriptors
         self.timeout = transport.timeout
 
     def start(self, file_id: bytes, staged: str) -> None:
         """Queue the fetch of an object."""
-        self._transport.start(FileFetch(file_id, staged, self._inline_limit, self._packs))
+        self._transport.start(FileFetch(file_id, staged, self._small))
 
     def where(self, file_id: bytes) -> str:
         """Return the URL or path of an object."""

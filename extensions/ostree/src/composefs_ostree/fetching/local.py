@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from composefs_ext.packs import Packs
-    from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.directories import LocalRepository
     from composefs_ostree.fetching.files import Failure
+    from composefs_ostree.fetching.stage import Row, SmallContents
 
     class Reader(Protocol):
         """The file objects of one repository."""
@@ -44,10 +43,9 @@ _FIRST_READ = 16 << 10
 class LocalFiles(Jobs):
     """The content objects of some repositories; read one after the other, for a disk does not answer faster to many."""
 
-    def __init__(self, repositories: Sequence[LocalRepository], inline_limit: int, packs: Packs) -> None:
-        """Content of up to ``inline_limit`` bytes comes back in its row, other small content goes into ``packs``."""
+    def __init__(self, repositories: Sequence[LocalRepository], small: SmallContents) -> None:
         super().__init__()
-        self._readers = [_reader(repository, inline_limit, packs) for repository in repositories]
+        self._readers = [_reader(repository, small) for repository in repositories]
 
     def where(self, file_id: bytes) -> str:
         """Return the path of an object in the first repository."""
@@ -64,21 +62,20 @@ class LocalFiles(Jobs):
         return failure(file_id, self.where(file_id), NotFoundError("not found"))
 
 
-def _reader(repository: LocalRepository, inline_limit: int, packs: Packs) -> Reader:
+def _reader(repository: LocalRepository, small: SmallContents) -> Reader:
     if repository.config.is_archive:
-        return ArchiveReader(repository.directory, inline_limit, packs)
+        return ArchiveReader(repository.directory, small)
     from composefs_ostree.fetching.bare import BareReader
 
-    return BareReader(repository.directory, repository.config.mode, inline_limit, packs)
+    return BareReader(repository.directory, repository.config.mode, small)
 
 
 class ArchiveReader:
     """The file objects of an archive repository."""
 
-    def __init__(self, directory: str, inline_limit: int, packs: Packs) -> None:
+    def __init__(self, directory: str, small: SmallContents) -> None:
         self._directory = directory
-        self._inline_limit = inline_limit
-        self._packs = packs
+        self._small = small
 
     def path(self, file_id: bytes) -> str:
         """Return the path of an object."""
@@ -93,7 +90,7 @@ class ArchiveReader:
         try:
             data = os.read(fd, _FIRST_READ)
             if len(data) < _FIRST_READ:
-                row = unpack_small(file_id, data, staged, self._inline_limit, self._packs)
+                row = unpack_small(file_id, data, staged, self._small)
                 if row is not None:
                     return row
             return self._rest(file_id, staged, fd, data)
@@ -102,7 +99,7 @@ class ArchiveReader:
 
     def _rest(self, file_id: bytes, staged: str, fd: int, data: bytes) -> Row:
         """Return the row of an object that is large, or a symlink, or damaged, and begins with ``data``."""
-        fetch = FileFetch(file_id, staged, self._inline_limit, self._packs)
+        fetch = FileFetch(file_id, staged, self._small)
         fetch.begin()
         try:
             while data and fetch.take(data) is None:

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from composefs_ext.packs import Packs
 
-__all__ = ["Stager", "check_space", "copy_range", "create_staged", "stage_bytes", "write_all"]
+    Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
+    """What came of a file object: its id, head and inline content, size of the content, where the content is.
+
+    It is in a staged file, whose name that is, in a pack (the pack's name, position), or inline (None).
+    """
+
+__all__ = ["SmallContents", "Stager", "check_space", "copy_range", "create_staged", "stage_bytes", "write_all"]
 
 _FICLONE = 0x40049409
 _BUFFER = 128 << 10
@@ -52,16 +58,35 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         written += os.write(fd, data[written:])
 
 
-def stage_bytes(content: bytes, staged: str, packs: Packs) -> str | tuple[str, int]:
-    """Put a content into a pack if it is small, else into the new file ``staged``; return where it is."""
-    if len(content) <= packs.largest:
-        return packs.add(content)
+class SmallContents:
+    """Where a content goes that is in memory, and so small that it needs no staged file: into its row, or into a pack.
+
+    It goes into the row with up to ``inline_limit`` bytes, as it becomes a part of the commit's stream; ``largest`` is
+    how many bytes it may have at all.
+    """
+
+    __slots__ = ("_packs", "inline_limit", "largest")
+
+    def __init__(self, inline_limit: int, packs: Packs) -> None:
+        self.inline_limit = inline_limit
+        self.largest = max(inline_limit, packs.largest)
+        self._packs = packs
+
+    def row(self, file_id: bytes, head: bytes, content: bytes | bytearray | memoryview) -> Row:
+        """Return the row of a file; its content has ``largest`` bytes at most."""
+        size = len(content)
+        if size <= self.inline_limit:
+            return file_id, head + content, size, None
+        return file_id, head, size, self._packs.add(content)
+
+
+def stage_bytes(content: bytes, staged: str) -> None:
+    """Put a content into the new file ``staged``."""
     fd = create_staged(staged)
     try:
         write_all(fd, content)
     finally:
         os.close(fd)
-    return staged
 
 
 class Stager:

@@ -5,7 +5,7 @@ makes two of them twice as fast as one.  What is done with an id is up to
 :class:`composefs_ostree.fetching.files.Files`.
 
 A message down is a string of 32-byte file ids, or the number of a static delta's part, which makes many objects.  One
-up is a list of rows as :mod:`composefs_ostree.fetching.content` makes them, or a pair (file id, error as on the wire)
+up is a list of rows as :mod:`composefs_ostree.fetching.stage` describes them, or a pair (file id, error as on the wire)
 for a file that failed.
 """
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.workers import Channel
-    from composefs_ostree.fetching.content import Row
     from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.stage import Row
 
 __all__ = ["HANDOVER", "Worker", "Workers"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
+from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import (
     DIGEST_SIZES,
@@ -127,7 +128,7 @@ class Arrivals:
         )
 
     def _files(self, packs: Packs) -> Files:
-        return self._source.files(self._limit, packs)
+        return self._source.files(SmallContents(self._limit, packs))
 
     def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
         """Return the commit that a delta starts from, None if it starts from nothing."""
@@ -145,9 +146,13 @@ class Arrivals:
 
         assert self._core.repository is not None
         held = HeldFiles(base, self._core.repository.objects)
-        return lambda packs: PartFiles(
-            delta.parts, self._source.content_transport(), held, self._limit, packs, self._files(packs)
-        )
+
+        def make(packs: Packs) -> PartFiles:
+            small = SmallContents(self._limit, packs)
+            transport = self._source.content_transport()
+            return PartFiles(delta.parts, transport, held, small, self._source.files(small))
+
+        return make
 
     def _open_last(self) -> None:
         """Have what came last at hand, when there is a commit after it: in a memory map, not as objects of Python."""

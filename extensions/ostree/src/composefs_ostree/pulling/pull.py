@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
-    from composefs_ostree.fetching.content import Row
+    from composefs_ostree.fetching.stage import Row
     from composefs_ostree.fetching.worker import Worker
     from composefs_ostree.held.part import Part
     from composefs_ostree.pulling.wish import Supply, Wish

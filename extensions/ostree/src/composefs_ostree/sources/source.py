@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from composefs_ext import Core
-    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.stage import SmallContents
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.record import Remote
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         def content_transport(self) -> Transport:
             """Return what brings content and static deltas; each worker process has one of its own."""
 
-        def files(self, inline_limit: int, packs: Packs) -> Files:
-            """Return what brings its content, the small ones into ``packs``; each worker process has one of its own."""
+        def files(self, small: SmallContents) -> Files:
+            """Return what brings its content; each worker process has one of its own."""
 
         @property
         def max_workers(self) -> int | None:
@@ -147,11 +147,11 @@ class UrlSource(_Summarized):
         """Return connections of their own."""
         return self._places.content_transport()
 
-    def files(self, inline_limit: int, packs: Packs) -> Files:
+    def files(self, small: SmallContents) -> Files:
         """Return the archive's files, over connections of their own."""
         from composefs_ostree.fetching.files import FetchedFiles
 
-        return FetchedFiles(self.content_transport(), inline_limit, packs)
+        return FetchedFiles(self.content_transport(), small)
 
     @property
     def max_workers(self) -> int | None:
@@ -194,8 +194,8 @@ class DirectorySource(_Summarized):
 
         return DirectoryTransport(*self.directories())
 
-    def files(self, inline_limit: int, packs: Packs) -> Files:
+    def files(self, small: SmallContents) -> Files:
         """Return readers for the repositories that were found."""
         from composefs_ostree.fetching.local import LocalFiles
 
-        return LocalFiles(self._repositories, inline_limit, packs)
+        return LocalFiles(self._repositories, small)
