@@ -52,6 +52,10 @@ def test_ls(repo: Path) -> None:
     assert cfsctl("--repo", repo, "ls", "refs/old").stdout == "dev\ndir\nhard\nsym\n"
     assert cfsctl("--repo", repo, "ls", "old", "//dir/").stdout == "big\ne\\xccvil\\x1b[31m\ngrün e\n"
     assert cfsctl("--repo", repo, "ls", "old", "dir/big").stdout == "big\n"
+    below = "dev\ndir\ndir/big\ndir/e\\xccvil\\x1b[31m\ndir/grün e\nhard\nsym\n"
+    assert cfsctl("--repo", repo, "ls", "-R", "old", "/").stdout == below
+    for of in ("dir/", "dir/big"):
+        assert cfsctl("--repo", repo, "ls", "-R", "old", of).stdout == cfsctl("--repo", repo, "ls", "old", of).stdout
     lines = cfsctl("--repo", repo, "ls", "-l", "old").stdout.splitlines()
     assert [line.split() for line in lines] == [
         ["MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME"],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,9 @@ from composefs.cli.text import shown
 from composefs.errors import NotFoundError
 from composefs.tree import Node
 
+if TYPE_CHECKING:
+    from composefs.erofs.reader import Lookup
+
 __all__ = ["command"]
 
 
@@ -25,15 +29,17 @@ __all__ = ["command"]
     cls=Command,
     examples=[
         Example("cfsctl ls refs/os/42 /etc"),
+        Example("cfsctl ls -lR refs/os/42 /usr"),
         Example("cfsctl ls --json ostree/os/stable / | jq -r '.entries[].name'", "What was pulled, by its ref."),
     ],
 )
 @click.argument("name", type=ImageName())
 @click.argument("path", default=b"/", type=Path(path_type=bytes))
 @click.option("-l", "--long", "as_table", is_flag=True, help="Show mode, links, owner, size and time too.")
+@click.option("-R", "--recursive", is_flag=True, help="List what is below too, by its path from PATH on.")
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON.")
 @pass_settings
-def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json: bool) -> None:
+def command(settings: Settings, name: str, path: bytes, as_table: bool, recursive: bool, as_json: bool) -> None:
     """List what is at PATH in an image, the entries of a directory or else the file itself.
 
     NAME is an image's id, refs/ and its name, or a ref of a stream that names one image, as `cfsctl ref list` shows it.
@@ -52,7 +58,10 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json:
 
                 error.hint = f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"
                 raise
-            entries = {path.rstrip(b"/").rpartition(b"/")[2]: node} if node.children is None else lookup.children(path)
+            if node.children is None:
+                entries = {path.rstrip(b"/").rpartition(b"/")[2]: node}
+            else:
+                entries = dict(_below(lookup, path)) if recursive else lookup.children(path)
     if as_json:
         print_json(
             {"image": image_id, "path": os.fsdecode(path), "entries": [_facts(*entry) for entry in entries.items()]}
@@ -65,6 +74,21 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, as_json:
     else:
         for each in entries:
             line(shown(each))
+
+
+def _below(lookup: Lookup, path: bytes) -> Iterator[tuple[bytes, Node]]:
+    """Yield the paths of all that is below a directory, from there on, and the nodes."""
+    open_directories = [(b"", iter(lookup.children(path).items()))]
+    while open_directories:
+        prefix, entries = open_directories[-1]
+        for name, node in entries:
+            yield prefix + name, node
+            if node.children is not None:
+                below = lookup.children(b"/".join([path, prefix, name]))
+                open_directories.append((prefix + name + b"/", iter(below.items())))
+                break
+        else:
+            open_directories.pop()
 
 
 def _row(name: bytes, node: Node) -> list[str]:
