@@ -208,14 +208,20 @@ class Group(_Helpful, click.Group):
         import difflib
 
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-        told = self._telling_of(ctx, name)
-        meant = list(dict.fromkeys([*near, *(told if len(told) <= _MOST_MEANT else ())]))
+        meant = list(dict.fromkeys([*near, *self._telling_of(ctx, name)]))
         if meant:
             return UsageError(f"no such command {name!r}", hint=f"did you mean {' or '.join(map(repr, meant))}?")
+        if ctx.parent is root and isinstance(root.command, Group):
+            helps = [f"'{root.command_path} {each} --help'" for each in root.command._telling_of(root, name)]
+            if helps:
+                return UsageError(f"no such command {name!r}", hint=f"see {' and '.join(helps)}")
         return UsageError(f"no such command {name!r}", hint=f"see '{ctx.command_path} --help'")
 
     def _telling_of(self, ctx: click.Context, word: str) -> list[str]:
-        """Return the commands whose summary has the word: what other programs call a command stands there."""
+        """Return the commands whose summary has the word: what other programs call a command stands there.
+
+        There are none if too many have it.
+        """
         found = []
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
@@ -224,7 +230,7 @@ class Group(_Helpful, click.Group):
                 words = "".join(each if each.isalnum() or each == "-" else " " for each in summary).split()
                 if word.lower() in words:
                     found.append(name)
-        return found
+        return found if len(found) <= _MOST_MEANT else []
 
 
 class LazyGroup(Group):
