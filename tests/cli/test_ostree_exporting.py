@@ -1,0 +1,122 @@
+"""What ``export`` finds in the repository that it writes to, and makes of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from composefs_ostree.formats.config import MAX_CONFIG
+from support.commands import run
+from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.peers import require
+
+pytestmark = pytest.mark.usefixtures("extensions")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Target:
+    """A repository with a commit on the branch main, of which one file is larger than what is kept inline."""
+    target = Target(tmp_path / "target")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"content" * 10_000)
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--timestamp=@1")
+    return target
+
+
+@pytest.fixture
+def out(made: Target, tmp_path: Path) -> Path:
+    """An ostree repository with that commit."""
+    made.ostree("export", "main", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def commit_of(out: Path) -> Path:
+    """Return the path of the only commit object."""
+    return next((out / "objects").rglob("*.commit"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "rubbish"])
+def test_a_ref_without_its_commit_leaves_the_summary_as_it_is(made: Target, out: Path, damage: str) -> None:
+    gone = "ab" * 32
+    (out / "refs/heads/gone").write_text(f"{gone}\n")
+    if damage == "rubbish":
+        (out / "objects/ab").mkdir(exist_ok=True)
+        (out / f"objects/ab/{gone[2:]}.commit").write_bytes(b"rubbish")
+    before = (out / "summary").read_bytes()
+    told = made.ostree("export", "main", out, "--reference=other", status=5).stderr
+    assert f"{out}: the ref gone names the commit {gone}, which is missing or damaged" in told
+    assert "(delete the ref, or add --no-summary)" in told
+    assert (out / "summary").read_bytes() == before
+    made.ostree("export", "main", out, "--reference=other", "--no-summary")
+    assert (out / "summary").read_bytes() == before
+
+
+def test_links_that_are_no_aliases_are_in_no_summary(made: Target, out: Path, tmp_path: Path) -> None:
+    heads, commit = out / "refs/heads", (out / "refs/heads/main").read_text()
+    (tmp_path / "outside").write_text(commit)
+    (out / "refs/remotes/o").mkdir()
+    (out / "refs/remotes/o/main").write_text(commit)
+    for name, target in (
+        ("away", tmp_path / "outside"),
+        ("above", "../../../outside"),
+        ("remote", "../remotes/o/main"),
+        ("itself", "itself"),
+        ("one", "two"),
+        ("two", "one"),
+        ("nothing", "none"),
+        ("directory", "pipe"),
+        ("alias", "main"),
+    ):
+        (heads / name).symlink_to(target)
+    (heads / "wrong name").write_text(commit)
+    (heads / "pipe").mkdir()
+    os.mkfifo(heads / "pipe/line")
+    made.ostree("export", "main", out)
+    listed = run(require("ostree"), "summary", "--view", f"--repo={out}").stdout
+    assert [line.split()[1] for line in listed.splitlines() if line.startswith("* ")] == ["alias", "main"]
+
+
+@pytest.mark.parametrize("name", ["config", "commit"])
+def test_a_symlink_in_the_place_of_a_file_is_not_followed(made: Target, out: Path, tmp_path: Path, name: str) -> None:
+    place = out / "config" if name == "config" else commit_of(out)
+    place.rename(tmp_path / "moved")
+    place.symlink_to(tmp_path / "moved")
+    (out / "refs/heads/other").write_text((out / "refs/heads/main").read_text())
+    if name == "commit":  # which an export of the same one replaces
+        made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--timestamp=@2")
+    told = made.ostree("export", "main", out, status=5).stderr
+    assert f"{place} is a symlink" in told
+
+
+def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:
+    os.truncate(out / "config", MAX_CONFIG + 1)
+    told = made.ostree("export", "main", out, status=5).stderr
+    assert f"{out}/config has more than {MAX_CONFIG} bytes" in told
+
+
+def test_the_index_of_flatpak_is_told_to_be_stale(made: Target, out: Path) -> None:
+    (out / "summary.idx").touch()
+    told = made.ostree("export", "main", out).stderr
+    assert (
+        f"clients of Flatpak read summary.idx, where the export is not; flatpak build-update-repo {out} writes" in told
+    )
+
+
+def test_a_signature_is_that_of_the_summary(made: Target, tmp_path: Path) -> None:
+    told = made.ostree(
+        "export", "main", tmp_path / "new", "--sign-from-file=/dev/null", "--no-summary", status=2
+    ).stderr
+    assert "what is signed is the summary, and --no-summary leaves it alone" in told
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user"])
+def test_an_object_of_another_length_is_not_exported(made: Target, tmp_path: Path, mode: str) -> None:
+    [large] = [path for path in (made.path / "objects").glob("*/*") if path.stat().st_size == 70_000]
+    large.chmod(0o644)
+    os.truncate(large, 60_000)
+    told = made.ostree("export", "main", tmp_path / "new", f"--mode={mode}", status=5).stderr
+    assert "its content has 60000 bytes, not 70000 (cfsctl ostree fsck shows what is wrong" in told
+    assert not list((tmp_path / "new").rglob("*.commit"))
