@@ -198,7 +198,7 @@ def _write_files(
 ) -> Iterator[tuple[bytes, int]]:
     """Have workers write file objects; yield each with the size of its content."""
     assert core.repository is not None
-    staging, mode, repository = target.staging, target.mode, core.repository
+    staging, mode, repository = target.staging.path, target.mode, core.repository
     make_files = cast("Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
     todo = deque(wanted)
     left = len(wanted)

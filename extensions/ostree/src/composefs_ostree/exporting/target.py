@@ -1,8 +1,8 @@
 """An ostree repository on this machine that is written to.
 
-Whatever is written is made in a directory of its own below ``tmp``, which nobody else looks at, and then renamed to
-where it belongs: first objects, made durable, then the commit, then refs and the summary.  A run that ends anywhere
-leaves a repository without half a file in it.  Directories are opened from the one above them and never through a
+Whatever is written is made elsewhere (:mod:`composefs_ostree.exporting.unfinished`) and then renamed to where it
+belongs: first objects, made durable, then the commit, then refs and the summary.  A run that ends anywhere leaves a
+repository without half a file in it.  Directories are opened from the one above them and never through a
 symlink, so that a repository that somebody else has laid out cannot lead elsewhere.
 
 What a web server must read is readable for everybody: the process's umask has to be ``UMASK``.
@@ -16,10 +16,9 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import struct
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from composefs_ext.errors import (
     BusyError,
@@ -30,6 +29,7 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.files import Naming, open_regular, read_up_to
+from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
@@ -41,11 +41,9 @@ __all__ = ["MODES", "UMASK", "Target"]
 MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 UMASK = 0o022
 _TMP = "tmp"
 _LAYOUT = ("objects", "tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes")
-_STAGING = "cfsctl-export-"
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
@@ -54,7 +52,7 @@ _DEFAULT_LEVEL = 6
 class Target:
     """A repository; ``mode`` is one of MODES, ``settings`` the values of its config by section and key.
 
-    ``staging`` is the path of the directory for files on their way.
+    ``staging`` is for files on their way.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,10 +71,9 @@ class Target:
         self.settings = config.sections
         self._lock_fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=self._fd)
         self._lock(fcntl.F_RDLCK)
-        self.tmp = self.directory(_TMP, make=True)
-        self._sweep()
-        self._name, self.staging_fd = _make_staging(self.tmp)
-        self.staging = f"{path}/{_TMP}/{self._name}"
+        tmp = self.directory(_TMP, make=True)
+        sweep(tmp)
+        self.staging = Unfinished(f"{path}/{_TMP}", tmp)
 
     @classmethod
     def make(cls, path: str, mode: str, level: int | None) -> None:
@@ -112,19 +109,18 @@ class Target:
             config += f"\n[archive]\nzlib-level={level}\n"
         with Naming(f"{path}/config"):
             tmp = os.open(f"{path}/{_TMP}", _DIRECTORY)
-            name, staging_fd = _make_staging(tmp)
             try:
-                _write_durably("config", config.encode(), staging_fd)
-                os.rename("config", f"{path}/config", src_dir_fd=staging_fd)  # with it the directory is a repository
+                with closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
+                    staging.write_durably("config", config.encode())
+                    # With it the directory is a repository.
+                    os.rename("config", f"{path}/config", src_dir_fd=staging.fd)
             finally:
-                _remove_tree(tmp, name)
-                os.close(staging_fd)
                 os.close(tmp)
 
     def close(self) -> None:
         """Remove what is left on its way and let go of the repository."""
-        _remove_tree(self.tmp, self._name)
-        for fd in (self.staging_fd, self._lock_fd, *self._directories.values()):
+        self.staging.close()
+        for fd in (self._lock_fd, *self._directories.values()):
             os.close(fd)
 
     @property
@@ -177,17 +173,15 @@ class Target:
 
     def stage(self, name: str, data: bytes) -> None:
         """Make a file on its way, readable for everybody."""
-        with Naming(f"{self.staging}/{name}"):
-            fd = os.open(name, _NEW_FILE, 0o644, dir_fd=self.staging_fd)
-            with open(fd, "wb") as file:
-                file.write(data)
+        with Naming(f"{self.staging.path}/{name}"):
+            self.staging.write(name, data)
 
     def put(self, path: str, data: bytes) -> None:
         """Write a whole file, durably, in place of one that may be there."""
         above = path.rpartition("/")[0]
         with Naming(f"{self.path}/{path}"):
             above_fd = self.directory(above, make=True)
-            _write_durably("one", data, self.staging_fd)
+            self.staging.write_durably("one", data)
             self._rename("one", path, above_fd)
             os.fsync(above_fd)
 
@@ -195,7 +189,7 @@ class Target:
         """Write whole files at the top, durably, and rename one right behind the other, for they belong together."""
         for name, data in files.items():
             with Naming(f"{self.path}/{name}"):
-                _write_durably(name, data, self.staging_fd)
+                self.staging.write_durably(name, data)
         for name in files:
             self._rename(name, name, self._fd)
         os.fsync(self._fd)
@@ -219,7 +213,7 @@ class Target:
         The names are those of objects without their directories: 64 hexadecimal digits, a point and the kind.
         """
         syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-        if syncfs(self.staging_fd):
+        if syncfs(self.staging.fd):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), self.path)
         touched = set()
         for name in names:
@@ -232,9 +226,9 @@ class Target:
 
     def _rename(self, staged: str, path: str, above_fd: int) -> None:
         try:
-            os.rename(staged, path.rpartition("/")[2], src_dir_fd=self.staging_fd, dst_dir_fd=above_fd)
+            os.rename(staged, path.rpartition("/")[2], src_dir_fd=self.staging.fd, dst_dir_fd=above_fd)
         except IsADirectoryError:
-            os.unlink(staged, dir_fd=self.staging_fd)
+            os.unlink(staged, dir_fd=self.staging.fd)
             if not path.startswith("refs/"):
                 raise self._no_file(path) from None
             raise UsageError(
@@ -268,49 +262,3 @@ class Target:
                 time.sleep(0.1)
             else:
                 return
-
-    def _sweep(self) -> None:
-        """Remove what killed runs have left."""
-        for name in os.listdir(self.tmp):
-            if name.startswith(_STAGING):
-                with suppress(OSError):
-                    fd = os.open(name, _DIRECTORY, dir_fd=self.tmp)
-                    try:
-                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its run lives
-                        _remove_tree(self.tmp, name)
-                    finally:
-                        os.close(fd)
-
-
-def _write_durably(name: str, data: bytes, at: int) -> None:
-    with open(os.open(name, _NEW_FILE, 0o644, dir_fd=at), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_staging(tmp: int) -> tuple[str, int]:
-    """Make a directory for files on their way, and lock it; return its name and descriptor."""
-    while True:
-        name = _STAGING + secrets.token_hex(8)
-        os.mkdir(name, 0o700, dir_fd=tmp)
-        # Until it is locked, another run that starts takes it for a dead one's, and removes it.
-        with suppress(FileNotFoundError):
-            fd = os.open(name, _DIRECTORY, dir_fd=tmp)
-            with suppress(BlockingIOError, FileNotFoundError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.stat(name, dir_fd=tmp, follow_symlinks=False)
-                return name, fd
-            os.close(fd)
-
-
-def _remove_tree(above: int, name: str) -> None:
-    """Remove a flat directory."""
-    with suppress(FileNotFoundError):
-        fd = os.open(name, _DIRECTORY, dir_fd=above)
-        try:
-            for each in os.listdir(fd):
-                os.unlink(each, dir_fd=fd)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=above)
