@@ -145,17 +145,8 @@ class Conversation:
             # What it had written before it died still counts, even if something it left behind holds the pipe open.
             self._exhausted = self._channel.wants_read and not self._channel.read()
             return
-        poll = select.poll()
-        if self._channel.wants_read:
-            poll.register(self._process.stdout, select.POLLIN)
-        if self._channel.wants_write:
-            poll.register(self._process.stdin, select.POLLOUT)
-        poll.register(self._interrupts.fd, select.POLLIN)
-        poll.register(self._process.pidfd, select.POLLIN)
-        if not self._error_text.ended:
-            poll.register(self._error_text.fd, select.POLLIN)
         timeout = 0 if self._channel.has_message or self._preparations else seconds
-        ready = poll.poll(int(timeout * 1000) + (timeout > 0))
+        ready = self._awaited_events().poll(int(timeout * 1000) + (timeout > 0))
         if self._preparations and not ready and not self._channel.has_message:
             self._preparations.pop()()
         for fd, _ in ready:
@@ -168,6 +159,19 @@ class Conversation:
             elif fd == self._process.pidfd:
                 self._dead = True
                 self._channel.abandon_output()
+
+    def _awaited_events(self) -> select.poll:
+        """Return what to wait with for all that may come, and for room to write if there is something to be written."""
+        poll = select.poll()
+        if self._channel.wants_read:
+            poll.register(self._process.stdout, select.POLLIN)
+        if self._channel.wants_write:
+            poll.register(self._process.stdin, select.POLLOUT)
+        poll.register(self._interrupts.fd, select.POLLIN)
+        poll.register(self._process.pidfd, select.POLLIN)
+        if not self._error_text.ended:
+            poll.register(self._error_text.fd, select.POLLIN)
+        return poll
 
     def _handle(self, message: Message) -> Message | ComposefsError | None:
         """Serve a call, or take the answer to one of ours; return the outcome of ``run`` if it is that."""
