@@ -117,6 +117,7 @@ MISTAKES = {
     "--repo repo ostree pull http://x/": (USAGE, "nothing to pull", "list-refs"),
     "--repo repo ostree pull tree x": (NOT_FOUND, "'tree'", "remote add"),
     "--repo repo ostree pull /tree x": (USAGE, "'/tree'", "pull-local"),
+    "ostree list-refs tree": (NOT_FOUND, "no remote 'tree'", "cfsctl ostree list-refs --path tree"),
     "ostree list-refs ./tree": (USAGE, "'./tree'", "list-refs --path PATH"),
     "ostree list-refs 127.0.0.1:80": (USAGE, "'127.0.0.1:80'", "begin it with https://"),
     "--repo repo ostree pull-local tree x": (NOT_FOUND, "not an ostree repository", "check the path"),

@@ -46,7 +46,8 @@ def find_remote(core: Core, name: str) -> Remote:
     if core.repository is None:
         raise NotFoundError(
             f"ostree has no remote {name!r} on this machine",
-            hint=f"cfsctl ostree remote refs {name} lists those of a remote of the composefs repository",
+            hint=f"cfsctl ostree remote refs {name} lists those of a remote of the composefs repository, "
+            f"cfsctl ostree list-refs --path {name} those of a directory",
             subject=name,
         )
     raise NotFoundError(
