@@ -23,10 +23,13 @@ from composefs_ostree.held.streams import DETACHED_REF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from composefs_ext import Core, Request
     from composefs_ext.rows import RefUpdate, StreamName
+    from composefs_ostree.committing.treeobjects import MadeCommit
+    from composefs_ostree.formats.gvariant import Variant
 
 __all__ = ["commit"]
 
@@ -65,23 +68,29 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     if previous is not None and request.get("skip_if_unchanged") and previous.has_tree_of(objects):
         tagged = branch if current == stream_name(previous.commit_id) else None
         core.output(f"commit  {previous.commit_id.hex()}\nverity  {previous.verity}\nunchanged\n")
-        return {**_facts(*previous, tagged), **counts, "unchanged": True}
-    made = Commit(metadata, parent, request.get("subject", ""), body, timestamp, objects.root, objects.root_meta)
-    commit_id, data, entries, tree = finish(objects, made)
-    detached = sign(data, detached, signing)
+        facts = _facts(previous.commit_id, previous.commit, previous.verity, previous.image, tagged)
+        return {**facts, **counts, "unchanged": True}
+    described = Commit(metadata, parent, request.get("subject", ""), body, timestamp, objects.root, objects.root_meta)
+    made = finish(objects, described)
+    names, image = _store(core, made, sign(made.data, detached, signing))
+    target = stream_name(made.commit_id)
+    verity = _publish(core, names, image, branch, current, target)
+    core.output(f"commit  {made.commit_id.hex()}\nverity  {verity}\n" + (f"tagged  {branch}\n" if branch else ""))
+    return {**_facts(made.commit_id, described, verity, image, branch), **counts, "unchanged": False}
+
+
+def _store(core: Core, made: MadeCommit, detached: Mapping[str, Variant]) -> tuple[list[StreamName], str]:
+    """Have a commit stored with its image and detached metadata; return how to name the streams, and the image's id."""
     names: list[StreamName] = []
     named_refs: list[tuple[str, str]] = []
     if detached:
-        kept = put_detached(core, commit_id, gvariant.encode("a{sv}", detached))
+        kept = put_detached(core, made.commit_id, gvariant.encode("a{sv}", detached))
         names.append(kept)
         named_refs.append((DETACHED_REF, kept["id"]))
-    image_put = core.image_put(*draft_dump(core, tree, keep_nul=False).finish())
-    stream, image = store(core, commit_id, entries, image_put, named_refs=named_refs)
-    target = stream_name(commit_id)
-    names.append({"name": target, "id": stream, "if_exists": "replace" if detached else "keep"})
-    verity = _publish(core, names, image, branch, current, target)
-    core.output(f"commit  {commit_id.hex()}\nverity  {verity}\n" + (f"tagged  {branch}\n" if branch else ""))
-    return {**_facts(commit_id, made, verity, image, branch), **counts, "unchanged": False}
+    image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False).finish())
+    stream, image = store(core, made.commit_id, made.entries, image_put, named_refs=named_refs)
+    names.append({"name": stream_name(made.commit_id), "id": stream, "if_exists": "replace" if detached else "keep"})
+    return names, image
 
 
 def _facts(commit_id: bytes, commit: Commit, verity: str, image: str | None, branch: str | None) -> dict[str, Any]:

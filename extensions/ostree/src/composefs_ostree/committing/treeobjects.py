@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats.commit_stream import Entry
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.committing.inodes import Directory, Meta
 
-__all__ = ["TreeObjects", "finish"]
+__all__ = ["MadeCommit", "TreeObjects", "finish"]
 
 
 class TreeObjects:
@@ -75,10 +76,19 @@ class TreeObjects:
         return found
 
 
-def finish(objects: TreeObjects, commit: Commit) -> tuple[bytes, bytes, dict[bytes, Entry], Tree]:
-    """Make the commit; return its id, its bytes, all objects of its stream, and the tree."""
+class MadeCommit(NamedTuple):
+    """A commit with its id and its bytes, all objects of its stream by their ids, and its tree."""
+
+    commit_id: bytes
+    data: bytes
+    entries: dict[bytes, Entry]
+    tree: Tree
+
+
+def finish(objects: TreeObjects, commit: Commit) -> MadeCommit:
+    """Make the commit, which names the tree of these objects; raise FormatError for one that nobody could read."""
     data = make_commit(commit)
     parse_commit(data)
     commit_id = sha256(data).digest()
     entries = {commit_id: Entry(data, None), **objects.entries, **objects.files}
-    return commit_id, data, entries, Tree(commit, objects.trees, objects.metas, objects.files)
+    return MadeCommit(commit_id, data, entries, Tree(commit, objects.trees, objects.metas, objects.files))
