@@ -110,26 +110,35 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
     if watch.failed:
         _attribute(scenario, watch)
         return
-    answer = watch.answer or {}
-    result, error = answer.get("result"), answer.get("error")
-    rule = scenario.rules[0] if scenario.rules else 42
+    error = (watch.answer or {}).get("error")
     why = f": {error.get('message')}" if isinstance(error, dict) else f": {failure}" if failure else ""
     if scenario.expect == "unknown":
         if watch.welcomed is None or watch.welcomed.get("error") is None:
-            watch.find(rule, f"initialize is not answered with an error when only unknown versions are on offer{why}")
+            what = "initialize is not answered with an error when only unknown versions are on offer"
+            watch.find(scenario.rules[0], f"{what}{why}")
+    elif scenario.expect == "end":
         return
-    if scenario.expect == "end":
-        return
-    if watch.answer is None:
-        wrote = _ends_of(watch.stderr.strip())
-        tail = f"; it wrote: {wrote}" if wrote else ""
-        what, broken = ("run", 30) if watch.welcomed is not None else ("initialize", 25)
-        if what == "initialize":
-            watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
-        if scenario.rules:
-            broken = rule
-        watch.find(broken, f"{what} is not answered{why}{tail}")
-        return
+    elif watch.answer is None:
+        _judge_silence(scenario, watch, why)
+    else:
+        _judge_answer(scenario, watch, watch.answer, why)
+
+
+def _judge_silence(scenario: Scenario, watch: Watch, why: str) -> None:
+    """Note that the core was not answered; ``why`` is how it sees that, behind a colon."""
+    wrote = _ends_of(watch.stderr.strip())
+    tail = f"; it wrote: {wrote}" if wrote else ""
+    what, rule = ("run", 30) if watch.welcomed is not None else ("initialize", 25)
+    if what == "initialize":
+        watch.late = watch.ended is not None and os.WIFSIGNALED(watch.ended.status)
+    watch.find(scenario.rules[0] if scenario.rules else rule, f"{what} is not answered{why}{tail}")
+
+
+def _judge_answer(scenario: Scenario, watch: Watch, answer: Message, why: str) -> None:
+    """Look whether run was answered as it had to be; ``why`` is what the error in the answer says, behind a colon."""
+    result, error = answer.get("result"), answer.get("error")
+    kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
+    rule = scenario.rules[0] if scenario.rules else 42
     match scenario.expect:
         case "same" if result is None:
             told = not watch.last_refusal or watch.last_refusal.endswith(why)
@@ -142,7 +151,6 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
         case "error" if result is not None:
             watch.find(rule, f"{scenario.title}: the command succeeds all the same")
         case "error" if scenario.script.refuse is not None:
-            kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
             if kind not in (scenario.script.refuse[1], "other"):
                 asked = f"not {scenario.script.refuse[1]}, with which the call was"
                 watch.find(rule, f"{scenario.title}: run is answered with the kind {kind}, {asked}", warning=True)
@@ -153,7 +161,6 @@ def judge(scenario: Scenario, watch: Watch, took: float | None, timeouts: Timeou
                 "and the command succeeds all the same",
             )
         case "listing" if not _listed_again(watch):
-            kind = (error.get("data") or {}).get("kind") if isinstance(error, dict) else None
             watch.find(rule, f"a listing was answered too_large, and not asked for again in a file{why}",
                        warning=kind == "too_large")  # fmt: skip
 

@@ -119,18 +119,7 @@ class Watch:
             if self._garbled:
                 return  # the rest of what was broken at its beginning
             self._garbled = True
-            if isinstance(error, RecursionError):
-                self.find(4, "a message is nested too deep")
-            elif not line.strip():
-                self.find(1, "a line is empty: a newline ends each message, and there is no other")
-            elif line.startswith(BOM_UTF8):
-                self.find(1, "a line begins with a byte order mark, which belongs to no JSON")
-            elif str(error).startswith("Extra data"):
-                self.find(1, f"a line has more than one message, or has more behind it: {error}")
-            elif line.lstrip()[:1] in (b"{", b"["):
-                self.find(1, f"a line is not JSON in UTF-8: {error} (in a string, a newline is \\n)")
-            else:
-                self.find(5, "a line on standard output is not a message: text for people goes to standard error")
+            self._find_garbled(line, error)
             return
         if type(message) is not dict:
             self.find(1, "a message is not an object")
@@ -146,6 +135,21 @@ class Watch:
             self._received_call(message)
         else:
             self._received_answer(message, versions, ids)
+
+    def _find_garbled(self, line: bytes, error: ValueError | RecursionError) -> None:
+        """Note what is wrong with a line that is no JSON."""
+        if isinstance(error, RecursionError):
+            self.find(4, "a message is nested too deep")
+        elif not line.strip():
+            self.find(1, "a line is empty: a newline ends each message, and there is no other")
+        elif line.startswith(BOM_UTF8):
+            self.find(1, "a line begins with a byte order mark, which belongs to no JSON")
+        elif str(error).startswith("Extra data"):
+            self.find(1, f"a line has more than one message, or has more behind it: {error}")
+        elif line.lstrip()[:1] in (b"{", b"["):
+            self.find(1, f"a line is not JSON in UTF-8: {error} (in a string, a newline is \\n)")
+        else:
+            self.find(5, "a line on standard output is not a message: text for people goes to standard error")
 
     def _object(self, members: list[tuple[str, JSONValue]]) -> Message:
         """Make an object of its members, and note a name that it has twice: which one counts, each reader decides."""
