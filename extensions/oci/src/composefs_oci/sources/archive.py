@@ -109,10 +109,7 @@ class ArchiveFiles:
                 if header.kind == b"L":
                     name = os.fsdecode(content.partition(b"\0")[0])
                 else:
-                    try:
-                        records = dict(parse_records(content))
-                    except FormatError as error:
-                        raise self._malformed(error.message) from None
+                    records = self._records(content)
                     name = os.fsdecode(records[b"path"]) if b"path" in records else name
                     size = _size(records[b"size"]) if b"size" in records else size
             elif header.kind not in _OTHER_HEADERS:
@@ -122,6 +119,12 @@ class ArchiveFiles:
                 name = size = None
             position += length + padding(length)
         raise self._malformed(f"more than {_MAX_MEMBERS} members")
+
+    def _records(self, content: bytes) -> dict[bytes, bytes]:
+        try:
+            return dict(parse_records(content))
+        except FormatError as error:
+            raise self._malformed(error.message) from None
 
     def _strange(self, block: bytes) -> UnsupportedError | FormatError:
         """Say what a file is that does not begin as a tar does."""

@@ -87,14 +87,7 @@ def pax_sparse(records: list[tuple[bytes, bytes]], name: bytes) -> tuple[bytes, 
     if b"map" in values:
         numbers = [parse_decimal(each, "GNU.sparse.map") for each in values[b"map"].split(b",") if each]
     else:
-        numbers = []
-        for key, value in records:
-            # The two in turn, an offset first.
-            expected = b"numbytes" if len(numbers) % 2 else b"offset"
-            if key == _PREFIX + expected:
-                numbers.append(parse_decimal(value, "GNU.sparse.offset"))
-            elif key in (_PREFIX + b"offset", _PREFIX + b"numbytes"):
-                raise FormatError("the records of a sparse file are out of order")
+        numbers = _numbers_in_turn(records)
     pieces = list(zip(numbers[::2], numbers[1::2], strict=False))
     count = values.get(b"numblocks")
     if len(numbers) % 2 or (count is not None and parse_decimal(count, "GNU.sparse.numblocks") != len(pieces)):
@@ -102,6 +95,18 @@ def pax_sparse(records: list[tuple[bytes, bytes]], name: bytes) -> tuple[bytes, 
     if len(pieces) > _MAX_PIECES:
         raise TooLargeError(f"a sparse file has more than {_MAX_PIECES} pieces")
     return name, Sparse.of(pieces, realsize, ascii(name[:200])[2:-1])
+
+
+def _numbers_in_turn(records: list[tuple[bytes, bytes]]) -> list[int]:
+    """Return the offsets and lengths of pax 0.0, an offset first."""
+    numbers: list[int] = []
+    for key, value in records:
+        expected = b"numbytes" if len(numbers) % 2 else b"offset"
+        if key == _PREFIX + expected:
+            numbers.append(parse_decimal(value, "GNU.sparse.offset"))
+        elif key in (_PREFIX + b"offset", _PREFIX + b"numbytes"):
+            raise FormatError("the records of a sparse file are out of order")
+    return numbers
 
 
 def map_in_content(content: bytes, size: int, name: str) -> tuple[Sparse, int] | None:
