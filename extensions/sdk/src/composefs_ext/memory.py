@@ -256,40 +256,37 @@ class MemoryRepository:
             raise PermissionDeniedError(f"{kind} {name} does not belong to the extension", subject=name)
 
     def _publish(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Make names visible: all of them, or none if anything is refused."""
         for key, kind in (("streams", "stream"), ("refs", "ref")):
             for row in self._list(params, key):
                 self._check_own(kind, row["name"])
         names, refs = dict(self.stream_names), dict(self.refs)
-        answer: dict[str, Any] = {"streams": [], "images": [], "refs": [], "remove_refs": []}
-        for row in self._list(params, "streams"):
-            previous = names.get(row["name"])
-            self._need([row["id"]])
-            _check_expect(row, previous)
-            choice = row.get("if_exists", "fail")
-            if previous not in (None, row["id"]) and choice == "fail":
-                raise ExistsError(f"there is a stream {row['name']!r} already")
-            if previous is None or choice == "replace":
-                names[row["name"]] = row["id"]
-            answer["streams"].append({"name": row["name"], "id": names[row["name"]], "previous": previous})
         images = self._list(params, "images")
-        for row in images:
-            if row["id"] not in self.images:
-                raise MissingObjectError(f"there is no image {row['id']}")
-            answer["images"].append({"id": row["id"]})
-        for row in self._list(params, "refs"):
-            _check_expect(row, refs.get(row["name"]))
-            if row["target"] not in names:
-                raise NotFoundError(f"there is no stream {row['target']!r} for the ref {row['name']!r}")
-            answer["refs"].append({"name": row["name"], "previous": refs.get(row["name"])})
-            refs[row["name"]] = row["target"]
-        for row in self._list(params, "remove_refs"):
-            name = row if isinstance(row, str) else row["name"]
-            if name not in refs:
-                raise NotFoundError(f"there is no ref {name!r}")
-            answer["remove_refs"].append({"name": name, "previous": refs.pop(name)})
+        answer = {  # in this order, as a ref may be to a stream that gets its name here
+            "streams": [self._name_stream(row, names) for row in self._list(params, "streams")],
+            "images": [self._list_image(row) for row in images],
+            "refs": [_set_ref(row, refs, names) for row in self._list(params, "refs")],
+            "remove_refs": [_remove_ref(row, refs) for row in self._list(params, "remove_refs")],
+        }
         self.stream_names, self.refs = names, refs
         self.image_refs.update({row["ref"]: row["id"] for row in images if "ref" in row})
         return answer
+
+    def _name_stream(self, row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+        name, choice = row["name"], row.get("if_exists", "fail")
+        previous = names.get(name)
+        self._need([row["id"]])
+        _check_expect(row, previous)
+        if previous not in (None, row["id"]) and choice == "fail":
+            raise ExistsError(f"there is a stream {name!r} already")
+        if previous is None or choice == "replace":
+            names[name] = row["id"]
+        return {"name": name, "id": names[name], "previous": previous}
+
+    def _list_image(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["id"] not in self.images:
+            raise MissingObjectError(f"there is no image {row['id']}")
+        return {"id": row["id"]}
 
     def _ref_get(self, params: dict[str, Any]) -> dict[str, Any]:
         if params["name"] not in self.refs:
@@ -339,6 +336,23 @@ class MemoryRepository:
 def _digests(dump: bytes) -> list[str]:
     digests = (line.split(b" ")[10] for line in dump.splitlines())
     return [digest.decode() for digest in digests if digest != b"-"]
+
+
+def _set_ref(row: dict[str, Any], refs: dict[str, str], names: Container[str]) -> dict[str, Any]:
+    name, target = row["name"], row["target"]
+    previous = refs.get(name)
+    _check_expect(row, previous)
+    if target not in names:
+        raise NotFoundError(f"there is no stream {target!r} for the ref {name!r}")
+    refs[name] = target
+    return {"name": name, "previous": previous}
+
+
+def _remove_ref(row: str | dict[str, Any], refs: dict[str, str]) -> dict[str, Any]:
+    name = row if isinstance(row, str) else row["name"]
+    if name not in refs:
+        raise NotFoundError(f"there is no ref {name!r}")
+    return {"name": name, "previous": refs.pop(name)}
 
 
 def _check_expect(row: dict[str, Any], previous: str | None) -> None:
