@@ -115,7 +115,7 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
 
 
 def test_rows_do_not_wait_long_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composefs_ostree.fetching.worker._ROWS_SECONDS", 0)
+    monkeypatch.setattr("composefs_ostree.fetching.serving._ROWS_SECONDS", 0)
     ids = [head_and_file(tmp_path, b"%d" % number) for number in range(60)]
     worker = Worker(0, archive(tmp_path), str(tmp_path))
     try:

@@ -1,45 +1,26 @@
-"""Worker processes: fetching, inflating, hashing and staging of content, one process a core.
+"""Worker processes, as the coordinator sees them: fetching, inflating, hashing and staging, one process a core.
 
 Nothing but ids goes down to a worker and nothing but rows comes up; bodies never cross between processes, which is what
-makes two of them twice as fast as one.  What is done with an id is up to
-:class:`composefs_ostree.fetching.files.Files`.
-
-A message down is a string of 32-byte file ids, or the number of a static delta's part, which makes many objects.  One
-up is a list of rows as :mod:`composefs_ostree.fetching.stage` describes them, or a pair (file id, error as on the wire)
-for a file that failed.
+makes two of them twice as fast as one.  What a worker does is in :mod:`composefs_ostree.fetching.serving`.
 """
 
 from __future__ import annotations
 
-from time import monotonic
-
 from composefs_ext.errors import from_wire
-from composefs_ext.packs import Packs
-from composefs_ext.staging import Staging
 from composefs_ext.workers import WorkerProcess, available_cores
-from composefs_ostree.fetching.transport import wait
-from composefs_ostree.formats.names import ID_SIZE
+from composefs_ostree.fetching.serving import HANDOVER, serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from typing import Any
 
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
-    from composefs_ext.workers import Channel
+    from composefs_ext.packs import Packs
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.stage import Row
 
 __all__ = ["HANDOVER", "Worker", "Workers"]
-
-HANDOVER = 64
-"""Ids in one message.  A worker has at most two of these, so that the next one is there when it comes to it."""
-
-_ROWS_BYTES = 4 << 20
-_ROWS_SECONDS = 0.5
-_LAST_FEW = 8
-"""Rows wait for others up to so many bytes, or so long, or until so few files are under way."""
 
 
 class Worker(WorkerProcess):
@@ -53,7 +34,7 @@ class Worker(WorkerProcess):
         self, number: int, make_files: Callable[[Packs], Files], staging: str, features: Collection[str] = ()
     ) -> None:
         """``features`` are those that were agreed with the core."""
-        super().__init__(lambda channel: _serve(channel, make_files, f"w{number}", features), staging)
+        super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), staging)
         self.outstanding = 0
         self.is_on_part = False
         self.has_ended = False
@@ -179,52 +160,3 @@ class Workers:
         """End all."""
         for worker in self._workers:
             worker.end()
-
-
-def _serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, features: Collection[str]) -> None:
-    """Work until the coordinator closes the channel."""
-    packs = Packs(Staging(".", prefix), features)
-    files = make_files(packs)
-    started = ended = 0
-    rows: list[Any] = []
-    size = 0
-    due = monotonic() + _ROWS_SECONDS
-    has_failed = False
-    while True:
-        for _ in wait(files, [channel.fileno()]):
-            messages = channel.receive()
-            if messages is None:
-                return
-            for job in messages:
-                if isinstance(job, int):
-                    started += files.start_part(job, f"{prefix}-{started}")  # type: ignore[attr-defined]  # PartFiles
-                    continue
-                for start in range(0, len(job), ID_SIZE):
-                    started += 1
-                    files.start(job[start : start + ID_SIZE], f"{prefix}-{started}")
-        for row in files.step():
-            ended += 1
-            rows.append(row)
-            size += len(row[1])
-            has_failed = has_failed or len(row) == 2  # of a part, nothing else comes then
-        # Rows go up in lots while there is more to do, and at once when only the last few are under way.
-        is_full = len(rows) >= HANDOVER or size >= _ROWS_BYTES
-        if rows and (is_full or started - ended <= _LAST_FEW or has_failed or monotonic() >= due):
-            channel.send(_written(packs, rows, files))
-            rows = []
-            size = 0
-            due = monotonic() + _ROWS_SECONDS
-
-
-def _written(packs: Packs, rows: list[Any], files: Files) -> list[Any]:
-    """Write the pack that rows speak of; return them, or if that fails the failure of those that do."""
-    try:
-        packs.flush()
-    except OSError as error:
-        from composefs_ostree.fetching.files import failure  # loaded by whoever made ``files``
-
-        return [
-            failure(row[0], files.where(row[0]), error) if len(row) != 2 and isinstance(row[3], tuple) else row
-            for row in rows
-        ]
-    return rows
