@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_what_is_not_utf8_is_told_so(tmp_path: Path) -> None:
     told = the_error("--repo", target.path, "create-image", tmp_path / "tree", f"x{LATIN}", status=5)
     assert told == "cfsctl: the name 'x\\udce9' is not UTF-8\n"
     assert target.names() == {}
+
+
+@pytest.mark.usefixtures("ascii_locale")
+def test_arguments_that_python_cannot_make_bytes_of_again(tmp_path: Path) -> None:
+    """As where the C library decodes them to characters that Python's codec has not: EUC-JP takes UTF-8 for such."""
+    decoded = "import sys; sys.orig_argv[-1] = 'g\\x9f'; from composefs.cli.start import main; main()"
+    told = run(sys.executable, "-c", decoded, "--repo", tmp_path / "é", "gc", status=3).stderr
+    assert f"there is no repository at {tmp_path}/é" in told

@@ -72,8 +72,12 @@ def _begin_again_in_utf8() -> None:
 
     An extension hears of it by the environment; -X is for us where the system has no such locale.
     """
+    # Not sys.orig_argv: where the C library knows characters that Python's codec has not, as in EUC-JP, Python cannot
+    # make bytes of it again.
+    with open("/proc/self/cmdline", "rb") as file:
+        arguments = file.read().split(b"\0")[1:-1]
     os.environ["LC_ALL"] = "C.UTF-8"
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  nothing but ourselves
+    os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])  # noqa: S606  only ourselves
 
 
 class _Instead:
