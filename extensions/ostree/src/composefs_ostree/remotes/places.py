@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
@@ -28,6 +29,14 @@ FILE_REQUESTS = 8
 
 _MIRROR_LIST = "mirrorlist="
 _METALINK = "metalink="
+
+
+class Shares(NamedTuple):
+    """How many connections metadata get, and each worker, and how many workers there may be."""
+
+    metadata: int
+    of_worker: int
+    workers: int
 
 
 class Places:
@@ -78,7 +87,7 @@ class Places:
             assert self._url is not None
             self._bases = self._mirrors(core, self._url)
         self._content_bases = self._bases if self._contenturl is None else self._mirrors(core, self._contenturl)
-        connections = self._shares[0]
+        connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
         metadata = self._opened(core, self._bases, own, tell, has_config=True)
         self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
@@ -117,23 +126,23 @@ class Places:
 
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
-        return _together(self._transports(self._content_bases, FILE_REQUESTS, CONTENT_SECONDS, self._shares[1]))
+        return _together(self._transports(self._content_bases, FILE_REQUESTS, CONTENT_SECONDS, self._shares.of_worker))
 
     @property
     def max_workers(self) -> int | None:
         """How many workers can have a connection each, None if nothing bounds connections."""
-        return None if self._settings.connections is None else self._shares[2]
+        return None if self._settings.connections is None else self._shares.workers
 
     @property
-    def _shares(self) -> tuple[int, int, int]:
-        """Return the connections for metadata and those of each worker, and how many workers there may be."""
+    def _shares(self) -> Shares:
+        """How many connections everybody gets of those that may be open at a time."""
         most = self._settings.connections
         if most is None:
-            return CONNECTIONS, CONNECTIONS, available_cores()
+            return Shares(CONNECTIONS, CONNECTIONS, available_cores())
         metadata = max(1, most // 4)
         left = most - metadata - (self._contenturl is not None)
         workers = max(1, min(left, available_cores()))
-        return metadata, max(1, left // workers), workers
+        return Shares(metadata, max(1, left // workers), workers)
 
     def _transports(
         self,
