@@ -53,9 +53,7 @@ class Repository(Closing):
         """The objects."""
         from composefs.repository.objects import Objects
 
-        objects = Objects(self.store)
-        objects.interrupted = lambda: self.interrupted()  # noqa: PLW0108  # it may be set later
-        return objects
+        return Objects(self.store, lambda: self.interrupted())  # noqa: PLW0108  # it may be set later
 
     @cached_property
     def refs(self) -> Refs:

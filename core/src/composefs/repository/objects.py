@@ -72,15 +72,15 @@ class Objects:
     :mod:`composefs.repository.adoption` takes whole files in instead, :mod:`composefs.repository.packs` parts of files.
 
     ``algorithm`` is that of their ids; ``unsynced`` tells that some were stored for which no barrier has waited yet.
-    ``interrupted``, if set, is asked while large files or many ranges are taken in, whether to give up.
+    ``interrupted`` is asked while large files or many ranges are taken in, whether to give up.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, interrupted: Callable[[], bool]) -> None:
         self._store = store
         self.algorithm = store.algorithm
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
         self.unsynced = False
-        self.interrupted: Callable[[], bool] | None = None
+        self.interrupted = interrupted
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
@@ -347,9 +347,7 @@ class Objects:
             os.close(fd)
 
 
-def store_copy(
-    fd: int, new: NewFile, algorithm: Algorithm, stop: Callable[[], bool] | None = None
-) -> tuple[str, int, How]:
+def store_copy(fd: int, new: NewFile, algorithm: Algorithm, stop: Callable[[], bool]) -> tuple[str, int, How]:
     """Fill a new file from another one; return the id, size and way of what is in it.
 
     Raises ``OSError``, and CancelledError when ``stop`` says so.
@@ -360,7 +358,7 @@ def store_copy(
     for piece in read_pieces(fd):
         hasher.update(piece)
         write_all(new.fd, piece)
-        if stop is not None and stop():
+        if stop():
             raise CancelledError("interrupted while a file was copied")
     return hasher.digest().hex(), hasher.size, "copied"
 

@@ -37,7 +37,7 @@ def store_ranges(objects: Objects, fd: int, name: str, ranges: Sequence[Range]) 
     """
     likely = False  # that an object is there already: as it was with the one before
     for run in _runs(ranges):
-        if objects.interrupted is not None and objects.interrupted():
+        if objects.interrupted():
             yield from [CancelledError(f"interrupted while ranges of the staged file {name!r} were stored")] * len(run)
             continue
         start = run[0].offset
