@@ -47,20 +47,14 @@ class Streams:
 
     def _sizes(self, parts: Parts, known: Mapping[str, int]) -> list[int]:
         """Return the sizes of the objects that a stream is made of; all that it names must be here."""
-        named_ids = [object_id for _, object_id in parts.named_refs]
-        found: dict[str, int] = {}
-        missing: list[str] = []
-        for object_id in dict.fromkeys(itertools.chain(parts.object_refs, named_ids)):
-            if object_id in known:
-                continue
-            size = self._objects.size(object_id)
-            if size is None:
-                missing.append(object_id)
-            else:
-                found[object_id] = size
-        if missing:
+        named = (object_id for _, object_id in parts.named_refs)
+        mentioned = dict.fromkeys(itertools.chain(parts.object_refs, named))
+        unknown = [parse_id(each, self._store.algorithm) for each in mentioned if each not in known]
+        sizes = zip(unknown, self._objects.sizes(unknown), strict=True)
+        found = {object_id: size for object_id, size in sizes if size is not None}
+        if missing := [each for each in unknown if each not in found]:
             raise missing_objects(missing, "storing a stream")
-        return [known[object_id] if object_id in known else found[object_id] for object_id in parts.object_refs]
+        return [known[each] if each in known else found[each] for each in parts.object_refs]
 
     def lookup(self, name: str) -> str | None:
         """Return the id of the stream with a name, or None."""
