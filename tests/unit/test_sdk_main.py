@@ -207,6 +207,24 @@ def test_sigterm_cancels_the_handler(tmp_path: Path) -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_run_is_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    """Of somebody who sends it to the extension alone: Ctrl-C reaches the core."""
+    command = program(tmp_path, "pass")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        initialize = {"id": 1, "method": "initialize", "params": {"versions": [1], "staging": str(tmp_path)}}
+        process.stdin.write(json.dumps(initialize).encode() + b"\n")
+        assert json.loads(process.stdout.readline())["result"]["version"] == 1
+        process.send_signal(number)
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
 def test_an_end_of_input_ends_the_handler(core: MemoryCore, tmp_path: Path) -> None:
     argv = program(tmp_path, "while True: core.pump(None)")
     initialize = {"id": 1, "method": "initialize", "params": {"versions": [1], "staging": str(tmp_path)}}

@@ -105,10 +105,11 @@ def serve(core: Core, handler: Handler, *, features: Sequence[str] = ()) -> int:
     try:
         request = _next(core, "initialize")
         try:
-            core.answer(request, core.accept(request.get("params") or {}, features))
+            accepted = core.accept(request.get("params") or {}, features)
         except ExtError as error:
             core.answer_error(request, to_wire(error))
         else:
+            core.answer(request, accepted)
             request = _next(core, "run")
             outcome = _run(core, request, handler)
             if isinstance(outcome, ExtError):
@@ -117,7 +118,7 @@ def serve(core: Core, handler: Handler, *, features: Sequence[str] = ()) -> int:
                 _answer(core, request, outcome)
         while not core.closed:
             core.pump(None)
-    except CancelledError:  # while nothing ran, or because the core has gone
+    except (CancelledError, KeyboardInterrupt):  # while nothing ran, or because the core has gone
         return 0
     except ProtocolError as error:
         print(f"the conversation with cfsctl broke down: {error}", file=sys.stderr)
