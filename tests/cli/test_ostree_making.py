@@ -203,6 +203,16 @@ def test_mistakes_are_told_and_change_nothing(
     assert (failed.stdout, target.names(), target.left_over()) == ("", {}, [])
 
 
+@pytest.mark.parametrize("epoch", ["-1", "1.5", "", "\u0661", str(1 << 63)])
+def test_an_epoch_that_is_no_time(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str) -> None:
+    (tmp_path / "tree").mkdir()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    words = ("commit", f"--tree=dir={tmp_path / 'tree'}")
+    assert f"SOURCE_DATE_EPOCH={epoch!r} is not a time after 1970" in target.ostree(*words, status=2).stderr
+    assert target.names() == {}
+    target.ostree(*words, "--timestamp=@1")
+
+
 def test_a_dump_that_names_what_is_not_here(target: Target, tmp_path: Path) -> None:
     digest = "ab" * 32
     (tmp_path / "dump").write_text(
@@ -524,6 +534,24 @@ def test_headers_without_end_take_no_memory(target: Target, tmp_path: Path, data
     assert "internal error" not in failed.stderr
     assert target.names() == {}
     assert status
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (b"15 path=a\0/b\n", "has a NUL in it"),
+        (b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n26 GNU.sparse.map=0,5,3,5\n", "a damaged map"),
+        (b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n27 GNU.sparse.map=0,5,9,99\n", "a damaged map"),
+    ],
+    ids=["a name with a NUL", "pieces over one another", "a piece behind the end"],
+)
+def test_headers_that_contradict_themselves(target: Target, tmp_path: Path, records: bytes, message: str) -> None:
+    member = tarfile.TarInfo("file")
+    member.size = 10
+    path = archive(tmp_path / "x.tar")
+    path.write_bytes(path.read_bytes()[:512] + _pax(records) + member.tobuf() + bytes(512) + bytes(1024))
+    assert message in target.ostree("commit", f"--tree=tar={path}", status=5).stderr
+    assert (target.names(), target.left_over()) == ({}, [])
 
 
 def test_content_that_claims_more_than_there_is(target: Target, tmp_path: Path) -> None:

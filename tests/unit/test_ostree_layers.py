@@ -242,3 +242,24 @@ def test_the_files_of_all_trees_count_together(
             tar_listing(core, archive, layers, autocreate=True)
 
     with_core(check)
+
+
+def test_how_deep_directories_may_be_nested(
+    tmp_path: Path, with_core: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = [make_tree(tmp_path / name, f"{place}/file") for name, place in (("flat", "a/b"), ("deep", "a/b/c"))]
+    archives = [make_archive(tmp_path / f"{place[-1]}.tar", "./", f"{place}/file") for place in ("a/b", "a/b/c")]
+    described = make_archive(tmp_path / "described.tar", "./", "a/", "a/b/", "a/b/c/", "a/b/c/file")
+    monkeypatch.setattr(directory, "MAX_DEPTH", 2)
+    monkeypatch.setattr(listed, "MAX_DEPTH", 3)
+
+    def check(core: Core) -> None:
+        DirectoryListing(core, trees[0], Layers())
+        with pytest.raises(TooLargeError, match="nested directories"):
+            DirectoryListing(core, trees[1], Layers())
+        tar_listing(core, archives[0], Layers(), autocreate=True)
+        for archive in (archives[1], described):
+            with pytest.raises(TooLargeError, match="nested directories"):
+                tar_listing(core, archive, Layers(), autocreate=True)
+
+    with_core(check)

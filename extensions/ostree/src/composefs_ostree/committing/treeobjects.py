@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import NamedTuple
 
-from composefs_ext.errors import FormatError
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.objects import (
     Commit,
@@ -31,7 +30,7 @@ class TreeObjects:
     """The metadata objects of a tree, by id; ``root`` and ``root_meta`` are the ids that the commit names."""
 
     def __init__(self, root: Directory, ids: list[bytes], files: dict[bytes, Entry]) -> None:
-        """``ids`` are the file ids by job; raise FormatError for a tree that cannot be."""
+        """``ids`` are the file ids by job, and each directory has its metadata."""
         self.entries: dict[bytes, Entry] = {}
         self.trees: dict[bytes, Dirtree] = {}
         self.metas: dict[bytes, Dirmeta] = {}
@@ -62,8 +61,7 @@ class TreeObjects:
             parse_dirtree(data)  # all that a reader will check: names, above all
             self.trees[tree_id] = listing
             self.entries[tree_id] = Entry(data, None)
-        if directory.meta is None:
-            raise FormatError("a directory has neither owner nor mode", hint="add its entry to the archive")
+        assert directory.meta is not None
         return tree_id, self._meta(directory.meta)
 
     def _meta(self, meta: Meta) -> bytes:
