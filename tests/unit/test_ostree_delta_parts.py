@@ -22,9 +22,9 @@ from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
 from composefs_ostree.deltas.sources import HeldFiles
 from composefs_ostree.deltas.superblock import Part
+from composefs_ostree.fetching.directories import DirectoryTransport
 from composefs_ostree.fetching.files import FetchedFiles
 from composefs_ostree.fetching.stage import SmallContents
-from composefs_ostree.fetching.transport import DirectoryTransport
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import CommitStream, Entry, write
 from composefs_ostree.formats.fileheader import make_head, with_size

@@ -18,7 +18,8 @@ from composefs_ext.errors import (
 )
 from composefs_ext.files import read_up_to
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
-from composefs_ostree.fetching.transport import DirectoryTransport, Fetch, bad_object, open_regular
+from composefs_ostree.fetching.directories import DirectoryTransport
+from composefs_ostree.fetching.transport import Fetch, bad_object, open_regular
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import stream_name
 from composefs_ostree.formats.gvariant import Variant

@@ -1,15 +1,28 @@
-"""A repository in a directory, and the repositories in which it looks for what it lacks (``core.parent``)."""
+"""A repository in a directory, and the repositories in which it looks for what it lacks (``core.parent``).
+
+Its files are read by a transport as those of a repository elsewhere are; the content of archives and of others by
+:mod:`composefs_ostree.fetching.local`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import NamedTuple
 
-from composefs_ext.errors import CorruptError, NotFoundError, PermissionDeniedError, UnsupportedError
-from composefs_ostree.fetching.transport import bad_object, open_regular
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+    from_exception,
+)
+from composefs_ostree.fetching.jobs import READ_SIZE, ReadyFiles
+from composefs_ostree.fetching.transport import Fetch, bad_object, open_regular
 from composefs_ostree.formats.config import MAX_CONFIG, Config, parse_config
 
-__all__ = ["LocalRepository", "find_repositories"]
+__all__ = ["DirectoryTransport", "LocalRepository", "find_repositories"]
 
 _MAX_REPOSITORIES = 16
 
@@ -72,3 +85,56 @@ def _open(directory: str) -> LocalRepository:
         raise bad_object(path, error) from None
     with open(fd, "rb") as file:
         return LocalRepository(directory, parse_config(file.read(MAX_CONFIG), path))
+
+
+class DirectoryTransport(ReadyFiles):
+    """A repository in a directory.  A fetch is read when ``step`` comes to it, a few at a time."""
+
+    _AT_ONCE = 16
+
+    def __init__(self, directory: str, *parents: str) -> None:
+        """Objects and refs that the repository lacks are looked for in its parents."""
+        self._directories = (directory, *parents)
+        self._queue: deque[Fetch] = deque()
+
+    def start(self, fetch: Fetch) -> None:
+        """Queue a fetch."""
+        self._queue.append(fetch)
+
+    def step(self) -> list[Fetch]:
+        """Read the next few files."""
+        ended = [self._queue.popleft() for _ in range(min(self._AT_ONCE, len(self._queue)))]
+        for fetch in ended:
+            fetch.begin()
+            try:
+                self._read(fetch)
+            except (FileNotFoundError, NotADirectoryError):
+                fetch.absent = True
+                fetch.error = NotFoundError("not found")
+            except (ExtError, OSError) as error:
+                fetch.error = from_exception(error)
+        return ended
+
+    def _read(self, fetch: Fetch) -> None:
+        fd = self._open(fetch.path)
+        try:
+            while data := os.read(fd, READ_SIZE):
+                if fetch.take(data) is not None or len(data) < READ_SIZE:
+                    return
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str) -> int:
+        is_object = path.startswith("objects/")
+        if is_object or path.startswith("refs/"):
+            for directory in self._directories[:-1]:
+                try:
+                    return open_regular(f"{directory}/{path}", follow=not is_object)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+            return open_regular(f"{self._directories[-1]}/{path}", follow=not is_object)
+        return open_regular(self.where(path))
+
+    def where(self, path: str) -> str:
+        """Return the absolute path of a file, in the repository itself."""
+        return f"{self._directories[0]}/{path}"

@@ -11,8 +11,8 @@ import os
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.fetching.content import FileFetch, unpack_small
 from composefs_ostree.fetching.files import failure
-from composefs_ostree.fetching.jobs import Jobs
-from composefs_ostree.fetching.transport import READ_SIZE, open_regular
+from composefs_ostree.fetching.jobs import READ_SIZE, Jobs
+from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False

@@ -1,16 +1,14 @@
-"""Reading the files of an ostree repository: what to read, and how when the repository is a directory.
+"""Reading the files of an ostree repository: what to read, and what is asked of whoever brings it.
 
 A :class:`Fetch` is one file wanted; it receives the bytes as they come and knows how many are too many.  A transport
-(:class:`DirectoryTransport` here, :class:`composefs_ostree.remotes.http.HttpTransport`) works on many at a time, so
-that one loop serves both: ``start`` queues a fetch, ``step`` does what can be done without waiting and returns those
-that ended, ``descriptors`` and ``timeout`` say what to wait for.
+(that of :mod:`composefs_ostree.fetching.directories` or of :mod:`composefs_ostree.remotes.http`) works on many at a
+time, so that one loop serves both: ``start`` queues a fetch, ``step`` does what can be done without waiting and returns
+those that ended, ``descriptors`` and ``timeout`` say what to wait for.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-from collections import deque
 
 from composefs_ext import files
 from composefs_ext.errors import (
@@ -20,14 +18,13 @@ from composefs_ext.errors import (
     NoSpaceError,
     NotFoundError,
     TooLargeError,
-    from_exception,
 )
 from composefs_ostree.formats.names import MAX_METADATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from composefs_ext import Core
     from composefs_ostree.fetching.conditional import Conditions
@@ -55,10 +52,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "READ_SIZE",
-    "DirectoryTransport",
     "Fetch",
-    "ReadyFiles",
     "bad_object",
     "fetched",
     "open_regular",
@@ -68,7 +62,6 @@ __all__ = [
 ]
 
 _GZIP = b"\x1f\x8b\x08"
-READ_SIZE = 64 << 10  # above 128 KiB, malloc maps the buffer of every read anew: 40 µs instead of 6 for a small file
 
 
 class Fetch:
@@ -131,76 +124,6 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     if fd is None:
         raise CorruptError("it is not a regular file")
     return fd
-
-
-class ReadyFiles:
-    """Files on this machine, which are done one after the other: a `Waitable` for which nothing has to be waited.
-
-    ``_queue`` has those that ``step`` will come to.
-    """
-
-    _queue: deque[Any]
-
-    def descriptors(self) -> tuple[list[int], list[int]]:
-        """Return nothing to watch."""
-        return [], []
-
-    def timeout(self) -> float | None:
-        """Return 0 while there is something to do."""
-        return 0.0 if self._queue else None
-
-
-class DirectoryTransport(ReadyFiles):
-    """A repository in a directory.  A fetch is read when ``step`` comes to it, a few at a time."""
-
-    _AT_ONCE = 16
-
-    def __init__(self, directory: str, *parents: str) -> None:
-        """Objects and refs that the repository lacks are looked for in its parents."""
-        self._directories = (directory, *parents)
-        self._queue: deque[Fetch] = deque()
-
-    def start(self, fetch: Fetch) -> None:
-        """Queue a fetch."""
-        self._queue.append(fetch)
-
-    def step(self) -> list[Fetch]:
-        """Read the next few files."""
-        ended = [self._queue.popleft() for _ in range(min(self._AT_ONCE, len(self._queue)))]
-        for fetch in ended:
-            fetch.begin()
-            try:
-                self._read(fetch)
-            except (FileNotFoundError, NotADirectoryError):
-                fetch.absent = True
-                fetch.error = NotFoundError("not found")
-            except (ExtError, OSError) as error:
-                fetch.error = from_exception(error)
-        return ended
-
-    def _read(self, fetch: Fetch) -> None:
-        fd = self._open(fetch.path)
-        try:
-            while data := os.read(fd, READ_SIZE):
-                if fetch.take(data) is not None or len(data) < READ_SIZE:
-                    return
-        finally:
-            os.close(fd)
-
-    def _open(self, path: str) -> int:
-        is_object = path.startswith("objects/")
-        if is_object or path.startswith("refs/"):
-            for directory in self._directories[:-1]:
-                try:
-                    return open_regular(f"{directory}/{path}", follow=not is_object)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-            return open_regular(f"{self._directories[-1]}/{path}", follow=not is_object)
-        return open_regular(self.where(path))
-
-    def where(self, path: str) -> str:
-        """Return the absolute path of a file, in the repository itself."""
-        return f"{self._directories[0]}/{path}"
 
 
 def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None) -> list[int]:

@@ -190,7 +190,7 @@ class DirectorySource(_Summarized):
 
     def content_transport(self) -> Transport:
         """Return what reads its files and those of its parents."""
-        from composefs_ostree.fetching.transport import DirectoryTransport
+        from composefs_ostree.fetching.directories import DirectoryTransport
 
         return DirectoryTransport(*self.directories())
 
