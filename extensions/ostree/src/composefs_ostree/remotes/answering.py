@@ -63,6 +63,7 @@ class _Search:
         self._asked: list[int] = []
         self._errors: dict[int, ExtError] = {}
         self._due = 0.0
+        """When the next is to be asked too, 0 where there is nobody to wait for."""
 
     def run(self) -> list[int]:
         while self._unasked or self._asked:
@@ -76,7 +77,7 @@ class _Search:
         raise self._errors[0]
 
     def _ask_next(self) -> None:
-        if self._asked:
+        if self._due:  # it has come: the one that was asked last keeps us waiting, and has not failed
             late = self._asked[-1]
             where = self._mirrors[late].where(self._fetches[late].path)
             self._core.log("warning", f"{where}: no answer for {self._patience:g} s; trying the next mirror too")
@@ -86,12 +87,14 @@ class _Search:
         self._due = monotonic() + self._patience
 
     def _is_good(self, number: int) -> bool:
+        is_last = number == self._asked[-1]
         self._asked.remove(number)
         try:
             self._check(self._mirrors[number], self._fetches[number])
         except (CorruptError, NotFoundError, NetworkError) as error:
             self._errors[number] = error
-            self._due = 0.0
+            if is_last:  # after another one the next was asked already
+                self._due = 0.0
             if self._unasked:
                 self._core.log("warning", f"{error.message}; trying the next mirror")
             return False
