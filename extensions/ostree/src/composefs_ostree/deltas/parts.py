@@ -111,10 +111,11 @@ class PartFiles:
         self._small = small
         self._files = files
         self._queue: deque[tuple[int, str]] = deque()
+        # The part that was begun last, and how far it is: on its way, or making rows; neither, and the next one is due.
+        self._current: Part | None = None
         self._staged = ""
         self._fetching = False
         self._rows: Iterator[Row] | None = None
-        self._current: Part | None = None
 
     def start(self, file_id: bytes, staged: str) -> None:
         """Queue a file of the repository."""
@@ -162,24 +163,22 @@ class PartFiles:
 
     def _fetch(self) -> None:
         """Fetch the next part, and begin with its program when it is there."""
-        if not self._fetching:
-            if not self._queue:
-                return
+        if self._fetching:
+            for ended in self._transport.step():
+                assert isinstance(ended, PartFetch)
+                self._fetching = False
+                self._begin(ended)
+        elif self._queue:
             number, self._staged = self._queue.popleft()
             part = self._current = self._parts[number]
             fetch = PartFetch(part)
             if part.inline is None:
                 self._fetching = True
                 self._transport.start(fetch)
-                return
-            fetch.begin()
-            fetch.take(part.inline)
-            self._begin(fetch)
-            return
-        for ended in self._transport.step():
-            assert isinstance(ended, PartFetch)
-            self._fetching = False
-            self._begin(ended)
+            else:
+                fetch.begin()
+                fetch.take(part.inline)
+                self._begin(fetch)
 
     def _begin(self, fetch: PartFetch) -> None:
         try:
