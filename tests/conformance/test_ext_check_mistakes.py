@@ -433,6 +433,18 @@ MISTAKES = {
         """,
         "object.put refused: no_space: run is answered with the kind usage, not no_space",
     ),
+    "the last line of a dump, without its end": (
+        19,
+        """
+        def put(self, name):
+            stored = super().put(name)
+            with open("dump", "w") as dump:
+                dump.write("/ 0 40755 2 0 0 0 0.0 - - -\\nfile 0 100644 1 0 0 0 0.0 - - -")
+            self.call("image.put", dump="dump")
+            return stored
+        """,
+        "image.put: dump, line 2: PATH is file, which does not begin with /",
+    ),
     "a run that nobody cancelled is": (
         42,
         """
