@@ -99,8 +99,9 @@ def test_cat(repo: Path, tmp_path: Path) -> None:
     for name, status, told in (
         ("gone", 3, "gone not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("dir/big/x", 3, "dir/big/x not found (`cfsctl ls links DIRECTORY` lists what there is)"),
-        ("sym", 2, "sym is not a regular file (`cfsctl ls links sym` lists it)"),
-        ("dev", 2, "dev is not a regular file (`cfsctl ls links dev` lists it)"),
+        ("sym", 2, "sym is not a regular file (`cfsctl ls links /dir` lists it)"),
+        ("sym/..", 2, "sym/.. is not a regular file (`cfsctl ls links /` lists it)"),
+        ("dev", 2, "dev is not a regular file (`cfsctl ls links /dev` lists it)"),
         ("loop", 5, "loop leads through more than 40 symlinks"),
     ):
         refused = cfsctl("--repo", repo, "cat", "links", "abs", name, status=status)

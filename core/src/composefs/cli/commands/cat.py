@@ -74,12 +74,13 @@ def _cat_files(repository: Repository, name: str, files: tuple[bytes, ...]) -> N
 
 def _regular(lookup: Lookup, file: bytes, name: str) -> Node:
     try:
-        node = lookup.follow(file)
+        path, node = lookup.follow(file)
     except NotFoundError as error:
         error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
         raise
     if not stat.S_ISREG(node.mode):
-        hint = f"`cfsctl ls {shlex.quote(name)} {shlex.quote(os.fsdecode(file))}` lists it"
+        # By the way without links and dots: ls takes none.
+        hint = f"`cfsctl ls {shlex.quote(name)} {shlex.quote(os.fsdecode(path))}` lists it"
         raise UsageError(f"{os.fsdecode(file)} is not a regular file", hint=hint)
     if node.external and node.digest is None:
         raise FormatError(f"{os.fsdecode(file)} has no digest in the image, which would name its object")

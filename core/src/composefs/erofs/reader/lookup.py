@@ -9,7 +9,7 @@ from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, Rules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
-from composefs.paths import Trail, follow, shown
+from composefs.paths import Trail, follow, joined, shown
 from composefs.tree import Node
 
 __all__ = ["Lookup"]
@@ -38,15 +38,15 @@ class Lookup:
         nid = self._find(path)
         return nid, self._decoder.node(self._image.inode(nid))[0]
 
-    def follow(self, path: bytes) -> Node:
-        """Return the node to which a path leads through symlinks and ``..``, as for who has the image as root.
+    def follow(self, path: bytes) -> tuple[bytes, Node]:
+        """Return where a path leads through symlinks and ``..``, as for who has the image as root, and what is there.
 
         Raises FormatError for more symlinks than the kernel follows.
         """
         trail = follow(self._image.root_nid, path, self._child_of, self._target)
         if trail is None:
             raise NotFoundError(f"{shown(path)} not found")
-        return self._decoder.node(self._image.inode(trail[-1][1]))[0]
+        return joined(trail), self._decoder.node(self._image.inode(trail[-1][1]))[0]
 
     def below(self, path: bytes) -> Node:
         """Return the node at a path with all that is below it."""
