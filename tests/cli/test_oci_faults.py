@@ -20,7 +20,7 @@ from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.mounts import mounted
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_images import init, pull
-from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, simple, tar
+from support.oci_layout import CONFIG, GZIP, INDEX, MANIFEST, Layout, digest, simple, tar
 
 SMALL, LARGE = tar(small=b"s" * 3000), tar(large=random.Random(1).randbytes(300_000))
 
@@ -104,6 +104,17 @@ def test_a_layer_that_fails_does_not_take_the_others_with_it(repo: Path) -> None
         server.rules.clear()
         pull(repo, server.image, "app", "--tls-verify=false")
         assert len(server.paths(blob_of(SMALL))) == 1
+
+
+def test_what_refers_to_an_image_and_is_no_manifest_is_left_out(repo: Path) -> None:
+    thing = {"mediaType": "application/vnd.example.thing", "digest": digest(b"thing"), "size": 5}
+    body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [thing]}).encode()
+    with hostile(two_layers()) as server:
+        server.rule("/referrers/", lambda handler: handler.answer(200, body, {"Content-Type": INDEX}))
+        done = cfsctl("--repo", repo, "oci", "pull", server.image, "app", "--tls-verify=false", "--referrers")
+        assert server.paths(digest(b"thing")) == []
+    assert f"left out the referrer {digest(b'thing')}: it is application/vnd.example.thing" in done.stderr
+    assert "referrers" not in done.stdout
 
 
 def test_what_is_wrong_in_a_layer_is_told_if_it_is_the_right_layer(tmp_path: Path, repo: Path) -> None:

@@ -8,6 +8,10 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
+
+from composefs_ext.errors import BusyError
+from composefs_ostree.exporting import target as module
 from composefs_ostree.exporting.target import Target
 
 if TYPE_CHECKING:
@@ -76,3 +80,14 @@ def test_two_that_write_refs_wait_for_each_other(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, [Target(path), Target(path)]))
+
+
+def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = os.fspath(tmp_path / "out")
+    Target.make(path, "archive", None)
+    first = Target(path)
+    first.lock_exclusively()
+    monkeypatch.setattr(module, "_LOCK_SECONDS", -1)
+    with pytest.raises(BusyError, match=f"{path} is locked by another program"):
+        Target(path)
+    first.close()
