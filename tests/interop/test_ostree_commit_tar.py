@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 from pathlib import Path
 
@@ -123,3 +124,45 @@ def test_extended_attributes_of_libarchive(tmp_path: Path) -> None:
         member.pax_headers = headers
         archive.addfile(member)
     assert "is no base64" in target.ostree("commit", f"--tree=tar={path}", status=5).stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(("--incremental",), ("--label=a label",), ("--format=pax", "--selinux")),
+        *(("--format=pax", "--acls"), ("--format=pax", "--pax-option=globexthdr.name=g,uid=7")),
+    ],
+    ids=["incremental", "label", "selinux", "acls", "global headers"],
+)
+def test_what_gnu_tar_writes_beside_files(tmp_path: Path, options: tuple[str, ...]) -> None:
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    for name in ("f", "d/g"):
+        (tree / name).write_text(name)
+    os.link(tree / "f", tree / "d/hard link")
+    os.setxattr(tree / "f", "security.selinux", b"system_u:object_r:etc_t:s0\0")
+    # The owner, user 1000, the group, the mask, which is more than the group has, and others.
+    entries = ((1, 6, 2**32 - 1), (2, 6, 1000), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(tree / "d/g", "system.posix_acl_access", acl)
+    run("tar", *options, "-C", tree, "-cf", tmp_path / "x.tar", ".")
+    _, _, ours, expected = commit_both(tmp_path, f"tar={tmp_path / 'x.tar'}", "--timestamp=@1")
+    assert ours == expected
+
+
+def test_types_of_members(tmp_path: Path) -> None:
+    """A name that ends in a slash is a directory's, of whatever age the archive is; an unknown type is told."""
+    path = tmp_path / "x.tar"
+    for kind, expected in ((b"0", True), (b"\0", True), (b"Z", False)):
+        with tarfile.open(path, "w") as archive:
+            for name, mode in (("./", 0o755), ("d/", 0o711), ("d/f", 0o600)):
+                member = tarfile.TarInfo(name)
+                member.type, member.mode = kind if name == "d/" else tarfile.DIRTYPE, mode
+                archive.addfile(member)
+        if expected:
+            _, _, ours, theirs = commit_both(tmp_path / kind.hex(), f"tar={path}", "--timestamp=@1")
+            assert ours == theirs
+        else:
+            error = Target(tmp_path / "target").ostree("commit", f"--tree=tar={path}", status=5).stderr
+            assert "'d/' is of the type b'Z'" in error

@@ -2,23 +2,22 @@
 
 The archive's headers are read once, then workers read the contents where they lie; a compressed archive is therefore
 unpacked into staging first.  Names lead from the commit's root, with or without a slash before them, and nowhere else.
-The standard library's reader is lenient where we must not be: it takes a damaged header for the end, and reads headers
-of any size into memory.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from typing import cast
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
 from composefs_ostree.committing.inodes import Inode, Meta
 from composefs_ostree.committing.listed import Listed, TreeBuilder
+from composefs_ostree.committing.members import read_members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, BinaryIO
 
@@ -28,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TAR_REMEDY", "tar_listing"]
 
-_BLOCK = 512
-_MAX_HEADER = 2 << 20
 _PIECE = 1 << 20
 _MAX_ID = 0xFFFFFFFF
 _XZ_MEMORY = 256 << 20
 _XATTR = "SCHILY.xattr."
 _CODED_XATTR = "LIBARCHIVE.xattr."
+_LABEL = "RHT.security.selinux"
+_ACL = "SCHILY.acl.access"
 _PUMP_EVERY = 256
 _DIRECTORY = stat.S_IFDIR | 0o755
 """The mode of directories that are not in the archive; they belong to whom the file belongs that needs them.
@@ -63,7 +62,7 @@ def tar_listing(
     with open(plain, "rb") as archive, core.progress("archive") as progress:
         tree = TreeBuilder(layers, TAR_REMEDY)
         try:
-            for number, member in enumerate(_read_tar(archive)):
+            for number, member in enumerate(read_members(archive)):
                 _add_member(tree, member, autocreate=autocreate, rename=rename)
                 progress.advance()
                 if number % _PUMP_EVERY == 0:
@@ -133,48 +132,6 @@ def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
         data = inflater.unused_data or file.read(_PIECE)
 
 
-class _Bounded:
-    """A file for ``tarfile``, which reads headers whole, whatever size they claim."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int) -> bytes:
-        if size > _MAX_HEADER:
-            raise TooLargeError(f"a header has {size} bytes, more than {_MAX_HEADER}")
-        return self._file.read(size)
-
-
-def _read_tar(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
-    end = os.fstat(file.fileno()).st_size
-    try:
-        archive = tarfile.TarFile(fileobj=_Bounded(file), mode="r", encoding="utf-8")  # type: ignore[arg-type]
-        globals_seen = 0
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
-            if archive.offset > end + _BLOCK:
-                raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
-            if len(archive.pax_headers) != globals_seen:
-                globals_seen = len(archive.pax_headers)
-                if sum(map(len, archive.pax_headers.values())) > _MAX_HEADER:
-                    raise TooLargeError(f"its global headers have more than {_MAX_HEADER} bytes")
-            yield member
-        file.seek(archive.offset)
-        block = file.read(_BLOCK)
-    except tarfile.TarError as error:
-        raise FormatError(
-            f"not a tar archive, or a damaged one: {error}",
-            hint="tar= takes an archive of tar, plain or compressed by gzip, xz or bzip2; dir= takes a directory",
-        ) from None
-    except (RecursionError, ValueError, OverflowError) as error:
-        raise FormatError(f"a damaged tar archive: {type(error).__name__}") from None
-    if block.strip(b"\0") or (block and len(block) < _BLOCK):
-        raise CorruptError(f"the header at byte {archive.offset} is damaged")
-
-
 def _add_member(
     tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool, rename: Callable[[str], str] | None
 ) -> None:
@@ -224,13 +181,30 @@ def _meta(member: tarfile.TarInfo) -> Meta:
     kind = stat.S_IFDIR if member.isdir() else stat.S_IFLNK if member.issym() else stat.S_IFREG
     # Archives differ in the mode of symlinks, which have none; ostree's are 0777.
     mode = kind | (0o777 if member.issym() else member.mode & 0o7777)
+    if _ACL in member.pax_headers:
+        mode = _without_acl(mode, member.pax_headers[_ACL])
     return Meta(member.uid, member.gid, mode, _xattrs(member.pax_headers))
+
+
+def _without_acl(mode: int, acl: str) -> int:
+    """Return the mode of a file whose ACL is left out, as no format of attributes has it.
+
+    Beside an ACL the bits of the group are its mask: they would give the group what the ACL gave others.
+    """
+    for entry in acl.replace("\n", ",").split(","):
+        kind, *whom, permissions = entry.strip().split(":")[:3] if ":" in entry else ("", "")
+        shift = {"user": 6, "group": 3, "other": 0}.get(kind)
+        if shift is not None and not any(whom):
+            bits = sum(bit for letter, bit in (("r", 4), ("w", 2), ("x", 1)) if letter in permissions)
+            mode = mode & ~(7 << shift) | bits << shift
+    return mode
 
 
 def _xattrs(headers: Mapping[str, str]) -> Xattrs:
     """Return the extended attributes, sorted.
 
-    bsdtar writes each twice, the names quoted as in a URL: plainly, as GNU tar does unquoted, and in base64.
+    bsdtar writes each twice, the names quoted as in a URL: plainly, as GNU tar does unquoted, and in base64.  The label
+    of SELinux has a key of its own in what ``tar --selinux`` writes.
     """
     found = {_bytes(key[len(_XATTR) :]): _bytes(value) for key, value in headers.items() if key.startswith(_XATTR)}
     for key, value in headers.items():
@@ -238,6 +212,8 @@ def _xattrs(headers: Mapping[str, str]) -> Xattrs:
             quoted = _bytes(key[len(_CODED_XATTR) :])
             found.pop(quoted, None)
             found[_unquoted(quoted)] = _decoded(value)
+    if _LABEL in headers:
+        found.setdefault(b"security.selinux", _bytes(headers[_LABEL]))
     return tuple(sorted(found.items()))
 
 

@@ -1,0 +1,96 @@
+"""The members of a tar archive, as libarchive reads them for ostree.
+
+The headers are read by the standard library.  That is lenient where we must not be: it takes a damaged header for the
+end, and reads headers of any size into memory.  It applies global headers, which libarchive passes over.  And it does
+not know what GNU tar writes beside files: labels (``--label``), and in incremental archives (``--incremental``)
+directories of a type of their own, and times where others have the beginning of a long name.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+
+from composefs_ext.errors import CorruptError, FormatError, TooLargeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+__all__ = ["read_members"]
+
+_BLOCK = 512
+_MAX_HEADER = 2 << 20
+_LABEL, _DUMPED_DIRECTORY = b"V", b"D"
+_NAME, _MAGIC, _PREFIX = slice(0, 100), slice(257, 265), slice(345, 500)
+_GNU = b"ustar  \0"
+
+
+def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
+    end = os.fstat(file.fileno()).st_size
+    try:
+        archive = tarfile.TarFile(
+            fileobj=_Bounded(file),  # type: ignore[arg-type]
+            mode="r",
+            encoding="utf-8",
+            pax_headers=_PassedOver(),
+        )
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+            if archive.offset > end + _BLOCK:
+                raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
+            if member.type != _LABEL:
+                _correct(member, file)
+                yield member
+        file.seek(archive.offset)
+        block = file.read(_BLOCK)
+    except tarfile.TarError as error:
+        raise FormatError(
+            f"not a tar archive, or a damaged one: {error}",
+            hint="tar= takes an archive of tar, plain or compressed by gzip, xz or bzip2; dir= takes a directory",
+        ) from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise FormatError(f"a damaged tar archive: {type(error).__name__}") from None
+    if block.strip(b"\0") or (block and len(block) < _BLOCK):
+        raise CorruptError(f"the header at byte {archive.offset} is damaged")
+
+
+class _Bounded:
+    """A file for ``tarfile``, which reads headers whole, whatever size they claim."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_HEADER:
+            raise TooLargeError(f"a header has {size} bytes, more than {_MAX_HEADER}")
+        return self._file.read(size)
+
+
+class _PassedOver(dict[str, str]):
+    """Where ``tarfile`` keeps the global headers."""
+
+    def __setitem__(self, key: str, value: str) -> None:
+        pass
+
+
+def _correct(member: tarfile.TarInfo, file: BinaryIO) -> None:
+    """Give a member the name and type that libarchive finds."""
+    header = os.pread(file.fileno(), _BLOCK, member.offset_data - _BLOCK)
+    if header[_MAGIC] == _GNU and header[_PREFIX.start]:
+        name = _text(header[_NAME])
+        if member.name.rstrip("/") == f"{_text(header[_PREFIX])}/{name}".rstrip("/"):
+            member.name = name
+    is_old_directory = member.isreg() and not member.size and member.name.endswith("/")
+    if is_old_directory or member.type == _DUMPED_DIRECTORY:
+        member.type = tarfile.DIRTYPE
+    elif member.type not in tarfile.SUPPORTED_TYPES:
+        raise FormatError(f"{member.name[:200]!a} is of the type {member.type!a}, which is not known")
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
