@@ -118,3 +118,13 @@ def test_a_version_cannot_pass_for_a_line(tmp_path: Path, target: Target) -> Non
 
 def test_what_is_not_here_is_told_like_everywhere(target: Target) -> None:
     assert "'os/none' is not a known ostree ref" in target.ostree("log", "os/none", status=3).stderr
+
+
+@pytest.mark.parametrize("refs", [(REF, "os/old"), ("os/old", REF)], ids=["newer first", "older first"])
+def test_a_commit_that_is_a_parent_keeps_its_own(source: Path, target: Target, refs: tuple[str, str]) -> None:
+    ostree(source, "refs", "--create=os/old", f"{REF}^")
+    target.ostree("pull-local", source, *refs, "--depth=1", "--disable-verify-bindings")
+    cfsctl("--repo", target.path, "gc")
+    history = [ostree(source, "rev-parse", f"os/old{each}").stdout.strip() for each in ("", "^")]
+    assert [row["commit"] for row in target.json("log", "os/old")["commits"]] == history
+    assert [row["commit"] for row in target.json("log", REF)["commits"]][1:] == history

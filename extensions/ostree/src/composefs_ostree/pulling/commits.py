@@ -59,6 +59,7 @@ class Commits:
         self._inquiry = Inquiry(core, source, transport, terms)
         self._brought: dict[bytes, Brought] = {}
         self._here: dict[bytes, Here] = {}
+        self._parentless: set[bytes] = set()  # of these, whose stream names no parent that was brought
         self._arrivals: Arrivals | None = None
         self._asked: dict[str, Asked] = {}
         self.rows: dict[str, StreamName] = {}
@@ -103,9 +104,15 @@ class Commits:
         history = self._history(known)
         below: Here | None = None
         for each in (*reversed(history), known):
-            if each.commit_id not in self._here:
-                self._here[each.commit_id] = self._keep(each, below, may_lack_paths=each is not known)
-            below = self._here[each.commit_id]
+            commit_id = each.commit_id
+            # One that is here as the parent of another has had no parent of its own until now.
+            if commit_id not in self._here or (below is not None and commit_id in self._parentless):
+                self._here[commit_id] = self._keep(each, below, may_lack_paths=each is not known)
+                if below is None:
+                    self._parentless.add(commit_id)
+                else:
+                    self._parentless.discard(commit_id)
+            below = self._here[commit_id]
         parents = {each.commit_id: self._here[each.commit_id] for each in history}
         return Brought(known.commit_id, self._here[known.commit_id], parents, known.signatures)
 
