@@ -18,7 +18,7 @@ import pytest
 
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
 from composefs.ext import calls, patience
-from composefs.ext.options import RunOptions, Stdio, Timeouts
+from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, HELLO_WORLD, KIND, call
 from support.commands import CFSCTL, TIMEOUT, cfsctl
@@ -110,8 +110,31 @@ def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypa
 
 def test_executable_that_cannot_run(host: Host) -> None:
     Path(host.extension.executable).write_text("#!/nonexistent/interpreter\n")
-    with pytest.raises(ExtensionError, match=r"could not be executed: No such file or directory$"):
+    with pytest.raises(ExtensionError, match=r"could not be executed: No such file or directory$") as caught:
         host.misbehave("exits")
+    assert caught.value.hint is not None
+    assert "a program that is installed" in caught.value.hint
+    host.assert_clean()
+
+
+def test_executable_whose_interpreter_nobody_may_execute(host: Host, tmp_path: Path) -> None:
+    interpreter = tmp_path / "interpreter"
+    interpreter.touch(0o644)
+    Path(host.extension.executable).write_text(f"#!{interpreter}\n")
+    with pytest.raises(ExtensionError, match=r"could not be executed: Permission denied$") as caught:
+        host.misbehave("exits")
+    assert caught.value.hint is not None
+    assert "may the user that it runs as execute it" in caught.value.hint
+    host.assert_clean()
+
+
+def test_repository_out_of_reach_is_no_matter_of_the_first_line(host: Host, tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "only root can run extensions as another user"
+    tmp_path.chmod(0o700)
+    options = RunOptions(isolation=Isolation(account="nobody"))
+    with pytest.raises(ExtensionError, match=r"/work is out of reach for nobody$") as caught:
+        host.misbehave("exits", options=options)
+    assert caught.value.hint is None
     host.assert_clean()
 
 

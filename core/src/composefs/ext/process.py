@@ -8,6 +8,7 @@ session is still found.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -32,7 +33,6 @@ from composefs.linux.seccomp import give_up_hard_links
 from composefs.tuples import NamedTuple
 
 __all__ = [
-    "EXECUTED_BY",
     "USER_STDIN",
     "USER_STDOUT",
     "Confinement",
@@ -56,8 +56,14 @@ _CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP, _SYS
 _KEPT_CAPABILITIES = frozenset({_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _KILL, _SETFCAP})
 
 
-EXECUTED_BY = "does its first line, #!, name a program that is installed, with no carriage return behind it?"
-"""What to look at when an extension could not be executed: Linux says no more than that there is no such file."""
+# What to look at when a file could not be executed: Linux does not say which of two files it means.
+_INTERPRETER = "does its first line, #!, name a program that is installed, with no carriage return behind it?"
+_PERMISSION = "may the user that it runs as execute it, and the program that its first line, #!, names?"
+_HINTS = {
+    os.strerror(errno.ENOENT): _INTERPRETER,
+    os.strerror(errno.ENOEXEC): _INTERPRETER,
+    os.strerror(errno.EACCES): _PERMISSION,
+}
 
 
 class Ended(NamedTuple):
@@ -66,6 +72,11 @@ class Ended(NamedTuple):
     status: int
     left: int
     exec_failure: str | None
+
+    @property
+    def hint(self) -> str | None:
+        """What to look at if it could not be executed, and the reason does not say that."""
+        return None if self.exec_failure is None else _HINTS.get(self.exec_failure)
 
     def __str__(self) -> str:
         if self.exec_failure is not None:

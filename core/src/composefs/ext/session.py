@@ -23,7 +23,7 @@ from composefs.ext.discovery import Extension
 from composefs.ext.launch import Launched, launch
 from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.patience import STEP, Patience
-from composefs.ext.process import EXECUTED_BY, Ended
+from composefs.ext.process import Ended
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
@@ -212,14 +212,14 @@ def _judge(
 
 def _without_result(extension: Extension, ended: Ended, *, killed: bool) -> ExtensionError:
     """Return the error for an extension that has answered nothing."""
-    name, hint = f"extension {extension.name}", None
+    name = f"extension {extension.name}"
     if ended.exec_failure:
-        message, hint = f"{name} {ended}", EXECUTED_BY
+        message = f"{name} {ended}"
     elif killed:
         message = f"{name} closed its standard output without a result, and did not end until it {ended}"
     else:
         message = f"{name} {ended} without a result"
-    return ExtensionError(message, subject=extension.executable, hint=hint)
+    return ExtensionError(message, subject=extension.executable, hint=ended.hint)
 
 
 def _complaints(name: str, ended: Ended) -> Iterator[str]:

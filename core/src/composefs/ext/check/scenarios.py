@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from composefs.ext.check.fields import LISTINGS
 from composefs.ext.check.tap import Script
 from composefs.ext.check.watch import Watch
-from composefs.ext.process import EXECUTED_BY
 
 if TYPE_CHECKING:
     from composefs.ext.options import Timeouts
@@ -199,7 +198,8 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
     if ended is None:
         return
     if ended.exec_failure:
-        watch.find(30, f"the executable could not be executed: {ended.exec_failure} ({EXECUTED_BY})")
+        hint = f" ({ended.hint})" if ended.hint else ""
+        watch.find(30, f"the executable {ended}{hint}")
         return
     killed = os.WIFSIGNALED(ended.status) and os.WTERMSIG(ended.status) == signal.SIGKILL
     if took is not None and took >= timeouts.terminate and not watch.failed:
