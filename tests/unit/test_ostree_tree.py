@@ -11,7 +11,7 @@ import pytest
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import Entry
-from composefs_ostree.formats.objects import Commit, Dirmeta, Dirtree
+from composefs_ostree.formats.objects import MAX_DEPTH, Commit, Dirmeta, Dirtree
 from composefs_ostree.held import dumptext, tree
 
 ROOT, SUB, META, FILE, LINK, LARGE = (bytes([number]) * 32 for number in range(1, 7))
@@ -93,9 +93,9 @@ def test_a_few_objects_cannot_stand_for_endless_inodes() -> None:
 
 
 def test_nesting_is_bounded() -> None:
-    assert len(dump(make(chain(levels=dumptext.MAX_DEPTH - 1, fanout=1)))) == dumptext.MAX_DEPTH
+    assert len(dump(make(chain(levels=MAX_DEPTH - 1, fanout=1)))) == MAX_DEPTH
     with pytest.raises(TooLargeError, match="nested"):
-        dump(make(chain(levels=dumptext.MAX_DEPTH + 1, fanout=1)))
+        dump(make(chain(levels=MAX_DEPTH + 1, fanout=1)))
 
 
 def test_the_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
