@@ -219,6 +219,28 @@ def test_what_is_damaged_is_not_booted(tmp_path: Path, victim: str) -> None:
     assert not (boot / "6.1" / victim).exists()
 
 
+def test_a_kernel_with_its_initramfs_gets_an_entry_for_both(tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    files = {"vmlinuz": b"kernel", "initramfs.img": b"initramfs"}
+    pulled(repo, tmp_path, {f"usr/lib/modules/6.1/{name}": data for name, data in files.items()})
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot)
+    lines = (boot / "loader/entries/6.1.conf").read_text().splitlines()
+    assert lines[:-1] == ["title 6.1", "version 6.1", "linux /6.1/vmlinuz", "initrd /6.1/initramfs.img"]
+    assert {path.name: path.read_bytes() for path in (boot / "6.1").iterdir()} == files
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_put_in_its_place(tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    pulled(repo, tmp_path, {"usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    boot = tmp_path / "boot"
+    (boot / "6.1/vmlinuz").mkdir(parents=True)
+    told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=1)
+    assert f"{boot}/6.1/vmlinuz" in told
+    assert [path.name for path in boot.rglob("*")] == ["6.1", "vmlinuz"]
+
+
 def test_what_cannot_be_prepared(tmp_path: Path) -> None:
     repo = init(tmp_path / "repo")
     boot = tmp_path / "boot"

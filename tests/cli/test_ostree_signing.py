@@ -223,6 +223,16 @@ def test_a_remotes_commit_is_verified_by_its_keys(
     assert f"--ext-read {tmp_path / 'keys'}" in other.ostree("sign", f"origin:{BRANCH}", "--verify", status=7).stderr
 
 
+def test_a_remote_that_wants_no_signatures_verifies_none(target: Target) -> None:
+    target.ostree(*tree(target))
+    target.ostree("tag", BRANCH, "origin:main")
+    off = ("--set=gpg-verify=false", "--set=sign-verify=false")
+    target.ostree("remote", "add", "origin", "http://example.com/", *off)
+    told = target.ostree("sign", "origin:main", "--verify", status=2).stderr
+    assert "the remote 'origin' wants no signatures (give --gpg-key or --sign-key)" in told
+    assert "whose signature is wanted?" in target.ostree("sign", BRANCH, "--verify", status=2).stderr
+
+
 def test_who_signs_one_commit_at_once_signs_it_for_all(target: Target, tmp_path: Path) -> None:
     target.ostree(*tree(target))
     files = [tmp_path / f"secret{number}" for number in range(4)]

@@ -66,6 +66,31 @@ def test_a_pull_that_has_made_something_else_of_a_commit(tmp_path: Path) -> None
     MemoryCore(tmp_path).run(handler, ["pull"])
 
 
+@pytest.mark.parametrize("target", [NAME, "ostree-commit-" + "cd" * 32], ids=["the same", "another"])
+def test_a_ref_that_somebody_has_set_meanwhile(tmp_path: Path, target: str) -> None:
+    """To the commit that is pulled, or to another one."""
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        stream = put(core, b"the whole")
+        core.publish(
+            streams=[{"name": name, "id": stream} for name in {NAME, target}],
+            refs=[{"name": "ostree/main", "target": target}],
+        ).result()
+        commits: Any = SimpleNamespace(rows={}, images=set())
+        pulled: Any = [(SimpleNamespace(local="main"), None, SimpleNamespace(here=SimpleNamespace(name=NAME)))]
+        if target == NAME:
+            assert _publish(core, commits, pulled) == {}
+        else:
+            with pytest.raises(ConflictError, match="ref 'main' was changed by somebody else during the pull") as told:
+                _publish(core, commits, pulled)
+            assert "run the command again to set it to what the source has now" in (told.value.hint or "")
+        return {}
+
+    core = MemoryCore(tmp_path)
+    core.run(handler, ["pull"])
+    assert core.refs == {"ostree/main": target}
+
+
 class Signers:
     """A commit whose object is here, and who signs it: each with a key of a number, in a file."""
 

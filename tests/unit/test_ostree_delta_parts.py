@@ -453,6 +453,20 @@ def test_a_compression_that_is_not_known_here_is_no_damage() -> None:
             fetch.finish()
 
 
+def test_a_repeated_transfer_keeps_no_file_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacked, "MOST_IN_MEMORY", 10)
+    monkeypatch.chdir(tmp_path)
+    file = bytes(100)  # the first byte says that it is not compressed
+    fetch = PartFetch(part(file, [(FILE, GOOD)], 1))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        fetch.begin()
+        assert fetch.take(file[:50]) is None
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    fetch.discard()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_repeated_transfer_starts_anew() -> None:
     made = announced(b"c" * 1000)
     fetch = PartFetch(part(made.file, made.objects, made.plain))
