@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from composefs import dumpfile, erofs
 from composefs.repository import ImageName, Publication, Repository, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.terminal import on_terminal
 
 LARGE = 1 << 29
 """Bytes of a sparse file that takes long enough to digest that a signal comes in between."""
@@ -45,26 +43,6 @@ def with_more(tree: Path, number: int) -> None:
     for each in range(number):
         with (tree / "usr" / f"large{each}").open("wb") as large:
             large.truncate(LARGE)
-
-
-def on_terminal(
-    *argv: str | Path, look: Callable[[bytes], None] = lambda _: None, **environment: str
-) -> tuple[int, bytes]:
-    """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got.
-
-    ``look`` is shown what is there, whenever there is more.
-    """
-    controller, terminal = pty.openpty()
-    environment = {**os.environ, "NO_COLOR": "", "TERM": "xterm", **environment}
-    process = subprocess.Popen([CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
-    os.close(terminal)
-    shown = b""
-    with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
-        while piece := os.read(controller, 65536):
-            shown += piece
-            look(shown)
-    os.close(controller)
-    return process.wait(timeout=TIMEOUT), shown
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

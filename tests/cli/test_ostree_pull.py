@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, reserved_port, serve
+from support.terminal import on_terminal
 
 pytestmark = pytest.mark.usefixtures("extensions")
 
@@ -56,6 +59,42 @@ def test_a_pull_prints_what_it_did(source: Path, target: Target) -> None:
     assert names["streams/refs/ostree/test%2Fmain"] == f"../../ostree-commit-{head}"
     assert len(names) == 3
     assert target.left_over() == []
+
+
+def test_what_was_transferred_is_told_to_who_watches(source: Path, tmp_path: Path) -> None:
+    def pull(name: str, *names: str) -> dict[str, Any]:
+        done = Target(tmp_path / name).ostree("pull", server.url, *names, "--json")
+        assert done.stderr == ""
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def transferred() -> int:
+        """Bytes that the server has sent; what is not there has a page of ten."""
+        files = [source / path.lstrip("/") for path in server.requests]
+        return sum(each.stat().st_size if each.is_file() else 10 for each in files)
+
+    with serve(source) as server:
+        pulled = pull("1", BRANCH)
+        assert pulled["bytes_transferred"] == transferred()
+        server.forgive()
+        several = pull("2", f"{BRANCH}@{pulled['commit']}", pulled["commit"])
+        assert several["pulled"][0]["files_fetched"] == pulled["files_fetched"]
+        assert several["bytes_transferred"] == transferred()
+
+        objects = f"{pulled['metadata_fetched']} metadata, {pulled['files_fetched']} content objects fetched"
+        size = pulled["bytes_transferred"] // 1024
+        told = re.compile(rf"{objects}; {size} KiB transferred in [0-9]+ seconds\r?\n")
+        pulls = ("ostree", "pull", server.url, BRANCH)
+        assert Target(tmp_path / "3").ostree("pull", server.url, BRANCH).stderr == ""
+        assert told.search(cfsctl("--repo", Target(tmp_path / "4").path, "-v", *pulls).stderr)
+        status, shown = on_terminal("--repo", Target(tmp_path / "5").path, *pulls)
+        assert status == 0
+        assert told.search(shown.decode())
+        status, shown = on_terminal("-q", "--repo", Target(tmp_path / "6").path, *pulls)
+        assert status == 0
+        assert b"transferred" not in shown
+    local = json.loads(Target(tmp_path / "7").ostree("pull-local", source, BRANCH, "--json").stdout)
+    assert local["bytes_transferred"] == 0
 
 
 def test_nothing_is_fetched_twice(source: Path, target: Target) -> None:

@@ -122,7 +122,7 @@ def test_rows_do_not_wait_long_for_others(tmp_path: Path, monkeypatch: pytest.Mo
         worker.deal(ids)
         messages: list[list[Row]] = []
         while sum(map(len, messages)) < 60:
-            messages += worker.messages()
+            messages += [rows for _, rows in worker.messages()]
     finally:
         worker.end()
     assert list(map(len, messages)) == [16, 16, 16, 12]

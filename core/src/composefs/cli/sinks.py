@@ -2,7 +2,8 @@
 
 All write to standard error, but for `Output`.  Where progress is not asked for, it is shown as bars when standard error
 is a terminal, as lines when it is not and -v was given, and else not at all; rich is imported by the first bar only,
-and the first bar appears when something has lasted for half a second.
+and the first bar appears when something has lasted for half a second.  Who watches bars is told what -v tells, too: how
+much there was to fetch.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def sinks_for(style: str, verbosity: int, *, trace: bool, json: bool) -> list[ob
             style = "plain" if verbosity > 0 else "none"
     if style == "bar" and trace:
         style = "none"  # too many lines for a bar to stand below
+    if style == "bar" and verbosity == 0:
+        verbosity = 1
     sinks: list[object] = [JsonLines(verbosity) if style == "json" else Messages(verbosity)]
     if style == "plain":
         sinks.append(Lines())

@@ -6,9 +6,12 @@ already is not fetched: with the commit's stream in place, only the ref is writt
 
 from __future__ import annotations
 
+from time import monotonic
+
 from composefs_ext.errors import ConflictError, ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commands.wanted import parse_wanted
+from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
 from composefs_ostree.held.refs import current_target, find_stream, ref_name, target_of
 from composefs_ostree.held.streams import open_commit, partly
@@ -127,6 +130,9 @@ def _pull(
     request: Request, core: Core, remote: Remote | None, make_source: Callable[[], Source], names: Sequence[str]
 ) -> dict[str, Any]:
     """Pull what the names mean at a source, that of ``remote`` if there is one; print and return what came of it."""
+    from composefs_ostree.sources.source import UrlSource
+
+    start = monotonic()
     every = [parse_wanted(name, None if remote is None else remote.name) for name in dict.fromkeys(names)]
     if not every:
         lists = "list-refs lists them" if remote is None else f"remote refs {remote.name} lists them"
@@ -149,7 +155,10 @@ def _pull(
         streams = _publish(core, commits, pulled)
     rows = [_row(each, streams) for each in pulled]
     core.output("\n".join(map(_text, rows)))
-    return rows[0] if len(rows) == 1 else {"pulled": rows}
+    if isinstance(source, UrlSource):
+        core.log("info", _transferred(rows, traffic.received, monotonic() - start))
+    result = rows[0] if len(rows) == 1 else {"pulled": rows}
+    return {**result, "bytes_transferred": traffic.received}
 
 
 def _terms(request: Request, source: Source) -> Terms:
@@ -293,3 +302,13 @@ def _text(row: dict[str, Any]) -> str:
     via = f" via {row['delta_parts']} delta parts" if row["delta_parts"] else ""
     lines.append(f"objects {row['metadata_fetched']} metadata + {row['files_fetched']} files fetched{via}")
     return "\n".join(lines) + "\n"
+
+
+def _transferred(rows: Sequence[dict[str, Any]], received: int, seconds: float) -> str:
+    """Say what came over the network, in ostree's words."""
+    metadata, files, parts = (
+        sum(row[name] for row in rows) for name in ("metadata_fetched", "files_fetched", "delta_parts")
+    )
+    via = f"{parts} delta parts, " if parts else ""
+    size = f"{received} B" if received < 1024 else f"{received // 1024} KiB"
+    return f"{via}{metadata} metadata, {files} content objects fetched; {size} transferred in {seconds:.0f} seconds"

@@ -1,8 +1,9 @@
 """What a worker process does: it has jobs done by its ``Files``, and sends what comes of them up in lots.
 
 A message down is a string of 32-byte file ids, or the number of a static delta's part, which makes many objects.  One
-up is a list of rows as :mod:`composefs_ostree.fetching.stage` describes them, or a pair (file id, error as on the wire)
-for a file that failed.  What is done with an id is up to :class:`composefs_ostree.fetching.files.Files`.
+up is the bytes that have come over the network, and a list of rows as :mod:`composefs_ostree.fetching.stage` describes
+them, or pairs (file id, error as on the wire) for files that failed.  What is done with an id is up to
+:class:`composefs_ostree.fetching.files.Files`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from time import monotonic
 
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
+from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.formats.names import ID_SIZE
 
@@ -38,6 +40,7 @@ def serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, f
 
     ``prefix`` begins the names of what is staged, ``features`` are those that were agreed with the core.
     """
+    traffic.take()  # what this process was forked with is the coordinator's
     packs = Packs(Staging(".", prefix), features)
     files = make_files(packs)
     lot = _Lot()
@@ -58,7 +61,7 @@ def serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, f
             ended += 1
             lot.add(row)
         if lot.is_due(started - ended):
-            channel.send(_written(packs, lot.rows, files))
+            channel.send((traffic.take(), _written(packs, lot.rows, files)))
             lot = _Lot(has_failed=lot.has_failed)
 
 

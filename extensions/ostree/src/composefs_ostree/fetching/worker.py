@@ -9,6 +9,7 @@ from __future__ import annotations
 from composefs_ext.errors import from_wire
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_ostree.fetching.serving import HANDOVER, serve
+from composefs_ostree.fetching.traffic import traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ class Worker(WorkerProcess):
     def rows(self) -> list[Row]:
         """Return the rows that have come; those of failed files only count, and set ``failure``."""
         rows: list[Row] = []
-        for row in (row for message in self.messages() for row in message):
-            self.outstanding -= 1
-            if len(row) != 2:
-                rows.append(row)
-            elif self.failure is None:
-                self.failure = from_wire(row[1])
+        for received, message in self.messages():
+            traffic.received += received
+            for row in message:
+                self.outstanding -= 1
+                if len(row) != 2:
+                    rows.append(row)
+                elif self.failure is None:
+                    self.failure = from_wire(row[1])
         return rows
 
 

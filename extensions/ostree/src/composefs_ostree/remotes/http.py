@@ -17,6 +17,7 @@ from time import monotonic
 
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ostree import __version__
+from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.urls import without_password
 
@@ -245,6 +246,7 @@ class HttpTransport:
         else:  # it has options that are no other request's
             self._unmade += 1
         status = handle.getinfo(pycurl.RESPONSE_CODE)
+        traffic.received += int(handle.getinfo(pycurl.SIZE_DOWNLOAD))
         if status:
             _ANSWERED.add(self._host)
         if status >= 400 and fetch.collects:
