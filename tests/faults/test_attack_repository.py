@@ -13,11 +13,13 @@ import pytest
 
 from composefs import splitstream
 from composefs.digest import SHA256
+from composefs.erofs.layout import SLOT
 from composefs.linux.files import remove_tree
-from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory
+from support.images import Patch, make_image
 from support.nested import nest
 from support.oci_images import init, pull
 from support.oci_layout import simple
@@ -358,6 +360,17 @@ def test_the_image_of_a_deep_tree_costs_no_memory_and_keeps_no_garbage(populated
     cfsctl("--repo", populated.path, "fsck")
     cfsctl("--repo", populated.path, "gc")
     assert populated.garbage not in populated.ids()
+
+
+def test_a_directory_below_itself_is_not_listed_without_end(populated: Populated) -> None:
+    lines = [f"{path} 0 40755 2 0 0 0 0.0 - - -" for path in ("/d", "/d/e", "/d/e/g")]
+    patch = Patch(make_image(*lines))
+    patch.put(patch.dirent(patch.inode("/d/e"), "g"), "<Q", patch.inode("/d") // SLOT)
+    with Repository.open(populated.path, writable=True) as repository:
+        image = repository.images.put([bytes(patch.image)]).id
+        repository.publish(Publication(images=[ImageName(image)]))
+    assert cfsctl("--repo", populated.path, "ls", image).stdout == "d\n"
+    assert "a directory with two names" in one_line(cfsctl("--repo", populated.path, "ls", "-R", image, status=5))
 
 
 VAST = 1 << 43

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,10 +16,7 @@ from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
 from composefs.errors import NotFoundError
-from composefs.tree import Node
-
-if TYPE_CHECKING:
-    from composefs.erofs.reader import Lookup
+from composefs.tree import Node, Tree, walk
 
 __all__ = ["command"]
 
@@ -60,8 +56,12 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
                 raise
             if node.children is None:
                 entries = {path.rstrip(b"/").rpartition(b"/")[2]: node}
+            elif recursive:
+                # Read as a whole: where a damaged image has a directory in itself, one by one there is no end.
+                below = Tree(lookup.below(path), repository.algorithm)
+                entries = {each[1:]: node for each, _, _, node in walk(below)}
             else:
-                entries = dict(_below(lookup, path)) if recursive else lookup.children(path)
+                entries = lookup.children(path)
     if as_json:
         print_json(
             {"image": image_id, "path": os.fsdecode(path), "entries": [_facts(*entry) for entry in entries.items()]}
@@ -74,21 +74,6 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
     else:
         for each in entries:
             line(shown(each))
-
-
-def _below(lookup: Lookup, path: bytes) -> Iterator[tuple[bytes, Node]]:
-    """Yield the paths of all that is below a directory, from there on, and the nodes."""
-    open_directories = [(b"", iter(lookup.children(path).items()))]
-    while open_directories:
-        prefix, entries = open_directories[-1]
-        for name, node in entries:
-            yield prefix + name, node
-            if node.children is not None:
-                below = lookup.children(b"/".join([path, prefix, name]))
-                open_directories.append((prefix + name + b"/", iter(below.items())))
-                break
-        else:
-            open_directories.pop()
 
 
 def _row(name: bytes, node: Node) -> list[str]:
