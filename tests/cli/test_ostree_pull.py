@@ -171,6 +171,20 @@ def test_unchanged_files_come_from_the_base(source: Path, tmp_path: Path, by: st
     assert target.ostree("dump", second["commit"]).stdout == whole.ostree("dump", BRANCH).stdout
 
 
+def test_unchanged_files_of_a_new_ref_come_from_the_one_with_the_likest_name(source: Path, target: Target) -> None:
+    tree = source.parent / "tree"
+    commit(source, tree / "usr/bin", branch="also/main")
+    for branch in ("new/test/main", "test/other", "else"):
+        commit(source, tree, branch=branch, subject=branch)
+    with serve(source) as server:
+        target.ostree("pull", server.url, "also/main", BRANCH)
+        for branch in ("new/test/main", "test/other", "else"):
+            server.forgive()
+            fetched = target.json("pull", server.url, branch)["files_fetched"]
+            assert fetched == server.count("*.filez")
+            assert fetched > 10 if branch == "else" else fetched == 0
+
+
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_objects_of_the_base_that_are_gone_are_fetched_again(source: Path, target: Target, damage: str) -> None:
     target.ostree("pull-local", source, BRANCH)

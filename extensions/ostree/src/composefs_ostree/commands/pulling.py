@@ -149,7 +149,8 @@ def _pull(
         for wanted, at_source, target in zip(every, found, targets, strict=True):
             current = target.name
             checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
-            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream)
+            new = wanted.local if current is None else None
+            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, new)
             target.settle()
             pulled.append(Pulled(wanted, current, brought))
         streams = _publish(core, commits, pulled)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import RefRow
 
-__all__ = ["REF_DIRECTORY", "current_target", "find_stream", "hint_for", "ref_name", "target_of"]
+__all__ = ["REF_DIRECTORY", "alike", "current_target", "find_stream", "hint_for", "ref_name", "target_of"]
 
 REF_DIRECTORY = "ostree"
 _SHORTEST_PREFIX = 4
@@ -83,6 +83,21 @@ def hint_for(core: Core, name: str) -> str:
     refs = [row["name"].removeprefix(f"{REF_DIRECTORY}/") for row in core.ref_list(f"{REF_DIRECTORY}/").result()]
     meant = [ref for ref in refs if name in (ref.partition(":")[2], ref_name(ref))]
     return f"did you mean {' or '.join(meant)}?" if meant else "cfsctl ostree images lists the refs"
+
+
+def alike(core: Core, ref: str) -> str | None:
+    """Return what the ref with the likest name names here, of those that have a word of it; None if none has."""
+    words = _words_of(ref_name(ref))
+    near: dict[str, int] = {}
+    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+        common = len(words & _words_of(row["name"])) - 1  # the directory is common to all
+        if common > 0:
+            near[row["target"]] = max(common, near.get(row["target"], 0))
+    return max(near, key=near.__getitem__, default=None)
+
+
+def _words_of(ref: str) -> set[str]:
+    return set(ref.replace(":", "/").split("/"))
 
 
 def _parent_of(core: Core, child: str) -> str:

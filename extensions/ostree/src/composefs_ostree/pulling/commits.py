@@ -10,7 +10,7 @@ from composefs_ext.errors import NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.refs import alike, find_stream
 from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, image_of, open_commit
 from composefs_ostree.pulling.known import Here, Inquiry
 
@@ -62,6 +62,7 @@ class Commits:
         self._parentless: set[bytes] = set()  # of these, whose stream names no parent that was brought
         self._arrivals: Arrivals | None = None
         self._asked: dict[str, Asked] = {}
+        self._alike: dict[bytes, str] = {}
         self.rows: dict[str, StreamName] = {}
         self.images: set[str] = set()
 
@@ -81,11 +82,13 @@ class Commits:
         current: str | None = None,
         checks: Sequence[Check] = (),
         asked: Pending[Stream] | None = None,
+        ref: str | None = None,
     ) -> Brought:
         """Have a commit, and as many of its parents as are wanted, stored.
 
         ``checks`` raise if the commit may not have the ref that it is pulled by.  ``asked`` is the answer to come with
-        the stream ``current``.  A commit that was brought before is only checked.
+        the stream ``current``.  A commit that was brought before is only checked.  ``ref`` will name it, and names
+        nothing yet: what others like it name may have much of the commit.
         """
         known = self._inquiry.about(commit_id, size, current, asked)
         wants_tree = self._terms.subpaths is None or len(self._terms.subpaths) > 0
@@ -95,6 +98,8 @@ class Commits:
             self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
         for check in checks:
             check(self._inquiry.object(known).commit, commit_id)
+        if ref is not None and is_missing and wants_tree and (near := alike(self._core, ref)) is not None:
+            self._alike[commit_id] = near
         if commit_id not in self._brought:
             self._brought[commit_id] = self._bring(known)
         return self._brought[commit_id]
@@ -237,6 +242,8 @@ class Commits:
             names.append(stream_name(parent))
         if known.held is not None:
             names.append(known.held.name)
+        if self._terms.base_name is None and known.commit_id in self._alike:
+            names.append(self._alike[known.commit_id])
         return names
 
     def _detached_ref(self, known: Known) -> dict[str, str]:
