@@ -61,27 +61,34 @@ class Unpacking:
         if not data:
             return
         if self._kind is None:
-            self._kind = data[0]
+            self._begin(data[0])
             data = data[1:]
-            if self._kind == ord("x"):
-                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_XZ_MEMORY)
-            elif self._kind != 0:
-                raise UnsupportedError(f"a part of the delta has the unknown compression {self._kind}")
         if self._decoder is None:
             self._keep(data)
-            return
-        if self._decoder.eof and data:
+        else:
+            self._unpack(self._decoder, data)
+
+    def _begin(self, kind: int) -> None:
+        """Take the byte that tells the compression."""
+        self._kind = kind
+        if kind == ord("x"):
+            self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_XZ_MEMORY)
+        elif kind != 0:
+            raise UnsupportedError(f"a part of the delta has the unknown compression {kind}")
+
+    def _unpack(self, decoder: lzma.LZMADecompressor, data: bytes | memoryview) -> None:
+        if decoder.eof and data:
             raise CorruptError("there are bytes behind the end of its xz stream")
-        while not self._decoder.eof:
+        while not decoder.eof:
             try:
-                piece = self._decoder.decompress(data, _PIECE)
+                piece = decoder.decompress(data, _PIECE)
             except lzma.LZMAError as error:
                 raise CorruptError(f"it is not an xz stream: {error}") from error
             data = b""
             self._keep(piece)
-            if self._decoder.needs_input:
+            if decoder.needs_input:
                 return
-        if self._decoder.unused_data:
+        if decoder.unused_data:
             raise CorruptError("there are bytes behind the end of its xz stream")
 
     def _keep(self, piece: bytes | memoryview) -> None:

@@ -190,24 +190,28 @@ def _check_names(files: list[bytes], directories: list[bytes]) -> None:
         )
     except UnicodeDecodeError:
         good = False
-    if good:
-        return
+    if not good:
+        raise _malformed("dirtree", _bad_name(files, directories))
+
+
+def _bad_name(files: list[bytes], directories: list[bytes]) -> str:
+    """Return what is wrong with the first name that cannot stand where it does."""
     seen: set[bytes] = set()
     for part in (files, directories):
         previous = b""
         for name in part:
             shown = ascii(name[:80].decode("utf-8", "backslashreplace"))
             if name in _NO_NAMES or b"/" in name or b"\0" in name:
-                raise _malformed("dirtree", f"{shown} is not a file name")
+                return f"{shown} is not a file name"
             if len(name) > MAX_NAME:
-                raise _malformed("dirtree", f"the name {shown}… is longer than {MAX_NAME} bytes")
+                return f"the name {shown}… is longer than {MAX_NAME} bytes"
             if name in seen:
-                raise _malformed("dirtree", f"the name {shown} occurs twice")
+                return f"the name {shown} occurs twice"
             if name < previous:
-                raise _malformed("dirtree", f"the name {shown} is out of order")
+                return f"the name {shown} is out of order"
             seen.add(name)
             previous = name
-    raise _malformed("dirtree", "a name is not UTF-8")
+    return "a name is not UTF-8"
 
 
 def parse_xattrs(data: bytes, what: str) -> Xattrs:

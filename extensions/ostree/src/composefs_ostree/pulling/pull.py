@@ -162,8 +162,12 @@ class Pull:
             self._files.confirming.send()
         deal(self._workers, self._files.to_fetch, self._puts, self._delta)
         self._puts.send()
-        if self._is_done() or self._has_answers():  # sending may have read answers, and nothing else would wake us
-            return
+        # Sending may have read answers, and nothing else would wake us.
+        if not (self._is_done() or self._has_answers()):
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for a worker, the core or the transport, and take what workers have to say."""
         by_fd = {worker.fileno(): worker for worker in self._workers}
         ready = wait(self._transport, [self._core.fileno(), *by_fd], 0.0 if self._use_time() else None)
         for fd in ready:
