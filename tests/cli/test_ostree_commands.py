@@ -181,6 +181,14 @@ def test_a_damaged_stream_is_refused(target: Target) -> None:
     assert refused.stderr.count("\n") == 1
 
 
+def test_fsck_of_a_file_that_is_gone(target: Target) -> None:
+    gone = max((target.path / "objects").glob("*/*"), key=lambda path: path.stat().st_size)
+    gone.unlink()
+    told = target.ostree("fsck", status=1).stdout
+    assert f"): object {gone.parent.name}{gone.name}: No such file or directory" in told
+    assert told.endswith("status: corrupted\ncfsctl ostree pull --repair fetches again what is damaged\n")
+
+
 def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
     name = f"ostree-commit-{target.json('inspect', BRANCH)['commit']}"
     with Repository.open(target.path, writable=True) as repo:

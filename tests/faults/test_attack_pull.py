@@ -97,6 +97,13 @@ def test_files_that_are_longer_than_any_of_their_kind(forge: Forge, target: Targ
     assert f"{path}: it is longer than {most} bytes" in told
 
 
+def test_a_delta_that_is_longer_than_any(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "delta").touch()
+    os.truncate(tmp_path / "delta", (128 << 20) + 1)
+    told = one_line(target.ostree("apply-delta", tmp_path / "delta", status=5))
+    assert f"{tmp_path}/delta: it is longer than {128 << 20} bytes" in told
+
+
 def test_a_history_of_large_commits_does_not_fill_memory(forge: Forge, target: Target) -> None:
     metadata = {"large": Variant("ay", bytes(33 << 20))}
     parent = forge.commit(forge.tree([], []), metadata)

@@ -1,0 +1,92 @@
+"""Files of a tree to be committed that change between being listed and being read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composefs_ext import Core, Request
+from composefs_ext.packs import Packs
+from composefs_ext.testing import MemoryCore
+from composefs_ostree.committing.contents import JOB_SIZE, Maker, Settings
+from composefs_ostree.committing.directory import DirectoryListing
+from composefs_ostree.committing.inodes import Inode, Meta
+from composefs_ostree.committing.layers import Layers
+
+SIZE = 100_000
+META = Meta(0, 0, stat.S_IFREG | 0o644, ())
+JOB = (0).to_bytes(JOB_SIZE, "big")
+CHANGED = "it: it was changed while it was read, or ends too early"
+
+
+class OneFile:
+    """The reader of a tree that has one file."""
+
+    def __init__(self, inode: Inode) -> None:
+        self._inode = inode
+
+    def read(self, _job: int) -> Inode:
+        return self._inode
+
+    def where(self, _job: int) -> str:
+        return "it"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("limit", [64, 2 * SIZE], ids=["staged", "inline"])
+@pytest.mark.parametrize(
+    ("told", "how"),
+    [
+        (SIZE + 1, {}),
+        (SIZE - 1, {}),
+        (SIZE + 1, {"pieces": ((10, SIZE + 1),)}),
+        (SIZE, {"object_id": "ab" * 32}),
+        (SIZE + 1, {"object_id": "ab" * 32}),
+    ],
+    ids=["shorter", "longer", "an archive that ends", "another object", "a shorter object"],
+)
+def test_a_file_that_is_not_what_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, told: int, how: dict[str, Any]
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * SIZE)
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "file").open("rb") as file:
+        reader = OneFile(Inode(META, told, fd=file.fileno(), **how))
+        maker = Maker(reader, Settings(limit, "sha256"), Packs(None, ()))  # type: ignore[arg-type]  # none is made
+        maker.start(JOB, "staged")
+        [(_, error)] = maker.step()
+    object_id = how.get("object_id")
+    if object_id is None:
+        expected = "it: the archive ends inside of it" if how and limit < SIZE else CHANGED
+    elif told == SIZE:
+        expected = f"it: its object {object_id} is damaged"
+    else:
+        expected = CHANGED if limit > SIZE else f"it: its object {object_id} has {SIZE} bytes, not {told}"
+    assert error["message"] == expected
+    assert not (tmp_path / "staged").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+def test_what_is_no_file_any_more(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "tree").mkdir()
+    place = tmp_path / "tree/file"
+    place.touch()
+
+    def handler(_request: Request, core: Core) -> dict[str, Any]:
+        layers = Layers()
+        layers.add(DirectoryListing(core, str(tmp_path / "tree"), layers))
+        place.unlink()
+        os.mkfifo(place) if kind == "pipe" else place.mkdir()
+        maker = Maker(layers.reader(core), Settings(64, None), Packs(core.staging, ()))
+        maker.start(JOB, "staged")
+        [(_, error)] = maker.step()
+        assert error["message"] == f"{place}: it was replaced while the directory was read"
+        return {}
+
+    MemoryCore(tmp_path / "core").run(handler, ["commit"])
