@@ -190,16 +190,19 @@ def test_an_entry_that_leads_out_of_the_boot_partition(tmp_path: Path) -> None:
 def test_files_of_one_name_in_several_directories(tmp_path: Path) -> None:
     """Under another name of the entry they are in one directory."""
     repo = init(tmp_path / "repo")
-    lines = ["linux /boot/os/vmlinuz", *(f"initrd /boot/{each}/initrd" for each in ("cpu", "os", "cpu"))]
-    files = {"boot/os/vmlinuz": b"kernel", "boot/cpu/initrd": b"microcode", "boot/os/initrd": b"drivers"}
-    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": "\n".join(lines).encode(), **files})
+    initrds = ["cpu/initrd", "cpu/2-initrd", "os/initrd", "cpu/initrd", "os/initrd"]
+    lines = ["linux /boot/os/vmlinuz", *(f"initrd /boot/{each}" for each in initrds)]
+    files = {each: each.encode() for each in ("os/vmlinuz", *initrds)}
+    kept = {f"boot/{path}": data for path, data in files.items()}
+    pulled(repo, tmp_path, {"boot/loader/entries/e.conf": "\n".join(lines).encode(), **kept})
     boot = tmp_path / "boot"
     boot.mkdir()
     cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, "--entry-id", "x")
     written = (boot / "loader/entries/x.conf").read_text().splitlines()[: len(lines)]
     paths = [line.split()[1].lstrip("/") for line in written]
-    assert [(boot / path).read_bytes() for path in paths] == [b"kernel", b"microcode", b"drivers", b"microcode"]
-    assert paths[1] == paths[3] == "x/initrd"
+    assert [(boot / path).read_text() for path in paths] == ["os/vmlinuz", *initrds]
+    assert len(list((boot / "x").iterdir())) == len(files)
+    assert paths[1] == paths[4] == "x/initrd"
 
 
 @pytest.mark.parametrize("victim", ["vmlinuz", "initramfs.img"])

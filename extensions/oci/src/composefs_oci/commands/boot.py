@@ -186,9 +186,10 @@ def _renamed(entry: _Entry, name: str | None) -> _Entry:
     for line in entry.lines:
         key, value = _split(line)
         if key in _FILE_KEYS and value:
-            node, path = entry.files[value.lstrip("/")], f"{name}/{os.path.basename(value)}"
-            if files.get(path, node) is not node:
-                path = f"{name}/{len(files) + 1}-{os.path.basename(value)}"
+            node, path, number = entry.files[value.lstrip("/")], f"{name}/{os.path.basename(value)}", 1
+            while files.get(path, node) is not node:
+                number += 1
+                path = f"{name}/{number}-{os.path.basename(value)}"
             files[path] = node
             line = f"{key} /{path}"
         lines.append(line)
