@@ -20,6 +20,7 @@ from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.images import Patch, make_image
+from support.mounts import mounted
 from support.nested import nest
 from support.oci_images import init, pull
 from support.oci_layout import simple
@@ -371,6 +372,23 @@ def test_a_directory_below_itself_is_not_listed_without_end(populated: Populated
         repository.publish(Publication(images=[ImageName(image)]))
     assert cfsctl("--repo", populated.path, "ls", image).stdout == "d\n"
     assert "a directory with two names" in one_line(cfsctl("--repo", populated.path, "ls", "-R", image, status=5))
+
+
+@pytest.mark.root
+def test_a_repository_on_several_file_systems(populated: Populated, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/new").write_bytes(b"new" * 100)
+    store = ("--repo", populated.path, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree")
+    for name in ("objects", "streams", "images"):
+        place = populated.path / name
+        with mounted(place, "--bind", "-o", "ro", str(place)):
+            refused = one_line(cfsctl(*store, status=7))
+        assert f"{place} is on a read-only file system (remount" in refused
+    staging = populated.path / "staging"
+    staging.mkdir(exist_ok=True)
+    with mounted(staging, "-t", "tmpfs", "tmpfs"):
+        assert "has to be on one file system: see with findmnt" in one_line(cfsctl(*store, status=1))
+    cfsctl(*store)
 
 
 VAST = 1 << 43

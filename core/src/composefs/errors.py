@@ -243,6 +243,7 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
+    errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
 }
 """What to do about errors of the system that have no kind of their own."""

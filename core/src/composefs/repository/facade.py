@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
-from composefs.linux.closing import Closing
+from composefs.linux.closing import Closing, Descriptor
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
@@ -175,7 +175,7 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
             subject=path,
             hint="use a newer composefs to write to it",
         )
-    if os.fstatvfs(root).f_flag & os.ST_RDONLY:
+    if _is_mounted_read_only(root):
         raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=path, hint=WRITABLE)
     for name in (".", "objects", "streams", "images"):
         try:
@@ -185,8 +185,14 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
         if not stat.S_ISDIR(mode):
             raise no_directory(f"{path}/{name}")
         if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
+            where = os.path.normpath(os.path.join(path, name))
+            with Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)) as fd:
+                if _is_mounted_read_only(fd):
+                    raise ReadOnlyError(f"{where} is on a read-only file system", subject=path, hint=WRITABLE)
             raise ReadOnlyError(
-                f"no permission to write to {os.path.normpath(os.path.join(path, name))}",
-                subject=path,
-                hint="check the owner and mode, or run as root",
+                f"no permission to write to {where}", subject=path, hint="check the owner and mode, or run as root"
             )
+
+
+def _is_mounted_read_only(fd: int) -> bool:
+    return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
