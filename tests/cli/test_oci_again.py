@@ -207,6 +207,22 @@ def test_artifacts_and_referrers(tmp_path: Path, repo: Path) -> None:
     assert [path for path in (other / "objects").rglob("*") if path.is_file()] == []
 
 
+def test_a_damaged_artifact_is_left_out_of_what_refers_to_an_image(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    image = layout.image(tar(a=b"x" * 100))
+    layout.add(image, "1")
+    artifacts = [referring(layout, image, content) for content in (b"good\n", b"bad\n")]
+    for each in artifacts:
+        layout.add(each)
+    pull(repo, f"oci:{layout.write(tmp_path / 'layout')}:1", "app", "--referrers")
+    good, bad = [each["digest"] for each in artifacts]
+    (repo / "streams" / f"oci-manifest-{bad}").resolve().unlink()
+    done = cfsctl("--repo", repo, "oci", "referrers", "app")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [good]
+    assert f"left out {bad}: " in done.stderr
+    assert "(cfsctl oci fsck tells all that is wrong)" in done.stderr
+
+
 def test_copy_keeps_the_images_of_both_sides(tmp_path: Path, repo: Path) -> None:
     source = f"oci:{simple().write(tmp_path / 'layout')}:latest"
     with_format_2 = init(tmp_path / "other", "sha256", 2)

@@ -181,3 +181,15 @@ def test_who_is_told_why_is_not_told_again(installed: Path) -> None:
     report = made(installed, "def put(self, name): self.call('object.add', files=[name])", 18)
     [finding] = report.findings
     assert finding.message == "an ordinary run: the command fails: there is no call 'object.add'"
+
+
+def test_progress_that_stands_still_passes(installed: Path) -> None:
+    methods = """
+        def put(self, name):
+            self.notify("progress", kind="started", id="files", label="files", total=2)
+            for done in (1, 1, 2, 2):
+                self.notify("progress", kind="progress", id="files", done=done, total=2)
+            return super().put(name)
+    """
+    report = made(installed, methods, 40)
+    assert (report.state(40), report.findings) == ("pass", [])

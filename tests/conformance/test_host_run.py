@@ -14,6 +14,7 @@ from composefs.ext.options import Isolation, RunOptions, Stdio
 from composefs.linux import landlock
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, call, kind_of, stored_stream
+from support.commands import cfsctl
 from support.hosting import Host
 
 
@@ -210,3 +211,29 @@ def test_a_result_in_a_file_is_bounded_and_read_for_json_only(host: Host) -> Non
     host.assert_nothing_left()
     with pytest.raises(TooLargeError, match="staged file result has 12 bytes, more than 11"):
         host.run("write", steps, options=as_json, limits=Limits(dump_bytes=11))
+
+
+@pytest.mark.parametrize(("text", "status"), [('{"rows": []}', 0), ('{"rows": [', 10)], ids=["JSON", "no JSON"])
+def test_a_result_in_a_file_is_looked_at_as_it_is_printed(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, status: int
+) -> None:
+    """P-44: it may be as long as it likes."""
+    (installed / "long").write_text(
+        "#!/usr/bin/env python3\n"
+        "from talk import Extension\n"
+        "class Long(Extension):\n"
+        "    def welcome(self, message):\n"
+        "        self.send(id=message['id'], result={'version': 1, 'features': ['result_file']})\n"
+        "    def run(self):\n"
+        f"        return {{'result_file': self.stage('result', {text!r})}}\n"
+        "Long().main()\n"
+    )
+    (installed / "long").chmod(0o755)
+    (installed / "long.json").write_text((installed / "good.json").read_text().replace("good", "long"))
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(installed))
+    cfsctl("init", "--insecure", tmp_path / "repo")
+    done = cfsctl("--repo", tmp_path / "repo", "long", "store", "--json", status=status)
+    if status:
+        assert done.stderr.startswith("cfsctl: extension long gave a result that is not JSON: ")
+    else:
+        assert json.loads(done.stdout) == {"rows": []}
