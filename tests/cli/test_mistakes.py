@@ -149,6 +149,7 @@ MISTAKES = {
     "--repo repo oci pull oci-archive:tree/usr/file": (BAD_DATA, "not a tar archive", ""),
     "--repo repo oci pull containers-storage:alpine": (UNSUPPORTED, "containers-storage", "skopeo copy"),
     "--repo repo oci pull docker://me:secret@host:5000/x": (USAGE, "a login is no part", "skopeo login host:5000"),
+    "--repo repo oci pull docker://me:se@cr/et@host/x": (USAGE, "a login is no part", "skopeo login host;"),
     "--repo repo oci import-layer x": (USAGE, "'x' is not a digest", "sha256:"),
     # No network
     "--repo repo ostree pull http://127.0.0.1:1/repo x": (NETWORK, "http://127.0.0.1:1/repo", "check the URL"),

@@ -120,6 +120,15 @@ def test_what_could_be_in_a_registry_is_told_in_full(text: str, whole: str) -> N
     assert whole in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("login", ["me:secret", "me:se@cret", "me:se@c/r@et"])
+@pytest.mark.parametrize("name", ["x:1", "x/y@sha256:" + "0" * 64], ids=["tag", "digest"])
+def test_nothing_of_a_login_is_shown(login: str, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(f"docker://{login}@host:5000/{name}", "/d", HERE.__contains__)
+    assert caught.value.message == "a login is no part of an image's name"
+    assert caught.value.hint == "log in: skopeo login host:5000; or give --authfile"
+
+
 @pytest.mark.parametrize("transport", ["containers-storage", "dir", "docker-archive", "docker-daemon"])
 def test_other_transports_are_told_how(transport: str) -> None:
     with pytest.raises(UnsupportedError) as caught:

@@ -121,7 +121,9 @@ def _parse_name(name: str) -> RegistryReference:
     """Read [REGISTRY/]NAME[:TAG][@DIGEST]; raise UsageError."""
     rest, at, digest = name.partition("@")
     if at and "/" in digest:
-        host = digest.partition("/")[0]
+        head, _, last = name.rpartition("@")
+        # A password may have @ and / in it, and nothing of it is to be shown.
+        host = (head if is_digest(last) else name).rpartition("@")[2].partition("/")[0]
         raise UsageError(
             "a login is no part of an image's name", hint=f"log in: skopeo login {host[:160]}; or give --authfile"
         )
