@@ -219,6 +219,9 @@ def test_a_dump_that_names_what_is_not_here(target: Target, tmp_path: Path) -> N
         f"/ 0 40755 2 0 0 0 0.0 - - -\n/file 5000 100644 1 0 0 0 0.0 {digest[:2]}/{digest[2:]} - {digest}\n"
     )
     assert digest in target.ostree("commit", "--from-dump", tmp_path / "dump", status=5).stderr
+    (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/file 5 100644 1 0 0 0 0.0 - - -\n")
+    told = target.ostree("commit", "--from-dump", tmp_path / "dump", status=5).stderr
+    assert "/file has neither its 5 bytes of content nor a digest" in told
     (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/null 0 20666 1 0 0 259 0.0 - - -\n")
     assert "/null is a device" in target.ostree("commit", "--from-dump", tmp_path / "dump", status=9).stderr
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from composefs_ext.errors import TooLargeError
 from composefs_ext.rows import FileRow
 from composefs_ostree.committing import intake
 from composefs_ostree.committing.contents import JOB_SIZE, Settings
@@ -29,11 +30,11 @@ class AnsweringLater:
 
 
 class FakeCore:
-    limits: dict[str, int] = {}  # noqa: RUF012
     features: Sequence[str] = ()
     staging = SimpleNamespace(path="unused")
 
     def __init__(self) -> None:
+        self.limits: dict[str, int] = {}
         self.unanswered: list[AnsweringLater] = []
 
     def fileno(self) -> int:
@@ -79,10 +80,8 @@ class FakeWorker:
         pass
 
 
-@pytest.mark.parametrize("preferred", ["workers", "core"])
-@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 300])
-def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, preferred: str, jobs: int) -> None:
-    core = FakeCore()
+def start_workers(core: FakeCore, monkeypatch: pytest.MonkeyPatch, preferred: str) -> None:
+    """Have workers that are no processes, and let the core or them be heard first."""
     workers: list[FakeWorker] = []
 
     def start(*arguments: Any) -> FakeWorker:
@@ -99,9 +98,31 @@ def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, pr
     monkeypatch.setattr(worker, "Worker", start)
     monkeypatch.setattr(worker, "available_cores", lambda: 1)
     monkeypatch.setattr(select, "select", wait)
+
+
+@pytest.mark.parametrize("preferred", ["workers", "core"])
+@pytest.mark.parametrize("jobs", [0, 1, 2, 3, 7, 300])
+def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, preferred: str, jobs: int) -> None:
+    core = FakeCore()
+    start_workers(core, monkeypatch, preferred)
     listing: Any = SimpleNamespace(jobs=jobs)
     either: Any = core
     made = intake.Intake(either, listing, Settings(64, "sha256"))
     made.run()
     assert made.ids == [b"file" + number.to_bytes(JOB_SIZE, "big") for number in range(jobs)]
     assert {entry.content for entry in made.files.values()} == {f"id of staged {number}" for number in range(jobs)}
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(12, True), (11, False)])
+def test_heads_that_are_too_many_for_one_stream(monkeypatch: pytest.MonkeyPatch, limit: int, fits: bool) -> None:
+    core = FakeCore()
+    core.limits = {"stream_bytes": limit}
+    start_workers(core, monkeypatch, "workers")
+    listing: Any = SimpleNamespace(jobs=3)
+    either: Any = core
+    made = intake.Intake(either, listing, Settings(64, "sha256"))
+    if fits:
+        made.run()
+        return
+    with pytest.raises(TooLargeError, match="too many files, or too many attributes, to be kept as one stream"):
+        made.run()

@@ -15,9 +15,10 @@ import pytest
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.committing import directory, listed
+from composefs_ostree.committing import directory, dumps, listed
 from composefs_ostree.committing.contents import JOB_SIZE, Maker, Settings
 from composefs_ostree.committing.directory import DirectoryListing
+from composefs_ostree.committing.dumps import dump_listing
 from composefs_ostree.committing.inodes import Directory, Meta
 from composefs_ostree.committing.layers import Layers
 from composefs_ostree.committing.tarball import tar_listing
@@ -261,5 +262,21 @@ def test_how_deep_directories_may_be_nested(
         for archive in (archives[1], described):
             with pytest.raises(TooLargeError, match="nested directories"):
                 tar_listing(core, archive, Layers(), autocreate=True)
+
+    with_core(check)
+
+
+def test_how_long_a_dump_may_be(
+    tmp_path: Path, with_core: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"/ 0 40755 2 0 0 0 0.0 - - -\n"
+    (tmp_path / "dump").write_bytes(text)
+
+    def check(core: Core) -> None:
+        monkeypatch.setattr(dumps, "dump_limit", lambda _: len(text))
+        dump_listing(core, str(tmp_path / "dump"), Layers())
+        monkeypatch.setattr(dumps, "dump_limit", lambda _: len(text) - 1)
+        with pytest.raises(TooLargeError, match=f"dump has more than {len(text) - 1} bytes, too many for a dump"):
+            dump_listing(core, str(tmp_path / "dump"), Layers())
 
     with_core(check)
