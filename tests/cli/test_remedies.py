@@ -159,18 +159,25 @@ def test_limits_of_the_process(target: Target, tmp_path: Path, limit: int, most:
 
 
 @pytest.mark.parametrize(
-    ("nth", "what"),
-    [("1", f"starting {LIBEXEC}/ostree"), ("2+", "a worker process cannot be started")],
-    ids=["extension", "worker"],
+    ("nth", "extension", "what"),
+    [
+        ("1", "ostree", f"starting {LIBEXEC}/ostree"),
+        ("2+", "ostree", "a worker process cannot be started"),
+        ("2+", "oci", "a worker process cannot be started"),
+    ],
+    ids=["extension", "worker", "worker of oci"],
 )
-def test_no_more_processes(target: Target, tmp_path: Path, nth: str, what: str) -> None:
+def test_no_more_processes(target: Target, tmp_path: Path, nth: str, extension: str, what: str) -> None:
     """The core's first is the extension; that begins as a shell, which has one of its own to read a link."""
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
-    repo = make_repo(tmp_path / "source")
-    commit(repo, tmp_path / "tree")
+    if extension == "oci":
+        words = ["oci", "pull", f"oci:{simple().write(tmp_path / 'layout')}"]
+    else:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
+        words = ["ostree", "pull-local", str(make_repo(tmp_path / "source")), BRANCH]
+        commit(tmp_path / "source", tmp_path / "tree")
     strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", f"inject=clone:error=EAGAIN:when={nth}"]
-    done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "pull-local", repo, BRANCH, status=1)
+    done = run(*strace, CFSCTL, "--repo", target.path, *words, status=1)
     assert done.stderr == (
         f"cfsctl: {what}: Resource temporarily unavailable"
         " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
