@@ -218,8 +218,7 @@ def test_what_is_damaged_is_not_booted(tmp_path: Path, victim: str) -> None:
     place.write_bytes(files[victim][::-1])
     told = the_error("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", boot, status=5)
     assert f"object {place.parent.name}{place.name} is damaged (cfsctl oci pull --repair" in told
-    assert not (boot / "loader").exists()
-    assert not (boot / "6.1" / victim).exists()
+    assert not list(boot.iterdir())
 
 
 def test_a_kernel_with_its_initramfs_gets_an_entry_for_both(tmp_path: Path) -> None:

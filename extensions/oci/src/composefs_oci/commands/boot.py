@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
@@ -68,10 +68,10 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
         _add_options(entry.lines, [karg, *arguments])
     else:
         _check_unified(core, entry, karg, arguments)
-    written = []
-    for path, node in entry.files.items():
-        with _open(core, node) as file:
-            written.append(_write(bootdir, path, file))
+    with ExitStack() as stack:
+        # All before any is written: one that is damaged must not leave a new kernel beside an initrd of before.
+        sources = {path: stack.enter_context(_open(core, node)) for path, node in entry.files.items()}
+        written = [_write(bootdir, path, source) for path, source in sources.items()]
     if entry.lines:
         text = "\n".join(entry.lines) + "\n"
         written.append(_write(bootdir, f"loader/entries/{entry.name}.conf", io.BytesIO(text.encode())))
