@@ -151,6 +151,21 @@ def test_what_gnu_tar_writes_beside_files(tmp_path: Path, options: tuple[str, ..
     assert ours == expected
 
 
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_sparse_files_with_long_names(tmp_path: Path, version: str) -> None:
+    """Such a file has two names in its headers: its own, and one for programs that know no sparse files."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("\u00e4", "n" * 150):
+        with (tree / name).open("wb") as file:
+            file.seek(1 << 20)
+            file.write(b"end")
+    options = ("--format=pax", "--sparse", f"--sparse-version={version}")
+    run("tar", *options, "-C", tree, "-cf", tmp_path / "x.tar", ".")
+    _, _, ours, expected = commit_both(tmp_path, f"tar={tmp_path / 'x.tar'}", "--timestamp=@1")
+    assert ours == expected
+
+
 def test_types_of_members(tmp_path: Path) -> None:
     """A name that ends in a slash is a directory's, of whatever age the archive is; an unknown type is told."""
     path = tmp_path / "x.tar"

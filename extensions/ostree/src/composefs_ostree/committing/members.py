@@ -80,6 +80,8 @@ class _PassedOver(dict[str, str]):
 
 def _correct(member: tarfile.TarInfo, file: BinaryIO) -> None:
     """Give a member the name and type that libarchive finds."""
+    # A sparse file may have a second name, for programs that know none; tarfile takes the last.
+    member.name = member.pax_headers.get("GNU.sparse.name", member.name)
     header = os.pread(file.fileno(), _BLOCK, member.offset_data - _BLOCK)
     if header[_MAGIC] == _GNU and header[_PREFIX.start]:
         name = _text(header[_NAME])
