@@ -6,13 +6,18 @@ import fcntl
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from composefs_ext.errors import BusyError
 from composefs_ostree.exporting import target as module
 from composefs_ostree.exporting.target import Target
+from composefs_ostree.exporting.writers import ObjectWriter
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.fileheader import checksum_header, make_head
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +96,14 @@ def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(BusyError, match=f"{path} is locked by another program"):
         Target(path)
     first.close()
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
+def test_a_size_that_the_checksum_does_not_hold_is_not_written(tmp_path: Path, mode: str) -> None:
+    head = make_head(6, 0, 0, 0o100644, b"", b"")
+    file_id = sha256(checksum_header(head) + b"hello").digest()
+    repository: Any = SimpleNamespace()
+    writer = ObjectWriter(os.fspath(tmp_path), mode, 6, {file_id: Entry(head + b"hello", None)}, repository)
+    writer.start(file_id, "")
+    [(_, error)] = writer.step()
+    assert error["message"] == f"file object {file_id.hex()}: its content has 5 bytes, not 6"
