@@ -51,6 +51,18 @@ def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     target.close()
 
 
+@pytest.mark.parametrize("missing", [(), ("extensions", "refs/mirrors")], ids=["all but its config", "less"])
+def test_a_layout_that_was_not_finished_is_taken_up(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    out = tmp_path / "out"
+    Target.make(os.fspath(out), "archive", None)
+    made = sorted(out.rglob("*"))
+    (out / "config").unlink()  # which is written last
+    for name in missing:
+        (out / name).rmdir()
+    Target.make(os.fspath(out), "archive", None)
+    assert sorted(out.rglob("*")) == made
+
+
 def can_lock(path: str, kind: int) -> bool:
     """Try as libostree does."""
     fd = os.open(f"{path}/.lock", os.O_RDWR)
