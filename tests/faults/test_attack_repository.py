@@ -353,9 +353,8 @@ def test_the_image_of_a_deep_tree_costs_no_memory_and_keeps_no_garbage(populated
     try:
         cfsctl("--repo", populated.path, "create-image", tree, "deep", preexec_fn=limit_memory)
         with open("/dev/null", "wb") as null:
-            subprocess.run(
-                [CFSCTL, "--no-repo", "create-dumpfile", tree], stdout=null, check=True, preexec_fn=limit_memory
-            )
+            for command in (["--no-repo", "create-dumpfile", tree], ["--repo", populated.path, "ls", "-R", "deep"]):
+                subprocess.run([CFSCTL, *command], stdout=null, check=True, preexec_fn=limit_memory)
     finally:
         subprocess.run(["rm", "-rf", tree], check=True)
     cfsctl("--repo", populated.path, "fsck")

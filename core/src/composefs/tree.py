@@ -174,14 +174,18 @@ def walk(tree: Tree) -> Iterator[tuple[bytes, Node, bytes, Node]]:
     The path starts with a slash.  A hard link group is met once for each of its names.  The depth of a tree is not
     bounded, so neither is this a recursive function nor may its consumers be.
     """
-    stack = [(b"/", tree.root, iter((tree.root.children or {}).items()))]
+    prefix = b"/"
+    stack = [(len(prefix), tree.root, iter((tree.root.children or {}).items()))]
     while stack:
-        prefix, directory, names = stack[-1]
+        # Of the directories above only the lengths are kept: their paths take gigabytes in a tree that is deep.
+        length, directory, names = stack[-1]
+        prefix = prefix[:length]
         for name, node in names:
             path = prefix + name
             yield path, directory, name, node
             if node.children is not None:
-                stack.append((path + b"/", node, iter(node.children.items())))
+                prefix = path + b"/"
+                stack.append((len(prefix), node, iter(node.children.items())))
                 break
         else:
             stack.pop()

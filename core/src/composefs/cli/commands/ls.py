@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,25 +55,21 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
 
                 error.hint = f"`cfsctl ls {shlex.quote(name)}` lists what is at the top of the image"
                 raise
+            entries: Iterable[tuple[bytes, Node]]
             if node.children is None:
-                entries = {path.rstrip(b"/").rpartition(b"/")[2]: node}
+                entries = [(path.rstrip(b"/").rpartition(b"/")[2], node)]
             elif recursive:
                 # Read as a whole: where a damaged image has a directory in itself, one by one there is no end.
                 below = Tree(lookup.below(path), repository.algorithm)
-                entries = {each[1:]: node for each, _, _, node in walk(below)}
+                entries = ((each[1:], node) for each, _, _, node in walk(below))
             else:
-                entries = lookup.children(path)
+                entries = lookup.children(path).items()
     if as_json:
-        print_json(
-            {"image": image_id, "path": os.fsdecode(path), "entries": [_facts(*entry) for entry in entries.items()]}
-        )
+        print_json({"image": image_id, "path": os.fsdecode(path), "entries": [_facts(*entry) for entry in entries]})
     elif as_table:
-        table(
-            ("MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME"),
-            [_row(*entry) for entry in entries.items()],
-        )
+        table(("MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME"), [_row(*entry) for entry in entries])
     else:
-        for each in entries:
+        for each, _ in entries:
             line(shown(each))
 
 
