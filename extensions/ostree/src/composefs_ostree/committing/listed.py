@@ -63,10 +63,11 @@ class TreeBuilder:
         if target in self._not_there:
             self._name(path, self._not_there[target])
             return
-        above, name = self._split(target)
-        if name not in above.files:
+        above, _, name = target.rpartition(b"/")
+        directory = self._at(above)
+        if directory is None or name not in directory.files:
             raise FormatError(f"/{shown(path)} is a link to /{shown(target)}, which is no file before it")
-        self._name(path, above.files[name])
+        self._name(path, directory.files[name])
 
     def no_file(self, path: bytes) -> None:
         """Leave out an entry that no commit can hold; raise UnsupportedError unless it is to be left out."""
