@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from composefs_ext.errors import ExtError, NotFoundError
+from composefs_ext.errors import ExtError
 from composefs_ext.text import printable
 from composefs_ostree.commands.inspect import commit_facts
 from composefs_ostree.dates import date
-from composefs_ostree.held.refs import REF_DIRECTORY, find_stream
+from composefs_ostree.held.refs import REF_DIRECTORY, commit_streams, find_stream
 from composefs_ostree.held.streams import open_commit, parent_of
 from composefs_ostree.held.tree import load_commit
 
@@ -27,6 +27,7 @@ _END = "<< History beyond this commit not fetched >>\n"
 def log(request: Request, core: Core) -> dict[str, Any]:
     """Print a commit and those before it, as far as they are here; say which of them the next gc removes."""
     kept = _kept(core)
+    streams = commit_streams(core)  # once: looking for each parent lists them again
     rows: list[dict[str, Any]] = []
     loose: list[str] = []
     name: str | None = find_stream(core, request.arguments["ref"])
@@ -43,7 +44,11 @@ def log(request: Request, core: Core) -> dict[str, Any]:
                 "kept": stream.id in kept,
             }
             rows.append(commit_facts(held.commit_id, commit) | facts)
-        name = None if commit.parent is None else _before(core, commit.parent)
+        if commit.parent is None:
+            break
+        name = streams.get(commit.parent.hex())
+        if name is None:
+            _tell_of_the_end(core, commit.parent)
     if loose:
         core.log(
             "warning",
@@ -53,16 +58,12 @@ def log(request: Request, core: Core) -> dict[str, Any]:
     return {"commits": rows}
 
 
-def _before(core: Core, parent: bytes) -> str | None:
-    """Return the stream of a parent; where it is not here, say so as ostree does, and why that may be."""
-    try:
-        return find_stream(core, parent.hex())
-    except NotFoundError:
-        core.output(_END)
-        core.log(
-            "warning", f"commit {parent.hex()} is not here: it was not pulled (--depth=N), or cfsctl gc has removed it"
-        )
-        return None
+def _tell_of_the_end(core: Core, parent: bytes) -> None:
+    """Say that a parent is not here, as ostree does, and why that may be."""
+    core.output(_END)
+    core.log(
+        "warning", f"commit {parent.hex()} is not here: it was not pulled (--depth=N), or cfsctl gc has removed it"
+    )
 
 
 def _kept(core: Core) -> set[str]:

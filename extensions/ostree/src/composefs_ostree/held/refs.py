@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import RefRow
 
-__all__ = ["REF_DIRECTORY", "alike", "current_target", "find_stream", "hint_for", "ref_name", "target_of"]
+__all__ = [
+    "REF_DIRECTORY",
+    "alike",
+    "commit_streams",
+    "current_target",
+    "find_stream",
+    "hint_for",
+    "ref_name",
+    "target_of",
+]
 
 REF_DIRECTORY = "ostree"
 _SHORTEST_PREFIX = 4
@@ -68,11 +77,16 @@ def _beginning_with(core: Core, digits: str) -> list[str]:
     """Return the streams of the commits whose ids begin so, one of each; none if this is no beginning, or too short."""
     if len(digits) < _SHORTEST_PREFIX or not is_commit_id(digits.ljust(2 * ID_SIZE, "0")):
         return []
+    return list(commit_streams(core, digits).values())
+
+
+def commit_streams(core: Core, digits: str = "") -> dict[str, str]:
+    """Return the streams of the commits that are here and whose ids begin so, by these ids, one of each."""
     found: dict[str, str] = {}
     for prefix in (STREAM_PREFIX, PARTIAL_PREFIX):
         for row in core.stream_list(prefix + digits).result():
             found.setdefault(row["name"].removeprefix(prefix), row["name"])  # the whole commit, where it is here
-    return list(found.values())
+    return found
 
 
 def hint_for(core: Core, name: str) -> str:
