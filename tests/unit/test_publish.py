@@ -322,8 +322,8 @@ def test_references_of_a_stream_must_be_here(repository: Repository) -> None:
 def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (repository.objects.store_parts([content]).id for content in (b"one", b"three"))
     looked: list[str] = []
-    real = repository.objects.size
-    monkeypatch.setattr(repository.objects, "size", lambda object_id: looked.append(object_id) or real(object_id))
+    real = repository.objects.sizes
+    monkeypatch.setattr(repository.objects, "sizes", lambda ids: looked.extend(ids) or real(ids))
     stored = repository.streams.put(Parts(1, b"", [1], [one, two], [("name", one)]), known={one: 3, two: 5})
     assert not looked
     with repository.streams.open(id=stored.id) as reader:
