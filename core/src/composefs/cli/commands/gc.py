@@ -36,7 +36,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 @pass_settings
 def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Remove the objects, streams and images that no ref keeps (ostree prune, podman image prune).
+    """Remove the objects, streams and images that no ref keeps (elsewhere: prune).
 
     Nobody else may use the repository meanwhile.  If a stream or image that a ref needs is missing or damaged, it is
     named and nothing is removed.
