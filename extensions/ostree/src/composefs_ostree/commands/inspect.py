@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.record import Signature
 
-__all__ = ["commit_facts", "commit_text", "inspect", "metadata_text"]
+__all__ = ["commit_facts", "commit_text", "inspect", "metadata_text", "plain"]
 
 
 def inspect(request: Request, core: Core) -> dict[str, Any]:
@@ -86,21 +86,21 @@ def commit_facts(commit_id: bytes, commit: Commit) -> dict[str, Any]:
     return {
         "commit": commit_id.hex(),
         "parent": commit.parent.hex() if commit.parent is not None else None,
-        "timestamp": _plain(commit.timestamp),
+        "timestamp": plain(commit.timestamp),
         "date": date(commit.timestamp),
         "tree": commit.root_tree.hex(),
         "dirmeta": commit.root_meta.hex(),
         "subject": commit.subject,
         "body": commit.body,
-        "metadata": {key: _plain(variant) for key, variant in commit.metadata.items()},
+        "metadata": {key: plain(variant) for key, variant in commit.metadata.items()},
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn a GVariant's value into one that JSON has: bytes become hexadecimal digits, big integers strings."""
     match value:
         case (str(_), inner) if hasattr(value, "signature"):
-            return _plain(inner)
+            return plain(inner)
         case bytes():
             return value.hex()
         case bool() | str() | None:
@@ -110,9 +110,9 @@ def _plain(value: Any) -> Any:
         case float():
             return value if value - value == 0 else str(value)  # JSON has neither infinities nor NaN
         case dict():
-            return {str(_plain(key)): _plain(item) for key, item in value.items()}
+            return {str(plain(key)): plain(item) for key, item in value.items()}
         case _:
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
 
 
 def _text(value: Variant | Any) -> str:
