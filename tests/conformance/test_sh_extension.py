@@ -12,6 +12,7 @@ import pytest
 from composefs.errors import CancelledError, ComposefsError, CorruptError
 from composefs.ext.options import RunOptions, Timeouts
 from composefs.repository import Repository
+from composefs.repository.adoption import Adoption
 from support.commands import CFSCTL, cfsctl, run
 from support.hosting import SAMPLES, Host
 from support.peers import require
@@ -75,11 +76,10 @@ def test_the_same_file_twice(host: Host) -> None:
 
 
 def test_a_rejected_row_becomes_its_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reject(_: object, source: int, name: str, private: int, **expected: object) -> None:
+    def reject(_: object, name: str, **expected: object) -> None:
         raise CorruptError(f"the staged file {name!r} is not to our taste", hint="another one")
 
-    with Repository.open(host.path) as repository:
-        monkeypatch.setattr(type(repository.objects), "adopt", reject)
+    monkeypatch.setattr(Adoption, "take", reject)
     with pytest.raises(CorruptError, match="the staged file 'file1' is not to our taste; the staged file 'file2'"):
         put(host)
     host.assert_clean()
