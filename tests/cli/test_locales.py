@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import MKCOMPOSEFS, cfsctl, run, the_error
+from support.commands import CFSCTL, MKCOMPOSEFS, cfsctl, run, the_error
 from support.ostree_pull import Target, extensions
 
 __all__ = ["extensions"]
@@ -60,3 +60,10 @@ def test_arguments_that_python_cannot_make_bytes_of_again(tmp_path: Path) -> Non
     decoded = "import sys; sys.orig_argv[-1] = 'g\\x9f'; from composefs.cli.start import main; main()"
     told = run(sys.executable, "-c", decoded, "--repo", tmp_path / "é", "gc", status=3).stderr
     assert f"there is no repository at {tmp_path}/é" in told
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("ascii_locale")
+def test_where_proc_is_not_mounted() -> None:
+    done = run("unshare", "--mount", "sh", "-c", f"mount -t tmpfs none /proc && exec {CFSCTL} --version")
+    assert done.stdout.startswith("cfsctl ")

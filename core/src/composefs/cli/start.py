@@ -74,8 +74,11 @@ def _begin_again_in_utf8() -> None:
     """
     # Not sys.orig_argv: where the C library knows characters that Python's codec has not, as in EUC-JP, Python cannot
     # make bytes of it again.
-    with open("/proc/self/cmdline", "rb") as file:
-        arguments = file.read().split(b"\0")[1:-1]
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            arguments = file.read().split(b"\0")[1:-1]
+    except OSError:  # without /proc it is the locale's encoding after all
+        return
     os.environ["LC_ALL"] = "C.UTF-8"
     os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])  # noqa: S606  only ourselves
 
