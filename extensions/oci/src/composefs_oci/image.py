@@ -22,9 +22,11 @@ from composefs_oci.variants import bootable_variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
     from composefs_ext import Core
+    from composefs_ext.connection import Pending
     from composefs_ext.rows import Transforms
     from composefs_oci.filesystem import Node
     from composefs_oci.formats.tar import Entry
@@ -108,22 +110,18 @@ def of_tree() -> Iterator[None]:
 
 def put_images(core: Core, image: Image, wanted: Sequence[Variant]) -> dict[Variant, str]:
     """Have variants of an image made and stored, none named yet; return their ids."""
-    pending = [
-        core.image_put(
-            image.dump,
-            erofs_format=variant.erofs_format,
-            transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
-        )
-        for variant in wanted
-    ]
-    with of_tree():
-        return {variant: answer.result()["id"] for variant, answer in zip(wanted, pending, strict=True)}
+    return dict(zip(wanted, _ids(core.image_put, image, wanted), strict=True))
 
 
 def image_ids(core: Core, image: Image, wanted: Sequence[Variant]) -> list[str]:
     """Return the ids that variants of an image have; nothing is stored."""
+    return _ids(core.image_digest, image, wanted)
+
+
+def _ids(call: Callable[..., Pending[Any]], image: Image, wanted: Sequence[Variant]) -> list[str]:
+    """Call for each variant before the first answer is waited for."""
     pending = [
-        core.image_digest(
+        call(
             image.dump,
             erofs_format=variant.erofs_format,
             transforms=image.transforms(bootable=variant.bootable, xattrs=variant.xattrs),
