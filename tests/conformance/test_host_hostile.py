@@ -108,23 +108,25 @@ def test_time_in_which_everything_is_stopped_does_not_count(host: Host, monkeypa
     host.assert_nothing_left()
 
 
-def test_executable_that_cannot_run(host: Host) -> None:
-    Path(host.extension.executable).write_text("#!/nonexistent/interpreter\n")
-    with pytest.raises(ExtensionError, match=r"could not be executed: No such file or directory$") as caught:
-        host.misbehave("exits")
-    assert caught.value.hint is not None
-    assert "a program that is installed" in caught.value.hint
-    host.assert_clean()
-
-
-def test_executable_whose_interpreter_nobody_may_execute(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "reason", "hint"),
+    [
+        (None, "No such file or directory", "a program that is installed"),
+        (0o644, "Permission denied", "may the user that it runs as execute it"),
+    ],
+    ids=["there is none", "nobody may execute it"],
+)
+def test_executable_whose_interpreter_cannot_run(
+    host: Host, tmp_path: Path, mode: int | None, reason: str, hint: str
+) -> None:
     interpreter = tmp_path / "interpreter"
-    interpreter.touch(0o644)
+    if mode is not None:
+        interpreter.touch(mode)
     Path(host.extension.executable).write_text(f"#!{interpreter}\n")
-    with pytest.raises(ExtensionError, match=r"could not be executed: Permission denied$") as caught:
+    with pytest.raises(ExtensionError, match=f"could not be executed: {reason}$") as caught:
         host.misbehave("exits")
     assert caught.value.hint is not None
-    assert "may the user that it runs as execute it" in caught.value.hint
+    assert hint in caught.value.hint
     host.assert_clean()
 
 
