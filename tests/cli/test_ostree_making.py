@@ -542,7 +542,7 @@ def test_headers_without_end_take_no_memory(target: Target, tmp_path: Path, data
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        (b"15 path=a\0/b\n", "has a NUL in it"),
+        (b"13 path=a\0/b\n", "has a NUL in it"),
         (b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n26 GNU.sparse.map=0,5,3,5\n", "a damaged map"),
         (b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n27 GNU.sparse.map=0,5,9,99\n", "a damaged map"),
     ],
