@@ -87,13 +87,13 @@ def test_a_symlink_in_the_place_of_a_file_is_not_followed(made: Target, out: Pat
     if name == "commit":  # which an export of the same one replaces
         made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--timestamp=@2")
     told = made.ostree("export", "main", out, status=5).stderr
-    assert f"{place} is a symlink" in told
+    assert f"{place}: it is a symlink" in told
 
 
 def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:
     os.truncate(out / "config", MAX_CONFIG + 1)
     told = made.ostree("export", "main", out, status=5).stderr
-    assert f"{out}/config has more than {MAX_CONFIG} bytes" in told
+    assert f"{out}/config: it is longer than {MAX_CONFIG} bytes" in told
 
 
 def test_the_index_of_flatpak_is_told_to_be_stale(made: Target, out: Path) -> None:

@@ -668,7 +668,7 @@ def test_what_is_no_file_where_one_should_be_is_told_by_name(made: Target, tmp_p
     else:
         place.mkdir()
     failed = made.ostree("export", "main", out, status=5)
-    assert f"{place} is not a regular file" in failed.stderr
+    assert f"{place}: it is not a regular file" in failed.stderr
     assert list((out / "tmp").glob("cfsctl-*")) == []
     if kind == "config":
         assert "not a regular file" in made.ostree("pull-local", out, "main", status=5).stderr

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from composefs_ext.files import Naming, open_regular
+from composefs_ext.errors import CorruptError
+from composefs_ext.files import Naming, open_regular, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,9 @@ def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as listening:
         at = os.open(tmp_path, os.O_RDONLY)
         listening.bind(f"/proc/self/fd/{at}/socket")  # whose path may be longer than a socket's address
-        assert [open_regular(str(tmp_path / name)) for name in ("directory", "fifo", "socket")] == [None] * 3
+        for name in ("directory", "fifo", "socket"):
+            with pytest.raises(CorruptError, match="^it is not a regular file$"):
+                open_regular(str(tmp_path / name))
         os.close(at)
 
 
@@ -30,13 +32,19 @@ def test_a_path_may_be_relative_to_a_directory_and_a_symlink_refused(tmp_path: P
     (tmp_path / "link").symlink_to("file")
     at = os.open(tmp_path, os.O_RDONLY)
     fd = open_regular("link", dir_fd=at)
-    assert fd is not None
     assert os.read(fd, 10) == b"content"
     os.close(fd)
-    with pytest.raises(OSError, match="symbolic links") as caught:
+    with pytest.raises(CorruptError, match="^it is a symlink$"):
         open_regular("link", follow=False, dir_fd=at)
-    assert caught.value.errno == errno.ELOOP
     os.close(at)
+
+
+def test_a_file_may_be_as_long_as_is_said_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert read_regular(str(path), 7) == b"content"
+    with pytest.raises(CorruptError, match="^it is longer than 6 bytes$"):
+        read_regular(str(path), 6)
 
 
 def test_errors_by_descriptors_are_named(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_a_file_that_is_too_large_for_keys_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("\n")
     os.truncate(path, (16 << 20) + 1)
-    with pytest.raises(FormatError, match=f"{path}: .*it has more than {16 << 20} bytes"):
+    with pytest.raises(CorruptError, match=f"{path}: .*it is longer than {16 << 20} bytes"):
         verify(SignKeys("ed25519", files=(str(path),)), b"", bytes(64))
 
 

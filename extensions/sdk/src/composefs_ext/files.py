@@ -6,31 +6,46 @@ import errno
 import os
 import stat
 
+from composefs_ext.errors import CorruptError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Naming", "attribute_names", "open_regular", "read_up_to"]
+__all__ = ["Naming", "attribute_names", "open_regular", "read_regular", "read_up_to"]
+
+_NOT_REGULAR = "it is not a regular file"
 
 
-def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int | None:
-    """Open a regular file for reading, through a symlink only if ``follow``; None if it is something else.
+def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int:
+    """Open a regular file for reading, through a symlink only if ``follow``; return the descriptor.
 
-    The path may be relative to the directory ``dir_fd``.  Raises OSError as open(2) does: ELOOP for a symlink that is
-    not followed.
+    The path may be relative to the directory ``dir_fd``.  Raises OSError as open(2) does, and CorruptError, which does
+    not name the file, if it is something else.
     """
     # O_NONBLOCK, as a named pipe would be waited for until somebody writes to it.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         fd = os.open(path, flags, dir_fd=dir_fd)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket
-            raise
-        return None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    return None
+        if error.errno == errno.ELOOP and not follow:
+            raise CorruptError("it is a symlink") from None
+        if error.errno == errno.ENXIO:  # a socket
+            raise CorruptError(_NOT_REGULAR) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CorruptError(_NOT_REGULAR)
+    return fd
+
+
+def read_regular(path: str, most: int, *, follow: bool = True, dir_fd: int | None = None) -> bytes:
+    """Return what is in a regular file; raise as `open_regular`, also CorruptError for more than ``most`` bytes."""
+    with open(open_regular(path, follow=follow, dir_fd=dir_fd), "rb") as file:
+        data = read_up_to(file, most + 1)
+    if len(data) > most:
+        raise CorruptError(f"it is longer than {most} bytes")
+    return data
 
 
 def read_up_to(file: BinaryIO, most: int) -> bytes:

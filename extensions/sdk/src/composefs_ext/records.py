@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from composefs_ext.errors import CorruptError
@@ -48,12 +47,8 @@ class Repository:
         """
         try:
             fd = open_regular(self.path_of(object_id), follow=False)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            fd = None
-        if fd is None:
-            raise _damaged(object_id, "it is not a regular file")
+        except CorruptError as error:
+            raise _damaged(object_id, error.message) from None
         if size is not None and (actual := os.fstat(fd).st_size) != size:
             os.close(fd)
             raise _damaged(object_id, f"it has {actual} bytes, not {size}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext import files
-from composefs_ext.errors import FormatError
+from composefs_ext.errors import CorruptError, FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ __all__ = ["open_regular"]
 
 def open_regular(path: str) -> io.FileIO:
     """Open a regular file unbuffered; raise OSError as open does, FormatError if it is something else."""
-    fd = files.open_regular(path)
-    if fd is None:
-        raise FormatError(f"{path} is not a regular file", subject=path)
-    return open(fd, "rb", buffering=0)
+    try:
+        return open(files.open_regular(path), "rb", buffering=0)
+    except CorruptError:
+        raise FormatError(f"{path} is not a regular file", subject=path) from None

@@ -9,17 +9,16 @@ import os
 from hashlib import sha256
 
 from composefs_ext.errors import (
-    CorruptError,
     ExtError,
     FormatError,
     NotFoundError,
     PermissionDeniedError,
     UnsupportedError,
 )
-from composefs_ext.files import read_up_to
+from composefs_ext.files import read_regular
 from composefs_ostree.deltas.superblock import Delta, parse_superblock
 from composefs_ostree.fetching.directories import DirectoryTransport
-from composefs_ostree.fetching.transport import Fetch, bad_object, open_regular
+from composefs_ostree.fetching.transport import Fetch, bad_object
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.commit_stream import stream_name
 from composefs_ostree.formats.gvariant import Variant
@@ -51,10 +50,7 @@ class DeltaSource:
         self._is_typed = not os.path.isdir(path)
         self.file = path if self._is_typed else os.path.join(path, _SUPERBLOCK)
         try:
-            with open(open_regular(self.file), "rb") as file:
-                data = read_up_to(file, MAX_METADATA + 1)
-            if len(data) > MAX_METADATA:
-                raise CorruptError(f"it is longer than {MAX_METADATA} bytes")
+            data = read_regular(self.file, MAX_METADATA)
             self.delta: Delta = parse_superblock(data)
         except FileNotFoundError:
             raise NotFoundError(f"{self.file}: not found", hint="give the file of a static delta") from None

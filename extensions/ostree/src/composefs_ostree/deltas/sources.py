@@ -11,7 +11,7 @@ import os
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, MissingObjectError
-from composefs_ostree.fetching.transport import open_regular
+from composefs_ext.files import open_regular
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 
 TYPE_CHECKING = False

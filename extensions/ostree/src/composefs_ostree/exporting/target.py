@@ -28,7 +28,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_ext.files import Naming, open_regular, read_up_to
+from composefs_ext.files import Naming, read_regular
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
@@ -158,18 +158,9 @@ class Target:
         above, _, name = path.rpartition("/")
         above_fd = self.directory(above)
         try:
-            fd = open_regular(name, follow=False, dir_fd=above_fd)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise CorruptError(f"{self.path}/{path} is a symlink", subject=f"{self.path}/{path}") from None
-            raise
-        if fd is None:
-            raise self._no_file(path)
-        with open(fd, "rb") as file:
-            data = read_up_to(file, limit + 1)
-        if len(data) > limit:
-            raise CorruptError(f"{self.path}/{path} has more than {limit} bytes", subject=f"{self.path}/{path}")
-        return data
+            return read_regular(name, limit, follow=False, dir_fd=above_fd)
+        except CorruptError as error:
+            raise self._bad_file(path, error.message) from None
 
     def stage(self, name: str, data: bytes) -> None:
         """Make a file on its way, readable for everybody."""
@@ -203,7 +194,7 @@ class Target:
         except FileNotFoundError:
             return False
         except IsADirectoryError:
-            raise self._no_file(path) from None
+            raise self._bad_file(path, "it is not a regular file") from None
         os.fsync(above_fd)
         return True
 
@@ -230,16 +221,16 @@ class Target:
         except IsADirectoryError:
             os.unlink(staged, dir_fd=self.staging.fd)
             if not path.startswith("refs/"):
-                raise self._no_file(path) from None
+                raise self._bad_file(path, "it is not a regular file") from None
             raise UsageError(
                 f"{self.path}/{path} is a directory, so that no file can be written there",
                 hint="one ref's name cannot be the beginning of another's path",
                 subject=f"{self.path}/{path}",
             ) from None
 
-    def _no_file(self, path: str) -> CorruptError:
+    def _bad_file(self, path: str, reason: str) -> CorruptError:
         where = f"{self.path}/{path}"
-        return CorruptError(f"{where} is not a regular file", hint="see what it is, and remove it", subject=where)
+        return CorruptError(f"{where}: {reason}", hint="see what it is, and put it right", subject=where)
 
     def lock_exclusively(self) -> None:
         """Be alone with refs and summary; what was written stays, because refs name it."""

@@ -26,9 +26,8 @@ from functools import lru_cache
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError
-from composefs_ext.files import attribute_names
+from composefs_ext.files import attribute_names, open_regular, read_regular
 from composefs_ostree.fetching.stage import Stager
-from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import MAX_XATTRS
@@ -173,11 +172,8 @@ def _split_xattrs(path: str) -> bytes:
     """Return the serialised extended attributes that bare-split-xattrs keeps in a file beside the object."""
     link = f"{path}-xattrs-link"
     try:
-        fd = open_regular(link, follow=False)
+        return read_regular(link, MAX_XATTRS, follow=False)
     except FileNotFoundError:
         raise CorruptError(f"its attributes are missing: there is no {link}") from None
-    with open(fd, "rb") as file:
-        xattrs = file.read(MAX_XATTRS + 1)
-    if len(xattrs) > MAX_XATTRS:
-        raise CorruptError(f"its attributes have more than {MAX_XATTRS} bytes")
-    return xattrs
+    except CorruptError as error:
+        raise CorruptError(f"its attributes in {link} are damaged: {error.message}") from None

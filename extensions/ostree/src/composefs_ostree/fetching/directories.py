@@ -18,8 +18,9 @@ from composefs_ext.errors import (
     UnsupportedError,
     from_exception,
 )
+from composefs_ext.files import open_regular, read_regular
 from composefs_ostree.fetching.jobs import READ_SIZE, ReadyFiles
-from composefs_ostree.fetching.transport import Fetch, bad_object, open_regular
+from composefs_ostree.fetching.transport import Fetch, bad_object
 from composefs_ostree.formats.config import MAX_CONFIG, Config, parse_config
 
 __all__ = ["DirectoryTransport", "LocalRepository", "find_repositories"]
@@ -73,7 +74,7 @@ def find_repositories(directory: str) -> list[LocalRepository]:
 def _open(directory: str) -> LocalRepository:
     path = f"{directory}/config"
     try:
-        fd = open_regular(path)
+        data = read_regular(path, MAX_CONFIG)
     except (FileNotFoundError, NotADirectoryError):
         is_ours = os.path.exists(f"{directory}/meta.json")
         raise NotFoundError(
@@ -83,8 +84,7 @@ def _open(directory: str) -> LocalRepository:
         ) from None
     except CorruptError as error:
         raise bad_object(path, error) from None
-    with open(fd, "rb") as file:
-        return LocalRepository(directory, parse_config(file.read(MAX_CONFIG), path))
+    return LocalRepository(directory, parse_config(data, path))
 
 
 class DirectoryTransport(ReadyFiles):

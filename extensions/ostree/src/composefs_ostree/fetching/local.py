@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import NotFoundError
+from composefs_ext.files import open_regular
 from composefs_ostree.fetching.content import FileFetch, unpack_small
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import READ_SIZE, Jobs
-from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.formats.names import ObjectType, object_path
 
 TYPE_CHECKING = False

@@ -8,9 +8,6 @@ those that ended, ``descriptors`` and ``timeout`` say what to wait for.
 
 from __future__ import annotations
 
-import errno
-
-from composefs_ext import files
 from composefs_ext.errors import (
     CorruptError,
     ExtError,
@@ -55,7 +52,6 @@ __all__ = [
     "Fetch",
     "bad_object",
     "fetched",
-    "open_regular",
     "read",
     "read_all",
     "wait",
@@ -111,19 +107,6 @@ class Fetch:
     def data(self) -> bytes:
         """The bytes that came."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-
-def open_regular(path: str, *, follow: bool = True) -> int:
-    """Open a file for reading, through a symlink only if ``follow``; raise CorruptError unless it is a regular file."""
-    try:
-        fd = files.open_regular(path, follow=follow)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise CorruptError("it is a symlink") from None
-        raise
-    if fd is None:
-        raise CorruptError("it is not a regular file")
-    return fd
 
 
 def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None) -> list[int]:

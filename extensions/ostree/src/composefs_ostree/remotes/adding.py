@@ -171,14 +171,13 @@ def keyring_of(paths: Sequence[str], remote: Remote | None = None) -> bytes:
     old = b"" if remote is None else remote.keyring
     if not paths:
         return old
-    from composefs_ostree.fetching.transport import open_regular
+    from composefs_ext.files import read_regular
     from composefs_ostree.signatures.keyring import merged, read_certificates
 
     certificates = read_certificates(old, "the keyring of the remote") if old else []
     for path in paths:
         try:
-            with open(open_regular(path), "rb") as file:
-                data = file.read(_MAX_KEYRING + 1)
+            data = read_regular(path, _MAX_KEYRING)
         except CorruptError as error:
             raise UsageError(f"{path}: {error.message}", subject=path) from None
         certificates += read_certificates(data, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from composefs_ext import environment, files
+from composefs_ext import environment
 from composefs_ext.errors import (
     CorruptError,
     ExtError,
@@ -18,8 +18,8 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
+from composefs_ext.files import open_regular, read_regular
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.fetching.transport import open_regular
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.limits import Limits
 from composefs_ostree.remotes.meter import Meter
@@ -200,12 +200,11 @@ def _existing(remote: Remote, key: str) -> str:
 def _check_regular(path: str, hint: str) -> None:
     """Raise UsageError for what is there and is no regular file: libcurl would wait for a named pipe for ever."""
     try:
-        fd = files.open_regular(path)
+        os.close(open_regular(path))
     except OSError:
         return  # of which it says what is wrong
-    if fd is None:
-        raise UsageError(f"{path}: it is not a regular file", hint=hint, subject=path)
-    os.close(fd)
+    except CorruptError as error:
+        raise UsageError(f"{path}: {error.message}", hint=hint, subject=path) from None
 
 
 def _denied(path: str) -> ExtError:
@@ -309,17 +308,11 @@ def _headers(path: str) -> list[str]:
 
 def _secret(path: str) -> str:
     try:
-        fd = open_regular(path)
+        return read_regular(path, _SECRET_BYTES).decode()
     except CorruptError as error:
         raise UsageError(f"{path}: {error.message}", subject=path) from None
     except PermissionError:
         raise _denied(path) from None
-    with open(fd, "rb") as file:
-        data = file.read(_SECRET_BYTES + 1)
-    if len(data) > _SECRET_BYTES:
-        raise FormatError(f"{path}: it is longer than {_SECRET_BYTES} bytes", subject=path)
-    try:
-        return data.decode()
     except UnicodeDecodeError:
         raise FormatError(f"{path}: it is not text", subject=path) from None
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from composefs_ext.errors import ConflictError, CorruptError, ExtError, NotFoundError
-from composefs_ostree.fetching.transport import bad_object, open_regular
+from composefs_ext.files import read_regular
+from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.remotes.record import Remote, check_remote_name, parse_remotes, remote_file
 
 TYPE_CHECKING = False
@@ -149,12 +150,8 @@ def _read(path: str, repository: str | None) -> list[Remote]:
 
 def _read_file(path: str) -> bytes | None:
     try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(_MAX_FILE + 1)
+        return read_regular(path, _MAX_FILE)
     except FileNotFoundError:
         return None
     except ExtError as error:
         raise bad_object(path, error) from None
-    if len(data) > _MAX_FILE:
-        raise CorruptError(f"{path}: it is longer than {_MAX_FILE} bytes", subject=path)
-    return data

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, from_exception
-from composefs_ostree.fetching.transport import open_regular
+from composefs_ext.errors import ExtError, PermissionDeniedError, from_exception
+from composefs_ext.files import read_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +21,11 @@ _MAX_KEYS = 16 << 20
 def read_keys(path: str) -> bytes:
     """Return a file's content; raise an ExtError that names it."""
     try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(_MAX_KEYS + 1)
-        if len(data) > _MAX_KEYS:
-            raise FormatError(f"it has more than {_MAX_KEYS} bytes")
+        return read_regular(path, _MAX_KEYS)
     except (ExtError, OSError) as error:
         found = from_exception(error)
         message = found.message.removeprefix(f"{path}: ")
         raise type(found)(f"{path}: cannot read the keys: {message}", hint=_remedy(found, path), subject=path) from None
-    return data
 
 
 def _remedy(error: ExtError, path: str) -> str | None:
