@@ -22,7 +22,7 @@ def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> N
         at = os.open(tmp_path, os.O_RDONLY)
         listening.bind(f"/proc/self/fd/{at}/socket")  # whose path may be longer than a socket's address
         for name in ("directory", "fifo", "socket"):
-            with pytest.raises(CorruptError, match="^it is not a regular file$"):
+            with pytest.raises(CorruptError, match=r"^it is not a regular file$"):
                 open_regular(str(tmp_path / name))
         os.close(at)
 
@@ -34,7 +34,7 @@ def test_a_path_may_be_relative_to_a_directory_and_a_symlink_refused(tmp_path: P
     fd = open_regular("link", dir_fd=at)
     assert os.read(fd, 10) == b"content"
     os.close(fd)
-    with pytest.raises(CorruptError, match="^it is a symlink$"):
+    with pytest.raises(CorruptError, match=r"^it is a symlink$"):
         open_regular("link", follow=False, dir_fd=at)
     os.close(at)
 
@@ -43,7 +43,7 @@ def test_a_file_may_be_as_long_as_is_said_and_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     assert read_regular(str(path), 7) == b"content"
-    with pytest.raises(CorruptError, match="^it is longer than 6 bytes$"):
+    with pytest.raises(CorruptError, match=r"^it is longer than 6 bytes$"):
         read_regular(str(path), 6)
 
 
