@@ -714,6 +714,21 @@ def test_who_may_not_give_files_away_is_told_of_other_modes(made: Target, tmp_pa
     run("setpriv", "--bounding-set=-chown", *export, tmp_path / "other", "--mode=bare-user")
 
 
+@pytest.mark.parametrize("mode", ["archive", "bare", "bare-user", "bare-user-only"])
+def test_an_export_needs_no_rights_but_those_of_a_files_owner(target: Target, tmp_path: Path, mode: str) -> None:
+    """Of files of one's own, with attributes, and too large to be a part of the commit's stream."""
+    (tmp_path / "tree").mkdir()
+    for name, bits in (("read", 0o444), ("write", 0o644)):
+        (tmp_path / "tree" / name).write_bytes(os.urandom(9999))
+        os.setxattr(tmp_path / "tree" / name, "user.it", b"is")
+        (tmp_path / "tree" / name).chmod(bits)
+    options = ["--canonical-permissions", "--no-xattrs"] if mode == "bare-user-only" else []
+    owner = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", target.path, "ostree"]
+    run(*owner, "commit", f"--tree=dir={tmp_path / 'tree'}", "--branch=mine", *options)
+    run(*owner, "export", "mine", tmp_path / "out", "--mode", mode)
+    run("ostree", "fsck", f"--repo={tmp_path / 'out'}")
+
+
 def test_levels_of_compression(made: Target, tmp_path: Path) -> None:
     sizes = []
     for level in (1, 9):

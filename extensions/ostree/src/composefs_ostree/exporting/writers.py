@@ -149,6 +149,7 @@ class ObjectWriter(Jobs):
         """Give a file of a bare repository what its mode keeps at it."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            os.fchmod(fd, 0o600)  # who is not root gives attributes only to what they may write
             match self._mode:
                 case "bare":
                     os.fchown(fd, head.uid, head.gid)
