@@ -40,7 +40,7 @@ def fill(root: Path) -> None:
     for number in range(3):
         (root / f"usr/lib/old{number}").mkdir()
         (root / f"usr/lib/old{number}/file").write_bytes(b"old" * 50)
-    for name in ("n" * 200, "\u00fc\u4e2d", " a b", "new\nline"):
+    for name in ("n" * 200, "w" * 255, "\u00fc\u4e2d", " a b", "new\nline"):
         (root / "usr/lib" / name).write_bytes(name.encode() * 3)
     deep = root / "usr/lib" / ("d" * 120) / ("e" * 120)
     deep.mkdir(parents=True)
@@ -54,6 +54,7 @@ def fill(root: Path) -> None:
 def change(root: Path) -> None:
     """Do to it what makes each kind of entry in a second layer."""
     (root / "usr/bin/size64").unlink()
+    (root / "usr/lib" / ("w" * 255)).unlink()  # a whiteout with a longer name than a file can have
     shutil.rmtree(root / "usr/lib/old0")
     shutil.rmtree(root / "usr/lib/old1")
     (root / "usr/lib/old1").write_bytes(b"a file where a directory was" * 9)

@@ -246,6 +246,7 @@ BAD["letters"] = BAD["letters"][0], spoilt(b"0x12_3 \0")
 
 LIMITS: dict[str, tuple[str, Callable[[int], bytes]]] = {
     "name": ("too long", lambda more: pax((b"path", b"n" * (255 + more))) + header(b"f", FILE)),
+    "whiteout": ("too long", lambda more: pax((b"path", b".wh." + b"n" * (255 + more))) + 2 * header(b"f", FILE)),
     "path": ("too long", lambda more: pax((b"path", b"a/" * 2047 + b"b" * (1 + more))) + header(b"f", FILE)),
     "target": ("1 to 4095 bytes", lambda more: tar_entry(Entry("l", SYM, link="t" * (4095 + more)), "")),
     "attribute's name": (

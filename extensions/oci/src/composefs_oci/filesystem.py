@@ -21,7 +21,7 @@ import stat
 from composefs_ext.dump import xattrs as dump_xattrs
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar import Entry, Kind
-from composefs_oci.formats.tar.entries import shown
+from composefs_oci.formats.tar.entries import WHITEOUT, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ MAX_STEPS = 20_000_000
 """Components that are walked for paths with symlinks: a bound of time for what is made to take long."""
 
 _FILE, _DIRECTORY, _SYMLINK, _HARDLINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, Kind.HARDLINK.value
-_WHITEOUT = b".wh."
 _WHITEOUT_META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
 _IMPLICIT_MODE = 0o755
@@ -123,7 +122,7 @@ class Filesystem:
         self._layer = name
         for entry, content in entries:
             path = entry.path
-            if _WHITEOUT in path and (path.startswith(_WHITEOUT) or b"/" + _WHITEOUT in path):
+            if WHITEOUT in path and (path.startswith(WHITEOUT) or b"/" + WHITEOUT in path):
                 remove(path)
             else:
                 place(entry, path, content)
@@ -232,7 +231,7 @@ class Filesystem:
             if node is None:
                 if not make:
                     return None
-                if name.startswith(_WHITEOUT) or len(name) > 255:
+                if name.startswith(WHITEOUT) or len(name) > 255:
                     raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
                 node = here.children[name] = _directory(here, name)
                 self._count(name)
@@ -276,9 +275,9 @@ class Filesystem:
             each.startswith(_WHITEOUT_META) for each in above
         ):
             return  # AUFS's own
-        if any(each.startswith(_WHITEOUT) for each in above):
+        if any(each.startswith(WHITEOUT) for each in above):
             raise self._error(f"{shown(path)}: there is a whiteout on its way, which cannot be a directory")
-        hidden = name[len(_WHITEOUT) :]
+        hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise self._error(f"{shown(path)}: a whiteout of nothing")
         directory = self._find(head, path, make=False)

@@ -18,7 +18,7 @@ from composefs_oci.formats.tar.header import BLOCK, ZERO, Header, padding, parse
 from composefs_oci.formats.tar.pax import parse_decimal, parse_records, parse_time
 from composefs_oci.formats.tar.sparse import Sparse, extend_old_map, old_map, pax_sparse
 
-__all__ = ["INLINE_LIMIT", "MAX_EXTENSION", "MAX_PATH", "Entry", "Kind", "Parser", "shown"]
+__all__ = ["INLINE_LIMIT", "MAX_EXTENSION", "MAX_PATH", "WHITEOUT", "Entry", "Kind", "Parser", "shown"]
 
 MAX_EXTENSION = 1 << 20
 """Bytes of all extension headers of one entry; a global header may have as many."""
@@ -27,6 +27,8 @@ MAX_PATH = 4095
 MAX_NAME = 255
 MAX_XATTR_VALUE = 65535
 """Linux' limits; an image's format has the same."""
+WHITEOUT = b".wh."
+"""What a marker's name begins with.  No file gets that name, so what is behind may be as long as any."""
 _MAX_SIZE = 2**53 - 1
 _MAX_MAJOR, _MAX_MINOR = 2**12 - 1, 2**20 - 1
 _MASK32 = 2**32 - 1
@@ -296,7 +298,9 @@ def _clean(name: bytes, what: str = "") -> bytes:
         if b".." in names:
             raise FormatError(f"{what}{shown(name)} has .. in its path")
         path = b"/".join(names)
-    if len(path) > MAX_NAME and (len(path) > MAX_PATH or max(map(len, path.split(b"/"))) > MAX_NAME):
+    if len(path) > MAX_NAME and (
+        len(path) > MAX_PATH or any(len(each.removeprefix(WHITEOUT)) > MAX_NAME for each in path.split(b"/"))
+    ):
         raise FormatError(f"{what}{shown(name)} is too long: at most {MAX_NAME} bytes a name, {MAX_PATH} in all")
     if b"\0" in path:
         raise FormatError(f"{what}{shown(name)} has a NUL in its path")
