@@ -729,6 +729,17 @@ def test_an_export_needs_no_rights_but_those_of_a_files_owner(target: Target, tm
     run("ostree", "fsck", f"--repo={tmp_path / 'out'}")
 
 
+@pytest.mark.parametrize("name", ["file", "directory"])
+def test_what_may_not_be_read_is_told_by_its_path(target: Target, tmp_path: Path, name: str) -> None:
+    hidden = tmp_path / "tree/a/b" / name
+    (tmp_path / "tree/a/b/directory").mkdir(parents=True)
+    (tmp_path / "tree/a/b/file").touch()
+    hidden.chmod(0)
+    commit = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", target.path, "ostree", "commit"]
+    refused = run(*commit, f"--tree=dir={tmp_path / 'tree'}", "--branch=mine", status=7)
+    assert refused.stderr == f"cfsctl: {hidden}: Permission denied (check the owner and mode)\n"
+
+
 def test_levels_of_compression(made: Target, tmp_path: Path) -> None:
     sizes = []
     for level in (1, 9):

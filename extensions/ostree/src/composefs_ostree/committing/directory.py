@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import closing
 
 from composefs_ext.errors import CorruptError
-from composefs_ext.files import attribute_names
+from composefs_ext.files import Naming, attribute_names
 from composefs_ostree.committing.inodes import (
     Directory,
     Inode,
@@ -116,9 +116,10 @@ class DirectoryListing:
         return _DirectoryReader(_Opened(self._path, self._directories), self._jobs)
 
     def _scan(self, opened: _Opened, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
-        fd = opened.get(number)
-        status = os.fstat(fd)
         path = opened.path(number)
+        with Naming(shown(path)):
+            fd = opened.get(number)
+        status = os.fstat(fd)
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
         new_mode = None if paths is None else paths.mode(inside[:-1] or b"/")
@@ -168,7 +169,13 @@ class _DirectoryReader:
 
     def read(self, job: int) -> Inode:
         """Open a file, or read a symlink."""
-        directory, name = self._jobs[job]
+        try:
+            return self._read(*self._jobs[job])
+        except OSError as error:
+            error.filename = self.where(job)  # by which it was opened is its name alone
+            raise
+
+    def _read(self, directory: int, name: bytes) -> Inode:
         above = self._opened.get(directory)
         try:
             fd = os.open(name, _FILE, dir_fd=above)
