@@ -260,13 +260,13 @@ def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: 
     assert "File too large (raise the limit of a file's size, ulimit -f" in told
 
 
-def test_no_place_for_temporary_files(target: Target) -> None:
+@pytest.mark.parametrize("command", [("ostree", "images"), ("ext", "check", "ostree")], ids=["run", "check"])
+def test_no_place_for_temporary_files(target: Target, command: tuple[str, ...]) -> None:
     """Neither TMPDIR nor any other can be written to, as here nothing can."""
     told = the_error(
         "--repo",
         target.path,
-        "ostree",
-        "images",
+        *command,
         status=3,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
     )

@@ -27,6 +27,7 @@ from composefs.ext.check.watch import Watch
 from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
 from composefs.ext.process import children
 from composefs.ext.session import run_extension
+from composefs.linux.files import temporary_place
 from composefs.observe import Observers
 from composefs.protocol import schemas
 from composefs.repository import Repository
@@ -107,7 +108,7 @@ def check(
     the conversations; ``report`` is told how many runs are done, of how many as far as is known.
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
-    with tempfile.TemporaryDirectory(prefix="cfsctl-check-") as directory:
+    with tempfile.TemporaryDirectory(prefix="cfsctl-check-", dir=temporary_place()) as directory:
         kit = _Kit(extension, Path(directory), timeouts or Timeouts(), patience, rules, trace or Observers(), report)
         kit.check_manifest()
         for invocation in invocations:
