@@ -64,6 +64,15 @@ def test_a_second_pull_needs_nothing_but_the_manifest(tmp_path: Path, repo: Path
     assert {image["manifest_digest"] for image in images(repo)} == {first["manifest"]}
 
 
+def test_more_layers_than_a_message_has_rows(tmp_path: Path, repo: Path) -> None:
+    layout = Layout()
+    layout.add(layout.image(*(tar(**{f"file{number}": b""}) for number in range(1001))), "many")
+    source = f"oci:{layout.write(tmp_path / 'layout')}:many"
+    first = pull(repo, source, "many")
+    assert pull(repo, source, "many")["images"] == first["images"]
+    assert "/usr/file1000 " in cfsctl("--repo", repo, "oci", "dump", first["config"]).stdout
+
+
 def test_only_the_layers_that_are_new_are_fetched(tmp_path: Path, repo: Path) -> None:
     base, old, new = tar(base=b"b" * 5000), tar(a=b"old" * 100), tar(a=b"new" * 100)
     layout = Layout()

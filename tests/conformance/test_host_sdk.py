@@ -68,7 +68,7 @@ def handler(request, core):
         inline=inline,
         chunks=[-3, *range(count)],
         object_refs=ids,
-        named_refs=[("composefs.image", image)],
+        named_refs=[("composefs.image", image), *((f"again-{n}", image) for n in range(count))],
     ).result()["id"]
     if request.command == ("missing",):
         core.stream_put(KIND, chunks=[], object_refs=["0" * 64]).result()
@@ -79,8 +79,9 @@ def handler(request, core):
     ).result()
     if request.command == ("conflict",):
         core.publish(refs=[{"name": "every/latest", "target": "every-1", "expect": None}]).result()
-    got = core.stream_get(ref="every/latest", inline=True, chunks=True, object_refs=True).result()
+    got = core.stream_get(ref="every/latest", inline=True, chunks=True, object_refs=True, named_refs=True).result()
     assert (got.chunks, got.object_refs) == ([-3, *range(count)], ids)
+    assert dict(got.named_refs) == {"composefs.image": image, **{f"again-{n}": image for n in range(count)}}
     assert core.stream_cat(name="every-1", into="whole").result() == 3 + 100 * count
     assert [row["name"] for row in core.stream_list("every-").result()] == ["every-1"]
     assert core.ref_get("every/latest").result()["id"] == stream

@@ -170,7 +170,7 @@ def referrers_below(core: Core, digest: str, source: str | None = None) -> list[
 
 def _is_named(core: Core, stream: str) -> bool:
     try:
-        core.stream_get(name=stream).result()
+        core.stream_get(name=stream, named_refs=True).result()
     except NotFoundError:
         return False
     return True
@@ -192,7 +192,9 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
     """
     name = manifest_stream(digest)
     try:
-        stream = core.stream_get(name=None if stream_id else name, id=stream_id, source=source).result()
+        stream = core.stream_get(
+            name=None if stream_id else name, id=stream_id, source=source, named_refs=True
+        ).result()
     except NotFoundError:
         raise not_here(digest, source) from None
     _expect(stream, MANIFEST, name)
@@ -208,7 +210,7 @@ def open_config(core: Core, digest: str, stream_id: str | None = None) -> HeldCo
     """Read a config's stream, by its id or else by its name; raise as :func:`open_manifest` does."""
     name = config_stream(digest)
     try:
-        stream = core.stream_get(name=None if stream_id else name, id=stream_id).result()
+        stream = core.stream_get(name=None if stream_id else name, id=stream_id, named_refs=True).result()
     except NotFoundError:
         raise not_here(digest) from None
     _expect(stream, CONFIG, name)

@@ -148,28 +148,29 @@ class Core(Connection):
         inline: bool = False,
         chunks: bool = False,
         object_refs: bool = False,
+        named_refs: bool = False,
         sizes: bool = False,
     ) -> Pending[Stream]:
         """Read a stream that is given by exactly one of name, id and ref (DIR/NAME); ``source`` is another repository.
 
-        The flags say which of its parts are wanted; the ``sizes`` of its objects, with the feature of this name.
+        The flags say which of its parts are wanted; the ``sizes`` of its objects, with the feature of this name.  The
+        named refs come in any case, but more of them than a message holds (1,000) only where they are wanted.
         NotFoundError when there is none of that name or ref.
         """
         params = _without_none({"name": name, "id": id, "ref": ref, "from": source})
-        wanted = {"inline": inline, "chunks": chunks, "object_refs": object_refs, "sizes": sizes}
+        wanted = {
+            "inline": inline,
+            "chunks": chunks,
+            "object_refs": object_refs,
+            "named_refs": named_refs,
+            "sizes": sizes,
+        }
         files = {part: self.staging.new_name(part) for part, is_wanted in wanted.items() if is_wanted}
         params.update({f"{part}_into": file for part, file in files.items()})
 
         def decode(answer: dict[str, Any]) -> Stream:
-            stream = Stream(answer)
-            stream.inline = files.get("inline")
-            if "chunks" in files:
-                stream.chunks = self.staging.read_rows(files["chunks"])
-            if "object_refs" in files:
-                stream.object_refs = self.staging.read_rows(files["object_refs"])
-            if "sizes" in files:
-                stream.sizes = self.staging.read_rows(files["sizes"])
-            return stream
+            lists = {part: self.staging.read_rows(file) for part, file in files.items() if part != "inline"}
+            return Stream({**answer, **lists, "inline": files.get("inline")})
 
         return self.send("stream.get", params, decode=decode)
 

@@ -79,7 +79,7 @@ class Stream:
         self.size: int = answer["size"]
         self.name: str | None = answer.get("name")
         self.named_refs: list[tuple[str, str]] = [(name, ref) for name, ref in answer.get("named_refs", ())]
-        self.inline: str | None = None
-        self.chunks: list[int] = []
-        self.object_refs: list[str] = []
-        self.sizes: list[int | None] = []
+        self.inline: str | None = answer.get("inline")
+        self.chunks: list[int] = answer.get("chunks", [])
+        self.object_refs: list[str] = answer.get("object_refs", [])
+        self.sizes: list[int | None] = answer.get("sizes", [])
