@@ -197,7 +197,7 @@ def _existing(remote: Remote, key: str) -> str:
     return path
 
 
-def _check_regular(path: str, hint: str) -> None:
+def _check_regular(path: str, hint: str | None = None) -> None:
     """Raise UsageError for what is there and is no regular file: libcurl would wait for a named pipe for ever."""
     try:
         os.close(open_regular(path))
@@ -307,10 +307,11 @@ def _headers(path: str) -> list[str]:
 
 
 def _secret(path: str) -> str:
+    _check_regular(path)
     try:
         return read_regular(path, _SECRET_BYTES).decode()
     except CorruptError as error:
-        raise UsageError(f"{path}: {error.message}", subject=path) from None
+        raise CorruptError(f"{path}: {error.message}", subject=path) from None
     except PermissionError:
         raise _denied(path) from None
     except UnicodeDecodeError:
