@@ -14,9 +14,10 @@ from composefs_ostree.remotes.curl import pycurl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ostree.remotes.failures import Failure
     from composefs_ostree.remotes.settings import CurlOptions
 
-__all__ = ["Handshake", "certificate_problem"]
+__all__ = ["Handshake", "certificate_error"]
 
 _ALERT = re.compile(r"alert ([a-z ]+)")
 _WANTED = "certificate required"
@@ -54,17 +55,16 @@ class Handshake:
             self.asks = True
 
 
-def certificate_problem(
-    where: str, *, is_given: bool, code: int | None, reason: str, status: int, page: bytes, has_asked: bool
-) -> NetworkError | None:
+def certificate_error(failure: Failure, *, is_given: bool, page: bytes, has_asked: bool) -> NetworkError | None:
     """Return the error of a request over TLS that failed for want of a certificate that the server takes, else None.
 
     ``is_given`` tells that it was shown one; ``page`` is what the server answered, if it did, and ``has_asked`` that it
     asked for a certificate, so that this is why it has closed the connection.
     """
-    alert = match[1].strip() if (match := _ALERT.search(reason)) else ""
-    by_page = status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
-    cut_off = code in _CUT_OFF and not status and has_asked
+    where = failure.where
+    alert = match[1].strip() if (match := _ALERT.search(failure.reason)) else ""
+    by_page = failure.status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
+    cut_off = failure.code in _CUT_OFF and not failure.status and has_asked
     if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
         return None
     if not is_given:

@@ -1,18 +1,40 @@
-"""What a request that failed is told as: the server's statuses and libcurl's errors in words, with a remedy for each.
+"""Transfers that failed: which may be tried again, and what is told of the others, with a remedy for each.
 
-``where`` is the file's URL without a password, ``tried`` how often it was asked for.
+What may pass are timeouts, names that do not resolve, connections refused or closed, bodies cut short, and the statuses
+408, 429 and 5xx; a server may say when to come back (Retry-After).  403, 404 and 410 mean that there is no such file:
+object stores answer 403 for that, so only of a file that cannot be done without is it told as it is.
 """
 
 from __future__ import annotations
 
-from composefs_ext.errors import NetworkError
+from composefs_ext.errors import ExtError, NetworkError, NotFoundError
+from composefs_ext.tuples import NamedTuple
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.urls import PROXY_FORM
 
-__all__ = ["TimedOutError", "proxy_refuses", "proxy_unusable", "refused_status", "transfer_failed"]
+__all__ = ["Failure", "TimedOutError"]
+
+_LONGEST_RETRY_AFTER = 300
+"""Seconds for which a server may send us away."""
 
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
+_ABSENT = frozenset({_FORBIDDEN, 404, 410})
+_PASSING_STATUS = frozenset({408, 429})
+_PASSING_FAILURE = frozenset(
+    {
+        pycurl.E_COULDNT_RESOLVE_PROXY,
+        pycurl.E_COULDNT_RESOLVE_HOST,
+        pycurl.E_COULDNT_CONNECT,
+        pycurl.E_PARTIAL_FILE,
+        pycurl.E_OPERATION_TIMEDOUT,
+        pycurl.E_GOT_NOTHING,
+        pycurl.E_SEND_ERROR,
+        pycurl.E_RECV_ERROR,
+        pycurl.E_HTTP2,
+        92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
+    }
+)
 
 _STATUS_HINTS = {
     **dict.fromkeys(
@@ -29,7 +51,9 @@ _STATUS_HINTS = {
 }
 _PROXY_HINT = "see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy in the environment"
 _OVER_PROXY = "over proxy"
-"""What libcurl writes of a connection to a proxy that failed."""
+_UNUSABLE_PROXY = "Unsupported proxy"
+"""What libcurl writes of a connection to a proxy that failed, and how it begins to say that it does not take the URL of
+one, which it shows behind these words."""
 
 _FAILURE_HINTS = {
     pycurl.E_COULDNT_RESOLVE_PROXY: _PROXY_HINT,
@@ -56,50 +80,95 @@ class TimedOutError(NetworkError):
     """A transfer took longer than it may, or brought nothing for too long."""
 
 
-def refused_status(where: str, status: int, tried: int, after: int) -> NetworkError:
-    """Make the error for an answer that is none: a status of 400 or more, or one that nobody asked for.
+class Failure(NamedTuple):
+    """A transfer that did not bring its file.
 
-    ``after`` are the seconds that the server wants to be left alone for, if they are too many to wait.
+    ``where`` is the file's URL without a password, ``code`` libcurl's error, in its words ``reason``, or None if an
+    answer came, and ``status`` that of the answer or 0.  A proxy answered ``proxy_status`` instead of connecting us.
+    The server wants to be left alone for ``retry_after`` seconds.
     """
-    said = "access refused (HTTP status {})" if status in (_UNAUTHORIZED, _FORBIDDEN) else "HTTP status {}"
-    other = "check the URL" if status < 500 else "the server has a problem; try again later"
-    return NetworkError(
-        f"{where}: {said.format(status)}{_attempts(tried)}"
-        + (f", and the server wants us to wait for {after} seconds" if after else ""),
-        hint=_STATUS_HINTS.get(status, other),
-        subject=where,
-        retryable=status >= 500,
-    )
 
+    where: str
+    code: int | None
+    reason: str
+    status: int
+    proxy_status: int
+    is_connected: bool
+    seconds: float
+    retry_after: int
 
-def transfer_failed(where: str, code: int, reason: str, tried: int, *, retryable: bool) -> NetworkError:
-    """Make the error for what libcurl could not do; ``reason`` are its own words."""
-    kind = TimedOutError if code == pycurl.E_OPERATION_TIMEDOUT else NetworkError
-    return kind(
-        f"{where}: {reason.rstrip('.') or _REASONS.get(code, f'curl error {code}')}{_attempts(tried)}",
-        hint=_PROXY_HINT if _OVER_PROXY in reason else _FAILURE_HINTS.get(code, _ANY_FAILURE_HINT),
-        subject=where,
-        retryable=retryable,
-    )
+    @classmethod
+    def of(cls, handle: pycurl.Curl, where: str, code: int | None, reason: str) -> Failure:
+        """Return what a handle tells of its transfer, which ended so."""
+        status = handle.getinfo(pycurl.RESPONSE_CODE)
+        return cls(
+            where,
+            None if code == pycurl.E_HTTP_RETURNED_ERROR else code,
+            reason,
+            status,
+            proxy_status=0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE),
+            is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0,
+            seconds=handle.getinfo(pycurl.TOTAL_TIME),
+            retry_after=handle.getinfo(pycurl.RETRY_AFTER),
+        )
 
+    def may_pass(self, longest: int) -> bool:
+        """Tell whether another try may succeed; ``longest`` is how many seconds each may take."""
+        if self.retry_after > _LONGEST_RETRY_AFTER:
+            return False
+        if self.code is None:
+            return self.status in _PASSING_STATUS or self.status >= 500
+        return self.code in _PASSING_FAILURE and not (
+            self.code == pycurl.E_OPERATION_TIMEDOUT and self.seconds >= longest
+        )
 
-def proxy_refuses(where: str, status: int) -> NetworkError:
-    """Make the error for a proxy that does not let us through to the server."""
-    return NetworkError(
-        f"{where}: the proxy refuses the connection (HTTP status {status})",
-        hint=_STATUS_HINTS.get(status, _PROXY_HINT),
-        subject=where,
-    )
+    def proxy_error(self) -> NetworkError | None:
+        """Return the error of a request that a proxy has kept from the server, for good; None if none has."""
+        if self.proxy_status >= 400:
+            return NetworkError(
+                f"{self.where}: the proxy refuses the connection (HTTP status {self.proxy_status})",
+                hint=_STATUS_HINTS.get(self.proxy_status, _PROXY_HINT),
+                subject=self.where,
+            )
+        if self.reason.startswith(_UNUSABLE_PROXY):
+            return NetworkError(
+                f"{self.where}: the URL of the proxy cannot be used",
+                hint=f"{PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
+                subject=self.where,
+            )
+        return None
 
+    def error(self, *, is_needed: bool, tried: int = 1) -> ExtError:
+        """Return the error of a file that was asked for ``tried`` times; NotFoundError if it is not there.
 
-def proxy_unusable(where: str) -> NetworkError:
-    """Make the error for a proxy that libcurl does not take."""
-    return NetworkError(
-        f"{where}: the URL of the proxy cannot be used",
-        hint=f"{PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
-        subject=where,
-    )
-
-
-def _attempts(tried: int) -> str:
-    return f" ({tried} attempts)" if tried > 1 else ""
+        One that ``is_needed`` is not called absent if the server refuses it.
+        """
+        where, status = self.where, self.status
+        attempts = f" ({tried} attempts)" if tried > 1 else ""
+        if self.code is not None:
+            kind = TimedOutError if self.code == pycurl.E_OPERATION_TIMEDOUT else NetworkError
+            said = self.reason.rstrip(".") or _REASONS.get(self.code, f"curl error {self.code}")
+            return kind(
+                f"{where}: {said}{attempts}",
+                hint=_PROXY_HINT if _OVER_PROXY in self.reason else _FAILURE_HINTS.get(self.code, _ANY_FAILURE_HINT),
+                subject=where,
+                retryable=self.code in _PASSING_FAILURE,
+            )
+        if status == _FORBIDDEN and not is_needed:
+            return NotFoundError(
+                f"{where}: not there, or access refused (HTTP status {status})",
+                hint="check that the server may read the file; else the source is incomplete or being changed",
+                subject=where,
+            )
+        if status in _ABSENT and status != _FORBIDDEN:
+            return NotFoundError(f"{where}: not found", subject=where)
+        said = "access refused (HTTP status {})" if status in (_UNAUTHORIZED, _FORBIDDEN) else "HTTP status {}"
+        is_long = self.retry_after > _LONGEST_RETRY_AFTER
+        wait = f", and the server wants us to wait for {self.retry_after} seconds" if is_long else ""
+        other = "check the URL" if status < 500 else "the server has a problem; try again later"
+        return NetworkError(
+            f"{where}: {said.format(status)}{attempts}{wait}",
+            hint=_STATUS_HINTS.get(status, other),
+            subject=where,
+            retryable=status >= 500,
+        )

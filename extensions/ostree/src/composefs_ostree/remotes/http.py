@@ -1,11 +1,8 @@
 """Repositories over HTTP, by libcurl's multi interface: many requests at a time in one thread over a few connections.
 
 Small objects decide how long a pull takes, and this is the client that costs least for each of them.  What may pass
-is tried again, later and later: timeouts, names that do not resolve, connections refused or closed, bodies cut short,
-and the statuses 408, 429 and 5xx.  A host that has never answered and cannot be connected to is left sooner: its name
-or port may be wrong, and whoever has typed them waits.  403, 404 and 410 mean that there is no such file: object stores
-answer 403 for that, so only of a file that cannot be done without is it told as it is.  Every other status is an error
-at once.  A server may say when to come back (Retry-After).
+(:mod:`composefs_ostree.remotes.failures`) is tried again, later and later.  A host that has never answered and cannot
+be connected to is left sooner: its name or port may be wrong, and whoever has typed them waits.
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.conditional import Conditions
     from composefs_ostree.fetching.transport import Fetch
     from composefs_ostree.remotes.clientcert import Handshake
+    from composefs_ostree.remotes.failures import Failure
     from composefs_ostree.remotes.settings import Settings
 
 __all__ = ["CONNECTIONS", "HttpTransport"]
@@ -43,33 +41,13 @@ _LONG_WAIT = 1.0
 """Seconds from which on the user is told that something is waited for."""
 
 _LONGEST_BACK_OFF = 60.0
-_LONGEST_RETRY_AFTER = 300
-"""Seconds: how far repetitions get apart, and for how long a server may send us away."""
+"""Seconds: how far repetitions get apart, unless the server wants more."""
 
 _BAD_REQUEST = 400
-_FORBIDDEN = 403
-_ABSENT = frozenset({_FORBIDDEN, 404, 410})
 _NOT_MODIFIED = 304
-_PASSING_STATUS = frozenset({408, 429})
-_PASSING_FAILURE = frozenset(
-    {
-        pycurl.E_COULDNT_RESOLVE_PROXY,
-        pycurl.E_COULDNT_RESOLVE_HOST,
-        pycurl.E_COULDNT_CONNECT,
-        pycurl.E_PARTIAL_FILE,
-        pycurl.E_OPERATION_TIMEDOUT,
-        pycurl.E_GOT_NOTHING,
-        pycurl.E_SEND_ERROR,
-        pycurl.E_RECV_ERROR,
-        pycurl.E_HTTP2,
-        92,  # CURLE_HTTP2_STREAM, which pycurl has no name for
-    }
-)
+
 _ANSWERED: set[str] = set()
 """The hosts that have answered, each as a URL without a path: this process, or the one that it was forked from."""
-
-_UNUSABLE_PROXY = "Unsupported proxy"
-"""How libcurl begins to say so; behind these words it shows the whole URL."""
 
 
 class HttpTransport:
@@ -93,12 +71,10 @@ class HttpTransport:
         self._shown = without_password(url)
         self._host = "/".join(url.lower().split("/", 3)[:3])
         self._is_secure = url.lower().startswith("https:")
+        self._settings = settings
         self._options = settings.options(url)
         self._seconds = settings.seconds or seconds
         self._meter = settings.meter
-        self._retries = settings.retries
-        self._first_retries = settings.first_retries
-        self._retry_seconds = settings.retry_seconds
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
@@ -251,101 +227,47 @@ class HttpTransport:
             _ANSWERED.add(self._host)
         if status >= 400 and fetch.collects:
             code = fetch.error = None  # whatever became of the page that says so
-        if fetch.error is None:  # else the fetch itself refused what came
-            if code is None and status == 200:
-                ended.append(fetch)
+        conditions = fetch.conditions
+        if code is None and status == _NOT_MODIFIED and conditions is not None and conditions.are_set:
+            conditions.unchanged = True
+        elif fetch.error is None and (code is not None or status != 200):  # else the fetch itself refused what came
+            from composefs_ostree.remotes.failures import Failure
+
+            failure = Failure.of(handle, self.where(fetch.path), code, reason)
+            lasting = failure.proxy_error() or self._certificate_error(fetch, failure, handshake)
+            if lasting is None and fetch.attempts <= self._retries_after(failure) and failure.may_pass(self._seconds):
+                self._repeat(fetch, failure)
                 return
-            if code is None and status == _NOT_MODIFIED and fetch.conditions is not None and fetch.conditions.are_set:
-                fetch.conditions.unchanged = True
-                ended.append(fetch)
-                return
-            error = self._proxy_error(handle, fetch, status, reason)
-            if error is None and self._is_secure and (code is not None or status == _BAD_REQUEST):
-                error = self._certificate_error(fetch, code, reason, status, handshake)
-            if error is not None:
-                fetch.error = error
-                ended.append(fetch)
-                return
-            after = handle.getinfo(pycurl.RETRY_AFTER)
-            if (
-                fetch.attempts <= self._retries_after(handle)
-                and after <= _LONGEST_RETRY_AFTER
-                and self._is_passing(handle, code, status)
-            ):
-                self._repeat(fetch, self._error(fetch, code, status, reason, tried=1), after)
-                return
-            too_long = after if after > _LONGEST_RETRY_AFTER else 0
-            fetch.error = self._error(fetch, code, status, reason, too_long, tried=fetch.attempts)
+            fetch.error = lasting or failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
             fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
 
-    def _retries_after(self, handle: pycurl.Curl) -> int:
+    def _certificate_error(self, fetch: Fetch, failure: Failure, handshake: Handshake | None) -> ExtError | None:
+        """Return the error of a request for which the server wants another client certificate, or one at all."""
+        if not self._is_secure or (failure.code is None and failure.status != _BAD_REQUEST):
+            return None
+        from composefs_ostree.remotes.clientcert import certificate_error
+
+        is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
+        # A server that takes ours may close a connection for other reasons, which may pass.
+        is_last = fetch.attempts > self._settings.retries
+        has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
+        page = fetch.data if fetch.collects else b""
+        return certificate_error(failure, is_given=is_given, page=page, has_asked=has_asked)
+
+    def _retries_after(self, failure: Failure) -> int:
         """Return how often to try again what has failed in this way."""
-        is_connected = self._host in _ANSWERED or handle.getinfo(pycurl.CONNECT_TIME) > 0
-        return self._retries if is_connected else self._first_retries
+        has_answered = self._host in _ANSWERED or failure.is_connected
+        return self._settings.retries if has_answered else self._settings.first_retries
 
-    def _is_passing(self, handle: pycurl.Curl, code: int | None, status: int) -> bool:
-        if code == pycurl.E_OPERATION_TIMEDOUT and handle.getinfo(pycurl.TOTAL_TIME) >= self._seconds:
-            return False  # it had all the time that it may have
-        if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return status in _PASSING_STATUS or status >= 500
-        return code in _PASSING_FAILURE
-
-    def _repeat(self, fetch: Fetch, error: ExtError, after: int) -> None:
+    def _repeat(self, fetch: Fetch, failure: Failure) -> None:
         # Up to a quarter more, so that the requests that failed together do not come again together.
-        delay = min(self._retry_seconds * 2 ** min(fetch.attempts - 1, 20), _LONGEST_BACK_OFF)
-        delay = max(delay, after) * (1 + os.urandom(1)[0] / 1024)
+        delay = min(self._settings.retry_seconds * 2 ** min(fetch.attempts - 1, 20), _LONGEST_BACK_OFF)
+        delay = max(delay, failure.retry_after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
         self._sequence += 1
         insort(self._later, (now + delay, self._sequence, fetch))
         # Where many requests fail together, the first speaks for those that wait no longer.
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay
-            self._tell(f"{error.message}; trying again in {delay:.0f} s")
-
-    def _proxy_error(self, handle: pycurl.Curl, fetch: Fetch, status: int, reason: str) -> ExtError | None:
-        """Return the error of a request that a proxy has kept from the server, for good; None if none has."""
-        tunnel = 0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE)
-        if tunnel < 400 and not reason.startswith(_UNUSABLE_PROXY):
-            return None
-        from composefs_ostree.remotes.failures import proxy_refuses, proxy_unusable
-
-        where = self.where(fetch.path)
-        return proxy_refuses(where, tunnel) if tunnel >= 400 else proxy_unusable(where)
-
-    def _certificate_error(
-        self, fetch: Fetch, code: int | None, reason: str, status: int, handshake: Handshake | None
-    ) -> ExtError | None:
-        """Return the error of a request for which the server wants another client certificate, or one at all."""
-        from composefs_ostree.remotes.clientcert import certificate_problem
-
-        is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
-        # A server that takes ours may close a connection for other reasons, which may pass.
-        is_last = fetch.attempts > self._retries
-        return certificate_problem(
-            self.where(fetch.path),
-            is_given=is_given,
-            code=code,
-            reason=reason,
-            status=status,
-            page=fetch.data if fetch.collects else b"",
-            has_asked=handshake is not None and handshake.asks and (is_last or not is_given),
-        )
-
-    def _error(
-        self, fetch: Fetch, code: int | None, status: int, reason: str, after: int = 0, *, tried: int
-    ) -> ExtError:
-        where = self.where(fetch.path)
-        if status in _ABSENT and not (status == _FORBIDDEN and fetch.is_needed):
-            if status != _FORBIDDEN:
-                return NotFoundError(f"{where}: not found", subject=where)
-            return NotFoundError(
-                f"{where}: not there, or access refused (HTTP status {status})",
-                hint="check that the server may read the file; else the source is incomplete or being changed",
-                subject=where,
-            )
-        from composefs_ostree.remotes.failures import refused_status, transfer_failed
-
-        if code is None or code == pycurl.E_HTTP_RETURNED_ERROR:
-            return refused_status(where, status, tried, after)
-        return transfer_failed(where, code, reason, tried, retryable=code in _PASSING_FAILURE)
+            self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s")
