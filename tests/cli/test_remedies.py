@@ -310,25 +310,42 @@ def test_a_stream_of_many_images(tmp_path: Path) -> None:
         assert told.endswith(", or one of 37 more)\n")
 
 
+MANY = "".join([f" user.k{number}=v" for number in range(256)])
+
+
 @pytest.mark.parametrize(
-    ("line", "what", "remedy"),
+    ("line", "status", "what", "remedy"),
     [
         (
             f"/l 4093 120777 1 0 0 0 0.0 {'t' * 4093} - -",
+            8,
             "/usr/l: a symlink's target of 4093 bytes",
             "format 1 can hold it",
         ),
         (
             "/f 0 100644 1 0 0 0 0.0 - - -" + "".join(f" user.k{number}={'v' * 65535}" for number in range(5)),
+            8,
             "/usr/f: a file's extended attributes take 327732 bytes, more than 262148",
             "fewer or shorter ones fit",
         ),
+        (
+            "".join([f"/d{name} 0 40755 2 0 0 0 0.0 - - -{MANY}\n/usr" for name in "ab"]) + "/f 0 100644 1 0 0 0 0.0",
+            8,
+            "/usr/da: a file has more than 255 extended attributes that others have too",
+            "fewer ones fit",
+        ),
+        (
+            "/w 0 20000 2 0 0 0 0.0 - - -\n/usr/x 0 @20000 - - - - - /usr/w - -",
+            5,
+            "/usr/w: the whiteout has 2 names; a whiteout has one",
+            "make each of them a device of its own",
+        ),
     ],
-    ids=["symlink", "attributes"],
+    ids=["symlink", "attributes", "shared attributes", "whiteout"],
 )
-def test_what_an_image_does_not_hold_is_named(tmp_path: Path, line: str, what: str, remedy: str) -> None:
+def test_what_an_image_does_not_hold_is_named(tmp_path: Path, line: str, status: int, what: str, remedy: str) -> None:
     (tmp_path / "dump").write_text(f"/ 0 40755 3 0 0 0 0.0\n/usr 0 40755 2 0 0 0 0.0\n/usr{line}\n")
-    told = the_error("--no-repo", "--erofs-version=2", "compute-id", f"--from-dump={tmp_path}/dump", status=8)
+    told = the_error("--no-repo", "--erofs-version=2", "compute-id", f"--from-dump={tmp_path}/dump", status=status)
     assert told.startswith(f"cfsctl: {what}")
     assert told.endswith(f" ({remedy})\n")
 

@@ -232,15 +232,17 @@ def test_the_longest_symlinks() -> None:
     ids=["content", "target", "no target", "type", "empty name", "long name", "long value"],
 )
 def test_nodes_that_no_image_can_hold(node: Node) -> None:
+    directory = Node(0o40755, children={b"n": node})
     for version in (0, 1, 2):
-        with pytest.raises(ComposefsError) as caught:
-            erofs.write(Tree(Node(0o40755, children={b"n": node}), SHA256), version=version)
+        with pytest.raises(ComposefsError, match=r"^/d/n: ") as caught:
+            erofs.write(Tree(Node(0o40755, children={b"d": directory}), SHA256), version=version)
         assert caught.value.kind in ("too_large", "invalid")
+        assert caught.value.subject == "/d/n"
 
 
 @pytest.mark.parametrize("name", [b"", b"n" * 256])
 def test_names_that_no_image_can_hold(name: bytes) -> None:
-    with pytest.raises(TooLargeError):
+    with pytest.raises(TooLargeError, match=r"^/: a file name in it"):
         erofs.write(Tree(Node(0o40755, children={name: Node(0o100644)}), SHA256), version=1)
 
 
@@ -248,11 +250,11 @@ def test_hard_links_to_directories_and_to_what_is_not_there() -> None:
     directory = Node(0o40755, children={})
     root = Node(0o40755, children={b"a": directory, b"b": directory})
     directory.home = root, b"a"
-    with pytest.raises(FormatError, match="hard link to a directory"):
+    with pytest.raises(FormatError, match=r"^/a: a hard link to a directory"):
         erofs.write(Tree(root, SHA256), version=1, compat="c")
     lost = Node(0o100644)
     lost.home = directory, b"gone"
-    with pytest.raises(FormatError, match="not in the tree"):
+    with pytest.raises(FormatError, match=r"^/a: the target of the hard link is not in the tree"):
         erofs.write(Tree(Node(0o40755, children={b"a": lost}), SHA256), version=1, compat="c")
     erofs.write(Tree(Node(0o40755, children={b"a": lost}), SHA256), version=1)
 

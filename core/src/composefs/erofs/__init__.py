@@ -15,11 +15,12 @@ from composefs.errors import TooLargeError, UsageError
 from composefs.tree import TYPE_MASK, Tree, collection_paused
 
 if TYPE_CHECKING:
-    from composefs.erofs.overlay import Inode, Rewritten
+    from composefs.erofs.overlay import Rewritten
 
 __all__ = ["write"]
 
 C_MAX_VERSION = 1
+_DIVIDE = "divide the tree, and make an image of each part"
 
 
 def write(
@@ -39,47 +40,32 @@ def write(
     from composefs.erofs.emit import emit
     from composefs.erofs.overlay import Rules, rewrite
     from composefs.erofs.placement import place
+    from composefs.erofs.unfit import Unfit
 
     with collection_paused():
         if compat == "c" and version == 0 and max_version == 1 and _has_whiteout(tree):
             version = 1
         rules = Rules(version, c=compat == "c")
-        rewritten = rewrite(tree, rules)
-        rewritten.xattrs.share(rewritten.externals)
-        if not rules.c:
-            _check_entries(rewritten)
         try:
+            rewritten = rewrite(tree, rules)
+            rewritten.xattrs.share(rewritten.externals)
+            if not rules.c:
+                _check_entries(rewritten)
             placement = place(rewritten.inodes, rewritten.xattrs, rules)
-        except TooLargeError as error:
-            error.subject = _path_of_unplaced(rewritten.inodes).decode(errors="backslashreplace")
-            error.message = f"{error.subject}: {error.message}"
-            error.hint = error.hint or "fewer or shorter ones fit"
-            raise
+        except Unfit as unfit:
+            raise unfit.named(tree) from unfit
         image = emit(rewritten, placement, rules)
     if not rules.c and sum(map(len, image)) > MAX_IMAGE:
-        raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes")
+        raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes", hint=_DIVIDE)
     return image
 
 
 def _check_entries(rewritten: Rewritten) -> None:
     names = sum(len(inode.names) - 2 for inode in rewritten.inodes if inode.names is not None)
     if max(names, rewritten.xattrs.count) > MAX_ENTRIES:
-        raise TooLargeError(f"the tree has more than {MAX_ENTRIES} names or different extended attributes")
-
-
-def _path_of_unplaced(inodes: list[Inode]) -> bytes:
-    """Return a path of the first inode that has no place yet."""
-    inode = next(inode for inode in inodes if not hasattr(inode, "nid"))
-    path = b""
-    while inode is not inodes[0]:
-        if inode.names is not None:
-            directory = inode.parent
-        else:
-            directory = next(each for each in inodes if each.names is not None and inode in each.targets)
-        assert directory.names is not None
-        path = b"/" + directory.names[directory.targets.index(inode)] + path
-        inode = directory
-    return path or b"/"
+        raise TooLargeError(
+            f"the tree has more than {MAX_ENTRIES} names or different extended attributes", hint=_DIVIDE
+        )
 
 
 def _has_whiteout(tree: Tree) -> bool:

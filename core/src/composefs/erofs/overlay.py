@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from composefs.erofs.layout import FILE_TYPES, MAX_CHUNK_BITS, MAX_CHUNKS, MIN_CHUNK_BITS, WHITEOUT_VERSIONS
+from composefs.erofs.unfit import Unfit
 from composefs.erofs.xattrs import ESCAPED, OVERLAY, AttributeSet, AttributeSets
-from composefs.errors import FormatError, TooLargeError
+from composefs.errors import FormatError
 from composefs.tree import MAX_CONTENT, MAX_NAME, MAX_TARGET, NO_XATTRS, TYPE_MASK, Node, Tree, object_path
 
 __all__ = [
@@ -137,7 +138,7 @@ class Rewritten(NamedTuple):
 def rewrite(tree: Tree, rules: Rules) -> Rewritten:
     """Make the inodes of a tree.  The tree is not changed.
 
-    Raises TooLargeError or FormatError for what an image cannot hold.
+    Raises Unfit for what an image cannot hold.
     """
     return _Rewriter(tree, rules).run()
 
@@ -176,7 +177,7 @@ class _Rewriter:
         for directory, name, node in self.unresolved:
             target = self.real.get(id(node))
             if target is None:
-                raise FormatError(f"the target of the hard link {name!r} is not in the tree")
+                raise Unfit(node, "the target of the hard link is not in the tree", kind=FormatError)
             assert directory.names is not None
             directory.targets[bisect_left(directory.names, name)] = target
         return Rewritten(inodes, self.externals, self.xattrs)
@@ -199,7 +200,7 @@ class _Rewriter:
             home = child.home
             if home is not None and not self.is_home(child, node, name):
                 if child.children is not None:
-                    raise FormatError(f"{name!r} is a hard link to a directory")
+                    raise Unfit(child, "a hard link to a directory", kind=FormatError)
                 self.unresolved.append((directory, name, child))
                 targets.append(directory)  # Its place, until all inodes are there.
                 continue
@@ -221,14 +222,15 @@ class _Rewriter:
                 if kind == stat.S_IFLNK:
                     inode.data = child.payload
                     if not child.payload or len(child.payload) > MAX_TARGET:
-                        raise TooLargeError(f"the target of symlink {name!r} has not 1 to {MAX_TARGET} bytes")
+                        raise Unfit(child, f"a symlink's target that has not 1 to {MAX_TARGET} bytes")
                 elif not inode.file_type:
-                    raise FormatError(f"{name!r} has an unknown file type, mode {child.mode:o}")
+                    raise Unfit(child, f"an unknown file type, mode {child.mode:o}", kind=FormatError)
             if home is not None:
                 self.real[id(child)] = inode
                 inode.nlink = self.links.get(id(child), child.nlink)
                 if not self.c and kind == stat.S_IFCHR and not child.rdev and inode.nlink > 1:
-                    raise FormatError(f"the whiteout {name!r} has {inode.nlink} names; a whiteout has one")
+                    message = f"the whiteout has {inode.nlink} names; a whiteout has one"
+                    raise Unfit(child, message, hint="make each of them a device of its own", kind=FormatError)
             elif not self.c:
                 inode.nlink = 1
             targets.append(inode)
@@ -240,7 +242,7 @@ class _Rewriter:
     def finish(self, directory: Inode, names: list[bytes], targets: list[Inode], *, marked: bool) -> None:
         """Add ``.`` and ``..`` and the attributes that depend on what is inside."""
         if max(map(len, names), default=0) > MAX_NAME or (names and not names[0]):
-            raise TooLargeError(f"a file name in a directory has not 1 to {MAX_NAME} bytes")
+            raise Unfit(directory.node, f"a file name in it has not 1 to {MAX_NAME} bytes")
         for name, target in ((b".", directory), (b"..", directory.parent)):
             place = bisect_left(names, name)
             names.insert(place, name)
@@ -276,13 +278,13 @@ class _Rewriter:
         if node.content:
             inode.data = node.content
             if len(node.content) > MAX_CONTENT:
-                raise TooLargeError(f"an inline file has {len(node.content)} bytes, more than {MAX_CONTENT}")
+                raise Unfit(node, f"an inline file has {len(node.content)} bytes, more than {MAX_CONTENT}")
         elif node.size:
             size = node.size
             if not self.whiteouts or size > 1 << MAX_CHUNK_BITS:
                 inode.chunk_bits = MAX_CHUNK_BITS
                 if size > MAX_CHUNKS << MAX_CHUNK_BITS:
-                    raise TooLargeError(f"a file has {size} bytes, more than 2^53")
+                    raise Unfit(node, f"a file has {size} bytes, more than 2^53")
             else:
                 inode.chunk_bits = (size - 1).bit_length() if size > 1 << MIN_CHUNK_BITS else MIN_CHUNK_BITS
             inode.digest = digest = node.digest

@@ -28,8 +28,8 @@ from composefs.erofs.layout import (
     XATTR_HEADER,
 )
 from composefs.erofs.overlay import Inode, Rules
+from composefs.erofs.unfit import Unfit
 from composefs.erofs.xattrs import MAX_AREA, AttributeSets
-from composefs.errors import TooLargeError
 
 __all__ = ["Placement", "place"]
 
@@ -47,7 +47,7 @@ class Placement(NamedTuple):
 
 
 def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement:
-    """Fill in the placement of all inodes."""
+    """Fill in the placement of all inodes; raise Unfit."""
     # One loop, in which most inodes cause no call: there are tens of thousands, of two or three microseconds each.
     version = rules.version
     build_time = _build_time(inodes, rules)
@@ -64,7 +64,8 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
         else:
             xattr_size = inode.xattrs.external_size + (redirect_overhead + len(redirect) & ~3)
         if xattr_size > MAX_AREA:
-            raise TooLargeError(f"a file's extended attributes take {xattr_size} bytes, more than {MAX_AREA}")
+            message = f"a file's extended attributes take {xattr_size} bytes, more than {MAX_AREA}"
+            raise Unfit(node, message, hint="fewer or shorter ones fit")
         blocks = tail = where = 0
         layout = FLAT_PLAIN
         size = stored_size = node.size
@@ -195,10 +196,8 @@ def _fit_format_2(inode: Inode, position: int, head_size: int, tail: int) -> tup
     position += rest + SLOT & -SLOT
     if (position + head_size) % BLOCK + tail > BLOCK:
         # composefs-rs 0.9.0 writes it all the same; the link cannot be read, nor does fsck.erofs accept it.
-        raise TooLargeError(
-            f"a symlink's target of {tail} bytes would cross a block in EROFS format 2",
-            hint="format 1 can hold it",
-        )
+        message = f"a symlink's target of {tail} bytes would cross a block in EROFS format 2"
+        raise Unfit(inode.node, message, hint="format 1 can hold it")
     return position, False
 
 

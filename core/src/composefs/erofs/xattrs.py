@@ -23,8 +23,8 @@ from composefs.erofs.layout import (
     XATTR_INDEX_TRUSTED,
     XATTR_PREFIXES,
 )
+from composefs.erofs.unfit import Unfit
 from composefs.erofs.xxhash import xxh32
-from composefs.errors import TooLargeError
 from composefs.tree import C_MAX_XATTRS, MAX_NAME, MAX_XATTR_VALUE, c_xattrs_size
 
 __all__ = [
@@ -74,7 +74,8 @@ def metacopy_head(algorithm: Algorithm) -> bytes:
 class AttributeSet:
     """The attributes of one or more inodes.
 
-    ``pairs`` is in on-disk order, ``uses`` counts the inodes.
+    ``pairs`` is in on-disk order, ``uses`` counts the inodes.  ``source`` is what the nodes have, kept
+    because sets are found by its id().
 
     `AttributeSets.share` divides it: ``offsets`` are the places in the table of what is stored by reference;
     ``before``, ``between`` and ``after`` are the inline entries, cut where an external file's metacopy and redirect go.
@@ -95,11 +96,13 @@ class AttributeSet:
         "pairs",
         "pointers",
         "size",
+        "source",
         "uses",
     )
 
-    def __init__(self, pairs: list[Pair]) -> None:
+    def __init__(self, pairs: list[Pair], source: Mapping[bytes, bytes]) -> None:
         self.pairs = pairs
+        self.source = source
         self.uses = 0
         self.offsets: list[int] = []
         self.before = self.between = self.after = b""
@@ -124,7 +127,6 @@ class AttributeSets:
         self._c_rules = c_rules
         self._names: dict[bytes, tuple[int, bytes, int]] = {}
         self._sets: dict[object, AttributeSet] = {}
-        self._sources: list[Mapping[bytes, bytes]] = []  # Kept alive: sets are found by id().
         self._offsets: dict[Pair, int] = {}
         self._metacopy_head = metacopy_head(algorithm)
         entry = self._entry(METACOPY, self._metacopy_head + bytes(algorithm.size))
@@ -149,11 +151,10 @@ class AttributeSets:
         found = self._sets.get(key)
         if found is None:
             self._check(xattrs)
-            self._sources.append(xattrs)
             pairs = escape_overlay(xattrs)
             if extra is not None:
                 pairs |= extra
-            found = self._sets[key] = AttributeSet(sorted(pairs.items()))
+            found = self._sets[key] = AttributeSet(sorted(pairs.items()), xattrs)
         found.uses += 1
         return found
 
@@ -218,7 +219,7 @@ class AttributeSets:
             pairs = pointers + base.pairs
             if self._version != 2:
                 pairs.sort()
-            found = self._sets[key] = AttributeSet(pairs)
+            found = self._sets[key] = AttributeSet(pairs, base.source)
         return found
 
     def _metacopy(self, digest: bytes | None) -> bytes:
@@ -239,7 +240,8 @@ class AttributeSets:
             else:
                 (before if name < METACOPY else between).append(self._entry(name, value))
         if len(offsets) > MAX_XATTR_REFERENCES:
-            raise TooLargeError(f"a file has more than {MAX_XATTR_REFERENCES} extended attributes that others have too")
+            message = f"a file has more than {MAX_XATTR_REFERENCES} extended attributes that others have too"
+            raise Unfit(found.source, message, hint="fewer ones fit")
         found.offsets = offsets
         found.before, found.between, found.after = b"".join(before), b"".join(between), b"".join(after)
         size = XATTR_HEADER.size + 4 * len(offsets) + len(found.before) + len(found.between) + len(found.after)
@@ -248,10 +250,15 @@ class AttributeSets:
 
     def _check(self, xattrs: Mapping[bytes, bytes]) -> None:
         for name, value in xattrs.items():
-            if not 1 <= len(name) <= MAX_NAME or len(value) > MAX_XATTR_VALUE:
-                raise TooLargeError(f"extended attribute {name[:40]!r} is too large for an image")
-        if self._c_rules and c_xattrs_size(xattrs) > C_MAX_XATTRS:
-            raise TooLargeError(f"a file's extended attributes take more than {C_MAX_XATTRS} bytes")
+            if not 1 <= len(name) <= MAX_NAME:
+                raise Unfit(xattrs, f"an extended attribute's name has not 1 to {MAX_NAME} bytes")
+            if len(value) > MAX_XATTR_VALUE:
+                told = name.decode(errors="backslashreplace")
+                message = f"the extended attribute {told} has {len(value)} bytes, more than {MAX_XATTR_VALUE}"
+                raise Unfit(xattrs, message, hint="leave it out, or make it shorter")
+        if self._c_rules and (size := c_xattrs_size(xattrs)) > C_MAX_XATTRS:
+            message = f"a file's extended attributes take {size} bytes, more than {C_MAX_XATTRS}"
+            raise Unfit(xattrs, message, hint="fewer or shorter ones fit")
 
     def _name(self, name: bytes) -> tuple[int, bytes, int]:
         """Return the prefix index, the rest of the name, and the bit of it in the filter."""
