@@ -353,7 +353,8 @@ def test_the_image_of_a_deep_tree_costs_no_memory_and_keeps_no_garbage(populated
     try:
         cfsctl("--repo", populated.path, "create-image", tree, "deep", preexec_fn=limit_memory)
         with open("/dev/null", "wb") as null:
-            for command in (["--no-repo", "create-dumpfile", tree], ["--repo", populated.path, "ls", "-R", "deep"]):
+            listing: list[str | Path] = ["--repo", populated.path, "ls", "-R", "deep"]
+            for command in (["--no-repo", "create-dumpfile", tree], listing, [*listing, "--json"]):
                 subprocess.run([CFSCTL, *command], stdout=null, check=True, preexec_fn=limit_memory)
     finally:
         subprocess.run(["rm", "-rf", tree], check=True)

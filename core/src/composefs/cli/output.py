@@ -26,6 +26,7 @@ __all__ = [
     "line",
     "print_json",
     "print_json_file",
+    "print_json_rows",
     "refuse_terminal",
     "say",
     "settle",
@@ -108,6 +109,20 @@ def print_json(document: object) -> None:
 
     text = json.dumps(document, indent=2, ensure_ascii=False)
     write(escaped(text).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def print_json_rows(document: dict[str, object], key: str, rows: Iterable[object]) -> None:
+    """Write the document with the list ``key`` at its end, as `print_json` would, and no row longer than it takes."""
+    import json
+
+    head = escaped(json.dumps({**document, key: []}, indent=2, ensure_ascii=False)).removesuffix("]\n}")
+    write(head.encode("utf-8", "backslashreplace"), flush=False)
+    end = ""
+    for row in rows:
+        text = escaped(json.dumps(row, indent=2, ensure_ascii=False)).replace("\n", "\n    ")
+        write(f"{',' if end else ''}\n    {text}".encode("utf-8", "backslashreplace"), flush=False)
+        end = "\n  "
+    write(f"{end}]\n}}\n".encode())
 
 
 def print_json_file(file: BinaryIO) -> None:

@@ -13,7 +13,7 @@ import click
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named_image
-from composefs.cli.output import line, print_json, table
+from composefs.cli.output import line, print_json_rows, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import shown
 from composefs.errors import NotFoundError
@@ -65,7 +65,8 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
             else:
                 entries = lookup.children(path).items()
     if as_json:
-        print_json({"image": image_id, "path": os.fsdecode(path), "entries": [_facts(*entry) for entry in entries]})
+        document: dict[str, object] = {"image": image_id, "path": os.fsdecode(path)}
+        print_json_rows(document, "entries", (_facts(*entry) for entry in entries))
     elif as_table:
         table(("MODE", "LINKS", "UID", "GID", "SIZE", "MODIFIED", "NAME"), [_row(*entry) for entry in entries])
     else:
