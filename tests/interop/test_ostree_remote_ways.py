@@ -351,6 +351,31 @@ def test_mirrors_that_fall_silent(tmp_path: Path, target: Target, silent: list[s
         assert server.count("/good/*.commitmeta") == server.count("/good/*.index") == 1
 
 
+def test_mirrors_that_fall_silent_one_after_the_other(tmp_path: Path, target: Target, silent: list[str]) -> None:
+    """As long as others bring what they did not, there is no end to how many may."""
+    with serve(tmp_path / "root") as server:
+        for path in ("summary", "*.commitmeta", "*.index", "*.commit", "*.dirtree", "*.dirmeta"):
+            server.fault(f"/*/{path}", Fault(until=lambda: False), times=1)
+        remote(target, f"mirrorlist={server.url}/list")
+        pulls_impatiently(target, server, *silent, seconds=2)
+
+
+def test_a_mirror_that_is_slow_to_its_first_answer_is_the_last(
+    tmp_path: Path, target: Target, silent: list[str]
+) -> None:
+    """It is asked for what the others fail to bring, and not for what they lack."""
+    with serve(tmp_path / "root") as server:
+        slow = silent[0]
+        server.fault(f"/{slow}/config", Fault(until=lambda: server.count("/good/summary") > 0))
+        for path in ("*.filez", "*.commit"):
+            server.fault(f"/good/{path}", Fault(status=503))
+        remote(target, f"mirrorlist={server.url}/list")
+        said = pulls_impatiently(target, server, slow, "good", seconds=10)
+        assert f"/{slow}/config: no answer for 1 s; trying the next mirror too" in said
+        assert server.count(f"/{slow}/*.filez") == server.count("/good/*.filez") > 5
+        assert server.count(f"/{slow}/*.commitmeta") == 0
+
+
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>
 <hash type="sha256">{digest}</hash></verification><resources>
 <url>{one}/summary</url><url>{two}/summary</url></resources></file></files></metalink>"""

@@ -23,28 +23,15 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Fetch
     from composefs_ostree.remotes.http import HttpTransport
 
-__all__ = ["order_by_answers"]
+__all__ = ["Search"]
 
 
-def order_by_answers(
-    core: Core,
-    mirrors: Sequence[HttpTransport],
-    fetches: Sequence[Fetch],
-    check: Callable[[HttpTransport, Fetch], object],
-    patience: float,
-) -> list[int]:
-    """Return the order in which to ask mirrors from now on: first one that brings its fetch, as the ``check`` finds.
+class Search:
+    """The mirrors that have been asked and have not answered, which are a ``Waitable``, and what became of others.
 
-    That raises CorruptError, NotFoundError or NetworkError where it has not, and any other error to end the search.
-    ``patience`` is after how many seconds the next one is asked too.  Those that were waited for in vain are left out:
-    not every file is everywhere, and what this one lacks they would be asked for.  If no answer passes, the first
-    mirror's error is raised.
+    ``check`` raises CorruptError, NotFoundError or NetworkError where a mirror has not brought its fetch, and any other
+    error to end the search.  ``patience`` is after how many seconds the next mirror is asked too.
     """
-    return _Search(core, mirrors, fetches, check, patience).run()
-
-
-class _Search:
-    """The mirrors that have been asked and have not answered, which are a ``Waitable``, and what became of others."""
 
     def __init__(
         self,
@@ -65,13 +52,20 @@ class _Search:
         self._due = 0.0
         """When the next is to be asked too, 0 where there is nobody to wait for."""
 
-    def run(self) -> list[int]:
+    def run(self) -> tuple[list[int], list[int]]:
+        """Return the order in which to ask mirrors from now on, and those that have kept us waiting in vain.
+
+        The first is one that has brought its fetch.  If there is none, the error of the first mirror is raised.
+        """
         while self._unasked or self._asked:
             if self._unasked and monotonic() >= self._due:
                 self._ask_next()
             for number in list(self._asked):
                 if self._mirrors[number].step() and self._is_good(number):
-                    return self._order(number)
+                    silent = [number for number, error in self._errors.items() if isinstance(error, TimedOutError)]
+                    late = sorted([*silent, *self._asked])
+                    others = [other for other in range(len(self._mirrors)) if other not in (number, *late)]
+                    return [number, *others], late
             if self._asked and wait(self, [self._core.fileno()]):
                 self._core.pump(0)
         raise self._errors[0]
@@ -99,11 +93,6 @@ class _Search:
                 self._core.log("warning", f"{error.message}; trying the next mirror")
             return False
         return True
-
-    def _order(self, first: int) -> list[int]:
-        silent = [number for number, error in self._errors.items() if isinstance(error, TimedOutError)]
-        others = [number for number in range(len(self._mirrors)) if number not in (first, *silent, *self._asked)]
-        return [first, *others]
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return the sockets of those that were asked."""

@@ -22,7 +22,7 @@ __all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "descriptors_of", "parse_mir
 MAX_MIRROR_LIST = 1 << 20
 MAX_MIRRORS = 64
 _MAX_SILENT = 5
-"""How many mirrors may fall silent before no other is asked: that takes a minute for each."""
+"""How many mirrors may fall silent over one file before no other is asked for it: that takes a minute for each."""
 
 
 def parse_mirror_list(data: bytes) -> list[str]:
@@ -41,14 +41,17 @@ def parse_mirror_list(data: bytes) -> list[str]:
 
 
 class Mirrored:
-    """A file comes from the first mirror that brings it; one that fails is asked last from then on.
+    """A file comes from the first mirror that brings it; one that fails comes after the others from then on.
 
-    One that has kept a file waiting for too long is not asked again, for it would do so with the next one, too.
+    Those that were *late*, as they kept a file waiting for too long, are the last, and are not asked for what another
+    one lacks: not every file is everywhere, and they would keep each of these waiting.
     """
 
-    def __init__(self, mirrors: Sequence[Transport]) -> None:
+    def __init__(self, mirrors: Sequence[Transport], late: int = 0) -> None:
+        """``late`` is how many of the mirrors, at the end, are known to be."""
         self._mirrors = mirrors
         self._order = list(range(len(mirrors)))
+        self._late = set(self._order[len(mirrors) - late :])
         self._asked: dict[Fetch, list[int]] = {}
         self._absences: dict[Fetch, ExtError | None] = {}
         self._turns = 0
@@ -63,10 +66,10 @@ class Mirrored:
         return [fetch for mirror in self._mirrors for fetch in mirror.step() if not self._goes_on(fetch)]
 
     def next_mirror(self) -> bool:
-        """Ask another mirror first from now on; False if all were first once."""
+        """Ask another mirror first from now on; False if all that were not late were first once."""
         self._turns += 1
-        self._order.append(self._order.pop(0))
-        return self._turns < len(self._mirrors)
+        self._put_off(self._order[0])
+        return self._turns < len(self._mirrors) - len(self._late)
 
     def _goes_on(self, fetch: Fetch) -> bool:
         """Tell whether a fetch that ended was started again."""
@@ -75,13 +78,15 @@ class Mirrored:
         if fetch.absent:
             absence = fetch.error if len(asked) == 1 else absence
         elif isinstance(fetch.error, NetworkError):
-            self._put_off(asked[-1], fetch.error)
+            if isinstance(fetch.error, TimedOutError):
+                self._late.add(asked[-1])
+            self._put_off(asked[-1])
         else:
             return False
-        following = None
-        if len(self._mirrors) - len(self._order) < _MAX_SILENT:
-            following = next((number for number in self._order if number not in asked), None)
-        if following is None:
+        following = next((number for number in self._order if number not in asked), None)
+        is_lacked = fetch.absent or absence is not None
+        is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
+        if following is None or is_enough or (is_lacked and following in self._late):
             if absence is not None:  # the best mirror's word counts, and not what became of the others
                 fetch.absent, fetch.error = True, absence
             return False
@@ -92,11 +97,10 @@ class Mirrored:
         self._mirrors[following].start(fetch)
         return True
 
-    def _put_off(self, number: int, error: NetworkError) -> None:
-        if isinstance(error, TimedOutError) and number in self._order and len(self._order) > 1:
-            self._order.remove(number)
-        elif self._order[0] == number:
-            self._order.append(self._order.pop(0))
+    def _put_off(self, number: int) -> None:
+        self._order.remove(number)
+        self._order.append(number)
+        self._order.sort(key=self._late.__contains__)
 
     def descriptors(self) -> tuple[list[int], list[int]]:
         """Return the sockets of all mirrors."""

@@ -39,6 +39,13 @@ class Shares(NamedTuple):
     workers: int
 
 
+class Mirrors(NamedTuple):
+    """The URLs of places that have the same, the best first; the last ``late`` of them have kept us waiting."""
+
+    urls: Sequence[str]
+    late: int = 0
+
+
 class Places:
     """The places of one repository.
 
@@ -63,8 +70,7 @@ class Places:
         self._contenturl = None if contenturl is None else _check(contenturl)
         named = [place.removeprefix(_MIRROR_LIST) for place in (self._metalink, self._url, self._contenturl) if place]
         self._settings = settings_of(remote, limits, named)
-        self._bases: list[str] = []
-        self._content_bases: list[str] = []
+        self._content = Mirrors(())
 
     def open(self, core: Core) -> Transport:
         """Find the mirrors and read the config; raise NotFoundError, NetworkError or UnsupportedError."""
@@ -82,51 +88,54 @@ class Places:
                 self.metalink = parse_metalink(data)
             except ExtError as error:
                 raise bad_object(where, error) from None
-            self._bases = self.metalink.urls
+            urls: Sequence[str] = self.metalink.urls
         else:
             assert self._url is not None
-            self._bases = self._mirrors(core, self._url)
-        self._content_bases = self._bases if self._contenturl is None else self._mirrors(core, self._contenturl)
+            urls = self._listed(core, self._url)
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
-        metadata = self._opened(core, self._bases, own, tell, has_config=True)
+        metadata, self._content = self._opened(core, urls, own, tell, has_config=True)
         self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
         if self._contenturl is None:
             return metadata
         from composefs_ostree.remotes.mirrors import Routed
 
-        content = self._opened(core, self._content_bases, connections, tell, has_config=False)
+        urls = self._listed(core, self._contenturl)
+        content, self._content = self._opened(core, urls, connections, tell, has_config=False)
         return Routed(metadata, content)
 
     def _opened(
         self,
         core: Core,
-        bases: list[str],
+        urls: Sequence[str],
         connections: int,
         tell: Callable[[str], object],
         *,
         has_config: bool,
-    ) -> Transport:
-        """Return what goes to places that have the same; they are put in order, one that answers first."""
-        transports = self._transports(bases, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+    ) -> tuple[Transport, Mirrors]:
+        """Return what goes to places that have the same, and these in order, one that answers first."""
+        transports = self._transports(urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
         check = _check_config if has_config else _check_answer
-        fetches = [Fetch("config", MAX_CONFIG) for _ in bases]
+        fetches = [Fetch("config", MAX_CONFIG) for _ in urls]
         for fetch in fetches:
             fetch.is_needed = has_config
-        if len(bases) > 1:
-            from composefs_ostree.remotes.answering import order_by_answers
+        if len(urls) > 1:
+            from composefs_ostree.remotes.answering import Search
 
-            order = order_by_answers(core, transports, fetches, check, self._settings.patience)
-            bases[:] = [bases[number] for number in order]
-            return _together([transports[number] for number in order])
+            prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
+            mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
+            # Those that are late have their config on its way still.
+            anew = self._transports(mirrors.urls[len(prompt) :], METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+            return _together([*(transports[number] for number in prompt), *anew], len(late)), mirrors
         if has_config:
             read_all(core, transports[0], fetches)
             check(transports[0], fetches[0])
-        return transports[0]
+        return transports[0], Mirrors(urls)
 
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
-        return _together(self._transports(self._content_bases, FILE_REQUESTS, CONTENT_SECONDS, self._shares.of_worker))
+        urls, late = self._content
+        return _together(self._transports(urls, FILE_REQUESTS, CONTENT_SECONDS, self._shares.of_worker), late)
 
     @property
     def max_workers(self) -> int | None:
@@ -159,7 +168,7 @@ class Places:
             HttpTransport(base, requests, settings, tell, connections=connections, seconds=seconds) for base in bases
         ]
 
-    def _mirrors(self, core: Core, url: str) -> list[str]:
+    def _listed(self, core: Core, url: str) -> list[str]:
         """Return the places that a URL stands for."""
         if not url.startswith(_MIRROR_LIST):
             return [url]
@@ -190,12 +199,12 @@ def _check(url: str) -> str:
     return check_url(url)
 
 
-def _together(transports: Sequence[Transport]) -> Transport:
+def _together(transports: Sequence[Transport], late: int) -> Transport:
     if len(transports) == 1:
         return transports[0]
     from composefs_ostree.remotes.mirrors import Mirrored
 
-    return Mirrored(transports)
+    return Mirrored(transports, late)
 
 
 def _check_config(transport: Transport, fetch: Fetch) -> None:
