@@ -31,6 +31,15 @@ def composefs(image: Path, objects: Path, mountpoint: Path) -> Iterator[Path]:
         subprocess.run(["umount", mountpoint], check=True)
 
 
+@contextmanager
+def mounted(mountpoint: Path, *arguments: str) -> Iterator[None]:
+    run("mount", *arguments, mountpoint)
+    try:
+        yield
+    finally:
+        run("umount", mountpoint)
+
+
 @pytest.mark.parametrize("odd_names", [False, True], ids=["words", "bytes"])
 @pytest.mark.parametrize("seed", [11, 12])
 def test_a_random_directory(seed: int, odd_names: bool, tmp_path: Path) -> None:
@@ -81,6 +90,36 @@ def test_whiteouts_become_what_another_overlay_takes_for_them(tmp_path: Path) ->
             elif stat.S_ISREG(int(str(mode))):
                 assert found[path][-2:] == tuple(rest[-2:])
     assert count > 5
+
+
+def test_an_upper_directory_becomes_a_layer(tmp_path: Path) -> None:
+    """Whiteouts of one upper directory are names of one device; in an image each is a file of its own."""
+    repo, disk = tmp_path / "repo", tmp_path / "disk"
+    mountpoint, layer = tmp_path / "mnt", tmp_path / "layer"
+    for directory in (disk, mountpoint, layer):
+        directory.mkdir()
+    cfsctl("init", "--insecure", repo)
+    with mounted(disk, "-t", "tmpfs", "none"):
+        lower, upper = disk / "lower", disk / "upper"
+        for directory in (lower / "usr" / "d", lower / "usr" / "e", upper, disk / "work"):
+            directory.mkdir(parents=True)
+        for name in ("d/1", "d/2", "d/3", "e/1", "e/2"):
+            (lower / "usr" / name).write_text(name)
+        options = f"lowerdir={lower},upperdir={upper},workdir={disk}/work"
+        with mounted(mountpoint, "-t", "overlay", "-o", options, "none"):
+            for name in ("d/1", "d/2", "e/1"):
+                (mountpoint / "usr" / name).unlink()
+            wanted = shown(mountpoint / "usr")
+        assert (upper / "usr" / "d" / "1").stat().st_nlink > 3
+        cfsctl("--repo", repo, "--erofs-version=1", "create-image", "--no-propagate-usr-to-root", upper, "upper")
+        cfsctl("--repo", repo, "mount", "refs/upper", layer)
+        try:
+            with mounted(mountpoint, "-t", "overlay", "-o", f"lowerdir={layer}:{lower}", "none"):
+                found = shown(mountpoint / "usr")
+        finally:
+            cfsctl("umount", layer)
+    assert [path for path in wanted if path.endswith((b"1", b"2", b"3"))] == [b"/d/3", b"/e/2"]
+    assert list(found) == list(wanted)
 
 
 @pytest.mark.parametrize("seed", [15, 16])

@@ -50,9 +50,9 @@ class HasId(Protocol):
 class ScanOptions(NamedTuple):
     """What of a directory gets into the tree; the defaults are those of ``cfsctl create-image``.
 
-    ``hardlinks``: names of one inode stay one node, instead of one node each.  ``use_epoch``: all times are 0.
-    ``devices``: with block and character devices, whiteouts included.  ``xattrs``: all, ``user.…``, or none.
-    ``follow_root``: the path itself may be a symlink.
+    ``hardlinks``: names of one inode stay one node, instead of one node each; but never those of a whiteout.
+    ``use_epoch``: all times are 0.  ``devices``: with block and character devices, whiteouts included.
+    ``xattrs``: all, ``user.…``, or none.  ``follow_root``: the path itself may be a symlink.
     """
 
     hardlinks: bool = True
@@ -179,7 +179,10 @@ class _Walk:
         if kind in _DEVICES and not self.options.devices:
             return False
         identity = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and self.options.hardlinks:
+        # Overlayfs gives all whiteouts of an upper directory one inode; each says for itself that there is nothing.
+        whiteout = kind == stat.S_IFCHR and not status.st_rdev
+        linked = status.st_nlink > 1 and self.options.hardlinks and not whiteout
+        if linked:
             known = self.linked.get(identity)
             if known is not None:
                 node, home, first_name = known
@@ -196,7 +199,7 @@ class _Walk:
                 node.size = len(node.payload)
             elif kind in _DEVICES:
                 node.rdev = status.st_rdev & 0xFFFFFFFF
-        if status.st_nlink > 1 and self.options.hardlinks:
+        if linked:
             self.linked[identity] = node, directory, name
         directory.children[name] = node
         return False
