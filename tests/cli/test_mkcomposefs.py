@@ -218,12 +218,16 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: tuple[str, ...], messag
 
 
 def test_failures_name_the_path(tmp_path: Path) -> None:
-    assert mkcomposefs("gone", "image", status=1, cwd=tmp_path).stderr == (
-        "mkcomposefs: scanning gone: No such file or directory\n"
-    )
-    assert "reading gone: No such file" in mkcomposefs("--from-file", "gone", "image", status=1, cwd=tmp_path).stderr
+    (tmp_path / "file").touch()
     os.symlink(".", tmp_path / "link")
-    assert "Not a directory" in mkcomposefs("link", "/dev/null", status=1, cwd=tmp_path).stderr
+    for arguments, told in (
+        (["gone"], "gone does not exist (check the path)"),
+        (["file/gone"], "file/gone does not exist (check the path)"),
+        (["file"], "file is not a directory (give a directory)"),
+        (["link"], "link is a symlink, not a directory (say link/ to follow it)"),
+        (["--from-file", "gone"], "gone does not exist (check the path)"),
+    ):
+        assert mkcomposefs(*arguments, "image", status=1, cwd=tmp_path).stderr == f"mkcomposefs: {told}\n"
     mkcomposefs("link/", "/dev/null", cwd=tmp_path)
 
 

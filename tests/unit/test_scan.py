@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from composefs.digest import SHA256, SHA512
-from composefs.errors import ComposefsError, ConflictError, FormatError, InputOutputError, NotFoundError
+from composefs.errors import ConflictError, FormatError, NotFoundError
 from composefs.fsverity import digest_bytes
 from composefs.scan import ScanOptions, scan_directory
 from composefs.tree import Node, walk
@@ -127,12 +127,12 @@ def test_the_root_may_be_a_link_only_where_that_is_wanted(tmp_path: Path) -> Non
     (tmp_path / "top").mkdir()
     os.symlink("top", tmp_path / "link")
     scan(tmp_path / "link")
-    with pytest.raises(ComposefsError, match="Not a directory"):
+    with pytest.raises(NotFoundError, match="is a symlink, not a directory"):
         scan(tmp_path / "link", follow_root=False)
     scan_directory(f"{tmp_path}/link/", SHA256, options=ScanOptions(follow_root=False))
     with pytest.raises(NotFoundError, match="gone"):
         scan(tmp_path / "gone")
-    with pytest.raises(InputOutputError, match="Not a directory"):
+    with pytest.raises(NotFoundError, match="is not a directory"):
         scan_directory(__file__, SHA256)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, ConflictError, FormatError, from_os_error
+from composefs.errors import ComposefsError, ConflictError, FormatError, NotFoundError, from_os_error
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
@@ -115,7 +115,10 @@ class _Walk:
         name = b""
         try:
             follow = 0 if self.options.follow_root else os.O_NOFOLLOW
-            self.fd = os.open(self.path, _OPEN_DIRECTORY | follow)
+            try:
+                self.fd = os.open(self.path, _OPEN_DIRECTORY | follow)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise _no_directory(os.fsdecode(self.path)) from error
             root = self.enter(b"")
             while self.levels:
                 level = self.levels[-1]
@@ -334,6 +337,14 @@ class _Hashing(Closing):
                 raise type(answer)(f"{path}: {answer.message}", hint=answer.hint, subject=answer.subject) from answer
             case _:
                 raise answer
+
+
+def _no_directory(path: str) -> NotFoundError:
+    if os.path.isdir(path):  # as where a root that is a link is not followed
+        return NotFoundError(f"{path} is a symlink, not a directory", subject=path, hint=f"say {path}/ to follow it")
+    if os.path.exists(path):
+        return NotFoundError(f"{path} is not a directory", subject=path, hint="give a directory")
+    return NotFoundError(f"{path} does not exist", subject=path, hint="check the path")
 
 
 def _changed(message: str) -> ConflictError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from composefs import dumpfile
-from composefs.errors import FormatError, TooLargeError, from_os_error
+from composefs.errors import FormatError, NotFoundError, TooLargeError, from_os_error
 
 if TYPE_CHECKING:
     from composefs.digest import Algorithm
@@ -52,6 +52,8 @@ def _read(path: str) -> bytes:
                 if size > MAX_DUMP:
                     raise TooLargeError(f"{what} has more than {MAX_DUMP} bytes, too many for a dump", subject=what)
                 pieces.append(piece)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"{what} does not exist", subject=what, hint="check the path") from error
     except OSError as error:
         raise from_os_error(error, f"reading {what}") from error
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -103,6 +103,8 @@ def _run(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UsageError for arguments that do not go together, and for output that goes nowhere."""
     image = arguments.image
+    if "" in (arguments.source, image):
+        raise UsageError("an empty path")
     if arguments.print_digest_only:
         if image is not None:
             raise UsageError("with --print-digest-only there is no IMAGE to write")
