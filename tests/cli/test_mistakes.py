@@ -184,6 +184,8 @@ FORBIDDEN = {
     "--repo repo ostree apply-delta unread": (PERMISSION, "unread", "check the owner and mode"),
     "--repo repo ostree pull http://x/ x --gpg-key unread": (PERMISSION, "unread", "check the owner and mode"),
     "--repo repo oci pull docker://x/x --authfile unread": (PERMISSION, "unread", "check the owner and mode"),
+    "--repo repo oci pull oci:secret/layout": (PERMISSION, "secret/layout", "check the owner and mode"),
+    "--repo repo oci list-tags oci:secret/layout": (PERMISSION, "secret/layout", "check the owner and mode"),
     "--repo repo oci pull oci-archive:unread": (PERMISSION, "unread", "check the owner and mode"),
 }
 

@@ -6,6 +6,7 @@ The names of images are in the index, in the annotation ``org.opencontainers.ima
 from __future__ import annotations
 
 import os
+import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_oci.formats.descriptors import Descriptor, parse_index, parse_manifest
@@ -160,8 +161,12 @@ class DirectoryFiles:
     """The files of a layout that is a directory."""
 
     def __init__(self, directory: str) -> None:
-        """Raise NotFoundError if there is no such directory."""
-        if not os.path.isdir(directory):
+        """Raise NotFoundError if there is no such directory, PermissionError if that cannot be seen."""
+        try:
+            is_directory = stat.S_ISDIR(os.stat(directory).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            is_directory = False
+        if not is_directory:
             raise NotFoundError(
                 f"{directory} is not a directory",
                 hint="an OCI layout is one; for a tar archive write oci-archive:PATH",
