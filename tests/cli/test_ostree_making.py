@@ -714,6 +714,25 @@ def test_who_may_not_give_files_away_is_told_of_other_modes(made: Target, tmp_pa
     run("setpriv", "--bounding-set=-chown", *export, tmp_path / "other", "--mode=bare-user")
 
 
+def test_a_user_namespace_that_lacks_an_owner_is_told_of_other_modes(made: Target, tmp_path: Path) -> None:
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "other", "--owner-uid=5")
+    words = ["ostree", "export", "other", tmp_path / "bare", "--mode=bare"]
+    refused = run("unshare", "--user", "--map-root-user", CFSCTL, "--repo", made.path, *words, status=7).stderr
+    assert "Invalid argument: a bare repository has the owners" in refused
+    assert "export to another directory, with --mode=archive or --mode=bare-user" in refused
+
+
+def test_an_object_that_may_not_be_read_is_named(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(bytes(9999))
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main")
+    (stored,) = [path for path in target.path.glob("objects/*/*") if path.stat().st_size == 9999]
+    stored.parent.chmod(0)
+    export = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", target.path, "ostree", "export", "main"]
+    refused = run(*export, tmp_path / "out", status=7)
+    assert refused.stderr == f"cfsctl: {stored}: Permission denied (check the owner and mode)\n"
+
+
 @pytest.mark.parametrize("mode", ["archive", "bare", "bare-user", "bare-user-only"])
 def test_an_export_needs_no_rights_but_those_of_a_files_owner(target: Target, tmp_path: Path, mode: str) -> None:
     """Of files of one's own, with attributes, and too large to be a part of the commit's stream."""

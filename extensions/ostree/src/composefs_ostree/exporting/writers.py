@@ -7,6 +7,7 @@ layouts.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -37,6 +38,8 @@ __all__ = ["ObjectWriter", "object_name"]
 
 _BUFFER = 128 << 10
 _ACL = b"system.posix_acl_access"
+_KEEPS_FROM = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
+"""How the system refuses owners and attributes; the last is for owners that a user namespace does not have."""
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -78,8 +81,8 @@ class ObjectWriter(Jobs):
                         os.close(source)
         except CorruptError as error:  # what is read, not the path that is written
             return failure(file_id, f"file object {file_id.hex()}", error)
-        except PermissionError as error:
-            return failure(file_id, path, _not_permitted(error, self._mode))
+        except OSError as error:
+            return failure(file_id, path, _refused(error, path, self._mode))
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
             return failure(file_id, path, from_exception(error, path))
         return file_id, b"", head.size, None
@@ -89,6 +92,8 @@ class ObjectWriter(Jobs):
             return self._repository.open(content, size)
         except FileNotFoundError:
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
+        except PermissionError as error:
+            raise from_exception(error) from None
 
     def _symlink(self, path: str, file_id: bytes, head: FileHead, raw: bytes) -> None:
         _check(sha256(checksum_header(raw)).digest(), file_id)
@@ -190,9 +195,9 @@ def _check(digest: bytes, file_id: bytes) -> None:
         raise CorruptError("what the composefs repository has of it does not have its checksum", hint=_HINT)
 
 
-def _not_permitted(error: PermissionError, mode: str) -> ExtError:
-    if mode != "bare":
-        return PermissionDeniedError(str(error.strerror))
+def _refused(error: OSError, path: str, mode: str) -> ExtError:
+    if mode != "bare" or error.errno not in _KEEPS_FROM:
+        return from_exception(error, path)
     return PermissionDeniedError(
         f"{error.strerror}: a bare repository has the owners and attributes of its files at its objects",
         hint="run it as root, or export to another directory, with --mode=archive or --mode=bare-user",
