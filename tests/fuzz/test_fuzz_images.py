@@ -18,7 +18,7 @@ import pytest
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
-from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.errors import FormatError, NotFoundError, TooLargeError
 from composefs.tree import Tree, walk
 from support.commands import BIN
@@ -32,7 +32,7 @@ def read(data: bytes, compat: Literal["rs", "c"]) -> Tree | None:
     """Read a tree; any other exception than FormatError with a sound offset goes through."""
     refusal = None
     try:
-        return read_tree(Image(data), Rules(compat))
+        return read_tree(Image(data), ReadRules(compat))
     except FormatError as error:
         refusal = error
     assert refusal.offset is not None
@@ -53,7 +53,7 @@ def check_tree(tree: Tree, data: bytes, compat: Literal["rs", "c"]) -> None:
     assert second.getvalue() == first.getvalue()
     with contextlib.suppress(TooLargeError):  # A file of 2^60 bytes.
         erofs.write(tree, version=2)
-    lookup = Lookup(Image(data), Rules(compat))
+    lookup = Lookup(Image(data), ReadRules(compat))
     for path, _, _, node in walk(tree):
         found = lookup.node(path)
         assert (found.mode, found.digest, found.content) == (node.mode, node.digest, node.content)
@@ -80,7 +80,7 @@ def test_damaged_images(part: int) -> None:
 
 
 def test_lookups_in_damaged_images() -> None:
-    paths = [path for data in seeds() for path, _, _, _ in walk(read_tree(Image(data), Rules("c")))][::7]
+    paths = [path for data in seeds() for path, _, _, _ in walk(read_tree(Image(data), ReadRules("c")))][::7]
     found = refused = 0
     for data in mutants(99, COUNT // 5):
         try:

@@ -13,7 +13,7 @@ import pytest
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256, SHA512, Algorithm
-from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.tree import Tree, walk
 from support import peers
 from support.commands import BIN, mkcomposefs, run
@@ -72,7 +72,7 @@ def test_images_of_composefs_rs_become_text_and_the_same_image_again(row: dict[s
         image = _image(source, version, "rs")
         if f"v{version}" in row:
             assert hashlib.sha256(image).hexdigest() == row[f"v{version}"]["image_sha256"]
-        tree = read_tree(Image(image), Rules("rs", algorithm))
+        tree = read_tree(Image(image), ReadRules("rs", algorithm))
         assert _image(tree, version, "rs") == image
         text = _text(tree, "rs")
         assert _image(dumpfile.parse(text, algorithm), version, "rs") == image
@@ -98,7 +98,7 @@ def test_recorded_images(name: str, tmp_path: Path) -> None:
     assert len(images) == 5
     for path in images:
         data = path.read_bytes()
-        tree = read_tree(Image(data), Rules("rs", algorithm))
+        tree = read_tree(Image(data), ReadRules("rs", algorithm))
         assert Image(data).version == told["erofs_version"]
         assert _image(tree, told["erofs_version"], "rs") == data
         expected = next(each for each in told["commands"] if each["argv"] == ["image-objects", path.name])
@@ -112,7 +112,7 @@ def test_every_recorded_dump_is_that_of_an_image(name: str, tmp_path: Path) -> N
     repo, told = unpack(name, tmp_path), answers(name)
     algorithm = SHA512 if "sha512" in told["algorithm"] else SHA256
     dumps = {
-        hashlib.sha256(_text(read_tree(Image(path.read_bytes()), Rules("rs", algorithm)), "rs")).hexdigest()
+        hashlib.sha256(_text(read_tree(Image(path.read_bytes()), ReadRules("rs", algorithm)), "rs")).hexdigest()
         for path in (repo / "images").iterdir()
         if path.name != "refs"
     }
@@ -140,7 +140,7 @@ def test_images_of_mkfs_erofs(options: tuple[str, ...], tmp_path: Path) -> None:
     for number in range(500):
         (source / "deep" / "er" / f"{number:03}{'x' * 40}").touch()
     run("mkfs.erofs", "-T1700000000", *options, image, source)
-    tree = read_tree(Image(image.read_bytes()), Rules("c"))
+    tree = read_tree(Image(image.read_bytes()), ReadRules("c"))
     assert Image(image.read_bytes()).version is None
     found = {path: node for path, _, _, node in walk(tree)}
     assert set(found) == {b"/" + os.fsencode(path.relative_to(source)) for path in source.rglob("*")}
@@ -150,7 +150,7 @@ def test_images_of_mkfs_erofs(options: tuple[str, ...], tmp_path: Path) -> None:
     assert found[b"/link"].payload == b"deep/file"
     assert {node.mtime for node in found.values()} == {(1700000000, 0)}
     assert found[b"/deep/er"].size > 4096
-    lookup = Lookup(Image(image.read_bytes()), Rules("c"))
+    lookup = Lookup(Image(image.read_bytes()), ReadRules("c"))
     assert set(lookup.children(b"deep/er")) == {os.fsencode(path.name) for path in (source / "deep" / "er").iterdir()}
     assert lookup.node(b"/deep/er/499" + b"x" * 40).mode == found[b"/deep/er/499" + b"x" * 40].mode
     assert run(INFO, "dump", image).stdout.count("\n") == len(found) + 1

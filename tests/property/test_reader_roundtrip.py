@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from composefs import dumpfile, erofs
 from composefs.compare import compare, objects_to_fetch
 from composefs.digest import SHA256, SHA512, Algorithm
-from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.tree import TYPE_MASK, Node, Tree, walk
 from support.strategies import trees
 
@@ -54,7 +54,7 @@ def counted(tree: Tree) -> Tree:
 def test_an_image_is_read_as_the_tree_it_was_made_of(data: st.DataObject, algorithm: Algorithm, version: int) -> None:
     tree = data.draw(trees(algorithm).filter(is_plain))
     image = write(tree, version)
-    again = read_tree(Image(image), Rules("rs", algorithm))
+    again = read_tree(Image(image), ReadRules("rs", algorithm))
     assert write(again, version) == image
     if version != 2:  # Format 2 has no nanoseconds.
         assert dump(again) == dump(tree)
@@ -67,7 +67,7 @@ def test_an_image_is_read_as_the_tree_it_was_made_of(data: st.DataObject, algori
 @settings(max_examples=100)
 def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: int) -> None:
     image = Image(write(data.draw(trees(SHA256).filter(is_plain)), version))
-    tree = read_tree(image, Rules("rs"))
+    tree = read_tree(image, ReadRules("rs"))
     lookup = Lookup(image)
     for path, directory, name, node in walk(tree):
         parent = path[: -len(name) - 1]
@@ -91,10 +91,10 @@ def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: 
 @settings(max_examples=100)
 def test_text_in_the_manner_of_c_is_stable(data: st.DataObject, version: int) -> None:
     tree = data.draw(trees(SHA256).filter(is_plain))
-    text = dump(read_tree(Image(write(counted(tree), version, "c")), Rules("c")), "c")
+    text = dump(read_tree(Image(write(counted(tree), version, "c")), ReadRules("c")), "c")
     again = dumpfile.parse(text, SHA256, c_limits=True, strict=True)
     image = write(again, version, "c")
-    second = read_tree(Image(image), Rules("c"))
+    second = read_tree(Image(image), ReadRules("c"))
     assert dump(second, "c") == text
     assert write(second, version, "c") == image
 

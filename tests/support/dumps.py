@@ -12,7 +12,7 @@ from typing import Any
 
 from composefs import dumpfile
 from composefs.digest import SHA256, SHA512, Algorithm
-from composefs.erofs.reader import Image, Rules, read_tree
+from composefs.erofs.reader import Image, ReadRules, read_tree
 from composefs.fsverity import digest_bytes
 from support.commands import BIN, cfsctl, run
 from support.vectors import DATA
@@ -71,5 +71,5 @@ def _text_of(repository: Path, image: str) -> str:
     if Image(data).version != WITH_WHITEOUTS:
         return run(BIN / "composefs-info", "dump", path).stdout
     text = io.BytesIO()
-    dumpfile.write(read_tree(Image(data), Rules("rs", SHA256 if len(image) == SHA256.hex_size else SHA512)), text)
+    dumpfile.write(read_tree(Image(data), ReadRules("rs", SHA256 if len(image) == SHA256.hex_size else SHA512)), text)
     return text.getvalue().decode(errors="surrogateescape")

@@ -13,7 +13,7 @@ import pytest
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
 from composefs.erofs.layout import BLOCK, DIRENT, MAX_IMAGE, SLOT, SUPERBLOCK_START
-from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.erofs.reader import attributes as reader_attributes
 from composefs.erofs.reader import image as reader_image
 from composefs.errors import FormatError, NotFoundError, TooLargeError
@@ -130,7 +130,7 @@ def test_a_fault_is_one_error_with_its_offset(fault: str) -> None:
     message, change = FAULTS[fault]
     data = patched(change)
     with pytest.raises(FormatError, match=message) as caught:
-        read_tree(Image(data), Rules("rs", SHA256))
+        read_tree(Image(data), ReadRules("rs", SHA256))
     assert caught.value.offset is not None
     assert 0 <= caught.value.offset <= len(data)
     assert f"at byte {caught.value.offset}" in str(caught.value)
@@ -163,7 +163,7 @@ def test_faults_of_attributes(fault: str) -> None:
     start = data.index(searched) + behind
     data[start : start + len(written)] = written
     with pytest.raises(FormatError, match=message) as caught:
-        read_tree(Image(bytes(data)), Rules("rs", SHA256))
+        read_tree(Image(bytes(data)), ReadRules("rs", SHA256))
     assert caught.value.offset is not None
 
 

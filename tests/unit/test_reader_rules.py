@@ -9,7 +9,7 @@ import pytest
 
 from composefs import dumpfile
 from composefs.digest import SHA256, SHA512
-from composefs.erofs.reader import Image, Lookup, Rules, read_objects, read_tree
+from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.errors import FormatError, NotFoundError
 from composefs.tree import Node, find
 from support.images import DIGEST, Patch, make_image
@@ -20,7 +20,7 @@ DIRECTORY = "/d 0 40755 2 0 0 0 0.0 - - -"
 
 def lines(image: bytes, compat: Literal["rs", "c"]) -> list[str]:
     text = io.BytesIO()
-    dumpfile.write(read_tree(Image(image), Rules(compat)), text, style=compat)
+    dumpfile.write(read_tree(Image(image), ReadRules(compat)), text, style=compat)
     return text.getvalue().decode().splitlines()
 
 
@@ -29,7 +29,7 @@ def image(*given: str, version: int = 1, compat: str = "rs") -> bytes:
 
 
 def node(data: bytes, path: bytes, compat: Literal["rs", "c"] = "rs") -> Node:
-    return find(read_tree(Image(data), Rules(compat)), path)
+    return find(read_tree(Image(data), ReadRules(compat)), path)
 
 
 def test_whiteouts_come_back_as_devices() -> None:
@@ -51,7 +51,7 @@ def test_whiteouts_of_format_2_are_kept_by_composefs_rs_only() -> None:
     assert lines(data, "c")[1:] == ["/d 40 40755 2 0 0 0 0.0 - - -"]
     assert Lookup(Image(data)).node(b"/d/w").mode == 0o20600
     with pytest.raises(NotFoundError):
-        Lookup(Image(data), Rules("c")).node(b"/d/w")
+        Lookup(Image(data), ReadRules("c")).node(b"/d/w")
 
 
 def test_marks_that_the_user_gave() -> None:
@@ -163,7 +163,7 @@ def test_digests() -> None:
     with pytest.raises(FormatError, match="holds no digest"):
         read_tree(Image(odd))
     with pytest.raises(FormatError, match="a sha256 digest among sha512 digests"):
-        read_tree(Image(data), Rules("rs", SHA512))
+        read_tree(Image(data), ReadRules("rs", SHA512))
     with pytest.raises(FormatError, match="a sha256 digest among sha512 digests"):
         read_objects(Image(data), SHA512)
     with pytest.raises(FormatError):

@@ -154,7 +154,7 @@ def _print_paths(paths: list[bytes]) -> None:
 
 def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
     """Read the images, one after the other; with --filter, no more of the root than these entries."""
-    from composefs.erofs.reader import Image, Rules, read_tree
+    from composefs.erofs.reader import Image, ReadRules, read_tree
     from composefs.linux.files import opened
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
@@ -162,7 +162,7 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
         with opened(path, f"opening {path}") as fd:
             try:
                 image = Image.open(fd)
-                tree = read_tree(image, Rules("c"))
+                tree = read_tree(image, ReadRules("c"))
             except ComposefsError as error:
                 error.message = f"{path}: {error.message}"
                 raise

@@ -38,14 +38,14 @@ def write(
         raise UsageError(f"EROFS format {max(version, max_version or 0)} does not exist (known: 0 to {limit})")
     # Not at the top: this package is imported for its constants too, and the steps take 10 ms to load.
     from composefs.erofs.emit import emit
-    from composefs.erofs.overlay import Rules, rewrite
+    from composefs.erofs.overlay import WriteRules, rewrite
     from composefs.erofs.placement import place
     from composefs.erofs.unfit import Unfit
 
     with collection_paused():
         if compat == "c" and version == 0 and max_version == 1 and _has_whiteout(tree):
             version = 1
-        rules = Rules(version, c=compat == "c")
+        rules = WriteRules(version, c=compat == "c")
         try:
             rewritten = rewrite(tree, rules)
             rewritten.xattrs.share(rewritten.externals)

@@ -13,7 +13,7 @@ from composefs.erofs.layout import (
     UNMAPPED_CHUNK,
     header_and_superblock,
 )
-from composefs.erofs.overlay import Inode, Rewritten, Rules
+from composefs.erofs.overlay import Inode, Rewritten, WriteRules
 from composefs.erofs.placement import Placement
 
 __all__ = ["emit"]
@@ -23,7 +23,7 @@ _PIECES_JOINED = 65536
 """Some MiB: joining as we go keeps hundreds of thousands of small bytes objects from being alive at once."""
 
 
-def emit(rewritten: Rewritten, placement: Placement, rules: Rules) -> list[bytes]:
+def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> list[bytes]:
     """Return the image in pieces of some MiB."""
     inodes, _, xattrs = rewritten
     inodes_end = placement.inodes_end

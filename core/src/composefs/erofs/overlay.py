@@ -7,7 +7,7 @@ redirect (their path in the object store); attributes that overlayfs would obey 
 * the root is opaque and has 0:0 devices named 00 to ff, which hide the object store's directories of these names.
 
 The two writers of such images, libcomposefs and composefs-rs, agree on the bytes except in the points that
-`Rules` lists.  Format 2 is composefs-rs' own: no whiteout rewriting, other order.
+`WriteRules` lists.  Format 2 is composefs-rs' own: no whiteout rewriting, other order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "WHITEOUT_PARENT",
     "Inode",
     "Rewritten",
-    "Rules",
+    "WriteRules",
     "rewrite",
 ]
 
@@ -47,8 +47,8 @@ ROOT_OPAQUE = {OVERLAY + b"opaque": b"y"}
 """What is added in WHITEOUT_VERSIONS.  The escaped form is what a nested overlayfs reads."""
 
 
-class Rules(NamedTuple):
-    """How an image is to be written.
+class WriteRules(NamedTuple):
+    """How an image is to be written: in the EROFS format ``version``, 0 to 2.
 
     ``c`` asks for libcomposefs' bytes instead of composefs-rs':
 
@@ -135,7 +135,7 @@ class Rewritten(NamedTuple):
     xattrs: AttributeSets
 
 
-def rewrite(tree: Tree, rules: Rules) -> Rewritten:
+def rewrite(tree: Tree, rules: WriteRules) -> Rewritten:
     """Make the inodes of a tree.  The tree is not changed.
 
     Raises Unfit for what an image cannot hold.
@@ -144,7 +144,7 @@ def rewrite(tree: Tree, rules: Rules) -> Rewritten:
 
 
 class _Rewriter:
-    def __init__(self, tree: Tree, rules: Rules) -> None:
+    def __init__(self, tree: Tree, rules: WriteRules) -> None:
         self.root = tree.root
         self.rules = rules
         self.c = rules.c

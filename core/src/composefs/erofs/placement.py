@@ -27,7 +27,7 @@ from composefs.erofs.layout import (
     XATTR_ENTRY,
     XATTR_HEADER,
 )
-from composefs.erofs.overlay import Inode, Rules
+from composefs.erofs.overlay import Inode, WriteRules
 from composefs.erofs.unfit import Unfit
 from composefs.erofs.xattrs import MAX_AREA, AttributeSets
 
@@ -46,7 +46,7 @@ class Placement(NamedTuple):
     blocks: int
 
 
-def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement:
+def place(inodes: list[Inode], xattrs: AttributeSets, rules: WriteRules) -> Placement:
     """Fill in the placement of all inodes; raise Unfit."""
     # One loop, in which most inodes cause no call: there are tens of thousands, of two or three microseconds each.
     version = rules.version
@@ -132,7 +132,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: Rules) -> Placement
     return Placement(end, end + SLOT - 1 & -SLOT, build_time, data_blocks)
 
 
-def _build_time(inodes: list[Inode], rules: Rules) -> tuple[int, int]:
+def _build_time(inodes: list[Inode], rules: WriteRules) -> tuple[int, int]:
     """Return the superblock's time: the smallest of all, which compact inodes have; 0 in format 2, which has none."""
     if rules.version == 2:
         return 0, 0

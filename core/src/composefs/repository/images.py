@@ -15,7 +15,7 @@ from composefs.repository.objects import Objects, Stored
 from composefs.repository.store import Store
 
 if TYPE_CHECKING:
-    from composefs.erofs.reader import Image, Rules
+    from composefs.erofs.reader import Image, ReadRules
     from composefs.tree import Tree
 
 __all__ = ["Images", "image_objects"]
@@ -65,11 +65,11 @@ class Images:
         return self._objects.open(image_id, verify=True)
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ReadRules:
         """How the images of this repository are read: as composefs-rs does, with digests of the repository's."""
-        from composefs.erofs.reader import Rules
+        from composefs.erofs.reader import ReadRules
 
-        return Rules("rs", self._store.algorithm)
+        return ReadRules("rs", self._store.algorithm)
 
     @contextmanager
     def load(self, image_id: str) -> Iterator[Image]:

@@ -6,7 +6,7 @@ import stat
 from bisect import bisect_left
 
 from composefs.erofs.reader.image import Image, Inode
-from composefs.erofs.reader.tree import Decoder, Rules, read_below
+from composefs.erofs.reader.tree import Decoder, ReadRules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
 from composefs.paths import Trail, follow, joined, shown
@@ -25,7 +25,7 @@ class Lookup:
     Raises NotFoundError for a path that does not exist, FormatError for an image that is damaged on the way.
     """
 
-    def __init__(self, image: Image, rules: Rules = Rules()) -> None:  # noqa: B008 - immutable
+    def __init__(self, image: Image, rules: ReadRules = ReadRules()) -> None:  # noqa: B008 - immutable
         self._image = image
         self._decoder = Decoder(image, rules)
 

@@ -7,7 +7,7 @@ import stat
 from composefs.digest import Algorithm
 from composefs.erofs.layout import CHUNK_BASED
 from composefs.erofs.reader.image import Image, malformed
-from composefs.erofs.reader.tree import Decoder, Rules
+from composefs.erofs.reader.tree import Decoder, ReadRules
 from composefs.erofs.reader.walk import Walk
 from composefs.tree import TYPE_MASK, collection_paused, object_path
 
@@ -22,7 +22,7 @@ def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) ->
     the digest only where fs-verity is demanded.  So it does with content outside of the image but no digest, and with
     files of one digest and several sizes.
     """
-    decoder = Decoder(image, Rules("rs", algorithm))
+    decoder = Decoder(image, ReadRules("rs", algorithm))
     attributes = decoder.regular.of
     sizes: dict[bytes | None, int] = {}
     root = image.inode(image.root_nid)

@@ -1,6 +1,6 @@
 """From an image to the tree that it was made of.
 
-Two programs' ways of reading are known here (`Rules`); `composefs.erofs.reader.attributes` has their ways with
+Two programs' ways of reading are known here (`ReadRules`); `composefs.erofs.reader.attributes` has their ways with
 attributes.
 
 ==================  ===============================  ========================================================
@@ -31,20 +31,23 @@ from composefs.erofs.reader.walk import Walk
 from composefs.erofs.xattrs import METACOPY_HEAD_SIZE, OVERLAY, metacopy_head
 from composefs.tree import MAX_CONTENT, MAX_TARGET, TYPE_MASK, Node, Tree, collection_paused, walk
 
-__all__ = ["Decoder", "Rules", "read_below", "read_tree"]
+__all__ = ["Decoder", "ReadRules", "read_below", "read_tree"]
 
 HEADS = {metacopy_head(each): each for each in ALGORITHMS.values()}
 BY_SIZE = {METACOPY_HEAD_SIZE + each.size: each for each in ALGORITHMS.values()}
 
 
-class Rules(NamedTuple):
-    """``compat``: whose way of reading.  ``algorithm``: that of the digests; None: the first digest decides."""
+class ReadRules(NamedTuple):
+    """How an image is to be read.
+
+    ``compat``: whose way.  ``algorithm``: that of the digests; None: the first digest decides.
+    """
 
     compat: Literal["rs", "c"] = "rs"
     algorithm: Algorithm | None = None
 
 
-def read_tree(image: Image, rules: Rules = Rules()) -> Tree:  # noqa: B008 - immutable
+def read_tree(image: Image, rules: ReadRules = ReadRules()) -> Tree:  # noqa: B008 - immutable
     """Return the tree of an image.
 
     A directory's ``size`` is that of its entries in the image, and every ``nlink`` is the image's.  Raises FormatError
@@ -60,7 +63,7 @@ def read_tree(image: Image, rules: Rules = Rules()) -> Tree:  # noqa: B008 - imm
 class Decoder:
     """Makes nodes of inodes, one by one."""
 
-    def __init__(self, image: Image, rules: Rules) -> None:
+    def __init__(self, image: Image, rules: ReadRules) -> None:
         self.image = image
         self.c = rules.compat == "c"
         self.algorithm = rules.algorithm
