@@ -7,6 +7,10 @@ import os
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar.sparse import Sparse, map_in_content
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["MAX_EXPANDED", "Expander"]
 
 MAX_EXPANDED = 8 << 30
@@ -55,6 +59,12 @@ class Expander:
             self._offset += written
             self._left -= written
             data = data[written:]
+
+    def through(self, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+        """Write pieces of the content, and pass them on."""
+        for piece in pieces:
+            self.write(piece)
+            yield piece
 
     def finish(self) -> int:
         """Give the file its size and return that.  Raises FormatError if content is missing."""

@@ -10,7 +10,6 @@ Nothing is kept but the chunks: an archive's size does not show in memory.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
@@ -23,9 +22,11 @@ from composefs_oci.layers.expand import MAX_EXPANDED, Expander
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Protocol
+    from hashlib import _Hash
+    from typing import BinaryIO, Protocol
 
     from composefs_ext.staging import Staging
+    from composefs_oci.formats.tar.sparse import Sparse
 
     class Readable(Protocol):
         """What an archive is read from."""
@@ -85,283 +86,206 @@ def unpack(
     ``take`` is called with the name and size of each staged file as it is complete and None, or with the pack, size and
     offset of a content in ``packs``; it may wait, so that not too much lies in staging.  ``diff_id`` is the digest that
     the archive must have, with its algorithm before a colon; without one it is measured in sha256.  ``note`` is called
-    for each entry in order, with a file's bytes if they are few, else with the number of the file that is given away
-    for it, now or later.
+    for each entry in order, with a file's bytes if they are few, else with the number of the file that was given away
+    for it.
 
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
     whole = new_hash(diff_id or "sha256:")
-    splitter = _Splitter(staging, take, Packs(staging, ()) if packs is None else packs, max_inline, note)
-    try:
-        while data := archive.read(READ_SIZE):
-            whole.update(data)
-            with _named(diff_id):
-                splitter.feed(data)
-        with _named(diff_id):
-            layer = splitter.finish(digest_of_hash(whole))
-    finally:
-        splitter.close()
-    if diff_id not in (None, layer.diff_id):
+    inline = staging.new_name("inline")
+    with staging.create(inline) as out:
+        source = _Archive(archive, whole, out, max_inline)
+        splitter = _Splitter(source, staging, take, packs or Packs(staging, ()), note)
+        try:
+            splitter.split()
+        except (FormatError, TooLargeError) as error:
+            if error.subject is not None:  # the blob that the archive is read from
+                raise
+            layer = f"layer {diff_id}: " if diff_id else ""
+            where = f"(before byte {source.position} of the archive)"
+            raise type(error)(f"{layer}{error.message} {where}", hint=error.hint, subject=diff_id) from None
+    digest = digest_of_hash(whole)
+    if diff_id not in (None, digest):
         raise CorruptError(
-            f"the archive of a layer has the digest {layer.diff_id}, not {diff_id}",
+            f"the archive of a layer has the digest {digest}, not {diff_id}",
             hint="the image's config says so: it was damaged or put together wrongly",
             subject=diff_id,
         )
-    return layer
+    return Unpacked(inline, source.inline_size, splitter.chunks, splitter.expanded, splitter.files, source.size, digest)
 
 
-@contextmanager
-def _named(diff_id: str | None) -> Iterator[None]:
-    """Put the layer's name before what is wrong with it."""
-    try:
-        yield
-    except (FormatError, TooLargeError) as error:
-        if diff_id is None:
-            raise
-        raise type(error)(f"layer {diff_id}: {error.message}", hint=error.hint, subject=diff_id) from None
+class _Archive:
+    """The archive's bytes in order: those that are not read as :meth:`content` go into the inline file.
 
+    ``size`` is how many have come, ``inline_size`` how many the inline file has got.
+    """
 
-class _Splitter:
-    """The state between two pieces of an archive: give all to :meth:`feed`, then :meth:`finish` and :meth:`close`."""
-
-    def __init__(self, staging: Staging, take: Take, packs: Packs, max_inline: int, note: Note) -> None:
-        self._staging = staging
-        self._take = take
-        self._note = note
-        self._packs = packs
+    def __init__(self, source: Readable, whole: _Hash, out: BinaryIO, max_inline: int) -> None:
+        self._source = source
+        self._whole = whole
+        self._out = out
         self._max_inline = max_inline
-        self._parser = Parser()
-        self._inline = staging.new_name("inline")
-        self._out = staging.create(self._inline)
-        self._inline_size = 0
-        self._run = 0  # inline bytes since the last file
-        self._rest = b""  # the beginning of a header
-        self._pass = 0  # inline bytes of content and padding that still have to come
-        self._left = 0  # bytes of the external content at hand that still have to come
-        self._fd = -1
-        self._file = ""
-        self._part: bytes | None = None  # what has come of an external content that goes into a pack
-        self._padding = 0  # what of that is padding
-        self._small: bytes | None = None  # what has come of an inline content
-        self._size = 0
-        self._chunks: list[int] = []
-        self._files = 0
-        self._entry: Entry | None = None
-        self._expansion: _Expansion | None = None
-        self._expanded: list[int | bytes] = []
-        self._expanded_bytes = 0
+        self._data = b""
+        self._begin = 0  # of the inline bytes in it that are not written yet
+        self._position = 0
+        self.size = 0
+        self.inline_size = 0
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes.  Raises FormatError or TooLargeError.
+    @property
+    def position(self) -> int:
+        """The offset in the archive of what comes next."""
+        return self.size - len(self._data) + self._position
 
-        One loop with local names: about 10 µs an entry, half of them the parser's; opening, writing and closing the
-        staged file of a content, if it is too large for a pack, takes as long again.
-        """
-        self._size += len(data)
-        if self._rest:
-            data = self._rest + data
-        position, end = 0, len(data)
-        begin = 0  # of the inline bytes in data that are not written yet
-        parser, note = self._parser, self._note
-        try:
-            while True:
-                if self._left:
-                    position = begin = self._content(data, position)
-                    if self._left:
-                        break
-                if self._pass:
-                    if self._expansion is not None and self._expansion.left:
-                        self._expansion.write(memoryview(data)[position : position + self._pass])
-                    elif self._small is not None:
-                        self._gather(data[position : position + INLINE_LIMIT])
-                    if self._pass > end - position:
-                        self._pass -= end - position
-                        position = end
-                        break
-                    position += self._pass
-                    self._pass = 0
-                if self._expansion is not None:
-                    self._end_expansion()
-                if parser.ended:
-                    position = end
-                    break
-                wanted = parser.wanted
-                next_position = position + (wanted or BLOCK)
-                if next_position > end:
-                    break
-                piece = data[position:next_position]
-                position = next_position
-                entry = parser.extension(piece) if wanted else parser.header(piece)
-                if entry is None:
-                    continue
-                if entry.sparse is not None:
-                    self._begin_expansion(entry)
-                size = entry.size
-                if entry.external:
-                    self._write_inline(memoryview(data)[begin:position])
-                    self._begin_file(entry)
-                elif size:
-                    self._padding = padding(size)
-                    self._pass = size + self._padding
-                    if entry.sparse is None:
-                        self._entry, self._small = entry, b""
-                elif entry.sparse is None:
-                    note(entry, b"")
-        except (FormatError, TooLargeError) as error:
-            where = self._size - (end - position)
-            raise type(error)(f"{error.message} (before byte {where} of the archive)", hint=error.hint) from None
-        if begin < position:
-            self._write_inline(data if begin == 0 and position == end else memoryview(data)[begin:position])
-        self._rest = data[position:]
+    def take(self, size: int) -> bytes:
+        """Return the next bytes; fewer at the archive's end."""
+        while self._position + size > len(self._data) and self._read():
+            pass
+        piece = self._data[self._position : self._position + size]
+        self._position += len(piece)
+        return piece
 
-    def finish(self, diff_id: str) -> Unpacked:
-        """Say that all has come.  Raises FormatError if the archive is cut short.
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Yield the next bytes as they come.  Raises FormatError if the archive ends before."""
+        while size:
+            if self._position == len(self._data) and not self._read():
+                raise _cut_short()
+            piece = memoryview(self._data)[self._position : self._position + size]
+            self._position += len(piece)
+            size -= len(piece)
+            yield piece
 
-        The padding of the last entry may be missing: so ``umoci insert`` ends an archive, and Go's reader takes it.
-        """
-        if self._rest or self._left or self._pass > self._padding:
-            raise FormatError(
-                f"the archive ends within an entry, after {self._size} bytes", hint="it was cut short when it was made"
-            )
-        if self._expansion is not None:
-            self._end_expansion()
-        self._parser.finish()
-        if self._run:
-            self._chunks.append(-self._run)
-        self._out.close()
-        return Unpacked(
-            self._inline,
-            self._inline_size,
-            self._chunks,
-            self._expanded,
-            self._files,
-            self._size,
-            diff_id,
-        )
+    def content(self, size: int) -> Iterator[memoryview]:
+        """Yield the next bytes as :meth:`pieces` does; they are kept elsewhere."""
+        self.flush()
+        for piece in self.pieces(size):
+            self._begin = self._position
+            yield piece
 
-    def close(self) -> None:
-        """Close what is open.  Staged files stay: staging ends with the run."""
-        self._out.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._expansion is not None:
-            self._expansion.close()
+    def finish(self) -> None:
+        """Take all that is left."""
+        self._position = len(self._data)
+        while self._read():
+            self._position = len(self._data)
+        self.flush()
 
-    def _write_inline(self, data: bytes | memoryview) -> None:
-        size = len(data)
-        self._run += size
-        self._inline_size += size
-        if self._inline_size > self._max_inline:
+    def flush(self) -> None:
+        """Give the inline file its bytes up to here.  Raises TooLargeError."""
+        data = memoryview(self._data)[self._begin : self._position]
+        self._begin = self._position
+        self.inline_size += len(data)
+        if self.inline_size > self._max_inline:
             raise TooLargeError(
                 f"the headers and small files of the layer have more than {self._max_inline} bytes",
                 hint="a layer with so many files cannot be kept; split it into several",
             )
         self._out.write(data)
 
-    def _begin_file(self, entry: Entry) -> None:
-        self._chunks.append(-self._run)  # there is a header before every content
-        self._run = 0
-        self._chunks.append(self._files)
-        self._entry = entry
-        self._left = entry.size
-        if entry.size <= self._packs.largest:
-            self._part = b""
+    def _read(self) -> bool:
+        """Read on, behind what has not been taken yet; return whether there was more."""
+        data = self._source.read(READ_SIZE)
+        self._whole.update(data)
+        self.flush()
+        self._data = self._data[self._position :] + data
+        self._begin = self._position = 0
+        self.size += len(data)
+        return bool(data)
+
+
+class _Splitter:
+    """Takes an archive apart; ``chunks``, ``expanded`` and ``files`` are what :class:`Unpacked` has."""
+
+    def __init__(self, archive: _Archive, staging: Staging, take: Take, packs: Packs, note: Note) -> None:
+        self._archive = archive
+        self._staging = staging
+        self._take = take
+        self._packs = packs
+        self._note = note
+        self._run_begin = 0  # of the inline bytes since the last content, in the inline file
+        self._expanded_bytes = 0
+        self.chunks: list[int] = []
+        self.expanded: list[int | bytes] = []
+        self.files = 0
+
+    def split(self) -> None:
+        """Take everything apart.  Raises FormatError or TooLargeError.
+
+        About 10 µs an entry, half of them the parser's; opening, writing and closing the staged file of a content, if
+        it is too large for a pack, takes as long again.
+        """
+        archive, note, parser = self._archive, self._note, Parser()
+        while not parser.ended:
+            wanted = parser.wanted
+            block = archive.take(wanted or BLOCK)
+            if len(block) < (wanted or BLOCK):
+                if block:
+                    raise _cut_short()
+                break
+            entry = parser.extension(block) if wanted else parser.header(block)
+            if entry is None:
+                continue
+            size = entry.size
+            if entry.sparse is not None:
+                note(entry, self._sparse(entry, entry.sparse))
+            elif entry.external:
+                note(entry, self._external(size, archive.content(size)))
+            else:
+                note(entry, b"".join(archive.pieces(size)) if size else b"")
+            # It may be missing after the last entry: so ``umoci insert`` ends an archive, and Go's reader takes it.
+            archive.take(padding(size))
+        parser.finish()
+        archive.finish()
+        if archive.inline_size > self._run_begin:
+            self.chunks.append(self._run_begin - archive.inline_size)
+
+    def _external(self, size: int, pieces: Iterator[memoryview]) -> int:
+        """Give a content away, in a pack or as a file of its own; return its number."""
+        if size <= self._packs.largest:
+            name, offset = self._packs.add(b"".join(pieces))
         else:
-            self._file = self._staging.new_name()
-            self._fd = os.open(self._staging.path_of(self._file), _FLAGS, _MODE)
-        if entry.sparse is None:
-            self._note(entry, self._files)
+            name, offset = self._staging.new_name(), None
+            fd = self._create(name)
+            try:
+                for piece in pieces:
+                    while piece:
+                        piece = piece[os.write(fd, piece) :]
+            finally:
+                os.close(fd)
+        inline_size = self._archive.inline_size
+        self.chunks += (self._run_begin - inline_size, self.files)  # there is a header before every content
+        self._run_begin = inline_size
+        return self._give(name, size, offset)
 
-    def _content(self, data: bytes, position: int) -> int:
-        """Write what there is of an external content; return where it ends in ``data``."""
-        stop = min(position + self._left, len(data))
-        piece = memoryview(data)[position:stop]
-        self._left -= len(piece)
-        if self._expansion is not None:
-            self._expansion.write(piece)
-        if self._part is not None:
-            self._part += piece
-        else:
-            while piece:
-                piece = piece[os.write(self._fd, piece) :]
-        if not self._left:
-            self._end_file()
-        return stop
-
-    def _end_file(self) -> None:
-        assert self._entry is not None
-        size = self._entry.size
-        self._pass = self._padding = padding(size)
-        if self._part is not None:
-            name, offset = self._packs.add(self._part)
-            self._part = None
-            self._give(name, size, offset)
-        else:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-            self._give(self._file, size)
-
-    def _gather(self, data: bytes) -> None:
-        """Take more of an inline content, which may come in pieces, and what follows it."""
-        entry, small = self._entry, self._small
-        assert entry is not None
-        assert small is not None
-        small += data[: entry.size - len(small)]
-        if len(small) < entry.size:
-            self._small = small
-        else:
-            self._small = None
-            self._note(entry, small)
-
-    def _give(self, name: str, size: int, offset: int | None = None) -> None:
-        self._files += 1
-        self._take(name, size, offset)
-
-    def _begin_expansion(self, entry: Entry) -> None:
-        assert entry.sparse is not None
-        self._expanded_bytes += entry.sparse.size
+    def _sparse(self, entry: Entry, sparse: Sparse) -> int | bytes:
+        """Write a sparse file whole beside its pieces; return its number, or its bytes if they are few."""
+        self._expanded_bytes += sparse.size
         if self._expanded_bytes > MAX_EXPANDED:
             raise TooLargeError(f"the sparse files of the layer have more than {MAX_EXPANDED} bytes when expanded")
-        self._expansion = _Expansion(self._staging, entry)
+        name = self._staging.new_name("sparse")
+        fd = self._create(name)
+        try:
+            expander = Expander(sparse, fd, shown(entry.path))
+            if entry.external:
+                self._external(entry.size, expander.through(self._archive.content(entry.size)))
+            else:
+                for piece in self._archive.pieces(entry.size):
+                    expander.write(piece)
+            size = expander.finish()
+        finally:
+            os.close(fd)
+        content = self._give(name, size) if size > INLINE_LIMIT else self._staging.read(name)
+        self.expanded.append(content)
+        return content
 
-    def _end_expansion(self) -> None:
-        expansion, self._expansion = self._expansion, None
-        assert expansion is not None
-        size = expansion.finish()
-        if size > INLINE_LIMIT:
-            content: int | bytes = self._files
-            self._give(expansion.name, size)
-        else:
-            content = self._staging.read(expansion.name)
-        self._expanded.append(content)
-        self._note(expansion.entry, content)
+    def _create(self, name: str) -> int:
+        return os.open(self._staging.path_of(name), _FLAGS, _MODE)
+
+    def _give(self, name: str, size: int, offset: int | None = None) -> int:
+        """Give a staged file away; return its number."""
+        self._take(name, size, offset)
+        self.files += 1
+        return self.files - 1
 
 
-class _Expansion:
-    """A sparse file that is being written whole."""
-
-    def __init__(self, staging: Staging, entry: Entry) -> None:
-        assert entry.sparse is not None
-        self.name = staging.new_name("sparse")
-        self.entry = entry
-        self.left = entry.size
-        self._fd = os.open(staging.path_of(self.name), _FLAGS, _MODE)
-        self._expander = Expander(entry.sparse, self._fd, shown(entry.path))
-
-    def write(self, data: memoryview) -> None:
-        """Take content; what is padding after it is left out."""
-        data = data[: self.left]
-        self.left -= len(data)
-        self._expander.write(data)
-
-    def finish(self) -> int:
-        size = self._expander.finish()
-        self.close()
-        return size
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+def _cut_short() -> FormatError:
+    return FormatError("the archive ends within an entry", hint="it was cut short when it was made")
