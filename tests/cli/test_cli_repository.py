@@ -50,6 +50,11 @@ class TestInit:
         assert "md5" in the_error("init", "--algorithm", "md5", tmp_path / "x", status=5)
         assert not (tmp_path / "x").exists()
 
+    def test_nobody_else_may_write_there_even_without_a_umask(self, tmp_path: Path) -> None:
+        cfsctl("init", "--insecure", tmp_path / "above/repo", umask=0)
+        made = [path for path in (tmp_path / "above", *(tmp_path / "above").rglob("*")) if path.stat().st_mode & 0o022]
+        assert made == []
+
     def test_where_it_fails_it_leaves_nothing(self, tmp_path: Path) -> None:
         """The file system of temporary files has no fs-verity; in the virtual machine there is one that has."""
         (tmp_path / "before").mkdir()

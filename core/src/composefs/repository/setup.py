@@ -182,7 +182,7 @@ def _make_missing(path: str, made: list[str]) -> None:
         missing.append(above)
     for each in reversed(missing):
         try:
-            os.mkdir(each)
+            os.mkdir(each, 0o755)  # like all below: even without a umask nobody else may write
             made.append(each)
         except FileExistsError:  # the directory may be there, or somebody else was faster
             if each == path and not os.path.isdir(path) and os.path.lexists(path):
