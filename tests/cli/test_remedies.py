@@ -273,6 +273,25 @@ def test_no_place_for_temporary_files(target: Target, command: tuple[str, ...]) 
     assert told == ("cfsctl: there is no directory for temporary files that can be written to (name one in TMPDIR)\n")
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("container", "status", "told"),
+    [
+        ("unshare --user --map-root-user", 7, "cannot run as nobody here: Invalid argument (leave out --ext-user"),
+        ("setpriv --bounding-set=-chown", 7, "cannot run as nobody here: Operation not permitted (leave out"),
+        ("setpriv --bounding-set=-setuid", 10, "becoming nobody: Operation not permitted; leave out --ext-user"),
+    ],
+    ids=["namespace", "chown", "setuid"],
+)
+def test_another_user_for_extensions_whom_a_container_lacks(
+    target: Target, container: str, status: int, told: str
+) -> None:
+    words = [*container.split(), CFSCTL, "--repo", target.path, "--ext-user", "nobody", "ostree", "images"]
+    failed = run(*words, status=status)
+    assert told in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
 def test_more_arguments_than_a_message_holds(target: Target) -> None:
     """The system takes twice as many bytes; the extension is sent all of them together."""
     words = ["--subpath=/" + "a" * 1000] * 1050

@@ -6,7 +6,7 @@ import os
 import resource
 from collections.abc import Mapping
 
-from composefs.errors import NotFoundError, UsageError
+from composefs.errors import NotFoundError, PermissionDeniedError, UsageError
 from composefs.tuples import NamedTuple
 
 __all__ = ["CACHE", "Account", "account_of"]
@@ -42,12 +42,25 @@ class Account(NamedTuple):
                 return True
             directory = os.path.dirname(directory)
 
+    def take(self, directory: int) -> None:
+        """Give it an open directory; raise PermissionDeniedError where root is not allowed to, as in a container."""
+        try:
+            os.fchown(directory, self.uid, self.gid)
+        except OSError as error:
+            raise PermissionDeniedError(
+                f"extensions cannot run as {self.name} here: {error.strerror}",
+                hint="leave out --ext-user, or name a user that this container or user namespace has",
+            ) from error
+
     def become(self) -> None:
         """Let this process be the account's, for good; the kernel takes all capabilities from it."""
         resource.setrlimit(resource.RLIMIT_NPROC, (_MAX_PROCESSES, _MAX_PROCESSES))
-        os.setgroups(self.groups)
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        try:
+            os.setgroups(self.groups)
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        except OSError as error:
+            raise PermissionError(f"becoming {self.name}: {error.strerror}; leave out --ext-user") from None
 
 
 def account_of(name: str) -> Account:
