@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.files import Naming, sync_file_system
 from composefs_ext.fsverity import Hasher
 from composefs_oci.formats.uki import command_line
 from composefs_oci.held import find_config
@@ -71,13 +72,16 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
     with ExitStack() as stack:
         # All before any is written: one that is damaged must not leave a new kernel beside an initrd of before.
         sources = {path: stack.enter_context(_open(core, node)) for path, node in entry.files.items()}
+        if statedir := request.get("statedir"):
+            for each in ("var", "etc/upper", "etc/work"):
+                os.makedirs(f"{statedir}/{image}/{each}", exist_ok=True)
+            _sync(statedir)
         written = [_write(bootdir, path, source) for path, source in sources.items()]
+    _sync(bootdir)
     if entry.lines:
         text = "\n".join(entry.lines) + "\n"
         written.append(_write(bootdir, f"loader/entries/{entry.name}.conf", io.BytesIO(text.encode())))
-    if request.get("statedir"):
-        for each in ("var", "etc/upper", "etc/work"):
-            os.makedirs(f"{request.arguments['statedir']}/{image}/{each}", exist_ok=True)
+        _sync(bootdir)
     return {"image": image, "karg": karg, "entry": entry.name, "files": written}
 
 
@@ -248,8 +252,21 @@ def _open(core: Core, node: Node) -> BinaryIO:
     return open(fd, "rb")
 
 
+def _sync(directory: str) -> None:
+    """Wait until the names in a directory and below are durable: no entry may be there without what it names."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Naming(directory):
+            sync_file_system(fd)
+    finally:
+        os.close(fd)
+
+
 def _write(directory: str, path: str, source: BinaryIO) -> str:
-    """Write a file of the image below a directory, whole and durable or not at all; return its path."""
+    """Write a file of the image below a directory, whole or not at all; return its path.
+
+    Its content is durable before it has its name, which :func:`_sync` waits for.
+    """
     target = f"{directory}/{path}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     temporary = f"{target}.new"

@@ -12,7 +12,6 @@ Layout and locking are libostree's: ostree.repo(5), ``ostree_repo_lock_push``.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -28,7 +27,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     UsageError,
 )
-from composefs_ext.files import Naming, read_regular
+from composefs_ext.files import Naming, read_regular, sync_file_system
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
@@ -203,9 +202,8 @@ class Target:
 
         The names are those of objects without their directories: 64 hexadecimal digits, a point and the kind.
         """
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-        if syncfs(self.staging.fd):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), self.path)
+        with Naming(self.path):
+            sync_file_system(self.staging.fd)
         touched = set()
         for name in names:
             folder = f"objects/{name[:2]}"
