@@ -1,4 +1,4 @@
-"""What a power cut leaves of files that commands write outside of repositories: on a boot partition.
+"""What a power cut leaves of files that commands write outside of repositories: on a boot partition, and images.
 
 As in test_power_cut.py a disk is followed that forgets whatever is not synced.
 """
@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from support import strace
-from support.commands import CFSCTL, run
+from support.commands import CFSCTL, MKCOMPOSEFS, run
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
 from support.strace import Call
@@ -78,3 +80,26 @@ def test_a_boot_entry_is_there_with_what_it_names(tmp_path: Path) -> None:
     assert len(named) > 2
     assert named[-1] == "loader/entries/t1.conf"
     assert not files.unnamed
+
+
+@pytest.mark.parametrize("store", [False, True], ids=["image", "image and objects"])
+def test_an_image_replaces_another_when_all_is_durable(tmp_path: Path, store: bool) -> None:
+    source, outside, log = (tmp_path / name for name in ("source", "outside", "log"))
+    source.mkdir()
+    outside.mkdir()
+    (source / "file").write_bytes(b"file" * 1000)
+    image = outside / "image"
+    image.write_text("old")
+    options = [f"--digest-store={outside}/objects"] if store else []
+    run(*strace.recorder(log, children=True), MKCOMPOSEFS, *options, source, image)
+    files = Files(outside)
+    named = []
+    for place in files.follow(strace.read(log)):
+        if place == str(image):
+            assert not files.unwritten
+            assert not {path for path in files.unnamed if "/objects" in path}
+        named.append(place)
+    assert len(named) == 1 + store
+    assert named[-1] == str(image)
+    assert not files.unnamed
+    assert image.read_bytes() != b"old"

@@ -14,7 +14,7 @@ from composefs.digest import SHA256
 from composefs.errors import BusyError, UnsupportedError
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import NewFile, open_or_make_directory
+from composefs.linux.files import NewFile, open_or_make_directory, sync_file_system
 from composefs.linux.transfer import clone, copy
 from composefs.linux.verity import enable
 
@@ -52,6 +52,10 @@ class FlatStore:
                         enable(new.fd, SHA256)
                     new.replace(directory, digest[2:])
         return _Object(digest)
+
+    def sync(self) -> None:
+        """Wait until all that is stored is on the disk, also what a killed run has left.  Raises ``OSError``."""
+        sync_file_system(self._fd)
 
 
 def _size(name: str, at: int) -> int | None:

@@ -153,18 +153,27 @@ def _directory(arguments: argparse.Namespace) -> Tree:
         xattrs="none" if arguments.skip_xattrs else "user" if arguments.user_xattrs else "all",
         follow_root=False,
     )
-    store = None if arguments.digest_store is None else _flat_store(arguments.digest_store)
-    return scan_directory(arguments.source, SHA256, store=store, options=options, processes=arguments.threads)
+
+    def scan(store: Callable[[int], HasId] | None) -> Tree:
+        return scan_directory(arguments.source, SHA256, store=store, options=options, processes=arguments.threads)
+
+    return scan(None) if arguments.digest_store is None else _into_store(arguments.digest_store, scan)
 
 
-def _flat_store(path: str) -> Callable[[int], HasId]:
-    """Return a function that copies a file to PATH/XX/REST, if that is not there yet."""
+def _into_store(path: str, scan: Callable[[Callable[[int], HasId]], Tree]) -> Tree:
+    """Scan a directory and copy its files to PATH/XX/REST, if they are not there yet; they are durable then."""
     from composefs.cli.flatstore import FlatStore
 
     try:
-        return FlatStore(path).store
+        objects = FlatStore(path)
     except OSError as error:
         raise from_os_error(error, f"opening {path}") from error
+    tree = scan(objects.store)
+    try:
+        objects.sync()
+    except OSError as error:
+        raise from_os_error(error, f"writing {path}") from error
+    return tree
 
 
 def _write(image: str, pieces: list[bytes]) -> None:
@@ -181,14 +190,16 @@ def _write(image: str, pieces: list[bytes]) -> None:
         with Descriptor(os.open(image, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             _write_all(fd, pieces)
         return
-    from composefs.linux.files import NewFile
+    from composefs.linux.files import NewFile, sync_directory
 
     umask = os.umask(0)
     os.umask(umask)
     place = os.open(os.path.dirname(image), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with Descriptor(place) as directory, NewFile(directory, 0o666 & ~umask) as new:
         _write_all(new.fd, pieces)
+        os.fsync(new.fd)  # or a power cut might leave neither this image nor the one that it replaces
         new.replace(directory, os.path.basename(image))
+        sync_directory(directory)
 
 
 def _write_all(fd: int, pieces: list[bytes]) -> None:
