@@ -86,3 +86,23 @@ def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command:
     assert "reading the image: Input/output error" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.returncode == (1 if command[0] == "ls" else 5)
+
+
+@pytest.mark.parametrize("call", ["linkat", "symlinkat"])
+@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
+def test_a_file_system_without_links_holds_no_repository(call: str, error: str, tmp_path: Path) -> None:
+    """FAT has neither kind, SMB often no symlinks; that shows when the repository is made, not at the first name."""
+    inject = ["-qqq", "-o", str(tmp_path / "log"), "-e", f"inject={call},{call.removesuffix('at')}:error={error}"]
+    done = run(require("strace"), *inject, CFSCTL, "init", "--insecure", tmp_path / "below" / "repo", status=9)
+    assert done.stderr == (
+        f"cfsctl: no repository can be made at {tmp_path}/below/repo: its file system has no hard links, or no "
+        "symlinks (name a place on another one, such as ext4, xfs or btrfs)\n"
+    )
+    assert not (tmp_path / "below").exists()
+
+
+def test_a_file_system_that_calls_fs_verity_an_invalid_argument(repository: Populated, tmp_path: Path) -> None:
+    """As ntfs-3g does, and maybe other servers of FUSE."""
+    meta = str(repository.path / "meta.json")
+    inject = ["-qqq", "-o", str(tmp_path / "log"), "-P", meta, "-e", "inject=ioctl:error=EINVAL"]
+    assert run(require("strace"), *inject, CFSCTL, "--repo", repository.path, "images").stdout

@@ -114,6 +114,21 @@ def test_a_full_disk_is_not_taken_for_a_missing_feature(directory: int, monkeypa
         NewFile(directory)
 
 
+def test_nothing_is_left_where_modes_cannot_be_changed(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(files, "_has_proc", lambda: False)
+    monkeypatch.setattr(os, "fchmod", refused)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="not implemented"):
+        NewFile(directory)
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_a_file_in_use_can_be_told_from_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_has_proc", lambda: False)
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)

@@ -140,7 +140,11 @@ class NewFile(Closing):
                     raise
         while self.fd < 0:
             self._open_named(mode)
-        os.fchmod(self.fd, mode)  # whatever the umask
+        try:
+            os.fchmod(self.fd, mode)  # whatever the umask
+        except OSError:
+            self.close()
+            raise
 
     def _open_named(self, mode: int) -> None:
         name = random_name()

@@ -34,7 +34,8 @@ def measure(fd: int) -> tuple[Algorithm, bytes] | None:
     try:
         fcntl.ioctl(fd, _FS_IOC_MEASURE_VERITY, request)
     except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY):
+        # EINVAL is what some FUSE servers, ntfs-3g for one, answer to what they do not know.
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
             return None
         raise
     number, size = _MEASURE.unpack_from(request)

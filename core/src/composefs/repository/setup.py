@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, from_os_error
+from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, UnsupportedError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import open_or_make_directory, random_name, sync_directory
+from composefs.linux.files import NewFile, open_or_make_directory, random_name, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.staging import sweep
@@ -53,6 +54,7 @@ def init(
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
                 meta = Meta.new(algorithm, default if erofs_default is None else erofs_default)
+                _require_links(root, path)
                 if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
             existing = metafile.read(root, path)
@@ -194,6 +196,25 @@ def _remove_unused(path: str) -> None:
     with Descriptor(metafile.open_root(path)) as root:
         metafile.lock_root(root, f"the directory {path}", exclusive=True, wait=0.0)
         os.rmdir(path)
+
+
+def _require_links(root: int, path: str) -> None:
+    """Raise UnsupportedError where no names can be made: objects are hard links, all other names symlinks."""
+    hard, soft = random_name(), random_name()
+    with NewFile(root) as new:
+        try:
+            new.link(root, hard)
+            os.unlink(hard, dir_fd=root)
+            os.symlink(hard, soft, dir_fd=root)
+            os.unlink(soft, dir_fd=root)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            raise UnsupportedError(
+                f"no repository can be made at {path}: its file system has no hard links, or no symlinks",
+                hint="name a place on another one, such as ext4, xfs or btrfs",
+                subject=path,
+            ) from error
 
 
 def _require_upgrade(path: str, upgrade: bool) -> None:
