@@ -18,7 +18,7 @@ from composefs_oci.formats.platform import Platform
 from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
-from support.commands import cfsctl, run
+from support.commands import CFSCTL, cfsctl, run
 from support.oci_images import init, pull
 from support.oci_layout import MANIFEST, Layout, simple, tar
 from support.oci_registry import ELSEWHERE, PASSWORD, USER, Registry, push, registry
@@ -206,6 +206,28 @@ def test_a_registry_with_a_login(
         assert '"list-tags"' in done.stderr  # the trace
         assert PASSWORD not in done.stderr
         assert wrong not in done.stderr
+
+
+def test_a_directory_that_others_may_not_enter_hides_no_login_behind_it(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root's /run/containers, for who has no XDG_RUNTIME_DIR; but a file that is there is not passed over."""
+    hidden, own = tmp_path / "run/containers/auth.json", tmp_path / "config/containers/auth.json"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with registry(tmp_path / "registry", login=True) as running:
+        push(f"oci:{layout}", running.image("app:1"), "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}")
+        for path, password in (hidden, "another"), (own, PASSWORD):
+            path.parent.mkdir(parents=True)
+            key = base64.b64encode(f"{USER}:{password}".encode()).decode()
+            path.write_text(json.dumps({"auths": {running.host: {"auth": key}}}))
+        command = [CFSCTL, "oci", "list-tags", "--tls-verify=false", running.image("app")]
+        user = ["setpriv", "--bounding-set=-all", *command]
+        hidden.parent.chmod(0)
+        assert run(*user).stdout == "1\n"
+        assert f"{hidden}: Permission denied" in run(*user, f"--authfile={hidden}", status=7).stderr
+        own.chmod(0)
+        assert f"{own}: Permission denied" in run(*user, status=7).stderr
 
 
 def test_a_credential_helper_is_asked(

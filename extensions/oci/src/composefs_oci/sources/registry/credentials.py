@@ -54,7 +54,13 @@ class Credentials(NamedTuple):
 def find_credentials(registry: str, repository: str, authfile: str | None) -> Credentials | None:
     """Return what the files say about a repository; raise FormatError, NotFoundError or an error of a helper."""
     for path, is_wanted in _files(authfile, os.environ):
-        data = _read(path)
+        try:
+            data = _read(path)
+        except PermissionError:
+            # Where root has logged in, /run/containers is root's alone.
+            if is_wanted or os.path.lexists(path):
+                raise
+            data = None
         if data is None:
             if is_wanted:
                 raise NotFoundError(f"{path} does not exist", hint="it is written by: skopeo login", subject=path)
