@@ -31,7 +31,7 @@ def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -
     try:
         fd = os.open(path, flags, dir_fd=dir_fd)
     except OSError as error:
-        if error.errno == errno.ELOOP and not follow:
+        if error.errno == errno.ELOOP:  # not followed, or one that leads to itself
             raise CorruptError("it is a symlink") from None
         if error.errno == errno.ENXIO:  # a socket
             raise CorruptError(_NOT_REGULAR) from None
