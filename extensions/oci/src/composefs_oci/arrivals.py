@@ -54,9 +54,15 @@ class Arrived(NamedTuple):
 
 
 class _Layer:
-    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of the entries' log."""
+    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of the entries' log.
 
-    def __init__(self, progress: Progress) -> None:
+    ``unpacked`` is set when the worker is done with it; ``stream``, and ``layer`` but for a blob, when all files are
+    stored too.
+    """
+
+    def __init__(self, number: int, job: Job, progress: Progress) -> None:
+        self.number = number
+        self.job = job
         self.progress = progress
         self.ids: list[str] = []
         self.logged = 0
@@ -65,13 +71,34 @@ class _Layer:
         self.stream: Pending[Stored] | None = None
         self.layer: StoredLayer | None = None
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether its stream is stored too."""
+        return self.stream is not None and self.stream.done
+
+    def file_stored(self, stored: Stored, size: int) -> None:
+        """Note what the core made of the next file."""
+        self.ids.append(stored["id"])
+        if stored.get("stored") == "present":
+            self.present += 1
+        else:
+            self.new += 1
+            self.new_bytes += size
+
+    def arrived(self) -> Arrived:
+        """Return it as stored."""
+        assert self.stream is not None
+        assert self.unpacked is not None
+        counts = Counts(self.new, self.new_bytes, self.present, self.unpacked.inline_size)
+        return Arrived(self.stream.result()["id"], self.layer, counts)
+
 
 class _Worker:
-    """A process, the number of its layer, -1 when it has none, and how much was taken of it that it was not told."""
+    """A process, the layer that it is at, and how much was taken of it that it was not told."""
 
     def __init__(self, process: WorkerProcess) -> None:
         self.process = process
-        self.job = -1
+        self.layer: _Layer | None = None
         self.taken = 0
 
 
@@ -103,7 +130,7 @@ class Arrivals:
         self._max_inline = most_inline(core)
         self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
         self._layers: dict[int, _Layer] = {}  # all that were begun
-        self._open: set[int] = set()  # those that are not stored yet
+        self._open: list[_Layer] = []  # those that are not stored yet
         self._error: ExtError | None = None
         self._workers: list[_Worker] = []
         self._puts = Puts(core)
@@ -161,7 +188,7 @@ class Arrivals:
     def _settle(self) -> None:
         """Have stored what had come in before something failed."""
         with suppress(ExtError):
-            while self._puts or any(self._layers[number].stream for number in self._open):
+            while self._puts or any(layer.stream for layer in self._open):
                 self._puts.send()
                 if not self._has_answers():
                     self._core.pump(None)
@@ -187,7 +214,7 @@ class Arrivals:
     def _deal(self) -> None:
         """Give each free worker a layer; start one while all are busy and there are processors."""
         while self._left:
-            worker = next((each for each in self._workers if each.job < 0), None)
+            worker = next((each for each in self._workers if each.layer is None), None)
             if worker is None:
                 if len(self._workers) >= available_cores():
                     return
@@ -196,9 +223,8 @@ class Arrivals:
             job = self._jobs[number]
             label = job.diff_id or job.descriptor.digest
             progress = self._core.progress(label, total=job.descriptor.size, unit="bytes")
-            self._layers[number] = _Layer(progress)
-            self._open.add(number)
-            worker.job = number
+            worker.layer = self._layers[number] = _Layer(number, job, progress)
+            self._open.append(worker.layer)
             worker.process.send(number)
 
     def _start(self) -> _Worker:
@@ -212,61 +238,43 @@ class Arrivals:
 
     def _hear(self, worker: _Worker, message: Any) -> None:
         """Take in a message of a worker."""
-        number = worker.job
+        layer = worker.layer
+        assert layer is not None
         match message:
             case (kind, rows, read, logged) if kind == FILES:
-                self._layers[number].progress.advance(read)
-                self._layers[number].logged = logged
+                layer.progress.advance(read)
+                layer.logged = logged
                 for name, size, offset in rows:
-                    self._puts.add((number, worker, size), name, size, offset)
+                    self._puts.add((layer, worker, size), name, size, offset)
             case (kind, fields) if kind == DONE:
-                self._layers[number].unpacked = Unpacked(*fields)
-                worker.job = -1
-                self._finish(number)
+                layer.unpacked = Unpacked(*fields)
+                worker.layer = None
+                self._finish(layer)
             case (kind, text) if kind == TELL:
                 self._core.log("info", text)
             case (kind, error) if kind == FAILED:
                 raise from_wire(error)
 
     def _has_answers(self) -> bool:
-        return self._puts.answered or any(self._is_stored(number) for number in self._open)
-
-    def _is_stored(self, number: int) -> bool:
-        stream = self._layers[number].stream
-        return stream is not None and stream.done
+        return self._puts.answered or any(layer.is_stored for layer in self._open)
 
     def _take_answers(self) -> None:
-        numbers = set()
-        for (number, worker, size), stored in self._puts.taken():
-            layer = self._layers[number]
-            layer.ids.append(stored["id"])
-            if stored.get("stored") == "present":
-                layer.present += 1
-            else:
-                layer.new += 1
-                layer.new_bytes += size
+        for (layer, worker, size), stored in self._puts.taken():
+            layer.file_stored(stored, size)
             worker.taken += staged_cost(size)
-            numbers.add(number)
+            self._finish(layer)
         for worker in self._workers:
             if worker.taken >= TAKEN_LOT:
                 worker.process.send(-worker.taken)
                 worker.taken = 0
-        for number in numbers:
-            self._finish(number)
-        for number in [each for each in self._open if self._is_stored(each)]:
-            layer = self._layers[number]
-            assert layer.stream is not None
-            assert layer.unpacked is not None
-            stream = layer.stream.result()["id"]
+        for layer in [each for each in self._open if each.is_stored]:
+            arrived = self.arrived[layer.number] = layer.arrived()
             layer.progress.finish()
-            counts = Counts(layer.new, layer.new_bytes, layer.present, layer.unpacked.inline_size)
-            self.arrived[number] = Arrived(stream, layer.layer, counts)
-            self._open.remove(number)
-            self._tell(number, self.arrived[number])
+            self._open.remove(layer)
+            self._tell(layer.number, arrived)
 
-    def _finish(self, number: int) -> None:
+    def _finish(self, layer: _Layer) -> None:
         """Have a layer's stream stored, if all of its files are."""
-        layer, job = self._layers[number], self._jobs[number]
         unpacked = layer.unpacked
         if unpacked is None or len(layer.ids) < unpacked.files:
             return
@@ -276,7 +284,7 @@ class Arrivals:
         parts = references(unpacked, layer.ids)
         layer.stream = put_layer(self._core, unpacked, parts)
         layer.layer = StoredLayer(
-            job.diff_id or unpacked.diff_id,
+            layer.job.diff_id or unpacked.diff_id,
             self._core.staging.path_of(unpacked.inline),
             parts.chunks,
             parts.object_refs,
