@@ -136,7 +136,7 @@ class Core(Connection):
         params["content_type"] = content_type
         if inline is not None:
             params["inline"] = inline
-        return self.send("stream.put", params, decode=_stored, staged=staged)
+        return self.send("stream.put", params, staged=staged)
 
     def stream_get(
         self,
@@ -213,7 +213,7 @@ class Core(Connection):
         """
         options = {"format": erofs_format, "expect": expect, "transforms": transforms}
         params = _without_none({"dump": dump, "draft": draft, **options})
-        return self.send("image.put", params, decode=_stored)
+        return self.send("image.put", params)
 
     def image_digest(
         self,
@@ -225,7 +225,7 @@ class Core(Connection):
     ) -> Pending[Stored]:
         """Tell what ``image_put`` would return, and store nothing."""
         params = _without_none({"dump": dump, "draft": draft, "format": erofs_format, "transforms": transforms})
-        return self.send("image.digest", params, decode=_stored)
+        return self.send("image.digest", params)
 
     def image_dump(
         self,
@@ -283,11 +283,11 @@ class Core(Connection):
         for a ref to no stream, MissingObjectError.
         """
         params, staged = self._lists(streams=streams, images=images, refs=refs, remove_refs=remove_refs)
-        return self.send("publish", params, decode=_published, staged=staged)
+        return self.send("publish", params, staged=staged)
 
     def ref_get(self, name: str, source: str | None = None) -> Pending[RefRow]:
         """Look up a ref, DIR/NAME; NotFoundError when there is none."""
-        return self.send("ref.get", _without_none({"name": name, "from": source}), decode=_ref)
+        return self.send("ref.get", _without_none({"name": name, "from": source}))
 
     def ref_list(self, prefix: str | None = None, source: str | None = None) -> Pending[list[RefRow]]:
         """List refs whose name starts with ``prefix``."""
@@ -385,23 +385,6 @@ def _all_stored(answer: dict[str, Any]) -> list[Any]:
         if "error" in row:
             raise from_wire(row["error"])
     return rows
-
-
-def _stored(answer: dict[str, Any]) -> Stored:
-    return {"id": answer["id"], "size": answer["size"]}
-
-
-def _published(answer: dict[str, Any]) -> Published:
-    return {
-        "streams": answer.get("streams", []),
-        "images": answer.get("images", []),
-        "refs": answer.get("refs", []),
-        "remove_refs": answer.get("remove_refs", []),
-    }
-
-
-def _ref(answer: dict[str, Any]) -> RefRow:
-    return {"name": answer["name"], "target": answer["target"], "id": answer["id"]}
 
 
 def _characters(rows: Sequence[Any]) -> int:
