@@ -167,11 +167,12 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
     # Not below TMPDIR, which is root's alone here.
     with tempfile.TemporaryDirectory(prefix="composefs-user-", dir="/tmp") as name:
         home = Path(name)
-        for part in ("tree", "mnt"):
+        for part in ("tree", "mnt", "theirs"):
             (home / part).mkdir()
         (home / "tree/big").write_bytes(CONTENT)
         for path in (home, *home.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
+        os.chown(home / "theirs", 0, 0)
         # Where no udev is at work, users may not open /dev/fuse.  In a mount namespace of its own they may.
         for device, mode in (("fuse", 0o666), ("closed", 0o600)):
             os.mknod(tmp_path / device, stat.S_IFCHR | mode, os.makedev(10, 229))
@@ -184,6 +185,7 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             ! user {CFSCTL} --repo repo mount refs/it mnt
             mount --bind {tmp_path}/fuse /dev/fuse
             ! user {CFSCTL} --repo repo mount --fuse no refs/it mnt
+            ! user {CFSCTL} --repo repo mount refs/it theirs
             user {CFSCTL} --repo repo mount refs/it mnt
             user cmp mnt/big tree/big
             grep {name} /proc/self/mountinfo
@@ -193,7 +195,7 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             [ ! -e mnt/big ]
         """
         done = run("unshare", "--mount", "sh", "-c", script, cwd=home)
-        for words in ("run as root", "trying FUSE", "owner and mode of /dev/fuse", "mnt/big: Permission denied"):
+        for words in ("run as root", "trying FUSE", "mode of /dev/fuse", "mode of theirs", "mnt/big: Permission denied"):
             assert words in done.stderr
         (line,) = [line for line in done.stdout.splitlines() if " - " in line]
         assert " ro,nosuid,nodev," in line

@@ -178,17 +178,19 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     try:
         mfusepy.FUSE(image, os.path.abspath(mountpoint), foreground=foreground, **options)
     except RuntimeError as error:
-        raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking()) from error
+        raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking(mountpoint)) from error
     finally:
         image.close()
 
 
-def _lacking() -> str:
+def _lacking(mountpoint: str) -> str:
     """Return what to do where a mount has failed, of which libfuse tells nothing but on standard error."""
     if not os.path.exists(_DEVICE):
         return "the kernel has no FUSE; try `modprobe fuse`"
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return f"check the owner and mode of {_DEVICE}, which you may not open"
+    if not os.access(mountpoint, os.W_OK):
+        return f"users but root mount only where they may write; check the owner and mode of {mountpoint}"
     return "users but root need fusermount3 (package fuse3)"
 
 
