@@ -195,7 +195,7 @@ def test_a_user_mounts_with_fusermount3(tmp_path: Path) -> None:
             [ ! -e mnt/big ]
         """
         done = run("unshare", "--mount", "sh", "-c", script, cwd=home)
-        for words in ("run as root", "trying FUSE", "mode of /dev/fuse", "mode of theirs", "mnt/big: Permission denied"):
+        for words in ("run as root", "trying FUSE", "of /dev/fuse", "mode of theirs", "mnt/big: Permission denied"):
             assert words in done.stderr
         (line,) = [line for line in done.stdout.splitlines() if " - " in line]
         assert " ro,nosuid,nodev," in line
