@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from composefs.errors import FormatError
 
-__all__ = ["Trail", "follow", "joined", "shown"]
+__all__ = ["LinksError", "Trail", "follow", "joined", "shown"]
 
 MAX_LINKS = 40
 """Symlinks on the way to a file, as in the kernel."""
@@ -18,14 +18,17 @@ Trail = list[tuple[bytes, File]]
 """The way to a file without links and ``..``: names and files, from ``(b"", root)`` to the file's own."""
 
 
+class LinksError(FormatError):
+    """A path leads through too many symlinks, as those of a loop."""
+
+
 def follow(
     root: File, path: bytes, child: Callable[[Trail[File], bytes], File | None], target: Callable[[File], bytes | None]
 ) -> Trail[File] | None:
     """Return the way to which a path leads, or None where a name on it is missing.
 
     ``child`` returns what has a name in the directory at the end of a way, or None, and raises if that is none;
-    ``target`` returns where a symlink points, and None for all that is not followed.  Raises FormatError for too many
-    symlinks.
+    ``target`` returns where a symlink points, and None for all that is not followed.  Raises LinksError.
     """
     parts = _parts(path)
     trail: Trail[File] = [(b"", root)]
@@ -44,7 +47,7 @@ def follow(
             continue
         links += 1
         if links > MAX_LINKS:
-            raise FormatError(f"{shown(path)} leads through more than {MAX_LINKS} symlinks")
+            raise LinksError(f"{shown(path)} leads through more than {MAX_LINKS} symlinks")
         if link.startswith(b"/"):
             del trail[1:]
         parts += _parts(link)

@@ -9,7 +9,7 @@ from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, ReadRules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
-from composefs.paths import Trail, follow, joined, shown
+from composefs.paths import LinksError, Trail, follow, joined, shown
 from composefs.tree import Node
 
 __all__ = ["Lookup"]
@@ -41,9 +41,12 @@ class Lookup:
     def follow(self, path: bytes) -> tuple[bytes, Node]:
         """Return where a path leads through symlinks and ``..``, as for who has the image as root, and what is there.
 
-        Raises FormatError for more symlinks than the kernel follows.
+        There is nothing behind more symlinks than the kernel follows.
         """
-        trail = follow(self._image.root_nid, path, self._child_of, self._target)
+        try:
+            trail = follow(self._image.root_nid, path, self._child_of, self._target)
+        except LinksError as error:  # the image is well-formed for all that
+            raise NotFoundError(error.message) from error
         if trail is None:
             raise NotFoundError(f"{shown(path)} not found")
         return joined(trail), self._decoder.node(self._image.inode(trail[-1][1]))[0]
