@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from composefs_ostree.formats.config import MAX_CONFIG
-from support.commands import run
+from support.commands import CFSCTL, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.peers import require
 
@@ -51,6 +51,15 @@ def test_a_ref_without_its_commit_leaves_the_summary_as_it_is(made: Target, out:
     assert (out / "summary").read_bytes() == before
     made.ostree("export", "main", out, "--reference=other", "--no-summary")
     assert (out / "summary").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "bits"), [(".lock", 0o400), ("tmp", 0o500)], ids=["lock", "tmp"])
+def test_what_may_not_be_written_is_named(made: Target, out: Path, name: str, bits: int) -> None:
+    """As where root has exported before."""
+    (out / name).chmod(bits)
+    export = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", made.path, "ostree", "export", "main"]
+    told = run(*export, out, status=7).stderr
+    assert told == f"cfsctl: {out}/{name}: Permission denied (check the owner and mode)\n"
 
 
 def test_links_that_are_no_aliases_are_in_no_summary(made: Target, out: Path, tmp_path: Path) -> None:

@@ -68,11 +68,14 @@ class Target:
         if self.mode not in MODES:
             raise UnsupportedError(f"{path}: repositories of the mode {config.mode} cannot be written", subject=path)
         self.settings = config.sections
-        self._lock_fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=self._fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with Naming(f"{path}/.lock"):
+            self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self._fd)
         self._lock(fcntl.F_RDLCK)
-        tmp = self.directory(_TMP, make=True)
-        sweep(tmp)
-        self.staging = Unfinished(f"{path}/{_TMP}", tmp)
+        with Naming(f"{path}/{_TMP}"):
+            tmp = self.directory(_TMP, make=True)
+            sweep(tmp)
+            self.staging = Unfinished(f"{path}/{_TMP}", tmp)
 
     @classmethod
     def make(cls, path: str, mode: str, level: int | None) -> None:
