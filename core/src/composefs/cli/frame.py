@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from composefs.cli.output import line
 from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
 from composefs.tuples import NamedTuple
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "option"]
+__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "json_option", "option"]
 
 _MOST_MEANT = 4
 """A word that more summaries have tells nothing of what was meant."""
@@ -54,6 +54,11 @@ class Option(click.Option):
 
 
 option = partial(click.option, cls=Option)
+
+
+def json_option(text: str = "Print as JSON.") -> Callable[[Any], Any]:
+    """Add ``--json``, which a command gets as ``as_json``; the text is its help."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
 
 
 class Path(click.Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.imagefacts import image_facts
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.argument("path", required=False, type=Path())
 @dump_option
 @directory_options
-@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm and format as JSON.")
+@json_option("Print id, algorithm and format as JSON.")
 @pass_settings
 def command(
     settings: Settings,

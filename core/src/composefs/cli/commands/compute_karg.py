@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.imagefacts import image_facts
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
@@ -34,7 +34,7 @@ def _kernel_argument(image_id: str, algorithm_name: str, version: int, *, insecu
 )
 @click.argument("path", type=Path())
 @propagate_option
-@click.option("--json", "as_json", is_flag=True, help="Print argument, id, algorithm and format as JSON.")
+@json_option("Print argument, id, algorithm and format as JSON.")
 @pass_settings
 def command(settings: Settings, path: str, no_propagate_usr_to_root: bool, as_json: bool) -> None:
     """Print the kernel argument that boots the image of the directory PATH.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from composefs.cli.complete import NameElsewhere
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
@@ -31,7 +31,7 @@ __all__ = ["command"]
 )
 @click.option("--from", "source_path", metavar="REPO", required=True, type=Path(), help="The repository to copy from.")
 @click.argument("names", metavar="IMAGE|REF|STREAM...", nargs=-1, required=True, type=NameElsewhere("source_path"))
-@click.option("--json", "as_json", is_flag=True, help="Print what was copied as JSON.")
+@json_option("Print what was copied as JSON.")
 @pass_settings
 def command(settings: Settings, source_path: str, names: tuple[str, ...], as_json: bool) -> None:
     """Copy streams and images of another repository, with all that they name and all objects, into this one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from composefs.cli.complete import ImageRef
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, TreeOptions, directory_options, dump_option
@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.argument("name", required=False, type=ImageRef())
 @dump_option
 @directory_options
-@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")
+@json_option("Print id, algorithm, format, size and name as JSON.")
 @pass_settings
 def command(
     settings: Settings,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
@@ -33,7 +33,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "M"}
 )
 @click.argument("old", type=ImageName())
 @click.argument("new", type=ImageName())
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @pass_settings
 def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     """Show which paths differ from image OLD to image NEW, and how much of NEW is not in OLD.

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from composefs.cli.complete import AnyName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import left_out
@@ -25,7 +25,7 @@ __all__ = ["command"]
     ],
 )
 @click.argument("names", metavar="[IMAGE|REF|STREAM]...", nargs=-1, type=AnyName())
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON, sizes in bytes.")
+@json_option("Print as JSON, sizes in bytes.")
 @pass_settings
 def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     """Show how much each ref holds: in all, alone, and shared with other refs.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from composefs.cli.complete import ExtensionName
-from composefs.cli.frame import Command, Example, Group
+from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.output import line, print_json, table
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
@@ -31,7 +31,7 @@ def command() -> None:
 
 
 @command.command("list", cls=Command, examples=[Example("cfsctl ext list"), Example("cfsctl ext list --json")])
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @pass_settings
 def list_(settings: Settings, as_json: bool) -> None:
     """List all extensions found, also those that are shadowed or rejected, with the reason."""
@@ -74,7 +74,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 @command.command(cls=Command, examples=[Example("cfsctl ext show ostree")])
 @click.argument("name", type=ExtensionName())
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@json_option("Print the manifest as JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show an extension: where it is, what its commands are, what it may touch."""
     from composefs.ext import discovery
@@ -140,7 +140,7 @@ _STATES = {"pass": "ok", "warn": "WARN", "fail": "FAIL", "unseen": "unseen", "ne
 @click.argument("extension", metavar="NAME|PATH", type=ExtensionName())
 @click.argument("words", metavar="[-- COMMAND [ARGS]...]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--strict", is_flag=True, help="Fail on warnings too, and on rules that were not put to the test.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; then the exit status is 0.")
+@json_option("Print the report as JSON; then the exit status is 0.")
 @pass_settings
 @click.pass_context
 def check(

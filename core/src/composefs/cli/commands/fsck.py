@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.output import line, print_json, say
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
@@ -38,7 +38,7 @@ CORRUPTED = 1
     type=Path(),
     help="Where --repair takes them from: a repository, or a directory with any files; only digests count.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; then the exit status is 0.")
+@json_option("Print the report as JSON; then the exit status is 0.")
 @pass_settings
 @click.pass_context
 def command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from composefs.cli.complete import AnyName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, say, size_shown
 from composefs.cli.settings import Settings, pass_settings
@@ -33,7 +33,7 @@ __all__ = ["command"]
     help="Keep this stream or image too, and all that it needs; may be repeated.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@json_option("Print the numbers as JSON.")
 @pass_settings
 def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Remove the objects, streams and images that no ref keeps (elsewhere: prune).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import print_json, write
 from composefs.cli.settings import Settings, pass_settings
@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 @click.command(cls=Command, examples=[Example("cfsctl image-objects refs/os/42 | wc -l")])
 @click.argument("name", type=ImageName())
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON, the ids without the algorithm.")
+@json_option("Print as JSON, the ids without the algorithm.")
 @pass_settings
 def command(settings: Settings, name: str, as_json: bool) -> None:
     """Print the ids of all objects that an image refers to, sorted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
@@ -18,7 +18,7 @@ SHORT_DIGEST = 12
 @click.command(
     cls=Command, examples=[Example("cfsctl images"), Example("cfsctl images --json | jq -r '.images[].name'")]
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @click.option("--no-trunc", is_flag=True, help="Show whole digests.")
 @pass_settings
 def command(settings: Settings, as_json: bool, no_trunc: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from composefs.cli.complete import ImageRef
-from composefs.cli.frame import Command, Example
+from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import FormatError, TooLargeError, UsageError, from_os_error
@@ -24,7 +24,7 @@ _USAGE = "give the image there: cfsctl import-image REF < FILE"
 @click.command(cls=Command, examples=[Example("cfsctl import-image os/42 < image.erofs")])
 @click.argument("ref", type=ImageRef())
 @click.option("--allow-missing", is_flag=True, help="Accept an image whose objects are not all in the repository.")
-@click.option("--json", "as_json", is_flag=True, help="Print id, algorithm, format, size and name as JSON.")
+@json_option("Print id, algorithm, format, size and name as JSON.")
 @pass_settings
 def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) -> None:
     """Store the EROFS image on standard input and name it REF.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.output import line, print_json
 from composefs.cli.settings import Settings, pass_settings
 from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, algorithm_named
@@ -49,7 +49,7 @@ __all__ = ["command"]
 @click.option(
     "--reset-metadata", is_flag=True, help="Remove the names of all streams and images, and write a new meta.json."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@json_option("Print what was done as JSON.")
 @pass_settings
 def command(
     settings: Settings,

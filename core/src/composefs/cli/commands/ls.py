@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from composefs.cli.complete import ImageName
-from composefs.cli.frame import Command, Example, Path
+from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json_rows, table
 from composefs.cli.settings import Settings, pass_settings
@@ -34,7 +34,7 @@ __all__ = ["command"]
 @click.argument("path", default=b"/", type=Path(path_type=bytes))
 @click.option("-l", "--long", "as_table", is_flag=True, help="Show mode, links, owner, size and time too.")
 @click.option("-R", "--recursive", is_flag=True, help="List what is below too, by its path from PATH on.")
-@click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON.")
+@json_option("Print all facts as JSON.")
 @pass_settings
 def command(settings: Settings, name: str, path: bytes, as_table: bool, recursive: bool, as_json: bool) -> None:
     """List what is at PATH in an image, the entries of a directory or else the file itself.

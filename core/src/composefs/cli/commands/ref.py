@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from composefs.cli.complete import RefName
-from composefs.cli.frame import Command, Example, Group
+from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
 from composefs.cli.refs import all_refs, is_image_ref
@@ -34,7 +34,7 @@ def command() -> None:
     examples=[Example("cfsctl ref list"), Example("cfsctl ref list ostree/ --json")],
 )
 @click.argument("prefix", default="", type=RefName())
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option()
 @pass_settings
 def list_(settings: Settings, prefix: str, as_json: bool) -> None:
     """List the refs whose name begins with PREFIX: what kind of thing each names, and which."""

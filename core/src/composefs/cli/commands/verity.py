@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from composefs.cli.frame import Command, Example, Group
+from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.output import line, print_json
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
@@ -19,7 +19,7 @@ def command() -> None:
 
 
 @command.command(cls=Command, examples=[Example("cfsctl --repo /srv/composefs verity enable")])
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@json_option("Print what was done as JSON.")
 @pass_settings
 def enable(settings: Settings, as_json: bool) -> None:
     """Turn an insecure repository into a secure one.
