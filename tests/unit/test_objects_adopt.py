@@ -73,7 +73,7 @@ def test_a_large_file_is_given_back_when_somebody_interrupts(tmp_path: Path, ope
             asked += 1
             return asked == 3
 
-        repository.objects.interrupted = interrupted
+        repository.store.interrupted = interrupted
         with path.open("r+b") if open_for_writing else contextlib.nullcontext(), pytest.raises(CancelledError):
             desk.adopt()
         assert asked == 3, "it went on"

@@ -33,7 +33,7 @@ def id_of(data: bytes) -> str:
 def store(repository: Repository, path: Path, *ranges: Range) -> list[Stored | ComposefsError]:
     fd = os.open(path, os.O_RDONLY)
     try:
-        return list(store_ranges(repository.objects, fd, path.name, ranges))
+        return list(store_ranges(repository, fd, path.name, ranges))
     finally:
         os.close(fd)
 
@@ -117,7 +117,7 @@ def test_a_pack_that_changes_after_it_was_read(
 def test_errors_are_those_of_the_rows(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pack").write_bytes(b"abcdef")
     fd = os.open(tmp_path / "pack", os.O_WRONLY)
-    unreadable = list(store_ranges(repository.objects, fd, "pack", [Range(0, 3), Range(3, 3)]))
+    unreadable = list(store_ranges(repository, fd, "pack", [Range(0, 3), Range(3, 3)]))
     os.close(fd)
     assert [type(each) for each in unreadable] == [InputOutputError] * 2
     wrong, right = store(repository, tmp_path / "pack", Range(0, 3, id_of(b"def")), Range(3, 3, id_of(b"def")))
@@ -142,7 +142,7 @@ def test_ranges_after_an_interrupt_are_not_stored(repository: Repository, tmp_pa
     """A list of them may take longer than anybody waits.  What has been read is stored, what has not is not read."""
     (tmp_path / "pack").write_bytes(b"abcdef")
     asked = iter([False, False, True, True])
-    repository.objects.interrupted = lambda: next(asked)
+    repository.store.interrupted = lambda: next(asked)
     ranges = [Range(0, 1), Range(1, 1), Range(3, 1), Range(5, 1), Range(0, 3), Range(3, 3)]
     stored = store(repository, tmp_path / "pack", *ranges)
     assert [each.id for each in stored[:3] if isinstance(each, Stored)] == [id_of(each) for each in (b"a", b"b", b"d")]

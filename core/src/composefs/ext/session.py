@@ -98,7 +98,7 @@ def converse(
             interrupted=lambda: interrupts.count > 0,
         )
         if repository is not None:
-            repository.interrupted = context.interrupted
+            repository.store.interrupted = context.interrupted
         make_channel = Channel if probe is None else probe.channel
         process, strict = launched.process, launched.options.strict
         channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=strict)

@@ -142,8 +142,10 @@ class Adoption:
         if (status.st_uid, status.st_gid) != self._owner:
             os.fchown(fd, *self._owner)
             mode = 0  # unknown: until now its owner, another account, could change it
-        for attribute in xattr_names(fd):
-            if attribute not in _KEPT_XATTRS:
+        if unwanted := [name for name in xattr_names(fd) if name not in _KEPT_XATTRS]:
+            os.fchmod(fd, 0o600)  # who is not root takes attributes only from what they may write
+            mode = 0
+            for attribute in unwanted:
                 os.removexattr(fd, attribute)
         # After the ACL is gone: it would decide about the group's bits.
         if mode != _OBJECT:
@@ -159,12 +161,12 @@ class Adoption:
         if not lease(fd):
             return None
         is_still = partial(lease_is_unbroken, fd)
-        digest = fsverity.digest_fd(fd, self._store.algorithm, self._objects.interrupted, size=size, is_still=is_still)
+        digest = fsverity.digest_fd(fd, self._store.algorithm, self._store.interrupted, size=size, is_still=is_still)
         return digest.hex() if lease_is_unbroken(fd) else None
 
     def _copy(self, fd: int, name: str, size: int | None, expect: str | None) -> Stored:
         with NewFile(self._store.scratch, OBJECT_MODE) as new:
-            object_id, actual, how = store_copy(fd, new, self._store.algorithm, self._objects.interrupted)
+            object_id, actual, how = store_copy(fd, new, self._store)
             if size is not None and actual != size:
                 raise CorruptError(f"the staged file {name!r} was changed while it was copied", subject=name)
             _check_expected(object_id, expect, name)

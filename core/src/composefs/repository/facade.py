@@ -37,14 +37,11 @@ class Repository(Closing):
     """An open repository, locked against garbage collection until it is closed; use it as a context manager.
 
     ``objects``, ``streams``, ``images`` and ``refs`` are its parts, ``meta`` its meta.json, ``store`` its directory.
-    ``interrupted``, which may be set at any time, is asked while large files are stored; if it says so, that ends with
-    CancelledError.
     """
 
     def __init__(self, store: Store, meta: Meta) -> None:
         self.store = store
         self.meta = meta
-        self.interrupted: Callable[[], bool] = lambda: False
 
     init = staticmethod(init)
 
@@ -53,7 +50,7 @@ class Repository(Closing):
         """The objects."""
         from composefs.repository.objects import Objects
 
-        return Objects(self.store, lambda: self.interrupted())  # noqa: PLW0108  # it may be set later
+        return Objects(self.store)
 
     @cached_property
     def refs(self) -> Refs:

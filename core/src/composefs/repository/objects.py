@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
-from composefs.digest import Algorithm, parse_id
+from composefs.digest import parse_id
 from composefs.errors import (
     BusyError,
     CancelledError,
@@ -72,15 +72,13 @@ class Objects:
     :mod:`composefs.repository.adoption` takes whole files in instead, :mod:`composefs.repository.packs` parts of files.
 
     ``algorithm`` is that of their ids; ``unsynced`` tells that some were stored for which no barrier has waited yet.
-    ``interrupted`` is asked while large files or many ranges are taken in, whether to give up.
     """
 
-    def __init__(self, store: Store, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self.algorithm = store.algorithm
         self._empty = fsverity.digest_bytes(b"", store.algorithm).hex()
         self.unsynced = False
-        self.interrupted = interrupted
 
     def path(self, object_id: str) -> Path:
         """Return where an object is, or would be."""
@@ -281,7 +279,7 @@ class Objects:
                     return self._store_small(data, fd)
             self._store.require_space(size, "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
-                object_id, size, how = store_copy(fd, new, self.algorithm, self.interrupted)
+                object_id, size, how = store_copy(fd, new, self._store)
                 return self.finish(new, object_id, size, how)
         except OSError as error:
             raise self._store.failed(error, "storing an object") from error
@@ -347,18 +345,19 @@ class Objects:
             os.close(fd)
 
 
-def store_copy(fd: int, new: NewFile, algorithm: Algorithm, stop: Callable[[], bool]) -> tuple[str, int, How]:
+def store_copy(fd: int, new: NewFile, store: Store) -> tuple[str, int, How]:
     """Fill a new file from another one; return the id, size and way of what is in it.
 
-    Raises ``OSError``, and CancelledError when ``stop`` says so.
+    Raises ``OSError``, and CancelledError when interrupted.
     """
     if clone(fd, new.fd):
-        return fsverity.digest_fd(new.fd, algorithm, stop).hex(), os.fstat(new.fd).st_size, "reflinked"
-    hasher = fsverity.Hasher(algorithm)
+        digest = fsverity.digest_fd(new.fd, store.algorithm, store.interrupted)
+        return digest.hex(), os.fstat(new.fd).st_size, "reflinked"
+    hasher = fsverity.Hasher(store.algorithm)
     for piece in read_pieces(fd):
         hasher.update(piece)
         write_all(new.fd, piece)
-        if stop():
+        if store.interrupted():
             raise CancelledError("interrupted while a file was copied")
     return hasher.digest().hex(), hasher.size, "copied"
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from composefs import fsverity
 from composefs.errors import CancelledError, ComposefsError, CorruptError, from_os_error
 from composefs.repository.objects import Objects, Stored
+
+if TYPE_CHECKING:
+    from composefs.repository.facade import Repository
 
 __all__ = ["Range", "store_ranges"]
 
@@ -29,15 +32,18 @@ class Range(NamedTuple):
     expect: str | None = None
 
 
-def store_ranges(objects: Objects, fd: int, name: str, ranges: Sequence[Range]) -> Iterator[Stored | ComposefsError]:
+def store_ranges(
+    repository: Repository, fd: int, name: str, ranges: Sequence[Range]
+) -> Iterator[Stored | ComposefsError]:
     """Store each range of an open file as an object, and yield in their order what came of it.
 
-    ``name`` is the file's, for messages.  Once ``objects.interrupted`` says so, nothing more is read: a list of ranges
-    may have a terabyte, as two files of a few bytes can take turns in it.
+    ``name`` is the file's, for messages.  Once interrupted, nothing more is read: a list of ranges may have a terabyte,
+    as two files of a few bytes can take turns in it.
     """
+    objects, store = repository.objects, repository.store
     likely = False  # that an object is there already: as it was with the one before
     for run in _runs(ranges):
-        if objects.interrupted():
+        if store.interrupted():
             yield from [CancelledError(f"interrupted while ranges of the staged file {name!r} were stored")] * len(run)
             continue
         start = run[0].offset
@@ -47,7 +53,7 @@ def store_ranges(objects: Objects, fd: int, name: str, ranges: Sequence[Range]) 
             yield from [from_os_error(error, f"reading the staged file {name!r}")] * len(run)
             continue
         parts = [data[each.offset - start : each.offset - start + each.size] for each in run]
-        ids = fsverity.digest_each(parts, objects.algorithm)
+        ids = fsverity.digest_each(parts, store.algorithm)
         for wanted, part, object_id in zip(run, parts, ids, strict=True):
             stored = _store(objects, name, wanted, part, object_id.hex(), likely)
             likely = isinstance(stored, Stored) and stored.stored == "present"

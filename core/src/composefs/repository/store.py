@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from composefs.digest import Algorithm
 from composefs.errors import (
@@ -32,6 +33,8 @@ class Store:
     """Descriptors of ``objects``, ``streams``, ``images`` and ``staging``, opened when first needed.
 
     ``secure``: every object must have fs-verity.  ``writable``: opened for writing, and all checks for that passed.
+    ``interrupted``, which may be set at any time, is asked while large files or many parts of files are stored; if it
+    says so, that ends with CancelledError.
     """
 
     def __init__(self, path: str, root: int, algorithm: Algorithm, *, secure: bool, writable: bool) -> None:
@@ -40,6 +43,7 @@ class Store:
         self.algorithm = algorithm
         self.secure = secure
         self.writable = writable
+        self.interrupted: Callable[[], bool] = lambda: False
         self._directories: dict[str, int] = {}
         self._fanout: dict[str, int] = {}
 

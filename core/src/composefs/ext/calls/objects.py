@@ -96,7 +96,7 @@ def _unpack(
             rows[number] = {"error": row_error(error)}
         return
     with Descriptor(fd):
-        all_stored = store_ranges(context.repo.objects, fd, name, list(wanted.values()))
+        all_stored = store_ranges(context.repo, fd, name, list(wanted.values()))
         for number, stored in zip(wanted, all_stored, strict=True):
             if isinstance(stored, ComposefsError):
                 rows[number] = {"error": row_error(stored)}
