@@ -64,10 +64,8 @@ class Conversation:
         self._preparations = preparations(context)
         self._awaited = _INITIALIZE
         self._dead = False
-        self._exhausted = False
-        self._next_staging_check = 0.0
+        self._next_staging_check = time.monotonic() + _STAGING_CHECK_SECONDS
         self._patience = Patience()
-        self._answer_by: float | None = None
         self._signals: list[tuple[float, int]] = []
 
     def serve(self, welcome: Message) -> Message | ComposefsError:
@@ -75,8 +73,6 @@ class Conversation:
 
         Raises ProtocolError and other errors that end the session, and Gone.
         """
-        self._answer_by = self._patience.now() + self._timeouts.initialize
-        self._next_staging_check = time.monotonic() + _STAGING_CHECK_SECONDS
         self._channel.send(_request(_INITIALIZE, "initialize", welcome))
         self._channel.write()
         while True:
@@ -87,7 +83,7 @@ class Conversation:
                 self._patience.work_done()
                 if outcome is not None:
                     return outcome
-            elif self._exhausted or self._channel.ended:
+            elif self._channel.ended:
                 raise Gone
             if self._channel.wants_write:
                 self._channel.write()
@@ -98,7 +94,7 @@ class Conversation:
         now, patience = time.monotonic(), self._patience.now()
         if self._interrupts.count and not self._context.cancelled:
             self._cancel(patience)
-        if self._answer_by is not None and patience >= self._answer_by:
+        if self._awaited == _INITIALIZE and patience >= self._timeouts.initialize:
             raise ExtensionError(
                 f"extension {self._context.manifest.name} did not answer initialize in "
                 f"{self._timeouts.initialize:g} seconds",
@@ -111,8 +107,8 @@ class Conversation:
             took = time.monotonic() - now
             self._next_staging_check = now + max(_STAGING_CHECK_SECONDS, _STAGING_CHECK_SHARE * took)
         due = [when for when, _ in self._signals[:1]]
-        if self._answer_by is not None:
-            due.append(self._answer_by)
+        if self._awaited == _INITIALIZE:
+            due.append(self._timeouts.initialize)
         steps = [look_again, self._next_staging_check - now, *(min(when - patience, STEP) for when in due)]
         return max(0.0, min(steps))
 
@@ -140,10 +136,11 @@ class Conversation:
             raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 
     def _wait(self, seconds: float) -> None:
-        """Wait for something to do, and read what came."""
+        """Wait for something to do, and read what came; raise Gone when it is dead and left nothing to be read."""
         if self._dead:
             # What it had written before it died still counts, even if something it left behind holds the pipe open.
-            self._exhausted = self._channel.wants_read and not self._channel.read()
+            if not self._channel.has_message and not self._channel.read():
+                raise Gone
             return
         timeout = 0 if self._channel.has_message or self._preparations else seconds
         ready = self._awaited_events().poll(int(timeout * 1000) + (timeout > 0))
@@ -253,7 +250,6 @@ class Conversation:
         if type(features) is not list or not all(feature in FEATURES for feature in features):
             raise ProtocolError("the extension picked a feature that was not offered")
         self._context.features = tuple(features)
-        self._answer_by = None
         self._awaited = _RUN
         options = self._context.options
         wire: Message = {"verbosity": options.verbosity, "json": options.json, "color": options.color}
