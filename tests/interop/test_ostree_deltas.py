@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs_ostree.deltas.listing import index_path, parse_index
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from support.commands import cfsctl, run
+from support.commands import CFSCTL, cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_delta import SmallCommit, file_id
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
+from support.peers import require
 from support.server import Fault, Server, serve
 
 __all__ = ["keys"]
@@ -301,6 +302,25 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
     done = target.ostree("pull", server.url, BRANCH, status=None)
     assert told in done.stderr
     assert done.returncode == 0
+
+
+def test_an_old_file_of_which_a_page_cannot_be_read(source: Source, server: Server, tmp_path: Path) -> None:
+    """The kernel is asked for the pages of a map before they are looked at, as that would end the extension."""
+    source.generate(f"--from={source.old}")
+    source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
+    source.publish()
+    target = Target(tmp_path / "target")
+    target.ostree("pull-local", source.repo, source.old)
+    target.ostree("tag", source.old, BRANCH)
+    failing = ("-f", "-qqq", "-o", str(tmp_path / "log"), "-e", "trace=madvise", "-e", "inject=madvise:error=EFAULT")
+    command = (require("strace"), *failing, CFSCTL, "--repo", target.path, "ostree")
+    told = ": Input/output error"
+    alone = run(*command, "apply-delta", tmp_path / "file", status=5)
+    assert told in alone.stderr
+    assert alone.stderr.count("\n") == 1
+    done = run(*command, "pull", server.url, BRANCH)
+    assert told in done.stderr
+    assert target.names()
 
 
 def test_a_delta_in_one_file(source: Source, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ whether one of them was the cause.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from hashlib import sha256
@@ -22,6 +23,8 @@ __all__ = ["HeldFiles"]
 
 _PIECE = 1 << 20
 _REPAIR = "pull the commit that the delta is from again, with --repair"
+
+_MADV_POPULATE_READ = 22  # what the mmap module does not name (asm-generic/mman-common.h), Linux 5.14
 
 
 class HeldFiles:
@@ -51,7 +54,8 @@ class HeldFiles:
             if len(content) != size:
                 raise MissingObjectError(f"it has {len(content)} bytes, not {size}")
         except (ExtError, OSError) as error:
-            raise MissingObjectError(f"the delta needs file {file_id.hex()}: {error}", hint=_REPAIR) from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise MissingObjectError(f"the delta needs file {file_id.hex()}: {reason}", hint=_REPAIR) from error
         return head, content
 
     def _object(self, content_id: str) -> memoryview:
@@ -61,7 +65,7 @@ class HeldFiles:
         with open(fd, "rb"):
             if not os.fstat(fd).st_size:  # as a power cut may leave it; no object is empty, and nothing can be mapped
                 return memoryview(b"")
-            return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+            return memoryview(_map(fd))
 
     def check(self) -> None:
         """Raise MissingObjectError if a file that was read lately is damaged."""
@@ -72,3 +76,18 @@ class HeldFiles:
                 digest.update(content[start : start + _PIECE])
             if digest.digest() != file_id:
                 raise MissingObjectError(f"file {file_id.hex()}, which the delta needs, is damaged here", hint=_REPAIR)
+
+
+def _map(fd: int) -> mmap.mmap:
+    """Map an open file with all of it brought in: a page that cannot be read would end who looks at it (SIGBUS).
+
+    Raises OSError, EIO for such a page.
+    """
+    data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+    try:
+        data.madvise(_MADV_POPULATE_READ)
+    except OSError as error:
+        if error.errno == errno.EFAULT:  # others say that this kernel does not know how
+            data.close()
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+    return data
