@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from hashlib import sha256
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from composefs_ext import Request
 from composefs_ext.errors import ConflictError
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.commands.pulling import _publish
 from composefs_ostree.commands.sign import sign_held
 from composefs_ostree.formats.commit_stream import Entry, partial_name
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held import storing, streams
 from composefs_ostree.held.storing import put_commit
+from composefs_ostree.pulling.publishing import publish
 from composefs_ostree.remotes import store
 from composefs_ostree.remotes.record import parse_remotes
 from composefs_ostree.signatures.detached import parse_detached, signatures_in
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from composefs_ext import Core
+    from composefs_ext.rows import RefUpdate, StreamName
 
 COMMIT = "ab" * 32
 NAME = f"ostree-commit-{COMMIT}"
@@ -42,10 +42,9 @@ def pull_beside(core: Core, made: bytes, by_another: bytes) -> dict[str, str]:
     """Replace what is held of a commit, when another pull has replaced it since."""
     before = put(core, b"a part")
     core.publish(streams=[{"name": NAME, "id": before, "if_exists": "fail"}]).result()
-    row = {"name": NAME, "id": put(core, made), "if_exists": "replace", "expect": before}
+    row: StreamName = {"name": NAME, "id": put(core, made), "if_exists": "replace", "expect": before}
     core.publish(streams=[{"name": NAME, "id": put(core, by_another), "if_exists": "replace"}]).result()
-    commits: Any = SimpleNamespace(rows={NAME: row}, images=set())
-    return _publish(core, commits, [])
+    return publish(core, [row], [], {})
 
 
 def test_a_pull_that_has_completed_the_same_commit(tmp_path: Path) -> None:
@@ -76,13 +75,12 @@ def test_a_ref_that_somebody_has_set_meanwhile(tmp_path: Path, target: str) -> N
             streams=[{"name": name, "id": stream} for name in {NAME, target}],
             refs=[{"name": "ostree/main", "target": target}],
         ).result()
-        commits: Any = SimpleNamespace(rows={}, images=set())
-        pulled: Any = [(SimpleNamespace(local="main"), None, SimpleNamespace(here=SimpleNamespace(name=NAME)))]
+        refs: dict[str, RefUpdate] = {"main": {"name": "ostree/main", "target": NAME, "expect": None}}
         if target == NAME:
-            assert _publish(core, commits, pulled) == {}
+            assert publish(core, [], [], refs) == {}
         else:
             with pytest.raises(ConflictError, match="ref 'main' was changed by somebody else during the pull") as told:
-                _publish(core, commits, pulled)
+                publish(core, [], [], refs)
             assert "run the command again to set it to what the source has now" in (told.value.hint or "")
         return {}
 

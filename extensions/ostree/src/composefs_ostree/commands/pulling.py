@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from time import monotonic
 
-from composefs_ext.errors import ConflictError, ExtError, UsageError
+from composefs_ext.errors import ExtError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
-from composefs_ostree.held.refs import current_target, find_stream, ref_name, target_of
+from composefs_ostree.held.refs import find_stream, ref_name, target_of
 from composefs_ostree.held.streams import open_commit, partly
 from composefs_ostree.pulling.commits import Commits
 from composefs_ostree.pulling.known import Terms
+from composefs_ostree.pulling.publishing import publish
 from composefs_ostree.sources.finding import resolve
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.connection import Pending
-    from composefs_ext.rows import ImageName, RefUpdate, StreamName
+    from composefs_ext.rows import ImageName, RefUpdate
     from composefs_ostree.commands.wanted import Wanted
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.commits import Brought
@@ -153,7 +154,13 @@ def _pull(
             brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, new)
             target.settle()
             pulled.append(Pulled(wanted, current, brought))
-        streams = _publish(core, commits, pulled)
+        refs: dict[str, RefUpdate] = {
+            wanted.local: {"name": ref_name(wanted.local), "target": brought.here.name, "expect": current}
+            for wanted, current, brought in pulled
+            if wanted.local is not None
+        }
+        images: list[ImageName] = [{"id": image} for image in sorted(commits.images)]
+        streams = publish(core, list(commits.rows.values()), images, refs)
     rows = [_row(each, streams) for each in pulled]
     core.output("\n".join(map(_text, rows)))
     if isinstance(source, UrlSource):
@@ -222,54 +229,6 @@ def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
 
     held, _ = open_commit(core, stream, partial=True)
     return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit_id)
-
-
-def _publish(core: Core, commits: Commits, pulled: list[Pulled]) -> dict[str, str]:
-    """Make the names visible in one call, and return the ids of the streams; what is there already is not written."""
-    refs: dict[str, RefUpdate] = {}
-    for wanted, current, brought in pulled:
-        if wanted.local is not None:
-            refs[wanted.local] = {"name": ref_name(wanted.local), "target": brought.here.name, "expect": current}
-    images: list[ImageName] = [{"id": image} for image in sorted(commits.images)]
-    rows = list(commits.rows.values())
-    try:
-        published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
-    except ConflictError as error:
-        # Another pull may have done the same meanwhile; then there is nothing to add to it.
-        if not _agree(core, rows, refs, error):
-            raise
-        published = core.publish(streams=rows, images=images, refs=list(refs.values())).result()
-    return {row["name"]: row["id"] for row in published["streams"]}  # a faster pull's, where it keeps its name
-
-
-def _agree(core: Core, rows: list[StreamName], refs: dict[str, RefUpdate], error: ConflictError) -> bool:
-    """Leave out the refs that somebody else has set to the same, and expect commits as they made them if as we would.
-
-    Tells whether there were any.  Raises ConflictError for one that was set to something else.
-    """
-    again = "run the command again"
-    before = len(refs)
-    agreed = False
-    for stream in rows:
-        if "expect" in stream:
-            here = core.stream_get(name=stream["name"]).result().id
-            if here not in (stream["id"], stream["expect"]):
-                commit = commit_of_stream(stream["name"]).hex()
-                what = f"what is here of commit {commit} was changed by somebody else during the pull"
-                raise ConflictError(what, hint=again, subject=commit) from error
-            agreed |= here != stream["expect"]
-            stream["expect"] = here
-    for ref, row in list(refs.items()):
-        now = current_target(core, ref)
-        if now == row["target"]:
-            del refs[ref]
-        elif now != row["expect"]:
-            raise ConflictError(
-                f"ref {ref!r} was changed by somebody else during the pull",
-                hint=f"{again} to set it to what the source has now",
-                subject=ref,
-            ) from error
-    return agreed or len(refs) < before
 
 
 def _row(pulled: Pulled, streams: dict[str, str]) -> dict[str, Any]:
