@@ -70,6 +70,13 @@ def handler(request, core):
         object_refs=ids,
         named_refs=[("composefs.image", image), *((f"again-{n}", image) for n in range(count))],
     ).result()["id"]
+    if request.command == ("many",):
+        rows = [{"name": f"every-{number}-{'x' * 200}", "id": stream} for number in range(count)]
+        published = core.publish(streams=rows).result()
+        assert published == {"streams": [{**row, "previous": None} for row in rows]} | dict.fromkeys(
+            ("images", "refs", "remove_refs"), []
+        )
+        return None
     if request.command == ("missing",):
         core.stream_put(KIND, chunks=[], object_refs=["0" * 64]).result()
     published = core.publish(
@@ -116,7 +123,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         "protocol": [1],
         "commands": [
             {"name": [name], "summary": name, "repository": "write", "arguments": arguments}
-            for name in ("all", "missing", "conflict")
+            for name in ("all", "many", "missing", "conflict")
         ],
     }
     (source / "every.json").write_text(json.dumps(manifest))
@@ -132,6 +139,11 @@ def test_every_call_of_the_sdk(host: Host, tmp_path: Path, count: int) -> None:
     with Repository.open(host.path) as repository:
         assert repository.streams.list() == [("every-1", result.result["stream"])]
         assert [name for name, _ in repository.images.list_refs()] == ["every/1"]
+    host.assert_nothing_left()
+
+
+def test_what_was_published_may_take_more_than_a_message(host: Host) -> None:
+    host.run("many", {"count": 3000}, options=RunOptions(strict=True))
     host.assert_nothing_left()
 
 

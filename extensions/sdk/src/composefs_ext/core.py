@@ -283,7 +283,13 @@ class Core(Connection):
         for a ref to no stream, MissingObjectError.
         """
         params, staged = self._lists(streams=streams, images=images, refs=refs, remove_refs=remove_refs)
-        return self.send("publish", params, staged=staged)
+        keys = ("streams", "images", "refs", "remove_refs")
+        lists = {key: self._listed(key, params, many=f"{key}_file" in params) for key in keys}
+
+        def decode(answer: dict[str, Any]) -> Published:
+            return {key: read(answer) for key, read in lists.items()}  # type: ignore[return-value]
+
+        return self.send("publish", params, decode=decode, staged=staged)
 
     def ref_get(self, name: str, source: str | None = None) -> Pending[RefRow]:
         """Look up a ref, DIR/NAME; NotFoundError when there is none."""

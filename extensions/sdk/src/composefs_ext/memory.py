@@ -270,7 +270,7 @@ class MemoryRepository:
         }
         self.stream_names, self.refs = names, refs
         self.image_refs.update({row["ref"]: row["id"] for row in images if "ref" in row})
-        return answer
+        return {key: row for each in answer.items() for key, row in self._give(params, *each).items()}
 
     def _name_stream(self, row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         name, choice = row["name"], row.get("if_exists", "fail")

@@ -23,7 +23,10 @@ _FIELDS = ("name", "id", "if_exists", "expect", "ref", "target")
 
 
 def publish(context: Context, params: Message) -> Message:
-    """Make streams, images and refs visible, and answer what was there before."""
+    """Make streams, images and refs visible, and answer what was there before.
+
+    How much room that takes in a message is known when all is done, so it is for the extension to name files.
+    """
     take = partial(_take, context, params)
     publication = Publication(
         streams=[_stream(context, row) for row in take("streams")],
@@ -32,12 +35,15 @@ def publish(context: Context, params: Message) -> Message:
         remove_refs=[_removal(context, row) for row in take("remove_refs")],
     )
     done = context.repo.publish(publication)
-    return {
+    answer: dict[str, list[JSONValue]] = {
         "streams": [{"name": name, "id": now, "previous": before} for name, now, before in done.streams],
         "images": [{"id": each} for each in done.images],
         "refs": [{"name": name, "previous": before} for name, before in done.refs],
         "remove_refs": [{"name": name, "previous": before} for name, before in done.removed_refs],
     }
+    for key in [key for key in answer if params.get(f"{key}_into") is not None]:
+        context.lists.give(params, key, answer.pop(key))
+    return answer
 
 
 def _take(context: Context, params: Message, key: str) -> list[Message]:
