@@ -118,6 +118,19 @@ def damage_image(made: Populated) -> str:
     return f"images/refs/os/1: object {made.alone} is damaged"
 
 
+def lose_the_end_of_a_history(made: Populated) -> str:
+    """What leads to it is not told whole, which would take memory with the square of its length."""
+    older = made.layer
+    with Repository.open(made.path, writable=True) as repository:
+        for _ in range(100):
+            older = repository.streams.put(Parts(CONTENT_TYPE, named_refs=[("parent", older)])).id
+        streams, refs = [StreamName("newest", older)], [RefUpdate("ostree/os", "newest", "flat")]
+        repository.publish(Publication(streams=streams, refs=refs))
+        repository.publish(Publication(remove_refs=[RefRemoval("oci/team/app:1", "flat")]))
+    made.object(made.layer).unlink()
+    return f"told: streams/refs/ostree/os → … → parent → parent: .*lacks object {made.layer}"
+
+
 def break_stream_ref(made: Populated) -> str:
     (made.path / "streams/top").unlink()
     return "streams/refs/oci/team%2Fapp:1: there is no streams/top"
@@ -166,6 +179,7 @@ def swap_image(made: Populated) -> str:
     [
         damage_stream,
         lose_stream,
+        lose_the_end_of_a_history,
         lose_image,
         damage_image,
         break_stream_ref,

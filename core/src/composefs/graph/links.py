@@ -22,6 +22,9 @@ from composefs.splitstream import MAGIC, Reader, names_image
 
 __all__ = ["Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
 
+_ARROW = " → "
+_STEPS = 2
+
 
 @dataclass(slots=True)
 class Links:
@@ -31,9 +34,16 @@ class Links:
     images: list[tuple[str, str]]
 
     def starts(self, where: str) -> list[Start]:
-        """Return them as what to go on with; ``where`` is how to call the stream."""
-        images = [Start(each, "image", f"{where} → {name}") for name, each in self.images]
-        return images + [Start(each, "other", f"{where} → {name}") for name, each in self.streams]
+        """Return them as what to go on with; ``where`` is how to call the stream.
+
+        Of a long way, as through a history of commits, only the ends are told: all of it, at each step, would take
+        memory with the square of its length.
+        """
+        if where.count(_ARROW) > _STEPS:
+            top, _, rest = where.partition(_ARROW)
+            where = _ARROW.join((top, "…", rest.rpartition(_ARROW)[2]))
+        images = [Start(each, "image", where + _ARROW + name) for name, each in self.images]
+        return images + [Start(each, "other", where + _ARROW + name) for name, each in self.streams]
 
 
 class Start(NamedTuple):
