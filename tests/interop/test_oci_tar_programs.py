@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from composefs_ext.errors import FormatError
-from composefs_oci.filesystem import Node
+from composefs_oci.filesystem import Directory, Node
 from composefs_oci.formats.tar.entries import shown
 from support.commands import CFSCTL, cfsctl
 from support.oci_images import init, pull
@@ -101,14 +101,13 @@ def compare(layers: Layers, root: Path, *, fractions: bool) -> None:
     pending = [(layers.filesystem().root, root)]
     count = 0
     for directory, path in pending:
-        assert directory.children is not None
         assert {os.fsdecode(name) for name in directory.children} == set(os.listdir(path)), shown(bytes(path))
         for name, node in directory.children.items():
             below = path / os.fsdecode(name)
             check(node, below, layers, fractions=fractions)
             assert inodes.setdefault(below.lstat().st_ino, node) is node, "hard links are one inode"
             count += 1
-            if node.children is not None:
+            if isinstance(node, Directory):
                 pending.append((node, below))
     assert count == len(list(root.rglob("*")))
     assert len({id(node) for node in inodes.values()}) == len(inodes)

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from composefs_ext.errors import FormatError
-from composefs_oci.filesystem import Node
+from composefs_oci.filesystem import Directory
 from support.oci_layers import Layers
 
 Model = dict[str, dict[str, Any]]
@@ -112,11 +112,11 @@ def flat(model: Model) -> dict[str, Any]:
 def flat_tree(layers: Layers) -> dict[str, Any]:
     model: Model = {}
     seen: dict[int, dict[str, Any]] = {}
-    pending: list[tuple[str, Node]] = [("", layers.filesystem().root)]
+    pending: list[tuple[str, Directory]] = [("", layers.filesystem().root)]
     for prefix, directory in pending:
-        for raw, node in (directory.children or {}).items():
+        for raw, node in directory.children.items():
             path = prefix + raw.decode()
-            if node.children is not None:
+            if isinstance(node, Directory):
                 assert node.above is directory
                 assert node.name == raw
                 assert node.own is None
@@ -126,7 +126,7 @@ def flat_tree(layers: Layers) -> dict[str, Any]:
             entry = seen.setdefault(
                 id(node),
                 {
-                    "do": "file" if node.children is None else "dir",
+                    "do": "dir" if isinstance(node, Directory) else "file",
                     "mode": node.mode & 0o7777,
                     "owner": node.uid,
                     "mtime": node.mtime[0],

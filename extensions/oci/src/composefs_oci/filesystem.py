@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from composefs_oci.layers.stored import Content
 
-__all__ = ["Filesystem", "Node"]
+__all__ = ["Directory", "Filesystem", "Node"]
 
 MAX_NAMES = 4_000_000
 """Names that all layers of an image may have together, parents that are made included."""
@@ -51,25 +51,9 @@ class Node:
     """An inode: ``mode`` with the type's bits, ``content`` of a regular file (bytes, or an object's id).
 
     ``target`` is a symlink's, ``device`` (major, minor), ``xattrs`` the text that a dump has for the attributes.
-    A directory has ``children``, ``above`` (the directory that it is in, None for the root) and its ``name`` there, and
-    ``own``: the names in it that the layer at hand has an entry for (True) or that lead to such (False).
     """
 
-    __slots__ = (
-        "above",
-        "children",
-        "content",
-        "device",
-        "gid",
-        "mode",
-        "mtime",
-        "name",
-        "own",
-        "size",
-        "target",
-        "uid",
-        "xattrs",
-    )
+    __slots__ = ("content", "device", "gid", "mode", "mtime", "size", "target", "uid", "xattrs")
 
     def __init__(
         self,
@@ -92,9 +76,21 @@ class Node:
         self.content = content
         self.target = target
         self.device = device
-        self.children: dict[bytes, Node] | None = None
-        self.above: Node | None = None
-        self.name = b""
+
+
+class Directory(Node):
+    """A directory; ``above`` is the one that it is in, None for the root, and ``name`` its name there.
+
+    ``own`` are the names in it that the layer at hand has an entry for (True) or that lead to such (False).
+    """
+
+    __slots__ = ("above", "children", "name", "own")
+
+    def __init__(self, above: Directory | None = None, name: bytes = b"") -> None:
+        super().__init__(_DIRECTORY | _IMPLICIT_MODE)
+        self.children: dict[bytes, Node] = {}
+        self.above = above
+        self.name = name
         self.own: dict[bytes, bool] | None = None
 
 
@@ -102,10 +98,10 @@ class Filesystem:
     """The tree so far; ``root`` is its root."""
 
     def __init__(self, *, upstream: bool = False) -> None:
-        self.root = _directory(None, b"")
+        self.root = Directory()
         self._upstream = upstream
-        self._directories: dict[bytes, Node] = {}  # by path, what has been looked up
-        self._touched: list[Node] = []  # directories whose ``own`` is set
+        self._directories: dict[bytes, Directory] = {}  # by path, what has been looked up
+        self._touched: list[Directory] = []  # those whose ``own`` is set
         self._is_first = True
         self._layer = ""
         self._names = 0
@@ -136,7 +132,6 @@ class Filesystem:
         head, _, name = path.rpartition(b"/")
         directory = self._directories.get(head) or self._parent(head, path)
         children = directory.children
-        assert children is not None
         old = children.get(name) if path else self.root
         if kind == _HARDLINK:
             node = self._linked(entry)
@@ -152,7 +147,7 @@ class Filesystem:
                 self._text += len(text)
             self._text += len(entry.link) + len(content)
             if kind == _DIRECTORY:
-                node = old if old is not None and old.children is not None else _directory(directory, name)
+                node = old if isinstance(old, Directory) else Directory(directory, name)
                 node.mode = _DIRECTORY | entry.mode
                 node.uid, node.gid, node.mtime, node.xattrs = entry.uid, entry.gid, entry.mtime, text
             else:
@@ -170,7 +165,7 @@ class Filesystem:
 
     def _forget(self, old: Node) -> None:
         """Note that an inode is no longer where it was."""
-        if old.children is not None or old.target:
+        if isinstance(old, Directory) or old.target:
             self._directories.clear()  # paths may lead elsewhere now
 
     def _count(self, name: bytes) -> None:
@@ -187,19 +182,19 @@ class Filesystem:
         """Return the inode that a hard link means."""
         head, _, name = entry.link.rpartition(b"/")
         directory = self._directories.get(head) or self._find(head, entry.path, make=False)
-        node = None if directory is None or not entry.link else (directory.children or {}).get(name)
+        node = None if directory is None or not entry.link else directory.children.get(name)
         what = f"{shown(entry.path)}: the target of the hard link, {shown(entry.link)},"
         if node is None:
             if not entry.link:
                 raise self._error(f"{what} is a directory")
             raise self._error(f"{what} does not exist", hint="it must come before the link, in this or a lower layer")
-        if node.children is not None:
+        if isinstance(node, Directory):
             raise self._error(f"{what} is a directory")
         return node
 
     # The way to an entry
 
-    def _parent(self, head: bytes, path: bytes) -> Node:
+    def _parent(self, head: bytes, path: bytes) -> Directory:
         """Return the directory of an entry; what is missing of it is made."""
         directory = self._find(head, path, make=True)
         assert directory is not None
@@ -208,7 +203,7 @@ class Filesystem:
         self._directories[head] = directory
         return directory
 
-    def _find(self, head: bytes, path: bytes, *, make: bool) -> Node | None:
+    def _find(self, head: bytes, path: bytes, *, make: bool) -> Directory | None:
         """Return a directory; symlinks are followed within the tree.
 
         What is missing is made, or else the answer is None.  Raises FormatError if a component is no directory, or
@@ -226,35 +221,34 @@ class Filesystem:
             if name == b"..":  # of a symlink's target: an entry's path has none
                 here = here.above or here
                 continue
-            assert here.children is not None
             node = here.children.get(name)
             if node is None:
                 if not make:
                     return None
                 if name.startswith(WHITEOUT) or len(name) > 255:
                     raise self._error(f"{shown(path)}: {shown(name)} cannot be the name of a directory")
-                node = here.children[name] = _directory(here, name)
+                node = here.children[name] = Directory(here, name)
                 self._count(name)
-            if node.children is None:
-                if not node.target:
-                    if not make:
-                        return None
-                    raise self._error(f"{shown(path)}: {shown(name)} is on its way, but is not a directory")
+            if isinstance(node, Directory):
+                here = node
+            elif node.target:
                 followed += 1
                 if followed > MAX_FOLLOWED or self._steps > MAX_STEPS:
                     raise self._error(f"{shown(path)}: too many symlinks on its way")
                 if node.target.startswith(b"/"):
                     here = self.root
                 names += node.target.split(b"/")[::-1]
-                continue
-            here = node
+            elif make:
+                raise self._error(f"{shown(path)}: {shown(name)} is on its way, but is not a directory")
+            else:
+                return None
         return here
 
     # Whiteouts
 
-    def _own(self, directory: Node, name: bytes) -> None:
+    def _own(self, directory: Directory, name: bytes) -> None:
         """Note that a name is of the layer at hand, and so that all directories above it are."""
-        above: Node | None = directory
+        above: Directory | None = directory
         is_entry = True
         while above is not None:
             own = above.own
@@ -284,7 +278,6 @@ class Filesystem:
         if directory is None or (self._is_first and not self._upstream):
             return
         children = directory.children
-        assert children is not None
         if name == _OPAQUE:
             self._directories.clear()
             self._hide_below(directory, is_entry=True)
@@ -296,26 +289,18 @@ class Filesystem:
             else:
                 self._hide_below(children[hidden], is_entry=own)
 
-    def _hide_below(self, directory: Node, *, is_entry: bool) -> None:
+    def _hide_below(self, node: Node, *, is_entry: bool) -> None:
         """Remove what is in a directory, but not what is of the layer at hand.
 
         A directory that is there for that alone has lost its metadata: it is as if it had been made now.
         """
-        pending = [(directory, is_entry)]
+        pending = [(node, is_entry)]
         for each, has_entry in pending:
-            if each.children is None:
+            if not isinstance(each, Directory):
                 continue
             if not has_entry:
                 each.mode, each.uid, each.gid = _DIRECTORY | _IMPLICIT_MODE, 0, 0
                 each.mtime, each.xattrs = (0, 0), b""
             own = {} if self._upstream or each.own is None else each.own
-            each.children = {name: node for name, node in each.children.items() if name in own}
-            pending += [(node, own[name]) for name, node in each.children.items()]
-
-
-def _directory(above: Node | None, name: bytes) -> Node:
-    node = Node(_DIRECTORY | _IMPLICIT_MODE)
-    node.children = {}
-    node.above = above
-    node.name = name
-    return node
+            each.children = {name: below for name, below in each.children.items() if name in own}
+            pending += [(below, own[name]) for name, below in each.children.items()]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Transforms
-    from composefs_oci.filesystem import Node
+    from composefs_oci.filesystem import Directory
     from composefs_oci.formats.tar import Entry
     from composefs_oci.held import HeldConfig
     from composefs_oci.layers.stored import Content, StoredLayer
@@ -81,12 +81,12 @@ def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False
     return described(core, tree_of(layers, upstream=upstream))
 
 
-def tree_of(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Node:
+def tree_of(layers: Iterable[StoredLayer], *, upstream: bool = False) -> Directory:
     """Put layers over each other; return the root of what comes of it.  Raises as :func:`layered` does."""
     return stacked(((layer.name, entries(layer, upstream=upstream)) for layer in layers), upstream=upstream)
 
 
-def stacked(layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, upstream: bool = False) -> Node:
+def stacked(layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, upstream: bool = False) -> Directory:
     """Put layers, given by name and entries, over each other; return the root.  Raises FormatError, TooLargeError."""
     filesystem = Filesystem(upstream=upstream)
     for name, each in layers:
@@ -94,9 +94,9 @@ def stacked(layers: Iterable[tuple[str, Iterable[tuple[Entry, Content]]]], *, up
     return filesystem.root
 
 
-def described(core: Core, root: Node) -> Image:
+def described(core: Core, root: Directory) -> Image:
     """Stage a tree.  Raises TooLargeError."""
-    return Image(stage_tree(core, root), b"usr" in (root.children or {}))
+    return Image(stage_tree(core, root), b"usr" in root.children)
 
 
 @contextmanager

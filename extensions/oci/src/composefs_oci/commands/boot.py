@@ -18,6 +18,7 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.files import Naming, sync_file_system
 from composefs_ext.fsverity import Hasher
+from composefs_oci.filesystem import Directory
 from composefs_oci.formats.uki import command_line
 from composefs_oci.held import find_config
 from composefs_oci.image import layers_of, tree_of
@@ -50,6 +51,8 @@ class _Entry(NamedTuple):
 def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
     """Write what the boot loader needs to boot the image that the request names; make its directories for state."""
     assert core.repository is not None
+    # The system's /etc gets the mode of its upper directory: with root's umask, often 077, nobody else could enter it.
+    os.umask(0o022)
     name, bootdir = request.arguments["image"], request.arguments["bootdir"]
     arguments = [word for each in request.get("cmdline", []) for word in each.split()]
     config = find_config(core, name, request.get("verity"))
@@ -98,18 +101,18 @@ def _karg(core: Core, image: str, *, is_format_2: bool) -> str:
 # Finding
 
 
-def _entries(core: Core, root: Node) -> Iterator[_Entry]:
+def _entries(core: Core, root: Directory) -> Iterator[_Entry]:
     """Yield what can be booted."""
     for name, node in _directory(root, "boot/loader/entries"):
         if name.endswith(".conf"):
             yield _type1(core, root, name.removesuffix(".conf"), node)
-    modules = [(version, node) for version, node in _directory(root, "usr/lib/modules") if node.children is not None]
+    modules = [(version, node) for version, node in _directory(root, "usr/lib/modules") if isinstance(node, Directory)]
     for place in ("boot/EFI/Linux", *(f"usr/lib/modules/{version}" for version, _ in modules)):
         for name, node in _directory(root, place):
             if name.endswith(".efi"):
                 yield _Entry(name.removesuffix(".efi"), [], {f"EFI/Linux/{name}": node})
     for version, node in modules:
-        children = node.children or {}
+        children = node.children
         if b"vmlinuz" in children:
             files = {
                 f"{version}/{each}": children[each.encode()]
@@ -122,7 +125,7 @@ def _entries(core: Core, root: Node) -> Iterator[_Entry]:
             yield _Entry(version, lines, files)
 
 
-def _type1(core: Core, root: Node, name: str, node: Node) -> _Entry:
+def _type1(core: Core, root: Directory, name: str, node: Node) -> _Entry:
     with _open(core, node) as file:
         lines = file.read(_MAX_ENTRY).decode().rstrip("\n").split("\n")
     files = {}
@@ -141,26 +144,23 @@ def _split(line: str) -> tuple[str, str]:
     return key, value.strip()
 
 
-def _find(root: Node, path: str) -> Node | None:
+def _find(root: Directory, path: str) -> Node | None:
     """Return the inode at a path; no symlink is followed, and ``..`` leads nowhere."""
-    node = root
+    node: Node | None = root
     for part in path.encode().split(b"/"):
         if part in (b"", b"."):
             continue
-        following = (node.children or {}).get(part)
-        if following is None:
-            return None
-        node = following
+        node = node.children.get(part) if isinstance(node, Directory) else None
     return node
 
 
-def _directory(root: Node, path: str) -> list[tuple[str, Node]]:
+def _directory(root: Directory, path: str) -> list[tuple[str, Node]]:
     node = _find(root, path)
-    names = sorted((node.children or {}).items()) if node else []
+    names = sorted(node.children.items()) if isinstance(node, Directory) else []
     return [(name.decode(errors="replace"), each) for name, each in names]
 
 
-def _title(core: Core, root: Node) -> str | None:
+def _title(core: Core, root: Directory) -> str | None:
     """Return the system's name for people, from its os-release(5)."""
     node = _find(root, "usr/lib/os-release")
     if node is None or not stat.S_ISREG(node.mode):
