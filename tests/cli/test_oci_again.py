@@ -158,7 +158,7 @@ def referring(layout: Layout, subject: dict[str, Any], content: bytes) -> dict[s
             "mediaType": MANIFEST,
             "artifactType": ARTIFACT,
             "config": layout.blob("application/vnd.oci.empty.v1+json", b"{}"),
-            "layers": [layout.blob("application/octet-stream", content)],
+            "layers": [layout.blob("text/plain; charset=utf-8", content)],  # as podman artifact add writes it
             "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
             "annotations": {"made.by": "a test"},
         },

@@ -163,6 +163,7 @@ BAD_MANIFESTS = {
     "type missing": manifest(config={"digest": DIGEST, "size": 7}),
     "type empty": manifest(config=descriptor("")),
     "type with a line": manifest(config=descriptor("a/b\nc")),
+    "type with an escape": manifest(config=descriptor("a/b; c=\x1b[0m")),
     "type without a slash": manifest(config=descriptor("text")),
     "annotations no strings": manifest(annotations={"a": 1}),
     "annotations a list": manifest(annotations=[]),

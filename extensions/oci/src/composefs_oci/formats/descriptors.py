@@ -43,7 +43,10 @@ __all__ = [
 MAX_LAYERS = 4096
 MAX_MANIFESTS = 16384
 _MAX_URLS = 64
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+_MEDIA_TYPE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(?: ?;[ -~]{0,254})?"
+)
+"""With parameters, if there are any: ``podman artifact add`` writes ``text/plain; charset=utf-8``."""
 
 
 class Descriptor(NamedTuple):
