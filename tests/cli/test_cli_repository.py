@@ -51,9 +51,12 @@ class TestInit:
         assert not (tmp_path / "x").exists()
 
     def test_nobody_else_may_write_there_even_without_a_umask(self, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
         cfsctl("init", "--insecure", tmp_path / "above/repo", umask=0)
-        made = [path for path in (tmp_path / "above", *(tmp_path / "above").rglob("*")) if path.stat().st_mode & 0o022]
-        assert made == []
+        image = ("create-image", "--no-propagate-usr-to-root", tmp_path / "tree", "os/1")
+        cfsctl("--repo", tmp_path / "above/repo", *image, umask=0)
+        found = [tmp_path / "above", *(tmp_path / "above").rglob("*")]
+        assert {path.stat().st_mode & 0o022 for path in found} == {0}
 
     def test_where_it_fails_it_leaves_nothing(self, tmp_path: Path) -> None:
         """The file system of temporary files has no fs-verity; in the virtual machine there is one that has."""

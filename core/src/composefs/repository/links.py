@@ -155,7 +155,7 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
             try:
                 below = open_directory(part, fd)
             except FileNotFoundError:
-                os.mkdir(part, dir_fd=fd)
+                os.mkdir(part, 0o755, dir_fd=fd)
                 sync_directory(fd)
                 below = open_directory(part, fd)
         except NotADirectoryError as error:
