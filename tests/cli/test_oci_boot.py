@@ -233,6 +233,19 @@ def test_a_kernel_with_its_initramfs_gets_an_entry_for_both(tmp_path: Path) -> N
     assert {path.name: path.read_bytes() for path in (boot / "6.1").iterdir()} == files
 
 
+@pytest.mark.parametrize("umask", [0o077, 0])
+def test_what_is_prepared_is_readable_for_all_and_writable_for_nobody_else(tmp_path: Path, umask: int) -> None:
+    repo = init(tmp_path / "repo")
+    pulled(repo, tmp_path, {"usr/lib/modules/6.1/vmlinuz": b"kernel"})
+    made = [tmp_path / "boot", tmp_path / "state"]
+    for directory in made:
+        directory.mkdir()
+    places = ("--bootdir", made[0], "--statedir", made[1])
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", *places, umask=umask)
+    modes = {oct(path.stat().st_mode) for directory in made for path in directory.rglob("*")}
+    assert modes == {"0o40755", "0o100644"}
+
+
 def test_nothing_is_left_of_a_file_that_cannot_be_put_in_its_place(tmp_path: Path) -> None:
     repo = init(tmp_path / "repo")
     pulled(repo, tmp_path, {"usr/lib/modules/6.1/vmlinuz": b"kernel"})
