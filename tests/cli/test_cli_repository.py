@@ -55,8 +55,10 @@ class TestInit:
         cfsctl("init", "--insecure", tmp_path / "above/repo", umask=0)
         image = ("create-image", "--no-propagate-usr-to-root", tmp_path / "tree", "os/1")
         cfsctl("--repo", tmp_path / "above/repo", *image, umask=0)
-        found = [tmp_path / "above", *(tmp_path / "above").rglob("*")]
-        assert {path.stat().st_mode & 0o022 for path in found} == {0}
+        refs = tmp_path / "above/repo/images/refs"  # which a group can share, by its umask
+        found = {path: path.stat().st_mode for path in (tmp_path / "above", *(tmp_path / "above").rglob("*"))}
+        assert {path for path, mode in found.items() if mode & 0o022} == {refs, refs / "os"}
+        assert oct(found[refs / "os"]) == "0o40775"
 
     def test_where_it_fails_it_leaves_nothing(self, tmp_path: Path) -> None:
         """The file system of temporary files has no fs-verity; in the virtual machine there is one that has."""

@@ -155,7 +155,7 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
             try:
                 below = open_directory(part, fd)
             except FileNotFoundError:
-                os.mkdir(part, 0o755, dir_fd=fd)
+                os.mkdir(part, 0o775, dir_fd=fd)  # a group may share refs, by its umask; never all
                 sync_directory(fd)
                 below = open_directory(part, fd)
         except NotADirectoryError as error:
