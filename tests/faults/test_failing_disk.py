@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from support import strace
-from support.commands import CFSCTL, run
+from support.commands import CFSCTL, cfsctl, run
+from support.oci_images import init, pull
+from support.oci_layers import run_generator
 from support.peers import require
 from support.populated import Populated, populate
 from support.strace import Fault
@@ -86,6 +88,63 @@ def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command:
     assert "reading the image: Input/output error" in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.returncode == (1 if command[0] == "ls" else 5)
+
+
+def unreadable(path: Path, *command: str | Path) -> str:
+    """Run an extension's command in which no process can read this object; return its one line about it."""
+    repo = path.parents[2]
+    log = repo.parent / "log"
+    reads = "read,readv,pread64,preadv,preadv2"
+    strace = (
+        require("strace"),
+        "-f",
+        "-qqq",
+        "-o",
+        log,
+        "-P",
+        path,
+        "-e",
+        f"trace={reads}",
+        "-e",
+        f"inject={reads}:error=EIO",
+    )
+    done = run(*strace, CFSCTL, "--repo", repo, *command, status=1)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "(INJECTED)" in log.read_text()
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["commit", "export archive", "export bare"])
+def test_a_file_of_which_ostree_cannot_read_the_object(command: str, tmp_path: Path) -> None:
+    """It is not the disk that is written to, and not the tree, that fails."""
+    repo = tmp_path / "repo"
+    cfsctl("init", "--insecure", repo)
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    (tmp_path / "tree" / "usr" / "file").write_bytes(b"file" * 100_000)
+    cfsctl("--repo", repo, "create-image", tmp_path / "tree", "os")
+    [content] = [path for path in repo.glob("objects/*/*") if path.stat().st_size == 400_000]
+    if command == "commit":
+        said = unreadable(content, "ostree", "commit", "os", "--branch=made")
+    else:
+        cfsctl("--repo", repo, "ostree", "commit", "os", "--branch=made")
+        mode = command.split()[1]
+        said = unreadable(content, "ostree", "export", "made", tmp_path / "to", f"--mode={mode}")
+        assert str(tmp_path / "to") not in said
+    assert f": object {content.parent.name}{content.name}: Input/output error (" in said
+
+
+def test_a_kernel_that_cannot_be_read(tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+    image = pull(repo, f"oci:{tmp_path / 'layout'}", "os", "--bootable")["image"]
+    (tmp_path / "boot").mkdir()
+    cfsctl("--repo", repo, "oci", "prepare-boot", "os", "--bootdir", tmp_path / "boot")
+    written = {path.read_bytes() for path in (tmp_path / "boot").rglob("*") if path.is_file()}
+    objects = cfsctl("--repo", repo, "image-objects", image).stdout.split()
+    places = [repo / "objects" / each[-64:-62] / each[-62:] for each in objects]
+    content = next(path for path in places if path.read_bytes() in written)
+    said = unreadable(content, "oci", "prepare-boot", "os", "--bootdir", tmp_path / "boot")
+    assert said.startswith(f"cfsctl: object {content.parent.name}{content.name}: Input/output error (")
 
 
 @pytest.mark.parametrize("call", ["linkat", "symlinkat"])

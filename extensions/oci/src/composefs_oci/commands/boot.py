@@ -241,9 +241,10 @@ def _open(core: Core, node: Node) -> BinaryIO:
         return io.BytesIO(node.content)
     fd = core.repository.open(node.content)
     hasher, done = Hasher(core.repository.algorithm), 0
-    while piece := os.pread(fd, _PIECE, done):
-        hasher.update(piece)
-        done += len(piece)
+    with Naming(f"object {node.content}"):
+        while piece := os.pread(fd, _PIECE, done):
+            hasher.update(piece)
+            done += len(piece)
     if hasher.hexdigest() != node.content:
         os.close(fd)
         raise CorruptError(

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
+from composefs_ext.files import Naming
 from composefs_ext.fsverity import Hasher, fsverity_digest
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
@@ -78,7 +79,10 @@ class Maker(Jobs):
         try:
             inode = self._reader.read(int.from_bytes(job, "big"))
             try:
-                return self._make(job, inode, staged)
+                if inode.object_id is None:
+                    return self._make(job, inode, staged)
+                with Naming(f"object {inode.object_id}"):  # nothing is written of one
+                    return self._make(job, inode, staged)
             finally:
                 if inode.owned:
                     os.close(inode.fd)

@@ -13,7 +13,14 @@ import struct
 import zlib
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError, PermissionDeniedError, UnsupportedError, from_exception
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    InputOutputError,
+    PermissionDeniedError,
+    UnsupportedError,
+    from_exception,
+)
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
@@ -82,6 +89,8 @@ class ObjectWriter(Jobs):
         except CorruptError as error:  # what is read, not the path that is written
             return failure(file_id, f"file object {file_id.hex()}", error)
         except OSError as error:
+            if error.errno == errno.EIO and (unreadable := self._unreadable(self._files[file_id].content)):
+                return failure(file_id, f"file object {file_id.hex()}", unreadable)
             return failure(file_id, path, _refused(error, path, self._mode))
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
             return failure(file_id, path, from_exception(error, path))
@@ -94,6 +103,18 @@ class ObjectWriter(Jobs):
             raise CorruptError(f"object {content} is missing in the composefs repository", hint=_HINT) from None
         except PermissionError as error:
             raise from_exception(error) from None
+
+    def _unreadable(self, content: str | None) -> ExtError | None:
+        """Return the error of an object that cannot be read, if that is so: the target's disk is not to blame."""
+        if content is None:
+            return None
+        try:
+            with open(self._repository.open(content), "rb", buffering=0) as file:
+                while file.readinto(self._buffer):
+                    pass
+        except OSError as error:
+            return InputOutputError(f"object {content}: {error.strerror}", hint=_HINT)
+        return None
 
     def _symlink(self, path: str, file_id: bytes, head: FileHead, raw: bytes) -> None:
         _check(sha256(checksum_header(raw)).digest(), file_id)
