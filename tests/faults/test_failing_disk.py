@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from composefs.digest import SHA256
+from composefs.repository import Repository
 from support import strace
 from support.commands import CFSCTL, cfsctl, run
 from support.oci_images import init, pull
@@ -90,9 +92,8 @@ def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command:
     assert done.returncode == (1 if command[0] == "ls" else 5)
 
 
-def unreadable(path: Path, *command: str | Path) -> str:
-    """Run an extension's command in which no process can read this object; return its one line about it."""
-    repo = path.parents[2]
+def unreadable(path: Path, repo: Path, *command: str | Path) -> str:
+    """Run a command in which no process can read this object; return its one line about it."""
     log = repo.parent / "log"
     reads = "read,readv,pread64,preadv,preadv2"
     strace = (
@@ -114,6 +115,13 @@ def unreadable(path: Path, *command: str | Path) -> str:
     return done.stderr
 
 
+def test_an_object_of_the_repository_that_is_copied_from(repository: Populated, tmp_path: Path) -> None:
+    Repository.init(tmp_path / "target", algorithm=SHA256, insecure=True)
+    one = repository.files["one"]
+    said = unreadable(repository.object(one), tmp_path / "target", "copy", "--from", repository.path, "os/1")
+    assert said.startswith(f"cfsctl: reading object {one} in {repository.path}: Input/output error (the disk")
+
+
 @pytest.mark.parametrize("command", ["commit", "export archive", "export bare"])
 def test_a_file_of_which_ostree_cannot_read_the_object(command: str, tmp_path: Path) -> None:
     """It is not the disk that is written to, and not the tree, that fails."""
@@ -124,11 +132,11 @@ def test_a_file_of_which_ostree_cannot_read_the_object(command: str, tmp_path: P
     cfsctl("--repo", repo, "create-image", tmp_path / "tree", "os")
     [content] = [path for path in repo.glob("objects/*/*") if path.stat().st_size == 400_000]
     if command == "commit":
-        said = unreadable(content, "ostree", "commit", "os", "--branch=made")
+        said = unreadable(content, repo, "ostree", "commit", "os", "--branch=made")
     else:
         cfsctl("--repo", repo, "ostree", "commit", "os", "--branch=made")
         mode = command.split()[1]
-        said = unreadable(content, "ostree", "export", "made", tmp_path / "to", f"--mode={mode}")
+        said = unreadable(content, repo, "ostree", "export", "made", tmp_path / "to", f"--mode={mode}")
         assert str(tmp_path / "to") not in said
     assert f": object {content.parent.name}{content.name}: Input/output error (" in said
 
@@ -143,7 +151,7 @@ def test_a_kernel_that_cannot_be_read(tmp_path: Path) -> None:
     objects = cfsctl("--repo", repo, "image-objects", image).stdout.split()
     places = [repo / "objects" / each[-64:-62] / each[-62:] for each in objects]
     content = next(path for path in places if path.read_bytes() in written)
-    said = unreadable(content, "oci", "prepare-boot", "os", "--bootdir", tmp_path / "boot")
+    said = unreadable(content, repo, "oci", "prepare-boot", "os", "--bootdir", tmp_path / "boot")
     assert said.startswith(f"cfsctl: object {content.parent.name}{content.name}: Input/output error (")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from composefs.errors import CorruptError, UnsupportedError
+from composefs.errors import CorruptError, InputOutputError, UnsupportedError
 from composefs.graph import Graph, Start, read_names
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
@@ -79,7 +79,11 @@ def _copy_object(source: Repository, target: Repository, object_id: str, copied:
         if target.objects.size(object_id) == size:
             copied.present += 1
             return
-        stored = target.objects.store_fd(fd)
+        try:
+            stored = target.objects.store_fd(fd)
+        except InputOutputError:
+            source.objects.cat(object_id, len)  # says so if it cannot be read, and the target is not to blame
+            raise
         if stored.id != object_id:
             raise CorruptError(
                 f"object {object_id} of {source.path} is damaged: its content has the digest {stored.id}",
