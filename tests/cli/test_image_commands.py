@@ -98,6 +98,7 @@ def test_cat(repo: Path, tmp_path: Path) -> None:
     assert the_files("dir/e\udcccvil\x1b[31m", "abs", "empty", "dir/e\udcccvil\x1b[31m") == f"abc{BIG.decode()}abc"
     for name, status, told in (
         ("gone", 3, "gone not found (`cfsctl ls links DIRECTORY` lists what there is)"),
+        ("grün", 3, "grün not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("dir/big/x", 3, "dir/big/x not found (`cfsctl ls links DIRECTORY` lists what there is)"),
         ("sym", 2, "sym is not a regular file (`cfsctl ls links /dir` lists it)"),
         ("sym/..", 2, "sym/.. is not a regular file (`cfsctl ls links /` lists it)"),

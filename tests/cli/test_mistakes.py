@@ -17,7 +17,7 @@ __all__ = ["extensions"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 
-USAGE, NOT_FOUND, CONFLICT, BAD_DATA, NETWORK, PERMISSION, UNSUPPORTED = 2, 3, 4, 5, 6, 7, 9
+OTHER, USAGE, NOT_FOUND, CONFLICT, BAD_DATA, NETWORK, PERMISSION, UNSUPPORTED = 1, 2, 3, 4, 5, 6, 7, 9
 
 # The command line after `cfsctl`, in a directory with the repository repo, its image os/1, and the directory tree;
 # the exit status; and words of the answer: what is wrong, and the remedy.
@@ -52,6 +52,10 @@ MISTAKES = {
     "--repo repo mount refs/os/1 tree/usr/file": (NOT_FOUND, "is not a directory", "give a directory"),
     "--repo repo create-image none os/2": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo create-image tree/usr/file os/2": (NOT_FOUND, "file is not a directory", "give a directory"),
+    "--repo repo create-image --from-dump tree os/2": (OTHER, "reading tree: Is a directory", "give a file"),
+    f"--repo repo create-image {'n' * 256} os/2": (OTHER, "n: File name too long", "a name has at most 255 bytes"),
+    "--repo repo mount --idmap none os/1 tree": (NOT_FOUND, "none does not exist", "check the path"),
+    "--repo repo mount --idmap tree/usr/file os/1 tree": (USAGE, "file is not a user namespace", "/proc/PID/ns/user"),
     "--repo repo create-image --from-dump none os/2": (NOT_FOUND, "none does not exist", "check the path"),
     "--no-repo compute-id tree/usr/file/none": (NOT_FOUND, "none does not exist", "check the path"),
     "--ext-read none --repo repo images": (NOT_FOUND, "none does not exist", "check the path"),
@@ -71,6 +75,7 @@ MISTAKES = {
         "repo has sha512 objects",
         "say --algorithm fsverity-sha512-12",
     ),
+    "init --algorithm '' new": (BAD_DATA, "unknown digest algorithm ''", "known are fsverity-sha256-12"),
     "init ''": (USAGE, "PATH]': an empty path", "cfsctl init --help"),
     "--repo repo ostree export x ''": (USAGE, "PATH': an empty path", "cfsctl ostree export --help"),
     "--repo repo ostree commit -b x --tree=dir=": (USAGE, "--tree': an empty path", "cfsctl ostree commit --help"),

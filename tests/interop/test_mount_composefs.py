@@ -100,7 +100,7 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         ("basedir=a,unknown", "unknown option 'unknown'"),
         ("basedir=missing", "datadir+"),
         ("basedir=a,idmap=missing", "opening the user namespace missing: No such file"),
-        ("basedir=a,idmap=/dev/null", "mounting"),
+        ("basedir=a,idmap=/dev/null", "/dev/null is not a user namespace"),
     ],
 )
 def test_what_is_refused(image: Path, mountpoint: Path, tmp_path: Path, options: str, message: str) -> None:

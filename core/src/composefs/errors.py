@@ -242,6 +242,8 @@ _REMEDIES = {
     errno.ENOSYS: "the kernel lacks this system call, or a container forbids it",
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "the whole machine has too many files open",
+    errno.EISDIR: "give a file, not a directory",
+    errno.ENAMETOOLONG: "a name has at most 255 bytes, a path 4,095",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",

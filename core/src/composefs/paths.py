@@ -61,7 +61,7 @@ def joined(trail: Trail[File]) -> bytes:
 
 def shown(path: bytes) -> str:
     """A path for messages."""
-    return ascii(path)[2:-1]
+    return path.decode(errors="backslashreplace")
 
 
 def _parts(path: bytes) -> list[bytes]:

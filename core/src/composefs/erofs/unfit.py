@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from composefs.errors import ComposefsError, TooLargeError
+from composefs.paths import shown
 from composefs.tree import Node, Tree, walk
 
 __all__ = ["Unfit"]
@@ -36,5 +37,5 @@ class Unfit(Exception):  # noqa: N818 - never seen outside of this package
         culprit = self.culprit
         # What is met nowhere below the root is the root.
         found = next((path for path, _, _, node in walk(tree) if node is culprit or node.xattrs is culprit), b"/")
-        path = found.decode(errors="backslashreplace")
+        path = shown(found)
         return self.kind(f"{path}: {self.message}", hint=self.hint, subject=path)

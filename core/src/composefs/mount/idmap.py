@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 from collections.abc import Iterator
 
+from composefs.errors import UsageError
 from composefs.linux.files import opened
 
 __all__ = ["user_namespace"]
+
+# linux/nsfs.h, linux/sched.h
+_NS_GET_NSTYPE = 0xB703
+_CLONE_NEWUSER = 0x10000000
 
 
 @contextlib.contextmanager
@@ -17,4 +23,13 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
         yield None
         return
     with opened(path, f"opening the user namespace {path}") as fd:
+        if not _is_user_namespace(fd):
+            raise UsageError(f"{path} is not a user namespace", subject=path, hint="give /proc/PID/ns/user")
         yield fd
+
+
+def _is_user_namespace(fd: int) -> bool:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWUSER
+    except OSError:  # it is no namespace at all
+        return False

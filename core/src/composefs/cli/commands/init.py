@@ -104,7 +104,7 @@ def command(
 
 def _algorithm(settings: Settings, name: str | None) -> Algorithm:
     """Return the algorithm that --algorithm names, --hash asks for, or that a repository has for which none was."""
-    chosen = algorithm_named(name) if name else settings.algorithm or DEFAULT_ALGORITHM
+    chosen = algorithm_named(name) if name is not None else settings.algorithm or DEFAULT_ALGORITHM
     if settings.algorithm not in (None, chosen):
         raise UsageError(f"--hash {settings.algorithm} contradicts --algorithm {name}", hint="leave one of them out")
     return chosen

@@ -31,7 +31,12 @@ __all__ = ["command"]
 @click.option("--upperdir", metavar="DIR", type=Path(), help="Where changes go, or a layer to show above.")
 @click.option("--workdir", metavar="DIR", type=Path(), help="overlayfs' own, on the file system of the upperdir.")
 @click.option("--read-write", is_flag=True, help="Allow changes; needs an upperdir.")
-@click.option("--idmap", metavar="FILE", type=Path(), help="Show owners as in this user namespace, /proc/PID/ns/user.")
+@click.option(
+    "--idmap",
+    metavar="FILE",
+    type=Path(there=True),
+    help="Show owners as in this user namespace, /proc/PID/ns/user.",
+)
 @click.option(
     "--fuse",
     type=click.Choice(["auto", "yes", "no"]),

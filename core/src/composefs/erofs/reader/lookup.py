@@ -76,7 +76,7 @@ class Lookup:
         for name in filter(None, path.split(b"/")):
             child = self._child(nid, name)
             if child is None:
-                raise NotFoundError(f"{path.decode(errors='backslashreplace')} not found")
+                raise NotFoundError(f"{shown(path)} not found")
             nid = child
         return nid
 
