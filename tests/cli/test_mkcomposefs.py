@@ -204,6 +204,8 @@ def test_devices_and_missing_directories_as_targets(dump: Path, tmp_path: Path) 
         (("--max-version=-1", "SOURCE", "IMAGE"), "image formats are 0 and 1"),
         (("--max-version=x", "SOURCE", "IMAGE"), "invalid int value"),
         (("--threads=0", "SOURCE", "IMAGE"), "positive number"),
+        (("", "IMAGE"), "argument SOURCE: an empty path"),
+        (("--digest-store=", "SOURCE", "IMAGE"), "argument --digest-store: an empty path"),
         (("--from-file", "--digest-store=x", "SOURCE", "IMAGE"), "wants a directory"),
         (("--frobnicate", "SOURCE", "IMAGE"), "unrecognized arguments: --frobnicate"),
     ],

@@ -99,7 +99,7 @@ def test_owners_as_a_user_namespace_sees_them(image: Path, mountpoint: Path, tmp
         ("ro", "basedir= is missing"),
         ("basedir=a,unknown", "unknown option 'unknown'"),
         ("basedir=missing", "datadir+"),
-        ("basedir=a,idmap=missing", "opening the user namespace missing: No such file"),
+        ("basedir=a,idmap=missing", "opening the user namespace missing: No such file or directory (check the path)"),
         ("basedir=a,idmap=/dev/null", "/dev/null is not a user namespace"),
     ],
 )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from composefs.cli.standalone import Parser, fail, run
+from composefs.cli.standalone import Parser, fail, given_path, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
@@ -71,9 +71,9 @@ def parser() -> Parser:
     )
     add = made.add_argument
     add("command", metavar="COMMAND", help="one of those below")
-    add("files", metavar="FILE", nargs="*", help="images; for measure-file any files")
+    add("files", metavar="FILE", type=given_path, nargs="*", help="images; for measure-file any files")
     add("--filter", metavar="NAME", action="append", help="of an image only this entry of its root (repeatable)")
-    add("--basedir", metavar="DIR", help="missing-objects: the object directory")
+    add("--basedir", metavar="DIR", type=given_path, help="missing-objects: the object directory")
     return made
 
 

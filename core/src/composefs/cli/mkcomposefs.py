@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from composefs.cli.standalone import Parser, run
+from composefs.cli.standalone import Parser, given_path, run
 from composefs.errors import UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
@@ -57,10 +57,15 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    add("source", metavar="SOURCE", help="a directory, or with --from-file a dump (- is standard input)")
-    add("image", metavar="IMAGE", nargs="?", help="the image to write (- is standard output)")
+    add(
+        "source",
+        metavar="SOURCE",
+        type=given_path,
+        help="a directory, or with --from-file a dump (- is standard input)",
+    )
+    add("image", metavar="IMAGE", type=given_path, nargs="?", help="the image to write (- is standard output)")
     add("--from-file", action="store_true", help="SOURCE is a dump file, not a directory")
-    add("--digest-store", metavar="DIR", help="copy the files of SOURCE to this directory of objects")
+    add("--digest-store", metavar="DIR", type=given_path, help="copy the files of SOURCE to this directory of objects")
     add("--print-digest", action="store_true", help="print the image's fs-verity digest as well")
     add("--print-digest-only", action="store_true", help="print the image's fs-verity digest and write no image")
     add("--use-epoch", action="store_true", help="make all modification times zero")
@@ -103,8 +108,6 @@ def _run(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UsageError for arguments that do not go together, and for output that goes nowhere."""
     image = arguments.image
-    if "" in (arguments.source, image):
-        raise UsageError("an empty path")
     if arguments.print_digest_only:
         if image is not None:
             raise UsageError("with --print-digest-only there is no IMAGE to write")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from composefs.cli.standalone import Parser, run
+from composefs.cli.standalone import Parser, given_path, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("image", metavar="IMAGE", help="the image file")
-    add("mountpoint", metavar="DIR", help="where to mount it")
+    add("image", metavar="IMAGE", type=given_path, help="the image file")
+    add("mountpoint", metavar="DIR", type=given_path, help="where to mount it")
     add("-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below; may be repeated")
     add("-t", dest="kind", metavar="TYPE", default="composefs", help="as mount(8) gives it; composefs")
     add("-f", dest="fake", action="store_true", help="check the options and do nothing")

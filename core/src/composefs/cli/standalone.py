@@ -13,7 +13,7 @@ from typing import NoReturn
 from composefs.cli import ctrl_c
 from composefs.errors import ComposefsError, UsageError, out_of_memory
 
-__all__ = ["Parser", "fail", "run"]
+__all__ = ["Parser", "fail", "given_path", "run"]
 
 FAILED = 1
 _INTERRUPTED = 130
@@ -32,6 +32,13 @@ class Parser(argparse.ArgumentParser):
         from composefs.cli.output import write
 
         write(self.format_help().encode())
+
+
+def given_path(text: str) -> str:
+    """Return a path, as the type of an argument; an empty one is what a script has whose variable is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return text
 
 
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:

@@ -66,7 +66,10 @@ def opened(path: str, doing: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise from_os_error(error, doing) from error
+        told = from_os_error(error, doing)
+        if isinstance(told, NotFoundError):
+            told.hint = told.hint or "check the path"
+        raise told from error
     with Descriptor(fd):
         yield fd
 
