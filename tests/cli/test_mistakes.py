@@ -57,6 +57,7 @@ MISTAKES = {
     "--repo repo mount --idmap none os/1 tree": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo mount --idmap tree/usr/file os/1 tree": (USAGE, "file is not a user namespace", "/proc/PID/ns/user"),
     "--repo repo create-image --from-dump none os/2": (NOT_FOUND, "none does not exist", "check the path"),
+    "--no-repo compute-id clash": (BAD_DATA, "/usr is not a directory", "--no-propagate-usr-to-root"),
     "--no-repo compute-id tree/usr/file/none": (NOT_FOUND, "none does not exist", "check the path"),
     "--ext-read none --repo repo images": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo ostree pull-local none x": (NOT_FOUND, "none does not exist", "check the path"),
