@@ -78,6 +78,7 @@ def test_a_draft_is_used_once(host: Host) -> None:
         call("image.digest", dump="empty", draft="tree"),
     )
     assert kind_of(answers[0]) == kind_of(answers[3]) == kind_of(answers[6]) == "not_found"
+    assert answers[0]["data"]["hint"].startswith("image.draft begins one, ")
     assert kind_of(answers[5]) == "invalid"
     assert answers[2] == answers[8]
 

@@ -44,7 +44,7 @@ FATAL = [
     ("P-2", "endless-line", ProtocolError, "longer than 1048576 bytes"),
     ("P-8", "too-many-calls", ProtocolError, "more than 64 calls are unanswered"),
     ("P-11", "publish-without-id", ProtocolError, "publish was sent without an id"),
-    ("P-6", "wrong-answer", ProtocolError, "an id that was not asked for"),
+    ("P-6", "wrong-answer", ProtocolError, "an id that was not asked for: 99"),
     ("P-6", "text-id", ProtocolError, "is not an integer"),
     ("P-3", "result-is-a-list", ProtocolError, "neither an error nor an object"),
     ("P-3", "method-is-a-number", ProtocolError, "method is not a string"),

@@ -78,7 +78,10 @@ def test_names_that_are_no_staged_names(host: Host, name: Any) -> None:
         strict=False,
     )
     error = answer["objects"][0]["error"]
-    assert (error["kind"], error["message"].split()[0] == "null") == ("usage", name is None)
+    assert error["kind"] == "usage"
+    # Of a list or object in a row only is kept that it is one.
+    shown = repr(name[:140]) if isinstance(name, str) else json.dumps([] if isinstance(name, list) else name)
+    assert error["message"] == f"name: {shown} is not the name of a staged file"
     assert kind_of(dump) == "usage"
     host.assert_clean()
 
@@ -212,6 +215,46 @@ def test_files_and_rows_above_the_limits(host: Host) -> None:
         limits=Limits(file_rows=10, dump_bytes=1000, stream_bytes=2000),
     )
     assert kind_of(rows) == kind_of(size) == kind_of(inline) == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ("", "0 JSON elements, not one"),
+        ("{} {}", "Expecting ',' delimiter: line 1 column 5 (char 4)"),
+        ("{},{}", "2 JSON elements, not one"),
+        ('{"name":', "Expecting value: line 1 column 10 (char 9)"),
+    ],
+    ids=["empty", "two", "two-with-a-comma", "half"],
+)
+def test_of_a_list_in_a_file_the_line_is_told_that_is_no_element(host: Host, last: str, reason: str) -> None:
+    """P-14."""
+    good = '{"name": "missing"}\n'
+    [answer] = host.do(["write", "rows", good * 3 + last + "\n" + good], call("object.put", files_file="rows"))
+    assert (kind_of(answer), answer["message"]) == ("invalid", f"rows, line 4: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("object.has", {"ids": ["abc"]}, "ids: 'abc' is not an id of 64 lower-case hex digits"),
+        ("object.has", {"ids": [5]}, "ids: 5 is not an id of 64 lower-case hex digits"),
+        ("object.get", {"into": "x"}, "id: null is not an id of 64 lower-case hex digits"),
+        ("object.get", {"id": NOWHERE, "into": "a b"}, "into: 'a b' is not the name of a staged file"),
+        ("object.put", {"files": ["a"]}, "files holds something that is not an object: 'a'"),
+        ("object.put", {"files_file": {"name": "a"}}, 'files_file: {"name":"a"} is not the name of a staged file'),
+        ("stream.put", {"content_type": KIND, "chunks": ["0"]}, "chunks: '0' is not an integer"),
+        ("stream.put", {"content_type": KIND, "chunks": [True]}, "chunks: true is not an integer"),
+        ("stream.put", {"content_type": KIND, "named_refs": [["x", "y"]]}, "named_refs: 'y' is not an id of 64 "),
+        ("stream.put", {"content_type": KIND, "inline": 7}, "inline: 7 is not the name of a staged file"),
+        ("image.draft", {"draft": "d"}, "part: null is not the name of a staged file"),
+        ("publish", {"images": [{"id": "x"}]}, "id: 'x' is not an id of 64 lower-case hex digits"),
+    ],
+)
+def test_what_is_refused_is_told_with_its_field(host: Host, method: str, params: dict[str, Any], message: str) -> None:
+    """P-43."""
+    [answer] = host.do(call(method, **params), strict=False)
+    assert (kind_of(answer), answer["message"].startswith(message)) == ("usage", True)
 
 
 def test_of_a_list_in_a_file_nothing_is_done_before_all_of_it_was_checked(host: Host) -> None:

@@ -65,7 +65,7 @@ def test_a_list_in_a_row_is_kept_as_wrong_but_empty() -> None:
     rows: list[Any] = [{"name": ["a", ["b"]], "size": {"c": 1}}, "text"]
     check_objects("files", "name", "size", strings=True)(rows)
     assert rows == [{"name": [], "size": {}}, "text"]
-    with pytest.raises(UsageError, match="files holds something that is not an object"):
+    with pytest.raises(UsageError, match="files holds something that is not an object: 'text'"):
         check_objects("files", "name", "size")(rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_the_core_in_memory_takes_the_names_of_staged_files_that_the_core_takes(
             return True
         return True
 
-    assert takes(staged_name, UsageError) is is_one
+    assert takes(partial(staged_name, key="name"), UsageError) is is_one
     assert takes(memory.MemoryRepository(tmp_path, "sha512").take, of_the_sdk.UsageError) is is_one
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,10 +18,10 @@ from composefs.ext.seen import Seen
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
 from composefs.protocol.limits import Limits
-from composefs.protocol.lists import Lists
+from composefs.protocol.lists import Lists, ListTaker
 from composefs.protocol.params import check_ids, string
 from composefs.protocol.staged import StagedFiles
-from composefs.protocol.wire import JSONValue, Message
+from composefs.protocol.wire import Message
 
 if TYPE_CHECKING:
     from composefs.repository import Encoding, Repository
@@ -141,9 +141,9 @@ class Context:
             hint=f"its refs are {' or '.join(ref.dir + '/NAME' for ref in self.manifest.refs)}",
         )
 
-    def check_ids(self, ids: Sequence[JSONValue]) -> None:
-        """Check that every element has the form of an id."""
-        check_ids(ids, self.algorithm.hex_size)
+    def ids_check(self, key: str) -> ListTaker:
+        """Return a check that every element of ``key`` has the form of an id."""
+        return lambda block: check_ids(block, self.algorithm.hex_size, key)
 
     def format_of(self, params: Message) -> int:
         """The image format that a call asks for."""

@@ -32,6 +32,7 @@ from composefs.ext.patience import STEP, Patience
 from composefs.ext.preparation import preparations
 from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.errors import METHOD_NOT_FOUND, from_wire, to_wire
+from composefs.protocol.params import shown
 from composefs.protocol.wire import JSONValue, Message
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class Conversation:
 
     def _take_answer(self, message: Message) -> Message | ComposefsError | None:
         if message.get("id") != self._awaited or type(message.get("id")) is not int:
-            raise ProtocolError("an answer has an id that was not asked for")
+            raise ProtocolError(f"an answer has an id that was not asked for: {shown(message.get('id'))}")
         if (error := message.get("error")) is not None:
             return from_wire(error)
         result = message.get("result")

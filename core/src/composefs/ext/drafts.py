@@ -61,7 +61,7 @@ class Drafts:
         if draft.error is not None:
             raise copy.copy(draft.error)
         try:
-            text = self._staged.read(staged_name(part), self._bytes_left())
+            text = self._staged.read(staged_name(part, "part"), self._bytes_left())
             if text and not text.endswith(b"\n"):
                 raise FormatError("the part of a dump does not end with a newline", subject=part)
             _feed(draft.parser, text, part, self._max_entries(draft))
@@ -80,7 +80,11 @@ class Drafts:
         left = self._bytes_left()
         draft = self._drafts.pop(name, None)
         if draft is None:
-            raise NotFoundError(f"there is no draft {name}", subject=name)
+            raise NotFoundError(
+                f"there is no draft {name}",
+                subject=name,
+                hint="image.draft begins one, which is used once; a dump that is whole has no need of it",
+            )
         if draft.error is not None:
             raise draft.error
         _feed(draft.parser, self._staged.read(rest, left), rest, self._max_entries(draft))

@@ -235,7 +235,7 @@ def _result_file(name: str, context: Context, outcome: Message) -> BinaryIO | No
     if RESULT_FILE not in context.features or RESULT_FILE not in outcome or not context.options.json:
         return None
     try:
-        fd = context.staged.open(staged_name(outcome[RESULT_FILE]), context.limits.dump_bytes)
+        fd = context.staged.open(staged_name(outcome[RESULT_FILE], RESULT_FILE), context.limits.dump_bytes)
     except UsageError as error:
         raise ProtocolError(f"{name} gave a result that is no file: {error.message}") from error
     return os.fdopen(fd, "rb", buffering=0)

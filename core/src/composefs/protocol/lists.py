@@ -6,12 +6,12 @@ of lines at a time, because a list may have millions of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 from composefs.errors import FormatError, TooLargeError, UsageError
 from composefs.protocol.limits import Limits
-from composefs.protocol.params import staged_name
+from composefs.protocol.params import shown, staged_name
 from composefs.protocol.staged import READ_SIZE, StagedFiles
 from composefs.protocol.wire import SCALARS, JSONValue, Message, depth_exceeds, encode, encode_scalars, parse_json
 from composefs.tuples import NamedTuple
@@ -65,7 +65,7 @@ class Lists:
             return inline
         if inline is not None:
             raise UsageError(f"give either {key} or {key}_file")
-        return list(chain.from_iterable(self._checked(staged_name(file), check)))
+        return list(chain.from_iterable(self._checked(staged_name(file, key + "_file"), check)))
 
     def take_blocks(self, params: Message, key: str, check: ListTaker) -> Blocks:
         """Return what :meth:`take` does, without ever having all of a file in memory; raises the same.
@@ -76,7 +76,7 @@ class Lists:
         if file is None or params.get(key) is not None:
             rows = self.take(params, key, check)
             return Blocks(len(rows), lambda: iter([rows]))
-        name = staged_name(file)
+        name = staged_name(file, key + "_file")
 
         def read() -> Iterator[list[JSONValue]]:
             return self._checked(name, check)
@@ -101,7 +101,7 @@ class Lists:
         """
         into = params.get(key + "_into")
         if into is not None:
-            self._staged.write(staged_name(into), _json_lines(rows))
+            self._staged.write(staged_name(into, key + "_into"), _json_lines(rows))
             return {}
         inline = list(islice(rows, self._limits.rows + 1))
         self.check_room(params, key, len(inline))
@@ -133,14 +133,18 @@ def _blocks(name: str, pieces: Iterator[bytes], line_limit: int) -> Iterator[lis
 
 
 def _parse_lines(name: str, before: int, lines: list[bytes]) -> list[JSONValue]:
+    block: list[JSONValue] = []
     try:
-        block: list[JSONValue] = parse_json(b"[" + b",".join(lines) + b"]")
+        block = parse_json(b"[" + b",".join(lines) + b"]")
+        fault = f"{len(block)} JSON elements, not one"
     except ValueError as error:
-        raise FormatError(f"{name}, lines {before + 1} to {before + len(lines)}: {error}", subject=name) from None
+        fault = str(error)
     # A line with two elements, or an element on two lines, shows as a wrong count.
-    if len(block) != len(lines):
-        raise FormatError(f"{name}, after line {before}: not one JSON element a line", subject=name, offset=before)
-    return block
+    if len(block) == len(lines):
+        return block
+    if len(lines) == 1:
+        raise FormatError(f"{name}, line {before + 1}: {fault}", subject=name, offset=before + 1)
+    return [row for number, line in enumerate(lines, before) for row in _parse_lines(name, number, [line])]
 
 
 def _json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
@@ -159,8 +163,9 @@ def check_objects(key: str, *fields: str, strings: bool = False) -> ListTaker:
     known = frozenset(fields)
 
     def check(block: list[JSONValue]) -> None:
-        if not all(type(row) is dict or (strings and type(row) is str) for row in block):
-            raise UsageError(f"{key} holds something that is not an object")
+        for row in block:
+            if type(row) is not dict and not (strings and type(row) is str):
+                raise UsageError(f"{key} holds something that is not an object: {shown(row)}")
         # Every pull's every file passes here: what is as it should be is seen without a look at each row.
         if known.issuperset(chain.from_iterable(block)) and not depth_exceeds(block, 2):
             return
@@ -176,8 +181,12 @@ def check_objects(key: str, *fields: str, strings: bool = False) -> ListTaker:
     return check
 
 
-def check_integers(block: Sequence[JSONValue]) -> None:
-    """Check that every element is an integer; how large it may be was seen when it was read."""
-    for value in block:
-        if type(value) is not int:
-            raise UsageError(f"{str(value)[:40]} is not an integer")
+def check_integers(key: str) -> ListTaker:
+    """Return a check that every element of ``key`` is an integer; how large it may be was seen when it was read."""
+
+    def check(block: list[JSONValue]) -> None:
+        for value in block:
+            if type(value) is not int:
+                raise UsageError(f"{key}: {shown(value)} is not an integer")
+
+    return check

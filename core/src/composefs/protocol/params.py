@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from composefs.errors import UsageError
 from composefs.protocol.limits import MAX_NAME
-from composefs.protocol.wire import JSONValue, Message
+from composefs.protocol.wire import JSONValue, Message, encode
 
 __all__ = [
     "boolean",
@@ -24,6 +24,7 @@ __all__ = [
     "mapping",
     "one_of",
     "optional_id",
+    "shown",
     "staged_name",
     "string",
 ]
@@ -81,29 +82,29 @@ def mapping(params: Message, key: str) -> Message:
     return value
 
 
-def _shown(value: JSONValue) -> str:
-    """What came, for a message: a text in quotes, and nothing as it is in JSON."""
-    return "null" if value is None else repr(str(value)[:140])
+def shown(value: JSONValue) -> str:
+    """What came, for a message: a text in quotes, and all else as it is in JSON."""
+    return repr(value[:140]) if type(value) is str else encode(value).decode().strip()[:140]
 
 
-def staged_name(value: JSONValue) -> str:
+def staged_name(value: JSONValue, key: str) -> str:
     """The name of a file in staging: flat, short, and not one of the core's."""
     if type(value) is not str or not _STAGED_NAME.match(value):
         raise UsageError(
-            f"{_shown(value)} is not the name of a staged file",
+            f"{key}: {shown(value)} is not the name of a staged file",
             hint=f"1 to {MAX_NAME} of A-Z a-z 0-9 . _ -, beginning neither with . nor with {RESERVED_PREFIX}",
         )
     return value
 
 
-def check_id(value: JSONValue, hex_size: int) -> str:
+def check_id(value: JSONValue, hex_size: int, key: str) -> str:
     """An object's id: ``hex_size`` lower-case hexadecimal digits."""
     if type(value) is not str or len(value) != hex_size or not _HEX.match(value):
-        raise UsageError(f"{_shown(value)} is not an id of {hex_size} lower-case hex digits")
+        raise UsageError(f"{key}: {shown(value)} is not an id of {hex_size} lower-case hex digits")
     return value
 
 
-def check_ids(values: Sequence[JSONValue], hex_size: int) -> None:
+def check_ids(values: Sequence[JSONValue], hex_size: int, key: str) -> None:
     """Check many ids.  All at once takes a twentieth of the time, and pulls ask for tens of thousands."""
     # What is left without the digits is one table look-up a byte, a tenth of what a pattern takes.
     if all(type(value) is str and len(value) == hex_size for value in values) and not (
@@ -111,13 +112,13 @@ def check_ids(values: Sequence[JSONValue], hex_size: int) -> None:
     ):
         return
     for value in values:
-        check_id(value, hex_size)
+        check_id(value, hex_size, key)
 
 
 def optional_id(params: Message, key: str, hex_size: int) -> str | None:
     """An id, or None where the field is missing or null."""
     value = params.get(key)
-    return None if value is None else check_id(value, hex_size)
+    return None if value is None else check_id(value, hex_size, key)
 
 
 def content_type(params: Message) -> int:

@@ -61,7 +61,7 @@ def output(context: Context, params: Message) -> Message:
         if not context.options.json:
             _write(context, text.encode("utf-8", "replace"))
         return {}
-    name = staged_name(value)
+    name = staged_name(value, "file")
     if not context.options.json:
         for piece in context.staged.pieces(name, _MAX_OUTPUT_FILE):
             if context.interrupted():

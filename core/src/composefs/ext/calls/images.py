@@ -64,7 +64,7 @@ def digest(context: Context, params: Message) -> Message:
 
 def _parse(context: Context, params: Message) -> Tree:
     """Return the tree of a dump, or of a draft of which it is the rest, transformed."""
-    name = staged_name(string(params, "dump"))
+    name = staged_name(string(params, "dump"), "dump")
     transforms = Transforms.of(params)
     if DRAFTS in context.features and params.get("draft") is not None:
         tree = context.drafts.finish(_draft_name(params), name)
@@ -91,7 +91,7 @@ def dump(context: Context, params: Message) -> Message:
     """Write the canonical text of a dump or an image, or of some paths in it, into a staged file."""
     key, _ = one_of(params, "dump", "name", "id")
     paths = [_path(each) for each in context.lists.take(params, "paths", _check_paths)]
-    into = staged_name(string(params, "into"))
+    into = staged_name(string(params, "into"), "into")
     if key == "dump":
         tree = _parse(context, params)
         with context.staged.create(into) as new, BufferedWriter(new) as out:
@@ -127,7 +127,7 @@ def _image(repository: Repository, params: Message) -> str:
     """Return the id of the image that name or id means; an id need not be named."""
     key, value = one_of(params, "name", "id")
     if key == "id":
-        return check_id(value, repository.algorithm.hex_size)
+        return check_id(value, repository.algorithm.hex_size, key)
     from composefs.repository.lookup import find
 
     return find(repository, string(params, key), ("image",)).id

@@ -47,7 +47,7 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
     sizes: dict[str, int] = {}
     for file in files:
         try:
-            name = staged_name(file.get("name"))
+            name = staged_name(file.get("name"), "name")
             if file.get("offset") is not None:
                 packed.setdefault(name, []).append((len(rows), file))
                 rows.append({})
@@ -57,7 +57,7 @@ def _adopted(context: Context, files: list[JSONValue]) -> list[Message]:
                 raise UsageError(f"{name}: size is not an integer")
             expect = file.get("expect")
             if expect is not None:
-                check_id(expect, hex_size)
+                check_id(expect, hex_size, "expect")
             stored = take(name, size=size, expect=expect)
         except ComposefsError as error:
             rows.append({"error": row_error(error)})
@@ -117,7 +117,7 @@ def _range(context: Context, file: Message, end: int) -> Range:
     if size > context.limits.range_bytes:
         raise TooLargeError(f"a range of {size} bytes is larger than {context.limits.range_bytes}")
     if expect is not None:
-        check_id(expect, context.algorithm.hex_size)
+        check_id(expect, context.algorithm.hex_size, "expect")
     return Range(offset, size, expect)
 
 
@@ -126,7 +126,7 @@ def has(context: Context, params: Message) -> Message:
 
     A power cut may have left an object short: whoever knows its size learns here that it must be fetched again.
     """
-    ids = context.lists.take_blocks(params, "ids", context.check_ids)
+    ids = context.lists.take_blocks(params, "ids", context.ids_check("ids"))
     sizes = context.lists.take_blocks(params, "sizes", _check_sizes)
     if sizes.length and sizes.length != ids.length:
         raise UsageError(f"there are {sizes.length} sizes for {ids.length} ids")
@@ -154,8 +154,8 @@ def _present(context: Context, ids: list[JSONValue], sizes: list[JSONValue] | No
 
 def get(context: Context, params: Message) -> Message:
     """Copy an object into a new staged file."""
-    object_id = check_id(params.get("id"), context.algorithm.hex_size)
-    into = staged_name(string(params, "into"))
+    object_id = check_id(params.get("id"), context.algorithm.hex_size, "id")
+    into = staged_name(string(params, "into"), "into")
     source = context.repo.objects.open(object_id)
     try:
         with context.staged.create(into) as target:

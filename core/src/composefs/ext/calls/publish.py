@@ -53,10 +53,10 @@ def _take(context: Context, params: Message, key: str) -> list[Message]:
 
 def _stream(context: Context, row: Message) -> StreamName:
     name = context.own_stream(string(row, "name"))
-    stream_id = check_id(row.get("id"), context.algorithm.hex_size)
+    stream_id = check_id(row.get("id"), context.algorithm.hex_size, "id")
     expect = row.get("expect", ANY)
     if expect is not ANY and expect is not None:
-        check_id(expect, context.algorithm.hex_size)
+        check_id(expect, context.algorithm.hex_size, "expect")
     # Any object may be a stream that the extension wrote itself; one with this name already is as it was.
     if stream_id not in context.seen.whole_streams and context.repo.streams.lookup(name) != stream_id:
         check_stream(context, stream_id)
@@ -68,7 +68,7 @@ def _stream(context: Context, row: Message) -> StreamName:
 
 
 def _image(context: Context, row: Message) -> ImageName:
-    image_id = check_id(row.get("id"), context.algorithm.hex_size)
+    image_id = check_id(row.get("id"), context.algorithm.hex_size, "id")
     # Whoever mounts it lets the kernel read it, so it is read here first; with a name already, it is as visible as it
     # can be, and a pull that finds nothing new would spend most of its time on it.
     if image_id not in context.seen.whole_images and not context.repo.images.is_named(image_id):

@@ -40,8 +40,8 @@ _KEPT = 1 << 16
 def put(context: Context, params: Message) -> Message:
     """Store a splitstream made of chunks, inline bytes and references; it gets no name."""
     kind = content_type(params)
-    chunks = context.lists.take(params, "chunks", check_integers)
-    object_refs = context.lists.take(params, "object_refs", context.check_ids)
+    chunks = context.lists.take(params, "chunks", check_integers("chunks"))
+    object_refs = context.lists.take(params, "object_refs", context.ids_check("object_refs"))
     named = context.lists.take(params, "named_refs", partial(_check_named_refs, context))
     named_refs = [(name, each) for name, each in named]
     _check_images(context, named_refs, object_refs)
@@ -55,7 +55,7 @@ def put(context: Context, params: Message) -> Message:
 
 
 def _inline(context: Context, name: JSONValue) -> BinaryIO:
-    return open(context.staged.open(staged_name(name), context.limits.stream_bytes), "rb")
+    return open(context.staged.open(staged_name(name, "inline"), context.limits.stream_bytes), "rb")
 
 
 def check_stream(context: Context, stream_id: str) -> None:
@@ -102,7 +102,7 @@ def _find(context: Context, params: Message) -> tuple[Repository, str | None, st
     repository = context.source(params)
     key, value = one_of(params, "name", "id", "ref")
     if key == "id":
-        return repository, None, check_id(value, repository.algorithm.hex_size)
+        return repository, None, check_id(value, repository.algorithm.hex_size, key)
     name: str | None = string(params, key)
     if key == "ref":
         name = repository.refs.read(string(params, key), context.own_ref(string(params, key)))
@@ -123,7 +123,7 @@ def get(context: Context, params: Message) -> Message:
         numbers = _numbers(reader.chunks())
         if params.get("inline_into") is not None:
             seen: list[int] = []
-            context.staged.write(staged_name(params["inline_into"]), _inline_pieces(reader, seen))
+            context.staged.write(staged_name(params["inline_into"], "inline_into"), _inline_pieces(reader, seen))
             if len(seen) < _KEPT:
                 numbers = _numbers((number, b"") for number in seen)
         for key, rows in (("chunks", numbers), ("object_refs", reader.object_refs())):
@@ -180,7 +180,7 @@ def cat(context: Context, params: Message) -> Message:
     with repository.streams.open(id=stream_id) as reader:
         if to_user:
             return {"size": repository.streams.cat(reader, partial(_write_to_user, context))}
-        with context.staged.create(staged_name(params["into"])) as new:
+        with context.staged.create(staged_name(params["into"], "into")) as new:
             return {"size": repository.streams.cat(reader, new.write)}
 
 
@@ -217,4 +217,4 @@ def _check_named_refs(context: Context, block: list[JSONValue]) -> None:
     for each in block:
         if type(each) is not list or len(each) != 2 or type(each[0]) is not str or not 0 < len(each[0]) <= _MAX_NAME:
             raise UsageError("an element of named_refs is not [name, id]")
-    context.check_ids([pair[1] for pair in block])
+    context.ids_check("named_refs")([pair[1] for pair in block])

@@ -191,7 +191,7 @@ class Files:
         """Return the result in a staged file, or None if there is none, or too much of it to be looked at here."""
         self._tried.add(44)
         try:
-            self._look_at(f"the answer to run: {RESULT_FILE}", staged_name(name))
+            self._look_at(f"the answer to run: {RESULT_FILE}", staged_name(name, RESULT_FILE))
             data = staged.read(self.directory, name)
             result = None if data is None else parse_json(data)
         except (UsageError, ValueError) as error:

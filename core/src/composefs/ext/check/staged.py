@@ -45,7 +45,7 @@ def _staged(staging: str) -> Iterator[StagedFiles]:
 def read(staging: str, name: JSONValue) -> bytes | None:
     """Return what is in a staged file; None if it cannot be read, or is too long to be looked at."""
     with suppress(ComposefsError, OSError), _staged(staging) as staged:
-        return staged.read(staged_name(name), LOOKED_AT)
+        return staged.read(staged_name(name, "name"), LOOKED_AT)
     return None
 
 
@@ -89,7 +89,7 @@ def content_id(row: Message, staging: str, algorithm: Algorithm) -> str | None:
     with (
         suppress(ComposefsError, OSError),
         _staged(staging) as staged,
-        Descriptor(staged.open(staged_name(row["name"]), Limits().staging_bytes)) as fd,
+        Descriptor(staged.open(staged_name(row["name"], "name"), Limits().staging_bytes)) as fd,
     ):
         if "offset" in row:
             size = min(row["size"], Limits().range_bytes)
