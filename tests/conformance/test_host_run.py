@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from composefs.errors import PermissionDeniedError, TooLargeError
+from composefs.errors import PermissionDeniedError, ProtocolError, TooLargeError
 from composefs.ext.options import Isolation, RunOptions, Stdio
 from composefs.linux import landlock
 from composefs.protocol.limits import Limits
@@ -68,6 +70,24 @@ def test_output_log_and_progress(host: Host) -> None:
     assert [level for level, _ in host.recorder.logs] == ["warning", "debug", "info"]
     [event] = host.recorder.events
     assert (event.id, event.done, event.total, event.unit, event.label) == ("x", 1, 2, "bytes", "L\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({}, "give exactly one of text, file"),
+        ({"text": 7}, "text is not a string"),
+        ({"file": "missing"}, "there is no staged file missing"),
+        ({"file": "../x"}, "file: '../x' is not the name of a staged file"),
+    ],
+    ids=["nothing", "number", "missing", "outside"],
+)
+def test_output_that_is_none_does_not_end_well(host: Host, params: dict[str, Any], reason: str) -> None:
+    """P-34: it has no answer, and the user asked for it, but for --json."""
+    steps = json.dumps([["notify", "output", params]])
+    with pytest.raises(ProtocolError, match=f"^extension bad gave output that is none: {re.escape(reason)}$"):
+        host.run("write", {"steps": steps})
+    assert host.run("write", {"steps": steps}, options=RunOptions(json=True)).status == 0
 
 
 def test_json_drops_output_and_removes_its_files(host: Host) -> None:

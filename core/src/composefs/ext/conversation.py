@@ -225,7 +225,11 @@ class Conversation:
         try:
             self._call(method, params)
         except ComposefsError as error:
-            # Nobody waits for an answer, but a message that says nothing should not be lost without a word either.
+            # Nobody waits for an answer, but what the user asked for should not be lost behind a good result, nor
+            # another message that says nothing without a word.
+            if method == "output" and isinstance(error, UsageError) and not self._context.options.json:
+                name = self._context.manifest.name
+                self._context.unwritten = ProtocolError(f"extension {name} gave output that is none: {error.message}")
             self._context.observer.log("debug", f"{self._context.manifest.name}: {method}: {error.message}")
 
     def _take_answer(self, message: Message) -> Message | ComposefsError | None:
