@@ -77,7 +77,8 @@ def _image(context: Context, row: Message) -> ImageName:
         return ImageName(image_id)
     ref = string(row, "ref")
     directories = {each.dir for each in context.manifest.refs}
-    if ref.partition("/")[0] not in directories and ref not in context.line.typed("image", "ref"):
+    directory, _, rest = ref.partition("/")
+    if not (directory in directories and rest) and ref not in context.line.typed("image", "ref"):
         raise PermissionDeniedError(
             f"image ref {ref} does not belong to extension {context.manifest.name}",
             subject=ref,
