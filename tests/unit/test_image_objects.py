@@ -32,15 +32,18 @@ def test_the_digest_of_what_is_inside_is_not() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {OTHER}", "'a' has a path that is not its digest's"),
-        (f"/d/a 100 100644 1 0 0 0 0.0 - - {ID}", "'a' has a path that is not its digest's"),
+        (
+            f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {OTHER}",
+            "/d/a has a PAYLOAD that is not the path of its DIGEST",
+        ),
+        (f"/d/a 100 100644 1 0 0 0 0.0 - - {ID}", "/d/a has a PAYLOAD that is not the path of its DIGEST"),
         (
             f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {ID}\n/d/b 101 100644 1 0 0 0 0.0 {PATH} - {ID}",
-            "'b' has not the size of another with its digest",
+            "/d/b has not the SIZE of another with its DIGEST",
         ),
-        (f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - -", "'a' has content outside of the image but no digest"),
+        (f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - -", "/d/a has neither CONTENT nor DIGEST"),
     ],
 )
 def test_what_leads_to_no_object_or_another_one_is_refused(line: str, message: str) -> None:
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match=f"^in the dump, {message}$"):
         image_objects(tree(line))

@@ -16,7 +16,7 @@ from composefs.repository.store import Store
 
 if TYPE_CHECKING:
     from composefs.erofs.reader import Image, ReadRules
-    from composefs.tree import Tree
+    from composefs.tree import Node, Tree
 
 __all__ = ["Images", "image_objects"]
 
@@ -120,15 +120,24 @@ def image_objects(tree: Tree) -> dict[str, int]:
     sizes: dict[str, int] = {}
     pending = [tree.root]
     for directory in pending:
-        for name, node in (directory.children or {}).items():
+        for node in (directory.children or {}).values():
             if node.children is not None:
                 pending.append(node)
             elif node.digest is not None:
                 if node.size and not node.content:  # external, without a call: a quarter of the time
                     if node.payload != object_path(node.digest):
-                        raise FormatError(f"the dump's file {name!a} has a path that is not its digest's")
+                        raise _wrong(tree, node, "a PAYLOAD that is not the path of its DIGEST")
                     if sizes.setdefault(node.digest.hex(), node.size) != node.size:
-                        raise FormatError(f"the dump's file {name!a} has not the size of another with its digest")
+                        raise _wrong(tree, node, "not the SIZE of another with its DIGEST")
             elif node.external:
-                raise FormatError(f"the dump's file {name!a} has content outside of the image but no digest")
+                raise _wrong(tree, node, "neither CONTENT nor DIGEST")
     return sizes
+
+
+def _wrong(tree: Tree, wrong: Node, what: str) -> FormatError:
+    """Name a file of a dump, whose path is not kept while all goes well, and say what it has."""
+    from composefs.paths import shown
+    from composefs.tree import walk
+
+    path = next(path for path, _, _, node in walk(tree) if node is wrong)
+    return FormatError(f"in the dump, {shown(path)} has {what}")
