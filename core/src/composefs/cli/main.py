@@ -314,12 +314,15 @@ def _failure(error: BaseException) -> ComposefsError:
                 f"{option} comes before the command", hint=f"it is an option of all commands: cfsctl {option} … COMMAND"
             )
         case click.UsageError():
+            place = error.ctx.command_path if error.ctx else PROGRAM
+            hint = f"see '{place} --help'"
             if isinstance(error, click.NoSuchOption):
+                if error.ctx and isinstance(error.ctx.command, click.Group):
+                    hint = f"a command's options come after it; {hint}"
                 guesses = _alike(error.option_name, error.possibilities or ())
                 error = click.NoSuchOption(error.option_name, possibilities=guesses, ctx=error.ctx)
-            place = error.ctx.command_path if error.ctx else PROGRAM
             message = " ".join(error.format_message().split()).rstrip(".")
-            failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=f"see '{place} --help'")
+            failure: ComposefsError = UsageError(message[:1].lower() + message[1:], hint=hint)
         case click.ClickException():
             failure = UsageError(error.format_message())
         case RuntimeError(__cause__=KeyboardInterrupt() as stop):
