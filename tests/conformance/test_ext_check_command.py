@@ -85,6 +85,17 @@ def test_an_example_of_another_extension(installed: Path) -> None:
     assert told == "cfsctl: the example 'cfsctl better store' does not run good\n"
 
 
+def test_what_a_manifest_asks_for_in_vain(installed: Path) -> None:
+    manifest = json.loads((installed / "good.json").read_text())
+    manifest |= {"reads": ["/etc/good", "~/.good", "$GOOD", "etc/good"], "environment": ["GOOD", "LD_PRELOAD", "PATH"]}
+    (installed / "good.json").write_text(json.dumps(manifest))
+    done = cfsctl("ext", "check", installed / "good", "--strict", status=1)
+    assert [line.strip() for line in done.stdout.splitlines() if "warning: " in line] == [
+        "warning: manifest: reads: 'etc/good' allows nothing: it begins with none of / ~/ $",
+        "warning: manifest: environment: LD_PRELOAD is never passed on",
+    ]
+
+
 def test_an_operand_that_could_never_be_left_out(installed: Path) -> None:
     manifest = json.loads((installed / "good.json").read_text())
     operands = [{"name": name, "kind": "string", "positional": True, "required": name == "to"} for name in ("by", "to")]

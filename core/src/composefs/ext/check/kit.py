@@ -24,6 +24,7 @@ from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
 from composefs.ext.check.silence import PATIENCE, Silence
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
+from composefs.ext.environment import clean_environment
 from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
 from composefs.ext.process import children
 from composefs.ext.session import run_extension
@@ -158,8 +159,17 @@ class _Kit:
             operands = [argument for argument in command.arguments if argument.positional]
             for before, after in pairwise(operands):
                 if after.required and not before.required:
-                    what = f"manifest: {' '.join(command.name)}: {before.name}, which may be left out, comes before "
-                    self.report.add([Finding(42, f"{what}{after.name}, which may not", "the manifest", warning=True)])
+                    what = f"{' '.join(command.name)}: {before.name}, which may be left out, comes before {after.name}"
+                    self._doubt(f"{what}, which may not")
+        for pattern in self._extension.manifest.reads:
+            if not pattern.startswith(("/", "~/", "$")):
+                self._doubt(f"reads: {pattern[:100]!r} allows nothing: it begins with none of / ~/ $")
+        for name in self._extension.manifest.environment:
+            if name not in clean_environment({name: ""}, [name]):
+                self._doubt(f"environment: {name} is never passed on")
+
+    def _doubt(self, what: str) -> None:
+        self.report.add([Finding(42, f"manifest: {what}", "the manifest", warning=True)])
 
     def check_command(self, invocation: Invocation) -> None:
         """Make an ordinary run and, if that goes well, all the others."""
