@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import textwrap
@@ -106,6 +107,19 @@ def test_dependencies_are_those_that_the_wheels_ask_for() -> None:
     rows = re.findall(r"^\| \[?([\w-]+)(?:\]\(\S+\) ≥ ([\d.]+))? \| ([\w, ]+) \|", page, re.MULTILINE)
     described = {name: (version, set(wheels.split(", "))) for name, version, wheels in rows if name != "package"}
     assert described == asked | {"composefs-ext": ("", asked["composefs-ext"][1])}  # which comes with them
+
+
+def test_the_wheels_their_manifests_and_the_debian_packages_have_one_version() -> None:
+    """As CHANGELOG.md says, and as debian/control asks for."""
+    versions = {"debian/changelog": re.findall(r"^composefs \((.*)-", (ROOT / "debian/changelog").read_text())}
+    for wheel in ("core", "extensions/sdk", "extensions/ostree", "extensions/oci"):
+        for path in (ROOT / wheel).glob("src/*/__init__.py"):
+            versions[str(path)] = re.findall(r'^__version__ = "(.*)"$', path.read_text(), re.MULTILINE)
+        for path in (ROOT / wheel).glob("libexec/composefs/ext/*.json"):
+            versions[str(path)] = [json.loads(path.read_text())["version"]]
+        versions[wheel] = [tomllib.loads((ROOT / wheel / "pyproject.toml").read_text())["project"]["version"]]
+    assert len(versions) == 11
+    assert list(versions.values()) == [versions["core"]] * 11
 
 
 def test_the_kinds_of_damage_are_those_that_fsck_tells() -> None:
