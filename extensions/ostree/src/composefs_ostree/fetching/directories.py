@@ -109,7 +109,6 @@ class DirectoryTransport(ReadyFiles):
             try:
                 self._read(fetch)
             except (FileNotFoundError, NotADirectoryError):
-                fetch.absent = True
                 fetch.error = NotFoundError("not found")
             except (ExtError, OSError) as error:
                 fetch.error = from_exception(error)

@@ -64,9 +64,8 @@ class Fetch:
     """One file wanted.  This class collects it in memory; subclasses override ``begin`` and ``take``.
 
     ``path`` is relative to the repository, ``limit`` the most bytes that will be taken.  When it ended, ``error`` is
-    None or says why; ``absent`` tells that there is no such file, which is an error as well.  A file that ``is_needed``
-    and that the server refuses is not called absent: object stores refuse what is not there, and nobody else can know
-    which it is.
+    None or says why.  A file that ``is_needed`` and that the server refuses is not called absent: object stores refuse
+    what is not there, and nobody else can know which it is.
     With ``conditions``, a web server sends nothing of what is here already, and they tell so.
     One that ``collects`` does nothing with the bytes until it has ended: a server's page about an error may pass for
     them until then, so that the connection can stay.
@@ -74,16 +73,22 @@ class Fetch:
 
     collects = True
 
-    __slots__ = ("_parts", "_received", "absent", "attempts", "conditions", "error", "is_needed", "limit", "path")
+    __slots__ = ("_parts", "_received", "attempts", "conditions", "error", "is_needed", "limit", "path")
 
-    def __init__(self, path: str, limit: int = MAX_METADATA, conditions: Conditions | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        limit: int = MAX_METADATA,
+        conditions: Conditions | None = None,
+        *,
+        is_needed: bool = False,
+    ) -> None:
         self.path = path
         self.limit = limit
-        self.is_needed = False
+        self.is_needed = is_needed
         self.conditions = conditions
         self.attempts = 0
         self.error: ExtError | None = None
-        self.absent = False
         self._parts: list[bytes] = []
         self._received = 0
 
@@ -102,6 +107,11 @@ class Fetch:
             return -1
         self._parts.append(data)
         return None
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no such file, which is an error as well."""
+        return isinstance(self.error, NotFoundError)
 
     @property
     def data(self) -> bytes:
@@ -159,8 +169,7 @@ def read(
 
     One that ``is_needed`` must not be refused by the server either.
     """
-    fetch = Fetch(path, limit)
-    fetch.is_needed = is_needed
+    fetch = Fetch(path, limit, is_needed=is_needed)
     read_all(core, transport, [fetch])
     return fetched(transport, fetch)
 

@@ -12,7 +12,6 @@ from bisect import insort
 from collections import deque
 from time import monotonic
 
-from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ostree import __version__
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.remotes.curl import pycurl
@@ -22,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from composefs_ext.errors import ExtError
     from composefs_ostree.fetching.conditional import Conditions
     from composefs_ostree.fetching.transport import Fetch
     from composefs_ostree.remotes.clientcert import Handshake
@@ -239,7 +239,6 @@ class HttpTransport:
                 self._repeat(fetch, failure)
                 return
             fetch.error = lasting or failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
-            fetch.absent = isinstance(fetch.error, NotFoundError)
         ended.append(fetch)
 
     def _certificate_error(self, fetch: Fetch, failure: Failure, handshake: Handshake | None) -> ExtError | None:

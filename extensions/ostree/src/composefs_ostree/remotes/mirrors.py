@@ -52,13 +52,13 @@ class Mirrored:
         self._mirrors = mirrors
         self._order = list(range(len(mirrors)))
         self._late = set(self._order[len(mirrors) - late :])
-        self._asked: dict[Fetch, list[int]] = {}
-        self._absences: dict[Fetch, ExtError | None] = {}
+        self._started: dict[Fetch, tuple[list[int], ExtError | None]] = {}
+        """Of each fetch the mirrors that were asked, and the word of the best one that there is no such file."""
         self._turns = 0
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch at the mirror that is best now."""
-        self._asked[fetch] = [self._order[0]]
+        self._started[fetch] = [self._order[0]], None
         self._mirrors[self._order[0]].start(fetch)
 
     def step(self) -> list[Fetch]:
@@ -73,8 +73,7 @@ class Mirrored:
 
     def _goes_on(self, fetch: Fetch) -> bool:
         """Tell whether a fetch that ended was started again."""
-        asked = self._asked.pop(fetch)
-        absence = self._absences.pop(fetch, None)
+        asked, absence = self._started.pop(fetch)
         if fetch.absent:
             absence = fetch.error if len(asked) == 1 else absence
         elif isinstance(fetch.error, NetworkError):
@@ -88,12 +87,10 @@ class Mirrored:
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
         if following is None or is_enough or (is_lacked and following in self._late):
             if absence is not None:  # the best mirror's word counts, and not what became of the others
-                fetch.absent, fetch.error = True, absence
+                fetch.error = absence
             return False
-        fetch.absent = False
         fetch.attempts = 0
-        self._asked[fetch] = [*asked, following]
-        self._absences[fetch] = absence
+        self._started[fetch] = [*asked, following], absence
         self._mirrors[following].start(fetch)
         return True
 

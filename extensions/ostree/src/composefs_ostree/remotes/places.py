@@ -116,9 +116,7 @@ class Places:
         """Return what goes to places that have the same, and these in order, one that answers first."""
         transports = self._transports(urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
         check = _check_config if has_config else _check_answer
-        fetches = [Fetch("config", MAX_CONFIG) for _ in urls]
-        for fetch in fetches:
-            fetch.is_needed = has_config
+        fetches = [Fetch("config", MAX_CONFIG, is_needed=has_config) for _ in urls]
         if len(urls) > 1:
             from composefs_ostree.remotes.answering import Search
 
