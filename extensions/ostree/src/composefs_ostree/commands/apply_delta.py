@@ -25,6 +25,7 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.commands.pulling import wants_nul
     from composefs_ostree.pulling.commits import Commits
     from composefs_ostree.pulling.known import Terms
+    from composefs_ostree.pulling.publishing import publish
 
     source = DeltaSource(request.arguments["file"])
     delta = source.delta
@@ -35,11 +36,10 @@ def apply_delta(request: Request, core: Core) -> dict[str, Any]:
         if current is not None:
             _require_origin(core, source, current)
         here = commits.bring(delta.to, current=current).here
-        images = [{"id": image} for image in sorted(commits.images)]
-        rows = core.publish(streams=list(commits.rows.values()), images=images).result()["streams"]  # type: ignore[arg-type]
+        streams = publish(core, list(commits.rows.values()), commits.images, {})
     outcome = {
         "commit": delta.to.hex(),
-        "verity": {row["name"]: row["id"] for row in rows}[here.name],
+        "verity": streams[here.name],
         "image": here.image,
         "metadata": here.metadata,
         "files": here.files,

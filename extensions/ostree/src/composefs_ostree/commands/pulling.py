@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request, Stream
     from composefs_ext.connection import Pending
-    from composefs_ext.rows import ImageName, RefUpdate
+    from composefs_ext.rows import RefUpdate
     from composefs_ostree.commands.wanted import Wanted
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.pulling.commits import Brought
@@ -159,8 +159,7 @@ def _pull(
             for wanted, current, brought in pulled
             if wanted.local is not None
         }
-        images: list[ImageName] = [{"id": image} for image in sorted(commits.images)]
-        streams = publish(core, list(commits.rows.values()), images, refs)
+        streams = publish(core, list(commits.rows.values()), commits.images, refs)
     rows = [_row(each, streams) for each in pulled]
     core.output("\n".join(map(_text, rows)))
     if isinstance(source, UrlSource):

@@ -8,28 +8,29 @@ from composefs_ostree.held.refs import current_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from composefs_ext import Core
     from composefs_ext.rows import ImageName, RefUpdate, StreamName
 
 __all__ = ["publish"]
 
 
-def publish(
-    core: Core, streams: list[StreamName], images: list[ImageName], refs: dict[str, RefUpdate]
-) -> dict[str, str]:
+def publish(core: Core, streams: list[StreamName], images: Iterable[str], refs: dict[str, RefUpdate]) -> dict[str, str]:
     """Name streams, images and refs, all or none, and return the ids of the streams by their names.
 
-    ``refs`` are by the names that users know them by.  Another pull may have done the same meanwhile; then there is
-    nothing to add to it, and a stream is that one's where it keeps its name.  Raises ConflictError if it has done
-    something else.
+    ``images`` are ids, ``refs`` by the names that users know them by.  Another pull may have done the same meanwhile;
+    then there is nothing to add to it, and a stream is that one's where it keeps its name.  Raises ConflictError if it
+    has done something else.
     """
+    rows: list[ImageName] = [{"id": image} for image in sorted(images)]
     try:
-        published = core.publish(streams=streams, images=images, refs=list(refs.values())).result()
+        published = core.publish(streams=streams, images=rows, refs=list(refs.values())).result()
     except ConflictError as error:
         refs = dict(refs)
         if not _agree(core, streams, refs, error):
             raise
-        published = core.publish(streams=streams, images=images, refs=list(refs.values())).result()
+        published = core.publish(streams=streams, images=rows, refs=list(refs.values())).result()
     return {row["name"]: row["id"] for row in published["streams"]}
 
 
