@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
+from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.server import Fault, reserved_port, serve
@@ -364,6 +367,17 @@ def test_what_is_no_repository_is_refused(tmp_path: Path, target: Target) -> Non
         with serve(tmp_path) as server:
             assert words in target.ostree("pull", server.url, BRANCH, status=3).stderr
         assert "not an ostree repository" in target.ostree("pull-local", tmp_path, BRANCH, status=3).stderr
+
+
+def test_a_long_history_keeps_no_commit_open_to_the_end(tmp_path: Path, target: Target) -> None:
+    """Neither did memory get back anything of a commit, before the last of a call was there."""
+    forge = Forge(tmp_path / "source")
+    tree, commit_id = forge.tree([("file", forge.file())], []), b""
+    for number in range(400):
+        commit_id = forge.commit(tree, time=number, parent=commit_id)
+    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (310, 310))  # 256 directories of objects, and some
+    pulled = target.ostree("pull-local", forge.path, BRANCH, "--depth=-1", preexec_fn=limit).stdout
+    assert "parents 399\n" in pulled
 
 
 @pytest.mark.parametrize("ref", ["../x", "a//b", "/a", "-x", "a b"])

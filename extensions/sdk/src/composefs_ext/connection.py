@@ -65,7 +65,7 @@ class Pending(_Generic[T]):
         self._decode = decode
         self._staged = staged
         self._result: dict[str, Any] = {}
-        self._error: BaseException | None = None
+        self._error: Any = None
         self._is_optional = False
 
     def optional(self) -> Pending[T]:
@@ -80,7 +80,7 @@ class Pending(_Generic[T]):
             self._connection.pump(None)
         self._connection.unseen.pop(self._id, None)
         if self._error is not None:
-            raise self._error
+            raise from_wire(self._error)  # made anew: one that was raised holds on to everything it has passed
         return self._decode(self._result)
 
     def _answer(self, message: dict[str, Any]) -> None:
@@ -91,9 +91,9 @@ class Pending(_Generic[T]):
                 continue
         self.done = True
         if "error" in message:
-            self._error = from_wire(message["error"])
+            self._error = message["error"]
             if not self._is_optional:
-                self._connection.unseen[self._id] = self._error
+                self._connection.unseen[self._id] = from_wire(self._error)
             return
         result = message.get("result")
         if not isinstance(result, dict):

@@ -184,6 +184,10 @@ class CommitStream:
         self.commit_id: bytes = ids[commit]
         """The id of the commit."""
 
+    def __len__(self) -> int:
+        """Return how many objects there are."""
+        return len(self._rows)
+
     def get(self, object_id: bytes) -> Entry | None:
         """Return an object, or None if the commit does not have it."""
         row = self._rows.get(object_id)

@@ -44,9 +44,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrivals"]
 
+_NEAR = 50
+_NEAR_OBJECTS = 200_000
+"""Of the commits that a call has brought, how many are at hand for the next one, and with how many objects in all.
+
+A history may have thousands, each of which takes a descriptor and, for each of its objects, 300 bytes.
+"""
+
 
 class Arrivals:
-    """Receives the commits of one call, each with what those before it have brought."""
+    """Receives the commits of one call, each with what the last ones before it have brought."""
 
     def __init__(
         self, core: Core, source: ObjectSource, transport: Transport, *, keep_nul: bool, uses_cache: bool
@@ -160,6 +167,8 @@ class Arrivals:
             name, stream_id = self._last
             self._earlier.insert(0, self._open(name, Asked(self._core, name, stream_id, sizes=True)))
             self._last = None
+            while self._earlier[_NEAR:] or (sum(map(len, self._earlier)) > _NEAR_OBJECTS and self._earlier[1:]):
+                self._earlier.pop()
 
     def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
         bases = []

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from composefs_ext import Core
+    from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.fetch_queue import Sizes
     from composefs_ostree.fetching.metadata_fetch import Budget
     from composefs_ostree.formats.commit_stream import Entry
@@ -50,12 +51,10 @@ class Gathering:
         self.here: dict[bytes, Entry] = {}
         self.fetched = 0
         self.confirming = Confirming(core, supply.sizes)
-        self.to_fetch = FetchQueue(lambda: self._sizes(commit), workers)
+        delta = supply.delta  # as with self, each commit of a call would be kept to the call's end
+        self.to_fetch = FetchQueue(lambda: _sizes(commit, delta), workers)
         for file_id in () if self._delta is None else self._delta.fallbacks:
             self.to_fetch.add(file_id)
-
-    def _sizes(self, commit: Commit) -> Sizes:
-        return FileSizes(commit) if self._delta is None else self._delta.sizes(FileSizes(commit))
 
     @property
     def waits(self) -> bool:
@@ -153,3 +152,7 @@ class Gathering:
         for file_id in [file_id for file_id in self._awaited if not self._delta.awaits_file(file_id)]:
             self._awaited.remove(file_id)
             self.to_fetch.add(file_id)
+
+
+def _sizes(commit: Commit, delta: Applying | None) -> Sizes:
+    return FileSizes(commit) if delta is None else delta.sizes(FileSizes(commit))
