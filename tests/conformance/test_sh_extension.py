@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_the_installed_command(host: Host, monkeypatch: pytest.MonkeyPatch) -> N
     as_json = cfsctl("--repo", host.path, "shfetch", "put", "greetings", *files, "--json")
     assert json.loads(as_json.stdout) == {"stream": done.stdout.split()[1]}
     assert content(host) == b"files:\nhello\nworld\n"
+    host.assert_nothing_left()
+
+
+def test_attributes_of_a_staged_file_that_may_not_be_written(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken from it, by who is not root too."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    script = (host.search / "shfetch").read_text()
+    copy = 'cp -- "$file" "file$((n += 1))"'
+    assert script.count(copy) == 1
+    with_attributes = f"{copy.replace('cp', 'cp --preserve=xattr')}; chmod 444 file$n"
+    (host.search / "shfetch").write_text(script.replace(copy, with_attributes))
+    files = [host.path.parent / "hello.txt", host.path.parent / "world.txt"]
+    os.setxattr(files[0], "user.mine", b"x")
+    run("setpriv", "--bounding-set=-all", CFSCTL, "--repo", host.path, "shfetch", "put", "greetings", *files)
+    assert content(host) == b"files:\nhello\nworld\n"
+    assert [os.listxattr(path) for path in host.path.glob("objects/*/*")] == [[]] * 3
     host.assert_nothing_left()
 
 
