@@ -14,7 +14,7 @@ import pytest
 from composefs.linux.locks import try_lock
 from composefs.repository import Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import Parts
-from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error, wait_until_open
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error, wait_until_open
 
 SHA256_DIGITS = 64
 
@@ -59,6 +59,16 @@ class TestInit:
         found = {path: path.stat().st_mode for path in (tmp_path / "above", *(tmp_path / "above").rglob("*"))}
         assert {path for path, mode in found.items() if mode & 0o022} == {refs, refs / "os"}
         assert oct(found[refs / "os"]) == "0o40775"
+
+    def test_a_umask_keeps_nobody_from_their_own_files(self, tmp_path: Path, environment: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        user = ["setpriv", "--bounding-set=-all", CFSCTL]
+        run(*user, "init", "--insecure", tmp_path / "above/repo", umask=0o777)
+        use = [*user, "--repo", tmp_path / "above/repo"]
+        run(*use, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree", "os/1", umask=0o777)
+        run(*use, "ostree", "images", umask=0o777)
+        assert (tmp_path / "above/repo/staging").stat().st_mode & 0o777 == 0o700
+        assert os.listdir(environment / "tmp") == []
 
     def test_where_it_fails_it_leaves_nothing(self, tmp_path: Path) -> None:
         """The file system of temporary files has no fs-verity; in the virtual machine there is one that has."""

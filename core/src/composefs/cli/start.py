@@ -61,6 +61,8 @@ def _begin() -> None:
     if sys.getfilesystemencoding() != "utf-8" and sys.executable:
         _begin_again_in_utf8()
     ctrl_c.ends_the_process()
+    # Nobody is kept from their own files, also not by a umask such as 0777: what is half made could not be removed.
+    os.umask(os.umask(0o077) & 0o077)
     # Whoever starts us may have it ignored; then a process that ends is gone at once, and nobody can wait for it.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     # Next to nothing of what is imported and parsed is garbage; to look for some takes a twentieth of a short run.
