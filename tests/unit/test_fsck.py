@@ -15,7 +15,6 @@ import pytest
 from composefs.digest import SHA256, SHA512
 from composefs.errors import InputOutputError, NotFoundError, ReadOnlyError
 from composefs.fsck import Report, check, check_and_repair, hashing
-from composefs.graph import Problem
 from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
 from composefs.splitstream import Parts
 from support.populated import CONTENT_TYPE, Populated, make_image, populate
@@ -380,33 +379,3 @@ def test_two_who_repair_at_once(made: Populated, tmp_path: Path, monkeypatch: py
     assert set(others[0].repaired) == bad
     assert report.ok
     assert report.repaired == []
-
-
-@pytest.mark.parametrize("remover", ["this one", "another who repairs"])
-def test_an_object_with_a_page_that_cannot_be_read_is_replaced(
-    made: Populated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remover: str
-) -> None:
-    good = populate(tmp_path / "good")
-    damaged = made.files["one"]
-    problem = Problem("object-check-failed", "objects/…", "reading it: Input/output error", damaged)
-
-    def fail(_repository: Repository, object_id: str) -> Problem:
-        assert object_id == damaged
-        if remover != "this one":
-            made.object(damaged).unlink()
-        return problem
-
-    def check_again(_repository: Repository, **_options: Any) -> Report:
-        found = Report()
-        if made.object(damaged).stat().st_ino == before:
-            found.add(problem)
-        return found
-
-    keep = os.open(made.object(damaged), os.O_RDONLY)  # nor has a new file its number
-    before = os.fstat(keep).st_ino
-    monkeypatch.setattr("composefs.fsck.repair.check_object", fail)
-    monkeypatch.setattr("composefs.fsck.repair.check", check_again)
-    report = repair(made, good.path)
-    os.close(keep)
-    assert report.ok
-    assert report.repaired == [damaged]

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,25 @@ def test_an_object_without_verity_is_replaced_in_a_secure_repository(secure: Rep
     secure.objects.store_parts([CONTENT])
     spoil(secure.objects.path(ID), CONTENT)
     assert secure.objects.store_parts([CONTENT]).repaired
+
+
+def test_an_object_with_a_page_that_cannot_be_read_is_replaced(
+    secure: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fs-verity tells the same digest of it as before, and refuses the page when it is read."""
+    stored = secure.objects.store_parts([CONTENT])
+    keep = os.open(secure.objects.path(stored.id), os.O_RDONLY)  # nor has a new file its number
+    damaged = os.fstat(keep).st_ino
+
+    def read(fd: int) -> Iterator[memoryview]:
+        if os.fstat(fd).st_ino == damaged:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return transfer.read_pieces(fd)
+
+    monkeypatch.setattr(objects_module, "read_pieces", read)
+    assert secure.objects.store_parts([CONTENT]).repaired
+    assert secure.objects.store_parts([CONTENT]).stored == "present"
+    os.close(keep)
 
 
 def test_a_symlink_in_an_objects_place_is_not_followed(repository: Repository, tmp_path: Path) -> None:

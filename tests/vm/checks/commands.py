@@ -51,6 +51,19 @@ def check_fsck_finds_what_the_kernel_refuses(directory: Path) -> None:
         assert measured(path) == digest
 
 
+def check_what_is_stored_again_replaces_what_cannot_be_read(directory: Path) -> None:
+    """The kernel still tells the digest of a file of which it refuses a page."""
+    repository, image = repository_with_image(directory)
+    objects = objects_of(repository)
+    big = next(path for path in objects.values() if path.read_bytes() == BIG)
+    for path in (big, objects[image]):
+        lab.flip(path, 3)
+    cfsctl("--repo", repository, "create-image", directory / "tree", "it")
+    cfsctl("--repo", repository, "fsck")
+    for digest, path in objects_of(repository).items():
+        assert measured(path) == digest
+
+
 def check_an_insecure_repository_becomes_secure(directory: Path) -> None:
     repository, image = repository_with_image(directory, "--insecure")
     objects = objects_of(repository)

@@ -12,11 +12,9 @@ from composefs import fsverity
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.fsck.checking import check, silent
-from composefs.fsck.hashing import check_object
 from composefs.fsck.report import Report
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
-from composefs.repository.names import object_name
 from composefs.repository.publish import barrier
 
 __all__ = ["check_and_repair"]
@@ -63,14 +61,8 @@ def _put_back(repository: Repository, source: Path, wanted: set[str], wait: floa
     for fd in _candidates(source, repository.algorithm, wanted, wait):
         # The id is that of the bytes stored, so a file that changes meanwhile does no harm.
         stored = repository.objects.store_fd(fd)
-        if stored.id not in wanted:
-            continue
-        if stored.stored == "present" and check_object(repository, stored.id) is not None:
-            # The kernel vouches for its digest, but a page of it cannot be read: fs-verity looks no further.
-            with contextlib.suppress(FileNotFoundError):  # another who repairs was faster
-                os.unlink(object_name(stored.id), dir_fd=repository.store.objects)
-            stored = repository.objects.store_fd(fd)
-        back[stored.id] = stored.stored != "present"
+        if stored.id in wanted:
+            back[stored.id] = stored.stored != "present"
     return back
 
 
