@@ -60,6 +60,7 @@ class TestInit:
         assert {path for path, mode in found.items() if mode & 0o022} == {refs, refs / "os"}
         assert oct(found[refs / "os"]) == "0o40775"
 
+    @pytest.mark.root
     def test_a_umask_keeps_nobody_from_their_own_files(self, tmp_path: Path, environment: Path) -> None:
         (tmp_path / "tree").mkdir()
         user = ["setpriv", "--bounding-set=-all", CFSCTL]

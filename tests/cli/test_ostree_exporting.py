@@ -53,6 +53,7 @@ def test_a_ref_without_its_commit_leaves_the_summary_as_it_is(made: Target, out:
     assert (out / "summary").read_bytes() == before
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("name", "bits"), [(".lock", 0o400), ("tmp", 0o500)], ids=["lock", "tmp"])
 def test_what_may_not_be_written_is_named(made: Target, out: Path, name: str, bits: int) -> None:
     """As where root has exported before."""

@@ -705,6 +705,7 @@ def test_a_commit_in_part_is_not_exported(made: Target, tmp_path: Path) -> None:
     assert not (tmp_path / f"whole/state/{commit}.commitpartial").exists()
 
 
+@pytest.mark.root
 def test_who_may_not_give_files_away_is_told_of_other_modes(made: Target, tmp_path: Path) -> None:
     """Of those that were not begun: a repository of the mode bare is there by then."""
     made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "other", "--owner-uid=5")
@@ -722,6 +723,7 @@ def test_a_user_namespace_that_lacks_an_owner_is_told_of_other_modes(made: Targe
     assert "export to another directory, with --mode=archive or --mode=bare-user" in refused
 
 
+@pytest.mark.root
 def test_an_object_that_may_not_be_read_is_named(target: Target, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_bytes(bytes(9999))
@@ -733,6 +735,7 @@ def test_an_object_that_may_not_be_read_is_named(target: Target, tmp_path: Path)
     assert refused.stderr == f"cfsctl: {stored}: Permission denied (check the owner and mode)\n"
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("mode", ["archive", "bare", "bare-user", "bare-user-only"])
 def test_an_export_needs_no_rights_but_those_of_a_files_owner(target: Target, tmp_path: Path, mode: str) -> None:
     """Of files of one's own, with attributes, and too large to be a part of the commit's stream."""
@@ -748,6 +751,7 @@ def test_an_export_needs_no_rights_but_those_of_a_files_owner(target: Target, tm
     run("ostree", "fsck", f"--repo={tmp_path / 'out'}")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", ["file", "directory"])
 def test_what_may_not_be_read_is_told_by_its_path(target: Target, tmp_path: Path, name: str) -> None:
     hidden = tmp_path / "tree/a/b" / name

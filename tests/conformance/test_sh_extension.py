@@ -70,6 +70,7 @@ def test_the_installed_command(host: Host, monkeypatch: pytest.MonkeyPatch) -> N
     host.assert_nothing_left()
 
 
+@pytest.mark.root
 def test_attributes_of_a_staged_file_that_may_not_be_written(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are taken from it, by who is not root too."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))

@@ -208,6 +208,7 @@ def test_a_registry_with_a_login(
         assert wrong not in done.stderr
 
 
+@pytest.mark.root
 def test_a_directory_that_others_may_not_enter_hides_no_login_behind_it(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
