@@ -101,12 +101,13 @@ def test_what_refs_hold_beside_one_that_is_none(tmp_path: Path) -> None:
     )
 
 
-def test_who_has_no_home(tmp_path: Path) -> None:
+@pytest.mark.parametrize("home", ["somewhere", ""])
+def test_who_has_no_home(tmp_path: Path, home: str) -> None:
     """Nothing is made below the working directory; without HOME and an entry in passwd, it would be called ~ there."""
     here = tmp_path / "here"
     here.mkdir()
     for command in (["ref", "list"], ["init", "--insecure"]):
-        told = the_error("--user", *command, status=3, cwd=here, env=os.environ | {"HOME": "somewhere"})
+        told = the_error("--user", *command, status=3, cwd=here, env=os.environ | {"HOME": home})
         assert told == (
             f"cfsctl: user {os.geteuid()} has no home directory, where the repository would be"
             " (name one with --repo PATH, or set HOME to an absolute path)\n"

@@ -80,7 +80,8 @@ class Settings(NamedTuple):
         if self.system or (not self.user and os.geteuid() == 0):
             return SYSTEM_REPOSITORY
         path = os.path.expanduser(USER_REPOSITORY)
-        if not path.startswith("/"):  # else it would be made wherever one happens to be
+        # Else it would be made wherever one happens to be, or, with an empty HOME, at the root of the file system.
+        if not path.startswith("/") or os.environ.get("HOME") == "":
             raise NotFoundError(
                 f"user {os.geteuid()} has no home directory, where the repository would be",
                 hint="name one with --repo PATH, or set HOME to an absolute path",
