@@ -56,20 +56,12 @@ class Target:
                 name = self._answer.result()["target"]
             except ExtError:  # which who asks for the name will meet
                 return
-            self.stream = self._core.stream_get(name=name)
+            self.stream = self._core.stream_get(name=name).optional()  # nobody may need it
 
     @property
     def name(self) -> str | None:
         """The name of the stream, None if there is no such ref, or none is asked for."""
         return None if self._answer is None else target_of(self._answer)
-
-    def settle(self) -> None:
-        """Take the answer that nobody needed, for an error would count."""
-        if self.stream is not None:
-            try:
-                self.stream.result()
-            except ExtError:
-                return
 
 
 class Pulled(NamedTuple):
@@ -152,7 +144,6 @@ def _pull(
             checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
             new = wanted.local if current is None else None
             brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, new)
-            target.settle()
             pulled.append(Pulled(wanted, current, brought))
         refs: dict[str, RefUpdate] = {
             wanted.local: {"name": ref_name(wanted.local), "target": brought.here.name, "expect": current}
