@@ -10,6 +10,7 @@ from composefs.digest import SHA256
 from composefs.repository import Repository
 from support import strace
 from support.commands import CFSCTL, cfsctl, run
+from support.made_repo import make_repository
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
 from support.peers import require
@@ -92,8 +93,8 @@ def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command:
     assert done.returncode == (1 if command[0] == "ls" else 5)
 
 
-def unreadable(path: Path, repo: Path, *command: str | Path) -> str:
-    """Run a command in which no process can read this object; return its one line about it."""
+def unreadable(path: Path, repo: Path, *command: str | Path, status: int = 1) -> str:
+    """Run a command in which no process can read this object; return what it says, if it fails one line."""
     log = repo.parent / "log"
     reads = "read,readv,pread64,preadv,preadv2"
     strace = (
@@ -109,8 +110,8 @@ def unreadable(path: Path, repo: Path, *command: str | Path) -> str:
         "-e",
         f"inject={reads}:error=EIO",
     )
-    done = run(*strace, CFSCTL, "--repo", repo, *command, status=1)
-    assert done.stderr.count("\n") == 1, done.stderr
+    done = run(*strace, CFSCTL, "--repo", repo, *command, status=status)
+    assert not status or done.stderr.count("\n") == 1, done.stderr
     assert "(INJECTED)" in log.read_text()
     return done.stderr
 
@@ -120,6 +121,29 @@ def test_an_object_of_the_repository_that_is_copied_from(repository: Populated, 
     one = repository.files["one"]
     said = unreadable(repository.object(one), tmp_path / "target", "copy", "--from", repository.path, "os/1")
     assert said.startswith(f"cfsctl: reading object {one} in {repository.path}: Input/output error (the disk")
+
+
+def test_a_commit_of_which_the_stream_cannot_be_read_is_pulled_again(tmp_path: Path) -> None:
+    commit = make_repository(tmp_path, tmp_path / "ostree")
+    repo = tmp_path / "repo"
+    cfsctl("init", "--insecure", repo)
+    cfsctl("--repo", repo, "ostree", "pull-local", tmp_path / "ostree", "demo/main")
+    stream = (repo / "streams" / f"ostree-commit-{commit}").resolve()
+    before = stream.stat().st_ino
+    pull = ("ostree", "pull-local", "--repair", tmp_path / "ostree", "demo/main")
+    assert f"ostree-commit-{commit} is pulled again: " in unreadable(stream, repo, *pull, status=0)
+    assert stream.stat().st_ino != before
+
+
+@pytest.mark.parametrize("kind", ["layer", "config", "manifest"])
+def test_an_image_of_which_a_stream_cannot_be_read_is_pulled_again(kind: str, tmp_path: Path) -> None:
+    repo = init(tmp_path / "repo")
+    run_generator("make_oci_layout.py", 1, tmp_path / "layout")
+    pull(repo, f"oci:{tmp_path / 'layout'}", "app")
+    stream = next((repo / "streams").glob(f"oci-{kind}-*")).resolve()
+    before = stream.stat().st_ino
+    unreadable(stream, repo, "oci", "pull", "--repair", f"oci:{tmp_path / 'layout'}", "app", status=0)
+    assert stream.stat().st_ino != before
 
 
 @pytest.mark.parametrize("command", ["commit", "export archive", "export bare"])

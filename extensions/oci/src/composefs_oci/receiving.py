@@ -16,6 +16,7 @@ from composefs_ext.errors import (
     CorruptError,
     ExtError,
     FormatError,
+    InputOutputError,
     MissingObjectError,
     NotFoundError,
     UnsupportedError,
@@ -49,6 +50,8 @@ NAME_INTERVAL = 2.0
 """Seconds between two barriers for the sake of layers alone."""
 
 _ATTEMPTS = 5
+_UNREADABLE = (CorruptError, FormatError, InputOutputError, MissingObjectError)
+"""What is raised for what is here and has to be fetched again."""
 _ANY: dict[str, Any] = {}
 
 
@@ -153,7 +156,7 @@ class Receiver:
         except NotFoundError:
             self._expect[what] = {"expect": None}
             return None
-        except (CorruptError, FormatError, MissingObjectError):
+        except _UNREADABLE:
             return None
         self._expect[what] = {"expect": held.id}
         return held
@@ -164,7 +167,7 @@ class Receiver:
         if self._config is not None:
             try:
                 return read_document(self._core, self._config.id, descriptor.digest)
-            except (CorruptError, FormatError, MissingObjectError):
+            except _UNREADABLE:
                 self._is_config_sound = False
         with self._source.open_blob(descriptor) as blob:
             return blob.read_all()
@@ -206,7 +209,7 @@ class Receiver:
         ]
         held = {}
         for digest, answer in pending:
-            with suppress(NotFoundError, CorruptError, FormatError, MissingObjectError):
+            with suppress(NotFoundError, *_UNREADABLE):
                 stream = answer.result()
                 if stream.content_type in types and damaged.isdisjoint((stream.id, *stream.object_refs)):
                     held[digest] = stream.id

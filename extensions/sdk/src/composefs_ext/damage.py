@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from composefs_ext.errors import CancelledError, ExtError
+from composefs_ext.errors import CancelledError, ExtError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62,126})")
 def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
     """Return the ids of the objects that are bad, or not there, of those that some streams need.
 
-    Streams that cannot be read are left out.  Everything is read.
+    A stream that cannot be read is bad itself, whatever it needs; one that is not there is left out.  All is read.
     """
     here = []
     bad: set[str] = set()
@@ -29,7 +29,10 @@ def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
             needed = core.stream_get(name=name, object_refs=True).result().object_refs
         except CancelledError:
             raise
+        except NotFoundError:
+            continue
         except ExtError:
+            bad.update(each["id"] for each in core.stream_list(name).result() if each["name"] == name)
             continue
         here.append(name)
         if needed:
