@@ -24,9 +24,9 @@ from composefs_ext.staging import Staging
 from composefs_oci.dump import write_tree
 from composefs_oci.filesystem import Filesystem
 from composefs_oci.formats.tar import Entry
-from composefs_oci.layers.layer import Unpacked, unpack
 from composefs_oci.layers.stored import StoredLayer, entries
 from composefs_oci.layers.stream import references
+from composefs_oci.layers.unpacking import Unpacked, unpack
 from composefs_oci.layers.whole import known
 from support.vectors import DATA
 

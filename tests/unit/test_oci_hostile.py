@@ -20,8 +20,8 @@ from composefs_ext.testing import MemoryCore
 from composefs_oci import filesystem
 from composefs_oci.formats.digest import digest_of
 from composefs_oci.layers import expand
-from composefs_oci.layers.layer import unpack
 from composefs_oci.layers.stored import StoredLayer, entries
+from composefs_oci.layers.unpacking import unpack
 from composefs_oci.layers.whole import open_layer
 from composefs_oci.names import LAYER, layer_stream
 from support.oci_layers import Layers, Pieces
@@ -421,7 +421,7 @@ def test_sparse_files_of_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_sparse_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composefs_oci.layers.layer.MAX_EXPANDED", 1000)
+    monkeypatch.setattr("composefs_oci.layers.unpacking.MAX_EXPANDED", 1000)
     monkeypatch.setattr(expand, "MAX_EXPANDED", 1000)
     lines(tmp_path, archive(sparse((0, 1), size=500, data=b"x")))
     with pytest.raises(TooLargeError, match="have more than 1000 bytes when expanded"):

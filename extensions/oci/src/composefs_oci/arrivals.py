@@ -18,9 +18,9 @@ from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
-from composefs_oci.layers.layer import Unpacked
 from composefs_oci.layers.stored import StoredLayer
 from composefs_oci.layers.stream import most_inline, put_layer, references
+from composefs_oci.layers.unpacking import Unpacked
 from composefs_oci.layers.whole import known
 from composefs_oci.names import BLOB
 

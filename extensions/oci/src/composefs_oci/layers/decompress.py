@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Protocol
 
-    from composefs_oci.layers.layer import Readable
+    from composefs_oci.layers.unpacking import Readable
 
     class Compressed(Protocol):
         """A blob, or what reads one; ``where`` names it in messages."""

@@ -2,8 +2,8 @@
 
 No content crosses between processes.  Up go, for each layer, the names and sizes of staged files as they are complete
 and how much there is of its :mod:`~composefs_oci.layers.entry_log`, and at its end what
-:mod:`composefs_oci.layers.layer` made of it; down come layers to fetch, and how many staged bytes the core has taken,
-for a worker waits while too much of its own lies in staging.
+:mod:`composefs_oci.layers.unpacking` made of it; down come layers to fetch, and how many staged bytes the core has
+taken, for a worker waits while too much of its own lies in staging.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from composefs_ext.staging import Staging
 from composefs_oci.formats.mediatypes import is_tar_layer
 from composefs_oci.layers.decompress import open_tar
 from composefs_oci.layers.entry_log import EntryLog
-from composefs_oci.layers.layer import Unpacked, unpack
+from composefs_oci.layers.unpacking import Unpacked, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from composefs_oci.layers.layer import MAX_INLINE
+from composefs_oci.layers.unpacking import MAX_INLINE
 from composefs_oci.names import LAYER
 
 TYPE_CHECKING = False
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
-    from composefs_oci.layers.layer import Unpacked
     from composefs_oci.layers.stored import Content
+    from composefs_oci.layers.unpacking import Unpacked
 
 __all__ = ["References", "most_inline", "put_layer", "references"]
 

@@ -1,6 +1,6 @@
 """Tar archives in every dialect that layers are written in, read without any input or output.
 
-:class:`Parser` is fed blocks and gives entries; who feeds it is :mod:`composefs_oci.layers.layer`, which keeps the
+:class:`Parser` is fed blocks and gives entries; who feeds it is :mod:`composefs_oci.layers.unpacking`, which keeps the
 bytes, and :mod:`composefs_oci.layers.stored`, which reads them back.
 
 Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar's manual, "Basic Tar Format"
