@@ -133,7 +133,7 @@ def test_a_stray_print_and_a_child_do_not_reach_the_wire(core: MemoryCore, tmp_p
         ("raise OSError(28, 'full', '/x')", NoSpaceError, "/x: No space left on device"),
         ("{}['x']", ExtError, "internal error: KeyError: 'x'"),
         ("raise KeyboardInterrupt", CancelledError, "interrupted"),
-        ("core.call('no.such.method')", UnsupportedError, "no.such.method"),
+        ("core.send('no.such.method').result()", UnsupportedError, "no.such.method"),
         ("core.send('no.such.method')", UnsupportedError, "no.such.method"),
     ],
 )

@@ -163,10 +163,6 @@ class Connection:
         self._write(line)
         return pending
 
-    def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send a call, wait for its answer and return the result object."""
-        return self.send(method, params).result()
-
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Send a notification, which has no answer."""
         self._write(encode({"jsonrpc": "2.0", "method": method, "params": self._stray(params)}))
