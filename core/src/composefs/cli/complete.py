@@ -32,7 +32,8 @@ __all__ = [
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from composefs.repository import Encoding
+    from composefs.cli.refs import Ref
+    from composefs.repository import Encoding, Repository
 
     Word = click.ParamType[str]
 else:
@@ -41,6 +42,12 @@ else:
 
 def _silently(_message: str) -> None:
     """Leave out what is no ref: completion has no place to say so."""
+
+
+def _refs(repository: Repository) -> list[Ref]:
+    from composefs.cli.refs import all_refs
+
+    return all_refs(repository, _silently)
 
 
 class _Completed(Word, ABC):
@@ -82,11 +89,8 @@ class ImageName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the names of images, and the refs of streams: to tell which name an image, each would be read."""
-        from composefs.cli.refs import all_refs
-
         with settings.open_repository() as repository:
-            refs = all_refs(repository, _silently)
-        return [f"refs/{ref.name}" if ref.kind == "image" else ref.name for ref in refs]
+            return [f"refs/{ref.name}" if ref.kind == "image" else ref.name for ref in _refs(repository)]
 
 
 class ImageRef(_Completed):
@@ -107,12 +111,10 @@ class StreamOrImageName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return the streams, and the names of images."""
-        from composefs.cli.refs import all_refs
-
         with settings.open_repository() as repository:
             return [
                 *(name for name, _ in repository.streams.list()),
-                *(ref.name if ref.kind == "stream" else f"refs/{ref.name}" for ref in all_refs(repository, _silently)),
+                *(ref.name if ref.kind == "stream" else f"refs/{ref.name}" for ref in _refs(repository)),
                 *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently)),
             ]
 
@@ -124,10 +126,8 @@ class RefName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all refs."""
-        from composefs.cli.refs import all_refs
-
         with settings.open_repository() as repository:
-            return [ref.name for ref in all_refs(repository, _silently)]
+            return [ref.name for ref in _refs(repository)]
 
 
 class AnyName(_Completed):
@@ -137,11 +137,9 @@ class AnyName(_Completed):
 
     def candidates(self, settings: Settings) -> Iterable[str]:
         """Return all refs and streams."""
-        from composefs.cli.refs import all_refs
-
         with settings.open_repository() as repository:
             return [
-                *(ref.name for ref in all_refs(repository, _silently)),
+                *(ref.name for ref in _refs(repository)),
                 *(name for name, _ in repository.streams.list()),
             ]
 
