@@ -55,15 +55,11 @@ A history may have thousands, each of which takes a descriptor and, for each of 
 class Arrivals:
     """Receives the commits of one call, each with what the last ones before it have brought."""
 
-    def __init__(
-        self, core: Core, source: ObjectSource, transport: Transport, *, keep_nul: bool, uses_cache: bool
-    ) -> None:
-        """``keep_nul`` is as in :class:`composefs_ostree.held.dumptext.DumpText`."""
+    def __init__(self, core: Core, source: ObjectSource, transport: Transport, *, uses_cache: bool) -> None:
         assert core.repository is not None
         self._core = core
         self._source = source
         self._transport = transport
-        self._keep_nul = keep_nul
         self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[CommitStream] = []
@@ -93,8 +89,7 @@ class Arrivals:
             if not subpaths:
                 return self._keep_alone(wish, way.fetched)
         part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        note = None if self._cache is None else self._cache.add
-        pull = Pull(self._core, wish, part, supply, note=note, keep_nul=self._keep_nul)
+        pull = Pull(self._core, wish, part, supply)
         image_put = pull.run()
         stream_id, image = store(
             self._core, wish.commit_id, pull.entries, image_put, named_refs=wish.named_refs, subpaths=subpaths
@@ -119,7 +114,8 @@ class Arrivals:
             held.append(self._cache)
         if wish.damaged:
             held = [_Sound(each, wish.damaged) for each in held]
-        supply = Supply(self._transport, self._files, self._source.max_workers, held, self._sizes)
+        note = None if self._cache is None else self._cache.add
+        supply = Supply(self._transport, self._files, self._source.max_workers, held, self._sizes, note)
         if wish.delta is None:
             return supply
         from composefs_ostree.deltas.applying import Applying

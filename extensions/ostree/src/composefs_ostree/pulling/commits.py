@@ -215,7 +215,6 @@ class Commits:
                 self._core,
                 self._source,
                 self._transport,
-                keep_nul=bool(self._terms.keep_nul),
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
         wish = Wish(
@@ -229,6 +228,7 @@ class Commits:
             delta=delta,
             may_lack_paths=may_lack_paths,
             asked=self._asked,
+            keep_nul=bool(self._terms.keep_nul),
         )
         return self._arrivals.receive(wish)
 

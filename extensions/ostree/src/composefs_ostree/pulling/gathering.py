@@ -12,7 +12,7 @@ from composefs_ostree.pulling.confirming import Confirming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from composefs_ext import Core
     from composefs_ostree.deltas.applying import Applying
@@ -31,21 +31,13 @@ class Gathering:
     The others are in ``to_fetch``, for workers, or in ``confirming``, for the core, or are awaited from the delta.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        commit: Commit,
-        supply: Supply,
-        budget: Budget,
-        note: Callable[[bytes, Entry], None] | None,
-        workers: int,
-    ) -> None:
-        """``note`` is called with every file that has come in, ``workers`` is how many there may be."""
+    def __init__(self, core: Core, commit: Commit, supply: Supply, budget: Budget, workers: int) -> None:
+        """``workers`` is how many there may be."""
         self._held = supply.held
         self._delta = supply.delta
         self._ahead = supply.ahead
         self._budget = budget
-        self._note = note
+        self._note = supply.note
         self._wanted: set[bytes] = set()
         self._awaited: set[bytes] = set()
         self.here: dict[bytes, Entry] = {}

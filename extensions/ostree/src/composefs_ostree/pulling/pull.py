@@ -30,7 +30,7 @@ from composefs_ostree.pulling.walk import Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from composefs_ext import Core
@@ -54,26 +54,14 @@ class Pull:
     Then ``entries`` has every object of the commit by id, as its stream will.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        wish: Wish,
-        part: Part | None,
-        supply: Supply,
-        *,
-        note: Callable[[bytes, Entry], None] | None,
-        keep_nul: bool,
-    ) -> None:
-        """``part`` is what is wanted of the commit, None if all; ``note`` is called with every file that has come in.
-
-        ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
-        """
+    def __init__(self, core: Core, wish: Wish, part: Part | None, supply: Supply) -> None:
+        """``part`` is what is wanted of the commit, None if all."""
         self._core = core
         self._commit = wish.commit
         self._part = part
         self._transport = supply.transport
         self._delta = supply.delta
-        self._keep_nul = keep_nul
+        self._keep_nul = wish.keep_nul
         self.entries = {wish.commit_id: Entry(wish.data, None)}
         if part is not None:
             self.entries.update(part.entries)
@@ -82,7 +70,7 @@ class Pull:
         self._workers = Workers(supply.make_files, core.staging.path, supply.max_workers, core.features)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
-        self._files = Gathering(core, wish.commit, supply, budget, note, self._workers.most)
+        self._files = Gathering(core, wish.commit, supply, budget, self._workers.most)
         self._walk = Walk(supply, budget, self._files.want, self._metadata_progress)
         self._puts = Puts(core)
         self._draft = Draft(core)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
-    from composefs_ostree.formats.commit_stream import Holder
+    from composefs_ostree.formats.commit_stream import Entry, Holder
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.held.streams import Asked
     from composefs_ostree.pulling.ahead import Ahead
@@ -30,7 +30,7 @@ class Wish(NamedTuple):
     to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
     image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
     subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
-    already; what is opened is taken out.
+    already; what is opened is taken out.  ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
     """
 
     commit_id: bytes
@@ -43,6 +43,7 @@ class Wish(NamedTuple):
     delta: Delta | None
     may_lack_paths: bool
     asked: MutableMapping[str, Asked]
+    keep_nul: bool
 
 
 class Supply(NamedTuple):
@@ -51,7 +52,7 @@ class Supply(NamedTuple):
     ``held`` are asked for an object before it is fetched; of what bases among them refer to the core tells ``sizes``.
     Of a ``delta`` all is brought in first; it is the first of ``held``, and starts from the commit of ``ahead``.  The
     rest is fetched: metadata by ``transport``, files by what ``make_files`` makes in each worker process; of these
-    there are no more than ``max_workers`` and processors.
+    there are no more than ``max_workers`` and processors.  ``note`` is called with every file that has come in.
     """
 
     transport: Transport
@@ -59,6 +60,7 @@ class Supply(NamedTuple):
     max_workers: int | None
     held: Sequence[Holder]
     sizes: BaseSizes
+    note: Callable[[bytes, Entry], None] | None = None
     delta: Applying | None = None
     ahead: Ahead | None = None
 
