@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.populated import Populated, populate
+from support.strace import read, recorder
 
 
 @pytest.fixture
@@ -25,6 +26,19 @@ def made(tmp_path: Path) -> Populated:
 def target(tmp_path: Path) -> Path:
     cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", tmp_path / "target")
     return tmp_path / "target"
+
+
+def test_du_reads_what_many_refs_name_once(made: Populated, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def opened() -> int:
+        run(*recorder(log, children=True), CFSCTL, "--repo", made.path, "du")
+        return sum(made.top[2:] in call.arguments for call in read(log) if call.name == "openat")
+
+    before = opened()
+    for number in range(20):
+        (made.path / f"streams/refs/oci/again{number}").symlink_to("../../top")
+    assert opened() == before == 1
 
 
 def test_du(made: Populated) -> None:

@@ -66,7 +66,12 @@ def measure(
     graph = Graph(repository)
     # 4 bytes for an object that a ref holds: a hundred refs to trees of 20,000 files take 8 MB.
     numbers: dict[str, int] = {}
-    held = [array("I", (numbers.setdefault(each, len(numbers)) for each in graph.reach([start]))) for start in holders]
+    reached: dict[tuple[str, str], array[int]] = {}  # by what refs name: it is followed once, however many there are
+    for start in holders:
+        if start[:2] not in reached:
+            found = graph.reach([start])
+            reached[start[:2]] = array("I", (numbers.setdefault(each, len(numbers)) for each in found))
+    held = [reached[start[:2]] for start in holders]
     sizes = array("Q", (repository.objects.size(each) or 0 for each in numbers))
     count = array("I", bytes(4 * len(numbers)))
     for holding in held:
