@@ -196,6 +196,10 @@ def test_a_ref_that_is_not_there(source: Path, target: Target) -> None:
         assert f"{server.url}/refs/heads/another: the repository has no ref 'another' (check the name; " in refused
         refused = target.ostree("list-refs", server.url, status=3).stderr
         assert f"{server.url}/summary: the repository has no summary, which alone would tell its refs (" in refused
+    (source / "summary").unlink(missing_ok=True)
+    top = BRANCH.partition("/")[0]  # a directory there
+    refused = target.ostree("pull-local", source, top, status=3).stderr
+    assert f"{source}/refs/heads/{top}: the repository has no ref '{top}' (check the name; " in refused
 
 
 def test_a_large_object_is_cut_short(tmp_path: Path, target: Target) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple
 
 from composefs_ext.errors import (
@@ -124,15 +125,14 @@ class DirectoryTransport(ReadyFiles):
             os.close(fd)
 
     def _open(self, path: str) -> int:
-        is_object = path.startswith("objects/")
-        if is_object or path.startswith("refs/"):
-            for directory in self._directories[:-1]:
-                try:
-                    return open_regular(f"{directory}/{path}", follow=not is_object)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-            return open_regular(f"{self._directories[-1]}/{path}", follow=not is_object)
-        return open_regular(self.where(path))
+        is_object, is_ref = path.startswith("objects/"), path.startswith("refs/")
+        for directory in self._directories if is_object or is_ref else self._directories[:1]:
+            place = f"{directory}/{path}"
+            if is_ref and os.path.isdir(place):  # what the names of others begin with, os of os/stable
+                continue
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return open_regular(place, follow=not is_object)
+        raise FileNotFoundError(path)
 
     def where(self, path: str) -> str:
         """Return the absolute path of a file, in the repository itself."""
