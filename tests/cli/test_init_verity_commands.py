@@ -81,5 +81,6 @@ def test_reset_metadata_removes_no_name_where_something_is_in_the_way(made: Popu
 def test_verity_enable_where_there_is_none(made: Populated) -> None:
     """In the virtual machine it is done for real."""
     failed = cfsctl("--repo", made.path, "verity", "enable", status=9)
-    assert "fs-verity" in failed.stderr
+    assert f"{made.path} stays insecure: enabling fs-verity: " in failed.stderr
+    assert "(its file system needs fs-verity: ext4 " in failed.stderr
     assert cfsctl("--repo", made.path, "--require-verity", "images", status=9).stdout == ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from composefs.errors import BusyError, CorruptError, from_os_error
+from composefs.errors import BusyError, CorruptError, UnsupportedError, from_os_error
 from composefs.graph import read_stock
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
@@ -64,6 +64,10 @@ def _enable(repository: Repository, object_id: str) -> bool:
         if measured is None:
             raise BusyError(f"object {object_id}: another process has it open for writing", subject=object_id)
         return measured == (repository.algorithm, bytes.fromhex(object_id))
+    except UnsupportedError as error:
+        error.message = f"{repository.path} stays insecure: {error.message}"
+        error.hint = "its file system needs fs-verity: ext4 with 4 KiB blocks gets it by `tune2fs -O verity DEVICE`"
+        raise
     except OSError as error:
         raise repository.store.failed(error, f"enabling fs-verity on object {object_id}") from error
     finally:
