@@ -33,7 +33,7 @@ def put(context: Context, params: Message) -> Message:
     """Take staged files into the repository; each row answers for itself."""
     files = context.lists.take_blocks(params, "files", _check_rows)
     context.lists.check_room(params, "objects", files.length)
-    context.repo.store.require_space(0, "object.put")
+    context.repo.store.require_space(0, "storing objects")
     return context.lists.give(params, "objects", chain.from_iterable(_adopted(context, each) for each in files.read()))
 
 
