@@ -115,3 +115,8 @@ def check_an_ostree_pull(directory: Path) -> None:
     with lab.unmounted(mountpoint):
         assert (mountpoint / "usr/bin/hello").read_text().startswith("#!/bin/sh")
         assert len((mountpoint / "usr/lib/lib1.so").read_bytes()) > 200_000
+    [commit] = (repository / "streams").glob("ostree-commit-*")
+    for path in (commit, max(objects.values(), key=lambda path: path.stat().st_size)):
+        lab.flip(path, path.stat().st_size - 1)
+    commands.cfsctl("--repo", repository, "ostree", "pull-local", "--repair", lab.DISK / "ostree", "demo/main")
+    cfsctl("--repo", repository, "fsck")
