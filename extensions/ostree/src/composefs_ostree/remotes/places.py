@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
     from composefs_ostree.remotes.metalink import Metalink
+    from composefs_ostree.remotes.mirrors import Mirrored
     from composefs_ostree.remotes.record import Remote
 
 __all__ = ["Places"]
@@ -95,7 +96,8 @@ class Places:
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
         metadata, self._content = self._opened(core, urls, own, tell, has_config=True)
-        self.next_mirror = getattr(metadata, "next_mirror", self.next_mirror)
+        if not isinstance(metadata, HttpTransport):
+            self.next_mirror = metadata.next_mirror
         if self._contenturl is None:
             return metadata
         from composefs_ostree.remotes.mirrors import Routed
@@ -112,7 +114,7 @@ class Places:
         tell: Callable[[str], object],
         *,
         has_config: bool,
-    ) -> tuple[Transport, Mirrors]:
+    ) -> tuple[HttpTransport | Mirrored, Mirrors]:
         """Return what goes to places that have the same, and these in order, one that answers first."""
         transports = self._transports(urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
         check = _check_config if has_config else _check_answer
@@ -197,7 +199,7 @@ def _check(url: str) -> str:
     return check_url(url)
 
 
-def _together(transports: Sequence[Transport], late: int) -> Transport:
+def _together(transports: Sequence[HttpTransport], late: int) -> HttpTransport | Mirrored:
     if len(transports) == 1:
         return transports[0]
     from composefs_ostree.remotes.mirrors import Mirrored
