@@ -21,7 +21,7 @@ from vm import lab
 __all__ = ["PORT"]
 
 PORT = "composefs.results"
-SECONDS_A_CHECK = 120
+SECONDS_A_CHECK = 240
 SECONDS_A_SWEEP = 3000
 
 
