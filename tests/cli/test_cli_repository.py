@@ -61,6 +61,31 @@ class TestInit:
         assert oct(found[refs / "os"]) == "0o40775"
 
     @pytest.mark.root
+    def test_refs_where_somebody_else_has_made_some(self, tmp_path: Path) -> None:
+        """Root, mostly; all of several refs are removed, or none."""
+        repo = tmp_path / "repo"
+        (tmp_path / "tree").mkdir()
+        cfsctl("init", "--insecure", repo)
+        image = ["create-image", "--no-propagate-usr-to-root", tmp_path / "tree"]
+        for name in ("a/x", "theirs/x"):
+            cfsctl("--repo", repo, *image, name)
+        user = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", repo]
+        (repo / "images/refs/theirs").chmod(0o555)
+        remedy = "(check the owner and mode, or run as root)"
+        for command, where in (
+            (["ref", "remove", "--image", "a/x", "theirs/x"], "theirs"),
+            ([*image, "theirs/y"], "theirs"),
+            ([*image, "theirs/z/x"], "theirs/z"),
+        ):
+            told = run(*user, *command, status=7).stderr
+            assert told == f"cfsctl: publishing images/refs/{where} in {repo}: Permission denied {remedy}\n"
+        assert (repo / "images/refs/a/x").is_symlink()
+        # What is empty then may stay, if it is others' to remove.
+        (repo / "images/refs").chmod(0o555)
+        run(*user, "ref", "remove", "--image", "a/x")
+        assert os.listdir(repo / "images/refs/a") == []
+
+    @pytest.mark.root
     def test_a_umask_keeps_nobody_from_their_own_files(self, tmp_path: Path, environment: Path) -> None:
         (tmp_path / "tree").mkdir()
         user = ["setpriv", "--bounding-set=-all", CFSCTL]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from composefs.digest import parse_id
 from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import open_directory, sync_directory, sync_file_system
+from composefs.linux.files import open_directory, sync_directory
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
 from composefs.repository.links import MAX_DEPTH, make_directories, make_room, open_refs, point, read_ref_link
@@ -37,7 +37,7 @@ from composefs.repository.refs import Refs
 from composefs.repository.store import Store
 from composefs.repository.streams import Streams
 
-__all__ = ["Publisher", "barrier"]
+__all__ = ["Publisher"]
 
 # Others hold the lock for a few symlinks and syncs, so waiting is no news to a user until something hangs.
 _LOCK_SECONDS = 60.0
@@ -70,11 +70,6 @@ class _Plan:
             refs.append((parts[-1], target))
 
 
-def barrier(store: Store) -> None:
-    """Wait until everything stored so far is on the disk: the one durability barrier."""
-    sync_file_system(store.root)
-
-
 class Publisher:
     """Publishes in one repository."""
 
@@ -98,8 +93,7 @@ class Publisher:
         try:
             plan = self._plan(publication)
             if plan or self._objects.unsynced:
-                barrier(self._store)
-                self._objects.unsynced = False
+                self._objects.barrier()
             if plan or not self._wait_for_names(plan):
                 with self._lock():
                     plan = self._plan(publication)  # the first was a look without the lock
@@ -209,37 +203,51 @@ class Publisher:
 
     def _carry_out(self, plan: _Plan) -> None:
         """Write what the plan lacks, and wait for all of it: who wrote the rest may have been killed before waiting."""
-        # All directories first: what is in the way of one is found before anything is visible.
+        # All directories first: what is in the way of one, or who may write there, is found before anything is visible.
         for (directory, parents), refs in plan.refs.items():
-            where = "/".join([directory, "refs", *parents])
-            with Descriptor(make_directories(["refs", *parents], self._store.directory(directory), where)) as fd:
+            with self._refs_below(directory, parents, to_write=bool(refs)) as fd:
                 for name, _ in refs:
-                    make_room(name, fd, f"{where}/{name}")
+                    make_room(name, fd, "/".join([directory, "refs", *parents, name]))
+        for directory, parts in plan.removals:
+            with self._refs_below(directory, parts[:-1], to_write=True):
+                pass
         for directory in sorted(plan.names):
             for name, target in plan.names[directory]:
                 point(name, self._store.directory(directory), target)
             sync_directory(self._store.directory(directory))
         for (directory, parents), refs in plan.refs.items():
-            with Descriptor(make_directories(["refs", *parents], self._store.directory(directory), directory)) as fd:
+            with self._refs_below(directory, parents, to_write=bool(refs)) as fd:
                 for name, target in refs:
                     point(name, fd, ref_link(len(parents), target))
                 sync_directory(fd)
         for directory, parts in plan.removals:
-            _remove_ref(parts, self._store.directory(directory))
+            self._remove_ref(directory, parts)
 
+    def _remove_ref(self, directory: str, parts: list[str]) -> None:
+        """Remove a ref's symlink and the directories that are empty then, so that a ref can have their name."""
+        with self._refs_below(directory, parts[:-1], to_write=True) as fd:
+            os.unlink(parts[-1], dir_fd=fd)
+            sync_directory(fd)
+        for length in range(len(parts) - 1, 0, -1):
+            try:
+                os.rmdir("/".join(["refs", *parts[:length]]), dir_fd=self._store.directory(directory))
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EACCES, errno.EPERM):  # with others' refs, or others'
+                    return
+                raise
 
-def _remove_ref(parts: list[str], above: int) -> None:
-    """Remove a ref's symlink and the directories that are empty then, so that a ref can have their name."""
-    with Descriptor(make_directories(["refs", *parts[:-1]], above, "/".join(parts))) as fd:
-        os.unlink(parts[-1], dir_fd=fd)
-        sync_directory(fd)
-    for length in range(len(parts) - 1, 0, -1):
+    @contextlib.contextmanager
+    def _refs_below(self, directory: str, parents: Sequence[str], *, to_write: bool) -> Iterator[int]:
+        """Open a directory of refs, made where it is missing; PermissionDeniedError, naming it, if nobody lets us."""
+        where = "/".join([directory, "refs", *parents])
         try:
-            os.rmdir("/".join(["refs", *parts[:length]]), dir_fd=above)
+            fd = make_directories(["refs", *parents], self._store.directory(directory), where)
         except OSError as error:
-            if error.errno == errno.ENOTEMPTY:
-                return
-            raise
+            raise self._store.failed(error, f"publishing {where}") from error
+        with Descriptor(fd):
+            if to_write and not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
+                raise self._store.failed(PermissionError(errno.EACCES, ""), f"publishing {where}")
+            yield fd
 
 
 def _check(publication: Publication) -> None:
