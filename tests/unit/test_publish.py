@@ -28,6 +28,7 @@ from composefs.repository import (
     RefUpdate,
     Repository,
     StreamName,
+    objects,
     publish,
 )
 from composefs.repository.links import make_directories
@@ -88,8 +89,8 @@ def test_the_second_time_nothing_is_written(repository: Repository, monkeypatch:
     def unexpected(*_arguments: object) -> None:
         raise AssertionError("nothing is new")
 
-    for name in ("barrier", "point"):
-        monkeypatch.setattr(publish, name, unexpected)
+    monkeypatch.setattr(objects, "sync_file_system", unexpected)
+    monkeypatch.setattr(publish, "point", unexpected)
     synced: list[str] = []
     monkeypatch.setattr(publish, "sync_directory", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     done = repository.publish(publication)
@@ -106,7 +107,7 @@ def test_an_object_that_came_back_is_waited_for(repository: Repository, monkeypa
     repository.objects.path(one).unlink()
     assert stream(repository) == one
     waits: list[object] = []
-    monkeypatch.setattr(publish, "barrier", waits.append)
+    monkeypatch.setattr(objects, "sync_file_system", waits.append)
     repository.publish(Publication(streams=[StreamName("a-1", one)]))
     repository.publish(Publication(streams=[StreamName("a-1", one)]))
     assert len(waits) == 1
@@ -186,13 +187,13 @@ def test_an_expectation_broken_between_the_look_and_the_lock(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = stream(repository), stream(repository, b"two")
-    real = publish.barrier
+    real = objects.sync_file_system
 
-    def late(store: object) -> None:
-        monkeypatch.setattr(publish, "barrier", real)
+    def late(_fd: int) -> None:
+        monkeypatch.setattr(objects, "sync_file_system", real)
         repository.publish(Publication(streams=[StreamName("a", two)]))
 
-    monkeypatch.setattr(publish, "barrier", late)
+    monkeypatch.setattr(objects, "sync_file_system", late)
     with pytest.raises(ConflictError):
         repository.publish(Publication(streams=[StreamName("a", one, expect=None)]))
     assert repository.streams.resolve("a") == two

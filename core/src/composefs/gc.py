@@ -24,7 +24,6 @@ from composefs.linux.files import open_directory
 from composefs.repository import Repository
 from composefs.repository.lookup import find
 from composefs.repository.names import TEMPORARY_PREFIX
-from composefs.repository.publish import barrier
 
 __all__ = ["Collected", "Tell", "collect"]
 
@@ -74,7 +73,7 @@ def collect(
         }
         if garbage and not dry_run:
             # Also for the names that were gone before: who removed them may have been killed before waiting for that.
-            barrier(repository.store)
+            repository.objects.barrier()
         for prefix, dead in garbage.items():
             _remove_objects(repository, prefix, dead, collected, dry_run, tell)
     except BrokenPipeError:  # who was told has gone

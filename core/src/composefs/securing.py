@@ -17,7 +17,6 @@ from composefs.linux.files import open_file
 from composefs.repository import Repository
 from composefs.repository.metafile import META
 from composefs.repository.objects import listed
-from composefs.repository.publish import barrier
 from composefs.repository.sealing import seal
 
 __all__ = ["enable_verity"]
@@ -45,7 +44,7 @@ def enable_verity(repository: Repository, report: Callable[[int, int], object] =
             subject=damaged[0],
             hint="bring good ones back with `cfsctl fsck --repair --from REPO`",
         )
-    barrier(repository.store)
+    repository.objects.barrier()
     _secure_meta(repository)
     return total
 

@@ -15,7 +15,6 @@ from composefs.fsck.checking import check, silent
 from composefs.fsck.report import Report
 from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
-from composefs.repository.publish import barrier
 
 __all__ = ["check_and_repair"]
 
@@ -50,7 +49,7 @@ def check_and_repair(
         if not back:
             found.repaired = repaired
             return found
-        barrier(repository.store)
+        repository.objects.barrier()
         repaired += sorted(object_id for object_id, is_ours in back.items() if is_ours)
         tried |= wanted
 

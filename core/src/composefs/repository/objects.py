@@ -23,7 +23,7 @@ from composefs.errors import (
     MissingObjectError,
 )
 from composefs.linux import verity
-from composefs.linux.files import NewFile, open_file, write_all
+from composefs.linux.files import NewFile, open_file, sync_file_system, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces
 from composefs.repository.names import object_name
 from composefs.repository.sealing import OBJECT_MODE, seal
@@ -296,6 +296,11 @@ class Objects:
                 return self.finish(new, object_id, size, "reflinked")
             write_all(new.fd, data)
             return self.finish(new, object_id, size, "copied")
+
+    def barrier(self) -> None:
+        """Wait until everything stored so far is on the disk: the one durability barrier.  Raises ``OSError``."""
+        sync_file_system(self._store.root)
+        self.unsynced = False
 
     def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:
         """Give a file written by us its verity and its name.  Raises ``OSError``."""
