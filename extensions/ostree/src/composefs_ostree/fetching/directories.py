@@ -126,7 +126,9 @@ class DirectoryTransport(ReadyFiles):
 
     def _open(self, path: str) -> int:
         is_object, is_ref = path.startswith("objects/"), path.startswith("refs/")
-        for directory in self._directories if is_object or is_ref else self._directories[:1]:
+        if not (is_object or is_ref):
+            return open_regular(self.where(path))
+        for directory in self._directories:
             place = f"{directory}/{path}"
             if is_ref and os.path.isdir(place):  # what the names of others begin with, os of os/stable
                 continue
