@@ -154,19 +154,26 @@ def test_the_order_of_a_pull(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"),
+    ("name", "tries", "steps"),
     [
-        ("init", ["mkdirat objects", "mkdirat streams", "mkdirat images", "linkat meta.json"]),
-        ("reset", ["fsync ", "mkdirat streams", "mkdirat images", "linkat NEW", "renameat meta.json"]),
+        (
+            "init",
+            ["fchmod NEW", "linkat .symlink-NEW", "unlinkat .symlink-NEW", "unlinkat .symlink-NEW"],
+            ["mkdirat objects", "mkdirat streams", "mkdirat images", "linkat meta.json"],
+        ),
+        ("reset", [], ["fsync ", "mkdirat streams", "mkdirat images", "linkat NEW", "renameat meta.json"]),
     ],
     ids=["init", "reset"],
 )
-def test_the_order_of_making_a_repository(workshop: Workshop, name: str, steps: list[str]) -> None:
-    """Its meta.json is durable before it has a name; the old names are gone before there is a new one."""
+def test_the_order_of_making_a_repository(workshop: Workshop, name: str, tries: list[str], steps: list[str]) -> None:
+    """Its meta.json is durable before it has a name; the old names are gone before there is a new one.
+
+    ``tries`` come first: whether there are links.
+    """
     [operation] = [each for each in OPERATIONS if each.name == name]
     with workshop.run(operation.repository) as run:
         log = [re.sub("#[0-9]+|[0-9a-f]{24}", "NEW", line) for line in follow(run, operation).log]
-    assert log == ["fchmod NEW", "fsync NEW", *steps, "fsync "]
+    assert log == [*tries, "fchmod NEW", "fsync NEW", *steps, "fsync "]
 
 
 def test_the_order_of_collection(workshop: Workshop) -> None:

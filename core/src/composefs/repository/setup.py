@@ -16,6 +16,7 @@ from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_or_make_directory, random_name, sync_directory
 from composefs.meta import Meta
 from composefs.repository import metafile
+from composefs.repository.names import TEMPORARY_PREFIX
 from composefs.repository.staging import sweep
 from composefs.repository.store import no_directory
 
@@ -200,7 +201,7 @@ def _remove_unused(path: str) -> None:
 
 def _require_links(root: int, path: str) -> None:
     """Raise UnsupportedError where no names can be made: objects are hard links, all other names symlinks."""
-    hard, soft = random_name(), random_name()
+    hard, soft = TEMPORARY_PREFIX + random_name(), TEMPORARY_PREFIX + random_name()
     with NewFile(root) as new:
         try:
             new.link(root, hard)
