@@ -25,6 +25,8 @@ _PIECE = 1 << 20
 _REPAIR = "pull the commit that the delta is from again, with --repair"
 
 _MADV_POPULATE_READ = 22  # what the mmap module does not name (asm-generic/mman-common.h), Linux 5.14
+_AT_ONCE = 16 << 20
+"""Bytes of a large file that are brought in before those are let go: its size does not show in memory."""
 
 
 class HeldFiles:
@@ -79,13 +81,17 @@ class HeldFiles:
 
 
 def _map(fd: int) -> mmap.mmap:
-    """Map an open file with all of it brought in: a page that cannot be read would end who looks at it (SIGBUS).
+    """Map an open file, all of which was brought in: a page that cannot be read would end who looks at it (SIGBUS).
 
     Raises OSError, EIO for such a page.
     """
     data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+    is_large = len(data) > _AT_ONCE
     try:
-        data.madvise(_MADV_POPULATE_READ)
+        for start in range(0, len(data), _AT_ONCE):
+            data.madvise(_MADV_POPULATE_READ, start, _AT_ONCE)
+            if is_large:
+                data.madvise(mmap.MADV_DONTNEED, start, _AT_ONCE)  # of this mapping; the kernel's cache has them
     except OSError as error:
         if error.errno == errno.EFAULT:  # others say that this kernel does not know how
             data.close()
