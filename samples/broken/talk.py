@@ -11,6 +11,7 @@ class Refused(Exception):  # noqa: N818
 
 class Extension:
     last_id = 0
+    features = ()
 
     def write(self, data):
         while data:
@@ -72,7 +73,8 @@ class Extension:
             error = {"code": -32000, "message": "version 1 only", "data": {"kind": "unsupported"}}
             self.send(id=message["id"], error=error)
         else:
-            self.send(id=message["id"], result={"version": 1})
+            self.picked = [each for each in self.features if each in message["params"]["features"]]
+            self.send(id=message["id"], result={"version": 1, "features": self.picked})
 
     def run(self):
         """Do the command's work, and return its result."""

@@ -62,6 +62,7 @@ _ALL = Scenario(
     single=_HARMLESS,
 )
 _SLOW = Scenario("answers that come late", Script(slow=True), (8,))
+_BARE = Scenario("no features on offer", Script(bare=True), (25,))
 _UNKNOWN = Scenario("versions of the future alone", Script(only_unknown=True), (25,), "unknown")
 
 
@@ -70,6 +71,8 @@ def scenarios(plain: Watch) -> Iterator[Scenario]:
     calls = plain.calls
     yield _ALL
     yield _UNKNOWN
+    if plain.picked:
+        yield _BARE
     if calls:
         yield _SLOW
     if plain.files.stored:

@@ -26,7 +26,7 @@ from composefs.ext.check.silence import Silence
 from composefs.ext.check.watch import Watch
 from composefs.ext.patience import STEP
 from composefs.observe import Observers
-from composefs.protocol import VERSIONS
+from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.limits import Limits
 from composefs.protocol.wire import Message
 
@@ -48,15 +48,16 @@ _HARMLESS = {"method": "image.digest", "params": {"dump": "core-nothing"}}
 class Script(NamedTuple):
     """What a run does otherwise.  Calls are counted from 1; 0 is before the first, −1 before initialize.
 
-    ``only_unknown`` offers nothing but versions of the future, ``ids`` numbers the core's calls oddly, ``text`` writes
-    JSON with other blanks, order and escapes, ``pieces`` writes lines in pieces, ``stray`` adds unknown fields,
-    ``notice`` sends an unknown notification, ``slow`` holds answers back while calls come.  ``refuse`` answers a
-    method, from its first call on, with an error of a kind; ``refuse_row`` has the core refuse the first file of the
-    first ``object.put``; ``too_large`` answers a listing without ``_into`` so.
+    ``only_unknown`` offers nothing but versions of the future, ``bare`` no features, ``ids`` numbers the core's calls
+    oddly, ``text`` writes JSON with other blanks, order and escapes, ``pieces`` writes lines in pieces, ``stray`` adds
+    unknown fields, ``notice`` sends an unknown notification, ``slow`` holds answers back while calls come.  ``refuse``
+    answers a method, from its first call on, with an error of a kind; ``refuse_row`` has the core refuse the first file
+    of the first ``object.put``; ``too_large`` answers a listing without ``_into`` so.
     """
 
     offer: bool = False
     only_unknown: bool = False
+    bare: bool = False
     ids: bool = False
     text: bool = False
     pieces: bool = False
@@ -121,7 +122,8 @@ class Tap(Channel):
     def _look_at(self, line: bytes) -> bytes:
         script = self._script
         ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
-        self._watch.received(line, [] if script.only_unknown else list(VERSIONS), ids)
+        versions, features = [] if script.only_unknown else VERSIONS, [] if script.bare else FEATURES
+        self._watch.received(line, versions, features, ids)
         if self._watch.answer is not None and self.answered_at is None:
             self.answered_at = time.monotonic()
             self._owes_answer = False
@@ -261,6 +263,8 @@ class Tap(Channel):
             params["features"] = [*_FEATURES, *params["features"]]
         if script.only_unknown:
             params["versions"] = list(_VERSIONS)
+        if script.bare:
+            params["features"] = []
         self._interfere(-1)
         return {**message, "params": params}
 

@@ -20,11 +20,13 @@ from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES
+from composefs.protocol import DRAFTS, RESULT_FILE, SIZES
 from composefs.protocol.wire import JSONValue, Message, decode
 from composefs.splitstream import names_image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from composefs.ext.check.silence import Silence
     from composefs.ext.process import Ended
 
@@ -106,10 +108,11 @@ class Watch:
         if len(self._lines) > _LINES_KEPT:
             del self._lines[: _LINES_KEPT // 2]
 
-    def received(self, line: bytes, versions: list[int], ids: tuple[int, int]) -> None:
+    def received(self, line: bytes, versions: Sequence[int], features: Sequence[str], ids: tuple[int, int]) -> None:
         """Look at a line of the extension, as it came.
 
-        ``versions`` are those that are on offer and that anybody can speak, ``ids`` those of initialize and run.
+        ``versions`` and ``features`` are those that are on offer and that are known, ``ids`` those of initialize and
+        run.
         """
         self._note("< ", line)
         self.tried |= {1, 2, 3, 4, 5, 17, 37}
@@ -134,7 +137,7 @@ class Watch:
         elif "method" in message:
             self._received_call(message)
         else:
-            self._received_answer(message, versions, ids)
+            self._received_answer(message, versions, features, ids)
 
     def _find_garbled(self, line: bytes, error: ValueError | RecursionError) -> None:
         """Note what is wrong with a line that is no JSON."""
@@ -183,7 +186,9 @@ class Watch:
             self.tried |= {6, 8}
             self._open[number] = _Unanswered(method, message["params"], len(self.findings), self.is_told)
 
-    def _received_answer(self, message: Message, versions: list[int], ids: tuple[int, int]) -> None:
+    def _received_answer(
+        self, message: Message, versions: Sequence[int], features: Sequence[str], ids: tuple[int, int]
+    ) -> None:
         number = message.get("id")
         self.tried.add(6)
         if "result" in message and "error" in message:
@@ -194,7 +199,7 @@ class Watch:
             self.find(6, f"an answer has the id {number!r}, which is no integer, as the id of the call was")
         elif number == ids[0] and self.welcomed is None:
             self.welcomed = message
-            self._check_welcome(message, versions)
+            self._check_welcome(message, versions, features)
         elif number == ids[1] and self.answer is None and self.welcomed is not None:
             self.answer = message
             self._check_result(message)
@@ -214,7 +219,7 @@ class Watch:
             return None
         return result
 
-    def _check_welcome(self, message: Message, versions: list[int]) -> None:
+    def _check_welcome(self, message: Message, versions: Sequence[int], features: Sequence[str]) -> None:
         self.tried.add(25)
         result = self._result(message, "initialize")
         if result is None:
@@ -224,8 +229,8 @@ class Watch:
             self.find(25, "a version was picked that was not on offer: initialize is to be answered unsupported then")
         elif type(result.get("version")) is not int or result["version"] not in spoken:
             self.find(25, f"version {result.get('version')!r} was picked; on offer, and in the manifest, are {spoken}")
-        elif type(features := result.get("features", [])) is not list or any(each not in FEATURES for each in features):
-            self.find(25, f"features {features!r} were picked, of which there are {list(FEATURES)}")
+        elif type(picked := result.get("features", [])) is not list or any(each not in features for each in picked):
+            self.find(25, f"features {picked!r} were picked; on offer are {list(features)}")
 
     def _check_result(self, message: Message) -> None:
         self.tried.add(30)
@@ -248,10 +253,15 @@ class Watch:
             if misfit is not None:
                 self.find(41, f"the result: {misfit}")
 
-    def _picked(self, feature: str) -> bool:
+    @property
+    def picked(self) -> list[JSONValue]:
+        """The features that the extension has picked."""
         welcome = (self.welcomed or {}).get("result")
         features = welcome.get("features") if type(welcome) is dict else None
-        return type(features) is list and feature in features
+        return features if type(features) is list else []
+
+    def _picked(self, feature: str) -> bool:
+        return feature in self.picked
 
     def _check_error(self, error: JSONValue) -> None:
         from composefs.protocol import schemas
