@@ -70,6 +70,7 @@ def test_more_layers_than_a_message_has_rows(tmp_path: Path, repo: Path) -> None
     source = f"oci:{layout.write(tmp_path / 'layout')}:many"
     first = pull(repo, source, "many")
     assert pull(repo, source, "many")["images"] == first["images"]
+    assert pull(repo, "--repair", source, "many")["objects"]["new"] == 0
     assert "/usr/file1000 " in cfsctl("--repo", repo, "oci", "dump", first["config"]).stdout
 
 

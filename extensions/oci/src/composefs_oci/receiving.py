@@ -285,7 +285,7 @@ class Receiver:
     def _is_sound(self, stream: str) -> bool:
         if not self._terms.damaged:
             return True
-        refs = self._core.stream_get(id=stream, object_refs=True).result().object_refs
+        refs = self._core.stream_get(id=stream, named_refs=True, object_refs=True).result().object_refs
         return self._terms.damaged.isdisjoint((stream, *refs))
 
     def _put_document(self, content_type: str, data: bytes, named_refs: list[tuple[str, str]]) -> str:

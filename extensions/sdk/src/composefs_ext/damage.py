@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from composefs_ext.errors import CancelledError, ExtError, NotFoundError
+from composefs_ext.errors import CorruptError, FormatError, InputOutputError, MissingObjectError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +26,10 @@ def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
     bad: set[str] = set()
     for name in dict.fromkeys(names):
         try:
-            needed = core.stream_get(name=name, object_refs=True).result().object_refs
-        except CancelledError:
-            raise
+            needed = core.stream_get(name=name, named_refs=True, object_refs=True).result().object_refs
         except NotFoundError:
             continue
-        except ExtError:
+        except (CorruptError, FormatError, InputOutputError, MissingObjectError):
             bad.update(each["id"] for each in core.stream_list(name).result() if each["name"] == name)
             continue
         here.append(name)
