@@ -51,8 +51,7 @@ class _Entry(NamedTuple):
 def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
     """Write what the boot loader needs to boot the image that the request names; make its directories for state."""
     assert core.repository is not None
-    # The system's /etc gets the mode of its upper directory: with root's umask, often 077, nobody else could enter it.
-    os.umask(0o022)
+    os.umask(os.umask(0o077) | 0o022)  # nobody else may write what is booted
     name, bootdir = request.arguments["image"], request.arguments["bootdir"]
     arguments = [word for each in request.get("cmdline", []) for word in each.split()]
     config = find_config(core, name, request.get("verity"))
@@ -76,8 +75,7 @@ def prepare_boot(request: Request, core: Core) -> dict[str, Any]:
         # All before any is written: one that is damaged must not leave a new kernel beside an initrd of before.
         sources = {path: stack.enter_context(_open(core, node)) for path, node in entry.files.items()}
         if statedir := request.get("statedir"):
-            for each in ("var", "etc/upper", "etc/work"):
-                os.makedirs(f"{statedir}/{image}/{each}", exist_ok=True)
+            _make_state(f"{statedir}/{image}")
             _sync(statedir)
         written = [_write(bootdir, path, source) for path, source in sources.items()]
     _sync(bootdir)
@@ -251,6 +249,17 @@ def _open(core: Core, node: Node) -> BinaryIO:
             f"object {node.content} is damaged", hint="cfsctl oci pull --repair fetches it again", subject=node.content
         )
     return open(fd, "rb")
+
+
+def _make_state(directory: str) -> None:
+    """Make an image's directories for state.
+
+    The system's /etc gets the mode of its upper directory: with root's umask, often 077, nobody else could enter it.
+    """
+    umask = os.umask(0o022)
+    for each in ("var", "etc/upper", "etc/work"):
+        os.makedirs(f"{directory}/{each}", exist_ok=True)
+    os.umask(umask)
 
 
 def _sync(directory: str) -> None:
