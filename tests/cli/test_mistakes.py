@@ -156,6 +156,7 @@ MISTAKES = {
     "--repo repo ostree apply-delta tree/usr/file": (BAD_DATA, "no static delta", "static-delta generate"),
     "--repo repo oci pull alpine": (USAGE, "'alpine'", "docker://"),
     "--repo repo oci pull oci:none": (NOT_FOUND, "none is not a directory", "oci-archive:"),
+    f"--repo repo oci pull oci:{'x' * 256}": (NOT_FOUND, "x is not a directory", "oci-archive:"),
     "--repo repo oci pull oci:tree": (NOT_FOUND, "not an OCI layout", "check the path"),
     "--repo repo oci pull oci-archive:tree/usr/file": (BAD_DATA, "not a tar archive", ""),
     "--repo repo oci pull containers-storage:alpine": (UNSUPPORTED, "containers-storage", "skopeo copy"),

@@ -164,7 +164,9 @@ class DirectoryFiles:
         """Raise NotFoundError if there is no such directory, PermissionError if that cannot be seen."""
         try:
             is_directory = stat.S_ISDIR(os.stat(directory).st_mode)
-        except (FileNotFoundError, NotADirectoryError):
+        except PermissionError:
+            raise
+        except OSError:
             is_directory = False
         if not is_directory:
             raise NotFoundError(
