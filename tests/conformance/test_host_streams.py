@@ -206,6 +206,32 @@ def test_stream_cat_to_standard_output(host: Host) -> None:
     assert unwritten["message"].startswith("writing to standard output: ")
 
 
+def test_publishing_into_a_file_that_cannot_be_made(host: Host) -> None:
+    """All of the call or nothing: what is wrong with the names of files is found before anything is visible."""
+    stream = stored_stream(host)
+    params = {"streams": [{"name": "bad-1", "id": stream}], "refs": [{"name": "bad/x", "target": "bad-1"}]}
+    reserved, taken, twice, listed, published, *files = host.do(
+        ["write", "there", "mine"],
+        call("publish", **params, streams_into="core-1"),
+        call("publish", **params, streams_into="first", refs_into="there"),
+        call("publish", **params, streams_into="first", refs_into="first"),
+        call("stream.list"),
+        call("publish", **params, streams_into="first", refs_into="second"),
+        ["read", "first"],
+        ["read", "second"],
+        ["read", "there"],
+        strict=False,
+    )
+    assert [kind_of(answer) for answer in (reserved, taken, twice)] == ["usage", "exists", "exists"]
+    assert listed == {"streams": []}
+    assert published == {"images": [], "remove_refs": []}
+    assert [json.loads(file) for file in files[:2]] == [
+        {"name": "bad-1", "id": stream, "previous": None},
+        {"name": "bad/x", "previous": None},
+    ]
+    assert files[2] == "mine"
+
+
 def test_streams_that_are_not_there(host: Host) -> None:
     by = ({"name": "bad-1"}, {"ref": "bad/1"}, {"id": NOWHERE})
     answers = host.do(*(call("stream.get", **each) for each in by))

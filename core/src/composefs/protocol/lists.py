@@ -16,7 +16,7 @@ from composefs.protocol.staged import READ_SIZE, StagedFiles
 from composefs.protocol.wire import SCALARS, JSONValue, Message, depth_exceeds, encode, encode_scalars, parse_json
 from composefs.tuples import NamedTuple
 
-__all__ = ["Blocks", "ListTaker", "Lists", "check_integers", "check_objects"]
+__all__ = ["Blocks", "ListTaker", "Lists", "check_integers", "check_objects", "json_lines"]
 
 ListTaker = Callable[[list[JSONValue]], None]
 """Checks a block of elements, and may put what is needed of one in its place; raises UsageError."""
@@ -101,7 +101,7 @@ class Lists:
         """
         into = params.get(key + "_into")
         if into is not None:
-            self._staged.write(staged_name(into, key + "_into"), _json_lines(rows))
+            self._staged.write(staged_name(into, key + "_into"), json_lines(rows))
             return {}
         inline = list(islice(rows, self._limits.rows + 1))
         self.check_room(params, key, len(inline))
@@ -147,7 +147,8 @@ def _parse_lines(name: str, before: int, lines: list[bytes]) -> list[JSONValue]:
     return [row for number, line in enumerate(lines, before) for row in _parse_lines(name, number, [line])]
 
 
-def _json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
+def json_lines(rows: Iterable[JSONValue]) -> Iterator[bytes]:
+    """Return the text of a list in a file, in pieces."""
     iterator = iter(rows)
     while block := list(islice(iterator, _BLOCK)):
         # Ids, sizes and flags, of which a pull from a base asks for tens of thousands, take a tenth so.

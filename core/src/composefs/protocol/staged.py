@@ -62,6 +62,14 @@ class NewStaged(io.RawIOBase):
         self.size += count
         return count
 
+    def fill(self, pieces: Iterator[bytes]) -> None:
+        """Write ``pieces``; raise what ``expect`` does, and other errors of it."""
+        try:
+            for piece in pieces:
+                self.write(piece)
+        except OSError as error:
+            raise from_os_error(error, f"writing staged file {self._name}") from error
+
 
 class StagedFiles:
     """Files in the directory ``fd``, which stays the caller's.  Names have passed params.staged_name.
@@ -151,11 +159,7 @@ class StagedFiles:
     def write(self, name: str, pieces: Iterator[bytes]) -> int:
         """Make a new staged file of ``pieces`` and return its size."""
         with self.create(name) as new:
-            try:
-                for piece in pieces:
-                    new.write(piece)
-            except OSError as error:
-                raise from_os_error(error, f"writing staged file {name}") from error
+            new.fill(pieces)
             return new.size
 
     def remove(self, name: str) -> None:

@@ -6,18 +6,20 @@ rest, and writes the names behind one durability barrier.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 from composefs.errors import PermissionDeniedError, UsageError
 from composefs.ext.calls.streams import check_stream
 from composefs.ext.context import Context
-from composefs.protocol.lists import check_objects
-from composefs.protocol.params import check_id, string
+from composefs.protocol.lists import check_objects, json_lines
+from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
 
 __all__ = ["publish"]
 
+_LISTS = ("streams", "images", "refs", "remove_refs")
 _FIELDS = ("name", "id", "if_exists", "expect", "ref", "target")
 """Those of all lists."""
 
@@ -34,16 +36,25 @@ def publish(context: Context, params: Message) -> Message:
         refs=[_ref(context, row) for row in take("refs")],
         remove_refs=[_removal(context, row) for row in take("remove_refs")],
     )
-    done = context.repo.publish(publication)
-    answer: dict[str, list[JSONValue]] = {
-        "streams": [{"name": name, "id": now, "previous": before} for name, now, before in done.streams],
-        "images": [{"id": each} for each in done.images],
-        "refs": [{"name": name, "previous": before} for name, before in done.refs],
-        "remove_refs": [{"name": name, "previous": before} for name, before in done.removed_refs],
-    }
-    for key in [key for key in answer if params.get(f"{key}_into") is not None]:
-        context.lists.give(params, key, answer.pop(key))
+    with ExitStack() as stack:
+        # Made before anything is visible: a call that fails because a name is taken has published nothing.
+        files = {key: stack.enter_context(context.staged.create(name)) for key, name in _into(params)}
+        done = context.repo.publish(publication)
+        answer: dict[str, list[JSONValue]] = {
+            "streams": [{"name": name, "id": now, "previous": before} for name, now, before in done.streams],
+            "images": [{"id": each} for each in done.images],
+            "refs": [{"name": name, "previous": before} for name, before in done.refs],
+            "remove_refs": [{"name": name, "previous": before} for name, before in done.removed_refs],
+        }
+        for key, file in files.items():
+            file.fill(json_lines(answer.pop(key)))
     return answer
+
+
+def _into(params: Message) -> list[tuple[str, str]]:
+    """Return the lists that are to go into staged files, with the names of these."""
+    named = [(key, f"{key}_into") for key in _LISTS if params.get(f"{key}_into") is not None]
+    return [(key, staged_name(params[into], into)) for key, into in named]
 
 
 def _take(context: Context, params: Message, key: str) -> list[Message]:
