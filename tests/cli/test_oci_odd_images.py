@@ -77,6 +77,7 @@ def test_refused(repo: Path, source: str, case: str) -> None:
     stage, words = REFUSED[case]
     error = refused(repo, source, case, words=words)
     assert ("the image's tree: " in error) == (stage == "image"), "a path alone could be one of this machine"
+    assert "--no-propagate-usr-to-root" not in error, "an option of other commands"
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -19,8 +19,6 @@ _KEEP_USER = "keep-user-xattrs"
 XATTR_MODES = (ALLOWLIST_ONLY, _KEEP_USER)
 """Which extended attributes stay: ``security.capability`` alone, or ``user.*`` with it."""
 
-_AS_IT_IS = "say --no-propagate-usr-to-root to take the tree as it is"
-
 ALLOWED_XATTRS = frozenset((b"security.capability",))
 
 
@@ -48,7 +46,7 @@ def propagate_usr_to_root(tree: Tree) -> None:
 
 def no_usr() -> FormatError:
     """Make the error for a tree without /usr."""
-    return FormatError("there is no /usr, from which the root takes its metadata", hint=_AS_IT_IS)
+    return FormatError("there is no /usr, from which the root takes its metadata")
 
 
 def filter_xattrs(tree: Tree, mode: str) -> None:
@@ -77,5 +75,5 @@ def filter_xattrs(tree: Tree, mode: str) -> None:
 def _directory(root: Node, name: bytes) -> Node | None:
     node = (root.children or {}).get(name)
     if node is not None and node.children is None:
-        raise FormatError(f"/{name.decode()} is not a directory", hint=_AS_IT_IS)
+        raise FormatError(f"/{name.decode()} is not a directory")
     return node

@@ -105,7 +105,7 @@ class Source:
         from composefs.scan import scan_directory
 
         if not self.options.no_propagate_usr_to_root and _lacks_usr(self.directory):
-            raise no_usr()  # before anything is stored
+            raise _with_remedy(no_usr())  # before anything is stored
         with Reporting(observers, "files", self.directory) as report:
             report(0)
             try:
@@ -114,7 +114,10 @@ class Source:
                 path = os.fsdecode(error.filename) if error.filename else self.directory
                 raise from_os_error(error, f"reading {path}") from error
         if not self.options.no_propagate_usr_to_root:
-            container(tree, self.options.xattrs or ALLOWLIST_ONLY)
+            try:
+                container(tree, self.options.xattrs or ALLOWLIST_ONLY)
+            except FormatError as error:
+                raise _with_remedy(error) from None
         if self.options.bootable:
             from composefs.boot import make_bootable
 
@@ -127,6 +130,12 @@ class Source:
         from composefs.fsverity import digest_parts
 
         return digest_parts(erofs.write(self.tree(algorithm, observers), version=version), algorithm).hex()
+
+
+def _with_remedy(error: FormatError) -> FormatError:
+    """Name, in the error of a tree that is no container, the option that takes it all the same."""
+    error.hint = "say --no-propagate-usr-to-root to take the tree as it is"
+    return error
 
 
 def _lacks_usr(directory: str) -> bool:
