@@ -154,7 +154,7 @@ class TestCreateImage:
 
     def test_a_file_is_no_tree(self, repo: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        assert "file" in the_error("--repo", repo, "compute-id", tmp_path / "file", status=1)
+        assert "file" in the_error("--repo", repo, "compute-id", tmp_path / "file", status=3)
 
 
 class TestMount:

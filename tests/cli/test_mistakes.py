@@ -52,6 +52,7 @@ MISTAKES = {
     "--repo repo mount refs/os/1 tree/usr/file": (NOT_FOUND, "is not a directory", "give a directory"),
     "--repo repo create-image none os/2": (NOT_FOUND, "none does not exist", "check the path"),
     "--repo repo create-image tree/usr/file os/2": (NOT_FOUND, "file is not a directory", "give a directory"),
+    "--no-repo compute-id tree/usr/file/": (NOT_FOUND, "file/ is not a directory", "give a directory"),
     "--repo repo create-image --from-dump tree os/2": (OTHER, "reading tree: Is a directory", "give a file"),
     f"--repo repo create-image {'n' * 256} os/2": (OTHER, "n: File name too long", "a name has at most 255 bytes"),
     "--repo repo mount --idmap none os/1 tree": (NOT_FOUND, "none does not exist", "check the path"),

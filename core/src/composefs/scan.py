@@ -342,7 +342,7 @@ class _Hashing(Closing):
 def _no_directory(path: str) -> NotFoundError:
     if os.path.isdir(path):  # as where a root that is a link is not followed
         return NotFoundError(f"{path} is a symlink, not a directory", subject=path, hint=f"say {path}/ to follow it")
-    if os.path.exists(path):
+    if os.path.exists(path.rstrip("/")):
         return NotFoundError(f"{path} is not a directory", subject=path, hint="give a directory")
     return NotFoundError(f"{path} does not exist", subject=path, hint="check the path")
 
