@@ -157,7 +157,7 @@ def test_an_export_that_cannot_make_files(tmp_path: Path, large: Path) -> None:
                 (exported.parent / str(number)).touch()
         told = the_error("--repo", target.path, "ostree", "export", BRANCH, exported, status=8)
     disk = f"the file system is the one at {exported.parent}, which has hardly any inodes left"
-    assert told.startswith(f"cfsctl: {exported}: No space left on device ({disk}: free some space")
+    assert told.startswith(f"cfsctl: {exported}/tmp: No space left on device ({disk}: free some space")
 
 
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:

@@ -128,9 +128,13 @@ def test_what_is_no_image_or_no_directory(image: Path, mountpoint: Path, tmp_pat
     assert not os.path.ismount(mountpoint)
 
 
-def test_a_file_that_cannot_be_asked_for_its_digest(mountpoint: Path) -> None:
-    refused = run(HELPER, "-o", f"basedir=a,digest={'ab' * 32}", "/dev/random", mountpoint, status=1)
-    assert refused.stderr == "mount.composefs: measuring the fs-verity of /dev/random: Invalid argument\n"
+def test_a_file_that_cannot_be_asked_for_its_digest(image: Path, mountpoint: Path, tmp_path: Path) -> None:
+    failing = ("-qqq", "-o", tmp_path / "log", "-P", image, "-e", "trace=ioctl", "-e", "inject=ioctl:error=EIO")
+    options = f"basedir={tmp_path}/a,digest={'ab' * 32}"
+    refused = run(peers.require("strace"), *failing, HELPER, "-o", options, image, mountpoint, status=1)
+    assert refused.stderr.startswith(f"mount.composefs: measuring the fs-verity of {image}: Input/output error (")
+    refused = run(HELPER, "-o", options, "/dev/random", mountpoint, status=1)
+    assert refused.stderr == "mount.composefs: Image has no fs-verity\n"
 
 
 @pytest.mark.parametrize("name", ["mount.composefs", "cfsctl"])
