@@ -298,10 +298,12 @@ def silent(tmp_path: Path, source: Path) -> list[str]:
     return names
 
 
-def pulls_impatiently(target: Target, server: Server, *names: str, status: int = 0, seconds: int) -> str:
+def pulls_impatiently(
+    target: Target, server: Server, *names: str, status: int = 0, seconds: int, retries: int = 0
+) -> str:
     """Pull from a remote whose list of mirrors has these names; return what was said."""
     (server.directory / "list").write_text("".join(f"{server.url}/{name}\n" for name in names))
-    impatient = {"COMPOSEFS_OSTREE_RETRIES": "0", "COMPOSEFS_OSTREE_LOW_SPEED_TIME": str(seconds)}
+    impatient = {"COMPOSEFS_OSTREE_RETRIES": str(retries), "COMPOSEFS_OSTREE_LOW_SPEED_TIME": str(seconds)}
     server.requests.clear()
     return pulls(target, "o", BRANCH, status=status, env=os.environ | impatient)
 
@@ -374,6 +376,19 @@ def test_a_mirror_that_is_slow_to_its_first_answer_is_the_last(
         assert f"/{slow}/config: no answer for 1 s; trying the next mirror too" in said
         assert server.count(f"/{slow}/*.filez") == server.count("/good/*.filez") > 5
         assert server.count(f"/{slow}/*.commitmeta") == 0
+
+
+def test_a_mirror_that_was_late_is_tried_no_more_often_than_others(
+    tmp_path: Path, target: Target, silent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.01")
+    with serve(tmp_path / "root") as server:
+        slow = silent[0]
+        server.fault(f"/{slow}/config", Fault(until=lambda: server.count("/good/summary") > 0))
+        server.fault("/*/*.commit", Fault(status=503))
+        remote(target, f"mirrorlist={server.url}/list")
+        assert "HTTP status 503" in pulls_impatiently(target, server, slow, "good", status=6, seconds=10, retries=5)
+        assert server.count(f"/{slow}/*.commit") == server.count("/good/*.commit") == 2
 
 
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>
