@@ -52,13 +52,14 @@ class Mirrored:
         self._mirrors = mirrors
         self._order = list(range(len(mirrors)))
         self._late = set(self._order[len(mirrors) - late :])
-        self._started: dict[Fetch, tuple[list[int], ExtError | None]] = {}
-        """Of each fetch the mirrors that were asked, and the word of the best one that there is no such file."""
+        self._started: dict[Fetch, tuple[list[int], ExtError | None, bool]] = {}
+        """Of each fetch the mirrors that were asked, the best one's word that there is no such file, and whether any
+        has said so."""
         self._turns = 0
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch at the mirror that is best now."""
-        self._started[fetch] = [self._order[0]], None
+        self._started[fetch] = [self._order[0]], None, False
         self._mirrors[self._order[0]].start(fetch)
 
     def step(self) -> list[Fetch]:
@@ -73,8 +74,9 @@ class Mirrored:
 
     def _goes_on(self, fetch: Fetch) -> bool:
         """Tell whether a fetch that ended was started again."""
-        asked, absence = self._started.pop(fetch)
+        asked, absence, is_lacked = self._started.pop(fetch)
         if fetch.absent:
+            is_lacked = True
             absence = fetch.error if len(asked) == 1 else absence
         elif isinstance(fetch.error, NetworkError):
             if isinstance(fetch.error, TimedOutError):
@@ -83,14 +85,13 @@ class Mirrored:
         else:
             return False
         following = next((number for number in self._order if number not in asked), None)
-        is_lacked = fetch.absent or absence is not None
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
         if following is None or is_enough or (is_lacked and following in self._late):
             if absence is not None:  # the best mirror's word counts, and not what became of the others
                 fetch.error = absence
             return False
         fetch.attempts = 0
-        self._started[fetch] = [*asked, following], absence
+        self._started[fetch] = [*asked, following], absence, is_lacked
         self._mirrors[following].start(fetch)
         return True
 
