@@ -63,6 +63,22 @@ def test_what_may_not_be_written_is_named(made: Target, out: Path, name: str, bi
     assert told == f"cfsctl: {out}/{name}: Permission denied (check the owner and mode)\n"
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("within", [False, True], ids=["all", "one"])
+def test_a_directory_of_objects_that_may_not_be_written_is_named(made: Target, out: Path, within: bool) -> None:
+    content = next((out / "objects").rglob("*.filez"))
+    content.unlink()
+    folder = content.parent
+    if within:
+        folder.chmod(0o500)
+    else:
+        folder.rmdir()
+        folder.parent.chmod(0o500)
+    export = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", made.path, "ostree", "export", "main"]
+    told = run(*export, out, status=7).stderr
+    assert told == f"cfsctl: {folder}: Permission denied (check the owner and mode)\n"
+
+
 def test_links_that_are_no_aliases_are_in_no_summary(made: Target, out: Path, tmp_path: Path) -> None:
     heads, commit = out / "refs/heads", (out / "refs/heads/main").read_text()
     (tmp_path / "outside").write_text(commit)

@@ -211,7 +211,8 @@ class Target:
         for name in names:
             folder = f"objects/{name[:2]}"
             touched.add(folder)
-            self._rename(name, f"{folder}/{name[2:]}", self.directory(folder, make=True))
+            with Naming(f"{self.path}/{folder}"):
+                self._rename(name, f"{folder}/{name[2:]}", self.directory(folder, make=True))
             listen()
         for folder in sorted(touched):
             os.fsync(self.directory(folder))
