@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from composefs_ext.errors import BusyError
+from composefs_ext.errors import BusyError, CorruptError
 from composefs_ostree.exporting import target as module
 from composefs_ostree.exporting.target import Target
 from composefs_ostree.exporting.writers import ObjectWriter
@@ -119,3 +120,19 @@ def test_a_size_that_the_checksum_does_not_hold_is_not_written(tmp_path: Path, m
     writer.start(file_id, "")
     [(_, error)] = writer.step()
     assert error["message"] == f"file object {file_id.hex()}: its content has 5 bytes, not 6"
+
+
+def test_an_object_that_is_no_file_any_more_is_to_blame_for_what_cannot_be_read(tmp_path: Path) -> None:
+    file_id = bytes(32)
+    answers = iter([OSError(errno.EIO, os.strerror(errno.EIO)), CorruptError("object ab is damaged", hint="remedy")])
+
+    def refuse(*_arguments: object) -> int:
+        raise next(answers)
+
+    repository: Any = SimpleNamespace(open=refuse)
+    files = {file_id: Entry(make_head(5, 0, 0, 0o100644, b"", b""), "ab")}
+    writer = ObjectWriter(os.fspath(tmp_path), "archive", 6, files, repository)
+    writer.start(file_id, "")
+    [(_, error)] = writer.step()
+    assert error["message"] == f"file object {file_id.hex()}: object ab is damaged"
+    assert error["data"]["hint"] == "remedy"

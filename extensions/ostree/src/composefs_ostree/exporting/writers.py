@@ -112,6 +112,8 @@ class ObjectWriter(Jobs):
             with open(self._repository.open(content), "rb", buffering=0) as file:
                 while file.readinto(self._buffer):
                     pass
+        except CorruptError as error:
+            return error
         except OSError as error:
             return InputOutputError(f"object {content}: {error.strerror}", hint=_HINT)
         return None
