@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -45,6 +47,7 @@ Row = tuple[bytes, bytes, int, str | tuple[str, int] | None]
 FILE = int(ObjectType.FILE)
 DIRMETA = int(ObjectType.DIRMETA)
 OLD = bytes(range(256)) * 300
+EHWPOISON = 133  # what the errno module does not name
 
 
 @pytest.fixture(autouse=True)
@@ -286,6 +289,27 @@ HEAD = make_head(len(SMALL), *REGULAR, b"", b"")
 def test_old_files_that_cannot_be_had(entries: dict[bytes, Entry], says: str) -> None:
     with pytest.raises(MissingObjectError, match=f"the delta needs file {file_id(SMALL).hex()}: {says}"):
         held(entries).read(file_id(SMALL))
+
+
+@pytest.mark.parametrize("number", [errno.EFAULT, EHWPOISON, errno.ENOMEM, errno.EINVAL])
+def test_an_old_file_that_the_kernel_cannot_bring_in_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class Mapped(mmap.mmap):
+        def madvise(self, *_arguments: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(mmap, "mmap", Mapped)
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab/cd").write_bytes(SMALL)
+    out = io.BytesIO()
+    _, references = write(out, file_id(SMALL), {file_id(SMALL): Entry(HEAD, "abcd")})
+    files = HeldFiles(CommitStream(out.getvalue(), references), str(tmp_path))
+    if number == errno.EINVAL:  # an older kernel
+        assert files.read(file_id(SMALL)) == SMALL
+    else:
+        with pytest.raises(MissingObjectError, match=r": Input/output error$"):
+            files.read(file_id(SMALL))
 
 
 def test_an_old_file_that_is_damaged_is_found_when_it_was_used() -> None:

@@ -93,7 +93,7 @@ def _map(fd: int) -> mmap.mmap:
             if is_large:
                 data.madvise(mmap.MADV_DONTNEED, start, _AT_ONCE)  # of this mapping; the kernel's cache has them
     except OSError as error:
-        if error.errno == errno.EFAULT:  # others say that this kernel does not know how
+        if error.errno != errno.EINVAL:  # which says that this kernel does not know how
             data.close()
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
     return data
