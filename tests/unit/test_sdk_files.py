@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from composefs_ext import files
 from composefs_ext.errors import CorruptError
-from composefs_ext.files import Naming, open_regular, read_regular
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from composefs_ext.files import Naming, open_regular, read_regular, read_up_to
 
 
 def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
@@ -45,6 +43,19 @@ def test_a_file_may_be_as_long_as_is_said_and_no_longer(tmp_path: Path) -> None:
     assert read_regular(str(path), 7) == b"content"
     with pytest.raises(CorruptError, match=r"^it is longer than 6 bytes$"):
         read_regular(str(path), 6)
+
+
+def test_a_file_whose_size_the_system_does_not_tell_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PIECE", 5)
+    path = "/proc/version"
+    content = Path(path).read_bytes()
+    assert os.stat(path).st_size == 0
+    assert read_regular(path, len(content)) == content
+    with pytest.raises(CorruptError, match=r"^it is longer than 7 bytes$"):
+        read_regular(path, 7)
+    with open(path, "rb") as file:
+        assert read_up_to(file, 7) == content[:7]
+        assert file.tell() == 7
 
 
 def test_errors_by_descriptors_are_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Naming", "attribute_names", "open_regular", "read_regular", "read_up_to", "sync_file_system"]
 
 _NOT_REGULAR = "it is not a regular file"
+_PIECE = 64 << 10
 
 
 def open_regular(path: str, *, follow: bool = True, dir_fd: int | None = None) -> int:
@@ -56,7 +57,12 @@ def read_up_to(file: BinaryIO, most: int) -> bytes:
 
     ``file.read(most)`` asks for so much memory before it reads, which is refused where memory is limited.
     """
-    return file.read(min(most, os.fstat(file.fileno()).st_size))
+    if size := os.fstat(file.fileno()).st_size:
+        return file.read(min(most, size))
+    data = bytearray()  # there may be something all the same, as in /proc and in some file systems of FUSE
+    while piece := file.read(min(most - len(data), _PIECE)):
+        data += piece
+    return bytes(data)
 
 
 def attribute_names(file: int | bytes | str) -> list[str]:
