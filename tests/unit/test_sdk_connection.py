@@ -7,13 +7,16 @@ import os
 import select
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from composefs_ext.connection import Connection
+from composefs_ext.core import Core
 from composefs_ext.errors import CancelledError, CoreGoneError, NotFoundError, ProtocolError
 from composefs_ext.protocol import UNANSWERED
+from composefs_ext.staging import Staging
 
 
 class Peer:
@@ -37,11 +40,11 @@ class Peer:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Connection, Peer]]:
+def ends() -> Iterator[tuple[Core, Peer]]:
     ext_read, core_write = os.pipe()
     core_read, ext_write = os.pipe()
     peer = Peer(core_read, core_write)
-    yield Connection(ext_read, ext_write), peer
+    yield Core(ext_read, ext_write), peer
     peer.calls.close()
     peer.out.close()
     os.close(ext_read)
@@ -193,3 +196,16 @@ def test_strict_mode_sends_a_stray_field(ends: tuple[Connection, Peer]) -> None:
     params = peer.read()["params"]
     assert params.pop("a") == 1
     assert len(params) == 1
+
+
+def test_a_list_may_come_inline_although_a_file_was_named(ends: tuple[Core, Peer], tmp_path: Path) -> None:
+    """As from an older core, which knows no file for this list."""
+    core, peer = ends
+    core.staging = Staging(str(tmp_path))
+    inline, in_file = core.ref_list("a"), core.ref_list("b")
+    peer.write(id=peer.read()["id"], result={"refs": [{"name": "a/a"}]})
+    call = peer.read()
+    (tmp_path / call["params"]["refs_into"]).write_text('{"name":"b/b"}\n')
+    peer.write(id=call["id"], result={})
+    assert inline.result() == [{"name": "a/a"}]
+    assert in_file.result() == [{"name": "b/b"}]
