@@ -89,6 +89,7 @@ def test_cat(repo: Path, tmp_path: Path) -> None:
         return cfsctl("--repo", repo, "cat", "links", *files).stdout
 
     links = {"abs": "/dir/big", "up": "../../dir/../dir/hop", "dir/hop": "./big", "loop": "loop", "gone": "none"}
+    links["l\\x1b[31mq"] = "loop"
     lines = [f"/{name} {len(to)} 120777 1 0 0 0 0.0 {to} - -\n" for name, to in links.items()]
     (tmp_path / "links").write_text(OLD + "/empty 0 100644 1 0 0 0 0.0 - - -\n" + "".join(lines))
     cfsctl("--repo", repo, "create-image", "--from-dump", tmp_path / "links", "links")
@@ -104,6 +105,11 @@ def test_cat(repo: Path, tmp_path: Path) -> None:
         ("sym/..", 2, "sym/.. is not a regular file (`cfsctl ls links /` lists it)"),
         ("dev", 2, "dev is not a regular file (`cfsctl ls links /dev` lists it)"),
         ("loop", 3, "loop leads through more than 40 symlinks (`cfsctl ls links DIRECTORY` lists what there is)"),
+        (
+            "l\x1b[31mq",
+            3,
+            "l\\x1b[31mq leads through more than 40 symlinks (`cfsctl ls links DIRECTORY` lists what there is)",
+        ),
     ):
         refused = cfsctl("--repo", repo, "cat", "links", "abs", name, status=status)
         assert refused.stdout == ""

@@ -1,4 +1,7 @@
-"""Where a path leads in a tree: through symlinks and ``..``, as in the kernel, but never out of it."""
+"""Where a path leads in a tree: through symlinks and ``..``, as in the kernel, but never out of it.
+
+And what one looks like in messages.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +63,16 @@ def joined(trail: Trail[File]) -> bytes:
 
 
 def shown(path: bytes) -> str:
-    """A path for messages."""
-    return path.decode(errors="backslashreplace")
+    """Return a path as it is, or escaped as in composefs-dump(5) where it has what cannot be shown in a line."""
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text.isprintable() and (text or not path):
+        return text
+    from composefs.dumpfile.escape import escape
+
+    return b" ".join(map(escape, path.split(b" "))).decode("ascii")
 
 
 def _parts(path: bytes) -> list[bytes]:

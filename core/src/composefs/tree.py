@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from composefs.digest import Algorithm
 from composefs.errors import NotFoundError
+from composefs.paths import shown
 
 __all__ = [
     "C_MAX_XATTRS",
@@ -164,7 +165,7 @@ def find(tree: Tree, path: bytes) -> Node:
     for name in filter(None, path.split(b"/")):
         node = ((node and node.children) or {}).get(name)
     if node is None:
-        raise NotFoundError(f"{path.decode(errors='backslashreplace')} not found")
+        raise NotFoundError(f"{shown(path)} not found")
     return node
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted", "escaped", "one_line", "printable", "shortened", "shown", "size_text"]
+__all__ = ["counted", "escaped", "one_line", "printable", "shortened", "size_text"]
 
 _UNSAFE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movement
@@ -45,19 +45,6 @@ def shortened(text: str) -> str:
     """Make a message one line without the middle of one that is too long for anybody, as a name may have any length."""
     line = one_line(text)
     return line if len(line) <= _MESSAGE else f"{line[: -_MESSAGE_END + _MESSAGE]} … {line[-_MESSAGE_END:]}"
-
-
-def shown(name: bytes) -> str:
-    """Return a file name as it is, or escaped as in composefs-dump(5) where it has what cannot be shown in a line."""
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        text = ""
-    if text.isprintable() and (text or not name):
-        return text
-    from composefs.dumpfile.escape import escape
-
-    return b" ".join(map(escape, name.split(b" "))).decode("ascii")
 
 
 def counted(number: int, noun: str) -> str:

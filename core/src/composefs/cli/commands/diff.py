@@ -13,7 +13,8 @@ from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json, size_shown
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.text import counted, shown
+from composefs.cli.text import counted
+from composefs.paths import shown
 
 if TYPE_CHECKING:
     from composefs.repository import Repository

@@ -15,8 +15,8 @@ from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json_rows, table
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.text import shown
 from composefs.errors import NotFoundError
+from composefs.paths import shown
 from composefs.tree import Node, Tree, walk
 
 __all__ = ["command"]
