@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Mapping
 
 from composefs.errors import NotFoundError, PermissionDeniedError, UsageError
+from composefs.linux.capabilities import SETGID, SETUID, effective_capabilities
 from composefs.tuples import NamedTuple
 
 __all__ = ["CACHE", "Account", "account_of"]
@@ -42,9 +44,14 @@ class Account(NamedTuple):
                 return True
             directory = os.path.dirname(directory)
 
-    def take(self, directory: int) -> None:
-        """Give it an open directory; raise PermissionDeniedError where root is not allowed to, as in a container."""
+    def give(self, directory: int) -> None:
+        """Give it an open directory; raise PermissionDeniedError where root may not, as in a container.
+
+        Or where root may not become it, for which :meth:`become` comes too late: what it raises is in another process.
+        """
         try:
+            if ~effective_capabilities() & (SETUID | SETGID):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             os.fchown(directory, self.uid, self.gid)
         except OSError as error:
             raise PermissionDeniedError(

@@ -17,6 +17,7 @@ from typing import Literal
 from composefs.errors import ComposefsError, ExtensionError, FormatError, NotFoundError, PermissionDeniedError
 from composefs.ext.manifest import MAX_MANIFEST, NAME, Manifest, parse_manifest
 from composefs.ext.trust import distrust
+from composefs.linux.capabilities import effective_capabilities
 from composefs.tuples import NamedTuple
 
 __all__ = ["BELOW_PREFIX", "SEARCH_VARIABLE", "Extension", "Found", "find", "list_all", "not_there", "search_path"]
@@ -51,8 +52,7 @@ def _privileged() -> bool:
     if os.geteuid() == 0:
         return False
     try:
-        with open("/proc/self/status", "rb") as status:
-            return any(line.startswith(b"CapEff:") and int(line[7:], 16) for line in status)
+        return effective_capabilities() != 0
     except OSError:
         return False
 

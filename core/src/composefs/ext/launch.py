@@ -89,7 +89,7 @@ def launch(
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if isolation.account is None else account_of(isolation.account)
         if account is not None:
-            account.take(staging.work_fd)
+            account.give(staging.work_fd)
         cache = _cache(extension, repository, isolation.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
