@@ -378,9 +378,9 @@ def test_installed_command_says_one_line_and_the_right_status(
 
 
 def test_output_that_nobody_gets_fails_the_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extension does not wait for the answer, and says that all went well."""
+    """The extension does not wait for the answer, goes on with output that is none, and says that all went well."""
     monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
-    steps = json.dumps([["notify", "output", {"text": "x"}]])
+    steps = json.dumps([["notify", "output", {"text": "x"}], ["notify", "output", {}]])
     with open("/dev/full", "wb") as full:
         argv = [CFSCTL, "--repo", str(host.path), "bad", "read", "--steps", steps]
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)

@@ -35,9 +35,9 @@ class Context:
 
     ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
     beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
-    told so.  ``unwritten`` is why some of the output could not be written: the run has failed then, whatever its
-    answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed on;
-    ``log_lines`` is how many log lines have come.
+    told so.  ``unwritten`` is why some of the output could not be written, or was none that could be: the run has
+    failed then, whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that
+    were agreed on; ``log_lines`` is how many log lines have come.
 
     ``resources`` are closed when the conversation ends.
     """

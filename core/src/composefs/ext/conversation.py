@@ -226,11 +226,13 @@ class Conversation:
             self._call(method, params)
         except ComposefsError as error:
             # Nobody waits for an answer, but what the user asked for should not be lost behind a good result, nor
-            # another message that says nothing without a word.
-            if method == "output" and isinstance(error, UsageError) and not self._context.options.json:
-                name = self._context.manifest.name
-                self._context.unwritten = ProtocolError(f"extension {name} gave output that is none: {error.message}")
-            self._context.observer.log("debug", f"{self._context.manifest.name}: {method}: {error.message}")
+            # another message that says nothing without a word.  What went wrong first is told.
+            context = self._context
+            name = context.manifest.name
+            if method == "output" and isinstance(error, UsageError) and not context.options.json:
+                told = f"extension {name} gave output that is none: {error.message}"
+                context.unwritten = context.unwritten or ProtocolError(told)
+            context.observer.log("debug", f"{name}: {method}: {error.message}")
 
     def _take_answer(self, message: Message) -> Message | ComposefsError | None:
         if message.get("id") != self._awaited or type(message.get("id")) is not int:
