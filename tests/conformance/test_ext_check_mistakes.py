@@ -357,7 +357,7 @@ MISTAKES = {
         def welcome(self, message):
             self.send(id=message["id"], result={"version": 1, "features": ["colours"]})
         """,
-        r"features \['colours'\] were picked, of which there are \['result_file', ",
+        r"features \['colours'\] were picked; on offer are \['result_file', ",
     ),
     "an exit status of its own": (
         41,
