@@ -276,16 +276,22 @@ def test_an_altered_delta_is_refused(source: Source, server: Server, tmp_path: P
     assert target.ostree("pull", server.url, BRANCH).returncode == 0
 
 
-@pytest.mark.parametrize(("damage", "told"), [("altered", "is damaged here"), ("emptied", "it has 0 bytes, not ")])
-def test_a_damaged_old_file_is_no_fault_of_the_delta(
-    source: Source, server: Server, tmp_path: Path, damage: str, told: str
-) -> None:
+def with_the_old_commit(source: Source, tmp_path: Path) -> Target:
+    """Make a delta from the old commit, in the repository and in ``file`` alone, and a target that has that commit."""
     source.generate(f"--from={source.old}")
     source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
     source.publish()
     target = Target(tmp_path / "target")
     target.ostree("pull-local", source.repo, source.old)
     target.ostree("tag", source.old, BRANCH)
+    return target
+
+
+@pytest.mark.parametrize(("damage", "told"), [("altered", "is damaged here"), ("emptied", "it has 0 bytes, not ")])
+def test_a_damaged_old_file_is_no_fault_of_the_delta(
+    source: Source, server: Server, tmp_path: Path, damage: str, told: str
+) -> None:
+    target = with_the_old_commit(source, tmp_path)
     largest = max((target.path / "objects").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     for path in (target.path / "objects").rglob("*"):
         if path.is_file() and path.stat().st_size in (largest.stat().st_size, 1_080_000):
@@ -306,12 +312,7 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
 
 def test_an_old_file_of_which_a_page_cannot_be_read(source: Source, server: Server, tmp_path: Path) -> None:
     """The kernel is asked for the pages of a map before they are looked at, as that would end the extension."""
-    source.generate(f"--from={source.old}")
-    source.generate(f"--from={source.old}", "--inline", "--min-fallback-size=0", f"--filename={tmp_path / 'file'}")
-    source.publish()
-    target = Target(tmp_path / "target")
-    target.ostree("pull-local", source.repo, source.old)
-    target.ostree("tag", source.old, BRANCH)
+    target = with_the_old_commit(source, tmp_path)
     failing = ("-f", "-qqq", "-o", str(tmp_path / "log"), "-e", "trace=madvise", "-e", "inject=madvise:error=EFAULT")
     command = (require("strace"), *failing, CFSCTL, "--repo", target.path, "ostree")
     told = ": Input/output error"
