@@ -73,7 +73,7 @@ def test_damaged_images(part: int) -> None:
         except FormatError:
             continue
         if tree is not None and tree.algorithm is SHA256:
-            assert tree.object_ids() <= ids.keys()
+            assert tree.objects().keys() <= ids.keys()
     # Half of nothing but refusals, or of nothing but harmless damage, would prove little.
     assert min(outcomes.values()) > COUNT // PROCESSES // 20, outcomes
     assert len(outcomes) == 4

@@ -34,7 +34,7 @@ def test_all_fields() -> None:
     assert (file.payload, file.content, file.digest) == (b"35/d0", None, bytes.fromhex(DIGEST.decode()))
     assert dict(file.xattrs) == {b"user.k": b"v=w", b"security.x": b"\0\xff"}
     assert file.external
-    assert read(line).object_ids() == {DIGEST.decode()}
+    assert read(line).objects().keys() == {DIGEST.decode()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case.data))
@@ -135,7 +135,7 @@ def test_numbers_at_their_limits() -> None:
 
 def test_sha512_digests() -> None:
     text = ROOT + b"/a 65 100644 1 0 0 0 0.0 - - " + b"ab" * 64 + b"\n"
-    assert dumpfile.parse(text, SHA512).object_ids() == {"ab" * 64}
+    assert dumpfile.parse(text, SHA512).objects().keys() == {"ab" * 64}
 
 
 def test_the_newline_at_the_end_is_only_wanted_in_strict_mode() -> None:

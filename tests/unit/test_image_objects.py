@@ -21,12 +21,12 @@ def tree(*lines: str) -> Tree:
 
 def test_what_is_outside_of_the_image_is_referred_to() -> None:
     made = tree(f"/d/a 100 100644 1 0 0 0 0.0 {PATH} - {ID}", "/d/b 3 100644 1 0 0 0 0.0 - abc -")
-    assert image_objects(made).keys() == made.object_ids() == {ID}
+    assert image_objects(made).keys() == made.objects().keys() == {ID}
 
 
 def test_the_digest_of_what_is_inside_is_not() -> None:
     made = tree(f"/a 3 100644 1 0 0 0 0.0 - abc {ID}", f"/b 0 100644 1 0 0 0 0.0 - - {OTHER}")
-    assert image_objects(made).keys() == made.object_ids() == set()
+    assert image_objects(made).keys() == made.objects().keys() == set()
 
 
 @pytest.mark.parametrize(

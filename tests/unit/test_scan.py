@@ -58,7 +58,7 @@ def test_types_times_and_names(tmp_path: Path) -> None:
     assert (found[b"large"].content, found[b"large"].digest) == (None, digest_bytes(b"l" * 65, SHA256))
     assert stat.S_ISFIFO(found[b"fifo"].mode)
     assert stat.S_ISSOCK(found[b"socket"].mode)
-    assert tree.object_ids() == {digest_bytes(b"l" * 65, SHA256).hex()}
+    assert tree.objects().keys() == {digest_bytes(b"l" * 65, SHA256).hex()}
     assert [path for path, *_ in walk(tree)][:2] == [b"/d", b"/d/x"]
 
 

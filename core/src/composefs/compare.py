@@ -53,9 +53,8 @@ def compare(old: Tree, new: Tree) -> Iterator[Change]:
 
 def objects_to_fetch(old: Tree, new: Tree) -> dict[str, int]:
     """Return the objects that the new tree refers to and the old one does not: bytes by id."""
-    known = old.object_ids()
-    sizes = {node.digest.hex(): node.size for _, _, _, node in walk(new) if node.digest is not None and node.external}
-    return {each: size for each, size in sizes.items() if each not in known}
+    known = old.objects()
+    return {each: size for each, size in new.objects().items() if each not in known}
 
 
 def _names(old: Node, new: Node) -> Iterator[bytes]:

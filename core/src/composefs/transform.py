@@ -56,8 +56,7 @@ def filter_xattrs(tree: Tree, mode: str) -> None:
     keep_user = mode == _KEEP_USER
     filtered: dict[int, Mapping[bytes, bytes]] = {}
     seen: dict[int, Mapping[bytes, bytes]] = {}  # Keeps the mappings alive whose id() is a key.
-    pending = [tree.root]
-    for node in pending:
+    for node in tree.nodes():
         xattrs = node.xattrs
         if id(xattrs) not in filtered:
             seen[id(xattrs)] = xattrs
@@ -68,8 +67,6 @@ def filter_xattrs(tree: Tree, mode: str) -> None:
             }
             filtered[id(xattrs)] = kept or NO_XATTRS
         node.xattrs = filtered[id(xattrs)]
-        if node.children is not None:
-            pending += node.children.values()
 
 
 def _directory(root: Node, name: bytes) -> Node | None:

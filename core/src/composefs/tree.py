@@ -139,17 +139,19 @@ class Tree:
         self.root = root
         self.algorithm = algorithm
 
-    def object_ids(self) -> set[str]:
-        """Return the ids of the objects that an image of this tree refers to."""
-        digests = set()
-        pending = [self.root]
-        for directory in pending:
-            for child in (directory.children or {}).values():
-                if child.children is not None:
-                    pending.append(child)
-                elif child.digest is not None and child.external:
-                    digests.add(child.digest)
-        return {digest.hex() for digest in digests}
+    def nodes(self) -> Iterator[Node]:
+        """Yield every node, the root first, in no order to rely on; one that has several names comes for each."""
+        directories = [self.root]
+        yield self.root
+        for directory in directories:
+            for node in (directory.children or {}).values():
+                if node.children is not None:
+                    directories.append(node)
+                yield node
+
+    def objects(self) -> dict[str, int]:
+        """Return the ids of the objects that an image of this tree refers to, each with the size of such a file."""
+        return {node.digest.hex(): node.size for node in self.nodes() if node.digest is not None and node.external}
 
 
 def sort_children(directory: Node, children: dict[bytes, Node]) -> None:

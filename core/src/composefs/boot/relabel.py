@@ -39,11 +39,8 @@ def relabel(tree: Tree, policy: Policy) -> None:
 def remove_labels(tree: Tree) -> None:
     """Remove the labels of all nodes, in place."""
     labeled = _Labeled()
-    pending = [tree.root]
-    for node in pending:
+    for node in tree.nodes():
         node.xattrs = labeled.xattrs(node.xattrs, None)
-        if node.children is not None:
-            pending += node.children.values()
 
 
 class _Labeled:

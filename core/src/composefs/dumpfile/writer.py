@@ -46,7 +46,7 @@ _LONG = 65536
 
 def write(tree: Tree, out: Output, *, style: Style = "rs") -> None:
     """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
-    links = _count_links(tree.root) if style == "rs" else None
+    links = _count_links(tree) if style == "rs" else None
     _write(b"/", b"/", tree.root, out, _Lines(style, links))
 
 
@@ -56,16 +56,12 @@ def write_below(path: bytes, node: Node, out: Output) -> None:
     _write(escaped, escaped if path == b"/" else escaped + b"/", node, out, _Lines("rs", None))
 
 
-def _count_links(root: Node) -> dict[int, int]:
+def _count_links(tree: Tree) -> dict[int, int]:
     """Count the names of each hard link group, by id of the node."""
     links: dict[int, int] = {}
-    directories = [root]
-    for directory in directories:
-        for node in (directory.children or {}).values():
-            if node.home is not None:
-                links[id(node)] = links.get(id(node), 0) + 1
-            elif node.children is not None:
-                directories.append(node)
+    for node in tree.nodes():
+        if node.home is not None:
+            links[id(node)] = links.get(id(node), 0) + 1
     return links
 
 

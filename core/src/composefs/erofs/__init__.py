@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from composefs.erofs.layout import MAX_ENTRIES, MAX_IMAGE, MAX_VERSION
 from composefs.errors import TooLargeError, UsageError
-from composefs.tree import TYPE_MASK, Tree, collection_paused
+from composefs.tree import TYPE_MASK, Node, Tree, collection_paused
 
 if TYPE_CHECKING:
     from composefs.erofs.overlay import Rewritten
@@ -43,7 +43,7 @@ def write(
     from composefs.erofs.unfit import Unfit
 
     with collection_paused():
-        if compat == "c" and version == 0 and max_version == 1 and _has_whiteout(tree):
+        if compat == "c" and version == 0 and max_version == 1 and any(map(_is_whiteout, tree.nodes())):
             version = 1
         rules = WriteRules(version, c=compat == "c")
         try:
@@ -68,12 +68,5 @@ def _check_entries(rewritten: Rewritten) -> None:
         )
 
 
-def _has_whiteout(tree: Tree) -> bool:
-    directories = [tree.root]
-    for directory in directories:
-        for node in (directory.children or {}).values():
-            if node.children is not None:
-                directories.append(node)
-            elif node.mode & TYPE_MASK == stat.S_IFCHR and not node.rdev & 0xFFFFFFFF:
-                return True
-    return False
+def _is_whiteout(node: Node) -> bool:
+    return node.mode & TYPE_MASK == stat.S_IFCHR and not node.rdev & 0xFFFFFFFF

@@ -118,19 +118,15 @@ def image_objects(tree: Tree) -> dict[str, int]:
     from composefs.tree import object_path
 
     sizes: dict[str, int] = {}
-    pending = [tree.root]
-    for directory in pending:
-        for node in (directory.children or {}).values():
-            if node.children is not None:
-                pending.append(node)
-            elif node.digest is not None:
-                if node.size and not node.content:  # external, without a call: a quarter of the time
-                    if node.payload != object_path(node.digest):
-                        raise _wrong(tree, node, "a PAYLOAD that is not the path of its DIGEST")
-                    if sizes.setdefault(node.digest.hex(), node.size) != node.size:
-                        raise _wrong(tree, node, "not the SIZE of another with its DIGEST")
-            elif node.external:
+    for node in tree.nodes():
+        if node.digest is None:
+            if node.external:
                 raise _wrong(tree, node, "neither CONTENT nor DIGEST")
+        elif node.size and not node.content:  # external, without a call: a quarter of the time
+            if node.payload != object_path(node.digest):
+                raise _wrong(tree, node, "a PAYLOAD that is not the path of its DIGEST")
+            if sizes.setdefault(node.digest.hex(), node.size) != node.size:
+                raise _wrong(tree, node, "not the SIZE of another with its DIGEST")
     return sizes
 
 
