@@ -22,7 +22,7 @@ import pytest
 from composefs.ext.account import CACHE
 from composefs.ext.errortext import MAX_ERROR_TEXT
 from composefs.linux import landlock
-from support.commands import cfsctl
+from support.commands import CFSCTL, cfsctl, run
 from support.hosting import HERE, install
 
 SCOPES = 6
@@ -137,6 +137,19 @@ def test_an_attack_fails_with_one_line(
     assert not any(name.startswith("staging/") for name in after)
     fsck = cfsctl("--repo", repo, "fsck", "--json")
     assert '"ok": true' in fsck.stdout
+    shutil.rmtree(repo)
+
+
+@pytest.mark.parametrize("attack", ["keep-second-name", "hand-over-hard-link"])
+def test_links_whatever_the_machine_is_called(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    """By linux32 x86-64 says that it is i686; and programs of 32 bits are told that of 64 which runs them."""
+    shutil.copytree(place / "repo", repo := place / tmp_path.name, symlinks=True)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    status, line = ATTACKS[attack]
+    done = run("linux32", CFSCTL, "--repo", repo, "hostile", "attack", attack, "--port=1", status=status)
+    assert re.fullmatch(line + "\n", done.stderr)
     shutil.rmtree(repo)
 
 

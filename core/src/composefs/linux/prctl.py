@@ -10,21 +10,29 @@ from contextlib import suppress
 
 from composefs.linux.libc import checked, libc
 
-__all__ = ["drop_capabilities", "set_child_subreaper", "set_no_new_privileges", "set_parent_death_signal"]
+__all__ = [
+    "drop_capabilities",
+    "set_child_subreaper",
+    "set_no_new_privileges",
+    "set_parent_death_signal",
+    "set_seccomp_filter",
+]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
 
 _prctl = libc.prctl
 _prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _prctl.restype = ctypes.c_int
 
 
-def _set(option: int, value: int) -> None:
-    checked(_prctl(option, value, 0, 0, 0))
+def _set(option: int, value: int, further: int = 0) -> None:
+    checked(_prctl(option, value, further, 0, 0))
 
 
 def drop_capabilities(kept: frozenset[int]) -> None:
@@ -53,3 +61,11 @@ def set_child_subreaper(enable: bool) -> None:
 def set_no_new_privileges() -> None:
     """Give up for good, for this process and what it executes, gaining privileges by setuid or file capabilities."""
     _set(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_seccomp_filter(program: int) -> None:
+    """Have system calls of this thread, and of all that it starts, judged by a struct sock_fprog at this address.
+
+    seccomp(2) does the same, but has another number on each architecture, and for programs of 32 bits another one.
+    """
+    _set(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program)

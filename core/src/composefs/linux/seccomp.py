@@ -4,37 +4,31 @@ Landlock (:mod:`composefs.linux.landlock`) goes by where a file was when it was 
 second name, removed since, it belongs to that name's directory for as long as it is open, wherever the first one goes.
 So it could be written to, by /proc/self/fd, after it was taken away.  Without hard links there are no second names.
 
-seccomp(2), and for the numbers asm/unistd.h of each architecture and linux/audit.h.
+The numbers are those of asm/unistd.h of each architecture, and of linux/audit.h.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import struct
 
-from composefs.linux.libc import syscall
+from composefs.linux.prctl import set_seccomp_filter
 
 __all__ = ["give_up_hard_links"]
-
-_SET_MODE_FILTER = 1
-_FILTER_FLAG_SPEC_ALLOW = 4  # what it costs else to guard against speculation is for who runs foreign code in itself
 
 _IO_URING_SETUP = 425  # it has an operation for links; the number is that of every architecture
 _X32 = 1 << 30
 
-# By machine: the number of seccomp(2); and for each ABI of it, its AUDIT_ARCH_ and what makes links there.
-_MACHINES = {
-    "x86_64": (
-        317,
-        (
-            (0xC000003E, (86, 265, _IO_URING_SETUP, _X32 | 86, _X32 | 265, _X32 | _IO_URING_SETUP)),
-            (0x40000003, (9, 303, _IO_URING_SETUP)),
-        ),
-    ),
-    "aarch64": (277, ((0xC00000B7, (37, _IO_URING_SETUP)), (0x40000028, (9, 330, _IO_URING_SETUP)))),
-    "riscv64": (277, ((0xC00000F3, (37, _IO_URING_SETUP)),)),
+# By AUDIT_ARCH_, which is each call's own and not the machine's: what makes links there.  One that a machine has beside
+# another is here with it, else links would be made by way of that.
+_CALLS = {
+    0xC000003E: (86, 265, _IO_URING_SETUP, _X32 | 86, _X32 | 265, _X32 | _IO_URING_SETUP),  # x86-64
+    0x40000003: (9, 303, _IO_URING_SETUP),  # i386
+    0xC00000B7: (37, _IO_URING_SETUP),  # ARM, 64 bits
+    0x40000028: (9, 330, _IO_URING_SETUP),  # ARM, 32 bits
+    0xC00000F3: (37, _IO_URING_SETUP),  # RISC-V, 64 bits
+    0x400000F3: (37, _IO_URING_SETUP),  # RISC-V, 32 bits
 }
 
 # struct sock_filter: code, jump if true, jump if false, k; struct sock_fprog: how many, and where they are.
@@ -54,31 +48,26 @@ class _Program(ctypes.Structure):
 def give_up_hard_links() -> None:
     """Have this thread, and all that it starts, refused hard links with EPERM, as where a file system has none.
 
-    It must have given up new privileges before.  Nothing happens on machines whose numbers are not known here, with
+    It must have given up new privileges before.  Nothing happens where the numbers of calls are not known here, with
     kernels without seccomp, and in a container that keeps it from us.
     """
-    known = _MACHINES.get(os.uname().machine)
-    if known is None:
-        return
-    number, abis = known
-    program = _program(abis)
+    program = _program()
     arguments = _Program(len(program) // _INSTRUCTION.size, program)
     try:
-        syscall(number, _SET_MODE_FILTER, _FILTER_FLAG_SPEC_ALLOW, ctypes.addressof(arguments))
+        set_seccomp_filter(ctypes.addressof(arguments))
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
             raise
 
 
-def _program(abis: tuple[tuple[int, tuple[int, ...]], ...]) -> bytes:
-    """Write the filter: what is of no ABI that is known cannot be called at all."""
+def _program() -> bytes:
     lines = [_INSTRUCTION.pack(_LOAD, 0, 0, _ARCHITECTURE_AT)]
-    for architecture, numbers in abis:
+    for architecture, numbers in _CALLS.items():
         lines.append(_INSTRUCTION.pack(_JUMP_IF_EQUAL, 0, len(numbers) + 3, architecture))
         lines.append(_INSTRUCTION.pack(_LOAD, 0, 0, _NUMBER_AT))
         for left, each in zip(range(len(numbers), 0, -1), numbers, strict=True):
             lines.append(_INSTRUCTION.pack(_JUMP_IF_EQUAL, left, 0, each))
         lines.append(_INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW))
         lines.append(_INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE | errno.EPERM))
-    lines.append(_INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE | errno.ENOSYS))
+    lines.append(_INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW))
     return b"".join(lines)
