@@ -38,7 +38,7 @@ $(VENV)/.done: $(COPIED) requirements-dev.txt
 	@touch $@
 
 demo: setup ## pull a small ostree repository over HTTP, look at it, mount it
-	@PATH="$(CURDIR)/$(BIN):$$PATH" samples/demo.sh
+	@PATH="$(abspath $(BIN)):$$PATH" samples/demo.sh
 
 test: setup ## run all tests
 	@tests/install-packages

@@ -23,3 +23,9 @@ def test_the_demo_pulls_pulls_nothing_and_leaves_nothing(environment: Path) -> N
     assert "Hello from an image" in text or "left out" in text or "Only root" in text
     assert list((environment / "tmp").iterdir()) == []
     assert [path.name for path in environment.iterdir()] == ["tmp"]
+
+
+def test_the_demo_takes_cfsctl_from_the_environment_that_setup_was_told_to_make() -> None:
+    for venv, bin_directory in ((".venv", DEMO.parents[1] / ".venv/bin"), ("/srv/venv", Path("/srv/venv/bin"))):
+        would = run("make", "-C", DEMO.parents[1], "-n", "demo", f"VENV={venv}").stdout
+        assert f'PATH="{bin_directory}:$PATH" samples/demo.sh' in would
