@@ -11,10 +11,10 @@ from hashlib import sha256
 
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import in_threads
-from composefs_ostree.formats.commit_stream import PARTIAL_PREFIX, STREAM_PREFIX, commit_of_stream
+from composefs_ostree.formats.commit_stream import commit_of_stream
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.held.dumptext import draft_dump
-from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.refs import commit_streams, find_stream
 from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
 from composefs_ostree.held.tree import load, load_commit
 
@@ -35,7 +35,7 @@ _REMEDY = "cfsctl ostree pull --repair fetches again what is damaged"
 def fsck(request: Request, core: Core) -> dict[str, Any]:
     """Check the commits that the request names, or all; print and return what is wrong."""
     names = [find_stream(core, name) for name in request.get("refs", [])]
-    names = list(dict.fromkeys(names)) or _all_commits(core)
+    names = list(dict.fromkeys(names)) or list(commit_streams(core).values())
     check = _Check(core)
     for name in names:
         check.commit(name)
@@ -57,14 +57,6 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
         "affected": found.get("affected"),
         "status": 1 if errors else 0,
     }
-
-
-def _all_commits(core: Core) -> list[str]:
-    """Return the streams of all commits; of one that was completed the part is still there until the next gc."""
-    whole = [row["name"] for row in core.stream_list(STREAM_PREFIX).result()]
-    parts = [row["name"] for row in core.stream_list(PARTIAL_PREFIX).result()]
-    complete = set(whole)
-    return whole + [name for name in parts if STREAM_PREFIX + name.removeprefix(PARTIAL_PREFIX) not in complete]
 
 
 class _Check:
