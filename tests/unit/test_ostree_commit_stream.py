@@ -95,4 +95,4 @@ def test_an_object_outside_of_the_stream_is_refused(field: int, value: int) -> N
 
 def test_names_and_limits() -> None:
     assert stream_name(b"\xab" * 32) == "ostree-commit-" + "ab" * 32
-    assert (inline_limit(32), inline_limit(64)) == (64, 128)
+    assert (inline_limit("sha256"), inline_limit("sha512")) == (64, 128)

@@ -12,7 +12,7 @@ import pytest
 from composefs_ext.errors import TooLargeError
 from composefs_ext.rows import FileRow
 from composefs_ostree.committing import intake
-from composefs_ostree.committing.contents import JOB_SIZE, Settings
+from composefs_ostree.committing.contents import JOB_SIZE
 from composefs_ostree.fetching import worker
 
 CORE, WORKER = 100, 101
@@ -32,6 +32,7 @@ class AnsweringLater:
 class FakeCore:
     features: Sequence[str] = ()
     staging = SimpleNamespace(path="unused")
+    repository = SimpleNamespace(algorithm="sha256", secure=False)
 
     def __init__(self) -> None:
         self.limits: dict[str, int] = {}
@@ -107,7 +108,7 @@ def test_nobody_waits_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch, pr
     start_workers(core, monkeypatch, preferred)
     listing: Any = SimpleNamespace(jobs=jobs)
     either: Any = core
-    made = intake.Intake(either, listing, Settings(64, "sha256"))
+    made = intake.Intake(either, listing)
     made.run()
     assert made.ids == [b"file" + number.to_bytes(JOB_SIZE, "big") for number in range(jobs)]
     assert {entry.content for entry in made.files.values()} == {f"id of staged {number}" for number in range(jobs)}
@@ -120,7 +121,7 @@ def test_heads_that_are_too_many_for_one_stream(monkeypatch: pytest.MonkeyPatch,
     start_workers(core, monkeypatch, "workers")
     listing: Any = SimpleNamespace(jobs=3)
     either: Any = core
-    made = intake.Intake(either, listing, Settings(64, "sha256"))
+    made = intake.Intake(either, listing)
     if fits:
         made.run()
         return

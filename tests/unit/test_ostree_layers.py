@@ -16,7 +16,7 @@ from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.committing import directory, dumps, listed
-from composefs_ostree.committing.contents import JOB_SIZE, Maker, Settings
+from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.committing.directory import DirectoryListing
 from composefs_ostree.committing.dumps import dump_listing
 from composefs_ostree.committing.inodes import Directory, Meta
@@ -97,7 +97,7 @@ def test_each_job_is_read_from_the_tree_that_has_it(tmp_path: Path, with_core: C
         layers.add(DirectoryListing(core, empty, layers))
         layers.add(DirectoryListing(core, highest, layers))
         assert layers.jobs == 4 + 2 + 3
-        reader = layers.reader(core)
+        reader = layers.reader()
         found = jobs(layers.root)
         assert len(set(found.values())) == len(found)
         for order in (sorted(found), sorted(found, reverse=True), sorted(found, key=lambda name: found[name])):
@@ -128,7 +128,7 @@ def test_an_archive_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Call
         layers.add(DirectoryListing(core, tree, layers))
         layers.add(tar_listing(core, archive, layers, autocreate=False))
         os.unlink(archive)
-        reader = layers.reader(core)
+        reader = layers.reader()
         with pytest.raises(CorruptError, match=r"archive\.tar could be opened before, now it cannot: No such file"):
             reader.read(1)
         assert reader.where(1) == "/b"
@@ -145,7 +145,7 @@ def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable
         layers = Layers()
         layers.add(DirectoryListing(core, tree, layers))
         os.unlink(f"{tree}/a")
-        maker = Maker(layers.reader(core), Settings(64, None), Packs(core.staging, ()))
+        maker = Maker(layers.reader(), Packs(core.staging, ()), 64, None)
         maker.start((0).to_bytes(JOB_SIZE, "big"), "staged")
         [(_, error)] = maker.step()
         assert error["message"] == f"{tree}/a: it was there when the tree was listed, and is gone"

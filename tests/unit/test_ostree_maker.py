@@ -12,7 +12,7 @@ import pytest
 from composefs_ext import Core, Request
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.committing.contents import JOB_SIZE, Maker, Settings
+from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.committing.directory import DirectoryListing
 from composefs_ostree.committing.inodes import Inode, Meta
 from composefs_ostree.committing.layers import Layers
@@ -58,7 +58,7 @@ def test_a_file_that_is_not_what_was_listed(
     monkeypatch.chdir(tmp_path)
     with (tmp_path / "file").open("rb") as file:
         reader = OneFile(Inode(META, told, fd=file.fileno(), **how))
-        maker = Maker(reader, Settings(limit, "sha256"), Packs(None, ()))  # type: ignore[arg-type]  # none is made
+        maker = Maker(reader, Packs(None, ()), limit, "sha256")  # type: ignore[arg-type]  # none is made
         maker.start(JOB, "staged")
         [(_, error)] = maker.step()
     object_id = how.get("object_id")
@@ -83,7 +83,7 @@ def test_what_is_no_file_any_more(tmp_path: Path, kind: str) -> None:
         layers.add(DirectoryListing(core, str(tmp_path / "tree"), layers))
         place.unlink()
         os.mkfifo(place) if kind == "pipe" else place.mkdir()
-        maker = Maker(layers.reader(core), Settings(64, None), Packs(core.staging, ()))
+        maker = Maker(layers.reader(), Packs(core.staging, ()), 64, None)
         maker.start(JOB, "staged")
         [(_, error)] = maker.step()
         assert error["message"] == f"{place}: it was replaced while the directory was read"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 
 from composefs_ext.errors import ConflictError, UsageError
-from composefs_ostree.committing.contents import Settings
 from composefs_ostree.committing.intake import Intake
 from composefs_ostree.committing.metadata import commit_body, commit_metadata, detached_strings
 from composefs_ostree.committing.previous import given_parent, read_previous
@@ -13,7 +12,7 @@ from composefs_ostree.committing.times import commit_time
 from composefs_ostree.committing.treeobjects import TreeObjects, finish
 from composefs_ostree.committing.trees import given_changes, read_trees
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.commit_stream import DIGEST_SIZES, inline_limit, stream_name
+from composefs_ostree.formats.commit_stream import stream_name
 from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held.dumptext import draft_dump
@@ -38,7 +37,6 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
     """Make the commit that the request describes, and publish it; print and return what came of it."""
     from composefs_ostree.signatures.signing import sign, sign_options_of
 
-    assert core.repository is not None
     branch = _branch(request)
     current = current_target(core, branch)
     parent = given_parent(request, current)
@@ -57,11 +55,7 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         from composefs_ostree.committing.bootable import bootable_metadata
 
         metadata = bootable_metadata(metadata, layers.root)
-    settings = Settings(
-        inline_limit(DIGEST_SIZES[core.repository.algorithm]),
-        None if core.repository.secure else core.repository.algorithm,
-    )
-    intake = Intake(core, layers, settings)
+    intake = Intake(core, layers)
     intake.run()
     objects = TreeObjects(layers.root, intake.ids, intake.files)
     counts = {"metadata_objects": len(objects.entries) + 1, "files": len(objects.files)}

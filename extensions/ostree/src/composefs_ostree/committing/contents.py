@@ -11,7 +11,6 @@ import os
 import stat
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.files import Naming
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from composefs_ostree.committing.inodes import Inode, Meta, Reader
     from composefs_ostree.fetching.files import Failure
 
-__all__ = ["JOB_SIZE", "Maker", "Settings"]
+__all__ = ["JOB_SIZE", "Maker"]
 
 JOB_SIZE = 32
 """A job's number as a worker gets it: as long as the ids that it otherwise gets."""
@@ -49,25 +48,19 @@ It is staged as a file, whose name that is, or in a pack (the pack's name, posit
 _REMEDY = "mend it where the tree comes from; if that was changed meanwhile, run the command again"
 
 
-class Settings(NamedTuple):
-    """Content of up to ``inline_limit`` bytes is returned; ``measured`` is the algorithm by which objects are named.
-
-    It is None where the kernel measures them as they are read.
-    """
-
-    inline_limit: int
-    measured: str | None
-
-
 class Maker(Jobs):
     """The files of the listed trees, made into file objects on request; the ``Files`` of a worker."""
 
-    def __init__(self, reader: Reader, settings: Settings, packs: Packs) -> None:
-        """Small content that can be no reflink goes into ``packs``."""
+    def __init__(self, reader: Reader, packs: Packs, inline_limit: int, measured: str | None) -> None:
+        """Content of up to ``inline_limit`` bytes is returned; other that is small, and no reflink, is in ``packs``.
+
+        ``measured`` is the algorithm by which objects are named, None where the kernel measures them as they are read.
+        """
         super().__init__()
         self._reader = reader
         self._packs = packs
-        self._inline_limit, self._measured = settings
+        self._inline_limit = inline_limit
+        self._measured = measured
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
 

@@ -111,7 +111,7 @@ class DirectoryListing:
         """How many files and symlinks there are."""
         return len(self._jobs)
 
-    def reader(self, _core: Core) -> _DirectoryReader:
+    def reader(self) -> _DirectoryReader:
         """Return what opens the files."""
         return _DirectoryReader(_Opened(self._path, self._directories), self._jobs)
 

@@ -65,7 +65,7 @@ def _listing(core: Core, text: str, layers: Layers) -> Listed:
     with open(core.staging.path_of(text), "rb") as file:
         tree = _read_lines(file, layers)
     require_objects(core, tree, "create-image from the directory stores them")
-    return Listed(tree)
+    return Listed(core, tree)
 
 
 def _read_lines(lines: Iterable[bytes], layers: Layers) -> TreeBuilder:

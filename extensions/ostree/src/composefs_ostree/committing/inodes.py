@@ -16,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from composefs_ext import Core
-
 __all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown", "too_many"]
 
 
@@ -85,7 +83,7 @@ if TYPE_CHECKING:
         def jobs(self) -> int:
             """How many files and symlinks there are."""
 
-        def reader(self, core: Core) -> Reader:
+        def reader(self) -> Reader:
             """Return what reads the jobs; called in each worker process."""
 
 

@@ -12,7 +12,7 @@ from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
 from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.fetching.worker import HANDOVER, Workers
-from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.commit_stream import Entry, inline_limit
 from composefs_ostree.held.storing import metadata_limit
 from composefs_ostree.pulling.dealing import STAGED_BYTES
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
-    from composefs_ostree.committing.contents import MadeRow, Settings
+    from composefs_ostree.committing.contents import MadeRow
     from composefs_ostree.committing.layers import Layers
     from composefs_ostree.fetching.files import Files
 
@@ -35,10 +35,9 @@ class Intake:
     Then ``ids`` has the file id of each job, and ``files`` each file object by its id.
     """
 
-    def __init__(self, core: Core, layers: Layers, settings: Settings) -> None:
+    def __init__(self, core: Core, layers: Layers) -> None:
         self._core = core
         self._layers = layers
-        self._settings = settings
         self.ids: list[bytes] = [b""] * layers.jobs
         self.files: dict[bytes, Entry] = {}
         self._left = layers.jobs
@@ -48,8 +47,11 @@ class Intake:
 
     def run(self) -> None:
         """Make all files; raise the error of the first that fails."""
-        core, layers = self._core, self._layers
-        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(layers.reader(core), self._settings, packs))
+        core, layers, repository = self._core, self._layers, self._core.repository
+        assert repository is not None
+        limit = inline_limit(repository.algorithm)
+        measured = None if repository.secure else repository.algorithm
+        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(layers.reader(), packs, limit, measured))
         workers = Workers(make_files, core.staging.path, features=core.features)
         progress = core.progress("files", unit="bytes")
         try:

@@ -14,7 +14,6 @@ from composefs_ostree.committing.inodes import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ext import Core
     from composefs_ostree.committing.inodes import Inode, Listing, Reader
 
 __all__ = ["Layers"]
@@ -41,16 +40,15 @@ class Layers:
         self._firsts.append(self.jobs)
         self.jobs += listing.jobs
 
-    def reader(self, core: Core) -> Reader:
+    def reader(self) -> Reader:
         """Return what reads the jobs of all; called in each worker process."""
-        return _LayersReader(core, self._listings, self._firsts)
+        return _LayersReader(self._listings, self._firsts)
 
 
 class _LayersReader:
     """Has the reader of one listing at a time: a worker's jobs come in their order."""
 
-    def __init__(self, core: Core, listings: list[tuple[Listing, Changes]], firsts: list[int]) -> None:
-        self._core = core
+    def __init__(self, listings: list[tuple[Listing, Changes]], firsts: list[int]) -> None:
         self._listings = listings
         self._firsts = firsts
         self._reader: Reader | None = None
@@ -80,5 +78,5 @@ class _LayersReader:
             first = self._firsts[number]
             listing, self._changes = self._listings[number]
             self._jobs = range(first, first + listing.jobs)
-            self._reader = listing.reader(self._core)
+            self._reader = listing.reader()
         return self._reader

@@ -183,15 +183,14 @@ def require_objects(core: Core, tree: TreeBuilder, hint: str) -> None:
 class Listed:
     """A whole tree; the contents that are not in it are in one file, or in the repository."""
 
-    def __init__(self, tree: TreeBuilder, path: str | None = None) -> None:
-        self.jobs = len(tree.inodes)
-        self._tree = tree
-        self._path = path
-
-    def reader(self, core: Core) -> _ListedReader:
-        """Return what opens the contents."""
+    def __init__(self, core: Core, tree: TreeBuilder, path: str | None = None) -> None:
         assert core.repository is not None
-        return _ListedReader(self._tree, self._path, core.repository)
+        self.jobs = len(tree.inodes)
+        self._contents = tree, path, core.repository
+
+    def reader(self) -> _ListedReader:
+        """Return what opens the contents."""
+        return _ListedReader(*self._contents)
 
 
 class _ListedReader:

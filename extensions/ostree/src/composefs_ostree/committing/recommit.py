@@ -42,7 +42,7 @@ def commit_listing(core: Core, name: str, layers: Layers) -> Listed:
             tree.file(below + file_name, inode)
         waiting += [(below + each, subtree_id, its_meta) for each, subtree_id, its_meta in trees[tree_id].directories]
     require_objects(core, tree, _REMEDY)
-    return Listed(tree)
+    return Listed(core, tree)
 
 
 def _inode(entry: Entry) -> Inode:

@@ -71,7 +71,7 @@ def tar_listing(
                 tree.directory(b"", Meta(0, 0, _DIRECTORY, ()))
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
             raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
-    return Listed(tree, plain)
+    return Listed(core, tree, plain)
 
 
 TAR_REMEDY = "add --tar-autocreate-parents, or pack the directory as . with all that is above the files"

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTENT_TYPE",
-    "DIGEST_SIZES",
     "IMAGE_REF",
     "PARTIAL_CONTENT_TYPE",
     "PARTIAL_PREFIX",
@@ -55,9 +54,6 @@ __all__ = [
     "stream_name",
     "write",
 ]
-
-DIGEST_SIZES = {"sha256": 32, "sha512": 64}
-"""Bytes of an object's id, by the algorithm of the repository."""
 
 CONTENT_TYPE = "afe138c18c463ef1"
 IMAGE_REF = "composefs.image"
@@ -112,9 +108,9 @@ def commit_of_stream(name: str) -> bytes:
     raise CorruptError(f"the stream {name!r} is not an ostree commit", hint="another program made this ref; remove it")
 
 
-def inline_limit(digest_size: int) -> int:
-    """Return up to how many bytes a file's content stays in the stream (and in the image)."""
-    return 2 * digest_size
+def inline_limit(algorithm: str) -> int:
+    """Return up to how many bytes a file's content stays in the stream (and in the image): two digests."""
+    return {"sha256": 64, "sha512": 128}[algorithm]
 
 
 def write(

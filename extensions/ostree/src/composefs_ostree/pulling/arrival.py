@@ -10,13 +10,7 @@ import gc
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import bad_object
-from composefs_ostree.formats.commit_stream import (
-    DIGEST_SIZES,
-    Entry,
-    inline_limit,
-    partial_name,
-    stream_name,
-)
+from composefs_ostree.formats.commit_stream import Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.held.part import existing, find_part
 from composefs_ostree.held.storing import put_commit, store
@@ -60,7 +54,7 @@ class Arrivals:
         self._core = core
         self._source = source
         self._transport = transport
-        self._limit = inline_limit(DIGEST_SIZES[core.repository.algorithm])
+        self._limit = inline_limit(core.repository.algorithm)
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[CommitStream] = []
         self._sizes = BaseSizes()
