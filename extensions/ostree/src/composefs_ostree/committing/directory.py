@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import closing
 
 from composefs_ext.errors import CorruptError
-from composefs_ext.files import Naming, attribute_names
+from composefs_ext.files import Naming
 from composefs_ostree.committing.inodes import (
     Directory,
     Inode,
@@ -23,13 +23,13 @@ from composefs_ostree.committing.inodes import (
     shown,
     too_many,
 )
+from composefs_ostree.fetching.bare import own_xattrs
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ostree.committing.layers import Layers
-    from composefs_ostree.formats.objects import Xattrs
 
 __all__ = ["DirectoryListing"]
 
@@ -123,7 +123,7 @@ class DirectoryListing:
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
         new_mode = None if paths is None else paths.mode(inside[:-1] or b"/")
-        directory.meta = self._changes.apply(Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd)), new_mode)
+        directory.meta = self._changes.apply(_meta(status, fd), new_mode)
         found = []
         with os.scandir(fd) as entries:
             for entry in entries:
@@ -184,24 +184,17 @@ class _DirectoryReader:
             if not stat.S_ISLNK(status.st_mode):
                 raise
             target = os.readlink(name, dir_fd=above)
-            xattrs = _xattrs(b"/proc/self/fd/%d/%b" % (above, name))
-            return Inode(Meta(status.st_uid, status.st_gid, status.st_mode, xattrs), 0, target)
+            return Inode(_meta(status, b"/proc/self/fd/%d/%b" % (above, name)), 0, target)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptError("it was replaced while the directory was read", hint="run the command again")
-            meta = Meta(status.st_uid, status.st_gid, status.st_mode, _xattrs(fd))
+            meta = _meta(status, fd)
         except BaseException:
             os.close(fd)
             raise
         return Inode(meta, status.st_size, fd=fd, owned=True)
 
 
-def _xattrs(file: int | bytes) -> Xattrs:
-    """Return the extended attributes of an open file, or of a symlink; ostree leaves out those without a value."""
-    follow = isinstance(file, int)
-    names = attribute_names(file)
-    if not names:
-        return ()
-    pairs = sorted((os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)) for name in names)
-    return tuple([pair for pair in pairs if pair[1]])
+def _meta(status: os.stat_result, file: int | bytes) -> Meta:
+    return Meta(status.st_uid, status.st_gid, status.st_mode, own_xattrs(file))

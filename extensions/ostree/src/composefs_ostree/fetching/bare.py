@@ -28,15 +28,15 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError
 from composefs_ext.files import attribute_names, open_regular, read_regular
 from composefs_ostree.fetching.stage import Stager
-from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
-from composefs_ostree.formats.objects import MAX_XATTRS
+from composefs_ostree.formats.objects import MAX_XATTRS, make_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.fetching.stage import Row, SmallContents
+    from composefs_ostree.formats.objects import Xattrs
 
-__all__ = ["USER_META", "BareReader"]
+__all__ = ["USER_META", "BareReader", "own_xattrs"]
 
 USER_META = "user.ostreemeta"
 """The attribute in which bare-user keeps owner, mode and attributes of a file."""
@@ -83,7 +83,7 @@ class BareReader:
         uid, gid = status.st_uid, status.st_gid
         match self._mode:
             case "bare":
-                xattrs = _own_xattrs(path)
+                xattrs = make_xattrs(own_xattrs(path))
             case "bare-user-only":
                 uid, gid, xattrs = 0, 0, b""
             case _:
@@ -102,7 +102,7 @@ class BareReader:
         uid, gid, mode = status.st_uid, status.st_gid, status.st_mode
         match self._mode:
             case "bare":
-                xattrs = _own_xattrs(fd)
+                xattrs = make_xattrs(own_xattrs(fd))
             case "bare-user":
                 uid, gid, mode, xattrs = _user_meta(fd)
                 if stat.S_ISLNK(mode):
@@ -143,15 +143,13 @@ class BareReader:
         raise CorruptError("its checksum does not match its name", hint=hint)
 
 
-def _own_xattrs(file: int | str) -> bytes:
-    """Return the extended attributes of an open file, or of a symlink, serialised."""
+def own_xattrs(file: int | str | bytes) -> Xattrs:
+    """Return the extended attributes of an open file, or of a symlink; ostree leaves out those without a value."""
     names = attribute_names(file)
     if not names:
-        return b""
-    pairs = ((os.fsencode(name), os.getxattr(file, name, follow_symlinks=isinstance(file, int))) for name in names)
-    # ostree leaves out the empty ones when it makes an object.
-    kept = sorted((name + b"\0", value) for name, value in pairs if value)
-    return gvariant.encode("a(ayay)", kept)
+        return ()
+    pairs = [(os.fsencode(name), os.getxattr(file, name, follow_symlinks=isinstance(file, int))) for name in names]
+    return tuple(sorted([pair for pair in pairs if pair[1]]))
 
 
 def _user_meta(fd: int) -> tuple[int, int, int, bytes]:
