@@ -37,7 +37,7 @@ class Dealer:
     """Two workers that do nothing; ``end`` tells that one is done with what it had."""
 
     def __init__(self, parts: int, sizes: dict[bytes, int]) -> None:
-        self.workers = Workers(Mock(), "")
+        self.workers = Workers(Mock(), Mock())
         self.workers.most = 2
         self.queue = FetchQueue(lambda: sizes, 2)
         for file_id in sizes:

@@ -52,7 +52,7 @@ class Intake:
         limit = inline_limit(repository.algorithm)
         measured = None if repository.secure else repository.algorithm
         make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(layers.reader(), packs, limit, measured))
-        workers = Workers(make_files, core.staging.path, features=core.features)
+        workers = Workers(core, make_files)
         progress = core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:
@@ -63,7 +63,7 @@ class Intake:
                 self._puts.send()
                 if not (self._left or self._puts) or self._puts.answered:
                     continue
-                for row in cast("Iterator[MadeRow]", workers.rows(core)):
+                for row in cast("Iterator[MadeRow]", workers.rows()):
                     self._take(row)
                     progress.advance(row[2])
         finally:

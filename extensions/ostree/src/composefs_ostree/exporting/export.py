@@ -202,12 +202,12 @@ def _write_files(
     make_files = cast("Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
     todo = deque(wanted)
     left = len(wanted)
-    workers = Workers(make_files, core.staging.path)
+    workers = Workers(core, make_files)
     try:
         while left:
             while todo and (worker := workers.for_files(HANDOVER)) is not None:
                 worker.deal([todo.popleft() for _ in range(min(HANDOVER, len(todo)))])
-            for file_id, _, size, _ in workers.rows(core):
+            for file_id, _, size, _ in workers.rows():
                 left -= 1
                 yield file_id, size
     finally:

@@ -78,21 +78,11 @@ class Workers:
     ``most`` is how many these are: one a processor, if not fewer are wanted.
     """
 
-    def __init__(
-        self,
-        make_files: Callable[[Packs], Files],
-        staging: str,
-        most: int | None = None,
-        features: Collection[str] = (),
-    ) -> None:
-        """``make_files`` is called in each worker process, with where small contents go.
-
-        ``features`` are those that were agreed with the core.
-        """
+    def __init__(self, core: Core, make_files: Callable[[Packs], Files], most: int | None = None) -> None:
+        """``make_files`` is called in each worker process, with where small contents go."""
         self.most = min(available_cores(), most or available_cores())
+        self._core = core
         self._make_files = make_files
-        self._staging = staging
-        self._features = features
         self._workers: list[Worker] = []
         self._started = 0
 
@@ -128,12 +118,12 @@ class Workers:
         return self._start() if worker is None and len(self._workers) < self.most else worker
 
     def _start(self) -> Worker:
-        worker = Worker(self._started, self._make_files, self._staging, self._features)
+        worker = Worker(self._started, self._make_files, self._core.staging.path, self._core.features)
         self._started += 1
         self._workers.append(worker)
         return worker
 
-    def rows(self, core: Core) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         """Wait until the core or one of them has something to say; yield the rows that have come.
 
         Raises the error of the first file that failed.
@@ -141,10 +131,10 @@ class Workers:
         import select
 
         by_fd = {worker.fileno(): worker for worker in self._workers}
-        ready, _, _ = select.select([core.fileno(), *by_fd], [], [])
+        ready, _, _ = select.select([self._core.fileno(), *by_fd], [], [])
         for fd in ready:
             if fd not in by_fd:
-                core.pump(0)
+                self._core.pump(0)
                 continue
             worker = by_fd[fd]
             yield from worker.rows()

@@ -67,7 +67,7 @@ class Pull:
             self.entries.update(part.entries)
         budget = Budget(metadata_limit(core))
         budget.spend(sum(len(entry.data) for entry in self.entries.values()))
-        self._workers = Workers(supply.make_files, core.staging.path, supply.max_workers, core.features)
+        self._workers = Workers(core, supply.make_files, supply.max_workers)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
         self._files = Gathering(core, wish.commit, supply, budget, self._workers.most)
