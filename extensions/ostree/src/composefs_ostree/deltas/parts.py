@@ -20,7 +20,7 @@ from composefs_ext.errors import (
 )
 from composefs_ostree.deltas.payload import Unpacking, most_unpacked, split
 from composefs_ostree.deltas.program import Program
-from composefs_ostree.fetching.transport import Fetch, bad_object
+from composefs_ostree.fetching.transport import Fetch, bad_object, descriptors_of, timeout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,18 +130,15 @@ class PartFiles:
         """Return where a file would be in the repository."""
         return self._files.where(file_id)
 
-    def descriptors(self) -> tuple[Sequence[int], Sequence[int]]:
+    def descriptors(self) -> tuple[list[int], list[int]]:
         """Return those of both transports."""
-        readers, writers = self._transport.descriptors()
-        file_readers, file_writers = self._files.descriptors()
-        return [*readers, *file_readers], [*writers, *file_writers]
+        return descriptors_of((self._transport, self._files))
 
     def timeout(self) -> float | None:
         """Return 0 while there is something to do."""
         if self._rows is not None or (self._queue and not self._fetching):
             return 0.0
-        both = (self._transport.timeout(), self._files.timeout())
-        return min((seconds for seconds in both if seconds is not None), default=None)
+        return timeout_of((self._transport, self._files))
 
     def step(self) -> Sequence[Row | Failure]:
         """Go on with everything; return the rows of some objects."""

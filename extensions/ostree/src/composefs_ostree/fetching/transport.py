@@ -20,7 +20,7 @@ from composefs_ostree.formats.names import MAX_METADATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Protocol
 
     from composefs_ext import Core
@@ -51,9 +51,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Fetch",
     "bad_object",
+    "descriptors_of",
     "fetched",
     "read",
     "read_all",
+    "timeout_of",
     "wait",
 ]
 
@@ -130,6 +132,22 @@ def wait(waitable: Waitable, others: Sequence[int], longest: float | None = None
     timeouts = [seconds for seconds in (waitable.timeout(), longest) if seconds is not None]
     ready, _, _ = select.select([*others, *readers], writers, [], min(timeouts, default=None))
     return [fd for fd in ready if fd in others]
+
+
+def descriptors_of(several: Iterable[Waitable]) -> tuple[list[int], list[int]]:
+    """Return the descriptors of all."""
+    readers: list[int] = []
+    writers: list[int] = []
+    for each in several:
+        more_readers, more_writers = each.descriptors()
+        readers += more_readers
+        writers += more_writers
+    return readers, writers
+
+
+def timeout_of(several: Iterable[Waitable]) -> float | None:
+    """Return when the first of them has something to do."""
+    return min((seconds for each in several if (seconds := each.timeout()) is not None), default=None)
 
 
 def read_all(core: Core, transport: Transport, fetches: Sequence[Fetch]) -> None:

@@ -10,9 +10,8 @@ from collections import deque
 from time import monotonic
 
 from composefs_ext.errors import CorruptError, NetworkError, NotFoundError
-from composefs_ostree.fetching.transport import wait
+from composefs_ostree.fetching.transport import descriptors_of, timeout_of, wait
 from composefs_ostree.remotes.failures import TimedOutError
-from composefs_ostree.remotes.mirrors import descriptors_of, timeout_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, NetworkError, UsageError
+from composefs_ostree.fetching.transport import descriptors_of, timeout_of
 from composefs_ostree.remotes.failures import TimedOutError
 from composefs_ostree.remotes.urls import check_url
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ext.errors import ExtError
     from composefs_ostree.fetching.transport import Fetch, Transport
 
-__all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "descriptors_of", "parse_mirror_list", "timeout_of"]
+__all__ = ["MAX_MIRROR_LIST", "Mirrored", "Routed", "parse_mirror_list"]
 
 MAX_MIRROR_LIST = 1 << 20
 MAX_MIRRORS = 64
@@ -146,19 +147,3 @@ class Routed:
     def _of(self, path: str) -> Transport:
         is_content = path.startswith(("objects/", "deltas/", "delta-indexes/")) and not path.endswith(".commitmeta")
         return self._content if is_content else self._metadata
-
-
-def descriptors_of(transports: Sequence[Transport]) -> tuple[list[int], list[int]]:
-    """Return the sockets of several transports."""
-    readers: list[int] = []
-    writers: list[int] = []
-    for transport in transports:
-        more_readers, more_writers = transport.descriptors()
-        readers += more_readers
-        writers += more_writers
-    return readers, writers
-
-
-def timeout_of(transports: Sequence[Transport]) -> float | None:
-    """Return when the first of several transports has something to do."""
-    return min((wait for transport in transports if (wait := transport.timeout()) is not None), default=None)
