@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GLOBAL_KEYRINGS",
-    "PURPOSE",
     "Certificate",
     "Key",
     "Keyring",
@@ -36,8 +35,6 @@ _REMEDY = "gpg --export KEY > FILE makes a keyring"
 
 GLOBAL_KEYRINGS = "/usr/share/ostree/trusted.gpg.d"
 """The directory of keyrings for remotes that have none."""
-
-PURPOSE = "OpenPGP signatures"
 
 
 class Key(NamedTuple):
@@ -127,7 +124,7 @@ def read_certificates(data: bytes, where: str) -> list[Any]:
     not one that has its secret key and is unreadable for that.  GnuPG writes one of 256 secrets of Ed25519 with a zero
     in front, which the library refuses.
     """
-    pysequoia = load("pysequoia", PURPOSE)
+    pysequoia = load("pysequoia")
     if data[8:12] == b"KBXf":
         raise FormatError(
             f"{where}: this is a keybox, not a keyring", hint="gpg --export KEY > FILE makes one", subject=where
@@ -163,7 +160,7 @@ def _groups(packets: Iterable[Packet]) -> Iterator[bytes]:
 
 def _keys_of(cert: Any) -> dict[str, Key]:
     """Return the standing of each key of a certificate."""
-    packet = load("pysequoia.packet", PURPOSE)
+    packet = load("pysequoia.packet")
     is_revoked = guarded(getattr, cert, "is_revoked")
     try:
         expires = guarded(getattr, cert, "expiration")

@@ -11,40 +11,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["OPENSSL_PURPOSE", "UnreadableError", "guarded", "load", "primitive"]
-
-OPENSSL_PURPOSE = "ed25519 and SPKI signatures"
+__all__ = ["UnreadableError", "guarded", "load", "primitive"]
 
 
 class UnreadableError(Exception):
     """A library refuses some bytes; the message is the first line of its own."""
 
 
-# A distribution's pysequoia may be older than what we need, which is told by what it lacks.
-_PROBES = {"pysequoia": "pysequoia.packet"}
-_WANTED = {"pysequoia": "pysequoia>=0.1.30"}
+# What needs a library, and how it is installed.
+_LIBRARIES = {
+    "cryptography": ("ed25519 and SPKI signatures", "cryptography"),
+    "pysequoia": ("OpenPGP signatures", "pysequoia>=0.1.30"),
+}
 
 
-def load(module: str, purpose: str) -> Any:
+def load(module: str) -> Any:
     """Import a module; raise UnsupportedError if it cannot be, for what cannot be checked must not pass."""
+    library = module.partition(".")[0]
     try:
-        if module in _PROBES:
-            import_module(_PROBES[module])
+        if library == "pysequoia":  # a distribution's may be older than what we need, and lack this
+            import_module("pysequoia.packet")
         return import_module(module)
     except ImportError as error:
         import shlex
 
-        library = module.partition(".")[0]
+        purpose, wanted = _LIBRARIES[library]
         raise UnsupportedError(
             f"{purpose} need the Python library {library}, which cannot be loaded: {error}",
-            hint=f"pip install {shlex.quote(_WANTED.get(library, library))}",
+            hint=f"pip install {shlex.quote(wanted)}",
             subject=library,
         ) from None
 
 
 def primitive(name: str) -> Any:
     """Import one of cryptography's primitives as :func:`load` does: ``hashes``, ``asymmetric.rsa``."""
-    return load(f"cryptography.hazmat.primitives.{name}", OPENSSL_PURPOSE)
+    return load(f"cryptography.hazmat.primitives.{name}")
 
 
 def guarded(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.dates import day
-from composefs_ostree.signatures.keyring import PURPOSE, key_id
+from composefs_ostree.signatures.keyring import key_id
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import SIGNATURE, dearmour_signature, split
 from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, MAX_SIGNATURES, Signature
@@ -39,7 +39,7 @@ def check(data: bytes, signatures: Sequence[bytes], keyring: Keyring) -> list[Si
 
 def claims(signatures: Sequence[bytes]) -> list[Signature]:
     """Return what the signatures say of themselves."""
-    pysequoia = load("pysequoia", PURPOSE)
+    pysequoia = load("pysequoia")
     found = []
     for packet in _packets(signatures):
         if isinstance(packet, bytes):
@@ -73,7 +73,7 @@ def _packets(signatures: Sequence[bytes]) -> Iterator[bytes | Signature]:
 
 
 def _check(data: bytes, packet: bytes, keyring: Keyring) -> Signature:
-    pysequoia = load("pysequoia", PURPOSE)
+    pysequoia = load("pysequoia")
     try:
         sig = guarded(pysequoia.Sig.from_bytes, packet)
         claim = _claim(sig)
@@ -114,7 +114,7 @@ def _judge(claim: Signature, certificates: Sequence[Certificate], good: Sequence
 
 def _unfit(sig: Any, claim: Signature) -> str | None:
     """Return why a signature counts for nobody, whoever made it."""
-    kinds = load("pysequoia.packet", PURPOSE).SignatureType
+    kinds = load("pysequoia.packet").SignatureType
     weak = str(guarded(getattr, sig, "hash_algorithm")).rpartition(".")[2]
     if weak in _WEAK:
         return f"it relies on {weak}, which can be forged"

@@ -16,7 +16,7 @@ import re
 
 from composefs_ext.errors import ExtError, FormatError
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
-from composefs_ostree.signatures.libraries import OPENSSL_PURPOSE, load, primitive
+from composefs_ostree.signatures.libraries import load, primitive
 from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, Signature
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ def public_key(kind: str, key: bytes) -> Callable[[bytes, bytes], bool]:
 
 def _asking(verify: Callable[..., None], *how: object) -> Callable[[bytes, bytes], bool]:
     """Turn a method that raises into a question."""
-    invalid = load("cryptography.exceptions", OPENSSL_PURPOSE).InvalidSignature
+    invalid = load("cryptography.exceptions").InvalidSignature
 
     def verifies(signature: bytes, data: bytes) -> bool:
         try:
