@@ -164,7 +164,7 @@ def read_object(case: bytes) -> None:
             inspect.metadata_text(commit)
             inspect.commit_text(bytes(32), commit).encode()
             inspect.commit_facts(bytes(32), commit)
-            sizes = FileSizes(commit)
+            sizes = FileSizes(commit, {})
             told = commit.metadata.get("ostree.sizes")
             if told is not None and told.signature == "aay":
                 assert all((sizes.get(entry[:32]) or 0) >= 0 for entry in told.value)

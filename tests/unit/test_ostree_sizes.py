@@ -22,7 +22,7 @@ def commit(metadata: dict[str, Variant]) -> Commit:
 
 
 def sizes(*entries: bytes) -> dict[bytes, int]:
-    known = FileSizes(commit({"ostree.sizes": Variant("aay", list(entries))}))
+    known = FileSizes(commit({"ostree.sizes": Variant("aay", list(entries))}), {})
     return {entry[:32]: size for entry in entries if (size := known.get(entry[:32])) is not None}
 
 
@@ -46,9 +46,9 @@ def test_nonsense_is_no_size() -> None:
 
 
 def test_without_sizes() -> None:
-    assert FileSizes(commit({})).get(A) is None
+    assert FileSizes(commit({}), {}).get(A) is None
     for value in (Variant("s", "many"), Variant("u", 5), Variant("as", ["x" * 40])):
-        assert FileSizes(commit({"ostree.sizes": value})).get(A) is None
+        assert FileSizes(commit({"ostree.sizes": value}), {}).get(A) is None
 
 
 def fill(queue: FetchQueue, count: int) -> list[bytes]:
@@ -117,9 +117,9 @@ def test_the_sizes_of_files_beside_a_delta_are_those_of_its_superblock() -> None
     small = SmallCommit({"a": b"content"})
     told, huge, other = bytes(32), b"h" * 32, b"o" * 32
     fallbacks = [(int(ObjectType.FILE), told, 5, 5_000_000), (int(ObjectType.FILE), huge, 5, 1 << 60)]
-    applying = Applying(core=Mock(), delta=parse_superblock(small.superblock([], fallbacks=fallbacks)))
+    applying = Applying(core=Mock(limits={}), delta=parse_superblock(small.superblock([], fallbacks=fallbacks)))
     assert applying.fallbacks == [told, huge]
-    sizes = applying.sizes({other: 7})
+    sizes = FileSizes(commit({"ostree.sizes": Variant("aay", [other + b"\x05\x07"])}), applying.sizes)
     assert [sizes.get(file_id) for file_id in (told, huge, other, b"x" * 32)] == [5_000_000, None, 7, None]
     queue = FetchQueue(lambda: sizes, parallel=1)
     for file_id in (other, told):

@@ -12,6 +12,7 @@ from collections import deque
 from composefs_ext.errors import MissingObjectError, NotFoundError, TooLargeError, UnsupportedError
 from composefs_ostree.deltas.output import METADATA
 from composefs_ostree.fetching.metadata_fetch import Budget
+from composefs_ostree.held.storing import metadata_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
     from composefs_ostree.deltas.superblock import Delta
-    from composefs_ostree.fetching.fetch_queue import Sizes
     from composefs_ostree.fetching.stage import Row
     from composefs_ostree.formats.commit_stream import Entry, Holder
 
@@ -30,15 +30,12 @@ __all__ = ["Applying"]
 _USELESS = (MissingObjectError, NotFoundError, TooLargeError, UnsupportedError)
 """What makes a delta useless though nobody altered it: a part or an old file is gone, or it is beyond our limits."""
 
-_MAX_METADATA = 256 << 20
-_MAX_SIZE = 1 << 48
-
 
 class Applying:
     """A delta on its way in, which holds what has come of it.
 
     ``parts`` counts the parts that were begun, ``metadata`` and ``files`` the objects that they have brought;
-    ``fallbacks`` are the files to fetch beside the parts.
+    ``fallbacks`` are the files to fetch beside the parts, of which ``sizes`` tells, as not every commit does.
     """
 
     def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), *, has_objects: bool = True) -> None:
@@ -52,6 +49,7 @@ class Applying:
         self.parts = 0
         self.metadata = 0
         self.files = 0
+        self.sizes = delta.fallbacks
         self.fallbacks = [file_id for file_id in delta.fallbacks if not _all_held([file_id], held)]
         self._core = core
         self._delta = delta
@@ -65,7 +63,7 @@ class Applying:
                 self._coming_files.update(files)
                 self._coming_metadata.update(metadata)
         self._entries: dict[bytes, Entry] = {}
-        self._budget = Budget(_MAX_METADATA, "the delta")
+        self._budget = Budget(metadata_limit(core), "the delta")
         self._progress: Progress | None = None
 
     @property
@@ -126,20 +124,6 @@ class Applying:
         self._to_do.clear()
         self._coming_metadata.clear()
         self._coming_files.intersection_update(self.fallbacks)
-
-    def sizes(self, told: Sizes) -> Sizes:
-        """Return what knows the sizes of the fallbacks too, which not every commit tells."""
-        return _Sizes(self._delta.fallbacks, told)
-
-
-class _Sizes:
-    def __init__(self, fallbacks: dict[bytes, int], told: Sizes) -> None:
-        self._fallbacks = fallbacks
-        self._told = told
-
-    def get(self, file_id: bytes, /) -> int | None:
-        size = self._fallbacks.get(file_id)
-        return self._told.get(file_id) if size is None or size > _MAX_SIZE else size
 
 
 def _all_held(file_ids: Sequence[bytes], held: Sequence[Holder]) -> bool:

@@ -14,6 +14,8 @@ from composefs_ostree.formats.names import ID_SIZE, ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from composefs_ostree.formats.objects import Commit
 
 __all__ = ["FileSizes"]
@@ -26,19 +28,20 @@ _MAX_SIZE = 1 << 48
 class FileSizes:
     """The sizes of a commit's content objects, of which each is read when it is asked for."""
 
-    def __init__(self, commit: Commit) -> None:
-        """If the commit tells none, or nonsense, there are none."""
+    def __init__(self, commit: Commit, told: Mapping[bytes, int]) -> None:
+        """What is ``told`` elsewhere comes first; if the commit tells none, or nonsense, there are no others."""
+        self._told = told
         value = commit.metadata.get(_KEY)
-        told = value.value if value is not None and value.signature == "aay" else ()
+        listed = value.value if value is not None and value.signature == "aay" else ()
         # Reading all of a Flatpak runtime's would take 30 ms, ten times as long as this.
-        self._entries: dict[bytes, bytes] = {entry[:ID_SIZE]: entry for entry in told}
+        self._entries: dict[bytes, bytes] = {entry[:ID_SIZE]: entry for entry in listed}
 
     def get(self, file_id: bytes) -> int | None:
         """Return the plain size of an object in bytes, None if that is not known."""
-        entry = self._entries.get(file_id, b"")
-        if not ID_SIZE < len(entry) <= _MAX_ENTRY:
-            return None
-        size = _plain_size(entry)
+        size = self._told.get(file_id)
+        if size is None or size > _MAX_SIZE:
+            entry = self._entries.get(file_id, b"")
+            size = _plain_size(entry) if ID_SIZE < len(entry) <= _MAX_ENTRY else -1
         return size if 0 <= size <= _MAX_SIZE else None
 
 

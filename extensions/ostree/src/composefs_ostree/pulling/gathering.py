@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from composefs_ext import Core
-    from composefs_ostree.deltas.applying import Applying
-    from composefs_ostree.fetching.fetch_queue import Sizes
     from composefs_ostree.fetching.metadata_fetch import Budget
     from composefs_ostree.formats.commit_stream import Entry
     from composefs_ostree.formats.objects import Commit
@@ -43,8 +41,8 @@ class Gathering:
         self.here: dict[bytes, Entry] = {}
         self.fetched = 0
         self.confirming = Confirming(core, supply.sizes)
-        delta = supply.delta  # as with self, each commit of a call would be kept to the call's end
-        self.to_fetch = FetchQueue(lambda: _sizes(commit, delta), workers)
+        told = {} if supply.delta is None else supply.delta.sizes
+        self.to_fetch = FetchQueue(lambda: FileSizes(commit, told), workers)  # self would be kept to the call's end
         for file_id in () if self._delta is None else self._delta.fallbacks:
             self.to_fetch.add(file_id)
 
@@ -144,7 +142,3 @@ class Gathering:
         for file_id in [file_id for file_id in self._awaited if not self._delta.awaits_file(file_id)]:
             self._awaited.remove(file_id)
             self.to_fetch.add(file_id)
-
-
-def _sizes(commit: Commit, delta: Applying | None) -> Sizes:
-    return FileSizes(commit) if delta is None else delta.sizes(FileSizes(commit))
