@@ -15,7 +15,7 @@ from composefs_ostree.formats.commit_stream import commit_of_stream
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.held.dumptext import draft_dump
 from composefs_ostree.held.refs import commit_streams, find_stream
-from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
+from composefs_ostree.held.streams import image_of, open_commit, partly, read_detached
 from composefs_ostree.held.tree import load, load_commit
 
 TYPE_CHECKING = False
@@ -79,10 +79,7 @@ class _Check:
             held, stream = open_commit(self._core, name, partial=True)
             if held.subpaths is not None:
                 self.partial[commit_id] = held.subpaths
-            if data := detached_metadata(self._core, stream):
-                from composefs_ostree.signatures.detached import parse_detached
-
-                parse_detached(data, f"the detached metadata of commit {commit_id}")
+            read_detached(self._core, stream, held.commit_id)
             if held.subpaths is not None and not held.subpaths:
                 load_commit(held)
                 self.metadata += 1

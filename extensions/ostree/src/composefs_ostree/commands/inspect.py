@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from composefs_ostree.dates import date
 from composefs_ostree.held.refs import find_stream
-from composefs_ostree.held.streams import detached_metadata, image_of, open_commit, partly
+from composefs_ostree.held.streams import image_of, open_commit, partly, read_detached
 from composefs_ostree.held.tree import load_commit
+from composefs_ostree.signatures.detached import describe
 from composefs_ostree.signatures.record import facts_of, lines_of
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from composefs_ext import Core, Request, Stream
+    from composefs_ext import Core, Request
     from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.formats.objects import Commit
     from composefs_ostree.signatures.record import Signature
@@ -25,7 +26,7 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
     """Show what a commit says of itself, and what is here of it."""
     held, stream = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
     commit = load_commit(held)
-    signatures = _signatures(core, stream)
+    signatures = describe(read_detached(core, stream, held.commit_id))
     if request.get("metadata"):
         core.output(metadata_text(commit))
     else:
@@ -38,16 +39,6 @@ def inspect(request: Request, core: Core) -> dict[str, Any]:
         "subpaths": held.subpaths,
         "signatures": facts_of(signatures),
     }
-
-
-def _signatures(core: Core, stream: Stream) -> list[Signature]:
-    """Return what the signatures that are kept with a commit say of themselves; nothing of it is checked."""
-    data = detached_metadata(core, stream)
-    if not data:
-        return []
-    from composefs_ostree.signatures.detached import describe, parse_detached
-
-    return describe(parse_detached(data, f"the detached metadata in stream {stream.name}"))
 
 
 def commit_text(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ConflictError, NotFoundError, UsageError
+from composefs_ostree.held.refs import find_stream
+from composefs_ostree.held.streams import DETACHED_REF, open_commit, read_detached
+from composefs_ostree.held.tree import commit_bytes
 from composefs_ostree.remotes.record import policy_for
 from composefs_ostree.signatures.checking import verify
-from composefs_ostree.signatures.detached import KEYS, describe, parse_detached, signatures_in
+from composefs_ostree.signatures.detached import KEYS, describe, signatures_in
 from composefs_ostree.signatures.policy import options_of
 from composefs_ostree.signatures.record import facts_of, lines_of
 from composefs_ostree.signatures.signing import make_signatures, sign_options_of, with_signatures
@@ -31,10 +34,6 @@ _ATTEMPTS = 16
 
 def sign_held(request: Request, core: Core) -> dict[str, Any]:
     """Sign the commit that the request names, or verify or remove its signatures; print and return what it has then."""
-    from composefs_ostree.held.refs import find_stream
-    from composefs_ostree.held.streams import open_commit
-    from composefs_ostree.held.tree import commit_bytes
-
     signing, removed, is_check = sign_options_of(request), request.get("delete", ()), bool(request.get("verify"))
     if bool(signing.is_on) + bool(removed) + is_check != 1:
         raise UsageError(
@@ -46,7 +45,7 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
     what = f"commit {held.commit_id.hex()}"
     data = commit_bytes(held)
     if is_check:
-        found = verify(data, _detached(core, stream, what), _policy(request, core), what)
+        found = verify(data, read_detached(core, stream, held.commit_id), _policy(request, core), what)
     elif signing.is_on:
         made = make_signatures(data, signing)  # once: it may ask for a passphrase
         found = describe(_change(core, name, held.commit_id, lambda metadata: with_signatures(metadata, made)))
@@ -54,12 +53,6 @@ def sign_held(request: Request, core: Core) -> dict[str, Any]:
         found = describe(_change(core, name, held.commit_id, lambda metadata: _without(metadata, removed, what)))
     core.output(f"commit  {held.commit_id.hex()}\n" + lines_of(found))
     return {"commit": held.commit_id.hex(), "signatures": facts_of(found)}
-
-
-def _detached(core: Core, stream: Stream, what: str) -> dict[str, Variant]:
-    from composefs_ostree.held.streams import detached_metadata
-
-    return parse_detached(detached_metadata(core, stream), f"the detached metadata of {what}")
 
 
 def _policy(request: Request, core: Core) -> Policy:
@@ -108,7 +101,7 @@ def _change(
     what = f"commit {commit_id.hex()}"
     for _ in range(_ATTEMPTS):
         stream = core.stream_get(name=name).result()
-        changed = change(_detached(core, stream, what))
+        changed = change(read_detached(core, stream, commit_id))
         try:
             _keep(core, name, commit_id, stream, changed)
         except ConflictError:
@@ -125,7 +118,6 @@ def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Map
     """Store detached metadata, if there is any left, and the commit's stream, which names it; publish both."""
     from composefs_ostree.formats import gvariant
     from composefs_ostree.held.storing import put_again, put_detached
-    from composefs_ostree.held.streams import DETACHED_REF
 
     rows: list[StreamName] = []
     named_refs = [(each, target) for each, target in stream.named_refs if each != DETACHED_REF]

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
+    from composefs_ostree.formats.gvariant import Variant
 
 __all__ = [
     "DETACHED_REF",
@@ -30,6 +31,7 @@ __all__ = [
     "open_commit",
     "parent_of",
     "partly",
+    "read_detached",
 ]
 
 DETACHED_REF = "ostree.commitmeta"
@@ -113,6 +115,13 @@ def image_of(stream: Stream) -> str | None:
 def parent_of(stream: Stream) -> str | None:
     """Return the id of the parent's stream that a commit's stream names, so that it is kept; None if it names none."""
     return _named(stream, PARENT_REF)
+
+
+def read_detached(core: Core, stream: Stream, commit_id: bytes) -> dict[str, Variant]:
+    """Return the detached metadata that is kept with a commit; raise FormatError if it is malformed."""
+    from composefs_ostree.signatures.detached import parse_detached
+
+    return parse_detached(detached_metadata(core, stream), f"the detached metadata of commit {commit_id.hex()}")
 
 
 def detached_metadata(core: Core, stream: Stream) -> bytes:
