@@ -36,6 +36,7 @@ __all__ = [
     "decode",
     "encode",
     "offset_size",
+    "pack_array",
     "pack_offsets",
     "parse_type",
 ]
@@ -136,6 +137,14 @@ def pack_offsets(body_size: int, offsets: Sequence[int]) -> bytes:
         return bytes(offsets)
     width = next(width for width in (2, 4, 8) if body_size + width * len(offsets) < 1 << (8 * width))
     return struct.pack(f"<{len(offsets)}{_OFFSETS[width]}", *offsets)
+
+
+def pack_array(elements: Sequence[bytes]) -> bytes:
+    """Serialise an array of elements of alignment 1 that vary in size, and are serialised already."""
+    if not elements:
+        return b""
+    ends = list(accumulate(map(len, elements)))
+    return b"".join(elements) + pack_offsets(ends[-1], ends)
 
 
 def decode(signature: str, data: bytes | memoryview) -> Any:
@@ -362,9 +371,7 @@ def _encode_array(element: Type, value: Any) -> bytes:
     if element.kind == "y":
         return bytes(value)
     if _is_byte_string(element):
-        strings = list(map(bytes, value))
-        ends = list(accumulate(map(len, strings)))
-        return b"".join(strings) + (pack_offsets(ends[-1], ends) if ends else b"")
+        return pack_array(list(map(bytes, value)))
     parts = []
     offsets = []
     position = 0

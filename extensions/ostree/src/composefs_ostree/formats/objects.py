@@ -18,12 +18,11 @@ Source: ostree-core.h and ostree-repo-commit.c of libostree describe the types; 
 from __future__ import annotations
 
 import struct
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.gvariant import pack_offsets
+from composefs_ostree.formats.gvariant import pack_array, pack_offsets
 from composefs_ostree.formats.names import ID_SIZE
 
 __all__ = [
@@ -258,17 +257,9 @@ def parse_commit(data: bytes) -> Commit:
     return Commit(metadata, parent or None, subject, body, seconds, root_tree, root_meta)
 
 
-def _pack(elements: list[bytes]) -> bytes:
-    """Serialise an array of elements of alignment 1 that vary in size."""
-    if not elements:
-        return b""
-    ends = list(accumulate(map(len, elements)))
-    return b"".join(elements) + pack_offsets(ends[-1], ends)
-
-
 def make_dirtree(listing: Dirtree) -> bytes:
     """Serialise a listing; whether it makes sense is for ``parse_dirtree`` to tell."""
-    files = _pack(
+    files = pack_array(
         [
             b"%b\0%b%b" % (name, file_id, pack_offsets(len(name) + 1 + ID_SIZE, [len(name) + 1]))
             for name, file_id in listing.files
@@ -279,13 +270,13 @@ def make_dirtree(listing: Dirtree) -> bytes:
         end = len(name) + 1
         ends = pack_offsets(end + 2 * ID_SIZE, [end + ID_SIZE, end])
         directories.append(b"%b\0%b%b%b" % (name, tree_id, meta_id, ends))
-    below = _pack(directories)
+    below = pack_array(directories)
     return files + below + pack_offsets(len(files) + len(below), [len(files)])
 
 
 def make_xattrs(xattrs: Xattrs) -> bytes:
     """Serialise extended attributes as ``a(ayay)``; ``parse_xattrs`` tells whether they make sense."""
-    return _pack(
+    return pack_array(
         [
             b"%b\0%b%b" % (name, value, pack_offsets(len(name) + 1 + len(value), [len(name) + 1]))
             for name, value in xattrs
