@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ostree.formats.gvariant import Type
 
-__all__ = ["Shape", "element_shape", "shape_of", "signature_of"]
+__all__ = ["INTEGERS", "Shape", "element_shape", "shape_of", "signature_of"]
 
-_INTEGERS = "ynqiuxth"
+INTEGERS = "ynqiuxth"
 
 
 class Shape(NamedTuple):
@@ -75,7 +75,7 @@ def _merge(one: Shape, other: Shape) -> Shape | None:
 
 def _common_kind(one: str, other: str) -> str | None:
     for wide, narrow in ((one, other), (other, one)):
-        if wide == narrow or (wide == "N" and narrow in _INTEGERS + "d") or (wide == "S" and narrow in "sog"):
+        if wide == narrow or (wide == "N" and narrow in INTEGERS + "d") or (wide == "S" and narrow in "sog"):
             return narrow
     return None
 

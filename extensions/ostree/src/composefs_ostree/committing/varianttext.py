@@ -17,7 +17,7 @@ from math import isinf
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.committing.variantshape import Shape, element_shape, shape_of, signature_of
+from composefs_ostree.committing.variantshape import INTEGERS, Shape, element_shape, shape_of, signature_of
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Type, Variant
 
@@ -34,7 +34,6 @@ _KEYWORDS = {
     "boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "handle": "h",
     "int64": "x", "uint64": "t", "double": "d", "string": "s", "objectpath": "o", "signature": "g",
 }  # fmt: skip
-_FORMATS = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "h": "i", "x": "q", "t": "Q"}
 _INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?", re.IGNORECASE)
@@ -268,15 +267,12 @@ def _misfit(node: _Node, of: Type) -> FormatError:
 def _integer(text: str, kind: str) -> int:
     match = _INTEGER.fullmatch(text)
     # No type holds a number of more digits, and Python makes none of thousands of them.
-    if match is not None and len(match[2]) < 80:
+    if match is not None and len(match[2]) < 80 and kind in INTEGERS:
         digits = match[2]
         base = {"x": 16, "b": 2}.get(digits[1:2].lower(), 8 if digits[0] == "0" else 10)
         value = int(match[1] + digits, base)
-        try:
-            struct.pack("<" + _FORMATS.get(kind, "x"), value)
-        except struct.error:
-            pass
-        else:
+        with suppress(struct.error):
+            gvariant.encode(kind, value)
             return value
     raise FormatError(f"{text[:80]!r} is no number of the type {kind}")
 
