@@ -85,6 +85,7 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
 class _Summarized:
     """A source of which :class:`Summaries` tell the refs, once it is open."""
 
+    has_objects = True
     _summaries: Summaries
 
     def summary_for(self, ref: str) -> bytes | None:
@@ -95,11 +96,13 @@ class _Summarized:
         """Return the parts of the summary that are wanted, or the whole."""
         return self._summaries.to_list(subset)
 
+    def heading(self) -> bytes | None:
+        """Return the summary, or what stands for it in the index if that was read."""
+        return self._summaries.heading()
+
 
 class UrlSource(_Summarized):
     """An archive repository on one or more web servers."""
-
-    has_objects = True
 
     def __init__(
         self,
@@ -132,10 +135,6 @@ class UrlSource(_Summarized):
         )
         return transport
 
-    def heading(self) -> bytes | None:
-        """Return the summary, or what stands for it in the index if that was read."""
-        return self._summaries.heading()
-
     def directories(self) -> list[str]:
         """Raise NotFoundError: directories cannot be listed over HTTP."""
         raise NotFoundError(
@@ -162,7 +161,6 @@ class UrlSource(_Summarized):
 class DirectorySource(_Summarized):
     """A repository of any mode on this machine."""
 
-    has_objects = True
     max_workers = None
 
     def __init__(self, directory: str, remote: Remote | None = None, options: Options | None = None) -> None:
@@ -179,10 +177,6 @@ class DirectorySource(_Summarized):
         transport = self.content_transport()
         self._summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
         return transport
-
-    def heading(self) -> bytes | None:
-        """Return the repository's own summary."""
-        return self._summaries.whole()
 
     def directories(self) -> list[str]:
         """Return its directory and those of its parents."""
