@@ -139,19 +139,17 @@ def own_remote(core: Core, name: str) -> Remote | None:
 
 
 def _read(path: str, repository: str | None) -> list[Remote]:
-    data = _read_file(path)
-    remotes = parse_remotes(data or b"", path, repository)
+    remotes = parse_remotes(_read_file(path), path, repository)
     if repository is None:
         return remotes
-    return [
-        remote._replace(keyring=_read_file(f"{repository}/{remote.name}.trustedkeys.gpg") or b"") for remote in remotes
-    ]
+    return [remote._replace(keyring=_read_file(f"{repository}/{remote.name}.trustedkeys.gpg")) for remote in remotes]
 
 
-def _read_file(path: str) -> bytes | None:
+def _read_file(path: str) -> bytes:
+    """Return what is in a file, nothing if it is not there."""
     try:
         return read_regular(path, _MAX_FILE)
     except FileNotFoundError:
-        return None
+        return b""
     except ExtError as error:
         raise bad_object(path, error) from None
