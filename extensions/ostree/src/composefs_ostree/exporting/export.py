@@ -7,7 +7,7 @@ import stat
 from collections import deque
 from contextlib import closing
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import cast
 
 from composefs_ext.errors import CorruptError, UsageError
 from composefs_ext.files import Naming
@@ -38,13 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _LEVELS = range(1, 10)
-
-
-class Written(NamedTuple):
-    """How many objects an export has written."""
-
-    metadata: int
-    files: int
 
 
 def export(request: Request, core: Core) -> dict[str, Any]:
@@ -78,7 +71,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
             )
         if mode is None:
             require_fit(tree, target.mode)
-        written = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)
+        metadata, files = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)
         _publish_commit(target, held, detached)
         target.lock_exclusively()
         if ref is not None:
@@ -91,8 +84,8 @@ def export(request: Request, core: Core) -> dict[str, Any]:
         "ref": ref,
         "path": path,
         "mode": target.mode,
-        "metadata_written": written.metadata,
-        "files_written": written.files,
+        "metadata_written": metadata,
+        "files_written": files,
     }
 
 
@@ -138,8 +131,8 @@ def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:
         core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it{remedy}")
 
 
-def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> Written:
-    """Write all objects but the commit that the repository lacks, and name them."""
+def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> tuple[int, int]:
+    """Write all objects that the repository lacks but the commit, and name them; return how many, the commit too."""
     names = []
     for kind, object_ids in ((ObjectType.DIRMETA, tree.metas), (ObjectType.DIRTREE, tree.trees)):
         for object_id in object_ids:
@@ -157,7 +150,7 @@ def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, l
             names.append(object_name(file_id, target.mode))
             progress.advance(size)
     target.publish(names, lambda: core.pump(0))
-    return Written(metadata + 1, len(wanted))
+    return metadata + 1, len(wanted)
 
 
 def _has_metadata(target: Target, path: str, data: bytes) -> bool:
