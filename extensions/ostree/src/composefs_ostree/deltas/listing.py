@@ -76,9 +76,7 @@ def parse_index(data: bytes) -> Listed:
 
 def _listed(metadata: dict[str, gvariant.Variant], what: str) -> Listed:
     indexed = metadata.get(_INDEXED)
-    listed = metadata.get(_KEY)
-    if listed is None:
-        return Listed({}, indexed is not None and indexed.value is True)
+    listed = metadata.get(_KEY, gvariant.Variant("a{sv}", {}))
     if listed.signature != "a{sv}":
         raise FormatError(f"malformed {what}: {_KEY} is not a dictionary")
     for name, digest in listed.value.items():
