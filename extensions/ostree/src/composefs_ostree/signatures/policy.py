@@ -10,8 +10,9 @@ Source: ostree.repo-config(5), ostree-remote(1).
 
 from __future__ import annotations
 
-from composefs_ext.errors import UnsupportedError, UsageError
+from composefs_ext.errors import FormatError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
+from composefs_ostree.formats.keyfile import as_boolean, as_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["NO_OPTIONS", "SIGN_KINDS", "GpgPolicy", "Options", "Policy", "SignKe
 
 SIGN_KINDS = ("ed25519", "spki")
 """The kinds of signatures beside GPG's."""
-
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Options(NamedTuple):
@@ -133,10 +132,10 @@ def _gpg_policy(
 
 def _sign_policy(settings: Mapping[str, str], name: str, directory: str | None) -> tuple[SignKeys, ...] | None:
     """Return the keys that a remote wants signatures by."""
-    value = settings.get(name, "")
-    if not value or _TRUTH.get(value) is False:
+    value = settings.get(name, "")  # to the letter, as ostree takes it: with a blank behind it, it is none of these
+    if value in ("", "false", "0"):
         return None
-    if value in _TRUTH:
+    if value in ("true", "1"):
         configured = [keys for kind in SIGN_KINDS if (keys := _configured(settings, kind, directory)) != SignKeys(kind)]
         return tuple(configured or (SignKeys(kind) for kind in SIGN_KINDS))
     wanted = []
@@ -190,15 +189,15 @@ def _truth(settings: Mapping[str, str], name: str, *, default: bool) -> bool:
     value = settings.get(name)
     if value is None:
         return default
-    word = value.rstrip()
-    if word not in _TRUTH:
-        raise UsageError(f"{name}={value[:80]!r} is neither true nor false", hint="correct it in the remote")
-    return _TRUTH[word]
+    try:
+        return as_boolean(value)
+    except FormatError:
+        raise UsageError(f"{name}={value[:80]!r} is neither true nor false", hint="correct it in the remote") from None
 
 
-def _list(value: str) -> list[str]:
+def _list(value: str) -> tuple[str, ...]:
     """Split a list, which has semicolons or commas between its items."""
-    return [item.strip() for item in value.replace(",", ";").split(";") if item.strip()]
+    return as_list(value.replace(",", ";"))
 
 
 def _path(name: str, path: str, directory: str | None) -> str:
