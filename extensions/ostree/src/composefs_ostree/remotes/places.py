@@ -75,12 +75,8 @@ class Places:
 
     def open(self, core: Core) -> Transport:
         """Find the mirrors and read the config; raise NotFoundError, NetworkError or UnsupportedError."""
-
-        def tell(line: str) -> None:
-            core.log("warning", line)
-
         if problem := netrc_problem():
-            tell(problem)
+            core.log("warning", problem)
         if self._metalink is not None:
             from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
 
@@ -95,7 +91,7 @@ class Places:
             urls = self._listed(core, self._url)
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
-        metadata, self._content = self._opened(core, urls, own, tell, has_config=True)
+        metadata, self._content = self._opened(core, urls, own, has_config=True)
         if not isinstance(metadata, HttpTransport):
             self.next_mirror = metadata.next_mirror
         if self._contenturl is None:
@@ -103,19 +99,17 @@ class Places:
         from composefs_ostree.remotes.mirrors import Routed
 
         urls = self._listed(core, self._contenturl)
-        content, self._content = self._opened(core, urls, connections, tell, has_config=False)
+        content, self._content = self._opened(core, urls, connections, has_config=False)
         return Routed(metadata, content)
 
     def _opened(
-        self,
-        core: Core,
-        urls: Sequence[str],
-        connections: int,
-        tell: Callable[[str], object],
-        *,
-        has_config: bool,
+        self, core: Core, urls: Sequence[str], connections: int, *, has_config: bool
     ) -> tuple[HttpTransport | Mirrored, Mirrors]:
         """Return what goes to places that have the same, and these in order, one that answers first."""
+
+        def tell(line: str) -> None:
+            core.log("warning", line)
+
         transports = self._transports(urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
         check = _check_config if has_config else _check_answer
         fetches = [Fetch("config", MAX_CONFIG, is_needed=has_config) for _ in urls]
