@@ -24,7 +24,7 @@ from composefs_ext.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "MAX_DEPTH",
@@ -209,16 +209,17 @@ class _Decoder:
             strings = _byte_strings(bytes(view), self.left)
             self.left -= len(strings)
             return strings
-        spans: Iterable[tuple[int, int]]
-        if element.size is not None:
-            if len(view) % element.size:
+        elements: Iterator[memoryview]
+        size = element.size
+        if size is not None:
+            if len(view) % size:
                 raise FormatError(f"a GVariant array of {element.signature} has {len(view)} bytes")
-            if len(view) // element.size > self.left:
+            if len(view) // size > self.left:
                 raise _too_many()
-            spans = [(start, start + element.size) for start in range(0, len(view), element.size)]
+            elements = (view[start : start + size] for start in range(0, len(view), size))
         else:
-            spans = _element_spans(view, element.alignment, self.left)
-        values = [self.decode(element, view[start:end], depth + 1) for start, end in spans]
+            elements = array_elements(view, element.alignment, self.left)
+        values = [self.decode(element, each, depth + 1) for each in elements]
         return _dictionary(values) if element.kind == "{" else values
 
     def _decode_tuple(self, of: Type, view: memoryview, depth: int) -> tuple[Any, ...]:
@@ -318,8 +319,11 @@ def _byte_strings(data: bytes, most: int) -> list[bytes]:
     return [data[start:end] for start, end in zip((0, *ends), ends, strict=False)]
 
 
-def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each element of an array whose elements vary in size."""
+def array_elements(view: memoryview, alignment: int, most: int = MAX_VALUES) -> Iterator[memoryview]:
+    """Yield the elements of an array that vary in size, not decoded; raise FormatError if the offsets are not in order.
+
+    One at a time: a few bytes of the array can be an element, and would be an object of 200 bytes.
+    """
     if not view:
         return
     table, offset = _offset_table(view, most)
@@ -327,17 +331,8 @@ def _element_spans(view: memoryview, alignment: int, most: int) -> Iterator[tupl
     for (end,) in struct.iter_unpack(f"<{offset}", view[table:]):
         if not start <= end <= table:
             raise FormatError("a GVariant array has elements out of order")
-        yield start, end
-        start = _align(end, alignment)
-
-
-def array_elements(view: memoryview, alignment: int) -> Iterator[memoryview]:
-    """Yield an array's elements without decoding them; raise FormatError if the offsets are not in order.
-
-    One at a time: a few bytes of the array can be an element, and would be an object of 200 bytes.
-    """
-    for start, end in _element_spans(view, alignment, MAX_VALUES):
         yield view[start:end]
+        start = _align(end, alignment)
 
 
 def _too_many() -> FormatError:
