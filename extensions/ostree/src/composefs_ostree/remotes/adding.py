@@ -5,7 +5,6 @@ What the user types is seen by everybody on the machine, so that no secret is ta
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
@@ -13,7 +12,7 @@ from composefs_ostree.formats.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.formats.names import check_collection, check_ref
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
 from composefs_ostree.remotes.urls import check_proxy, check_url, without_password
-from composefs_ostree.signatures.policy import SIGN_KINDS, policy_of
+from composefs_ostree.signatures.policy import parse_sign_key, policy_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ _FILES = frozenset(
         "tls-client-key-path",
     }
 )
-_SIGN_VERIFY = re.compile(r"([^=]+)=(inline|file):(.+)", re.DOTALL)
 
 
 def remote_of(request: Request) -> Remote:
@@ -80,19 +78,14 @@ def _given(pairs: Sequence[str]) -> dict[str, str]:
 def _verification(specifications: Sequence[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for specification in specifications:
-        parts = _SIGN_VERIFY.fullmatch(specification)
-        if parts is None or parts[1] not in SIGN_KINDS:
-            raise UsageError(
-                f"--sign-verify={specification[:200]!r} is not KEYTYPE=inline:PUBKEY or KEYTYPE=file:PATH",
-                hint=f"key types are {' and '.join(SIGN_KINDS)}",
-            )
-        key = f"verification-{parts[1]}-{'key' if parts[2] == 'inline' else 'file'}"
+        kind, where, value = parse_sign_key("--sign-verify", specification)
+        key = f"verification-{kind}-{'key' if where == 'inline' else 'file'}"
         if key in settings:
             raise UsageError(f"--sign-verify gives {key} twice", hint="a file may hold several keys")
-        if parts[2] == "file" and not parts[3].startswith("/"):
-            raise UsageError(f"{parts[3][:200]!r} is not an absolute path", hint="it is read wherever cfsctl is run")
-        settings[key] = parts[3]
-        kinds = [*settings.get("sign-verify", "").split(";"), parts[1]]
+        if where == "file" and not value.startswith("/"):
+            raise UsageError(f"{value[:200]!r} is not an absolute path", hint="it is read wherever cfsctl is run")
+        settings[key] = value
+        kinds = [*settings.get("sign-verify", "").split(";"), kind]
         settings["sign-verify"] = ";".join(dict.fromkeys(filter(None, kinds)))
     return settings
 

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from composefs_ext import Request
 
-__all__ = ["NO_OPTIONS", "SIGN_KINDS", "GpgPolicy", "Options", "Policy", "SignKeys", "options_of", "policy_of"]
+__all__ = [
+    "NO_OPTIONS",
+    "SIGN_KINDS",
+    "GpgPolicy",
+    "Options",
+    "Policy",
+    "SignKeys",
+    "options_of",
+    "parse_sign_key",
+    "policy_of",
+]
 
 SIGN_KINDS = ("ed25519", "spki")
 """The kinds of signatures beside GPG's."""
@@ -167,22 +177,28 @@ def _configured(settings: Mapping[str, str], kind: str, directory: str | None) -
 
 
 def _given_keys(options: Options) -> tuple[SignKeys, ...]:
-    """Return the keys that --sign-key gives, in the form that ostree remote add --sign-verify has."""
+    """Return the keys that --sign-key gives."""
     by_kind: dict[str, SignKeys] = {}
     for specification in options.sign_keys:
-        kind, _, place = specification.partition("=")
-        where, _, value = place.partition(":")
-        if kind not in SIGN_KINDS or where not in ("inline", "file") or not value:
-            raise UsageError(
-                f"--sign-key {specification[:80]!r} is not TYPE=inline:KEY or TYPE=file:PATH",
-                hint=f"the types are {' and '.join(SIGN_KINDS)}",
-            )
+        kind, where, value = parse_sign_key("--sign-key", specification)
         keys = by_kind.get(kind, SignKeys(kind))
         if where == "inline":
             by_kind[kind] = keys._replace(inline=(*keys.inline, value))
         else:
             by_kind[kind] = keys._replace(files=(*keys.files, _path("--sign-key", value, options.directory)))
     return tuple(by_kind.values())
+
+
+def parse_sign_key(option: str, specification: str) -> tuple[str, str, str]:
+    """Return kind, ``inline`` or ``file``, and key or path, as an option gives a key; raise UsageError."""
+    kind, _, place = specification.partition("=")
+    where, _, value = place.partition(":")
+    if kind not in SIGN_KINDS or where not in ("inline", "file") or not value:
+        raise UsageError(
+            f"{option} {specification[:80]!r} is not TYPE=inline:KEY or TYPE=file:PATH",
+            hint=f"the types are {' and '.join(SIGN_KINDS)}",
+        )
+    return kind, where, value
 
 
 def _truth(settings: Mapping[str, str], name: str, *, default: bool) -> bool:
