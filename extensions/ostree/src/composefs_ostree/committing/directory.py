@@ -136,7 +136,7 @@ class DirectoryListing:
                         raise both(shown(path + b"/" + name))
                     below = directory.directories.get(name)
                     if below is None:
-                        below = directory.directories[name] = Directory(None)
+                        below = directory.directories[name] = Directory()
                     found.append((len(self._directories), below, depth))
                     self._directories.append((number, name))
                 elif entry.is_file(follow_symlinks=False) or entry.is_symlink():

@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError, TooLargeError, UnsupportedError
-from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES, Xattrs
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES, Dirmeta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown", "too_many"]
 
 
-class Meta(NamedTuple):
-    """Owner, full ``st_mode`` and extended attributes, sorted by name."""
-
-    uid: int
-    gid: int
-    mode: int
-    xattrs: Xattrs
+Meta = Dirmeta
+"""Owner, full ``st_mode`` and extended attributes, here of files and symlinks too."""
 
 
 class Directory:
@@ -33,8 +28,8 @@ class Directory:
 
     __slots__ = ("directories", "files", "meta")
 
-    def __init__(self, meta: Meta | None) -> None:
-        self.meta = meta
+    def __init__(self) -> None:
+        self.meta: Meta | None = None
         self.files: dict[bytes, int] = {}
         self.directories: dict[bytes, Directory] = {}
 

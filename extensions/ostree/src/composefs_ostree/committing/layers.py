@@ -28,7 +28,7 @@ class Layers:
     """
 
     def __init__(self) -> None:
-        self.root = Directory(None)
+        self.root = Directory()
         self.jobs = 0
         self.changes = Changes()
         self._listings: list[tuple[Listing, Changes]] = []

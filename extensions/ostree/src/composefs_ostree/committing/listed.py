@@ -147,7 +147,7 @@ class TreeBuilder:
         if found is None:
             if name in above.files:
                 raise both("/" + shown(path[:end]))
-            found = above.directories[name] = Directory(None)
+            found = above.directories[name] = Directory()
             self._directories += 1
             self._check_number()
         return found

@@ -33,7 +33,7 @@ def commit_listing(core: Core, name: str, layers: Layers) -> Listed:
     waiting = [(b"", commit.root_tree, commit.root_meta)]
     while waiting:
         path, tree_id, meta_id = waiting.pop()
-        tree.directory(path, Meta(*metas[meta_id]))
+        tree.directory(path, metas[meta_id])
         below = path + b"/" if path else b""
         for file_name, file_id in trees[tree_id].files:
             inode = inodes.get(file_id)

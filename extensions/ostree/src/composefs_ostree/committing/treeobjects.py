@@ -67,7 +67,7 @@ class TreeObjects:
     def _meta(self, meta: Meta) -> bytes:
         found = self._meta_ids.get(meta)
         if found is None:
-            data = make_dirmeta(Dirmeta(*meta))
+            data = make_dirmeta(meta)
             found = self._meta_ids[meta] = sha256(data).digest()
             self.metas[found] = parse_dirmeta(data)
             self.entries[found] = Entry(data, None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import zlib
 from hashlib import sha256
 
@@ -27,7 +26,7 @@ from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import Stager
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
-from composefs_ostree.formats.objects import make_xattrs
+from composefs_ostree.formats.objects import Dirmeta, make_dirmeta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def _check_acl(fd: int, head: FileHead) -> None:
 
 
 def _user_meta(head: FileHead) -> bytes:
-    return struct.pack(">III", head.uid, head.gid, head.mode) + make_xattrs(head.xattrs)
+    return make_dirmeta(Dirmeta(head.uid, head.gid, head.mode, head.xattrs))
 
 
 def _check(digest: bytes, file_id: bytes) -> None:
