@@ -256,7 +256,7 @@ def subset_seeds() -> list[bytes]:
 def read_subset(case: bytes) -> None:
     match case[:1]:
         case b"i":
-            for subset in index.parse_index(case[1:]).values():
+            for subset in index.parse_index(case[1:])[0].values():
                 assert subset.path.endswith(".gz")
                 subset.delta_path(subset.digest)
         case b"g":

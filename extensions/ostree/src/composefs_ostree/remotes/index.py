@@ -20,7 +20,7 @@ from composefs_ext.errors import FormatError, TooLargeError
 from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA
 from composefs_ostree.formats.summary import SUMMARY_TYPE
 
-__all__ = ["Subset", "apply_summary_delta", "gunzip", "heading", "parse_index"]
+__all__ = ["Subset", "apply_summary_delta", "gunzip", "parse_index"]
 
 _INDEX_TYPE = "(a{s(ayaaya{sv})}a{sv})"
 _MAGIC = b"xadf"
@@ -44,23 +44,17 @@ class Subset(NamedTuple):
         return f"summaries/{old.hex()}-{self.digest.hex()}.delta"
 
 
-def parse_index(data: bytes) -> dict[str, Subset]:
-    """Return the subsets by name; raise FormatError for a malformed index."""
+def parse_index(data: bytes) -> tuple[dict[str, Subset], bytes]:
+    """Return the subsets by name, and the repository's metadata as a summary without refs; raise FormatError."""
     from composefs_ostree.formats import gvariant
 
+    rows, metadata = gvariant.decode(_INDEX_TYPE, data)
     subsets = {}
-    for name, (digest, history, _) in gvariant.decode(_INDEX_TYPE, data)[0].items():
+    for name, (digest, history, _) in rows.items():
         if any(len(each) != ID_SIZE for each in (digest, *history)):
             raise FormatError(f"malformed summary index: the subset {name[:80]!a} has a digest of another size")
         subsets[name] = Subset(digest, tuple(history))
-    return subsets
-
-
-def heading(data: bytes) -> bytes:
-    """Return a summary without refs that has the metadata of a well-formed index."""
-    from composefs_ostree.formats import gvariant
-
-    return gvariant.encode(SUMMARY_TYPE, ([], gvariant.decode(_INDEX_TYPE, data)[1]))
+    return subsets, gvariant.encode(SUMMARY_TYPE, ([], metadata))
 
 
 def gunzip(data: bytes, limit: int = MAX_METADATA) -> bytes:

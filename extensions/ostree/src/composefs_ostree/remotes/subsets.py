@@ -7,7 +7,7 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import bad_object
-from composefs_ostree.remotes.index import apply_summary_delta, gunzip, heading, parse_index
+from composefs_ostree.remotes.index import apply_summary_delta, gunzip, parse_index
 from composefs_ostree.remotes.summaryfiles import max_signature
 
 TYPE_CHECKING = False
@@ -86,8 +86,7 @@ class Subsets:
         if self._files.are_signed:
             self._files.verify(data, where, self._read_signature(data))
         try:
-            index = parse_index(data)
-            self.heading = heading(data)
+            index, self.heading = parse_index(data)
         except ExtError as error:
             raise bad_object(where, error) from None
         if not conditions.unchanged and conditions.is_useful:
