@@ -6,6 +6,7 @@ Source: RFC 9580, 10.1 (transferable public keys); ostree(1), "GPG verification"
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import ExtError, FormatError
@@ -104,16 +105,12 @@ def load_keyring(policy: GpgPolicy) -> Keyring:
     certificates = []
     if policy.keyring is not None:
         certificates += read_certificates(policy.keyring, "the keyring of the remote")
-    for path in policy.paths:
-        for file in files_in(path):
-            certificates += read_certificates(read_keys(file), file)
+    files = [file for path in policy.paths for file in files_in(path)]
     if policy.with_global:
-        try:
-            files = list(files_in(GLOBAL_KEYRINGS, suffix=".gpg"))
-        except ExtError:
-            files = []
-        for file in files:
-            certificates += read_certificates(read_keys(file), file)
+        with suppress(ExtError):  # a system need not have any
+            files += files_in(GLOBAL_KEYRINGS, suffix=".gpg")
+    for file in files:
+        certificates += read_certificates(read_keys(file), file)
     return Keyring(certificates)
 
 
