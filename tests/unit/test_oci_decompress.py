@@ -25,6 +25,14 @@ ZSTD = f"{TAR}+zstd"
 TEXT = bytes(range(256)) * 5000
 
 
+@pytest.fixture(autouse=True, params=["isal", "zlib"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What inflates gzip; without the first, as most machines are, it is the second."""
+    if request.param == "zlib":
+        monkeypatch.setitem(sys.modules, "isal", None)
+    return str(request.param)
+
+
 def zstd(data: bytes, **options: Any) -> bytes:
     return zstandard.ZstdCompressor(**options).compress(data)
 
@@ -62,6 +70,7 @@ def expand(data: bytes, media_type: str, piece: int = 1 << 20, size: int = 1000)
         (ZSTD, skippable(b"x" * 300, 15) + zstd(TEXT) + skippable(b"") + zstd(b"") + skippable(b"toc", 3)),
         (ZSTD, zstandard.ZstdCompressor().stream_reader(io.BytesIO(TEXT)).read()),
     ],
+    ids=["tar", "gzip", "members", "zstd", "checksum", "frames", "skippable", "stream"],
 )
 def test_all_members_and_frames_are_read(media_type: str, data: bytes, piece: int) -> None:
     if piece < 1000:
@@ -131,6 +140,8 @@ def bomb(media_type: str, size: int) -> bytes:
 
 SCRIPT = """
 import io, resource, sys
+if sys.argv[4] == "zlib":
+    sys.modules["isal"] = None
 from composefs_oci.layers.decompress import open_tar
 from composefs_oci.formats.descriptors import Descriptor
 from composefs_oci.formats.digest import digest_of
@@ -148,7 +159,7 @@ print(size)
 
 
 @pytest.mark.parametrize("media_type", [GZIP, ZSTD])
-def test_memory_does_not_follow_what_it_inflates_to(media_type: str, tmp_path: Any) -> None:
+def test_memory_does_not_follow_what_it_inflates_to(media_type: str, library: str, tmp_path: Any) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(bomb(media_type, 1 << 30 if media_type == ZSTD else 256 << 20))
     assert path.stat().st_size < 1 << 20
@@ -157,7 +168,7 @@ def test_memory_does_not_follow_what_it_inflates_to(media_type: str, tmp_path: A
         resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
 
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, media_type, path, str(200 << 20)],
+        [sys.executable, "-c", SCRIPT, media_type, path, str(200 << 20), library],
         preexec_fn=limit,
         check=True,
         capture_output=True,

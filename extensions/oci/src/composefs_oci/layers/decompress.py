@@ -14,7 +14,7 @@ from composefs_oci.sources.source import PIECE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from composefs_oci.layers.unpacking import Readable
 
@@ -32,6 +32,8 @@ __all__ = ["open_tar"]
 _MAX_WINDOW = 128 << 20
 _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
+_GZIP = 31
+"""What zlib calls a gzip file, by its window bits."""
 
 
 def open_tar(blob: Compressed, media_type: str) -> Readable:
@@ -49,41 +51,47 @@ def open_tar(blob: Compressed, media_type: str) -> Readable:
             return blob
 
 
+def _zlib() -> Any:
+    """Return ISA-L, which takes half of the time, where it can be had, on x86 and ARM of 64 bits; else zlib."""
+    try:
+        from isal import isal_zlib
+    except ModuleNotFoundError:
+        import zlib
+
+        return zlib
+    return isal_zlib
+
+
 class _Gzip:
     """The members of a gzip file, one after the other (RFC 1952)."""
 
     def __init__(self, blob: Compressed) -> None:
         self._blob = blob
+        self._zlib = _zlib()
         self._given = b""
         self._start(b"")
 
     def read(self, size: int = PIECE) -> bytes:
         """Return the next bytes, at most ``size`` of them; none at the end."""
-        from isal.igzip_lib import IsalError
-
         while True:
             if self._member.eof:
                 rest = self._member.unused_data or self._blob.read()
                 if not rest:
                     return b""
                 self._start(rest)
-            data = self._given
+            data = self._given or self._member.unconsumed_tail or self._blob.read()
             self._given = b""
-            if not data and self._member.needs_input:
-                data = self._blob.read()
-                if not data:
-                    raise FormatError(f"{self._blob.where}: the gzip data is cut off", subject=self._blob.where)
             try:
                 inflated: bytes = self._member.decompress(data, size)
-            except IsalError as error:  # type: ignore[misc]  # declared as a mere name
+            except self._zlib.error as error:
                 raise FormatError(f"{self._blob.where}: damaged gzip data: {error}", subject=self._blob.where) from None
             if inflated:
                 return inflated
+            if not data and not self._member.eof:
+                raise FormatError(f"{self._blob.where}: the gzip data is cut off", subject=self._blob.where)
 
     def _start(self, data: bytes) -> None:
-        from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor
-
-        self._member = IgzipDecompressor(flag=DECOMP_GZIP)
+        self._member = self._zlib.decompressobj(_GZIP)
         self._given = data
 
 

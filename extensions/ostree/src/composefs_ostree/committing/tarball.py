@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import cast
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError, UnsupportedError
 from composefs_ostree.committing.inodes import Inode, Meta
@@ -99,10 +98,10 @@ def _pieces_of(file: BinaryIO, kind: str | None, path: str) -> Iterator[bytes]:
             return
         source: Any = file
         if kind == "gzip":
-            from isal import igzip, isal_zlib
+            from composefs_ostree.inflate import InflateError, open_gzip
 
-            broken += (cast("type[Exception]", isal_zlib.error),)
-            source = igzip.IGzipFile(fileobj=file, mode="rb")  # type: ignore[no-untyped-call]
+            broken += (InflateError,)
+            source = open_gzip(file)
         elif kind == "bzip2":
             import bz2
 

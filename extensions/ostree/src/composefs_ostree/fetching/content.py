@@ -11,8 +11,6 @@ import os
 from functools import lru_cache
 from hashlib import sha256
 
-from isal import isal_zlib
-
 from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, from_exception
 from composefs_ostree.fetching.stage import check_space, create_staged, stage_bytes, write_all
 from composefs_ostree.fetching.transport import Fetch
@@ -25,6 +23,7 @@ from composefs_ostree.formats.fileheader import (
     parse_head,
 )
 from composefs_ostree.formats.names import ObjectType, object_path
+from composefs_ostree.inflate import InflateError, zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ _PIECE = 256 << 10
 _CACHED_HEADS = 1024
 _CACHED_HEAD = 4096
 """How many heads are remembered, and bytes of the largest."""
-
-_InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub makes the class an instance
 
 
 class Unpacker:
@@ -83,7 +80,7 @@ class Unpacker:
     def _begin(self, head: FileHead) -> None:
         self._head = head
         self._hash = sha256(checksum_header(self._start))
-        self._inflater = isal_zlib.decompressobj(RAW_DEFLATE)
+        self._inflater = zlib.decompressobj(RAW_DEFLATE)
         # What a sane deflate stream of this content can take at most; else endless empty blocks would never end.
         self._most_compressed = head.size + head.size // 8 + 65536
         if head.size > self._inline_limit:
@@ -104,7 +101,7 @@ class Unpacker:
         while not self._inflater.eof:
             try:
                 piece = self._inflater.decompress(data, _PIECE)
-            except _InflateError as error:
+            except InflateError as error:
                 raise CorruptError(f"its content is not a deflate stream: {error}") from error
             data = self._inflater.unconsumed_tail
             self._produced += len(piece)
@@ -159,10 +156,10 @@ def unpack_small(file_id: bytes, data: bytes, staged: str, small: SmallContents)
     header = hashed_before(b"%b%b" % (head[:8], head[16:]))
     if header is None:
         return None
-    inflater = isal_zlib.decompressobj(RAW_DEFLATE)
+    inflater = zlib.decompressobj(RAW_DEFLATE)
     try:
         content = inflater.decompress(memoryview(data)[start:], size + 1)
-    except _InflateError:
+    except InflateError:
         return None
     digest = sha256(header)
     digest.update(content)
