@@ -28,6 +28,9 @@ MODES = {
     "bootable keep-user-xattrs": ("--bootable", "--xattrs", "keep-user-xattrs"),
 }
 
+IN_EVERY_FORMAT = {"compute-id --bootable", "compute-karg"}
+STORED = "compute-id --bootable --xattrs keep-user-xattrs"
+
 # composefs-rs refuses these when it stores an image, but compute-id accepts them: only an image that will be stored has
 # its boot entries checked, and its policy is not sought through symlinks.
 ONLY_STORED = {
@@ -62,33 +65,28 @@ def formats(row: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], dict[st
 
 @pytest.mark.parametrize("row", TREES, ids=lambda row: str(row["seed"]))
 def test_every_option(tmp_path: Path, row: dict[str, Any]) -> None:
+    """With each in one format, with a few in all: tests/interop/test_scan_vectors.py has every combination."""
     tree = make(tmp_path / "tree", row["seed"])
     rows = 0
     for key, options, recorded in formats(row):
         for command, answer in recorded.items():
-            words = command.split()
-            insecure = [word for word in words if word == "--insecure"]
-            done = cfsctl(*options, *insecure, *[word for word in words if word != "--insecure"], tree)
-            assert done.stdout == answer + "\n", (key, command)
-            rows += 1
-    assert rows >= 30
+            if key == "sha256-v1" or command in IN_EVERY_FORMAT:
+                words = command.split()
+                insecure = [word for word in words if word == "--insecure"]
+                done = cfsctl(*options, *insecure, *[word for word in words if word != "--insecure"], tree)
+                assert done.stdout == answer + "\n", (key, command)
+                rows += 1
+    assert rows >= 14
 
 
 @pytest.mark.parametrize("seed", LAYOUTS)
-def test_ids_and_dumps_of_all_seeds(tmp_path: Path, seed: int) -> None:
+def test_dumps_of_all_seeds(tmp_path: Path, seed: int) -> None:
     tree = make(tmp_path / "tree", seed)
-    for key, options, recorded in formats(LAYOUTS[seed]):
-        for mode, flags in MODES.items():
-            assert cfsctl(*options, "compute-id", *flags, tree).stdout == recorded[mode] + "\n", (key, mode)
     for key in ("sha256-v1", "sha512-v1"):
         for mode, digest in LAYOUTS[seed].get(key, {}).get("dump sha256", {}).items():
             options = ("--no-repo", "--hash", key.split("-")[0])
-            text = run_bytes(*options, "create-dumpfile", *MODES[mode], tree)
+            text = cfsctl(*options, "create-dumpfile", *MODES[mode], tree).stdout.encode("utf-8", "surrogateescape")
             assert hashlib.sha256(text).hexdigest() == digest, (key, mode)
-
-
-def run_bytes(*arguments: str | Path) -> bytes:
-    return cfsctl(*arguments).stdout.encode("utf-8", "surrogateescape")
 
 
 def test_the_recorded_dump(tmp_path: Path) -> None:
@@ -98,39 +96,23 @@ def test_the_recorded_dump(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == BOOT["dump of seed 3, sha256, bootable keep-user-xattrs"]
 
 
-def repository_of(path: Path, key: str) -> Path:
-    """Make a repository whose images have the hash and format of a key, such as sha512-v2."""
-    algorithm, version = key.split("-v")
-    cfsctl("init", "--insecure", "--algorithm", f"fsverity-{algorithm}-12", "--erofs-version", version, path)
-    return path
-
-
-@pytest.mark.parametrize("seed", LAYOUTS)
-def test_create_image_gives_the_same_ids(tmp_path: Path, seed: int) -> None:
-    tree = make(tmp_path / "tree", seed)
-    for key, _, recorded in formats(LAYOUTS[seed]):
-        repository = repository_of(tmp_path / key, key)
-        for mode, flags in MODES.items():
-            done = cfsctl("--repo", repository, "create-image", *flags, tree, "boot/image")
-            assert done.stdout == f"{key.split('-')[0]}:{recorded[mode]}\n", (key, mode)
-        # The last again: its objects are there already, and may be named by text alone.
-        assert cfsctl("--repo", repository, "create-image", *flags, tree, "boot/image").stdout == done.stdout
-        assert image_of_its_dump(repository, recorded[mode], tmp_path / "dump") == recorded[mode]
-
-
 @pytest.mark.parametrize("row", TREES, ids=lambda row: str(row["seed"]))
 def test_create_image_with_every_option(tmp_path: Path, row: dict[str, Any]) -> None:
+    """In one format with each, in all with one."""
     tree = make(tmp_path / "tree", row["seed"])
     rows = 0
     for key, _, recorded in formats(row):
-        repository = repository_of(tmp_path / key, key)
-        for command, answer in recorded.items():
-            words = command.split()
-            if words[0] == "compute-id":
-                done = cfsctl("--repo", repository, "create-image", *words[1:], tree)
-                assert done.stdout == f"{key.split('-')[0]}:{answer}\n", (key, command)
-                rows += 1
-    assert rows >= 15
+        algorithm, version = key.split("-v")
+        repository = tmp_path / key
+        cfsctl("init", "--insecure", "--algorithm", f"fsverity-{algorithm}-12", "--erofs-version", version, repository)
+        ids = {command: answer for command, answer in recorded.items() if command.startswith("compute-id")}
+        # The last again: its objects are there already, and may be named by text alone.
+        for command in (*(ids if key == "sha256-v1" else ()), STORED, STORED):
+            done = cfsctl("--repo", repository, "create-image", *command.split()[1:], tree, "boot/image")
+            assert done.stdout == f"{algorithm}:{ids[command]}\n", (key, command)
+            rows += 1
+        assert image_of_its_dump(repository, ids[STORED], tmp_path / "dump") == ids[STORED]
+    assert rows >= 13
 
 
 @pytest.mark.parametrize("row", [row for row in CASES if row["case"] != WHITEOUTS], ids=lambda row: row["case"])

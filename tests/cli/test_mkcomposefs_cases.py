@@ -45,10 +45,11 @@ def test_odd_dumps(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         mkcomposefs(*options, "--from-file", dump, image)
         assert sha256(image) == ANSWERS[name][key], key
         run("fsck.erofs", image)
-        (tmp_path / "text").write_bytes(dump_of(image))
+        text = dump_of(image)
+        (tmp_path / "text").write_bytes(text)
         mkcomposefs(*options, "--from-file", tmp_path / "text", again)
         assert (again.read_bytes() == image.read_bytes()) == (name != OTHERWISE), key
-        assert dump_of(again) == dump_of(image)
+        assert name != OTHERWISE or dump_of(again) == text
 
 
 @pytest.mark.parametrize("name", LAX)
