@@ -1,4 +1,4 @@
-"""Dumps without end or that come slowly, and Ctrl-C at the wrong moment; by the installed commands."""
+"""Dumps without end or that come slowly, huge policies, and Ctrl-C at the wrong moment; by the installed commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import CFSCTL, MKCOMPOSEFS, TIMEOUT, run
+from support.commands import CFSCTL, MKCOMPOSEFS, TIMEOUT, cfsctl, run, the_error
+from support.commands import limit_memory as limit_to_little
 
 DUMP = b"/ 0 40755 2 0 0 0 0.0 - - -\n/a 5 100644 1 0 0 0 0.0 - hello -\n"
 COMMANDS = [
@@ -52,3 +53,25 @@ def test_ctrl_c_while_cfsctl_loads_has_no_traceback(tmp_path: Path, arguments: t
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = run(CFSCTL, *arguments, status=-signal.SIGINT, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def with_policy(path: Path, *expressions: str) -> Path:
+    """Make a small bootable tree whose SELinux policy has these expressions."""
+    contexts = path / "etc/selinux/targeted/contexts/files"
+    for each in (contexts, path / "usr", path / "sysroot", path / "boot"):
+        each.mkdir(parents=True)
+    (path / "etc/selinux/config").write_text("SELINUXTYPE=targeted\n")
+    (contexts / "file_contexts").write_text("".join(f"{each} label\n" for each in expressions))
+    return path
+
+
+def test_a_policy_of_very_many_sets(tmp_path: Path) -> None:
+    """Each set of nearly all bytes is four characters, and once took 8 KiB of memory."""
+    tree = with_policy(tmp_path / "tree", *(f"/{number}{'[^a]' * 1000}" for number in range(150)))
+    cfsctl("--no-repo", "compute-id", "--bootable", tree, preexec_fn=limit_to_little)
+
+
+def test_a_policy_of_very_many_characters(tmp_path: Path) -> None:
+    tree = with_policy(tmp_path / "tree", *(f"/{'x' * 4000}{number}" for number in range(600)))
+    error = the_error("--no-repo", "compute-id", "--bootable", tree, status=8, preexec_fn=limit_to_little)
+    assert "contexts/files/file_contexts, line 524: the expressions have more than 2097152 characters" in error

@@ -261,6 +261,13 @@ def test_hostile_expressions_cost_bounded_work(name: str, monkeypatch: pytest.Mo
     assert work.left > -STEPS
 
 
+def test_groups_cost_nothing_that_nothing_refers_to() -> None:
+    """A machine that notes where 800 groups begin and end takes seconds for a path, however few steps it counts."""
+    path = b"/" + b"a/" * 800
+    machine = Automaton([Rule(parse("/" + "(a/?)" * 800 + r"\2?"), None)], Work(5000))
+    assert machine.winner(machine.read(machine.start, path), path, ord("-")) == 0
+
+
 def test_what_the_backtracker_keeps_of_one_path_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     text, path = r"/(a|aa|[b-x/])*\2x\2", "/" + "a" * 30
     assert not matches(text, path)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from composefs.boot.pattern import Pattern
 from composefs.boot.program import MATCH, Branch, Check, Consume, Instruction, Program, Work, compile_pattern, matches
+from composefs.boot.syntax import ALL_BYTES
 from composefs.errors import TooLargeError
 
 __all__ = ["Automaton", "Rule", "State"]
@@ -125,7 +126,7 @@ class Automaton:
         reached: set[int] = set()
         for at in state.under_way:
             instruction = program[at]
-            if isinstance(instruction, Consume) and byte in instruction.members:
+            if isinstance(instruction, Consume) and instruction.members >> byte & 1:
                 reached.update(self._closures.get(at + 1) or self._closure(at + 1))
         self._work.spend(10 + len(state.under_way) + len(reached) + len(state.held))
         stem = None if state.stem is None else state.stem.next.get(byte)
@@ -155,7 +156,7 @@ class Automaton:
         if started is None:
             pattern, type_ = self._rules[number]
             program = compile_pattern(pattern, self._instructions)
-            program.append(Consume(frozenset(range(256)) if type_ is None else frozenset((type_,))))
+            program.append(Consume(ALL_BYTES if type_ is None else 1 << type_))
             if pattern.plain:
                 started = self._closure(self._add(program, number))
             else:

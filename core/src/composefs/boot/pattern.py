@@ -28,6 +28,7 @@ from composefs.boot.syntax import (
     Sequence,
     Set,
     Syntax,
+    byte_range,
     width,
 )
 from composefs.errors import FormatError, TooLargeError
@@ -43,31 +44,32 @@ MAX_STACKED = 3
 MAX_COUNT = 1000
 """The largest number in ``{m,n}``."""
 
-_DIGIT = frozenset(b"0123456789")
-_LOWER = frozenset(range(ord("a"), ord("z") + 1))
-_UPPER = frozenset(range(ord("A"), ord("Z") + 1))
+_DIGIT = byte_range("0", "9")
+_LOWER = byte_range("a", "z")
+_UPPER = byte_range("A", "Z")
 _ALPHA = _LOWER | _UPPER
-_SPACE = frozenset(b"\t\n\v\f\r ")
-_PRINT = frozenset(range(0x20, 0x7F))
+_BLANK = byte_range(" ", " ")
+_SPACE = byte_range("\t", "\r") | _BLANK
+_GRAPH = byte_range("!", "~")
 
 _POSIX = {
     "alnum": _ALPHA | _DIGIT,
     "alpha": _ALPHA,
-    "ascii": frozenset(range(0x80)),
-    "blank": frozenset(b" \t"),
-    "cntrl": frozenset(range(0x20)) | {0x7F},
+    "ascii": byte_range("\0", "\x7f"),
+    "blank": byte_range("\t", "\t") | _BLANK,
+    "cntrl": byte_range("\0", "\x1f") | byte_range("\x7f", "\x7f"),
     "digit": _DIGIT,
-    "graph": _PRINT - {0x20},
+    "graph": _GRAPH,
     "lower": _LOWER,
-    "print": _PRINT,
-    "punct": _PRINT - {0x20} - _ALPHA - _DIGIT,
+    "print": _GRAPH | _BLANK,
+    "punct": _GRAPH & ~(_ALPHA | _DIGIT),
     "space": _SPACE,
     "upper": _UPPER,
     "word": WORD,
-    "xdigit": _DIGIT | frozenset(b"abcdefABCDEF"),
+    "xdigit": _DIGIT | byte_range("a", "f") | byte_range("A", "F"),
 }
 _CLASSES = {"d": _DIGIT, "s": _SPACE, "w": WORD}
-_CLASSES |= {name.upper(): ALL_BYTES - members for name, members in _CLASSES.items()}
+_CLASSES |= {name.upper(): ALL_BYTES ^ members for name, members in _CLASSES.items()}
 _CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "a": 0x07}
 _ASSERTIONS = {"b": "word boundary", "B": "no word boundary", "A": "start", "z": "end"}
 _LOOKS = {"(?=": (True, False), "(?!": (True, True), "(?<=": (False, False), "(?<!": (False, True)}
@@ -87,14 +89,14 @@ class Pattern(NamedTuple):
     """A pattern: ``stem`` are the bytes that each match begins with, ``rest`` is what comes after them.
 
     ``pcre``: it is for PCRE, where a dot is no newline.  ``plain``: it has no conditions and no back references, so
-    that an automaton can run it.
+    that an automaton can run it.  ``references``: the groups that it refers back to.
     """
 
     stem: bytes
     rest: Syntax
     pcre: bool
     plain: bool
-    references: bool
+    references: frozenset[int]
 
 
 EMPTY = Sequence(())
@@ -113,7 +115,7 @@ class _Parser:
         self.at = 0
         self.depth = 0
         self.groups = 1
-        self.references: list[int] = []
+        self.references: set[int] = set()
         self.pcre = False
         self.plain = True
         self.stacked = False
@@ -136,7 +138,7 @@ class _Parser:
                 stem, rest = data, EMPTY
             case Sequence((Literal(data), *items)):
                 stem, rest = data, Sequence(tuple(items))
-        return Pattern(stem, rest, self.pcre, self.plain, bool(self.references))
+        return Pattern(stem, rest, self.pcre, self.plain, frozenset(self.references))
 
     def enter(self) -> None:
         self.depth += 1
@@ -269,7 +271,7 @@ class _Parser:
             return Assertion(_ASSERTIONS[name])
         if name in tuple("123456789") and not self.text[self.at : self.at + 1].isdigit():
             self.pcre, self.plain = True, False
-            self.references.append(int(name))
+            self.references.add(int(name))
             return BackReference(int(name))
         raise self.refuse("this escape is not supported", self.at - 2)
 
@@ -290,11 +292,11 @@ class _Parser:
         self.at += 2
         return value
 
-    def bracket(self) -> frozenset[int]:
+    def bracket(self) -> int:
         start = self.at
         negated = self.text.startswith("[^", start)
         self.at += 1 + negated
-        members: set[int] = set()
+        members = 0
         first = True
         while first or not self.text.startswith("]", self.at):
             if self.at >= len(self.text):
@@ -304,15 +306,15 @@ class _Parser:
             members |= self.bracket_item()
             first = False
         self.at += 1
-        return ALL_BYTES - members if negated else frozenset(members)
+        return ALL_BYTES ^ members if negated else members
 
-    def bracket_item(self) -> frozenset[int]:
+    def bracket_item(self) -> int:
         """Read a class, a character, or a range of characters."""
         if posix := _POSIX_CLASS.match(self.text, self.at):
             if posix[2] not in _POSIX:
                 raise self.refuse("there is no such class")
             self.at = posix.end()
-            return ALL_BYTES - _POSIX[posix[2]] if posix[1] else _POSIX[posix[2]]
+            return ALL_BYTES ^ _POSIX[posix[2]] if posix[1] else _POSIX[posix[2]]
         name = self.text[self.at + 1 : self.at + 2]
         if self.text.startswith("\\", self.at) and name in _CLASSES:
             self.at += 2
@@ -321,24 +323,25 @@ class _Parser:
             return _CLASSES[name]
         low = self.bracket_byte()
         if not self.text.startswith("-", self.at) or self.text.startswith(("-]", "--"), self.at):
-            return frozenset((low,))
+            return byte_range(low, low)
         self.at += 1
         high = self.bracket_byte()
         if high < low:
             raise self.refuse("a range is the wrong way round")
-        return frozenset(range(low, high + 1))
+        return byte_range(low, high)
 
-    def bracket_byte(self) -> int:
+    def bracket_byte(self) -> str:
+        """Return the byte as a character."""
         char = self.text[self.at : self.at + 1]
         if char == "\\":
             value = self.byte()
             if value is None:
                 raise self.refuse("this escape is not supported in a bracket")
-            return value
+            return chr(value)
         if char in ("", "[") or not char.isascii():
             raise self.refuse("write this in a bracket as an escape" if char else "a bracket is not closed")
         self.at += 1
-        return ord(char)
+        return char
 
 
 def _bytes_of(text: str) -> bytes:

@@ -29,6 +29,8 @@ SUBSTITUTION_SUFFIXES = (b".subs", b".subs_dist")
 MAX_CONFIG = 64 << 10
 MAX_FILE = 8 << 20
 """Bytes of one file of a policy; a distribution's file_contexts has half a MiB."""
+MAX_EXPRESSIONS = 2 << 20
+"""Characters of all different expressions, of which each may take 200 bytes; a distribution has a quarter of a MiB."""
 MAX_LINE = 8192
 """Characters of a line; so labels and paths are no longer either."""
 MAX_LINES = 100_000
@@ -94,6 +96,7 @@ def _read_rules(files: Files, base: bytes) -> tuple[list[Rule], list[bytes | Non
     rules: list[Rule] = []
     labels: list[bytes | None] = []
     parsed: dict[str, Pattern] = {}
+    characters = 0
     for suffix in RULE_SUFFIXES:
         path = base + suffix
         data = files.read(path, MAX_FILE)
@@ -103,6 +106,9 @@ def _read_rules(files: Files, base: bytes) -> tuple[list[Rule], list[bytes | Non
             try:
                 expression, type_, label = _rule(words)
                 if expression not in parsed:
+                    characters += len(expression)
+                    if characters > MAX_EXPRESSIONS:
+                        raise TooLargeError(f"the expressions have more than {MAX_EXPRESSIONS} characters")
                     parsed[expression] = parse(expression)
             except ComposefsError as error:
                 error.message = f"{shown(path)}, line {number}: {error.message}"

@@ -27,6 +27,7 @@ from composefs.boot.syntax import (
     Sequence,
     Set,
     Syntax,
+    byte_range,
     width,
 )
 from composefs.errors import TooLargeError
@@ -36,7 +37,7 @@ __all__ = ["MATCH", "Branch", "Check", "Consume", "Instruction", "Program", "Wor
 MAX_STATES = 500_000
 """States that the backtracker keeps for one path, some 100 bytes each."""
 
-_NO_NEWLINE = ALL_BYTES - {0x0A}
+_NO_NEWLINE = ALL_BYTES ^ byte_range("\n", "\n")
 
 Captures = tuple[tuple[int, int], ...]
 """For each remembered place, in the order of numbers: (number, position)."""
@@ -45,10 +46,10 @@ Captures = tuple[tuple[int, int], ...]
 class Consume(NamedTuple):
     """One byte of a set."""
 
-    members: frozenset[int]
+    members: int
 
 
-_BYTES = tuple([Consume(frozenset((byte,))) for byte in range(256)])
+_BYTES = tuple([Consume(1 << byte) for byte in range(256)])
 
 
 class Branch(NamedTuple):
@@ -119,7 +120,8 @@ def compile_pattern(pattern: Pattern, work: Work) -> Program:
 
 
 class _Compiler:
-    def __init__(self, program: Program, dot: frozenset[int], groups: bool, work: Work) -> None:
+    def __init__(self, program: Program, dot: int, groups: frozenset[int], work: Work) -> None:
+        """``groups`` are those whose places are wanted."""
         self.program = program
         self.dot = dot
         self.groups = groups
@@ -147,7 +149,7 @@ class _Compiler:
                 self.alternatives(items)
             case Repeat():
                 self.repeat(syntax)
-            case Group(number, item) if self.groups:
+            case Group(number, item) if number in self.groups:
                 self.add(Remember(2 * number))
                 self.emit(item)
                 self.add(Remember(2 * number + 1))
@@ -218,7 +220,7 @@ def _run(program: Program, text: bytes, start: int, captures: Captures, work: Wo
                 steps = 0
             instruction = program[at]
             if isinstance(instruction, Consume):
-                if position >= len(text) or text[position] not in instruction.members:
+                if position >= len(text) or not instruction.members >> text[position] & 1:
                     break
                 at += 1
                 position += 1
@@ -273,6 +275,6 @@ def _holds(kind: str, text: bytes, position: int) -> bool:
         return position == 0
     if kind == "end":
         return position == len(text)
-    before = position > 0 and text[position - 1] in WORD
-    after = position < len(text) and text[position] in WORD
+    before = position > 0 and WORD >> text[position - 1] & 1
+    after = position < len(text) and WORD >> text[position] & 1
     return (before != after) == (kind == "word boundary")
