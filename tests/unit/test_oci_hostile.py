@@ -137,6 +137,16 @@ def test_long_ways_through_symlinks_come_to_an_end(tmp_path: Path, monkeypatch: 
         lines(tmp_path, archive(*links, Entry("l30", DIR), *[Entry(f"l0/f{n}") for n in range(9)]))
 
 
+@pytest.mark.parametrize("name", [".wh.d", "d/.wh..wh..opq"])
+def test_whiteouts_again_and_again_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each goes through all that its own layer has below."""
+    monkeypatch.setattr(filesystem, "MAX_STEPS", 10_000)
+    lower, files = archive(Entry("d", DIR), Entry("d/old")), [Entry(f"d/{n}") for n in range(300)]
+    assert len(lines(tmp_path, lower, archive(*files, *[Entry(name)] * 30))) == 302
+    with pytest.raises(TooLargeError, match="its whiteouts take too long"):
+        lines(tmp_path, lower, archive(*files, *[Entry(name)] * 40))
+
+
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "d/.wh."])
 def test_whiteouts_of_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(FormatError, match="a whiteout of nothing"):

@@ -38,7 +38,8 @@ MAX_TEXT = 512 << 20
 MAX_FOLLOWED = 40
 """Symlinks on one path, as Linux has it."""
 MAX_STEPS = 20_000_000
-"""Components that are walked for paths with symlinks: a bound of time for what is made to take long."""
+"""Components that are walked for paths with symlinks, and names that whiteouts go through: a bound of time for what is
+made to take long."""
 
 _FILE, _DIRECTORY, _SYMLINK, _HARDLINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, Kind.HARDLINK.value
 _WHITEOUT_META = b".wh..wh."
@@ -301,6 +302,9 @@ class Filesystem:
             if not has_entry:
                 each.mode, each.uid, each.gid = _DIRECTORY | _IMPLICIT_MODE, 0, 0
                 each.mtime, each.xattrs = (0, 0), b""
+            self._steps += len(each.children)
+            if self._steps > MAX_STEPS:
+                raise TooLargeError(f"layer {self._layer}: its whiteouts take too long", subject=self._layer)
             own = {} if self._upstream or each.own is None else each.own
             each.children = {name: below for name, below in each.children.items() if name in own}
             pending += [(below, own[name]) for name, below in each.children.items()]
