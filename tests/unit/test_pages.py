@@ -101,7 +101,7 @@ def test_dependencies_are_those_that_the_wheels_ask_for() -> None:
     asked: dict[str, tuple[str, set[str]]] = {}
     for wheel in ("core", "extensions/sdk", "extensions/ostree", "extensions/oci"):
         project = tomllib.loads((ROOT / wheel / "pyproject.toml").read_text())["project"]
-        for name, _, version in (each.partition(">=") for each in project["dependencies"]):
+        for name, _, version in (each.partition(";")[0].partition(">=") for each in project["dependencies"]):
             asked.setdefault(name, (version, set()))[1].add(PurePosixPath(wheel).name)
     page = (ROOT / "docs/dependencies.md").read_text().partition("\n\nWith them come ")[0]
     rows = re.findall(r"^\| \[?([\w-]+)(?:\]\(\S+\) ≥ ([\d.]+))? \| ([\w, ]+) \|", page, re.MULTILINE)
