@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from composefs.ext.discovery import Extension
     from composefs.ext.manifest import Argument
     from composefs.ext.manifest import Command as CommandManifest
+    from composefs.repository import Repository
 
 __all__ = ["ExtensionGroup", "parse"]
 
@@ -297,14 +298,14 @@ def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
         wait=settings.wait,
         isolation=Isolation(readable=settings.ext_read, account=settings.ext_user),
     )
-    with contextlib.ExitStack() as stack:
-        repository = None
-        if line.command.repository != "none":
-            repository = stack.enter_context(settings.open_repository(writable=line.command.repository == "write"))
-        launched = stack.enter_context(launch(line, repository, options))
+    opened: contextlib.AbstractContextManager[Repository | None] = contextlib.nullcontext()
+    if line.command.repository != "none":
+        opened = settings.open_repository(writable=line.command.repository == "write")
+    with opened as repository, launch(line, repository, options) as launched:
         from composefs.ext.session import converse
 
-        result = converse(launched, stack.enter_context(settings.observers(json=as_json)))
+        with settings.observers(json=as_json) as observers:
+            result = converse(launched, observers)
     if result.file is not None:
         with result.file:
             try:
