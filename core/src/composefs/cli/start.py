@@ -27,9 +27,11 @@ def main() -> None:
 
     _import_when_used("inspect")
     parameters = _import_when_used("uuid", UUID=object)
+    references = _import_when_used("annotationlib", ForwardRef=_Reference) if sys.version_info >= (3, 14) else {}
     with _Instead(datetime=import_module("_datetime"), gettext=_english()):
         from composefs.cli.main import main as run_and_exit
     parameters.clear()
+    references.clear()
     run_and_exit()
 
 
@@ -110,13 +112,22 @@ def _english() -> ModuleType:
     return module
 
 
+class _Reference:
+    """What typing makes of the name of a type that click has in quotes: nobody looks for the type."""
+
+    __forward_code__ = None
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+
 def _import_when_used(name: str, **parameters: type) -> dict[str, type]:
     """Have a module loaded when it is first asked for something (PEP 562), not where it is imported.
 
     click imports inspect, which takes 5 ms, and uses it to print help; and uuid, which takes 3 with platform, for a
-    type of parameter that no command has.  With importlib.util.LazyLoader, the second import of a module would load it.
+    type of parameter that no command has.  Since Python 3.14 typing loads annotationlib, 2 ms with ast, for a name of a
+    type in quotes.  With importlib.util.LazyLoader, the second import of a module would load it.
 
-    ``parameters`` are what a class that is made meanwhile may name in its brackets, as click's does since 8.4 with
+    ``parameters`` are what click's types may name while they are made, as it does since 8.4 with
     ``ParamType[uuid.UUID]``, and what it gets there; as soon as they are cleared, it is the module that is asked.
     """
     stand_in = ModuleType(name)
