@@ -23,7 +23,7 @@ try:
         """What json's decoder tells its scanner."""
 
         strict = True
-        object_hook = object_pairs_hook = None
+        object_hook = object_pairs_hook = array_hook = None
         parse_float = float
         parse_int = int
         parse_constant = float  # of NaN, Infinity and -Infinity
