@@ -25,9 +25,6 @@ from composefs_oci.names import BLOB, LAYER
 from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 from support.oci_layers import Layers, archives, run_generator
 
-# From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
 
-# From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 class Others:
     """Somebody else who so many ``times`` adds a bootable image to a config, each under another key."""

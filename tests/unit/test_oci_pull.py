@@ -13,9 +13,6 @@ from composefs_ext.testing import MemoryCore
 from composefs_oci.commands import pull as module
 from support.oci_layout import MANIFEST, Layout, tar
 
-# From Python 3.12 on: MemoryCore answers in a thread, which a forked worker has no need of.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
 
 @pytest.mark.parametrize(("limit", "is_enough"), [(3, True), (2, False)])
 def test_referrers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, is_enough: bool) -> None:
