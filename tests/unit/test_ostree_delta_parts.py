@@ -166,6 +166,27 @@ def test_a_patched_file() -> None:
     assert content_of(row) == new
 
 
+def test_an_old_file_is_brought_in_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ostree's programs come back to it for every piece that they take from it, and it may be large."""
+    asked = []
+
+    def bring(wanted: bytes) -> memoryview:
+        asked.append(wanted)
+        return memoryview(OLD)
+
+    monkeypatch.setitem(globals(), "sources", bring)
+    piece = operation("r", 0) + operation("w", 1, 5) + operation("R") + operation("w", 1, 0)
+    blob = file_id(OLD) + file_id(b"other")
+    new = (OLD[5:6] + blob[:1]) * 30
+    again = operation("o", 0, 0, len(new)) + piece * 30 + operation("c")
+    assert [content_of(row) for row in run(blob, again, [(FILE, file_id(new))])] == [new]
+    assert asked == [file_id(OLD)]
+    by_turns = operation("o", 0, 0, len(new)) + (operation("r", 0) + operation("r", 32)) * 100
+    with pytest.raises(CorruptError, match="reads from more than 16 old files for each object"):
+        run(blob, by_turns, [(FILE, file_id(new))])
+    assert len(asked) == 1 + 16
+
+
 def test_closing_a_file_ends_reading_from_the_old_one() -> None:
     one, two = OLD[:100], b"from the blob"
     operations = operation("o", 0, 0, 100) + operation("r", 0) + operation("w", 100, 0) + operation("c")

@@ -44,6 +44,8 @@ MAX_OPERATIONS = 8_000_000
 _MAX_BYTES = 64 << 20
 _NUMBER_BYTES = 10
 _SLACK = 1 << 20
+_MOST_READ = 16
+"""Old files that may be read from for each object, one after the other; ostree's programs read from one."""
 _WRITE = 1 << 20
 
 
@@ -61,6 +63,8 @@ class Program:
         self._at = 0
         self._sources = sources
         self._source: memoryview | None = None
+        self._old: tuple[bytes, memoryview] | None = None  # id and content of the last source
+        self._left_to_read = _MOST_READ * part.object_count
         self._staged = staged
         self._small = small
         self._number = 0
@@ -175,8 +179,15 @@ class Program:
         self._file = self._begin(file_id, mode, xattrs, size)
 
     def _read_from(self) -> None:
-        self._source = None
-        self._source = self._sources(bytes(self._from_blob(self._operand(), ID_SIZE)))
+        file_id = bytes(self._from_blob(self._operand(), ID_SIZE))
+        # ostree's programs come back to it behind whatever else they write, and to bring a file in takes a while.
+        if self._old is None or self._old[0] != file_id:
+            self._source = self._old = None
+            self._left_to_read -= 1
+            if self._left_to_read < 0:
+                raise CorruptError(f"its program reads from more than {_MOST_READ} old files for each object")
+            self._old = file_id, self._sources(file_id)
+        self._source = self._old[1]
 
     def _write(self) -> None:
         size, offset = self._operand(), self._operand()
