@@ -77,7 +77,7 @@ def dump_option(function: F) -> F:
         "--from-dump",
         metavar="FILE",
         type=Path(),
-        help="Take the tree from composefs-dump(5) text; - is standard input.",
+        help="Take the tree, as it is, from composefs-dump(5) text; - is standard input.",
     )(function)
 
 
