@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import cfsctl
+from composefs.digest import SHA256
+from composefs.repository import Repository
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """Make an insecure sha256 repository."""
-    cfsctl("init", "--insecure", "--algorithm", "fsverity-sha256-12", tmp_path / "repo")
+    Repository.init(tmp_path / "repo", algorithm=SHA256, insecure=True)
     return tmp_path / "repo"
 
 

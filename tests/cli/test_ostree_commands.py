@@ -28,9 +28,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path, source: Path) -> Target:
-    target = Target(tmp_path / "target")
-    target.ostree("pull-local", source, BRANCH)
-    return target
+    return Target.copied(
+        tmp_path / "target", source.parent / "pulled", lambda made: made.ostree("pull-local", source, BRANCH)
+    )
 
 
 def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None:

@@ -16,22 +16,33 @@ from support.commands import BIN, TIMEOUT, cfsctl, completions, run
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
-from support.remotes import machine, remote, target
+from support.remotes import machine, remote
 
-__all__ = ["extensions", "machine", "target"]
+__all__ = ["extensions", "machine"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 
 
-@pytest.fixture
-def filled(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
-    """A repository with the remote ``o``, its ref and a ref of our own."""
-    repo = make_repo(tmp_path / "repo")
-    commit(repo, make_tree(tmp_path / "tree", files=1))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ostree")
+    repo = make_repo(directory / "repo")
+    commit(repo, make_tree(directory / "tree", files=1))
     update_summary(repo)
-    remote(target, f"file://{repo}")
-    target.ostree("pull", "o", BRANCH)
-    target.ostree("tag", f"o:{BRANCH}", "mine")
+    return repo
+
+
+@pytest.fixture
+def filled(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A repository with the remote ``o``, its ref and a ref of our own."""
+
+    def prepare(target: Target) -> None:
+        remote(target, f"file://{source}")
+        target.ostree("pull", "o", BRANCH)
+        target.ostree("tag", f"o:{BRANCH}", "mine")
+
+    target = Target.copied(tmp_path / "target", source.parent / "filled", prepare)
+    remote(target, f"file://{source}")
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     return target
 

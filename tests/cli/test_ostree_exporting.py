@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,21 +16,30 @@ from support.peers import require
 pytestmark = pytest.mark.usefixtures("extensions")
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what tests start from is kept."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Target:
+def made(tmp_path: Path, kept: Path) -> Target:
     """A repository with a commit on the branch main, of which one file is larger than what is kept inline."""
-    target = Target(tmp_path / "target")
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree/file").write_bytes(b"content" * 10_000)
-    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--timestamp=@1")
-    return target
+
+    def prepare(target: Target) -> None:
+        (kept / "tree").mkdir()
+        (kept / "tree/file").write_bytes(b"content" * 10_000)
+        target.ostree("commit", f"--tree=dir={kept / 'tree'}", "-b", "main", "--timestamp=@1")
+
+    return Target.copied(tmp_path / "target", kept / "made", prepare)
 
 
 @pytest.fixture
-def out(made: Target, tmp_path: Path) -> Path:
+def out(made: Target, tmp_path: Path, kept: Path) -> Path:
     """An ostree repository with that commit."""
-    made.ostree("export", "main", tmp_path / "out")
-    return tmp_path / "out"
+    if not (kept / "out").exists():
+        made.ostree("export", "main", kept / "out")
+    return shutil.copytree(kept / "out", tmp_path / "out", symlinks=True)
 
 
 def commit_of(out: Path) -> Path:
@@ -105,13 +115,15 @@ def test_links_that_are_no_aliases_are_in_no_summary(made: Target, out: Path, tm
 
 
 @pytest.mark.parametrize("name", ["config", "commit"])
-def test_a_symlink_in_the_place_of_a_file_is_not_followed(made: Target, out: Path, tmp_path: Path, name: str) -> None:
+def test_a_symlink_in_the_place_of_a_file_is_not_followed(
+    made: Target, out: Path, tmp_path: Path, kept: Path, name: str
+) -> None:
     place = out / "config" if name == "config" else commit_of(out)
     place.rename(tmp_path / "moved")
     place.symlink_to(tmp_path / "moved")
     (out / "refs/heads/other").write_text((out / "refs/heads/main").read_text())
     if name == "commit":  # which an export of the same one replaces
-        made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "main", "--timestamp=@2")
+        made.ostree("commit", f"--tree=dir={kept / 'tree'}", "-b", "main", "--timestamp=@2")
     told = made.ostree("export", "main", out, status=5).stderr
     assert f"{place}: it is a symlink" in told
 

@@ -7,12 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from composefs.digest import ALGORITHMS
+from composefs.repository import Repository
 from support.commands import cfsctl
 
 
 def init(path: Path, algorithm: str = "sha256", erofs_format: int = 1, *extra: int) -> Path:
     """Make a repository that wants images of these EROFS formats."""
-    cfsctl("init", "--insecure", f"--algorithm=fsverity-{algorithm}-12", f"--erofs-version={erofs_format}", path)
+    Repository.init(path, algorithm=ALGORITHMS[algorithm], erofs_default=erofs_format, insecure=True)
     if extra:
         meta = json.loads((path / "meta.json").read_text())
         meta["erofs_formats"]["extra"] = list(extra)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from composefs.digest import ALGORITHMS
+from composefs.repository import Repository
 from support.commands import TIMEOUT, cfsctl
 
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
@@ -28,8 +32,17 @@ class Target:
 
     def __init__(self, path: Path, algorithm: str = "sha256", erofs: int = 1) -> None:
         self.path = path
-        options = ("--algorithm", f"fsverity-{algorithm}-12", "--erofs-version", str(erofs))
-        cfsctl("init", "--insecure", *options, path)
+        Repository.init(path, algorithm=ALGORITHMS[algorithm], erofs_default=erofs, insecure=True)
+
+    @classmethod
+    def copied(cls, path: Path, kept: Path, prepare: Callable[[Target], object]) -> Target:
+        """Return a copy of what is kept, which is prepared when there is none yet."""
+        if not kept.exists():
+            prepare(cls(path))
+            shutil.copytree(path, kept, symlinks=True)
+        else:
+            shutil.copytree(kept, path, symlinks=True)
+        return cls(path)
 
     def ostree(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run an ostree command on it."""
