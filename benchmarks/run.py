@@ -45,7 +45,7 @@ ROOM = 4.5e9
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="size of the runtime (1: 16,288 files)")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the runtime (1: 16,305 files)")
     parser.add_argument("--rounds", type=int, default=6, help="runs of each program for each job")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="measure this section; may be given again")
     parser.add_argument("--json", action="store_true", help="print every sample instead of a table")
