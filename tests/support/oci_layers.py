@@ -8,7 +8,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import zstandard
@@ -23,11 +25,12 @@ from composefs_ext.fsverity import fsverity_digest
 from composefs_ext.staging import Staging
 from composefs_oci.dump import write_tree
 from composefs_oci.filesystem import Filesystem
+from composefs_oci.formats.digest import digest_of
 from composefs_oci.formats.tar import Entry
 from composefs_oci.layers.stored import StoredLayer, entries
 from composefs_oci.layers.stream import references
 from composefs_oci.layers.unpacking import Unpacked, unpack
-from composefs_oci.layers.whole import known
+from composefs_oci.layers.whole import _measure
 from support.vectors import DATA
 
 
@@ -50,7 +53,8 @@ class Layers:
         self.objects: dict[str, bytes] = {}
         self.layers: list[StoredLayer] = []
         self.unpacked: list[Unpacked] = []
-        self._staging = Staging(tempfile.mkdtemp(dir=directory))
+        self.staging = Staging(tempfile.mkdtemp(dir=directory))
+        self.repository = SimpleNamespace(algorithm=algorithm.name)
 
     def add(self, data: bytes, *, piece: int = 1 << 20, max_inline: int = 1 << 30) -> StoredLayer:
         """Take an archive apart.  The entries that are told meanwhile are those that its stream has."""
@@ -58,27 +62,32 @@ class Layers:
         noted: list[tuple[Entry, bytes | int]] = []
 
         def take(name: str, size: int, _offset: int | None) -> None:
-            content = self._staging.read(name)
+            content = self.staging.read(name)
             assert len(content) == size
             ids.append(fsverity_digest(content, self.algorithm.name))
             self.objects[ids[-1]] = content
 
         unpacked = unpack(
             Pieces(data, piece),
-            self._staging,
+            self.staging,
             take,
+            diff_id=digest_of(data),
             max_inline=max_inline,
             note=lambda entry, content: noted.append((entry, content)),
         )
         assert unpacked.size == len(data)
-        parts = references(unpacked, ids)
-        inline = self._staging.path_of(unpacked.inline)
-        layer = StoredLayer(unpacked.diff_id, inline, parts.chunks, parts.object_refs, len(data), known(parts.expanded))
+        inline = self.staging.path_of(unpacked.inline)
+        layer = StoredLayer(digest_of(data), inline, *references(unpacked, ids), len(data), partial(_measure, self))
         told = [(entry, ids[content] if isinstance(content, int) else content) for entry, content in noted]
         assert told == list(entries(layer))
         self.layers.append(layer)
         self.unpacked.append(unpacked)
         return layer
+
+    def object_get(self, object_id: str, into: str) -> Any:
+        """What measuring a sparse file wants of the core."""
+        Path(self.staging.path_of(into)).write_bytes(self.objects[object_id])
+        return SimpleNamespace(result=lambda: None)
 
     def archive(self, number: int = -1) -> bytes:
         """Put a layer's stream together again."""

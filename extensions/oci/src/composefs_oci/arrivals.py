@@ -18,10 +18,8 @@ from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
-from composefs_oci.layers.stored import StoredLayer
-from composefs_oci.layers.stream import most_inline, put_layer, references
+from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import Unpacked
-from composefs_oci.layers.whole import known
 from composefs_oci.names import BLOB
 
 TYPE_CHECKING = False
@@ -46,18 +44,16 @@ TAKEN_LOT = 8 << 20
 
 
 class Arrived(NamedTuple):
-    """A layer that is stored: the id of its stream, which has no name yet; ``layer`` is None for a blob."""
+    """A layer that is stored: the id of its stream, which has no name yet."""
 
     stream: str
-    layer: StoredLayer | None
     counts: Counts
 
 
 class _Layer:
     """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of the entries' log.
 
-    ``unpacked`` is set when the worker is done with it; ``stream``, and ``layer`` but for a blob, when all files are
-    stored too.
+    ``unpacked`` is set when the worker is done with it; ``stream`` when all files are stored too.
     """
 
     def __init__(self, number: int, job: Job, progress: Progress) -> None:
@@ -69,7 +65,6 @@ class _Layer:
         self.new = self.new_bytes = self.present = 0
         self.unpacked: Unpacked | None = None
         self.stream: Pending[Stored] | None = None
-        self.layer: StoredLayer | None = None
 
     @property
     def is_stored(self) -> bool:
@@ -90,7 +85,7 @@ class _Layer:
         assert self.stream is not None
         assert self.unpacked is not None
         counts = Counts(self.new, self.new_bytes, self.present, self.unpacked.inline_size)
-        return Arrived(self.stream.result()["id"], self.layer, counts)
+        return Arrived(self.stream.result()["id"], counts)
 
 
 class _Worker:
@@ -278,16 +273,7 @@ class Arrivals:
         unpacked = layer.unpacked
         if unpacked is None or len(layer.ids) < unpacked.files:
             return
-        if not unpacked.inline:
+        if layer.job.diff_id is None:
             layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
-            return
-        parts = references(unpacked, layer.ids)
-        layer.stream = put_layer(self._core, unpacked, parts)
-        layer.layer = StoredLayer(
-            layer.job.diff_id or unpacked.diff_id,
-            self._core.staging.path_of(unpacked.inline),
-            parts.chunks,
-            parts.object_refs,
-            unpacked.size,
-            known(parts.expanded),
-        )
+        else:
+            layer.stream = put_layer(self._core, unpacked, layer.ids)

@@ -106,9 +106,7 @@ class _Stack:
     def _layer(self, digest: str) -> StoredLayer:
         if digest not in self._missing:
             return self._open(digest)
-        layer = self._arrivals.wait(self._missing.index(digest)).layer
-        assert layer is not None
-        return layer
+        return open_layer(self._core, digest, self._arrivals.wait(self._missing.index(digest)).stream)
 
     def _open(self, digest: str) -> StoredLayer:
         if digest not in self._held:

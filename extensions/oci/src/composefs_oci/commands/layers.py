@@ -10,7 +10,7 @@ from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
 from composefs_oci.layers.stored import entries
-from composefs_oci.layers.stream import most_inline, put_layer, references
+from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import unpack
 from composefs_oci.layers.whole import open_layer
 from composefs_oci.names import digest_of_stream, layer_ref, layer_stream
@@ -107,7 +107,7 @@ def import_layer(request: Request, core: Core) -> dict[str, Any]:
             hint = "the digest is that of the archive, as it is before compression, on standard input"
             raise CorruptError(error.message, hint=hint, subject=diff_id) from None
     ids.extend(stored["id"] for _, stored in puts.rest())
-    stream = put_layer(core, unpacked, references(unpacked, ids)).result()["id"]
+    stream = put_layer(core, unpacked, ids).result()["id"]
     core.publish(
         streams=[{"name": layer_stream(diff_id), "id": stream, "if_exists": "replace"}],
         refs=refs,

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from composefs_ext.errors import from_exception, to_wire
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
-from composefs_oci.formats.mediatypes import is_tar_layer
 from composefs_oci.layers.decompress import open_tar
 from composefs_oci.layers.entry_log import EntryLog
 from composefs_oci.layers.unpacking import Unpacked, unpack
@@ -122,7 +121,7 @@ class _Worker:
     def fetch(self, blob: Blob, job: Job, log: str) -> Unpacked:
         """Read a blob to its end; give its files away, and log its entries under this name."""
         counted = _Counted(blob, self._count)
-        if job.diff_id is None or not is_tar_layer(job.descriptor.media_type):
+        if job.diff_id is None:
             layer = self._keep(counted, job.descriptor)
             self.report()
             return layer
@@ -152,7 +151,7 @@ class _Worker:
             while data := blob.read():
                 file.write(data)
         self._take(name, descriptor.size)
-        return Unpacked("", 0, [0], [], 1, descriptor.size, descriptor.digest)
+        return Unpacked("", 0, [0], [], 1, descriptor.size)
 
     def _count(self, size: int) -> None:
         self._read += size

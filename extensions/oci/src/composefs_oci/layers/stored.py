@@ -28,8 +28,7 @@ _REMEDY = "the layer's stream is damaged: run cfsctl fsck, and pull the image ag
 class StoredLayer(NamedTuple):
     """A layer's stream: the path of a file with all inline bytes, chunks and references as ``stream_get`` gives them.
 
-    ``size`` is the archive's, ``name`` is for messages: the diff id.  ``whole`` is called for each reading of the layer
-    and returns what makes the sparse files of that.
+    ``size`` is the archive's, ``name`` is for messages: the diff id.  ``whole`` makes the sparse files.
     """
 
     name: str
@@ -37,7 +36,7 @@ class StoredLayer(NamedTuple):
     chunks: Sequence[int]
     object_refs: Sequence[str]
     size: int
-    whole: Callable[[], Whole]
+    whole: Whole
 
 
 def entries(layer: StoredLayer, *, upstream: bool = False) -> Iterator[tuple[Entry, Content]]:
@@ -65,7 +64,7 @@ def _mapped(path: str) -> Iterator[bytes | mmap.mmap]:
 
 
 def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iterator[tuple[Entry, Content]]:
-    references, whole = layer.object_refs, layer.whole()
+    references, whole = layer.object_refs, layer.whole
     header, extension = parser.header, parser.extension
     chunks = iter(layer.chunks)
     offset = 0  # inline bytes before the next object

@@ -38,11 +38,9 @@ if TYPE_CHECKING:
     Take = Callable[[str, int, int | None], None]
 
 
-__all__ = ["MAX_INLINE", "Unpacked", "unpack"]
+__all__ = ["Unpacked", "unpack"]
 
 READ_SIZE = 256 << 10
-MAX_INLINE = 4 << 30
-"""Bytes that are no external content, unless the core says otherwise."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _MODE = 0o444
@@ -57,18 +55,16 @@ class Unpacked(NamedTuple):
     """A layer taken apart.
 
     ``inline`` is the staged file of all bytes that are in no other file.  In ``chunks``, ``-n`` stands for the next n
-    of them and ``i`` for the i-th file that was given away.  ``expanded`` are the sparse files that were written whole,
-    in their order in the archive: their numbers, counted alike, or their bytes if they are few; no chunk names them.
-    ``files`` is how many were given away, ``size`` the archive's, ``diff_id`` its digest.
+    of them and ``i`` for the i-th file that was given away.  ``expanded`` are the numbers of those that are sparse files
+    written whole; no chunk names them.  ``files`` is how many were given away, ``size`` the archive's.
     """
 
     inline: str
     inline_size: int
     chunks: list[int]
-    expanded: list[int | bytes]
+    expanded: list[int]
     files: int
     size: int
-    diff_id: str
 
 
 def unpack(
@@ -76,23 +72,23 @@ def unpack(
     staging: Staging,
     take: Take,
     *,
+    diff_id: str,
+    max_inline: int,
     packs: Packs | None = None,
-    diff_id: str | None = None,
-    max_inline: int = MAX_INLINE,
     note: Note = _note_nothing,
 ) -> Unpacked:
     """Take a whole archive apart.
 
     ``take`` is called with the name and size of each staged file as it is complete and None, or with the pack, size and
     offset of a content in ``packs``; it may wait, so that not too much lies in staging.  ``diff_id`` is the digest that
-    the archive must have, with its algorithm before a colon; without one it is measured in sha256.  ``note`` is called
+    the archive must have, ``max_inline`` bounds the bytes that are in no file which is given away.  ``note`` is called
     for each entry in order, with a file's bytes if they are few, else with the number of the file that was given away
     for it.
 
     Raises CorruptError for another digest; FormatError or TooLargeError for an archive that no image can be made of;
     what was staged before that is of no use.
     """
-    whole = new_hash(diff_id or "sha256:")
+    whole = new_hash(diff_id)
     inline = staging.new_name("inline")
     with staging.create(inline) as out:
         source = _Archive(archive, whole, out, max_inline)
@@ -102,17 +98,15 @@ def unpack(
         except (FormatError, TooLargeError) as error:
             if error.subject is not None:  # the blob that the archive is read from
                 raise
-            layer = f"layer {diff_id}: " if diff_id else ""
             where = f"(before byte {source.position} of the archive)"
-            raise type(error)(f"{layer}{error.message} {where}", hint=error.hint, subject=diff_id) from None
-    digest = digest_of_hash(whole)
-    if diff_id not in (None, digest):
+            raise type(error)(f"layer {diff_id}: {error.message} {where}", hint=error.hint, subject=diff_id) from None
+    if (digest := digest_of_hash(whole)) != diff_id:
         raise CorruptError(
             f"the archive of a layer has the digest {digest}, not {diff_id}",
             hint="the image's config says so: it was damaged or put together wrongly",
             subject=diff_id,
         )
-    return Unpacked(inline, source.inline_size, splitter.chunks, splitter.expanded, splitter.files, source.size, digest)
+    return Unpacked(inline, source.inline_size, splitter.chunks, splitter.expanded, splitter.files, source.size)
 
 
 class _Archive:
@@ -204,7 +198,7 @@ class _Splitter:
         self._run_begin = 0  # of the inline bytes since the last content, in the inline file
         self._expanded_bytes = 0
         self.chunks: list[int] = []
-        self.expanded: list[int | bytes] = []
+        self.expanded: list[int] = []
         self.files = 0
 
     def split(self) -> None:
@@ -273,9 +267,10 @@ class _Splitter:
             size = expander.finish()
         finally:
             os.close(fd)
-        content = self._give(name, size) if size > INLINE_LIMIT else self._staging.read(name)
-        self.expanded.append(content)
-        return content
+        if size <= INLINE_LIMIT:
+            return self._staging.read(name)
+        self.expanded.append(self._give(name, size))
+        return self.expanded[-1]
 
     def _create(self, name: str) -> int:
         return os.open(self._staging.path_of(name), _FLAGS, _MODE)

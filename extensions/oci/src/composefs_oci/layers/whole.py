@@ -1,7 +1,7 @@
 """The content of sparse files, of which a layer's stream holds the pieces.
 
-When a layer is taken apart, each is written whole, and is an object of the repository from then on.  A stream that is
-read later does not say which object: then the file is measured again, and has to be among the stream's references.
+When a layer is taken apart, each is written whole, and is an object of the repository from then on.  The stream does
+not say which object: when it is read the file is measured again, and has to be among the stream's references.
 """
 
 from __future__ import annotations
@@ -17,31 +17,22 @@ from composefs_oci.names import LAYER, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from composefs_ext import Core
     from composefs_oci.formats.tar import Entry
-    from composefs_oci.layers.stored import Content, Whole
+    from composefs_oci.layers.stored import Content
 
-__all__ = ["known", "open_layer"]
+__all__ = ["open_layer"]
 
 _READ_SIZE = 256 << 10
 
 
-def known(expanded: Iterable[Content]) -> Callable[[], Whole]:
-    """Return what makes, for each reading of a layer, its sparse files: they are known, in their order."""
-    contents = list(expanded)
+def open_layer(core: Core, diff_id: str, stream_id: str | None = None) -> StoredLayer:
+    """Open a layer that the repository holds, by its stream's id or else by its name.
 
-    def begin() -> Whole:
-        left = iter(contents)
-        return lambda _entry, _pieces: next(left)
-
-    return begin
-
-
-def open_layer(core: Core, diff_id: str) -> StoredLayer:
-    """Open a layer that the repository holds.  Raises NotFoundError; CorruptError for what is no layer of files."""
-    stream = core.stream_get(name=layer_stream(diff_id), inline=True, chunks=True, object_refs=True).result()
+    Raises NotFoundError; CorruptError for what is no layer of files.
+    """
+    name = None if stream_id else layer_stream(diff_id)
+    stream = core.stream_get(name=name, id=stream_id, inline=True, chunks=True, object_refs=True).result()
     if stream.content_type != LAYER:
         raise CorruptError(f"{layer_stream(diff_id)} is not the stream of a layer of files", subject=diff_id)
     assert stream.inline is not None
@@ -57,9 +48,7 @@ def open_layer(core: Core, diff_id: str) -> StoredLayer:
             )
         return content
 
-    return StoredLayer(
-        diff_id, core.staging.path_of(stream.inline), stream.chunks, references, stream.size, lambda: whole
-    )
+    return StoredLayer(diff_id, core.staging.path_of(stream.inline), stream.chunks, references, stream.size, whole)
 
 
 def _measure(core: Core, entry: Entry, pieces: memoryview | str) -> Content:
