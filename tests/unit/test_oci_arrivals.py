@@ -33,13 +33,13 @@ def layout(tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
-def jobs_of(layout: Path) -> list[Job]:
+def jobs_of(layout: Path) -> dict[str, Job]:
     with LayoutSource(DirectoryFiles(str(layout)), "v1") as source:
         document = source.manifest()
         manifest = parse_manifest(document.raw, document.media_type)
         with source.open_blob(manifest.config) as blob:
             config = parse_config(blob.read_all())
-    return [Job(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)]
+    return {diff_id: Job(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)}
 
 
 def opener(layout: Path) -> Callable[[Callable[[str], object]], LayoutSource]:
@@ -50,23 +50,20 @@ def opener(layout: Path) -> Callable[[Callable[[str], object]], LayoutSource]:
     return open_source
 
 
-def fetch_all(core: MemoryCore, layout: Path, jobs: list[Job], order: list[int] | None = None) -> dict[str, Any]:
+def fetch_all(core: MemoryCore, layout: Path, jobs: dict[str, Job]) -> dict[str, Any]:
     """Run it; return the dump, and what arrived."""
     result: dict[str, Any] = {}
 
     def handler(_request: Any, client: Core) -> None:
         with Arrivals(client, jobs, opener(layout)) as arrivals:
             result["arrivals"] = arrivals
-            if order is not None:
-                result["arrived"] = [arrivals.wait(number) for number in order]
+            if any(job.diff_id is None for job in jobs.values()):
+                result["arrived"] = list(map(arrivals.wait, jobs))
                 return
-            coming = ((str(job.diff_id), arrivals.entries(number)) for number, job in enumerate(jobs))
-            image = described(client, stacked(coming))
+            image = described(client, stacked((digest, arrivals.entries(digest)) for digest in jobs))
             result["dump"] = Path(client.staging.path_of(image.dump)).read_bytes()
             assert image.has_usr
-            streams = [arrivals.wait(number).stream for number in range(len(jobs))]
-            parts = (open_layer(client, str(job.diff_id), stream) for job, stream in zip(jobs, streams, strict=True))
-            image = layered(client, parts)
+            image = layered(client, [open_layer(client, digest, arrivals.wait(digest).stream) for digest in jobs])
             assert Path(client.staging.path_of(image.dump)).read_bytes() == result["dump"]
         assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
@@ -82,7 +79,7 @@ def check(core: MemoryCore, layout: Path, tmp_path: Path, result: dict[str, Any]
     layers = Layers(tmp_path)
     for number, data in enumerate(archives(layout)):
         layers.add(data)
-        arrived = result["arrivals"].arrived[number]
+        arrived = result["arrivals"].arrived[digest_of(data)]
         assert archive_of(core, arrived) == data
         assert core.streams[arrived.stream]["content_type"] == LAYER
         counts = arrived.counts
@@ -98,7 +95,7 @@ def test_a_whole_image(tmp_path: Path, layout: Path) -> None:
     check(core, layout, tmp_path, result)
     assert core.stream_names == {}
     ended = [event for method, event in core.events if method == "progress" and event["kind"] == "done"]
-    assert sorted(event["label"] for event in ended) == sorted(str(job.diff_id) for job in jobs)
+    assert sorted(event["label"] for event in ended) == sorted(jobs)
     assert all(event["done"] == event["total"] for event in ended)
     assert {event["message"] for method, event in core.events if method == "log"} == {"a line for the user"}
     again = fetch_all(core, layout, jobs)
@@ -130,8 +127,8 @@ def test_any_number_of_workers_and_little_room(
 
 def test_a_blob_is_kept_as_it_is(tmp_path: Path, layout: Path) -> None:
     core = MemoryCore(tmp_path, algorithm="sha256")
-    [job, *_] = jobs_of(layout)
-    [arrived] = fetch_all(core, layout, [Job(job.descriptor, None)], order=[0])["arrived"]
+    [job, *_] = jobs_of(layout).values()
+    [arrived] = fetch_all(core, layout, {job.descriptor.digest: Job(job.descriptor, None)})["arrived"]
     assert core.streams[arrived.stream]["content_type"] == BLOB
     assert digest_of(archive_of(core, arrived)) == job.descriptor.digest
 
@@ -147,9 +144,9 @@ def test_a_damaged_layer_leaves_the_others(tmp_path: Path, layout: Path, monkeyp
     monkeypatch.setattr(module, "available_cores", lambda: 1)
     core = MemoryCore(tmp_path, algorithm="sha256")
     jobs = jobs_of(layout)
-    last = min(range(len(jobs)), key=lambda number: jobs[number].descriptor.size)
-    damage(layout, jobs[last])
-    with pytest.raises((CorruptError, FormatError), match=jobs[last].descriptor.digest.partition(":")[2]):
+    last = min(jobs.values(), key=lambda job: job.descriptor.size)
+    damage(layout, last)
+    with pytest.raises((CorruptError, FormatError), match=last.descriptor.digest.partition(":")[2]):
         fetch_all(core, layout, jobs)
     assert len(core.streams) == len(jobs) - 1
     assert core.stream_names == {}
@@ -157,7 +154,8 @@ def test_a_damaged_layer_leaves_the_others(tmp_path: Path, layout: Path, monkeyp
 
 def test_a_layer_of_another_diff_id(tmp_path: Path, layout: Path) -> None:
     jobs = jobs_of(layout)
-    jobs[1] = jobs[1]._replace(diff_id="sha256:" + "1" * 64)
+    key = list(jobs)[1]
+    jobs[key] = jobs[key]._replace(diff_id="sha256:" + "1" * 64)
     with pytest.raises(CorruptError, match="not sha256:1111"):
         fetch_all(MemoryCore(tmp_path, algorithm="sha256"), layout, jobs)
 
@@ -172,8 +170,8 @@ def test_what_the_core_refuses(tmp_path: Path, layout: Path) -> None:
 
 def test_a_worker_that_dies(tmp_path: Path, layout: Path) -> None:
     def handler(_request: Any, client: Core) -> None:
-        with Arrivals(client, jobs_of(layout), lambda _: os._exit(3)) as arrivals:
-            arrivals.wait(0)
+        with Arrivals(client, jobs := jobs_of(layout), lambda _: os._exit(3)) as arrivals:
+            arrivals.wait(next(iter(jobs)))
 
     with pytest.raises(ExtError, match=r"ended early \(exit status 3\)"):
         MemoryCore(tmp_path, algorithm="sha256").run(handler, ["pull"])

@@ -17,14 +17,14 @@ from composefs_ext.puts import Puts
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
-from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, Job, log_name, serve, staged_cost
+from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, serve, staged_cost
 from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import Unpacked
 from composefs_oci.names import BLOB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Self
 
     from composefs_ext import Core
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from composefs_ext.progress import Progress
     from composefs_ext.rows import Stored
     from composefs_oci.formats.tar import Entry
+    from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import Content
     from composefs_oci.sources.source import Source
 
@@ -51,14 +52,14 @@ class Arrived(NamedTuple):
 
 
 class _Layer:
-    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of the entries' log.
+    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of its entries' ``log``.
 
     ``unpacked`` is set when the worker is done with it; ``stream`` when all files are stored too.
     """
 
-    def __init__(self, number: int, job: Job, progress: Progress) -> None:
-        self.number = number
-        self.job = job
+    def __init__(self, digest: str, log: str, progress: Progress) -> None:
+        self.digest = digest
+        self.log = log
         self.progress = progress
         self.ids: list[str] = []
         self.logged = 0
@@ -100,19 +101,20 @@ class _Worker:
 class Arrivals:
     """Fetches layers; a context manager that ends the workers.
 
-    ``arrived`` has what is stored, by the job's number.  When a layer fails, those that had come in whole are finished
-    first, so that they can be named and need not come again.
+    ``arrived`` has what is stored, by digest.  When a layer fails, those that had come in whole are finished first, so
+    that they can be named and need not come again.
     """
 
     def __init__(
         self,
         core: Core,
-        jobs: Sequence[Job],
+        jobs: Mapping[str, Job],
         open_source: Callable[[Callable[[str], object]], Source],
-        tell: Callable[[int, Arrived], object] = lambda _number, _arrived: None,
+        tell: Callable[[str, Arrived], object] = lambda _digest, _arrived: None,
         tick: Callable[[], object] = lambda: None,
     ) -> None:
-        """``open_source`` is called in each worker, with what takes a line for the user.
+        """``jobs`` are by the digests that the layers have here; ``open_source`` is called in each worker, with what
+        takes a line for the user.
 
         ``tell`` is called for each layer as soon as it is stored, whichever is waited for; ``tick`` once a second or
         more often.
@@ -120,16 +122,16 @@ class Arrivals:
         self._core = core
         self._tell = tell
         self._tick = tick
-        self._jobs = list(jobs)
+        self._jobs = jobs
         self._open_source = open_source
         self._max_inline = most_inline(core)
-        self._left = deque(sorted(range(len(jobs)), key=lambda number: -jobs[number].descriptor.size))
-        self._layers: dict[int, _Layer] = {}  # all that were begun
+        self._left = deque(sorted(jobs, key=lambda digest: -jobs[digest].descriptor.size))
+        self._layers: dict[str, _Layer] = {}  # all that were begun
         self._open: list[_Layer] = []  # those that are not stored yet
         self._error: ExtError | None = None
         self._workers: list[_Worker] = []
         self._puts = Puts(core)
-        self.arrived: dict[int, Arrived] = {}
+        self.arrived: dict[str, Arrived] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -138,26 +140,29 @@ class Arrivals:
         for worker in self._workers:
             worker.process.end()
 
-    def wait(self, number: int) -> Arrived:
-        """Return a layer, by its job's number, when it is stored.  Raises whatever any of them fails with."""
-        while number not in self.arrived:
+    def wait(self, digest: str) -> Arrived:
+        """Return a layer when it is stored.  Raises whatever any of them fails with."""
+        while digest not in self.arrived:
             self._advance()
-        return self.arrived[number]
+        return self.arrived[digest]
 
-    def entries(self, number: int) -> Iterator[tuple[Entry, Content]]:
+    def entries(self, digest: str) -> Iterator[tuple[Entry, Content]]:
         """Yield the entries of a layer of files while it comes.
 
         Raises as :meth:`wait` does.  What is wrong with the archive as a whole, its digest, shows after the last entry.
         """
+        while digest not in self._layers:
+            self._advance()
+        layer = self._layers[digest]
+        ids = layer.ids
 
         def written(read: int) -> int:
             self._advance(0)
-            while (layer := self._layers.get(number)) is None or (layer.logged <= read and layer.unpacked is None):
+            while layer.logged <= read and layer.unpacked is None:
                 self._advance()
             return layer.logged
 
-        for lot in read_log(self._core.staging.path_of(log_name(number)), written):
-            ids = self._layers[number].ids
+        for lot in read_log(self._core.staging.path_of(layer.log), written):
             for entry, content in lot:
                 if isinstance(content, bytes):
                     yield entry, content
@@ -214,13 +219,12 @@ class Arrivals:
                 if len(self._workers) >= available_cores():
                     return
                 worker = self._start()
-            number = self._left.popleft()
-            job = self._jobs[number]
-            label = job.diff_id or job.descriptor.digest
-            progress = self._core.progress(label, total=job.descriptor.size, unit="bytes")
-            worker.layer = self._layers[number] = _Layer(number, job, progress)
-            self._open.append(worker.layer)
-            worker.process.send(number)
+            digest = self._left.popleft()
+            progress = self._core.progress(digest, total=self._jobs[digest].descriptor.size, unit="bytes")
+            layer = _Layer(digest, self._core.staging.new_name("entries"), progress)
+            worker.layer = self._layers[digest] = layer
+            self._open.append(layer)
+            worker.process.send((digest, layer.log))
 
     def _start(self) -> _Worker:
         number = len(self._workers)
@@ -260,20 +264,20 @@ class Arrivals:
             self._finish(layer)
         for worker in self._workers:
             if worker.taken >= TAKEN_LOT:
-                worker.process.send(-worker.taken)
+                worker.process.send(worker.taken)
                 worker.taken = 0
         for layer in [each for each in self._open if each.is_stored]:
-            arrived = self.arrived[layer.number] = layer.arrived()
+            arrived = self.arrived[layer.digest] = layer.arrived()
             layer.progress.finish()
             self._open.remove(layer)
-            self._tell(layer.number, arrived)
+            self._tell(layer.digest, arrived)
 
     def _finish(self, layer: _Layer) -> None:
         """Have a layer's stream stored, if all of its files are."""
         unpacked = layer.unpacked
         if unpacked is None or len(layer.ids) < unpacked.files:
             return
-        if layer.job.diff_id is None:
+        if self._jobs[layer.digest].diff_id is None:
             layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
         else:
             layer.stream = put_layer(self._core, unpacked, layer.ids)

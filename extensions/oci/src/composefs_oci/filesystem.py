@@ -174,7 +174,7 @@ class Filesystem:
         self._text += len(name)
         if self._names > MAX_NAMES or self._text > MAX_TEXT:
             what = f"{MAX_NAMES} files" if self._names > MAX_NAMES else f"{MAX_TEXT} bytes of names and attributes"
-            raise TooLargeError(f"the image's layers have more than {what}")
+            raise TooLargeError(f"the image's layers have more than {what}", subject=self._layer)
 
     def _error(self, message: str, hint: str | None = None) -> FormatError:
         return FormatError(f"layer {self._layer}: {message}", hint=hint, subject=self._layer)

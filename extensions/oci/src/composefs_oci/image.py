@@ -132,10 +132,10 @@ def _ids(call: Callable[..., Pending[Any]], image: Image, wanted: Sequence[Varia
         return [answer.result()["id"] for answer in pending]
 
 
-def find_expected(core: Core, layers: Sequence[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
+def find_expected(core: Core, layers: Iterable[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
     """Find the bootable variant that has this id, and the image to make it of; nothing is stored.
 
-    Raises CorruptError if there is none.
+    ``layers`` are read only if ``image`` is not it.  Raises CorruptError if there is none.
     """
     candidates = bootable_variants()
     tried = 0

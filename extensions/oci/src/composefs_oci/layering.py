@@ -13,13 +13,12 @@ from composefs_oci.layers.whole import open_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from composefs_ext import Core
     from composefs_oci.arrivals import Arrived
-    from composefs_oci.formats.tar import Entry
     from composefs_oci.layers.fetch import Job
-    from composefs_oci.layers.stored import Content, StoredLayer
+    from composefs_oci.layers.stored import StoredLayer
     from composefs_oci.sources.source import Source
     from composefs_oci.variants import Variant
 
@@ -51,64 +50,29 @@ def make(
     ``tell`` and ``tick`` are called as :class:`~composefs_oci.arrivals.Arrivals` says.
     """
     order, jobs, images, expected = wanted
-    missing = list(jobs)
     made: dict[Variant, str] = {}
     found: Variant | None = None
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
-    with Arrivals(core, list(jobs.values()), open_source, lambda n, each: tell(missing[n], each), tick) as arrivals:
+    with Arrivals(core, jobs, open_source, tell, tick) as arrivals:
+
+        def stored(digest: str) -> StoredLayer:
+            return open_layer(core, digest, arrivals.wait(digest).stream if digest in jobs else None)
+
         if images or expected is not None:
-            stack = _Stack(core, order, missing, arrivals)
+            coming = (
+                (digest, arrivals.entries(digest) if digest in jobs else entries(stored(digest))) for digest in order
+            )
             try:
-                root = stacked(stack.coming())
-            except (FormatError, TooLargeError):
-                stack.settle()  # if it is damaged, that is what to say
+                root = stacked(coming)
+            except (FormatError, TooLargeError) as error:
+                if error.subject is not None and error.subject in jobs:
+                    arrivals.wait(error.subject)  # if the layer is damaged, that is what to say
                 raise
             image = described(core, root)
             made = put_images(core, image, images)
             if expected is not None:
-                found, image = find_expected(core, stack.layers(), image, expected)
+                found, image = find_expected(core, map(stored, order), image, expected)
                 made |= put_images(core, image, [found])
-        for number in range(len(missing)):
-            arrivals.wait(number)
+        for digest in jobs:
+            arrivals.wait(digest)
     return made, found
-
-
-class _Stack:
-    """The layers of an image from bottom to top: as they come, and whole when they are here."""
-
-    def __init__(self, core: Core, order: Sequence[str], missing: Sequence[str], arrivals: Arrivals) -> None:
-        self._core = core
-        self._order = order
-        self._missing = missing
-        self._arrivals = arrivals
-        self._coming: int | None = None
-        self._held: dict[str, StoredLayer] = {}
-
-    def coming(self) -> Iterator[tuple[str, Iterator[tuple[Entry, Content]]]]:
-        """Yield name and entries of each layer."""
-        for digest in self._order:
-            if digest in self._missing:
-                self._coming = self._missing.index(digest)
-                yield digest, self._arrivals.entries(self._coming)
-            else:
-                self._coming = None
-                yield digest, entries(self._open(digest))
-
-    def settle(self) -> None:
-        """Wait for the layer that came last, which shows whether it is the right one at all."""
-        if self._coming is not None:
-            self._arrivals.wait(self._coming)
-
-    def layers(self) -> list[StoredLayer]:
-        """Return all layers when all are here."""
-        return [self._layer(digest) for digest in self._order]
-
-    def _layer(self, digest: str) -> StoredLayer:
-        if digest not in self._missing:
-            return self._open(digest)
-        return open_layer(self._core, digest, self._arrivals.wait(self._missing.index(digest)).stream)
-
-    def _open(self, digest: str) -> StoredLayer:
-        if digest not in self._held:
-            self._held[digest] = open_layer(self._core, digest)
-        return self._held[digest]

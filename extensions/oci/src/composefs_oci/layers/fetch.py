@@ -2,8 +2,8 @@
 
 No content crosses between processes.  Up go, for each layer, the names and sizes of staged files as they are complete
 and how much there is of its :mod:`~composefs_oci.layers.entry_log`, and at its end what
-:mod:`composefs_oci.layers.unpacking` made of it; down come layers to fetch, and how many staged bytes the core has
-taken, for a worker waits while too much of its own lies in staging.
+:mod:`composefs_oci.layers.unpacking` made of it; down come layers to fetch, each with the name of its log, and how many
+staged bytes the core has taken, for a worker waits while too much of its own lies in staging.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from composefs_oci.layers.unpacking import Unpacked, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from composefs_ext.workers import Channel
     from composefs_oci.formats.descriptors import Descriptor
     from composefs_oci.sources.source import Blob, Source
 
-__all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "log_name", "serve", "staged_cost"]
+__all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "serve", "staged_cost"]
 
 FILES, DONE, FAILED, TELL = range(4)
 """First elements of what goes up: FILES, [(name, size, offset or None)], compressed bytes read since, size of the log;
@@ -47,36 +47,32 @@ class Job(NamedTuple):
     diff_id: str | None
 
 
-def log_name(job: int) -> str:
-    """Return the name in staging of the log of a job's entries."""
-    return f"entries.{job}"
-
-
 def serve(
     channel: Channel,
-    jobs: list[Job],
+    jobs: Mapping[str, Job],
     open_source: Callable[[Callable[[str], object]], Source],
     staging: str,
     number: int,
     max_inline: int,
     features: Collection[str],
 ) -> None:
-    """Fetch the layers whose numbers come down, until the channel is closed.
+    """Fetch the layers whose keys come down, until the channel is closed.
 
     ``open_source`` gets where to send lines for the user; it is called when there is something to do.  ``features`` are
     those that the core agreed to.
     """
     worker = _Worker(channel, Staging(staging, tag=f"w{number}"), max_inline, features)
     source: Source | None = None
-    while (job := channel.wait()) is not None:
-        if job < 0:
-            worker.taken(job)
+    while (message := channel.wait()) is not None:
+        if isinstance(message, int):
+            worker.taken(message)
             continue
+        key, log = message
         try:
             if source is None:
                 source = open_source(lambda text: channel.send((TELL, text)))
-            with source.open_blob(jobs[job].descriptor) as blob:
-                layer = worker.fetch(blob, jobs[job], log_name(job))
+            with source.open_blob(jobs[key].descriptor) as blob:
+                layer = worker.fetch(blob, jobs[key], log)
         except EOFError:  # nobody is left to fetch for
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the user hears of it as one line
@@ -172,8 +168,8 @@ class _Worker:
             self.taken(taken)
 
     def taken(self, cost: int) -> None:
-        """Hear that files were taken: their cost, as a number below 0, which tells it from a job's."""
-        self._staged += cost
+        """Hear that files of this cost were taken."""
+        self._staged -= cost
 
     def report(self) -> None:
         """Tell what is new."""

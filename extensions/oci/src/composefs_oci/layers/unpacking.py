@@ -55,7 +55,7 @@ class Unpacked(NamedTuple):
     """A layer taken apart.
 
     ``inline`` is the staged file of all bytes that are in no other file.  In ``chunks``, ``-n`` stands for the next n
-    of them and ``i`` for the i-th file that was given away.  ``expanded`` are the numbers of those that are sparse files
+    of them and ``i`` for the i-th file that was given away.  ``expanded`` are the numbers of sparse files that were
     written whole; no chunk names them.  ``files`` is how many were given away, ``size`` the archive's.
     """
 
