@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from composefs_ext.errors import CorruptError, FormatError, InputOutputError, MissingObjectError, NotFoundError
+from composefs_ext.errors import UNREADABLE, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def damaged_objects(core: Core, names: Iterable[str]) -> set[str]:
             needed = core.stream_get(name=name, named_refs=True, object_refs=True).result().object_refs
         except NotFoundError:
             continue
-        except (CorruptError, FormatError, InputOutputError, MissingObjectError):
+        except UNREADABLE:
             bad.update(each["id"] for each in core.stream_list(name).result() if each["name"] == name)
             continue
         here.append(name)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "UNREADABLE",
     "BusyError",
     "CancelledError",
     "ConflictError",
@@ -183,6 +184,9 @@ class CancelledError(ExtError):
 class CoreGoneError(CancelledError):
     """The core closed the conversation: there is nobody left to answer."""
 
+
+UNREADABLE = (CorruptError, FormatError, InputOutputError, MissingObjectError)
+"""What reading something of the repository raises where it is there and no good: fetching it again may mend it."""
 
 _CLASSES: list[type[ExtError]] = [ExtError, *ExtError.__subclasses__()]
 _BY_KIND = {cls.kind: cls for cls in _CLASSES}

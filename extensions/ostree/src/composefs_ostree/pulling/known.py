@@ -5,7 +5,7 @@ Nothing is asked twice, and of the source nothing that the repository can tell: 
 
 from __future__ import annotations
 
-from composefs_ext.errors import CorruptError, FormatError, InputOutputError, MissingObjectError, NotFoundError
+from composefs_ext.errors import UNREADABLE, NotFoundError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
@@ -135,7 +135,7 @@ class Inquiry:
                 stream = (answer or self._core.stream_get(name=name)).result()
             except NotFoundError:
                 continue
-            except (CorruptError, FormatError, InputOutputError, MissingObjectError) as error:
+            except UNREADABLE as error:
                 self._core.log("warning", f"{name} is pulled again: {error.message}")
                 known.unreadable = name
                 return
