@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from composefs_ext import Core
-    from composefs_ext.rows import Stored
 
 __all__ = ["Counts", "config_refs", "manifest_refs", "put_document"]
 
@@ -22,6 +21,10 @@ class Counts(NamedTuple):
     stored: int = 0
     present: int = 0
     inlined: int = 0
+
+    def plus(self, more: Counts) -> Counts:
+        """Return the sums of these and more."""
+        return Counts(*map(sum, zip(self, more, strict=True)))
 
 
 def config_refs(layers: Mapping[str, str], images: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -37,9 +40,10 @@ def manifest_refs(config: str, config_id: str, layers: Mapping[str, str]) -> lis
 
 def put_document(
     core: Core, content_type: str, data: bytes, named_refs: Sequence[tuple[str, str]]
-) -> tuple[str, Stored]:
-    """Have a document and its stream stored; return the stream's id, and what became of the object."""
+) -> tuple[str, Counts]:
+    """Have a document and its stream stored; return the stream's id, and what came."""
     name = core.staging.write(data, "document")
     [stored] = core.object_put([{"name": name, "size": len(data)}]).result()
     put = core.stream_put(content_type, chunks=[0], object_refs=[stored["id"]], named_refs=named_refs)
-    return put.result()["id"], stored
+    is_new = stored.get("stored") != "present"
+    return put.result()["id"], Counts(new=1, stored=len(data)) if is_new else Counts(present=1)

@@ -11,13 +11,11 @@ from contextlib import suppress
 from time import monotonic
 
 from composefs_ext.errors import (
+    UNREADABLE,
     CancelledError,
     ConflictError,
-    CorruptError,
     ExtError,
     FormatError,
-    InputOutputError,
-    MissingObjectError,
     NotFoundError,
     UnsupportedError,
     UsageError,
@@ -32,7 +30,7 @@ from composefs_oci.variants import BOOT_PREFIX, Variant, bootable_variants, vari
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from composefs_ext import Core
@@ -50,8 +48,6 @@ NAME_INTERVAL = 2.0
 """Seconds between two barriers for the sake of layers alone."""
 
 _ATTEMPTS = 5
-_UNREADABLE = (CorruptError, FormatError, InputOutputError, MissingObjectError)
-"""What is raised for what is here and has to be fetched again."""
 _ANY: dict[str, Any] = {}
 
 
@@ -79,12 +75,29 @@ class Received(NamedTuple):
     expected: Variant | None
 
 
+class _Here(NamedTuple):
+    """What is here of a manifest: its stream, that of its config, and the config; None for what is not, or is no good.
+
+    With each stream comes what its name has to be when it is replaced.
+    """
+
+    manifest: HeldManifest | None
+    manifest_expect: dict[str, Any]
+    config: HeldConfig | None
+    config_expect: dict[str, Any]
+    document: bytes | None
+
+
 class _Images(NamedTuple):
-    """The images that stay, by key; those that are to be made; and the id of one more that is, if that is known."""
+    """The images that stay, by key, and those that are to be made.
+
+    ``found`` is the variant that has the expected id, ``sought`` that id if it is not known yet which has it.
+    """
 
     kept: dict[str, str]
     lacking: list[Variant]
-    expected: str | None
+    found: Variant | None = None
+    sought: str | None = None
 
 
 class Receiver:
@@ -100,14 +113,8 @@ class Receiver:
         self._digest = digest
         self._manifest = manifest
         self._terms = terms
-        self._held: HeldManifest | None = None
-        self._config: HeldConfig | None = None
-        self._expect: dict[str, dict[str, Any]] = {}
-        self._layers: dict[str, str] = {}
-        self._names = _LayerNames(core)
+        self._layers = _Layers(core)
         self._counts = Counts()
-        self._expected: Variant | None = None
-        self._is_config_sound = True
 
     def receive(self, refs: Sequence[RefUpdate] = ()) -> Received:
         """Have everything stored that is not, name it, and then set the refs."""
@@ -115,62 +122,39 @@ class Receiver:
             raise UsageError(
                 f"{self._digest} is an artifact, of which no bootable image can be made", subject=self._digest
             )
-        self._look()
-        document = self._config_document()
-        try:
-            made = self._store(document)
-        except ExtError as error:
-            if not isinstance(error, CancelledError):
-                self._names.write()  # what has come need not come again
-            raise
+        here = self._look()
+        document = here.document
+        if document is None:
+            with self._source.open_blob(self._manifest.config) as blob:
+                document = blob.read_all()
+        made, expected = self._store(document, here.config)
         for attempt in range(1, _ATTEMPTS + 1):
-            images = made if self._config is None else _boot_images(self._config) | made
-            config_id = self._put_config(document, images)
-            verity = self._put_manifest(config_id)
+            images = made if here.config is None else _boot_images(here.config) | made
+            config_id = self._put_config(here, document, images)
+            verity = self._put_manifest(here.manifest, config_id)
             try:
-                self._publish(config_id, verity, images, refs)
+                self._publish(here, config_id, verity, images, refs)
                 break
             except ConflictError:  # somebody pulled the same meanwhile: what that made is kept
                 if attempt == _ATTEMPTS:
                     raise
-                self._look()
-        return Received(self._digest, self._manifest.config.digest, verity, images, self._counts, self._expected)
+                here = self._look()
+        return Received(self._digest, self._manifest.config.digest, verity, images, self._counts, expected)
 
     # What is here
 
-    def _look(self) -> None:
-        """Look at the manifest and the config that are here."""
-        core, config = self._core, self._manifest.config.digest
-        held = self._held = self._open("manifest", lambda: open_manifest(core, self._digest))
+    def _look(self) -> _Here:
+        core, digest = self._core, self._manifest.config.digest
+        manifest, manifest_expect = _opened(lambda: open_manifest(core, self._digest))
+        config, config_expect, document = None, _ANY, None
         if self._manifest.is_image:
-            self._config = self._open("config", lambda: open_config(core, config))
-        else:  # several artifacts may share a config; the name is that of the last one
-            self._config = self._open("config", lambda: open_config(core, config, held.config_id)) if held else None
-            self._expect["config"] = _ANY
-
-    def _open(self, what: str, read: Callable[[], Any]) -> Any:
-        """Return what can be read, and note what its name has to be when it is replaced."""
-        self._expect[what] = _ANY
-        try:
-            held = read()
-        except NotFoundError:
-            self._expect[what] = {"expect": None}
-            return None
-        except _UNREADABLE:
-            return None
-        self._expect[what] = {"expect": held.id}
-        return held
-
-    def _config_document(self) -> bytes:
-        """Return the config, from here or from the source."""
-        descriptor = self._manifest.config
-        if self._config is not None:
-            try:
-                return read_document(self._core, self._config.id, descriptor.digest)
-            except _UNREADABLE:
-                self._is_config_sound = False
-        with self._source.open_blob(descriptor) as blob:
-            return blob.read_all()
+            config, config_expect = _opened(lambda: open_config(core, digest))
+        elif manifest is not None:  # several artifacts may share a config; the name is that of the last one
+            config, _ = _opened(lambda: open_config(core, digest, manifest.config_id))
+        if config is not None:
+            with suppress(*UNREADABLE):
+                document = read_document(core, config.id, digest)
+        return _Here(manifest, manifest_expect, config, config_expect, document)
 
     def _wanted(self, document: bytes) -> tuple[list[str], dict[str, Descriptor]]:
         """Return the layers from bottom to top, by the digests that they have here, and what leads to each."""
@@ -209,15 +193,15 @@ class Receiver:
         ]
         held = {}
         for digest, answer in pending:
-            with suppress(NotFoundError, *_UNREADABLE):
+            with suppress(NotFoundError, *UNREADABLE):
                 stream = answer.result()
                 if stream.content_type in types and damaged.isdisjoint((stream.id, *stream.object_refs)):
                     held[digest] = stream.id
         return held
 
-    def _held_images(self) -> dict[str, str]:
+    def _held_images(self, config: HeldConfig | None) -> dict[str, str]:
         """Return the images that the config names and that are here and sound, by key."""
-        named = self._config.images if self._config else {}
+        named = config.images if config else {}
         present = self._core.object_has(list(named.values())).result() if named else []
         return {
             key: image
@@ -227,32 +211,34 @@ class Receiver:
 
     # What is not
 
-    def _store(self, document: bytes) -> dict[str, str]:
-        """Have layers and images stored; return the images by key."""
+    def _store(self, document: bytes, config: HeldConfig | None) -> tuple[dict[str, str], Variant | None]:
+        """Have layers and images stored; return the images by key, and the variant that has the expected id."""
         order, layers = self._wanted(document)
         held = self._held_layers(list(layers))
-        self._layers = dict.fromkeys(layers, "") | held
-        self._names.held(held)
+        self._layers.begin(layers, held)
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
-        kept, lacking, expected = self._images() if self._manifest.is_image else _Images({}, [], None)
-        if not missing and not lacking and expected is None:
-            return kept
+        images = self._images(config) if self._manifest.is_image else _Images({}, [])
+        if not missing and not images.lacking and images.sought is None:
+            return images.kept, images.found
         # What has nothing to make is done in a fifth of a second, and half of that is importing.
         from composefs_oci.layering import Wanted, make
         from composefs_oci.layers.fetch import Job
 
         jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
-        wanted = Wanted(order, jobs, lacking, expected)
-        made, found = make(self._core, self._open_source, wanted, self._arrived, self._names.tick)
-        self._expected = self._expected or found
-        return kept | {variant.key: image for variant, image in made.items()}
+        wanted = Wanted(order, jobs, images.lacking, images.sought)
+        try:
+            made, found = make(self._core, self._open_source, wanted, self._arrived, self._layers.tick)
+        except ExtError as error:
+            if not isinstance(error, CancelledError):
+                self._layers.write()  # what has come need not come again
+            raise
+        return images.kept | {variant.key: image for variant, image in made.items()}, images.found or found
 
     def _arrived(self, digest: str, arrived: Arrived) -> None:
-        self._layers[digest] = arrived.stream
-        self._counts = Counts(*map(sum, zip(self._counts, arrived.counts, strict=True)))
-        self._names.add(digest, arrived.stream)
+        self._counts = self._counts.plus(arrived.counts)
+        self._layers.add(digest, arrived.stream)
 
-    def _images(self) -> _Images:
+    def _images(self, config: HeldConfig | None) -> _Images:
         """Look which of the images that are wanted are here."""
         assert self._core.repository is not None
         terms = self._terms
@@ -260,26 +246,28 @@ class Receiver:
         if terms.bootable and terms.expected is None:
             wanted += variants(self._core.repository, bootable=True)
         keys = {variant.key for variant in wanted}
-        kept = {key: image for key, image in self._held_images().items() if key in keys or key.startswith(BOOT_PREFIX)}
+        kept = {
+            key: image for key, image in self._held_images(config).items() if key in keys or key.startswith(BOOT_PREFIX)
+        }
         lacking = [variant for variant in wanted if variant.key not in kept]
-        if terms.expected is not None:
-            known = [each for each in bootable_variants() if kept.get(each.key) == terms.expected]
-            self._expected = known[0] if known else None
-        return _Images(kept, lacking, None if self._expected else terms.expected)
+        if terms.expected is None:
+            return _Images(kept, lacking)
+        known = [each for each in bootable_variants() if kept.get(each.key) == terms.expected]
+        return _Images(kept, lacking, found=known[0]) if known else _Images(kept, lacking, sought=terms.expected)
 
-    def _put_config(self, document: bytes, images: dict[str, str]) -> str:
+    def _put_config(self, here: _Here, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""
-        held = self._config
-        is_same = held is not None and (held.layers, held.images) == (self._layers, images)
-        if held is not None and is_same and self._is_config_sound and self._is_sound(held.id):
+        held, layers = here.config, self._layers.streams
+        is_same = held is not None and here.document is not None and (held.layers, held.images) == (layers, images)
+        if held is not None and is_same and self._is_sound(held.id):
             return held.id
-        return self._put_document(CONFIG, document, config_refs(self._layers, images))
+        return self._put_document(CONFIG, document, config_refs(layers, images))
 
-    def _put_manifest(self, config_id: str) -> str:
-        held = self._held
-        if held is not None and (held.config_id, held.layers) == (config_id, self._layers) and self._is_sound(held.id):
+    def _put_manifest(self, held: HeldManifest | None, config_id: str) -> str:
+        layers = self._layers.streams
+        if held is not None and (held.config_id, held.layers) == (config_id, layers) and self._is_sound(held.id):
             return held.id
-        named = manifest_refs(self._manifest.config.digest, config_id, self._layers)
+        named = manifest_refs(self._manifest.config.digest, config_id, layers)
         return self._put_document(MANIFEST, self._manifest.raw, named)
 
     def _is_sound(self, stream: str) -> bool:
@@ -289,57 +277,70 @@ class Receiver:
         return self._terms.damaged.isdisjoint((stream, *refs))
 
     def _put_document(self, content_type: str, data: bytes, named_refs: list[tuple[str, str]]) -> str:
-        stream, stored = put_document(self._core, content_type, data, named_refs)
-        if stored.get("stored") == "present":
-            self._counts = self._counts._replace(present=self._counts.present + 1)
-        else:
-            self._counts = self._counts._replace(new=self._counts.new + 1, stored=self._counts.stored + len(data))
+        stream, counts = put_document(self._core, content_type, data, named_refs)
+        self._counts = self._counts.plus(counts)
         return stream
 
-    def _publish(self, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]) -> None:
+    def _publish(
+        self, here: _Here, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]
+    ) -> None:
         """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""
         config: StreamName = {"name": config_stream(self._manifest.config.digest), "id": config_id}
-        config["if_exists"] = "replace" if self._config is None or self._config.id != config_id else "keep"
-        config |= self._expect["config"]  # type: ignore[typeddict-item]
+        config["if_exists"] = "replace" if here.config is None or here.config.id != config_id else "keep"
+        config |= here.config_expect  # type: ignore[typeddict-item]
         manifest: StreamName = {"name": manifest_stream(self._digest), "id": verity, "if_exists": "replace"}
-        manifest |= self._expect["manifest"]  # type: ignore[typeddict-item]
+        manifest |= here.manifest_expect  # type: ignore[typeddict-item]
         self._core.publish(
-            streams=[*self._names.all, config, manifest],
+            streams=[*self._layers.names, config, manifest],
             images=[{"id": image} for image in sorted(set(images.values()))],
             refs=refs,
         ).result()
 
 
-class _LayerNames:
-    """Names for layers that are stored: ``all`` has every row of this pull."""
+class _Layers:
+    """The layers of a manifest: ``streams`` by digest in their order, and the rows that name them all."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._rows: list[StreamName] = []
+        self._unnamed: list[StreamName] = []
         self._next = monotonic() + NAME_INTERVAL
-        self.all: list[StreamName] = []
+        self.streams: dict[str, str] = {}
+        self.names: list[StreamName] = []
 
-    def held(self, layers: dict[str, str]) -> None:
-        """Note layers that have their names."""
-        self.all += [{"name": layer_stream(each), "id": stream, "if_exists": "keep"} for each, stream in layers.items()]
+    def begin(self, digests: Iterable[str], held: dict[str, str]) -> None:
+        """Take in which layers there are, and the streams of those that are here, which have their names."""
+        self.streams = dict.fromkeys(digests, "") | held
+        self.names = [{"name": layer_stream(each), "id": stream, "if_exists": "keep"} for each, stream in held.items()]
 
     def add(self, digest: str, stream: str) -> None:
-        """Have a layer named soon."""
+        """Take in a layer that was stored, to be named soon."""
+        self.streams[digest] = stream
         row: StreamName = {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
-        self.all.append(row)
-        self._rows.append(row)
+        self.names.append(row)
+        self._unnamed.append(row)
 
     def tick(self) -> None:
         """Name what has no name yet, if that was not just done."""
-        if self._rows and monotonic() >= self._next:
+        if self._unnamed and monotonic() >= self._next:
             self.write()
             self._next = monotonic() + NAME_INTERVAL
 
     def write(self) -> None:
         """Name what has no name yet; the answer is not waited for: a failure is told at the end of the run."""
-        if self._rows:
-            self._core.publish(streams=self._rows)
-            self._rows = []
+        if self._unnamed:
+            self._core.publish(streams=self._unnamed)
+            self._unnamed = []
+
+
+def _opened(read: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """Return what can be read, else None, and what its name has to be when it is replaced."""
+    try:
+        held = read()
+    except NotFoundError:
+        return None, {"expect": None}
+    except UNREADABLE:
+        return None, _ANY
+    return held, {"expect": held.id}
 
 
 def _boot_images(config: HeldConfig) -> dict[str, str]:
