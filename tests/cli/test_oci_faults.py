@@ -20,6 +20,7 @@ from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.mounts import mounted
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_images import init, pull
+from support.oci_layers import run_generator
 from support.oci_layout import CONFIG, GZIP, INDEX, MANIFEST, Layout, digest, simple, tar
 
 SMALL, LARGE = tar(small=b"s" * 3000), tar(large=random.Random(1).randbytes(300_000))
@@ -231,6 +232,19 @@ def test_damage_is_found_and_fetched_again(tmp_path: Path, repo: Path) -> None:
             pull(repo, source, "app", "--repair")
             assert path.read_bytes() == good, what
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+
+
+def test_a_bootable_image_that_was_lost_is_made_again(tmp_path: Path, repo: Path) -> None:
+    """Also by a pull that asks for none, as ``fsck`` advises it."""
+    run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+    source = f"oci:{tmp_path / 'layout'}"
+    images = pull(repo, source, "os", "--bootable")["images"]
+    image = (repo / "images" / images["composefs.image.boot.v1"]).resolve()
+    good = image.read_bytes()
+    for harm in (damaged, Path.unlink):
+        harm(image)
+        assert pull(repo, source, "os", "--repair")["images"] == images
+        assert image.read_bytes() == good
 
 
 def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> None:

@@ -128,8 +128,8 @@ class Receiver:
             with self._source.open_blob(self._manifest.config) as blob:
                 document = blob.read_all()
         made, expected = self._store(document, here.config)
+        images = made
         for attempt in range(1, _ATTEMPTS + 1):
-            images = made if here.config is None else _boot_images(here.config) | made
             config_id = self._put_config(here, document, images)
             verity = self._put_manifest(here.manifest, config_id)
             try:
@@ -139,6 +139,8 @@ class Receiver:
                 if attempt == _ATTEMPTS:
                     raise
                 here = self._look()
+                held = here.config.images if here.config else {}
+                images = {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | made
         return Received(self._digest, self._manifest.config.digest, verity, images, self._counts, expected)
 
     # What is here
@@ -199,16 +201,6 @@ class Receiver:
                     held[digest] = stream.id
         return held
 
-    def _held_images(self, config: HeldConfig | None) -> dict[str, str]:
-        """Return the images that the config names and that are here and sound, by key."""
-        named = config.images if config else {}
-        present = self._core.object_has(list(named.values())).result() if named else []
-        return {
-            key: image
-            for (key, image), here in zip(named.items(), present, strict=True)
-            if here and image not in self._terms.damaged
-        }
-
     # What is not
 
     def _store(self, document: bytes, config: HeldConfig | None) -> tuple[dict[str, str], Variant | None]:
@@ -239,17 +231,24 @@ class Receiver:
         self._layers.add(digest, arrived.stream)
 
     def _images(self, config: HeldConfig | None) -> _Images:
-        """Look which of the images that are wanted are here."""
+        """Look which of the images that are wanted are here and sound.
+
+        Bootable ones that the config names are wanted too: one that is lost is made again.
+        """
         assert self._core.repository is not None
-        terms = self._terms
-        wanted = variants(self._core.repository)
-        if terms.bootable and terms.expected is None:
-            wanted += variants(self._core.repository, bootable=True)
-        keys = {variant.key for variant in wanted}
+        terms, repository = self._terms, self._core.repository
+        named = config.images if config else {}
+        bootable = variants(repository, bootable=True)
+        possible = variants(repository) + (bootable if terms.bootable and terms.expected is None else [])
+        possible += [each for each in (*bootable, *bootable_variants()) if each.key in named]
+        wanted = {each.key: each for each in reversed(possible)}
+        present = self._core.object_has(list(named.values())).result() if named else []
         kept = {
-            key: image for key, image in self._held_images(config).items() if key in keys or key.startswith(BOOT_PREFIX)
+            key: image
+            for (key, image), here in zip(named.items(), present, strict=True)
+            if here and image not in terms.damaged and (key in wanted or key.startswith(BOOT_PREFIX))
         }
-        lacking = [variant for variant in wanted if variant.key not in kept]
+        lacking = [variant for key, variant in wanted.items() if key not in kept]
         if terms.expected is None:
             return _Images(kept, lacking)
         known = [each for each in bootable_variants() if kept.get(each.key) == terms.expected]
@@ -341,7 +340,3 @@ def _opened(read: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     except UNREADABLE:
         return None, _ANY
     return held, {"expect": held.id}
-
-
-def _boot_images(config: HeldConfig) -> dict[str, str]:
-    return {key: image for key, image in config.images.items() if key.startswith(BOOT_PREFIX)}
