@@ -7,6 +7,7 @@ links to that.
 from __future__ import annotations
 
 import stat
+from itertools import islice
 from os import makedev
 
 from composefs_ext import dump
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from composefs_oci.formats.tar import Entry
     from composefs_oci.layers.stored import Content
 
-__all__ = ["MAX_DUMP", "entry_lines", "stage_tree", "write_tree"]
+__all__ = ["entry_lines", "stage_tree", "write_tree"]
 
-MAX_DUMP = 512 << 20
+_MAX_DUMP = 512 << 20
 """Bytes of a tree's text, unless the core says otherwise."""
 _LOT = 1000
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
@@ -34,32 +35,24 @@ _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 def stage_tree(core: Core, root: Directory) -> str:
     """Write a tree to a new staged file and return its name.  Raises TooLargeError."""
     name = core.staging.new_name("dump")
-    limit = core.limits.get("dump_bytes", MAX_DUMP)
+    limit = core.limits.get("dump_bytes", _MAX_DUMP)
     with core.staging.create(name) as file:
         write_tree(file, root, limit)
     return name
 
 
-def write_tree(out: BinaryIO, root: Directory, limit: int = MAX_DUMP) -> None:
+def write_tree(out: BinaryIO, root: Directory, limit: int = _MAX_DUMP) -> None:
     """Write the lines of a tree in the order of names, directories before what is in them.  Raises TooLargeError."""
     written = 0
-    lot: list[bytes] = []
-    for line in _tree_lines(root):
-        lot.append(line)
-        if len(lot) >= _LOT:
-            data = b"".join(lot)
-            written += len(data)
-            if written > limit:
-                break
-            out.write(data)
-            lot = []
-    data = b"".join(lot)
-    if written + len(data) > limit:
-        raise TooLargeError(
-            f"the description of the image's tree, a line for each file, is larger than {limit} bytes",
-            hint="it has too many files, too long paths or too many attributes for one image",
-        )
-    out.write(data)
+    lines = _tree_lines(root)
+    while data := b"".join(islice(lines, _LOT)):
+        written += len(data)
+        if written > limit:
+            raise TooLargeError(
+                f"the description of the image's tree, a line for each file, is larger than {limit} bytes",
+                hint="it has too many files, too long paths or too many attributes for one image",
+            )
+        out.write(data)
 
 
 def _tree_lines(root: Directory) -> Iterator[bytes]:

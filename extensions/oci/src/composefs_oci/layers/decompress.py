@@ -102,11 +102,11 @@ class _Zstd:
         import zstandard
 
         self._blob = blob
-        self._frames = _Frames(blob.where)
+        self._frames = _Frames(blob)
         self._error = zstandard.ZstdError
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
         self._reader = decompressor.stream_reader(
-            _Watched(blob, self._frames),  # type: ignore[arg-type]  # of a file it needs only read
+            self._frames,  # type: ignore[arg-type]  # of a file it needs only read
             read_size=PIECE,
             read_across_frames=True,
             closefd=False,
@@ -123,21 +123,8 @@ class _Zstd:
         return data
 
 
-class _Watched:
-    """A blob, and what looks on while it is read."""
-
-    def __init__(self, blob: Compressed, frames: _Frames) -> None:
-        self._blob = blob
-        self._frames = frames
-
-    def read(self, size: int) -> bytes:
-        data = self._blob.read(size)
-        self._frames.pass_over(data)
-        return data
-
-
 class _Frames:
-    """Where the frames of zstd data begin and end: headers are read, contents passed over.
+    """A blob of zstd, and where its frames begin and end: headers are looked at, contents passed over.
 
     ======================  =====================================================================================
     frame                   magic FD2FB528, descriptor, its fields, blocks, 4 bytes of checksum if the descriptor says
@@ -146,8 +133,8 @@ class _Frames:
     ======================  =====================================================================================
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, blob: Compressed) -> None:
+        self._blob = blob
         self._walk = self._steps()
         self._head = bytearray()
         self._need = next(self._walk)
@@ -159,8 +146,9 @@ class _Frames:
         """Whether there was a frame at all, and no other has begun."""
         return self._is_between and not self._head and not self._pass
 
-    def pass_over(self, data: bytes) -> None:
-        """Go on with the next bytes; raise FormatError where a frame should begin and does not."""
+    def read(self, size: int) -> bytes:
+        """Return the next bytes of the blob; raise FormatError where a frame should begin and does not."""
+        data = self._blob.read(size)
         position = 0
         while position < len(data):
             if self._pass:
@@ -174,6 +162,7 @@ class _Frames:
                     self._head.clear()
                     self._need = self._walk.send(number)
             position += step
+        return data
 
     def _steps(self) -> Generator[int, int, None]:
         """Yield the number of bytes of the next header and get its value; what is to be passed over goes to _pass."""
@@ -194,5 +183,6 @@ class _Frames:
                     self._pass = 1 if header >> 1 & 3 == 1 else header >> 3
                 self._pass += 4 * (descriptor >> 2 & 1)
             else:
-                raise FormatError(f"{self._where}: something else follows the zstd data", subject=self._where)
+                where = self._blob.where
+                raise FormatError(f"{where}: something else follows the zstd data", subject=where)
             self._is_between = True
