@@ -25,10 +25,10 @@ _GZIP = b"\x1f\x8b"
 _MAX_TEXT = 65536
 
 
-def parse_object(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> Fields:
+def parse_object(data: bytes, what: str) -> Fields:
     """Read a document that is an object; raise FormatError or TooLargeError, which begin with ``what``."""
-    if len(data) > limit:
-        raise TooLargeError(f"{what} has {len(data)} bytes, more than {limit}", subject=what)
+    if len(data) > MAX_DOCUMENT:
+        raise TooLargeError(f"{what} has {len(data)} bytes, more than {MAX_DOCUMENT}", subject=what)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse)
     except RecursionError:

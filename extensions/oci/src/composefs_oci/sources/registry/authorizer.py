@@ -8,11 +8,11 @@ HTTP when the registry itself was reached by TLS.
 
 from __future__ import annotations
 
+from functools import cached_property
 from urllib.parse import urlencode
 
 from composefs_ext.errors import NetworkError, PermissionDeniedError
 from composefs_oci.formats.json_document import parse_object
-from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.challenge import parse_challenges
 from composefs_oci.sources.registry.credentials import find_credentials
 from composefs_oci.sources.registry.urls import parts_of, shown
@@ -39,8 +39,6 @@ class Authorizer:
         self._registry = registry
         self._repository = repository
         self._access = access
-        self._credentials: Credentials | None = None
-        self._is_looked_up = False
 
     def answer(self, url: str, response: Response) -> None:
         """Get what the challenge in a response of status 401 asks for; raise PermissionDeniedError or NetworkError."""
@@ -51,10 +49,9 @@ class Authorizer:
                 return
         for challenge in challenges:
             if challenge.scheme == "basic":
-                credentials = self._find()
-                if credentials is None or not credentials.user:
+                if self._credentials is None or not self._credentials.user:
                     raise self.denied(url)
-                self.header = credentials.basic()
+                self.header = self._credentials.basic()
                 return
         raise PermissionDeniedError(
             f"{shown(url)}: the registry wants an authentication that is not known here",
@@ -64,7 +61,7 @@ class Authorizer:
 
     def denied(self, url: str) -> PermissionDeniedError:
         """Return the error for a registry that does not let the user in."""
-        if self._find() is None:
+        if self._credentials is None:
             return PermissionDeniedError(
                 f"{shown(url)}: the registry wants to know who you are, or has no such image",
                 hint=f"log in: skopeo login {self._registry}; or give --authfile",
@@ -76,11 +73,9 @@ class Authorizer:
             subject=shown(url),
         )
 
-    def _find(self) -> Credentials | None:
-        if not self._is_looked_up:
-            self._credentials = find_credentials(self._registry, self._repository, self._access.authfile)
-            self._is_looked_up = True
-        return self._credentials
+    @cached_property
+    def _credentials(self) -> Credentials | None:
+        return find_credentials(self._registry, self._repository, self._access.authfile)
 
     def _token(self, url: str, challenge: Challenge) -> str:
         realm = challenge.parameters["realm"]
@@ -88,7 +83,7 @@ class Authorizer:
         fields = {"scope": challenge.parameters.get("scope") or f"repository:{self._repository}:pull"}
         if service := challenge.parameters.get("service"):
             fields["service"] = service
-        credentials = self._find()
+        credentials = self._credentials
         if credentials is not None and credentials.identity_token:
             form = {
                 "grant_type": "refresh_token",
@@ -114,7 +109,7 @@ class Authorizer:
                     subject=shown(realm),
                     retryable=response.status == 429 or response.status >= 500,
                 )
-            answer = parse_object(read_body(response, realm, _MAX_TOKEN), shown(realm), _MAX_TOKEN)
+            answer = parse_object(response.read_all(_MAX_TOKEN), shown(realm))
         token = answer.text("token", "") or answer.text("access_token", "")
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise NetworkError(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 from composefs_ext.errors import CorruptError, NetworkError
-from composefs_oci.sources.registry.body import Body
 from composefs_oci.sources.registry.urls import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_oci.sources.registry.client import Client
+    from composefs_oci.sources.registry.http import Response
 
 __all__ = ["BlobReader"]
 
@@ -36,20 +36,19 @@ class BlobReader:
         self._position = 0
         self._good_until = 0
         self._patience = client.patience()
-        self._body: Body | None = None
-        self._is_length_known = False
+        self._response: Response | None = None
         self._connect()
 
     def read(self, size: int, /) -> bytes:
         """Return the next bytes, at most ``size``; none at the end, which may be too early or too late."""
         while True:
-            body = self._body or self._connect()
+            response = self._response or self._connect()
             try:
-                data = body.read(size)
-                if not data and self._position < self._size and self._is_length_known:
+                data = response.read(size)
+                if not data and self._position < self._size and response.length is not None:
                     raise self._broken()
             except NetworkError as error:
-                self._disconnect()
+                self.close()
                 self._patience.wait(error)
                 continue
             self._position += len(data)
@@ -60,55 +59,48 @@ class BlobReader:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._disconnect()
+        if self._response is not None:
+            self._response.close()
+            self._response = None
 
-    def _connect(self) -> Body:
+    def _connect(self) -> Response:
         """Ask for what is still to come, as often as patience allows."""
         while True:
             try:
-                self._body = self._open()
+                return self._open()
             except NetworkError as error:
-                self._disconnect()
+                self.close()
                 self._patience.wait(error)
-            else:
-                return self._body
 
-    def _open(self) -> Body:
+    def _open(self) -> Response:
         where = shown(self._url)
         response = self._client.ask(self._url, {"Range": f"bytes={self._position}-"} if self._position else {})
-        body = Body(response, self._url)
-        length = response.length
-        self._is_length_known = length is not None
+        self._response = response
         begins_at = 0
         if response.status == 206:
             match = _RANGE.fullmatch(response.header("Content-Range"))
             if match is None or int(match[1]) != self._position or (match[2] and int(match[2]) != self._size):
-                body.close()
+                self.close()
                 raise CorruptError(
                     f"{where}: the registry sends another part than the one asked for",
                     hint="the registry has a problem",
                     subject=where,
                 )
             begins_at = self._position
+        length = response.length
         if length is not None and begins_at + length != self._size:
-            body.close()
+            self.close()
             raise CorruptError(
                 f"{where} has {begins_at + length} bytes, not the {self._size} that the manifest says",
                 hint="have the image pushed there again",
                 subject=where,
             )
-        self._body = body
         while begins_at < self._position:
-            data = body.read(min(_PIECE, self._position - begins_at))
+            data = response.read(min(_PIECE, self._position - begins_at))
             if not data:
                 raise self._broken()
             begins_at += len(data)
-        return body
-
-    def _disconnect(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+        return response
 
     def _broken(self) -> NetworkError:
         where = shown(self._url)

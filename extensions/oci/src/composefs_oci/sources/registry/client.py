@@ -14,7 +14,6 @@ from time import sleep, time
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_oci.sources.registry.authorizer import Authorizer
-from composefs_oci.sources.registry.body import read_body
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
 from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, UnreachedError, setting
 from composefs_oci.sources.registry.proxy import LOGIN_WANTED, wants_login
@@ -101,21 +100,20 @@ class Client:
     """Requests for one repository."""
 
     def __init__(self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None) -> None:
-        registry, self._repository = reference.registry, reference.repository
-        self._registry = registry
+        registry = reference.registry
         self._name = reference._replace(tag=None, digest=None)
         self._host = _HUB if registry == "docker.io" else registry
         self._access = access
         self._tell = tell
         self._http = Http(find_trust(registry, access), self._host)
-        self._authorizer = Authorizer(self._http, registry, self._repository, access)
+        self._authorizer = Authorizer(self._http, registry, reference.repository, access)
         self._base: str | None = None
 
     def url(self, path: str) -> str:
         """Return the URL of something in the repository: ``manifests/latest``."""
         if self._base is None:
             self._base = f"https://{self._host}" if self._access.tls_verify else self._find_base()
-        return f"{self._base}/v2/{self._repository}/{path}"
+        return f"{self._base}/v2/{self._name.repository}/{path}"
 
     def patience(self) -> Patience:
         """Return a new count of attempts."""
@@ -127,7 +125,7 @@ class Client:
         while True:
             try:
                 with self.ask(url, headers) as response:
-                    return Answer(response, read_body(response, url, limit))
+                    return Answer(response, response.read_all(limit))
             except NetworkError as error:
                 patience.wait(error)
 
@@ -178,7 +176,7 @@ class Client:
         if status in _PASSING or status >= 500:
             return PassingError(
                 f"{where}: HTTP status {status}{reason}",
-                hint=f"try again later; who is logged in may often ask for more: skopeo login {self._registry}"
+                hint=f"try again later; who is logged in may often ask for more: skopeo login {self._name.registry}"
                 if status == _TOO_MANY
                 else "try again later",
                 subject=shown(url),
@@ -190,7 +188,7 @@ class Client:
 def _page(response: Response) -> bytes:
     """Return what came with an error, nothing if it cannot be had."""
     try:
-        return read_body(response, response.url, _MAX_ERROR)
+        return response.read_all(_MAX_ERROR)
     except ExtError:
         return b""
 

@@ -18,7 +18,7 @@ import re
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
-from composefs_oci.formats.json_document import Fields, parse_object
+from composefs_oci.formats.json_document import MAX_DOCUMENT, Fields, parse_object
 from composefs_oci.sources.regular import open_regular
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials", "find_credentials"]
 
-_MAX_FILE = 4 << 20
 _MAX_ANSWER = 1 << 20
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TOKEN_USER = "<token>"  # noqa: S105  # what a helper calls the user of an identity token
@@ -65,7 +64,7 @@ def find_credentials(registry: str, repository: str, authfile: str | None) -> Cr
             if is_wanted:
                 raise NotFoundError(f"{path} does not exist", hint="it is written by: skopeo login", subject=path)
             continue
-        found = _look_up(parse_object(data, path, _MAX_FILE), registry, repository)
+        found = _look_up(parse_object(data, path), registry, repository)
         if found is not None:
             return found
     return None
@@ -89,7 +88,7 @@ def _files(authfile: str | None, environment: Mapping[str, str]) -> Iterator[tup
 def _read(path: str) -> bytes | None:
     try:
         with io.BufferedReader(open_regular(path)) as file:
-            return file.read(_MAX_FILE + 1)
+            return file.read(MAX_DOCUMENT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -18,7 +18,7 @@ from time import monotonic
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from composefs_ext import environment
-from composefs_ext.errors import NetworkError
+from composefs_ext.errors import NetworkError, TooLargeError
 from composefs_oci import __version__
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.clientcert import alert_behind, certificate_problem
@@ -55,6 +55,7 @@ ENVIRONMENT = {RETRIES: 5.0, RETRY_DELAY: 0.5, TIMEOUT: 30.0}
 before the first time (they double for each further one), and the seconds after which a silent peer is gone."""
 
 _CONNECT_SECONDS = 30.0
+_PIECE = 1 << 16
 _LOW_SPEED = 1000
 _MAX_INTERIM = 10
 _MAX_REDIRECTS = 5
@@ -133,13 +134,13 @@ def _patience() -> float:
 
 
 class Response(Closing):
-    """An answer whose body is still to be read; ``url`` is where it came from."""
+    """An answer whose body is still to be read: from ``url``, where redirects from ``asked`` led."""
 
     def __init__(
         self, url: str, response: HTTPResponse, connection: HTTPConnection, idle: list[HTTPConnection]
     ) -> None:
         """``idle`` is where the connection goes when it can be used again."""
-        self.url = url
+        self.url = self.asked = url
         self.status = response.status
         self._response = response
         self._connection: HTTPConnection | None = connection
@@ -156,8 +157,29 @@ class Response(Closing):
         return int(text[:20]) if text.isascii() and text.isdigit() else None
 
     def read(self, size: int, /) -> bytes:
-        """Return what a single read of the socket gives; none at the end, which may be too early."""
-        return self._response.read1(size)
+        """Return what a single read of the socket gives; none at the end, which may be too early.
+
+        Raise NetworkError.
+        """
+        try:
+            return self._response.read1(size)
+        except FAILURES as error:
+            raise failure(self.asked, error) from None
+
+    def read_all(self, limit: int) -> bytes:
+        """Return a small body; raise TooLargeError or NetworkError."""
+        where = shown(self.asked)
+        pieces, size = [], 0
+        while data := self.read(_PIECE):
+            size += len(data)
+            if size > limit:
+                raise TooLargeError(f"{where} answers with more than {limit} bytes", subject=where)
+            pieces.append(data)
+        if self.length not in (None, size):
+            raise NetworkError(
+                f"{where}: the answer ends after {size} of {self.length} bytes", subject=where, retryable=True
+            )
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Let go of the connection; one whose body was not read to its end is not used again."""
@@ -189,13 +211,14 @@ class Http:
 
         Raise NetworkError, which says whether it may pass.
         """
-        secret_for = origin(url)
+        asked, secret_for = url, origin(url)
         for _ in range(_MAX_REDIRECTS + 1):
             sent = dict(headers or {})
             if authorization and origin(url) == secret_for:
                 sent["Authorization"] = authorization
             response = self._send("GET", url, sent)
             if response.status not in _REDIRECTS:
+                response.asked = asked
                 return response
             location = response.header("Location")
             response.close()
