@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from composefs_oci.formats.tar import Entry
     from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import Content
-    from composefs_oci.sources.source import Source
+    from composefs_oci.sources.source import Opener
 
 __all__ = ["Arrivals", "Arrived"]
 
@@ -109,7 +109,7 @@ class Arrivals:
         self,
         core: Core,
         jobs: Mapping[str, Job],
-        open_source: Callable[[Callable[[str], object]], Source],
+        open_source: Opener,
         tell: Callable[[str, Arrived], object] = lambda _digest, _arrived: None,
         tick: Callable[[], object] = lambda: None,
     ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from composefs_oci.arrivals import Arrived
     from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import StoredLayer
-    from composefs_oci.sources.source import Source
+    from composefs_oci.sources.source import Opener
     from composefs_oci.variants import Variant
 
 __all__ = ["Wanted", "make"]
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 
 def make(
     core: Core,
-    open_source: Callable[[Callable[[str], object]], Source],
+    open_source: Opener,
     wanted: Wanted,
     tell: Callable[[str, Arrived], object],
     tick: Callable[[], object],

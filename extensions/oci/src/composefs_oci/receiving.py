@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from composefs_oci.arrivals import Arrived
     from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
-    from composefs_oci.sources.source import Source
-
-    Opener = Callable[[Callable[[str], object]], Source]
+    from composefs_oci.sources.source import Opener, Source
 
 __all__ = ["Received", "Receiver", "Terms"]
 

@@ -12,12 +12,10 @@ from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of
 from composefs_oci.formats.mediatypes import is_manifest
 from composefs_oci.formats.platform import parse_platform
-from composefs_oci.formats.reference import parse_reference
 from composefs_oci.held import open_config, open_manifest, read_document
 from composefs_oci.names import config_stream, layer_stream, manifest_stream, referrer_ref, tag_ref
 from composefs_oci.receiving import Receiver, Terms
-from composefs_oci.sources.access import access_of
-from composefs_oci.sources.opening import open_source
+from composefs_oci.sources.opening import opener_of
 from composefs_oci.variants import Variant
 
 TYPE_CHECKING = False
@@ -29,8 +27,8 @@ if TYPE_CHECKING:
     from composefs_ext.rows import RefUpdate
     from composefs_oci.formats.descriptors import Manifest
     from composefs_oci.formats.platform import Platform
-    from composefs_oci.receiving import Opener, Received
-    from composefs_oci.sources.source import Document, Source
+    from composefs_oci.receiving import Received
+    from composefs_oci.sources.source import Document, Opener, Source
 
 __all__ = ["pull"]
 
@@ -45,10 +43,9 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     ref = tag_ref(name)
     terms = _terms(request, core)
     platform = parse_platform(request.arguments["platform"]) if request.get("platform") else None
-    reference = parse_reference(text, request.directory)
-    access = access_of(request)
-    with open_source(reference, access, lambda line: core.log("warning", line)) as source:
-        puller = _Puller(core, source, lambda tell: open_source(reference, access, tell), repair=request.get("repair"))
+    open_source = opener_of(request)
+    with open_source(lambda line: core.log("warning", line)) as source:
+        puller = _Puller(core, source, open_source, repair=request.get("repair"))
         document = source.manifest(platform)
         manifest = puller.parse(document)
         refs = puller.referrers(document.digest, manifest) if request.get("referrers") else []

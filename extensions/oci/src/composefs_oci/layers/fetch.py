@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from composefs_ext.workers import Channel
     from composefs_oci.formats.descriptors import Descriptor
-    from composefs_oci.sources.source import Blob, Source
+    from composefs_oci.sources.source import Blob, Opener, Source
 
 __all__ = ["DONE", "FAILED", "FILES", "TELL", "Job", "serve", "staged_cost"]
 
@@ -50,7 +50,7 @@ class Job(NamedTuple):
 def serve(
     channel: Channel,
     jobs: Mapping[str, Job],
-    open_source: Callable[[Callable[[str], object]], Source],
+    open_source: Opener,
     staging: str,
     number: int,
     max_inline: int,

@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from composefs_ext import Core, Request
     from composefs_oci.formats.reference import Reference
     from composefs_oci.sources.access import Access
-    from composefs_oci.sources.source import Source
+    from composefs_oci.sources.source import Opener, Source
 
-__all__ = ["open_requested", "open_source"]
+__all__ = ["open_requested", "open_source", "opener_of"]
 
 
 def open_requested(request: Request, core: Core) -> Source:
     """Open the source that a command's IMAGE names."""
-    reference = parse_reference(request.arguments["image"], request.directory)
-    return open_source(reference, access_of(request), lambda line: core.log("warning", line))
+    return opener_of(request)(lambda line: core.log("warning", line))
+
+
+def opener_of(request: Request) -> Opener:
+    """Return what opens the source that a command's IMAGE names."""
+    reference, access = parse_reference(request.arguments["image"], request.directory), access_of(request)
+    return lambda tell: open_source(reference, access, tell)
 
 
 def open_source(reference: Reference, access: Access, tell: Callable[[str], object] | None = None) -> Source:

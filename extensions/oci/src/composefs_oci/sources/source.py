@@ -60,6 +60,9 @@ if TYPE_CHECKING:
             self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
         ) -> None: ...
 
+    Opener = Callable[[Callable[[str], object]], Source]
+    """Opens a source; each process needs one of its own.  It is given what takes a line for the user."""
+
 
 __all__ = ["PIECE", "Blob", "Document", "check_document", "resolve"]
 
