@@ -28,7 +28,7 @@ def opener_of(request: Request) -> Opener:
     return lambda tell: open_source(reference, access, tell)
 
 
-def open_source(reference: Reference, access: Access, tell: Callable[[str], object] | None = None) -> Source:
+def open_source(reference: Reference, access: Access, tell: Callable[[str], object] = lambda _line: None) -> Source:
     """Open a source; each process needs one of its own.  ``tell`` gets a line for the user before each longer wait."""
     match reference:
         case RegistryReference():

@@ -53,7 +53,7 @@ class PassingError(NetworkError):
 class Patience:
     """How often and how late to try again; ``tell`` gets a line before each longer wait."""
 
-    def __init__(self, tell: Callable[[str], object] | None) -> None:
+    def __init__(self, tell: Callable[[str], object]) -> None:
         self._tell = tell
         self._retries = int(setting(RETRIES))
         self._first_retries = self._retries if os.environ.get(RETRIES) else _FIRST_RETRIES
@@ -72,7 +72,7 @@ class Patience:
             if error.seconds > _LONGEST_WAIT:
                 raise _extended(error, f" and wants us to wait for {error.seconds:.0f} seconds") from None
             seconds = max(seconds, error.seconds)
-        if self._tell and seconds >= _LONG_WAIT:
+        if seconds >= _LONG_WAIT:
             self._tell(f"{error.message}; trying again in {seconds:.0f} s")
         sleep(seconds)
 
@@ -99,7 +99,7 @@ class Answer:
 class Client:
     """Requests for one repository."""
 
-    def __init__(self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None) -> None:
+    def __init__(self, reference: RegistryReference, access: Access, tell: Callable[[str], object]) -> None:
         registry = reference.registry
         self._name = reference._replace(tag=None, digest=None)
         self._host = _HUB if registry == "docker.io" else registry

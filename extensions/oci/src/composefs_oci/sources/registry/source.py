@@ -40,9 +40,7 @@ _NEXT = re.compile(r'\s*<([^>]{1,2000})>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 class RegistrySource(Closing):
     """The image that a reference names."""
 
-    def __init__(
-        self, reference: RegistryReference, access: Access, tell: Callable[[str], object] | None = None
-    ) -> None:
+    def __init__(self, reference: RegistryReference, access: Access, tell: Callable[[str], object]) -> None:
         self._reference = reference
         self._client = Client(reference, access, tell)
 
