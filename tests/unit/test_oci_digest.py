@@ -16,7 +16,7 @@ SHA256 = "sha256:" + "ab" * 32
 @pytest.mark.parametrize(("algorithm", "size"), [("sha256", 32), ("sha384", 48), ("sha512", 64)])
 def test_the_registered_algorithms_are_read_and_computed(algorithm: str, size: int) -> None:
     text = f"{algorithm}:{'0f' * size}"
-    assert digest.parse_digest(text) == text
+    assert digest.is_digest(text)
     hasher = digest.new_hash(text)
     hasher.update(b"data")
     expected = f"{algorithm}:{hashlib.new(algorithm, b'data').hexdigest()}"
@@ -38,17 +38,14 @@ def test_the_registered_algorithms_are_read_and_computed(algorithm: str, size: i
         "md5:" + "ab" * 16,
         "sha256:../../../../" + "a" * 48,
         "sha256:" + "٣" * 64,
-        None,
-        7,
-        ["sha256"],
         "x" * 100_000,
     ],
 )
-def test_anything_else_is_refused_in_few_words(text: object) -> None:
+def test_anything_else_is_refused_in_few_words(text: str) -> None:
+    assert not digest.is_digest(text)
     with pytest.raises(FormatError) as caught:
-        digest.parse_digest(text)
+        names.digest_of_stream(f"oci-config-{text}")
     assert len(caught.value.message) < 250
-    assert caught.value.hint
 
 
 def test_short_digests_are_twelve_digits() -> None:

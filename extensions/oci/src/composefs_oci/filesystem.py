@@ -41,7 +41,7 @@ MAX_STEPS = 20_000_000
 """Components that are walked for paths with symlinks, and names that whiteouts go through: a bound of time for what is
 made to take long."""
 
-_FILE, _DIRECTORY, _SYMLINK, _HARDLINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, Kind.HARDLINK.value
+_DIRECTORY, _HARDLINK = stat.S_IFDIR, Kind.HARDLINK
 _WHITEOUT_META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
 _IMPLICIT_MODE = 0o755
@@ -183,15 +183,13 @@ class Filesystem:
         """Return the inode that a hard link means."""
         head, _, name = entry.link.rpartition(b"/")
         directory = self._directories.get(head) or self._find(head, entry.path, make=False)
-        node = None if directory is None or not entry.link else directory.children.get(name)
+        node = directory.children.get(name) if directory and name else directory
+        if node is not None and not isinstance(node, Directory):
+            return node
         what = f"{shown(entry.path)}: the target of the hard link, {shown(entry.link)},"
-        if node is None:
-            if not entry.link:
-                raise self._error(f"{what} is a directory")
-            raise self._error(f"{what} does not exist", hint="it must come before the link, in this or a lower layer")
-        if isinstance(node, Directory):
+        if node is not None:
             raise self._error(f"{what} is a directory")
-        return node
+        raise self._error(f"{what} does not exist", hint="it must come before the link, in this or a lower layer")
 
     # The way to an entry
 

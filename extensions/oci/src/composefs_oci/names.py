@@ -7,7 +7,7 @@ id*), any other by that of the blob.  Source: repositories of composefs-rs 0.9.0
 from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
-from composefs_oci.formats.digest import is_digest, parse_digest
+from composefs_oci.formats.digest import is_digest
 
 __all__ = [
     "BLOB",
@@ -63,8 +63,9 @@ def layer_stream(digest: str) -> str:
 def digest_of_stream(name: str) -> str:
     """Return the digest in the name of a stream of any of these sorts; raise FormatError if there is none."""
     for prefix in (_MANIFEST_PREFIX, _CONFIG_PREFIX, _LAYER_PREFIX):
-        if name.startswith(prefix):
-            return parse_digest(name.removeprefix(prefix))
+        digest = name.removeprefix(prefix)
+        if digest != name and is_digest(digest):
+            return digest
     raise FormatError(f"{name[:200]!r} is not the name of an OCI stream")
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-from composefs_ext.errors import FormatError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -21,7 +19,6 @@ __all__ = [
     "is_beginning",
     "is_digest",
     "new_hash",
-    "parse_digest",
     "shorten",
 ]
 
@@ -43,19 +40,8 @@ def is_beginning(text: str) -> bool:
     return _BEGINNING.fullmatch(text) is not None
 
 
-def parse_digest(text: object) -> str:
-    """Return a digest as it is; raise FormatError for anything else, whatever its type."""
-    if isinstance(text, str) and is_digest(text):
-        return text
-    shown = repr(text) if not isinstance(text, str) or len(text) <= 160 else repr(text[:160]) + "…"
-    raise FormatError(
-        f"{shown[:180]} is not a digest",
-        hint="a digest is sha256:, sha384: or sha512: and 64, 96 or 128 lower-case hexadecimal digits",
-    )
-
-
 def new_hash(digest: str) -> _Hash:
-    """Return an empty hash of the algorithm of a digest that :func:`parse_digest` took."""
+    """Return an empty hash of the algorithm of a digest."""
     return hashlib.new(digest.partition(":")[0])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import stat
-from enum import IntEnum
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
@@ -38,8 +37,11 @@ _UNCLEAN = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)")
 """A component that is empty, ``.`` or ``..``."""
 
 
-class Kind(IntEnum):
-    """What an entry is: an inode's type as in ``st_mode``, or another name of an inode that exists."""
+class Kind:
+    """What an entry is: an inode's type as in ``st_mode``, or another name of an inode that exists.
+
+    Plain integers: comparing members of an enumeration takes three times as long.
+    """
 
     HARDLINK = 0
     FIFO = stat.S_IFIFO
@@ -53,7 +55,7 @@ class Kind(IntEnum):
 class Entry(NamedTuple):
     """A member of the archive.
 
-    ``path`` has no slash at either end and no ``.`` in it; the root is empty.  ``kind`` is a Kind, ``mode`` the
+    ``path`` has no slash at either end and no ``.`` in it; the root is empty.  ``kind`` is one of Kind, ``mode`` the
     permissions alone.  ``size`` is how many bytes of content follow in the archive.  ``link`` is a hard link's target
     (a path like ``path``) or a symlink's, as it stands.  ``xattrs`` are (name, value), each name once.
 
@@ -79,17 +81,16 @@ INLINE_LIMIT = 64
 """Bytes of a regular file that stay among the headers, whatever the repository's digest."""
 
 _KINDS = {
-    b"0": Kind.FILE.value,
-    b"\0": Kind.FILE.value,
-    b"7": Kind.FILE.value,
-    b"1": Kind.HARDLINK.value,
-    b"2": Kind.SYMLINK.value,
-    b"3": Kind.CHARACTER.value,
-    b"4": Kind.BLOCK.value,
-    b"5": Kind.DIRECTORY.value,
-    b"6": Kind.FIFO.value,
+    b"0": Kind.FILE,
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,
+    b"1": Kind.HARDLINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHARACTER,
+    b"4": Kind.BLOCK,
+    b"5": Kind.DIRECTORY,
+    b"6": Kind.FIFO,
 }
-# Plain integers: comparing members of an enumeration takes three times as long.
 _FILE, _HARDLINK, _SYMLINK, _DIRECTORY = stat.S_IFREG, 0, stat.S_IFLNK, stat.S_IFDIR
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 _EXTENSIONS = {b"x": "pax header", b"L": "GNU long name", b"K": "GNU long link", b"g": "global pax header"}
