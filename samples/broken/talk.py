@@ -51,10 +51,14 @@ class Extension:
 
     def put(self, name):
         """Have the core store a staged file."""
-        [row] = self.call("object.put", files=[{"name": name}])["objects"]
-        if "error" in row:
-            raise Refused({"code": -32000, "message": row["error"]["message"], "data": {"kind": row["error"]["kind"]}})
-        return row["id"]
+        return self.put_rows({"name": name})[0]
+
+    def put_rows(self, *rows):
+        """Have the core store what the rows say; return the ids."""
+        stored = self.call("object.put", files=list(rows))["objects"]
+        for error in (row["error"] for row in stored if "error" in row):
+            raise Refused({"code": -32000, "message": error["message"], "data": {"kind": error["kind"]}})
+        return [row["id"] for row in stored]
 
     def put_stream(self, *ids, **more):
         refs = {"chunks": list(range(len(ids))), "object_refs": list(ids)}
