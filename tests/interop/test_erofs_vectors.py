@@ -27,12 +27,14 @@ def test_the_installed_tool_writes_the_c_tools_images(row: dict[str, Any], tmp_p
     dump = tmp_path / "dump"
     image = tmp_path / "image"
     dump.write_bytes(generate_dump(row))
+    assert row["vauto"] in (row["v0"], row["v1"])
     for key, lowest, highest in (("v0", 0, 0), ("v1", 1, 1), ("vauto", 0, 1)):
         options = (f"--min-version={lowest}", f"--max-version={highest}", "--print-digest", "--from-file")
         done = mkcomposefs(*options, dump, image)
         assert hashlib.sha256(image.read_bytes()).hexdigest() == row[key]["image_sha256"], key
         assert done.stdout == row[key]["fsverity"] + "\n"
-        run("fsck.erofs", image)
+        if key != "vauto":
+            run("fsck.erofs", image)
     assert mkcomposefs("--from-file", "--print-digest-only", dump).stdout == row["vauto"]["fsverity"] + "\n"
 
 

@@ -1,7 +1,7 @@
-"""Every recorded image, compressed in each way, from each kind of source: 216 pulls in nine tests.
+"""Every recorded image, compressed in each way, and from each kind of source: 72 pulls in nine tests.
 
-A test makes all images in one way and pulls them from one kind of source, into one repository for each hash: what one
-process can share, it shares, so that a pull is all that a combination costs.  No image finds layers of its own there.
+Each two of image, compression and kind of source meet, as in a Latin square, but not all three.  A test pulls a third
+of the images, into one repository for each hash: no image finds layers of its own there.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from support.vectors import DATA
 
 PLAIN: list[dict[str, Any]] = json.loads((DATA / "digests.json").read_text())["oci"]
 BOOT: list[dict[str, Any]] = json.loads((DATA / "boot.json").read_text())["oci"]
+ROWS = [*PLAIN, *BOOT]
 COMPRESSIONS = ("none", "gzip", "zstd")
 SOURCES = ("layout", "archive", "registry")
-COMBINATIONS = 216
+IMAGES = 24
 
 
 class Recorded(NamedTuple):
@@ -54,23 +55,8 @@ def recorded() -> Iterator[Recorded]:
                 yield Recorded(row, algorithm, ("--bootable",), images)
 
 
-class Layouts:
-    """The layouts of rows, whose images have no tags: each is made once, for every kind of source."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.made: dict[tuple[str, int, str], Path] = {}
-
-    def of(self, kind: str, row: dict[str, Any], compression: str) -> Path:
-        key = kind, row["seed"], compression
-        if key not in self.made:
-            directory = self.place / f"{kind}{row['seed']}-{compression}"
-            directory.mkdir()
-            self.made[key] = make(row, compression, directory)
-        return self.made[key]
-
-
 def make(row: dict[str, Any], compression: str, directory: Path) -> Path:
+    directory.mkdir()
     layout = directory / "layout"
     if row in PLAIN:
         options = f"--layers={row['layers']}", f"--compression={compression}"
@@ -99,25 +85,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def layouts(tmp_path_factory: pytest.TempPathFactory) -> Layouts:
-    return Layouts(tmp_path_factory.mktemp("layouts"))
-
-
-def test_the_number_of_combinations() -> None:
-    assert len(list(recorded())) * len(COMPRESSIONS) * len(SOURCES) == COMBINATIONS
+def test_the_number_of_images() -> None:
+    assert len(list(recorded())) == IMAGES
 
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_every_image(served: Registry, layouts: Layouts, tmp_path: Path, compression: str, source: str) -> None:
+def test_every_image(served: Registry, tmp_path: Path, compression: str, source: str) -> None:
     places: dict[tuple[str, int], str] = {}
     repos: dict[Path, set[str]] = {}
     for each in recorded():
+        if (ROWS.index(each.row) + COMPRESSIONS.index(compression)) % len(SOURCES) != SOURCES.index(source):
+            continue
         kind = "plain" if each.row in PLAIN else "boot"
         key = (kind, each.row["seed"])
         if key not in places:
-            layout = layouts.of(kind, each.row, compression)
+            layout = make(each.row, compression, tmp_path / f"{kind}{each.row['seed']}")
             places[key] = f"oci:{layout}"
             if source == "archive":
                 places[key] = f"oci-archive:{pack(layout)}"
