@@ -9,10 +9,9 @@ import signal
 from collections.abc import Iterator
 
 from composefs.linux.files import write_all
+from composefs.linux.ioctls import FICLONE
 
 __all__ = ["PIECE", "clone", "copy", "lease", "lease_is_unbroken", "read_pieces"]
-
-_FICLONE = 0x40049409
 
 PIECE = 1 << 18
 """How many bytes are read at once."""
@@ -26,7 +25,7 @@ _NOT_CLONEABLE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, err
 def clone(source: int, target: int) -> bool:
     """Make ``target`` share all of ``source``'s blocks, if the file system can; tell whether it could."""
     try:
-        fcntl.ioctl(target, _FICLONE, source)
+        fcntl.ioctl(target, FICLONE, source)
     except OSError as error:
         if error.errno in _NOT_CLONEABLE:
             return False

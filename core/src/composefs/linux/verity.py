@@ -13,13 +13,12 @@ import struct
 
 from composefs.digest import ALGORITHMS, BLOCK_SIZE, Algorithm
 from composefs.errors import BusyError, UnsupportedError
+from composefs.linux.ioctls import FS_IOC_ENABLE_VERITY, FS_IOC_MEASURE_VERITY
 
 __all__ = ["enable", "measure"]
 
 _ENABLE = struct.Struct("=IIIIQIIQ88x")  # struct fsverity_enable_arg
 _MEASURE = struct.Struct("=HH")  # struct fsverity_digest, followed by the digest
-_FS_IOC_ENABLE_VERITY = 0x40806685
-_FS_IOC_MEASURE_VERITY = 0xC0046686
 _MAX_DIGEST = 64
 
 _BY_NUMBER = {algorithm.number: algorithm for algorithm in ALGORITHMS.values()}
@@ -32,7 +31,7 @@ def measure(fd: int) -> tuple[Algorithm, bytes] | None:
     """
     request = bytearray(_MEASURE.pack(0, _MAX_DIGEST) + bytes(_MAX_DIGEST))
     try:
-        fcntl.ioctl(fd, _FS_IOC_MEASURE_VERITY, request)
+        fcntl.ioctl(fd, FS_IOC_MEASURE_VERITY, request)
     except OSError as error:
         # EINVAL is what some FUSE servers, ntfs-3g for one, answer to what they do not know.
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
@@ -53,7 +52,7 @@ def enable(fd: int, algorithm: Algorithm) -> bool:
     """
     request = _ENABLE.pack(1, algorithm.number, BLOCK_SIZE, 0, 0, 0, 0, 0)
     try:
-        fcntl.ioctl(fd, _FS_IOC_ENABLE_VERITY, request)
+        fcntl.ioctl(fd, FS_IOC_ENABLE_VERITY, request)
     except OSError as error:
         match error.errno:
             case errno.EEXIST:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from composefs.errors import UsageError
 from composefs.linux.files import opened
+from composefs.linux.ioctls import NS_GET_NSTYPE
 
 __all__ = ["user_namespace"]
 
-# linux/nsfs.h, linux/sched.h
-_NS_GET_NSTYPE = 0xB703
-_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWUSER = 0x10000000  # linux/sched.h
 
 
 @contextlib.contextmanager
@@ -30,6 +29,6 @@ def user_namespace(path: str | None) -> Iterator[int | None]:
 
 def _is_user_namespace(fd: int) -> bool:
     try:
-        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWUSER
+        return fcntl.ioctl(fd, NS_GET_NSTYPE) == _CLONE_NEWUSER
     except OSError:  # it is no namespace at all
         return False

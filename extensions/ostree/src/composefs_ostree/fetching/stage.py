@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SmallContents", "Stager", "check_space", "copy_range", "create_staged", "stage_bytes", "write_all"]
 
-_FICLONE = 0x40049409
+_FICLONE = getattr(fcntl, "FICLONE", 0x40049409)  # before Python 3.12 of the usual architectures
 _BUFFER = 128 << 10
 _ZEROS = bytes(_BUFFER)
 _CANNOT_CLONE = frozenset(
