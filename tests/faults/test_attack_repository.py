@@ -146,6 +146,17 @@ def test_a_directory_of_objects_that_is_none(populated: Populated, change: Calla
     cfsctl(*repository, "fsck")
 
 
+@pytest.mark.parametrize("name", ["streams/odd", f"images/{'0' * 64}"])
+def test_a_name_of_another_shape_is_to_be_moved_away(populated: Populated, name: str) -> None:
+    """`ref remove` takes it for no ref, and there is nothing that `fsck --repair` could bring back."""
+    odd = populated.path / name
+    odd.symlink_to("../elsewhere")
+    refused = one_line(cfsctl("--repo", populated.path, "gc", status=5))
+    assert f"{name} points to '../elsewhere', which is no object (move what is there away" in refused
+    odd.unlink()
+    cfsctl("--repo", populated.path, "gc")
+
+
 def test_a_symlink_that_leads_to_itself_in_the_place_of_an_object(populated: Populated) -> None:
     image = populated.object(populated.alone)
     image.unlink()

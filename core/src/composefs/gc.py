@@ -95,7 +95,7 @@ def _refusal(problems: list[Problem]) -> CorruptError:
     """Make the error: the first few in its line, many more as its causes, which `-v` shows a line each."""
     first = "; ".join(map(str, problems[:_TOLD]))
     more = f"; and {len(problems) - _TOLD} more, which -v lists" if len(problems) > _TOLD else ""
-    if all(problem.kind in _MISPLACED for problem in problems):
+    if all(_is_misplaced(problem) for problem in problems):
         hint = "move what is there away, and what belongs there to its place"
     else:
         hint = "bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
@@ -106,6 +106,11 @@ def _refusal(problems: list[Problem]) -> CorruptError:
         causes=tuple(map(str, problems[_TOLD:_LISTED])),
         hint=hint,
     )
+
+
+def _is_misplaced(problem: Problem) -> bool:
+    """Tell whether something is in a place where only people know what it should be: what is no symlink, or no ref."""
+    return problem.kind in _MISPLACED or (problem.kind == "broken-symlink" and "/refs/" not in problem.where)
 
 
 def _prune(
