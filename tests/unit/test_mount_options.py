@@ -39,7 +39,7 @@ def test_all_options() -> None:
         idmap="/proc/1/ns/user",
         upperdir="u,p:x",
         workdir="w",
-        read_only=True,
+        attributes=frozenset({"ro"}),
     )
     assert parse(["basedir=a,ro", "rw"]) == Request(basedir=("a",))
     assert parse(["defaults,nofail,_netdev,x-systemd.automount,comment=a,basedir=a"]) == Request(basedir=("a",))

@@ -30,6 +30,8 @@ _NOT_FOR_US = frozenset(
 
 # Attributes of the mount: what each option adds, and what it takes away.
 _ATTRIBUTES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "ro": (("ro",), ()),
+    "rw": ((), ("ro",)),
     "nosuid": (("nosuid",), ()),
     "suid": ((), ("nosuid",)),
     "nodev": (("nodev",), ()),
@@ -85,7 +87,6 @@ class Request:
     idmap: str | None = None
     upperdir: str | None = None
     workdir: str | None = None
-    read_only: bool = False
     attributes: frozenset[str] = frozenset()
 
     def options(self, idmap: int | None) -> Options:
@@ -97,8 +98,7 @@ class Request:
             verity=self.verity,
             upperdir=self.upperdir,
             workdir=self.workdir,
-            read_only=self.read_only or self.upperdir is None,
-            attributes=self.attributes,
+            attributes=self.attributes | ({"ro"} if self.upperdir is None else set()),
             idmap=idmap,
         )
 
@@ -181,8 +181,6 @@ def parse(texts: Sequence[str], *, sloppy: bool = False) -> Request:
                 request.verity = "require"
             case "tryverity", False:
                 request.verity = "try" if request.verity == "off" else request.verity
-            case (("ro" | "rw"), False):
-                request.read_only = name == "ro"
             case _ if name in _ATTRIBUTES and (not assigned or name == "user"):  # user=NAME is whose it is
                 added, removed = _ATTRIBUTES[name]
                 request.attributes = request.attributes.difference(removed).union(added)

@@ -11,8 +11,9 @@ device, the mount API for overlayfs (before 6.8) by mount(2).  Nothing replaces 
 
 from __future__ import annotations
 
-from composefs.mount.image import Options, mount_file
+from composefs.mount.image import mount_file
 from composefs.mount.named import mount_image
+from composefs.mount.overlay import Options
 from composefs.mount.unmount import unmount
 
 __all__ = ["Options", "mount_file", "mount_image", "unmount"]

@@ -6,7 +6,8 @@ import os
 
 from composefs.errors import UsageError
 from composefs.linux.closing import Descriptor
-from composefs.mount.image import Options, mount_file
+from composefs.mount.image import mount_file
+from composefs.mount.overlay import Options
 from composefs.repository import Repository
 
 __all__ = ["mount_image"]
@@ -37,7 +38,7 @@ def mount_image(
         verity="require" if repository.secure else "off",
         upperdir=upperdir,
         workdir=workdir,
-        read_only=not read_write,
+        attributes=frozenset() if read_write else frozenset({"ro"}),
         idmap=idmap,
     )
     repository.images.require_named(image_id)
