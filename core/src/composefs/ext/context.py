@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from composefs.digest import DEFAULT_ALGORITHM, Algorithm
 from composefs.errors import ComposefsError, PermissionDeniedError, UsageError
-from composefs.ext.commandline import CommandLine
 from composefs.ext.drafts import Drafts
+from composefs.ext.launch import Launched
 from composefs.ext.limiter import ProgressLimiter
 from composefs.ext.manifest import Command, Manifest
-from composefs.ext.options import RunOptions, Stdio
 from composefs.ext.seen import Seen
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
-from composefs.protocol.limits import Limits
 from composefs.protocol.lists import Lists, ListTaker
 from composefs.protocol.params import check_ids, string
 from composefs.protocol.staged import StagedFiles
@@ -29,45 +25,52 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 
-@dataclass(slots=True)
 class Context:
-    """The state of a session that calls work on.
+    """The state of a session that calls work on; ``observer`` hears what the user is to be told.
 
     ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
-    beside staging.  ``interrupted`` tells that the user has asked to stop, ``cancelled`` that the extension has been
-    told so.  ``unwritten`` is why some of the output could not be written, or was none that could be: the run has
-    failed then, whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that
-    were agreed on; ``log_lines`` is how many log lines have come.
+    beside staging.  ``cancelled`` tells that the extension has been told that the user has asked to stop.
+    ``unwritten`` is why some of the output could not be written, or was none that could be: the run has failed then,
+    whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed
+    on; ``log_lines`` is how many log lines have come.
 
     ``resources`` are closed when the conversation ends.
     """
 
-    line: CommandLine
-    repository: Repository | None
-    staged: StagedFiles
-    private_fd: int
-    observer: Observers
-    options: RunOptions
-    limits: Limits
-    stdio: Stdio
-    interrupted: Callable[[], bool]
-    cancelled: bool = False
-    unwritten: ComposefsError | None = None
-    reader_left: bool = False
-    features: tuple[str, ...] = ()
-    seen: Seen = field(init=False)
-    drafts: Drafts = field(init=False)
-    lists: Lists = field(init=False)
-    progress: ProgressLimiter = field(init=False)
-    log_lines: int = 0
-    resources: ExitStack = field(default_factory=ExitStack)
-    _sources: dict[str, Repository] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, launched: Launched, observer: Observers) -> None:
+        self.line = launched.line
+        self.repository = launched.repository
+        self.options = launched.options
+        self.stdio = launched.stdio
+        self.limits = launched.limits
+        self.private_fd = launched.staging.private
+        self.observer = observer
+        self.cancelled = False
+        self.unwritten: ComposefsError | None = None
+        self.reader_left = False
+        self.features: tuple[str, ...] = ()
+        self.log_lines = 0
+        self.resources = ExitStack()
+        self._interrupts = launched.interrupts
+        self._sources: dict[str, Repository] = {}
+        account = launched.account
+        self.staged = StagedFiles(
+            launched.staging.work_fd,
+            None if account is None else (account.uid, account.gid),
+            limit=self.limits.staging_bytes,
+            # After the cancel that the first one sends, the extension may still ask for what it needs to clean up.
+            interrupted=lambda: self._interrupts.count > self.cancelled,
+        )
         self.seen = Seen(self.repository)
         self.drafts = Drafts(self.staged, self.limits, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
+        if self.repository is not None:
+            self.repository.store.interrupted = self.interrupted
+
+    def interrupted(self) -> bool:
+        """Tell whether the user has asked to stop."""
+        return self._interrupts.count > 0
 
     @property
     def manifest(self) -> Manifest:

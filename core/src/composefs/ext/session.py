@@ -28,7 +28,6 @@ from composefs.observe import Observers
 from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
 from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
-from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import Message
 
 if TYPE_CHECKING:
@@ -77,28 +76,10 @@ def converse(
 ) -> RunResult:
     """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
     timeouts = timeouts or Timeouts()
-    extension, repository, interrupts = launched.line.extension, launched.repository, launched.interrupts
+    extension, interrupts = launched.line.extension, launched.interrupts
     outcome: Message | ComposefsError | None = None
     try:
-        context = Context(
-            line=launched.line,
-            repository=repository,
-            staged=StagedFiles(
-                launched.staging.work_fd,
-                None if launched.account is None else (launched.account.uid, launched.account.gid),
-                limit=launched.limits.staging_bytes,
-                # After the cancel that the first one sends, the extension may still ask for what it needs to clean up.
-                interrupted=lambda: interrupts.count > context.cancelled,
-            ),
-            private_fd=launched.staging.private,
-            observer=observer,
-            options=launched.options,
-            limits=launched.limits,
-            stdio=launched.stdio,
-            interrupted=lambda: interrupts.count > 0,
-        )
-        if repository is not None:
-            repository.store.interrupted = context.interrupted
+        context = Context(launched, observer)
         make_channel = Channel if probe is None else probe.channel
         process, strict = launched.process, launched.options.strict
         channel = make_channel(process.stdout, process.stdin, launched.limits, observer, strict=strict)
