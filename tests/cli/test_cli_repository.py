@@ -12,7 +12,8 @@ from subprocess import PIPE
 import pytest
 
 from composefs.linux.locks import try_lock
-from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error, wait_until_open
 

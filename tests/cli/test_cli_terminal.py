@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from composefs import dumpfile, erofs
-from composefs.repository import ImageName, Publication, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl
 from support.terminal import on_terminal

@@ -8,7 +8,8 @@ import pytest
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
-from composefs.repository import ImageName, Publication, Repository
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication
 from support.commands import cfsctl, the_error
 from support.populated import make_image
 

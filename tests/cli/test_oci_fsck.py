@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs.repository import Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from composefs_oci import names
 from support.commands import cfsctl

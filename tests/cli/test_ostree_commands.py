@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs.repository import Publication, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
 from support.commands import BIN, CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple

@@ -15,7 +15,8 @@ from composefs import splitstream
 from composefs.digest import SHA256
 from composefs.erofs.layout import SLOT
 from composefs.linux.files import remove_tree
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream.frame import compressor
 from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
 from support.commands import CFSCTL, cfsctl, limit_memory

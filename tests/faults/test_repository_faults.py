@@ -15,8 +15,9 @@ import pytest
 
 from composefs.digest import SHA256
 from composefs.errors import NoSpaceError, PermissionDeniedError, ReadOnlyError
-from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
+from composefs.repository.publication import Publication, StreamName
 from composefs.splitstream import Parts
 from support.commands import TIMEOUT
 from support.mounts import mounted
@@ -127,7 +128,7 @@ def as_nobody_owns(directory: str) -> Iterator[None]:
 
 KILLED = """
 import os, signal, sys
-from composefs.repository import *
+from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
 repository = Repository.open(sys.argv[1], writable=True)
 staging = Staging.create(repository.store)
@@ -153,8 +154,9 @@ def test_who_is_killed_leaves_nothing_that_stays(path: Path) -> None:
 CONTENDER = """
 import sys
 from composefs.errors import ConflictError
-from composefs.repository import *
+from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
+from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 path, number = sys.argv[1:]
 with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:

@@ -15,7 +15,8 @@ from composefs.digest import SHA512
 from composefs.dumpfile import parse
 from composefs.erofs import write
 from composefs.mount.fuse import FuseImage
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import IMAGE_PREFIX, Parts
 from support import peers
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run

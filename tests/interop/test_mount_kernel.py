@@ -28,7 +28,8 @@ from composefs.errors import (
 from composefs.linux import mountapi
 from composefs.mount import Options, mount_file, mount_image, unmount
 from composefs.mount import erofs as erofs_step
-from composefs.repository import ImageName, Publication, Repository
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication
 from support.commands import TIMEOUT
 from support.verity import kernel_verity
 

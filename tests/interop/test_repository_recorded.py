@@ -13,8 +13,9 @@ import pytest
 
 from composefs.digest import algorithm_named
 from composefs.meta import Meta
-from composefs.repository import ANY, ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
 from composefs.repository.lookup import find
+from composefs.repository.publication import ANY, ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import Reader
 from support.recorded import RECORDED, answers, unpack
 from support.splitstreams import stream_of

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256, Algorithm
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 
 CONTENT_TYPE = 7

@@ -9,7 +9,8 @@ import pytest
 from composefs.digest import SHA256
 from composefs.errors import MissingObjectError, NotFoundError
 from composefs.gc import collect
-from composefs.repository import ImageName, Publication, RefRemoval, RefUpdate, Repository
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefRemoval, RefUpdate
 from composefs.usage import Usage, measure
 from support.populated import Populated, make_image, populate
 

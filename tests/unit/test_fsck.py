@@ -15,7 +15,8 @@ import pytest
 from composefs.digest import SHA256, SHA512
 from composefs.errors import InputOutputError, NotFoundError, ReadOnlyError
 from composefs.fsck import Report, check, check_and_repair, hashing
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.populated import CONTENT_TYPE, Populated, make_image, populate
 from support.splitstreams import stream_of

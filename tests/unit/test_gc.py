@@ -11,7 +11,8 @@ import pytest
 from composefs.digest import SHA256, SHA512
 from composefs.errors import BusyError, CorruptError, NotFoundError, ReadOnlyError
 from composefs.gc import Collected, collect
-from composefs.repository import Publication, RefRemoval, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, RefRemoval, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.populated import CONTENT_TYPE, Populated, populate
 from support.splitstreams import stream_of

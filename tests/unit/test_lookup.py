@@ -6,8 +6,9 @@ import pytest
 
 from composefs.digest import SHA256
 from composefs.errors import FormatError, NotFoundError
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
 from composefs.repository.lookup import Kind, find
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 
 EITHER: tuple[Kind, ...] = ("image", "stream")

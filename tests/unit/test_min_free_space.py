@@ -10,7 +10,8 @@ import pytest
 
 from composefs.errors import NoSpaceError
 from composefs.gc import collect
-from composefs.repository import Publication, RefRemoval, Repository
+from composefs.repository import Repository
+from composefs.repository.publication import Publication, RefRemoval
 from composefs.repository.store import RESERVE
 from support.populated import populate
 

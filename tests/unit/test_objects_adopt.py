@@ -13,8 +13,9 @@ import pytest
 from composefs import fsverity
 from composefs.digest import SHA256
 from composefs.errors import CancelledError, ComposefsError, CorruptError, NoSpaceError, NotFoundError, UsageError
-from composefs.repository import Repository, Staging, Stored, adoption
+from composefs.repository import Repository, Staging, adoption
 from composefs.repository.adoption import Adoption
+from composefs.repository.objects import Stored
 from support.verity import KernelVerity, kernel_verity
 
 CONTENT = b"content of a staged file, longer than an id"

@@ -20,18 +20,9 @@ from composefs.errors import (
     UsageError,
 )
 from composefs.linux.locks import try_lock
-from composefs.repository import (
-    ANY,
-    ImageName,
-    Publication,
-    RefRemoval,
-    RefUpdate,
-    Repository,
-    StreamName,
-    objects,
-    publish,
-)
+from composefs.repository import Repository, objects, publish
 from composefs.repository.links import make_directories
+from composefs.repository.publication import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
 from composefs.splitstream import Parts
 
 NONE = "00" * 32

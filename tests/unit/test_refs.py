@@ -8,9 +8,10 @@ import pytest
 
 from composefs.digest import SHA256
 from composefs.errors import CorruptError, FormatError, NotFoundError, UsageError
-from composefs.repository import ImageName, Publication, RefUpdate, Repository, StreamName
+from composefs.repository import Repository
 from composefs.repository.lookup import find
 from composefs.repository.names import check_stream_name, decode_flat, ref_parts
+from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.nested import nest
 

@@ -21,9 +21,10 @@ from composefs.errors import (
     UnsupportedError,
 )
 from composefs.linux import files
-from composefs.repository import ImageName, Publication, Repository, Staging, staging
+from composefs.repository import Repository, Staging, staging
 from composefs.repository.adoption import Adoption
 from composefs.repository.lookup import find
+from composefs.repository.publication import ImageName, Publication
 from composefs.splitstream import Parts
 from support.verity import kernel_verity
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from composefs import fsverity
 from composefs.digest import SHA512
 from composefs.errors import CorruptError, InputOutputError
-from composefs.repository import Publication, Repository, Staging, StreamName
+from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
+from composefs.repository.publication import Publication, StreamName
 from composefs.splitstream import Parts
 from vm import lab
 from vm.checks.common import BIG, SOME, fails, measured, replace

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from composefs.cli.refs import Ref
-    from composefs.repository import Encoding, Repository
+    from composefs.repository import Repository
+    from composefs.repository.names import Encoding
 
     Word = click.ParamType[str]
 else:

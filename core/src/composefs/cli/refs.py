@@ -31,8 +31,8 @@ def left_out(message: str) -> None:
 
 def all_refs(repository: Repository, odd: Callable[[str], object] = left_out) -> list[Ref]:
     """Return the refs of images and then of streams, each sorted by name; ``odd`` gets messages about what is none."""
-    from composefs.repository import decode_flat
     from composefs.repository.lookup import encoding_of
+    from composefs.repository.names import decode_flat
 
     images = [Ref("image", name, image) for name, image in repository.images.list_refs(odd=odd)]
     streams = []

@@ -20,7 +20,8 @@ from composefs.protocol.staged import StagedFiles
 from composefs.protocol.wire import Message
 
 if TYPE_CHECKING:
-    from composefs.repository import Encoding, Repository
+    from composefs.repository import Repository
+    from composefs.repository.names import Encoding
 
 __all__ = ["Context"]
 

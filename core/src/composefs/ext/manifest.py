@@ -18,7 +18,7 @@ from composefs.protocol.wire import JSONValue, Message, parse_json
 from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from composefs.repository import Encoding
+    from composefs.repository.names import Encoding
 
 __all__ = [
     "ARGUMENT_KINDS",

@@ -12,50 +12,7 @@ The layout is that of composefs-rs 0.9.0 but for ``staging``.  The directory its
 exclusively by garbage collection, and by what makes the repository secure or new.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING
-
 from composefs.repository.facade import Repository
 from composefs.repository.staging import Staging
 
-if TYPE_CHECKING:
-    from composefs.repository.names import Encoding, decode_flat
-    from composefs.repository.objects import Stored
-    from composefs.repository.publication import (
-        ANY,
-        ImageName,
-        Publication,
-        RefRemoval,
-        RefUpdate,
-        StreamName,
-    )
-
-__all__ = [
-    "ANY",
-    "Encoding",
-    "ImageName",
-    "Publication",
-    "RefRemoval",
-    "RefUpdate",
-    "Repository",
-    "Staging",
-    "Stored",
-    "StreamName",
-    "decode_flat",
-]
-
-_LATER = {
-    "names": ("Encoding", "decode_flat"),
-    "objects": ("Stored",),
-    "publication": ("ANY", "ImageName", "Publication", "RefRemoval", "RefUpdate", "StreamName"),
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import what only a use of the repository takes when it is asked for: an extension starts before (PEP 562)."""
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["Repository", "Staging"]

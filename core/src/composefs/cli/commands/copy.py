@@ -15,8 +15,9 @@ from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from composefs.repository import Publication, Repository
+    from composefs.repository import Repository
     from composefs.repository.lookup import Found
+    from composefs.repository.publication import Publication
     from composefs.transfer import Copied
 
 __all__ = ["command"]
@@ -93,7 +94,7 @@ def _find(source: Repository, name: str) -> Found:
 
 def _publication(copied: Copied, found: list[Found]) -> Publication:
     """Give everything the names that it has where it comes from; what was asked for replaces, the rest does not."""
-    from composefs.repository import ImageName, Publication, RefUpdate, StreamName
+    from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 
     wanted = {each.name: each.id for each in found if each.kind == "stream"}
     return Publication(

@@ -46,9 +46,9 @@ def command(
         path, name = None, path  # with a dump, the only operand is the name
     source = Source(directory=path, dump=from_dump, options=options)
     from composefs import erofs
-    from composefs.repository import ImageName, Publication
     from composefs.repository.images import image_objects
     from composefs.repository.names import ref_parts
+    from composefs.repository.publication import ImageName, Publication
 
     if name is not None:
         ref_parts(name, "path")  # refuses a bad name before the work, not after it

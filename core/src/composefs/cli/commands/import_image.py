@@ -35,8 +35,8 @@ def command(settings: Settings, ref: str, allow_missing: bool, as_json: bool) ->
     if os.isatty(STDIN):
         raise UsageError("standard input is a terminal", hint=_USAGE)
     from composefs.erofs.reader import Image, read_objects, read_tree
-    from composefs.repository import ImageName, Publication
     from composefs.repository.names import ref_parts
+    from composefs.repository.publication import ImageName, Publication
 
     ref_parts(ref, "path")  # refuses a bad name before the work, not after it
     with settings.open_repository(writable=True) as repository:

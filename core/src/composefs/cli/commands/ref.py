@@ -15,7 +15,7 @@ from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from composefs.repository import RefRemoval
+    from composefs.repository.publication import RefRemoval
 
 __all__ = ["command"]
 
@@ -61,7 +61,7 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
     A ref may also be given as the path of its file in the repository, by which fsck, gc and du call it.  What it names
     stays until garbage is collected.
     """
-    from composefs.repository import Publication
+    from composefs.repository.publication import Publication
 
     with settings.open_repository(writable=True) as repository:
         if of_images:
@@ -77,8 +77,8 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
 
 
 def _removal(name: str) -> RefRemoval:
-    from composefs.repository import RefRemoval
     from composefs.repository.lookup import encoding_of
+    from composefs.repository.publication import RefRemoval
 
     path = name.removeprefix(STREAM_REFS)
     return RefRemoval(path, encoding_of(name) if path == name else "path")

@@ -15,7 +15,7 @@ from composefs.ext.context import Context
 from composefs.protocol.lists import check_objects, json_lines
 from composefs.protocol.params import check_id, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
-from composefs.repository import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
+from composefs.repository.publication import ANY, ImageName, Publication, RefRemoval, RefUpdate, StreamName
 
 __all__ = ["publish"]
 
