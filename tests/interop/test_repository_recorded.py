@@ -71,9 +71,11 @@ def test_streams_and_their_targets(repository: Repository, said: dict[str, Any])
 
 def test_refs_are_decoded(repository: Repository, said: dict[str, Any]) -> None:
     refs = {name for name, to in said["streams"].items() if to != "/" and "/refs/" in name}
-    assert {f"streams/refs/{name}" for name, _ in repository.refs.list()} == refs
-    assert {"ostree/team/50%off", "ostree/vector/1"} < {name for name, _ in repository.refs.list("ostree", "flat")}
-    oci = dict(repository.refs.list("oci", "flat"))
+    assert {f"streams/refs/{name}" for name, _ in repository.refs.list(odd=pytest.fail)} == refs
+    assert {"ostree/team/50%off", "ostree/vector/1"} < {
+        name for name, _ in repository.refs.list("ostree", "flat", odd=pytest.fail)
+    }
+    oci = dict(repository.refs.list("oci", "flat", odd=pytest.fail))
     assert oci["oci/example.org/team/app:50%off"] == oci["oci/t1:1"]
     for name, target in oci.items():
         assert repository.refs.read(name, "flat") == target
@@ -82,10 +84,10 @@ def test_refs_are_decoded(repository: Repository, said: dict[str, Any]) -> None:
 
 def test_image_refs(repository: Repository, said: dict[str, Any]) -> None:
     ((_, row),) = [found for found in commands(said, "images") if found[0] == ["--json"]]
-    assert sorted(repository.images.list_refs()) == sorted(
+    assert sorted(repository.images.list_refs(odd=pytest.fail)) == sorted(
         (ref["name"], ref["digest"]) for ref in row["json"]["images"]
     )
-    for name, image_id in repository.images.list_refs():
+    for name, image_id in repository.images.list_refs(odd=pytest.fail):
         for text in (name, f"refs/{name}"):
             assert find(repository, text, ("image",)).id == image_id
 
@@ -148,11 +150,11 @@ def test_publishing_again_changes_no_link(recorded: tuple[Path, dict[str, Any]],
         before = {link: os.lstat(link).st_ino for link in path.rglob("*") if link.is_symlink()}
         publication = Publication(
             streams=[StreamName(name, found, expect=found) for name, found in repository.streams.list()],
-            images=[ImageName(found, name) for name, found in repository.images.list_refs()],
+            images=[ImageName(found, name) for name, found in repository.images.list_refs(odd=pytest.fail)],
             refs=[
                 RefUpdate(name, target, "flat", expect=target)
                 for directory in ("ostree", "oci")
-                for name, target in repository.refs.list(directory, "flat")
+                for name, target in repository.refs.list(directory, "flat", odd=pytest.fail)
             ],
         )
         assert all(row.expect is not ANY for row in publication.streams)

@@ -143,8 +143,8 @@ class Host:
         """Check that no name was published, no file staged and no process left."""
         with Repository.open(self.path) as repository:
             assert repository.streams.list() == []
-            assert repository.refs.list() == []
-            assert repository.images.list_refs() == []
+            assert repository.refs.list(odd=pytest.fail) == []
+            assert repository.images.list_refs(odd=pytest.fail) == []
         self.assert_nothing_left()
 
     def assert_nothing_left(self) -> None:

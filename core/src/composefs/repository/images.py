@@ -95,12 +95,8 @@ class Images:
         with self.load(image_id) as image:
             return read_objects(image, self._store.algorithm, strict=strict)
 
-    def list_refs(self, *, odd: Odd = None) -> list[tuple[str, str]]:
-        """Return (name, id) of every ref, sorted by path.
-
-        Raises CorruptError for what is no ref; with ``odd``, that gets the message instead, and the
-        others are listed.
-        """
+    def list_refs(self, *, odd: Odd) -> list[tuple[str, str]]:
+        """Return (name, id) of every ref, sorted by path."""
 
         def read(path: list[str], target: str) -> tuple[str, str]:
             name = "/".join(path)

@@ -31,8 +31,8 @@ __all__ = [
 MAX_DEPTH = 64
 """Directories below one another that refs may be in; who made more of them would keep everybody from listing refs."""
 
-Odd = Callable[[str], object] | None
-"""Gets a message for each thing that does not belong where it is, so that the others can be listed; None raises it."""
+Odd = Callable[[str], object]
+"""Gets a message for each thing that does not belong where it is, so that the others can be listed."""
 
 T = TypeVar("T")
 
@@ -172,8 +172,7 @@ def list_refs(
     """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``, sorted by path.
 
     ``directory`` is as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
-    the ref names.  Raises CorruptError for what is no ref, and what ``read`` raises; with ``odd``, that gets the
-    message of a CorruptError or FormatError instead, and the others are listed.
+    the ref names.  ``odd`` is told of what is no ref, and of the CorruptErrors and FormatErrors of ``read``.
     """
     where = f"{directory}/refs"
     place = "/".join([where, *above])
@@ -183,24 +182,22 @@ def list_refs(
         if fd is None:
             return []
         with Descriptor(fd):
-            for parts, link in walk(fd, place, odd=odd and (lambda place, reason: odd(f"{place} {reason}"))):
+            for parts, link in walk(fd, place, odd=lambda place, reason: odd(f"{place} {reason}")):
                 path = [*above, *parts]
                 try:
                     found.append(read(path, parse_ref_link(link, len(path) - 1, "/".join([where, *path]))))
                 except (CorruptError, FormatError) as error:
-                    if odd is None:
-                        raise
                     odd(error.message)
     except OSError as error:
         raise store.failed(error, f"listing {place}") from error
     return found
 
 
-def walk(at: int, where: str, *, odd: Callable[[str, str], object] | None = None) -> Iterator[tuple[list[str], str]]:
+def walk(at: int, where: str, *, odd: Callable[[str, str], object]) -> Iterator[tuple[list[str], str]]:
     """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
 
-    CorruptError, naming ``where`` the directory is, for anything but directories and symlinks, and for directories too
-    deep; with ``odd``, that is called with the path and the reason instead, and the walk goes on.
+    ``odd`` is called with the path, from ``where`` the directory is, and the reason for anything but directories and
+    symlinks, and for directories too deep.
     """
     stack: list[list[str]] = [[]]
     while stack:
@@ -223,10 +220,7 @@ def walk(at: int, where: str, *, odd: Callable[[str, str], object] | None = None
                     below.append(path)
                 else:
                     place = "/".join([where, *path])
-                    reason = f"is below {MAX_DEPTH} directories" if is_directory else "is not a symlink"
-                    if odd is None:
-                        raise CorruptError(f"{place} {reason}", subject=place)
-                    odd(place, reason)
+                    odd(place, f"is below {MAX_DEPTH} directories" if is_directory else "is not a symlink")
         stack += reversed(below)
 
 

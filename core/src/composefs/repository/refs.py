@@ -22,11 +22,10 @@ class Refs:
         """
         return read_ref(ref_parts(name, encoding), self._store, "streams")
 
-    def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd = None) -> list[tuple[str, str]]:
+    def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd) -> list[tuple[str, str]]:
         """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
 
-        A stream may be missing.  Raises FormatError for a name that the encoding cannot have made, and CorruptError for
-        what is no ref; with ``odd``, that gets the message instead, and the others are listed.
+        A stream may be missing.  A name that the encoding cannot have made is odd too.
         """
         above = directory.split("/") if directory else []
 
