@@ -41,7 +41,7 @@ class Image:
         self.config = config.removeprefix("config:")
 
     def named(self, stream: str) -> list[tuple[str, str]]:
-        with self.repository.streams.open(name=stream) as reader:
+        with self.repository.streams.open(self.repository.streams.resolve(stream)) as reader:
             return reader.named_refs
 
     def layer(self, data: bytes) -> str:
@@ -51,7 +51,7 @@ class Image:
         return Path(self.repository.path) / "objects" / object_id[:2] / object_id[2:]
 
     def objects_of(self, data: bytes) -> list[str]:
-        with self.repository.streams.open(id=self.layer(data)) as reader:
+        with self.repository.streams.open(self.layer(data)) as reader:
             return list(reader.object_refs())
 
     def put(self, content_type: str, document: bytes, named: Sequence[tuple[str, str]]) -> str:
@@ -60,7 +60,7 @@ class Image:
 
     def put_again(self, stream: str, named: Sequence[tuple[str, str]]) -> str:
         """Store a stream with the same content that names something else."""
-        with self.repository.streams.open(name=stream) as reader:
+        with self.repository.streams.open(self.repository.streams.resolve(stream)) as reader:
             parts = Parts(reader.content_type, b"", [0], list(reader.object_refs()), named)
         return self.repository.streams.put(parts).id
 

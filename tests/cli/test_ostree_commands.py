@@ -81,9 +81,9 @@ def test_a_commit_without_files_does_not_mean_its_parents_image(tmp_path: Path) 
     target.ostree("pull-local", source, BRANCH, "--commit-metadata-only", "--depth=1")
     with Repository.open(target.path) as repository:
         stream = repository.refs.read(f"ostree/{BRANCH}", "flat")
-        with repository.streams.open(name=stream) as reader:
+        with repository.streams.open(repository.streams.resolve(stream)) as reader:
             [(_, whole)] = [named for named in reader.named_refs if named[0] == "ostree.parent"]
-        with repository.streams.open(id=whole) as reader:
+        with repository.streams.open(whole) as reader:
             assert reader.named_refs[0][0] == "composefs.image"
     refused = cfsctl("--repo", target.path, "ls", f"ostree/{BRANCH}", status=3).stderr
     assert f"the stream 'ostree/{BRANCH}' names no image (`cfsctl cat ostree/{BRANCH}` writes" in refused
@@ -193,7 +193,7 @@ def test_fsck_of_a_file_that_is_gone(target: Target) -> None:
 def test_fsck_of_a_file_whose_head_was_never_right(target: Target) -> None:
     name = f"ostree-commit-{target.json('inspect', BRANCH)['commit']}"
     with Repository.open(target.path, writable=True) as repo:
-        with repo.streams.open(name=name) as old:
+        with repo.streams.open(repo.streams.resolve(name)) as old:
             inline = b"".join(data for _, data in old.chunks())
             chunks = [chunk for chunk, _ in old.chunks()]
             refs = list(old.object_refs()), old.named_refs

@@ -40,7 +40,7 @@ def content(host: Host) -> bytes:
     pieces: list[bytes] = []
     with Repository.open(host.path) as repository:
         name = repository.refs.read("shfetch/greetings", "flat")
-        with repository.streams.open(name=name) as reader:
+        with repository.streams.open(repository.streams.resolve(name)) as reader:
             repository.streams.cat(reader, lambda piece: pieces.append(bytes(piece)))
     return b"".join(pieces)
 

@@ -256,7 +256,7 @@ def test_a_commit_object_that_is_alone_is_checked(tmp_path: Path) -> None:
     target.ostree("pull-local", source, BRANCH, "--commit-metadata-only")
     name = f"ostree-partial-{commit_id}"
     with Repository.open(target.path, writable=True) as repository:
-        with repository.streams.open(name=name) as reader:
+        with repository.streams.open(repository.streams.resolve(name)) as reader:
             data = bytearray(b"".join(data for _, data in reader.chunks()))
         data[-20] ^= 1  # before the tail, which names the paths that are here
         stream = stream_of(SHA256, content_type=0x6F73747061727431, inline=bytes(data), chunks=[-len(data)])

@@ -60,7 +60,10 @@ def test_a_read_only_file_system(path: Path, tmp_path: Path) -> None:
         with pytest.raises(ReadOnlyError, match="read-only file system"):
             Repository.open(tmp_path / "view", writable=True)
         seen: list[bytes] = []
-        with Repository.open(tmp_path / "view") as repository, repository.streams.open(name="a") as reader:
+        with (
+            Repository.open(tmp_path / "view") as repository,
+            repository.streams.open(repository.streams.resolve("a")) as reader,
+        ):
             assert repository.streams.cat(reader, lambda piece: seen.append(bytes(piece))) == 3
         assert seen == [b"abc"]
 
@@ -94,7 +97,10 @@ def test_somebody_else_may_read_but_not_write(as_nobody) -> None:
         with as_nobody():
             with pytest.raises(ReadOnlyError, match="no permission to write to"):
                 Repository.open(path, writable=True)
-            with Repository.open(path) as repository, repository.streams.open(name="a") as reader:
+            with (
+                Repository.open(path) as repository,
+                repository.streams.open(repository.streams.resolve("a")) as reader,
+            ):
                 assert reader.size == 3
         path.chmod(0o700)
         with as_nobody(), pytest.raises(PermissionDeniedError):

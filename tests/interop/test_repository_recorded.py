@@ -98,7 +98,7 @@ def test_cat_of_every_stream(repository: Repository, said: dict[str, Any]) -> No
         if row["rc"]:
             continue
         digest = hashlib.sha256()
-        with repository.streams.open(id=find(repository, name, ("stream",)).id) as reader:
+        with repository.streams.open(find(repository, name, ("stream",)).id) as reader:
             size = repository.streams.cat(reader, digest.update)
             assert size == reader.size
         assert (size, digest.hexdigest()) == (row["size"], row["sha256"])
@@ -131,7 +131,7 @@ def test_named_refs_name_streams_and_images_that_are_here(repository: Repository
     ids = {stream_id: name for name, stream_id in repository.streams.list()}
     seen = set()
     for name in ids.values():
-        with repository.streams.open(name=name) as reader:
+        with repository.streams.open(repository.streams.resolve(name)) as reader:
             for label, object_id in reader.named_refs:
                 if label.startswith("composefs.image"):
                     assert repository.images.is_named(object_id)

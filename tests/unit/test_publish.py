@@ -318,7 +318,7 @@ def test_what_the_caller_knows_is_not_looked_for_again(repository: Repository, m
     monkeypatch.setattr(repository.objects, "sizes", lambda ids: looked.extend(ids) or real(ids))
     stored = repository.streams.put(Parts(1, b"", [1], [one, two], [("name", one)]), known={one: 3, two: 5})
     assert not looked
-    with repository.streams.open(id=stored.id) as reader:
+    with repository.streams.open(stored.id) as reader:
         assert reader.size == 5
     repository.objects.path(two).unlink()
     with pytest.raises(MissingObjectError, match=two):

@@ -44,7 +44,7 @@ def check_every_way_in(directory: Path) -> None:
             assert measured(repository.objects.path(stored.id)) == stored.id
         repository.publish(Publication(streams=[StreamName("a", stream.id)]))
         seen = bytearray()
-        with repository.streams.open(name="a") as reader:
+        with repository.streams.open(repository.streams.resolve("a")) as reader:
             repository.streams.cat(reader, seen.extend)
         assert seen == b"abc" + BIG
 
@@ -86,6 +86,6 @@ def check_a_flipped_bit_is_an_error_that_names_the_object(directory: Path) -> No
         fails(OSError, lambda: os.pread(fd, 4096, 5 * 4096))
     finally:
         os.close(fd)
-    with Repository.open(directory / "repo") as repository, repository.streams.open(id=stream.id) as reader:
+    with Repository.open(directory / "repo") as repository, repository.streams.open(stream.id) as reader:
         error = fails(InputOutputError, lambda: repository.streams.cat(reader, len))
         assert stored.id in str(error), error

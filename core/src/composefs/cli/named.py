@@ -84,11 +84,11 @@ def _images_named(repository: Repository, stream_id: str) -> list[tuple[str, str
     """Return (name, id) of the images that a stream names, or its config."""
     from composefs.splitstream import names_image
 
-    with repository.streams.open(id=stream_id) as reader:
+    with repository.streams.open(stream_id) as reader:
         named = reader.named_refs
     config = next((target for name, target in named if name.startswith(_CONFIG)), None)
     if config is not None:
-        with repository.streams.open(id=config) as reader:
+        with repository.streams.open(config) as reader:
             named = reader.named_refs
     return [(name, target) for name, target in named if names_image(name)]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from composefs import fsverity
 from composefs.digest import parse_id
-from composefs.errors import CorruptError, NotFoundError, UsageError
+from composefs.errors import CorruptError, NotFoundError
 from composefs.linux.files import NewFile
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
@@ -75,13 +75,10 @@ class Streams:
             )
         return object_id
 
-    def open(self, *, name: str | None = None, id: str | None = None) -> Reader:  # noqa: A002 - the protocol's word
-        """Open a stream by exactly one of name (see :meth:`resolve`) and id; its own digest is checked first."""
-        if (name is None) == (id is None):
-            raise UsageError("a stream is opened by its name or by its id")
-        object_id = self.resolve(name) if name is not None else parse_id(id or "", self._store.algorithm)
-        label = f"stream {object_id}" if name is None else f"stream {name}"
-        return Reader(self._objects.open(object_id, verify=True), self._store.algorithm, label)
+    def open(self, object_id: str, label: str | None = None) -> Reader:
+        """Open a stream, its own digest checked; ``label`` is what errors about it call it, else by its id."""
+        fd = self._objects.open(object_id, verify=True)
+        return Reader(fd, self._store.algorithm, label or f"stream {object_id}")
 
     def list(self, prefix: str = "", content_type: int | None = None) -> list[tuple[str, str]]:
         """Return (name, id) of the streams whose name begins with ``prefix``, sorted by name."""

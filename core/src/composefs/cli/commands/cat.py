@@ -50,7 +50,8 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...]) -> None:
         if files:
             _cat_files(repository, name, files)
         else:
-            with repository.streams.open(name=named(repository, name, ("stream",)).name) as reader:
+            found = named(repository, name, ("stream",))
+            with repository.streams.open(found.id, f"stream {found.name}") as reader:
                 refuse_terminal(f"the stream {name}")
                 repository.streams.cat(reader, _write_piece)
     write(b"")

@@ -60,7 +60,7 @@ def _inline(context: Context, name: JSONValue) -> BinaryIO:
 
 def check_stream(context: Context, stream_id: str) -> None:
     """Raise what `put` would if it was asked for a stream that is an object of the repository already."""
-    with context.repo.streams.open(id=stream_id) as reader:
+    with context.repo.streams.open(stream_id) as reader:
         named_refs = reader.named_refs
         what = f"stream {stream_id}"
         context.seen.require([each for _, each in named_refs], what)
@@ -86,7 +86,7 @@ def _check_images(context: Context, named_refs: Sequence[tuple[str, str]], objec
             if each in seen:
                 continue
             seen.add(each)
-            with context.repo.streams.open(id=each) as reader:
+            with context.repo.streams.open(each) as reader:
                 needed.difference_update(reader.object_refs())
                 below += [target for name, target in reader.named_refs if not names_image(name)]
         level = below
@@ -115,7 +115,7 @@ def _find(context: Context, params: Message) -> tuple[Repository, str | None, st
 def get(context: Context, params: Message) -> Message:
     """Describe a stream, and write its parts into staged files on request."""
     repository, name, stream_id = _find(context, params)
-    with repository.streams.open(id=stream_id) as reader:
+    with repository.streams.open(stream_id) as reader:
         answer: Message = {"id": stream_id, "content_type": f"{reader.content_type:016x}", "size": reader.size}
         if name is not None:
             answer["name"] = name
@@ -177,7 +177,7 @@ def cat(context: Context, params: Message) -> Message:
             "the stream is not written to a terminal", hint="redirect standard output to a file or a pipe"
         )
     repository, _, stream_id = _find(context, params)
-    with repository.streams.open(id=stream_id) as reader:
+    with repository.streams.open(stream_id) as reader:
         if to_user:
             return {"size": repository.streams.cat(reader, partial(_write_to_user, context))}
         with context.staged.create(staged_name(params["into"], "into")) as new:
