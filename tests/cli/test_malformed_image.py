@@ -81,7 +81,7 @@ def test_a_file_that_leads_to_another_object_than_its_digest_says(tmp_path: Path
     assert said.startswith(f"cfsctl: {bad} in {path}: {message}")
     cfsctl("--repo", path, "gc")
     with Repository.open(path) as opened:
-        assert not opened.objects.missing([mine, other, bad])
+        opened.objects.require([mine, other, bad], "it")
 
 
 def test_a_file_of_another_size_than_its_object(tmp_path: Path) -> None:

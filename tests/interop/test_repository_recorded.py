@@ -138,7 +138,7 @@ def test_named_refs_name_streams_and_images_that_are_here(repository: Repository
                 else:
                     assert ids[object_id].endswith(label.removeprefix("config:"))
                 seen.add(label.partition(":")[0])
-            assert not repository.objects.missing(list(reader.object_refs()))
+            repository.objects.require(list(reader.object_refs()), name)
     assert {"config", "sha256", "composefs.image"} <= seen
 
 

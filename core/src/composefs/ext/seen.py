@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,11 +53,9 @@ class Seen:
             self.whole_images.add(image_id)
         self._add_objects(image_id, objects)
 
-    def require(self, ids: Iterable[str], what: str) -> None:
+    def require(self, ids: Collection[str], what: str) -> None:
         """Raise MissingObjectError unless every id is in the repository."""
-        unknown = set(ids).difference(self.sizes)
-        if unknown:
-            self._repo.objects.require(sorted(unknown), what)
+        self._repo.objects.require(ids, what, self.sizes)
 
     def require_files(self, files: Mapping[str, int], what: str) -> None:
         """Do the same for the objects of a tree, given with its files' sizes; CorruptError for one of another size."""

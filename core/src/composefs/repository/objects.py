@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
@@ -32,7 +32,7 @@ from composefs.repository.store import Store, no_directory
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Objects", "Stored", "check_digest", "listed", "missing_objects", "store_copy"]
+__all__ = ["Objects", "Stored", "listed", "store_copy"]
 
 How = Literal["moved", "reflinked", "copied", "present"]
 
@@ -116,32 +116,26 @@ class Objects:
         """Tell whether an object is there; its content is not looked at."""
         return self.size(object_id) is not None
 
-    def missing(self, ids: Iterable[str]) -> list[str]:
-        """Return the ids that are not there."""
-        checked = [parse_id(object_id, self.algorithm) for object_id in ids]
-        return [object_id for object_id, size in zip(checked, self.sizes(checked), strict=True) if size is None]
+    def require(self, ids: Collection[str], what: str, known: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Return the sizes of objects; those that are ``known``, with their sizes, are not looked for.
 
-    def require(self, ids: Iterable[str], what: str) -> None:
-        """Raise MissingObjectError, naming ``what`` and the first missing ones, unless all ids are there."""
-        if missing := self.missing(ids):
-            raise missing_objects(missing, what)
-
-    def require_files(self, files: Mapping[str, int], what: str, known: Mapping[str, int] | None = None) -> None:
-        """Raise as :meth:`require` unless the objects of a tree are there; CorruptError if one has not its file's size.
-
-        ``files`` are ids, which the caller has checked to be such, with the sizes of their files; the sizes of objects
-        that are ``known`` are not looked for.
+        Raises MissingObjectError, naming ``what`` and the first missing ones, unless all are there.
         """
         known = known or {}
-        unknown = sorted(files.keys() - known.keys())
-        found = dict(zip(unknown, self.sizes(unknown), strict=True))
-        if missing := [object_id for object_id, size in found.items() if size is None]:
-            raise missing_objects(missing, what)
+        unknown = [parse_id(object_id, self.algorithm) for object_id in ids if object_id not in known]
+        sizes = zip(unknown, self.sizes(unknown), strict=True)
+        found = {object_id: size for object_id, size in sizes if size is not None}
+        if missing := sorted(set(unknown) - found.keys()):
+            raise _missing(missing, what)
+        return {object_id: known[object_id] if object_id in known else found[object_id] for object_id in ids}
+
+    def require_files(self, files: Mapping[str, int], what: str, known: Mapping[str, int] | None = None) -> None:
+        """Do so for the objects of a tree, given with its files' sizes; CorruptError for one of another size."""
+        stored = self.require(files, what, known)
         for object_id, size in files.items():
-            stored = known[object_id] if object_id in known else found[object_id]
-            if stored != size:
+            if stored[object_id] != size:
                 raise CorruptError(
-                    f"{what} says that a file has {size} bytes, and its object {object_id} has {stored}",
+                    f"{what} says that a file has {size} bytes, and its object {object_id} has {stored[object_id]}",
                     subject=object_id,
                     hint="`cfsctl fsck` tells if the object is damaged",
                 )
@@ -157,7 +151,7 @@ class Objects:
             fd = open_file(object_name(object_id), self._store.objects)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise missing_objects([object_id], "opening an object") from error
+                raise _missing([object_id], "opening an object") from error
             raise self._error(error, "opening", object_id) from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -203,7 +197,7 @@ class Objects:
                 write(piece)
                 size += len(piece)
             if hasher:
-                check_digest(hasher.digest().hex(), object_id)
+                _check_digest(hasher.digest().hex(), object_id)
             return size
         finally:
             os.close(fd)
@@ -223,7 +217,7 @@ class Objects:
             actual = fsverity.digest_fd(fd, self.algorithm).hex()
         except OSError as error:
             raise self._store.failed(error, f"reading object {object_id}") from error
-        check_digest(actual, object_id)
+        _check_digest(actual, object_id)
 
     def measured(self, fd: int, object_id: str) -> bool:
         """Tell whether the kernel vouches for an object; CorruptError if it contradicts, or must vouch and does not."""
@@ -374,7 +368,7 @@ def listed(ids: Sequence[str]) -> str:
     return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
 
 
-def missing_objects(ids: list[str], what: str) -> MissingObjectError:
+def _missing(ids: list[str], what: str) -> MissingObjectError:
     """Make the error for objects that are not there."""
     noun = "object" if len(ids) == 1 else f"{len(ids)} objects"
     return MissingObjectError(
@@ -384,7 +378,7 @@ def missing_objects(ids: list[str], what: str) -> MissingObjectError:
     )
 
 
-def check_digest(actual: str, object_id: str) -> None:
+def _check_digest(actual: str, object_id: str) -> None:
     """Raise CorruptError unless the content of an object has the digest that the object is named by."""
     if actual != object_id:
         raise _damaged(object_id, f"its content has the digest {actual}")

@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from composefs.digest import parse_id
 from composefs.errors import ConflictError, CorruptError, ExistsError, NotFoundError, UsageError
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_directory, sync_directory
@@ -89,7 +88,7 @@ class Publisher:
         self._store.require_writable("publishing")
         _check(publication)
         ids = [stream.id for stream in publication.streams] + [image.id for image in publication.images]
-        self._objects.require(dict.fromkeys(parse_id(name, self._store.algorithm) for name in ids), "publishing")
+        self._objects.require(dict.fromkeys(ids), "publishing")
         try:
             plan = self._plan(publication)
             if plan or self._objects.unsynced:

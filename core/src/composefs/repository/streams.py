@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Mapping
 
 from composefs import fsverity
-from composefs.digest import parse_id
 from composefs.errors import CorruptError, NotFoundError
 from composefs.linux.files import NewFile
 from composefs.repository.links import read_link
 from composefs.repository.names import check_stream_name, is_no_entry, parse_object_link
-from composefs.repository.objects import Objects, Stored, missing_objects
+from composefs.repository.objects import Objects, Stored
 from composefs.repository.sealing import OBJECT_MODE
 from composefs.repository.store import Store
 from composefs.splitstream import Parts, Reader, write
@@ -35,26 +33,16 @@ class Streams:
         Raises MissingObjectError when it refers to what is not here.
         """
         self._store.require_writable("storing a stream")
-        sizes = self._sizes(parts, known or {})
+        mentioned = dict.fromkeys([*parts.object_refs, *(object_id for _, object_id in parts.named_refs)])
+        found = self._objects.require(mentioned, "storing a stream", known)
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 with os.fdopen(new.fd, "w+b", closefd=False) as out:
-                    write(out, self._store.algorithm, parts, sizes)
+                    write(out, self._store.algorithm, parts, [found[each] for each in parts.object_refs])
                 object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
                 return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
         except OSError as error:
             raise self._store.failed(error, "storing a stream") from error
-
-    def _sizes(self, parts: Parts, known: Mapping[str, int]) -> list[int]:
-        """Return the sizes of the objects that a stream is made of; all that it names must be here."""
-        named = (object_id for _, object_id in parts.named_refs)
-        mentioned = dict.fromkeys(itertools.chain(parts.object_refs, named))
-        unknown = [parse_id(each, self._store.algorithm) for each in mentioned if each not in known]
-        sizes = zip(unknown, self._objects.sizes(unknown), strict=True)
-        found = {object_id: size for object_id, size in sizes if size is not None}
-        if missing := [each for each in unknown if each not in found]:
-            raise missing_objects(missing, "storing a stream")
-        return [known[each] if each in known else found[each] for each in parts.object_refs]
 
     def lookup(self, name: str) -> str | None:
         """Return the id of the stream with a name, or None."""
