@@ -35,7 +35,8 @@ def test_the_root_is_like_usr_and_run_is_empty() -> None:
 )
 def test_attributes_are_filtered_everywhere(mode: str, kept: set[bytes]) -> None:
     tree = sample()
-    transform.container(tree, mode)
+    transform.propagate_usr_to_root(tree)
+    transform.filter_xattrs(tree, mode)
     assert tree.root.children is not None
     usr = tree.root.children[b"usr"]
     assert usr.children is not None
@@ -45,12 +46,12 @@ def test_attributes_are_filtered_everywhere(mode: str, kept: set[bytes]) -> None
 
 def test_trees_that_are_no_containers() -> None:
     with pytest.raises(FormatError, match="no /usr"):
-        transform.container(Tree(Node(0o40755, children={}), SHA256))
+        transform.propagate_usr_to_root(Tree(Node(0o40755, children={}), SHA256))
     for name in (b"usr", b"run"):
         tree = sample()
         assert tree.root.children is not None
         tree.root.children[name] = Node(0o120777, payload=b"x")
         with pytest.raises(FormatError, match=f"/{name.decode()} is not a directory"):
-            transform.container(tree)
+            transform.propagate_usr_to_root(tree)
     with pytest.raises(ValueError, match="other"):
         transform.filter_xattrs(sample(), "other")

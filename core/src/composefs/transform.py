@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from composefs.errors import FormatError
 from composefs.tree import NO_XATTRS, Node, Tree
 
-__all__ = ["ALLOWLIST_ONLY", "XATTR_MODES", "container", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
+__all__ = ["ALLOWLIST_ONLY", "XATTR_MODES", "filter_xattrs", "no_usr", "propagate_usr_to_root"]
 
 ALLOWLIST_ONLY = "allowlist-only"
 _KEEP_USER = "keep-user-xattrs"
@@ -22,17 +22,11 @@ XATTR_MODES = (ALLOWLIST_ONLY, _KEEP_USER)
 ALLOWED_XATTRS = frozenset((b"security.capability",))
 
 
-def container(tree: Tree, xattrs: str = ALLOWLIST_ONLY) -> None:
-    """Do all of it, in place; ``xattrs`` is one of XATTR_MODES.
+def propagate_usr_to_root(tree: Tree) -> None:
+    """Give the root /usr's mode, owner, time and attributes, and empty /run, which gets /usr's time.
 
     Raises FormatError if /usr is missing, or /usr or /run are not directories.
     """
-    propagate_usr_to_root(tree)
-    filter_xattrs(tree, xattrs)
-
-
-def propagate_usr_to_root(tree: Tree) -> None:
-    """Give the root /usr's mode, owner, time and attributes, and empty /run, which gets /usr's time."""
     root = tree.root
     usr = _directory(root, b"usr")
     if usr is None:

@@ -19,7 +19,7 @@ from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, UsageError, from_os_error
-from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, container, no_usr
+from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_usr, propagate_usr_to_root
 
 if TYPE_CHECKING:
     from composefs.observe import Observers
@@ -115,9 +115,10 @@ class Source:
                 raise from_os_error(error, f"reading {path}") from error
         if not self.options.no_propagate_usr_to_root:
             try:
-                container(tree, self.options.xattrs or ALLOWLIST_ONLY)
+                propagate_usr_to_root(tree)
             except FormatError as error:
                 raise _with_remedy(error) from None
+            filter_xattrs(tree, self.options.xattrs or ALLOWLIST_ONLY)
         if self.options.bootable:
             from composefs.boot import make_bootable
 
