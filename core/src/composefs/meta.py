@@ -48,7 +48,6 @@ class Meta(NamedTuple):
     erofs_default: int = 1
     erofs_extra: tuple[int, ...] = ()
     features: Features = Features()
-    version: int = VERSION
 
     @classmethod
     def new(cls, algorithm: Algorithm, erofs_default: int) -> Meta:
@@ -84,7 +83,7 @@ class Meta(NamedTuple):
                 f"the repository uses unknown features: {', '.join(unknown)}", hint="use a newer composefs"
             )
         default, extra = _formats(document, features)
-        return cls(algorithm, default, extra, features, version)
+        return cls(algorithm, default, extra, features)
 
     @property
     def unknown_read_only_features(self) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ class Meta(NamedTuple):
         if self.erofs_extra:
             formats["extra"] = list(self.erofs_extra)
         document = {
-            "version": self.version,
+            "version": VERSION,
             "algorithm": self.algorithm.meta_name,
             "features": {
                 "compatible": list(self.features.compatible),
