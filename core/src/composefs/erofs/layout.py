@@ -49,7 +49,7 @@ __all__ = [
     "PLACE_OFFSET",
     "REGULAR",
     "SLOT",
-    "SUPERBLOCK_FIELDS",
+    "SUPERBLOCK",
     "SUPERBLOCK_START",
     "SYMLINK",
     "UNMAPPED_CHUNK",
@@ -89,12 +89,10 @@ EROFS_MAGIC = 0xE0F5E1E2
 COMPAT_MTIME = 2
 COMPAT_XATTR_FILTER = 4
 # Magic, checksum (unused), compatible features, block bits, slots of extra superblock, root nid, inodes,
-# build time (s, ns), blocks, first block of metadata, first block of shared attributes; the rest is zero:
-# no UUID, no name, and no incompatible features, although there are chunk-based inodes.
-SUPERBLOCK = struct.Struct("<IIIBBHQQIIII80x")
-# The same as it is read: build time signed; after UUID and name the incompatible features, later the bits that a
-# directory's blocks have more than others.
-SUPERBLOCK_FIELDS = struct.Struct("<IIIBBHQqIIII32xI6xB")
+# build time (s, ns), blocks, first block of metadata, first block of shared attributes; after UUID and name the
+# incompatible features, later the bits that a directory's blocks have more than others.  What comes behind the shared
+# attributes is zero in ours, although there are chunk-based inodes.
+SUPERBLOCK = struct.Struct("<IIIBBHQqIIII32xI6xB37x")
 
 FLAT_PLAIN = 0 << 1
 FLAT_INLINE = 2 << 1
@@ -156,19 +154,8 @@ def header_and_superblock(
 ) -> bytes:
     """Return the first 1152 bytes of an image."""
     header = HEADER.pack(COMPOSEFS_MAGIC, COMPOSEFS_HEADER_VERSION, COMPOSEFS_HAS_ACL if has_acl else 0, version)
-    seconds, nanoseconds = build_time
+    features = COMPAT_MTIME | COMPAT_XATTR_FILTER
     superblock = SUPERBLOCK.pack(
-        EROFS_MAGIC,
-        0,
-        COMPAT_MTIME | COMPAT_XATTR_FILTER,
-        BLOCK_BITS,
-        0,
-        root_nid,
-        inodes,
-        seconds & (2**64 - 1),
-        nanoseconds,
-        blocks,
-        0,
-        xattr_block,
+        EROFS_MAGIC, 0, features, BLOCK_BITS, 0, root_nid, inodes, *build_time, blocks, 0, xattr_block, 0, 0
     )
     return header.ljust(SUPERBLOCK_START, b"\0") + superblock

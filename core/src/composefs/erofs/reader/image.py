@@ -34,7 +34,7 @@ from composefs.erofs.layout import (
     MAX_IMAGE,
     MAX_VERSION,
     SLOT,
-    SUPERBLOCK_FIELDS,
+    SUPERBLOCK,
     SUPERBLOCK_START,
 )
 from composefs.errors import FormatError, TooLargeError, from_os_error
@@ -109,7 +109,7 @@ class Image(Closing):
         (
             magic, _, _, block_bits, _, self.root_nid, _, seconds, nanoseconds, blocks, meta_block, xattr_block,
             incompatible, directory_bits,
-        ) = SUPERBLOCK_FIELDS.unpack_from(data, SUPERBLOCK_START)  # fmt: skip
+        ) = SUPERBLOCK.unpack_from(data, SUPERBLOCK_START)  # fmt: skip
         if magic != EROFS_MAGIC:
             malformed("no EROFS superblock", SUPERBLOCK_START)
         if block_bits != BLOCK_BITS or directory_bits:
