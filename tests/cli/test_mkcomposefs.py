@@ -163,7 +163,7 @@ def test_a_failure_leaves_the_target_as_it_was(dump: Path, tmp_path: Path) -> No
     dump.write_text(DUMP + "/g x 100644 1 0 0 0 0.0 - - -\n")
     for _ in range(2):
         done = mkcomposefs("--from-file", dump, target, status=1)
-        assert done.stderr == "mkcomposefs: dump line 3: /g: SIZE 'x' is not a number\n"
+        assert done.stderr == f"mkcomposefs: {dump}: dump line 3: /g: SIZE 'x' is not a number\n"
         assert sorted(os.listdir(tmp_path)) == (["dump", "image"] if target.exists() else ["dump"])
         target.write_text("precious")
     assert target.read_text() == "precious"

@@ -28,10 +28,12 @@ def read_dump(path: str, algorithm: Algorithm, *, c_limits: bool = False, strict
 
     Raises FormatError, and TooLargeError for more than MAX_DUMP bytes.
     """
-    text = _read(path)
+    what = "standard input" if path == "-" else path
+    text = _read(path, what)
     try:
         return dumpfile.parse(text, algorithm, c_limits=c_limits, strict=strict)
     except FormatError as error:
+        error.message = f"{what}: {error.message}"
         if not text.startswith(b"/"):  # as the line of the root does
             error.hint = (
                 "a dump is text with a line for each file, that of / first, as cfsctl create-dumpfile writes it: "
@@ -40,9 +42,8 @@ def read_dump(path: str, algorithm: Algorithm, *, c_limits: bool = False, strict
         raise
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, what: str) -> bytes:
     """Read a file whole; not mapped, because somebody could make a mapped file shorter, which kills the process."""
-    what = "standard input" if path == "-" else path
     pieces = []
     size = 0
     try:

@@ -100,7 +100,9 @@ class Source:
     def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], HasId] | None = None) -> Tree:
         """Read the tree; ``store`` gets each file of a directory, as scan_directory says; else none is stored."""
         if self.dump is not None:
-            return _read_dump(self.dump, algorithm)
+            from composefs.cli.dumps import read_dump
+
+            return read_dump(self.dump, algorithm)
         assert self.directory is not None
         from composefs.scan import scan_directory
 
@@ -166,13 +168,3 @@ def _read_file(directory: str, path: bytes, node: Node) -> bytes:
         os.close(at)
     with open(fd, "rb") as file:
         return file.read(node.size + 1)
-
-
-def _read_dump(path: str, algorithm: Algorithm) -> Tree:
-    from composefs.cli.dumps import read_dump
-
-    try:
-        return read_dump(path, algorithm)
-    except FormatError as error:
-        what = "standard input" if path == "-" else path
-        raise FormatError(f"{what}: {error.message}", offset=error.offset, hint=error.hint) from error
