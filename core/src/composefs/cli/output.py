@@ -78,7 +78,7 @@ def settle() -> None:
 class Stdout:
     """Standard output as a file for who writes many pieces; in the end, an empty `write` flushes them."""
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         """Write without flushing."""
         write(data, flush=False)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
+from composefs.linux.libc import libc
 from composefs.linux.maps import MADV_POPULATE_READ
 
 __all__ = ["Window"]
@@ -20,11 +21,10 @@ __all__ = ["Window"]
 _MAP_FIXED = 0x10
 """What the mmap module does not name (asm-generic/mman-common.h)."""
 
-_libc = ctypes.CDLL(None)
-_mmap = _libc.mmap
+_mmap = libc.mmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-_madvise = _libc.madvise
+_madvise = libc.madvise
 _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import chain
-from types import TracebackType
 from typing import Self
 
 from composefs.digest import LOG2_BLOCK_SIZE, Algorithm
@@ -56,10 +55,8 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tell(value)
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._tell(error)
         self.close()
 
     def _tell(self, error: BaseException | None) -> None:
