@@ -514,6 +514,15 @@ def test_too_many_names_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
         lines(tmp_path, archive(*[Entry(f"f{n}", xattrs={"user.a": b"x" * 300 + b"%d" % n}) for n in range(4)]))
 
 
+@pytest.mark.parametrize("entry", [Entry("d", DIR), Entry("h", HARD, link="f"), Entry(".wh.x"), Entry(".wh..wh.x")])
+def test_entries_that_change_nothing_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
+    monkeypatch.setattr(filesystem, "MAX_NAMES", 50)
+    layers = [archive(Entry("f"), Entry("h", HARD, link="f"), Entry("d", DIR)), archive(*[entry] * 10)]
+    assert len(lines(tmp_path, *layers, *layers[1:] * 3)) == 4
+    with pytest.raises(TooLargeError, match="more than 50 files"):
+        lines(tmp_path, *layers, *layers[1:] * 4)
+
+
 def test_hard_links_by_the_thousand(tmp_path: Path) -> None:
     links = [Entry(f"l{n:05}", HARD, link=f"l{n - 1:05}") for n in range(1, 3000)]
     found = lines(tmp_path, archive(Entry("l00000", data=b"x"), *links))

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Directory", "Filesystem", "Node"]
 
 MAX_NAMES = 4_000_000
-"""Names that all layers of an image may have together, parents that are made included."""
+"""Entries of all layers of an image, and parents that are made.  Those that change nothing count: a manifest may name
+one layer a thousand times."""
 MAX_TEXT = 512 << 20
 """Bytes of names, targets, attributes and small files that all layers may have together."""
 MAX_FOLLOWED = 40
@@ -137,6 +138,7 @@ class Filesystem:
         if kind == _HARDLINK:
             node = self._linked(entry)
             if node is old:
+                self._count(name)
                 return
         else:
             if entry.sparse is not None:
@@ -155,6 +157,7 @@ class Filesystem:
                 node = Node(
                     kind | entry.mode, entry.uid, entry.gid, entry.mtime, text, size, content, entry.link, entry.device
                 )
+        self._count(name)
         if not self._is_first:
             self._own(directory, name)
         if node is old:
@@ -162,7 +165,6 @@ class Filesystem:
         if old is not None:
             self._forget(old)
         children[name] = node
-        self._count(name)
 
     def _forget(self, old: Node) -> None:
         """Note that an inode is no longer where it was."""
@@ -263,6 +265,7 @@ class Filesystem:
     def _remove(self, path: bytes) -> None:
         """Do what a path says that has a component which begins with ``.wh.``."""
         head, _, name = path.rpartition(b"/")
+        self._count(name)
         above = head.split(b"/")
         if (name.startswith(_WHITEOUT_META) and name != _OPAQUE) or any(
             each.startswith(_WHITEOUT_META) for each in above
