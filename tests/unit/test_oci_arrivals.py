@@ -21,7 +21,7 @@ from composefs_oci.formats.digest import digest_of
 from composefs_oci.image import described, layered, stacked
 from composefs_oci.layers import fetch
 from composefs_oci.layers.fetch import Job
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.layers.stored import open_layer
 from composefs_oci.names import BLOB, LAYER
 from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 from support.oci_layers import Layers, archives, run_generator

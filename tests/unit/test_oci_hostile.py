@@ -21,9 +21,8 @@ from composefs_ext.testing import MemoryCore
 from composefs_oci import filesystem
 from composefs_oci.formats.digest import digest_of, digest_of_hash
 from composefs_oci.layers import expand
-from composefs_oci.layers.stored import StoredLayer, entries
+from composefs_oci.layers.stored import entries, open_layer
 from composefs_oci.layers.unpacking import unpack
-from composefs_oci.layers.whole import open_layer
 from composefs_oci.names import LAYER, layer_stream
 from support.oci_layers import Layers, Pieces
 from support.vectors import DATA
@@ -556,7 +555,7 @@ def test_streams_that_are_split_wrongly(tmp_path: Path) -> None:
     inline = tmp_path / "inline"
     inline.write_bytes(data)  # the content of a is inline, where an object has to be
     with pytest.raises(ExtError):
-        list(entries(StoredLayer("x", str(inline), [-len(data)], [], len(data), layer.whole)))
+        read(inline=str(inline), chunks=[-len(data)], object_refs=[])
     for size, words in ((500, "within a header"), (1000, "within a header"), (1436 + 63, "within an entry")):
         inline.write_bytes(Path(layer.inline).read_bytes()[:size])
         with pytest.raises(FormatError, match=f"ends {words}"):

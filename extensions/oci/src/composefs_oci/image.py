@@ -16,8 +16,7 @@ from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
 from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.held import read_document
-from composefs_oci.layers.stored import entries
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.layers.stored import entries, open_layer
 from composefs_oci.variants import bootable_variants
 
 TYPE_CHECKING = False
@@ -66,7 +65,7 @@ class Image(NamedTuple):
 def layers_of(core: Core, config: HeldConfig) -> Iterator[StoredLayer]:
     """Return the layers of an image that is here, the lowest first, each opened when it comes up.
 
-    Raises CorruptError or FormatError for the config, and as :func:`~composefs_oci.layers.whole.open_layer` does.
+    Raises CorruptError or FormatError for the config, and as :func:`~composefs_oci.layers.stored.open_layer` does.
     """
     document = read_document(core, config.id, config.digest)
     diff_ids = parse_config(document, f"the config {config.digest}").diff_ids

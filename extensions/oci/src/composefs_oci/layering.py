@@ -8,8 +8,7 @@ from typing import NamedTuple
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
 from composefs_oci.image import described, find_expected, put_images, stacked
-from composefs_oci.layers.stored import entries
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.layers.stored import entries, open_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
 from composefs_oci.image import image_ids, layered
-from composefs_oci.layers.whole import open_layer
+from composefs_oci.layers.stored import open_layer
 from composefs_oci.names import digest_of_stream, manifest_stream
 from composefs_oci.variants import keyed_variants
 

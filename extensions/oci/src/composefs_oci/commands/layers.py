@@ -9,10 +9,9 @@ from composefs_ext.puts import Puts
 from composefs_oci.dump import entry_lines
 from composefs_oci.formats.digest import is_digest
 from composefs_oci.held import whole_digest
-from composefs_oci.layers.stored import entries
+from composefs_oci.layers.stored import entries, open_layer
 from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import unpack
-from composefs_oci.layers.whole import open_layer
 from composefs_oci.names import digest_of_stream, layer_ref, layer_stream
 
 TYPE_CHECKING = False

@@ -1,4 +1,4 @@
-"""A layer's splitstream read back as the entries of its archive, with what content each has in the repository."""
+"""A layer that the repository holds: its splitstream read back as the entries of its archive, with their contents."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_oci.formats.tar import BLOCK, Entry, Parser, padding
 from composefs_oci.formats.tar.entries import shown
+from composefs_oci.layers.whole import whole_content
+from composefs_oci.names import LAYER, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from composefs_ext import Core
 
     Content = bytes | str
     """A file's bytes, at most 64, or the id of the object that has them."""
-    Whole = Callable[[Entry, "memoryview | str"], Content]
-    """Makes a sparse file's content of its pieces: those among the headers, or the object that has them."""
 
-__all__ = ["StoredLayer", "entries"]
+__all__ = ["StoredLayer", "entries", "open_layer"]
 
 _REMEDY = "the layer's stream is damaged: run cfsctl fsck, and pull the image again"
 
@@ -28,15 +30,29 @@ _REMEDY = "the layer's stream is damaged: run cfsctl fsck, and pull the image ag
 class StoredLayer(NamedTuple):
     """A layer's stream: the path of a file with all inline bytes, chunks and references as ``stream_get`` gives them.
 
-    ``size`` is the archive's, ``name`` is for messages: the diff id.  ``whole`` makes the sparse files.
+    ``size`` is the archive's, ``name`` is for messages: the diff id.  ``core`` has the objects.
     """
 
+    core: Core
     name: str
     inline: str
     chunks: Sequence[int]
     object_refs: Sequence[str]
     size: int
-    whole: Whole
+
+
+def open_layer(core: Core, diff_id: str, stream_id: str | None = None) -> StoredLayer:
+    """Open a layer that the repository holds, by its stream's id or else by its name.
+
+    Raises NotFoundError; CorruptError for what is no layer of files.
+    """
+    name = None if stream_id else layer_stream(diff_id)
+    stream = core.stream_get(name=name, id=stream_id, inline=True, chunks=True, object_refs=True).result()
+    if stream.content_type != LAYER:
+        raise CorruptError(f"{layer_stream(diff_id)} is not the stream of a layer of files", subject=diff_id)
+    assert stream.inline is not None
+    inline = core.staging.path_of(stream.inline)
+    return StoredLayer(core, diff_id, inline, stream.chunks, stream.object_refs, stream.size)
 
 
 def entries(layer: StoredLayer, *, upstream: bool = False) -> Iterator[tuple[Entry, Content]]:
@@ -64,7 +80,8 @@ def _mapped(path: str) -> Iterator[bytes | mmap.mmap]:
 
 
 def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iterator[tuple[Entry, Content]]:
-    references, whole = layer.object_refs, layer.whole
+    core, references = layer.core, layer.object_refs
+    held = frozenset(references)
     header, extension = parser.header, parser.extension
     chunks = iter(layer.chunks)
     offset = 0  # inline bytes before the next object
@@ -93,11 +110,11 @@ def _walk(layer: StoredLayer, inline: bytes | mmap.mmap, parser: Parser) -> Iter
             if offset != position or not 0 <= chunk < len(references):
                 raise _misplaced(entry)
             external += size
-            content = references[chunk] if entry.sparse is None else whole(entry, references[chunk])
+            content = references[chunk] if entry.sparse is None else whole_content(core, entry, references[chunk], held)
             position += rest
         elif entry.sparse is not None:
             with memoryview(inline) as view, view[position : position + size] as pieces:
-                content = whole(entry, pieces)
+                content = whole_content(core, entry, pieces, held)
             position += size + rest
         elif size:
             content = inline[position : position + size]

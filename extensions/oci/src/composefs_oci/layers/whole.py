@@ -12,47 +12,25 @@ from composefs_ext.errors import CorruptError
 from composefs_ext.fsverity import Hasher
 from composefs_oci.formats.tar.entries import INLINE_LIMIT, shown
 from composefs_oci.layers.expand import Expander
-from composefs_oci.layers.stored import StoredLayer
-from composefs_oci.names import LAYER, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from composefs_ext import Core
     from composefs_oci.formats.tar import Entry
-    from composefs_oci.layers.stored import Content
 
-__all__ = ["open_layer"]
+__all__ = ["whole_content"]
 
 _READ_SIZE = 256 << 10
 
 
-def open_layer(core: Core, diff_id: str, stream_id: str | None = None) -> StoredLayer:
-    """Open a layer that the repository holds, by its stream's id or else by its name.
+def whole_content(core: Core, entry: Entry, pieces: memoryview | str, held: Collection[str]) -> bytes | str:
+    """Return a sparse file's bytes if they are few, else its id, which has to be one of those that are ``held``.
 
-    Raises NotFoundError; CorruptError for what is no layer of files.
+    ``pieces`` are those among the headers, or the object that has them; the file is written whole into staging.  Raises
+    FormatError, TooLargeError, CorruptError.
     """
-    name = None if stream_id else layer_stream(diff_id)
-    stream = core.stream_get(name=name, id=stream_id, inline=True, chunks=True, object_refs=True).result()
-    if stream.content_type != LAYER:
-        raise CorruptError(f"{layer_stream(diff_id)} is not the stream of a layer of files", subject=diff_id)
-    assert stream.inline is not None
-    references = stream.object_refs
-    held = frozenset(references)
-
-    def whole(entry: Entry, pieces: memoryview | str) -> Content:
-        content = _measure(core, entry, pieces)
-        if isinstance(content, str) and content not in held:
-            raise CorruptError(
-                f"{shown(entry.path)}: the repository does not hold the sparse file, only its pieces",
-                hint="remove the image, run cfsctl gc and pull it again",
-            )
-        return content
-
-    return StoredLayer(diff_id, core.staging.path_of(stream.inline), stream.chunks, references, stream.size, whole)
-
-
-def _measure(core: Core, entry: Entry, pieces: memoryview | str) -> Content:
-    """Write a sparse file whole into staging, and return its id, or its bytes if they are few."""
     assert entry.sparse is not None
     assert core.repository is not None
     path = core.staging.path_of(core.staging.new_name("sparse"))
@@ -70,9 +48,15 @@ def _measure(core: Core, entry: Entry, pieces: memoryview | str) -> Content:
             hasher = Hasher(core.repository.algorithm)
             while data := file.read(_READ_SIZE):
                 hasher.update(data)
-            return hasher.hexdigest()
+            digest = hasher.hexdigest()
         finally:
             os.unlink(path)
+    if digest not in held:
+        raise CorruptError(
+            f"{shown(entry.path)}: the repository does not hold the sparse file, only its pieces",
+            hint="remove the image, run cfsctl gc and pull it again",
+        )
+    return digest
 
 
 def _feed_object(core: Core, object_id: str, expander: Expander) -> None:
