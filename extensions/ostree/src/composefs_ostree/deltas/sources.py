@@ -55,7 +55,7 @@ class HeldFiles:
             size = parse_head(head).size
             if len(content) != size:
                 raise MissingObjectError(f"it has {len(content)} bytes, not {size}")
-        except (ExtError, OSError) as error:
+        except (ExtError, OSError, ValueError) as error:  # the last: larger than what a process of 32 bits can map
             reason = error.strerror if isinstance(error, OSError) else error
             raise MissingObjectError(f"the delta needs file {file_id.hex()}: {reason}", hint=_REPAIR) from error
         return head, content
