@@ -9,7 +9,7 @@ import pytest
 
 from composefs_ext.errors import UsageError
 from composefs_ostree.committing.times import parse_time
-from composefs_ostree.dates import date
+from composefs_ostree.dates import date, day
 
 MOMENT = 1704164645  # 2024-01-02 03:04:05 UTC
 NEW_YORK = "EST5EDT,M3.2.0,M11.1.0"
@@ -135,3 +135,9 @@ def test_an_hour_that_the_clocks_jump_over_is_refused(text: str) -> None:
 )
 def test_the_times_of_commits_are_shown_with_their_sign(number: int, shown: str) -> None:
     assert date(number) == shown
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(MOMENT, "2024-01-02"), (1e17, "100000000000000000 s after 1970-01-01")])
+def test_a_day_that_no_calendar_has(seconds: float, text: str) -> None:
+    """Where the C library's seconds have 32 bits it is one after January 2038, which a signature may name."""
+    assert day(seconds) == text

@@ -12,13 +12,17 @@ def date(timestamp: int) -> str:
 
     A commit's are unsigned: before 1970 they are those of two's complement, as ostree writes and shows them.
     """
-    try:
-        seconds = timestamp - (timestamp >> 63 << 64)
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (OverflowError, OSError, ValueError):
-        return f"{timestamp} s after 1970-01-01"
+    seconds = timestamp - (timestamp >> 63 << 64)
+    return _text("%Y-%m-%d %H:%M:%S UTC", seconds) or f"{timestamp} s after 1970-01-01"
 
 
 def day(seconds: float) -> str:
-    """Return the date."""
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+    """Return the date; the seconds for what the C library, of 32 bits perhaps, has none."""
+    return _text("%Y-%m-%d", seconds) or f"{seconds:.0f} s after 1970-01-01"
+
+
+def _text(form: str, seconds: float) -> str:
+    try:
+        return time.strftime(form, time.gmtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return ""
