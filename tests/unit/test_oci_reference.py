@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from composefs_ext.errors import UnsupportedError, UsageError
@@ -183,3 +186,24 @@ def test_the_best_variant_is_chosen(offered: list[str], wanted: str, expected: l
 
 def test_this_machine_has_a_platform() -> None:
     assert parse_platform(str(native())) == native()
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits", "platform"),
+    [
+        ("x86_64", 64, "linux/amd64"),
+        ("x86_64", 32, "linux/386"),
+        ("i686", 32, "linux/386"),
+        ("aarch64", 64, "linux/arm64"),
+        ("aarch64", 32, "linux/arm/v8"),
+        ("armv8l", 32, "linux/arm/v8"),
+        ("armv7l", 32, "linux/arm/v7"),
+    ],
+)
+def test_the_platform_is_that_of_the_programs_not_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, machine: str, bits: int, platform: str
+) -> None:
+    names = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*names[:4], machine)))
+    monkeypatch.setattr(sys, "maxsize", 2 ** (bits - 1) - 1)
+    assert str(native()) == platform

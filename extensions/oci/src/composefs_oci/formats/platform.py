@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 from composefs_ext.errors import UsageError
 from composefs_ext.tuples import NamedTuple
@@ -24,6 +25,7 @@ __all__ = ["Platform", "best", "native", "parse_platform"]
 _MACHINES = {
     "x86_64": ("amd64", ""),
     "aarch64": ("arm64", ""),
+    "armv8l": ("arm", "v8"),
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
     "armv5tel": ("arm", "v5"),
@@ -39,6 +41,9 @@ _MACHINES = {
     "mips64": ("mips64le", ""),
 }
 """What uname(2) says, and Go's architecture and variant for it."""
+
+_OF_32_BITS = {"x86_64": "i686", "aarch64": "armv8l"}
+"""What runs on a machine whose programs are of 32 bits, though its kernel is of 64."""
 
 _ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
@@ -62,6 +67,8 @@ class Platform(NamedTuple):
 def native() -> Platform:
     """Return the platform of this machine."""
     machine = os.uname().machine
+    if sys.maxsize < 1 << 32:
+        machine = _OF_32_BITS.get(machine, machine)
     return Platform("linux", *_MACHINES.get(machine, (machine, "")))
 
 
