@@ -117,25 +117,26 @@ class Objects:
         return self.size(object_id) is not None
 
     def require(self, ids: Collection[str], what: str, known: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Return the sizes of objects; those that are ``known``, with their sizes, are not looked for.
+        """Return the sizes of objects, but for those that are ``known``, with theirs: these are not looked for.
 
         Raises MissingObjectError, naming ``what`` and the first missing ones, unless all are there.
         """
-        known = known or {}
-        unknown = [parse_id(object_id, self.algorithm) for object_id in ids if object_id not in known]
+        unknown = [parse_id(object_id, self.algorithm) for object_id in ids if not known or object_id not in known]
         sizes = zip(unknown, self.sizes(unknown), strict=True)
         found = {object_id: size for object_id, size in sizes if size is not None}
         if missing := sorted(set(unknown) - found.keys()):
             raise _missing(missing, what)
-        return {object_id: known[object_id] if object_id in known else found[object_id] for object_id in ids}
+        return found
 
     def require_files(self, files: Mapping[str, int], what: str, known: Mapping[str, int] | None = None) -> None:
         """Do so for the objects of a tree, given with its files' sizes; CorruptError for one of another size."""
-        stored = self.require(files, what, known)
+        known = known or {}
+        found = self.require(files, what, known)
         for object_id, size in files.items():
-            if stored[object_id] != size:
+            stored = known[object_id] if object_id in known else found[object_id]
+            if stored != size:
                 raise CorruptError(
-                    f"{what} says that a file has {size} bytes, and its object {object_id} has {stored[object_id]}",
+                    f"{what} says that a file has {size} bytes, and its object {object_id} has {stored}",
                     subject=object_id,
                     hint="`cfsctl fsck` tells if the object is damaged",
                 )

@@ -33,12 +33,14 @@ class Streams:
         Raises MissingObjectError when it refers to what is not here.
         """
         self._store.require_writable("storing a stream")
-        mentioned = dict.fromkeys([*parts.object_refs, *(object_id for _, object_id in parts.named_refs)])
+        known = known or {}
+        mentioned = [*parts.object_refs, *(object_id for _, object_id in parts.named_refs)]
         found = self._objects.require(mentioned, "storing a stream", known)
+        sizes = [known[each] if each in known else found[each] for each in parts.object_refs]
         try:
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 with os.fdopen(new.fd, "w+b", closefd=False) as out:
-                    write(out, self._store.algorithm, parts, [found[each] for each in parts.object_refs])
+                    write(out, self._store.algorithm, parts, sizes)
                 object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
                 return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
         except OSError as error:
