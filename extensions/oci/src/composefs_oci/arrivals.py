@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
+from composefs_ext.staging import Staging
 from composefs_ext.workers import WorkerProcess, available_cores
 from composefs_oci.documents import Counts
 from composefs_oci.layers.entry_log import read_log
@@ -124,7 +125,6 @@ class Arrivals:
         self._tick = tick
         self._jobs = jobs
         self._open_source = open_source
-        self._max_inline = most_inline(core)
         self._left = deque(sorted(jobs, key=lambda digest: -jobs[digest].descriptor.size))
         self._layers: dict[str, _Layer] = {}  # all that were begun
         self._open: list[_Layer] = []  # those that are not stored yet
@@ -227,11 +227,10 @@ class Arrivals:
             worker.process.send((digest, layer.log))
 
     def _start(self) -> _Worker:
-        number = len(self._workers)
-        staging = self._core.staging.path
-        shared = (self._jobs, self._open_source, staging, number, self._max_inline, self._core.features)
-        process = WorkerProcess(lambda channel: serve(channel, *shared), staging)
-        worker = _Worker(process)
+        core = self._core
+        staging = Staging(core.staging.path, tag=f"w{len(self._workers)}")
+        shared = (self._jobs, self._open_source, staging, most_inline(core), core.features)
+        worker = _Worker(WorkerProcess(lambda channel: serve(channel, *shared), staging.path))
         self._workers.append(worker)
         return worker
 

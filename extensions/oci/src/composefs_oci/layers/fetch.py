@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from composefs_ext.errors import from_exception, to_wire
 from composefs_ext.packs import Packs
-from composefs_ext.staging import Staging
 from composefs_oci.layers.decompress import open_tar
 from composefs_oci.layers.entry_log import EntryLog
 from composefs_oci.layers.unpacking import Unpacked, unpack
@@ -21,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from composefs_ext.staging import Staging
     from composefs_ext.workers import Channel
     from composefs_oci.formats.descriptors import Descriptor
     from composefs_oci.sources.source import Blob, Opener, Source
@@ -51,8 +51,7 @@ def serve(
     channel: Channel,
     jobs: Mapping[str, Job],
     open_source: Opener,
-    staging: str,
-    number: int,
+    staging: Staging,
     max_inline: int,
     features: Collection[str],
 ) -> None:
@@ -61,7 +60,7 @@ def serve(
     ``open_source`` gets where to send lines for the user; it is called when there is something to do.  ``features`` are
     those that the core agreed to.
     """
-    worker = _Worker(channel, Staging(staging, tag=f"w{number}"), max_inline, features)
+    worker = _Worker(channel, staging, max_inline, features)
     source: Source | None = None
     while (message := channel.wait()) is not None:
         if isinstance(message, int):
@@ -76,7 +75,7 @@ def serve(
         except EOFError:  # nobody is left to fetch for
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the user hears of it as one line
-            channel.send((FAILED, to_wire(from_exception(error, staging))))
+            channel.send((FAILED, to_wire(from_exception(error, staging.path))))
         else:
             channel.send((DONE, tuple(layer)))
 
