@@ -1,4 +1,4 @@
-"""What is printed with --json has no field of which the manifest is silent, for whoever reads only that."""
+"""What is printed with --json has the fields that the manifest promises, and none of which it is silent."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def check(repo: Path, tmp_path: Path, extension: str, *arguments: str | Path) ->
     ]
     printed = json.loads(cfsctl("--repo", repo, extension, *arguments, "--json", cwd=tmp_path).stdout)
     assert set(printed) - fields(schema) - {"status"} == set(), arguments
+    assert set(printed) >= set(schema.get("required", ())), arguments
 
 
 def test_ostree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,7 @@
-"""Refs and remotes of ostree commands as bash, zsh and fish complete them, and --json of all that prints facts."""
+"""Refs and remotes of ostree commands as bash, zsh and fish complete them."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import BIN, TIMEOUT, cfsctl, completions, run
+from support.commands import BIN, TIMEOUT, completions, run
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
@@ -155,35 +154,3 @@ def test_which_refs_a_word_can_become(filled: Target) -> None:
     for command in (("untag",), ("dump",), ("tag",), ("fsck",), ("compute-id",), ("export",), ("pull", "o")):
         assert words(*command, "") == {"mine", f"o:{BRANCH}"}, command
     assert words("pull", "o", "--base-name", "m") == {"mine"}
-
-
-FACTS = {
-    "images": {"images"},
-    "inspect mine": {"commit", "timestamp", "signatures"},
-    "inspect mine --metadata": {"metadata"},
-    "compute-id mine": {"id"},
-    "fsck": {"ok", "errors"},
-    "remote list": {"remotes"},
-    "remote show o": {"settings"},
-    "remote refs o": {"refs"},
-    "tag mine other": {"name", "commit"},
-    "untag other": {"name"},
-    "remote add p http://h": {"added"},
-    "remote delete p": {"deleted"},
-}
-"""What commands say with --json, at least."""
-
-
-@pytest.mark.parametrize("command", FACTS)
-def test_json(filled: Target, command: str) -> None:
-    if command == "untag other":
-        filled.ostree("tag", "mine", "other")
-    if command == "remote delete p":
-        filled.ostree("remote", "add", "p", "http://h")
-    assert filled.json(*command.split()).keys() >= FACTS[command]
-
-
-def test_every_command_has_json() -> None:
-    manifest = json.loads((Path(__file__).parents[2] / "libexec" / "ostree.json").read_text())
-    for command in manifest["commands"]:
-        assert "--json" in cfsctl("ostree", *command["name"], "--help").stdout
