@@ -82,7 +82,7 @@ def test_values() -> None:
 def test_remotes() -> None:
     (remote,) = parse_remotes(FILE, "/etc/x.conf", "/ostree/repo")
     assert remote.settings == {"url": "http://b", "branches": "b1;b2;", "xa.ü": " x\n"}
-    assert (remote.url, remote.branches, remote.contenturl, remote.metalink) == ("http://b", ("b1", "b2"), None, None)
+    assert (remote.place, remote.branches, remote.contenturl) == ("http://b", ("b1", "b2"), None)
     assert (remote.origin, remote.directory, remote.collection_id) == ("/etc/x.conf", "/ostree/repo", None)
     kept = remote._replace(keyring=b"\x99\x01")
     assert parse_remotes(remote_file(kept), "x") == [kept._replace(origin="x", directory=None)]

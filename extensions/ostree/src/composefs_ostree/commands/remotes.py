@@ -113,8 +113,7 @@ def _shown(key: str, value: str) -> str:
 
 
 def _place(remote: Remote) -> str:
-    place = remote.url or (f"metalink={remote.metalink}" if remote.metalink else "")
-    return _shown("url", place)
+    return _shown("url", remote.place or "")
 
 
 def _keys(remote: Remote) -> list[dict[str, Any]]:

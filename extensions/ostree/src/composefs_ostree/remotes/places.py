@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError, UsageError
+from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
 from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
@@ -54,19 +54,13 @@ class Places:
     may be a list of mirrors instead, and a metalink tells mirrors together with the digest of the summary.
     """
 
-    def __init__(self, url: str | None, remote: Remote | None, limits: Limits) -> None:
-        """``url`` comes before that of the remote; raise UsageError if neither is a URL."""
+    def __init__(self, url: str, remote: Remote | None, limits: Limits) -> None:
+        """Raise UsageError if this, or the remote's ``contenturl``, is no URL of a repository."""
         self.metalink: Metalink | None = None
         self.next_mirror: Callable[[], bool] = lambda: False
-        metalink = remote.metalink if remote is not None and url is None else None
-        if url is None and metalink is None and remote is not None:
-            url = remote.url
-        if url is not None and url.startswith(_METALINK):
-            metalink, url = url.removeprefix(_METALINK), None
-        if url is None and metalink is None:
-            raise UsageError(f"remote {remote.name if remote else ''!r} has neither url nor metalink")
-        self._metalink = None if metalink is None else check_url(metalink, query=True)
-        self._url = None if url is None else _check(url)
+        is_metalink = url.startswith(_METALINK)
+        self._metalink = check_url(url.removeprefix(_METALINK), query=True) if is_metalink else None
+        self._url = "" if is_metalink else _check(url)
         contenturl = remote.contenturl if remote is not None else None
         self._contenturl = None if contenturl is None else _check(contenturl)
         named = [place.removeprefix(_MIRROR_LIST) for place in (self._metalink, self._url, self._contenturl) if place]
@@ -87,7 +81,6 @@ class Places:
                 raise bad_object(where, error) from None
             urls: Sequence[str] = self.metalink.urls
         else:
-            assert self._url is not None
             urls = self._listed(core, self._url)
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files

@@ -42,19 +42,18 @@ class Remote(NamedTuple):
     directory: str | None = None
 
     @property
-    def url(self) -> str | None:
-        """Where metadata comes from, None if nothing says it; ``mirrorlist=URL`` is a list of such places."""
-        return self.settings.get("url") or None
+    def place(self) -> str | None:
+        """Where to pull from, as ``remote add`` takes it; None if nothing says it.
+
+        That is a URL, ``mirrorlist=URL`` or ``metalink=URL``, which comes before another.
+        """
+        metalink = self.settings.get("metalink")
+        return f"metalink={metalink}" if metalink else self.settings.get("url") or None
 
     @property
     def contenturl(self) -> str | None:
         """Where objects and deltas come from, if from elsewhere."""
         return self.settings.get("contenturl") or None
-
-    @property
-    def metalink(self) -> str | None:
-        """The metalink of the repository's summary, which tells the places instead of ``url``."""
-        return self.settings.get("metalink") or None
 
     @property
     def collection_id(self) -> str | None:

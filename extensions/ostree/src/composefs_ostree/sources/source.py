@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError
+from composefs_ext.errors import NotFoundError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
     """
     if remote is not None:
         remote.check_pullable()
-        if not url and remote.metalink is None:  # which comes before the URL
-            url = remote.url
-    if url is not None and url.lower().startswith("file:"):
+        url = url or remote.place
+    if not url:
+        raise UsageError(f"remote {remote.name if remote else ''!r} has neither url nor metalink")
+    if url.lower().startswith("file:"):
         from composefs_ostree.remotes.urls import directory_of
 
         return DirectorySource(directory_of(url), remote, options)
@@ -104,14 +105,8 @@ class _Summarized:
 class UrlSource(_Summarized):
     """An archive repository on one or more web servers."""
 
-    def __init__(
-        self,
-        url: str | None,
-        remote: Remote | None,
-        limits: Limits,
-        options: Options | None,
-    ) -> None:
-        """``url`` is None to take the remote's; raise UsageError if this is no URL of a repository."""
+    def __init__(self, url: str, remote: Remote | None, limits: Limits, options: Options | None) -> None:
+        """Raise UsageError if this is no URL of a repository."""
         from composefs_ostree.remotes.places import Places
 
         self.remote = remote
