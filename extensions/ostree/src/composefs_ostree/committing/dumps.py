@@ -6,6 +6,7 @@ has and a commit has not is left out: times, which are all 0 in a commit, and nu
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 
@@ -55,7 +56,7 @@ def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
     text = core.staging.new_name("dump")
     try:
         core.image_dump(raw, text).result()
-        core.staging.read(raw)
+        os.unlink(core.staging.path_of(raw))
         return _listing(core, text, layers)
     except FormatError as error:
         raise FormatError(f"{path}: {error.message}", hint=error.hint, subject=path) from None
