@@ -156,10 +156,8 @@ def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, l
 def _has_metadata(target: Target, path: str, data: bytes) -> bool:
     try:
         return target.read(path, MAX_METADATA) == data
-    except FileNotFoundError:
-        return False
-    except CorruptError:
-        return False  # it is replaced
+    except (FileNotFoundError, CorruptError):
+        return False  # what is damaged is replaced
 
 
 def _has_file(target: Target, file_id: bytes, entry: Entry) -> bool:

@@ -28,7 +28,7 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.files import Naming, read_regular, sync_file_system
-from composefs_ostree.exporting.unfinished import Unfinished, sweep
+from composefs_ostree.exporting.unfinished import DIRECTORY, Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
@@ -39,7 +39,6 @@ __all__ = ["MODES", "UMASK", "Target"]
 
 MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 UMASK = 0o022
 _TMP = "tmp"
 _LAYOUT = ("objects", "tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes")
@@ -110,10 +109,10 @@ class Target:
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
         with Naming(f"{path}/config"):
-            tmp = os.open(f"{path}/{_TMP}", _DIRECTORY)
+            tmp = os.open(f"{path}/{_TMP}", DIRECTORY)
             try:
                 with closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
-                    staging.write_durably("config", config.encode())
+                    staging.write("config", config.encode())
                     # With it the directory is a repository.
                     os.rename("config", f"{path}/config", src_dir_fd=staging.fd)
             finally:
@@ -143,7 +142,7 @@ class Target:
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=above_fd)
                     os.fsync(above_fd)
-            fd = os.open(name, _DIRECTORY, dir_fd=above_fd)
+            fd = os.open(name, DIRECTORY, dir_fd=above_fd)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
@@ -167,14 +166,14 @@ class Target:
     def stage(self, name: str, data: bytes) -> None:
         """Make a file on its way, readable for everybody."""
         with Naming(f"{self.staging.path}/{name}"):
-            self.staging.write(name, data)
+            self.staging.write(name, data, durably=False)
 
     def put(self, path: str, data: bytes) -> None:
         """Write a whole file, durably, in place of one that may be there."""
         above = path.rpartition("/")[0]
         with Naming(f"{self.path}/{path}"):
             above_fd = self.directory(above, make=True)
-            self.staging.write_durably("one", data)
+            self.staging.write("one", data)
             self._rename("one", path, above_fd)
             os.fsync(above_fd)
 
@@ -182,7 +181,7 @@ class Target:
         """Write whole files at the top, durably, and rename one right behind the other, for they belong together."""
         for name, data in files.items():
             with Naming(f"{self.path}/{name}"):
-                self.staging.write_durably(name, data)
+                self.staging.write(name, data)
         for name in files:
             self._rename(name, name, self._fd)
         os.fsync(self._fd)

@@ -15,10 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Unfinished", "sweep"]
+__all__ = ["DIRECTORY", "Unfinished", "create", "sweep"]
 
 _PREFIX = "cfsctl-export-"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a directory is opened, which a symlink is not taken for."""
+
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -31,20 +33,13 @@ class Unfinished:
         self._name, self.fd = _make(tmp_fd)
         self.path = f"{tmp}/{self._name}"
 
-    def write(self, name: str, data: bytes) -> None:
-        """Make a file, readable for everybody."""
-        with self._create(name) as file:
+    def write(self, name: str, data: bytes, *, durably: bool = True) -> None:
+        """Make a file, whose content survives a power cut unless it is not to be made ``durably``."""
+        with create(name, self.fd) as file:
             file.write(data)
-
-    def write_durably(self, name: str, data: bytes) -> None:
-        """Make a file, readable for everybody, whose content survives a power cut."""
-        with self._create(name) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _create(self, name: str) -> BinaryIO:
-        return open(os.open(name, _NEW_FILE, 0o644, dir_fd=self.fd), "wb")
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Remove it with what is left in it."""
@@ -52,12 +47,17 @@ class Unfinished:
         os.close(self.fd)
 
 
+def create(name: str, directory: int | None = None) -> BinaryIO:
+    """Open a new file, readable for everybody, by its path or by that from an open directory."""
+    return open(os.open(name, _NEW_FILE, 0o644, dir_fd=directory), "wb")
+
+
 def sweep(tmp_fd: int) -> None:
     """Remove what killed runs have left."""
     for name in os.listdir(tmp_fd):
         if name.startswith(_PREFIX):
             with suppress(OSError):
-                fd = os.open(name, _DIRECTORY, dir_fd=tmp_fd)
+                fd = os.open(name, DIRECTORY, dir_fd=tmp_fd)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its run lives
                     _remove_tree(tmp_fd, name)
@@ -72,7 +72,7 @@ def _make(tmp_fd: int) -> tuple[str, int]:
         os.mkdir(name, 0o700, dir_fd=tmp_fd)
         # Until it is locked, another run that starts takes it for a dead one's, and removes it.
         with suppress(FileNotFoundError):
-            fd = os.open(name, _DIRECTORY, dir_fd=tmp_fd)
+            fd = os.open(name, DIRECTORY, dir_fd=tmp_fd)
             with suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.stat(name, dir_fd=tmp_fd, follow_symlinks=False)
@@ -83,7 +83,7 @@ def _make(tmp_fd: int) -> tuple[str, int]:
 def _remove_tree(above: int, name: str) -> None:
     """Remove a flat directory."""
     with suppress(FileNotFoundError):
-        fd = os.open(name, _DIRECTORY, dir_fd=above)
+        fd = os.open(name, DIRECTORY, dir_fd=above)
         try:
             for each in os.listdir(fd):
                 os.unlink(each, dir_fd=fd)

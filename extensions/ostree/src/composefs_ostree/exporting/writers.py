@@ -20,6 +20,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     from_exception,
 )
+from composefs_ostree.exporting.unfinished import create
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
 from composefs_ostree.fetching.files import failure
@@ -32,7 +33,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from hashlib import _Hash as Hash
-    from typing import BinaryIO
 
     from composefs_ext import Repository
     from composefs_ostree.fetching.files import Failure
@@ -132,7 +132,7 @@ class ObjectWriter(Jobs):
                         os.setxattr(path, name, value, follow_symlinks=False)
 
     def _write(self, path: str, content: bytes, meta: bytes | None = None) -> None:
-        with _create(path) as file:
+        with create(path) as file:
             file.write(content)
             file.flush()
             if meta is not None:
@@ -159,7 +159,7 @@ class ObjectWriter(Jobs):
         """Write an archive's file from the head and the pieces of the content; return the content's size."""
         packer = zlib.compressobj(self._level, zlib.DEFLATED, RAW_DEFLATE)
         size = 0
-        with _create(path) as file:
+        with create(path) as file:
             file.write(raw)
             for piece in pieces:
                 size += len(piece)
@@ -192,10 +192,6 @@ class ObjectWriter(Jobs):
             os.utime(fd, (0, 0))
         finally:
             os.close(fd)
-
-
-def _create(path: str) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb")
 
 
 def _check_acl(fd: int, head: FileHead) -> None:
