@@ -80,15 +80,19 @@ class BareReader:
 
     def _symlink(self, file_id: bytes, path: str, status: os.stat_result) -> Row:
         target = os.readlink(os.fsencode(path))
-        uid, gid = status.st_uid, status.st_gid
+        uid, gid, xattrs = self._kept(path, path, status)
+        return self._target(file_id, uid, gid, status.st_mode, target, xattrs)
+
+    def _kept(self, file: int | str, path: str, status: os.stat_result) -> tuple[int, int, bytes]:
+        """Return owner and serialised attributes that all modes but bare-user keep at a file or symlink."""
         match self._mode:
             case "bare":
-                xattrs = make_xattrs(own_xattrs(path))
+                xattrs = make_xattrs(own_xattrs(file))
             case "bare-user-only":
-                uid, gid, xattrs = 0, 0, b""
+                return 0, 0, b""
             case _:
                 xattrs = _split_xattrs(path)
-        return self._target(file_id, uid, gid, status.st_mode, target, xattrs)
+        return status.st_uid, status.st_gid, xattrs
 
     def _target(self, file_id: bytes, uid: int, gid: int, mode: int, target: bytes, xattrs: bytes) -> Row:
         head = make_head(0, uid, gid, mode, target, xattrs)
@@ -99,21 +103,16 @@ class BareReader:
     def _regular(self, file_id: bytes, path: str, fd: int, staged: str) -> Row:
         status = os.fstat(fd)
         size = status.st_size
-        uid, gid, mode = status.st_uid, status.st_gid, status.st_mode
-        match self._mode:
-            case "bare":
-                xattrs = make_xattrs(own_xattrs(fd))
-            case "bare-user":
-                uid, gid, mode, xattrs = _user_meta(fd)
-                if stat.S_ISLNK(mode):
-                    if size > _MAX_TARGET:
-                        raise CorruptError(f"it is a symlink with a target of {size} bytes")
-                    target = os.read(fd, _MAX_TARGET).partition(b"\0")[0]  # libostree reads up to the first NUL too
-                    return self._target(file_id, uid, gid, mode, target, xattrs)
-            case "bare-user-only":
-                uid, gid, xattrs = 0, 0, b""
-            case _:
-                xattrs = _split_xattrs(path)
+        mode = status.st_mode
+        if self._mode != "bare-user":
+            uid, gid, xattrs = self._kept(fd, path, status)
+        else:
+            uid, gid, mode, xattrs = _user_meta(fd)
+            if stat.S_ISLNK(mode):
+                if size > _MAX_TARGET:
+                    raise CorruptError(f"it is a symlink with a target of {size} bytes")
+                target = os.read(fd, _MAX_TARGET).partition(b"\0")[0]  # libostree reads up to the first NUL too
+                return self._target(file_id, uid, gid, mode, target, xattrs)
         make = _cached_head if len(xattrs) < _CACHED_HEAD else regular_head
         sizeless, hashed = make(uid, gid, mode, xattrs)
         head = with_size(sizeless, size)
