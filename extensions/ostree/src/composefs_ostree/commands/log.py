@@ -8,7 +8,7 @@ from composefs_ext.errors import ExtError
 from composefs_ext.text import printable
 from composefs_ostree.commands.inspect import commit_facts
 from composefs_ostree.dates import date
-from composefs_ostree.held.refs import REF_DIRECTORY, commit_streams, find_stream
+from composefs_ostree.held.refs import all_refs, commit_streams, find_stream
 from composefs_ostree.held.streams import open_commit, parent_of
 from composefs_ostree.held.tree import load_commit
 
@@ -69,9 +69,9 @@ def _tell_of_the_end(core: Core, parent: bytes) -> None:
 def _kept(core: Core) -> set[str]:
     """Return the ids of the streams that the refs keep: those of their commits, and of parents pulled with these."""
     kept: set[str] = set()
-    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
+    for target in all_refs(core).values():
         try:
-            stream = core.stream_get(name=row["target"]).result()
+            stream = core.stream_get(name=target).result()
             while stream.id not in kept:
                 kept.add(stream.id)
                 parent = parent_of(stream)

@@ -7,7 +7,7 @@ from composefs_ext.errors import NotFoundError
 from composefs_ext.text import table
 from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial
 from composefs_ostree.formats.names import refuse_commit_id
-from composefs_ostree.held.refs import REF_DIRECTORY, find_stream, hint_for, ref_name
+from composefs_ostree.held.refs import all_refs, find_stream, hint_for, ref_name
 from composefs_ostree.held.streams import image_of, open_commit
 
 TYPE_CHECKING = False
@@ -47,12 +47,10 @@ def compute_id(request: Request, core: Core) -> dict[str, Any]:
 
 def images(_request: Request, core: Core) -> dict[str, Any]:
     """List the refs, and the commit that each names."""
-    rows: list[dict[str, Any]] = []
-    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
-        name = row["name"].removeprefix(f"{REF_DIRECTORY}/")
-        commit = commit_of_stream(row["target"]).hex()
-        rows.append({"name": name, "commit": commit, "partial": is_partial(row["target"])})
-    rows.sort(key=lambda row: row["name"])
+    rows: list[dict[str, Any]] = [
+        {"name": name, "commit": commit_of_stream(target).hex(), "partial": is_partial(target)}
+        for name, target in sorted(all_refs(core).items())
+    ]
     cells = [(row["name"], row["commit"] + "  partial" * row["partial"]) for row in rows]
     core.output(table(("NAME", "COMMIT"), cells) if rows else "No ostree commits found\n")
     return {"images": rows}

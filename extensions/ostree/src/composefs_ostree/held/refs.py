@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from composefs_ext.rows import RefRow
 
 __all__ = [
-    "REF_DIRECTORY",
     "alike",
+    "all_refs",
     "commit_streams",
     "current_target",
     "find_stream",
@@ -23,7 +23,7 @@ __all__ = [
     "target_of",
 ]
 
-REF_DIRECTORY = "ostree"
+_DIRECTORY = "ostree"
 _SHORTEST_PREFIX = 4
 _LONGEST_FILE_NAME = 255
 
@@ -35,7 +35,13 @@ def ref_name(name: str) -> str:
     """
     if not name:
         raise UsageError("a ref's name cannot be empty")
-    return f"{REF_DIRECTORY}/{name}"
+    return f"{_DIRECTORY}/{name}"
+
+
+def all_refs(core: Core) -> dict[str, str]:
+    """Return the streams that the refs name, by the names of these as users know them."""
+    rows = core.ref_list(f"{_DIRECTORY}/").result()
+    return {row["name"].removeprefix(f"{_DIRECTORY}/"): row["target"] for row in rows}
 
 
 def current_target(core: Core, ref: str | None) -> str | None:
@@ -94,19 +100,17 @@ def hint_for(core: Core, name: str) -> str:
 
     A remote's is called REMOTE:REF, which ostree finds by REF too; `cfsctl ref list` shows each with its directory.
     """
-    refs = [row["name"].removeprefix(f"{REF_DIRECTORY}/") for row in core.ref_list(f"{REF_DIRECTORY}/").result()]
-    meant = [ref for ref in refs if name in (ref.partition(":")[2], ref_name(ref))]
+    meant = [ref for ref in all_refs(core) if name in (ref.partition(":")[2], ref_name(ref))]
     return f"did you mean {' or '.join(meant)}?" if meant else "cfsctl ostree images lists the refs"
 
 
 def alike(core: Core, ref: str) -> str | None:
     """Return what the ref with the likest name names here, of those that have a word of it; None if none has."""
-    words = _words_of(ref_name(ref))
+    words = _words_of(ref)
     near: dict[str, int] = {}
-    for row in core.ref_list(f"{REF_DIRECTORY}/").result():
-        common = len(words & _words_of(row["name"])) - 1  # the directory is common to all
-        if common > 0:
-            near[row["target"]] = max(common, near.get(row["target"], 0))
+    for name, target in all_refs(core).items():
+        if common := len(words & _words_of(name)):
+            near[target] = max(common, near.get(target, 0))
     return max(near, key=near.__getitem__, default=None)
 
 
