@@ -112,9 +112,7 @@ class Places:
             prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
             mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
             # Those that are late have their config on its way still.
-            anew = self._transports(
-                mirrors.urls[len(prompt) :], METADATA_REQUESTS, METADATA_SECONDS, connections, tell, others=len(prompt)
-            )
+            anew = self._transports(mirrors.urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)[len(prompt) :]
             return _together([*(transports[number] for number in prompt), *anew], len(late)), mirrors
         if has_config:
             read_all(core, transports[0], fetches)
@@ -149,12 +147,10 @@ class Places:
         seconds: int,
         connections: int,
         tell: Callable[[str], object] | None = None,
-        *,
-        others: int = 0,
     ) -> list[HttpTransport]:
-        """Return what goes to these places; ``others`` is how many more have the same."""
+        """Return what goes to these places, which have the same."""
         settings = self._settings
-        if len(bases) + others > 1:  # there is another place to go to
+        if len(bases) > 1:  # there is another place to go to
             settings = settings._replace(retries=min(settings.retries, 1), first_retries=min(settings.first_retries, 1))
         return [
             HttpTransport(base, requests, settings, tell, connections=connections, seconds=seconds) for base in bases
