@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.ostree_pull import Target
 from support.vectors import VECTORS
 
 settings.register_profile(
@@ -74,3 +75,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     for name in (*_XDG, *_UNSET, *(name.upper() for name in _UNSET), *python):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """Make a repository to pull into."""
+    return Target(tmp_path / "target")

@@ -41,11 +41,6 @@ def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.setenv("COMPOSEFS_EXT_READ", str(tmp_path_factory.getbasetemp()))
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 @contextmanager
 def tls_server(directory: Path, name: str, end: datetime) -> Iterator[str]:
     """A server on loopback with a certificate that it signed itself, ``directory/ca.crt``; yield localhost:PORT."""

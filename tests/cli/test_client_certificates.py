@@ -17,10 +17,10 @@ from support.nginx import Certificates, nginx
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH
 from support.peers import require
-from support.remotes import certificates, machine, remote, source, target
+from support.remotes import certificates, machine, remote, source
 from support.server import listening
 
-__all__ = ["certificates", "extensions", "machine", "source", "target"]
+__all__ = ["certificates", "extensions", "machine", "source"]
 
 pytestmark = pytest.mark.usefixtures("extensions", "machine")
 

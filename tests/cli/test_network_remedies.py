@@ -13,10 +13,10 @@ from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH
 from support.proxy import proxy
-from support.remotes import certificates, machine, remote, source, target
+from support.remotes import certificates, machine, remote, source
 from support.server import Fault, reserved_port, serve
 
-__all__ = ["certificates", "extensions", "machine", "source", "target"]
+__all__ = ["certificates", "extensions", "machine", "source"]
 
 pytestmark = pytest.mark.usefixtures("extensions", "machine")
 

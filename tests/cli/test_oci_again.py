@@ -18,11 +18,6 @@ from support.oci_layout import CONFIG, GZIP, MANIFEST, Layout, digest, simple, t
 ARTIFACT = "application/vnd.example.signature"
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return init(tmp_path / "repo")
-
-
 def blobs(layout: Path) -> Path:
     return layout / "blobs/sha256"
 

@@ -40,11 +40,6 @@ def two_alike() -> tuple[Layout, str, str]:
     raise AssertionError("no two digests begin alike")
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return init(tmp_path / "repo")
-
-
 def inspected(repo: Path, name: str) -> str:
     return digest(cfsctl("--repo", repo, "oci", "inspect", "--manifest", name).stdout.encode()[:-1])
 

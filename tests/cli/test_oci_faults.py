@@ -26,11 +26,6 @@ from support.oci_layout import CONFIG, GZIP, INDEX, MANIFEST, Layout, digest, si
 SMALL, LARGE = tar(small=b"s" * 3000), tar(large=random.Random(1).randbytes(300_000))
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return init(tmp_path / "repo")
-
-
 def two_layers() -> Layout:
     layout = Layout()
     layout.add(layout.image(SMALL, LARGE))

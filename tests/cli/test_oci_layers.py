@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
-from support.oci_images import init, pull
+from support.oci_images import pull
 from support.oci_layers import run_generator
 from support.oci_layout import digest, tar
 from support.oci_odd import BOOT
@@ -22,11 +22,6 @@ LAYER = (
     tar(large=random.Random(4).randbytes(100_000), small=b"small", same=b"same" * 100, again=b"same" * 100)
     + b"\0" * 9000
 )
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return init(tmp_path / "repo")
 
 
 def import_layer(repo: Path, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:

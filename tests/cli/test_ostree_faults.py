@@ -28,11 +28,6 @@ def source(tmp_path: Path) -> Path:
     return repo
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def refuse(target: Target, server: Server, status: int, named: str, **options: Any) -> str:
     """Pull, which must fail with one line that names an object; then pull without faults, which must succeed.
 

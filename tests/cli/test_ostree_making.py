@@ -28,11 +28,6 @@ pytestmark = pytest.mark.usefixtures("extensions")
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
-@pytest.fixture
 def made(target: Target, tmp_path: Path) -> Target:
     """A repository with a commit on the branch main."""
     target.ostree("commit", f"--tree=dir={make_system(tmp_path / 'tree')}", "-b", "main", *OPTIONS)

@@ -36,11 +36,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repo
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def family(process: int) -> list[int]:
     """The process and all that descend from it."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()

@@ -51,11 +51,6 @@ def source(tmp_path: Path) -> Source:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
-@pytest.fixture
 def key_file(keys: Keys, tmp_path: Path) -> Path:
     (tmp_path / "keys.asc").write_bytes(keys.gpg.export(*keys.trusted, armoured=True))
     return tmp_path / "keys.asc"

@@ -21,10 +21,10 @@ from support.ostree_pull import LIBEXEC, Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo
 from support.peers import require
 from support.populated import populate
-from support.remotes import machine, target
+from support.remotes import machine
 from support.server import serve
 
-__all__ = ["extensions", "machine", "target"]
+__all__ = ["extensions", "machine"]
 
 pytestmark = pytest.mark.usefixtures("extensions", "machine")
 

@@ -26,11 +26,6 @@ def forge(tmp_path: Path) -> Forge:
     return Forge(tmp_path / "source")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
     """The only line of an error; it is of a length that somebody reads."""
     assert done.stdout == ""

@@ -10,10 +10,10 @@ import pytest
 from support.commands import limit_memory
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH
-from support.remotes import machine, remote, source, target
+from support.remotes import machine, remote, source
 from support.server import Fault, serve
 
-__all__ = ["extensions", "machine", "source", "target"]
+__all__ = ["extensions", "machine", "source"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 

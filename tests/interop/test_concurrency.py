@@ -29,11 +29,6 @@ def source(tmp_path: Path) -> Path:
     return repo
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 @contextmanager
 def pulling(target: Target, *options: str, url: str) -> Iterator[subprocess.Popen[str]]:
     argv = [CFSCTL, "--repo", str(target.path), *options, "ostree", "pull", url, BRANCH]

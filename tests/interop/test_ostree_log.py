@@ -35,11 +35,6 @@ def source(tmp_path: Path) -> Path:
     return repo
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def test_a_whole_history_is_printed_as_by_ostree(source: Path, target: Target) -> None:
     target.ostree("pull-local", source, REF, "--depth=-1")
     head = ostree(source, "rev-parse", REF).stdout.strip()

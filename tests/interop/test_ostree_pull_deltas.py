@@ -41,11 +41,6 @@ def commits(tmp_path: Path) -> Commits:
     return Commits(tmp_path / "source", tmp_path / "tree")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def asked(server: Server) -> dict[str, int]:
     return {kind: server.count(pattern) for kind, pattern in (("parts", "/deltas/*/[0-9]"), ("files", "*.filez"))}
 

@@ -52,11 +52,6 @@ def source(tmp_path: Path) -> Source:
     return Source(tmp_path / "source")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 class Theirs:
     """An ostree repository with the source as its remote."""
 

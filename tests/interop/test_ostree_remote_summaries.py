@@ -17,11 +17,11 @@ from support.nginx import nginx
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
-from support.remotes import cache_files, machine, pulls, remote, target
+from support.remotes import cache_files, machine, pulls, remote
 from support.server import Fault, serve
 from support.strace import paths, read, recorder
 
-__all__ = ["extensions", "keys", "machine", "target"]
+__all__ = ["extensions", "keys", "machine"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 

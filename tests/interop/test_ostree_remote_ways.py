@@ -17,10 +17,10 @@ from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, make_repo
 from support.peers import require
 from support.proxy import proxy
-from support.remotes import cache_files, certificates, machine, pulls, remote, source, target
+from support.remotes import cache_files, certificates, machine, pulls, remote, source
 from support.server import Fault, Server, serve
 
-__all__ = ["certificates", "extensions", "machine", "source", "target"]
+__all__ = ["certificates", "extensions", "machine", "source"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 

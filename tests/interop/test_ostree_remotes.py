@@ -12,10 +12,10 @@ from support.gpg import Gnupg
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
-from support.remotes import machine, pulls, remote, source, target
+from support.remotes import machine, pulls, remote, source
 from support.server import serve
 
-__all__ = ["extensions", "machine", "source", "target"]
+__all__ = ["extensions", "machine", "source"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 

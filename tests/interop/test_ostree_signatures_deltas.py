@@ -50,11 +50,6 @@ def history(made: History, tmp_path: Path) -> History:
     return made.copied(tmp_path / "source")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 def generate(history: History, origin: str, *options: str) -> None:
     """Make a delta to the newest commit; it gets the detached metadata that are there."""
     start = "--empty" if origin == "scratch" else f"--from={history.commits[0]}"

@@ -41,11 +41,6 @@ def history(made: History, tmp_path: Path) -> History:
     return made.copied(tmp_path / "source")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "target")
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", HISTORIES)
 def test_every_commit_is_verified(

@@ -28,12 +28,6 @@ def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     return directory
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Target:
-    """A repository to pull into."""
-    return Target(tmp_path / "target")
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates of a server and its clients."""
