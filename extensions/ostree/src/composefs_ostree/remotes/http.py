@@ -43,6 +43,9 @@ _LONG_WAIT = 1.0
 _LONGEST_BACK_OFF = 60.0
 """Seconds: how far repetitions get apart, unless the server wants more."""
 
+# The other, which pycurl has alone before 7.45.5, counts in a double, and pycurl warns of it since 7.46.
+_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
+
 _BAD_REQUEST = 400
 _NOT_MODIFIED = 304
 
@@ -222,7 +225,7 @@ class HttpTransport:
         else:  # it has options that are no other request's
             self._unmade += 1
         status = handle.getinfo(pycurl.RESPONSE_CODE)
-        traffic.received += int(handle.getinfo(pycurl.SIZE_DOWNLOAD))
+        traffic.received += int(handle.getinfo(_SIZE_DOWNLOAD))
         if status:
             _ANSWERED.add(self._host)
         if status >= 400 and fetch.collects:
