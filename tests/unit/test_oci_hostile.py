@@ -392,6 +392,16 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
             lines(tmp_path, archive(version_1(text)))
 
 
+def test_a_map_that_comes_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As very small members of a gzip file make it come: it is not read anew for each byte."""
+    looked: list[int] = []
+    read = expand.map_in_content
+    monkeypatch.setattr(expand, "map_in_content", lambda *arguments: looked.append(1) or read(*arguments))
+    text = b"1000\n" + b"".join(b"%d\n1\n" % (2 * each) for each in range(1000))
+    Layers(tmp_path).add(archive(version_1(text, b"x" * 1000, size=2000)), piece=1)
+    assert len(looked) < 9
+
+
 def test_sparse_files_beside_each_other(tmp_path: Path) -> None:
     found = lines(
         tmp_path,

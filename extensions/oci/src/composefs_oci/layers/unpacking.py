@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Unpacked", "unpack"]
 
 READ_SIZE = 256 << 10
+_LEAST = 4096
+"""Bytes that are waited for: what comes byte by byte would be looked through anew for each byte of a long header."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _MODE = 0o444
@@ -178,6 +180,8 @@ class _Archive:
     def _read(self) -> bool:
         """Read on, behind what has not been taken yet; return whether there was more."""
         data = self._source.read(READ_SIZE)
+        while 0 < len(data) < _LEAST and (more := self._source.read(READ_SIZE)):
+            data += more
         self._whole.update(data)
         self.flush()
         self._data = self._data[self._position :] + data
