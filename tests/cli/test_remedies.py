@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import re
 import resource
 import subprocess
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from composefs.repository.publication import ImageName, Publication, RefUpdate, 
 from composefs.splitstream import IMAGE_PREFIX, Parts
 from support.commands import BIN, CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple
-from support.ostree_pull import LIBEXEC, Target, extensions
+from support.ostree_pull import LIBEXEC, Target, extensions, start_by
 from support.ostree_repo import BRANCH, commit, make_repo
 from support.peers import require
 from support.populated import populate
@@ -198,6 +199,27 @@ def test_a_library_for_which_there_is_no_memory(target: Target, tmp_path: Path, 
     strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", *inject]
     done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree", status=1)
     assert done.stderr == "cfsctl: out of memory (raise the limit of memory, ulimit -v, or free some)\n"
+    assert target.left_over() == []
+
+
+@pytest.mark.parametrize("library", ["zstandard", "pycurl"])
+def test_a_library_that_is_not_there(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """As where it is not built for the machine; the core needs the first, an extension the other."""
+    (tmp_path / "tree").mkdir()
+    places = tmp_path / "python"
+    places.mkdir()
+    (places / f"{library}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{library}'\")\n")
+    if library == "pycurl":
+        start_by(f"import sys; sys.path.insert(0, {str(places)!r})", "ostree", tmp_path / "ext", monkeypatch)
+        command: tuple[str, ...] = ("pull", "http://127.0.0.1:1/", "main")
+    else:
+        monkeypatch.setenv("PYTHONPATH", str(places))
+        command = ("commit", f"--tree=dir={tmp_path}/tree")
+    done = run(CFSCTL, "--repo", target.path, "ostree", *command, status=9)
+    what = f"a library cannot be loaded: No module named '{library}'"
+    assert re.fullmatch(rf"cfsctl: {what} \(install it for .* Python\)\n", done.stderr)
     assert target.left_over() == []
 
 

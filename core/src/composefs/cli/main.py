@@ -30,6 +30,7 @@ from composefs.errors import (
     ComposefsError,
     NoSpaceError,
     NotFoundError,
+    UnsupportedError,
     UsageError,
     from_os_error,
     out_of_memory,
@@ -339,6 +340,8 @@ def _failure(error: BaseException) -> ComposefsError:
         case OSError():
             is_path = isinstance(error.filename, str | bytes)  # and no descriptor
             failure = from_os_error(error, os.fsdecode(error.filename) if is_path else "a system call failed")
+        case ImportError() if out_of_memory(error) is None:
+            failure = UnsupportedError(f"a library cannot be loaded: {error}", hint="install it for cfsctl's Python")
         case _:
             failure = out_of_memory(error) or ComposefsError(
                 f"internal error: {type(error).__name__}: {error}", hint="please report it, with what -vv shows"
