@@ -10,7 +10,7 @@ import pytest
 from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.nginx import Certificates, nginx
 from support.oci_layout import Layout, tar
-from support.ostree_pull import Target, extensions
+from support.ostree_pull import Target, extensions, start_by
 from support.ostree_repo import BRANCH
 from support.proxy import proxy
 from support.remotes import certificates, machine, remote, source
@@ -166,6 +166,18 @@ def test_a_server_that_sends_us_away_for_long(tmp_path: Path, target: Target) ->
         assert "HTTP status 429 and wants us to wait for 9000 seconds (" in told
         assert f"skopeo login {server.url.removeprefix('http://')})" in told
         assert server.requests.count("/config") == server.count("*/manifests/1") == 1
+
+
+def test_a_pycurl_that_cannot_tell_for_how_long(
+    source: Path, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Debian 13's: whatever a server has not got, such as a delta, is asked for that too."""
+    statement = 'from composefs_ostree.remotes.curl import pycurl; vars(pycurl).pop("RETRY_AFTER", None)'
+    start_by(statement, "ostree", tmp_path / "ext", monkeypatch)
+    with serve(source) as server:
+        target.ostree("pull", server.url, BRANCH)
+        server.fault("*", Fault(status=429, headers=(("Retry-After", "9000"),)))
+        assert "HTTP status 429 (" in ostree_error(target, server.url)
 
 
 def test_a_registry_that_sends_us_away_for_a_while(tmp_path: Path, target: Target) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gzip
 import random
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from support.commands import cfsctl
 from support.oci_layout import simple, tar
-from support.ostree_pull import LIBEXEC, Target, extensions
+from support.ostree_pull import Target, extensions, start_by
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.server import serve
 
@@ -26,19 +24,8 @@ SIZES = (100_000, 3_000_000)
 
 @pytest.fixture
 def without_isal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, extensions: None) -> None:
-    directory = tmp_path / "ext"
-    directory.mkdir()
     for name in ("ostree", "oci"):
-        shutil.copy(LIBEXEC / f"{name}.json", directory)
-        (directory / name).write_text(
-            f"#!{sys.executable} -P\n"
-            "import sys\n"
-            'sys.modules["isal"] = None\n'
-            f"from composefs_{name}.main import main\n"
-            "main()\n"
-        )
-        (directory / name).chmod(0o755)
-    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(directory))
+        start_by('import sys; sys.modules["isal"] = None', name, tmp_path / "ext", monkeypatch)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def extensions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSEFS_OSTREE_RETRIES", "2")
     monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.01")
     monkeypatch.setenv("COMPOSEFS_OSTREE_LOW_SPEED_TIME", str(TIMEOUT))
+
+
+def start_by(statement: str, name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an extension of the checkout begin with a statement, as an extension in ``directory``."""
+    directory.mkdir(exist_ok=True)
+    shutil.copy(LIBEXEC / f"{name}.json", directory)
+    lines = (f"#!{sys.executable} -P", statement, f"from composefs_{name}.main import main", "main()", "")
+    (directory / name).write_text("\n".join(lines))
+    (directory / name).chmod(0o755)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(directory))
 
 
 class Target:

@@ -17,6 +17,9 @@ __all__ = ["Failure", "TimedOutError"]
 _LONGEST_RETRY_AFTER = 300
 """Seconds for which a server may send us away."""
 
+_RETRY_AFTER = getattr(pycurl, "RETRY_AFTER", None)
+"""What asks for those seconds; older pycurl, such as Debian 13's 7.45.6, cannot."""
+
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
@@ -109,7 +112,7 @@ class Failure(NamedTuple):
             proxy_status=0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE),
             is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0,
             seconds=handle.getinfo(pycurl.TOTAL_TIME),
-            retry_after=handle.getinfo(pycurl.RETRY_AFTER),
+            retry_after=handle.getinfo(_RETRY_AFTER) if _RETRY_AFTER else 0,
         )
 
     def may_pass(self, longest: int) -> bool:
