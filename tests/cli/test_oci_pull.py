@@ -60,14 +60,6 @@ def test_bootable_images(tmp_path: Path, row: dict[str, Any]) -> None:
     assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
 
 
-@pytest.mark.parametrize("row", BOOT["oci"][:2], ids=lambda row: str(row["seed"]))
-def test_bootable_images_in_sha512(tmp_path: Path, row: dict[str, Any]) -> None:
-    plain, _ = boot_sources(tmp_path, row)
-    [told] = [row[key] for key in row if key == "sha512-v1"]
-    images = pull(init(tmp_path / "repo", "sha512"), plain, "os", "--bootable")["images"]
-    assert images == {"composefs.image.v1": told["plain"], "composefs.image.boot.v1": told["bootable"]}
-
-
 def test_an_id_that_no_variant_has(tmp_path: Path) -> None:
     run_generator("make_boot_layout.py", 1, tmp_path / "layout")
     repo, source = init(tmp_path / "repo"), f"oci:{tmp_path / 'layout'}"
