@@ -12,16 +12,12 @@ from composefs import dumpfile, erofs
 from composefs.digest import SHA256, SHA512
 from support import peers
 from support.commands import mkcomposefs, run
-from support.dumps import generate_dump, image_hashes, recorded
+from support.dumps import generate_dump, image_hashes, recorded, row_name
 
 ROWS = recorded("images.json")
 
 
-def _name(row: dict[str, Any]) -> str:
-    return "-".join([str(row["seed"]), str(row["entries"]), *[flag.strip("-") for flag in row["flags"]]])
-
-
-@pytest.mark.parametrize("row", [row for row in ROWS if "v0" in row], ids=_name)
+@pytest.mark.parametrize("row", [row for row in ROWS if "v0" in row], ids=row_name)
 def test_the_installed_tool_writes_the_c_tools_images(row: dict[str, Any], tmp_path: Path) -> None:
     peers.require("fsck.erofs")
     dump = tmp_path / "dump"
@@ -38,7 +34,7 @@ def test_the_installed_tool_writes_the_c_tools_images(row: dict[str, Any], tmp_p
     assert mkcomposefs("--from-file", "--print-digest-only", dump).stdout == row["vauto"]["fsverity"] + "\n"
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if "v2" in row], ids=_name)
+@pytest.mark.parametrize("row", [row for row in ROWS if "v2" in row], ids=row_name)
 def test_the_writer_makes_composefs_rs_images(row: dict[str, Any], tmp_path: Path) -> None:
     peers.require("fsck.erofs")
     algorithm = SHA512 if "--algorithm=sha512" in row["flags"] else SHA256

@@ -15,16 +15,12 @@ from composefs import dumpfile, erofs
 from composefs.digest import SHA256, SHA512
 from composefs.tree import Node, Tree, walk
 from support.commands import BIN, run
-from support.dumps import generate_dump, image_hashes, recorded
+from support.dumps import generate_dump, image_hashes, recorded, row_name
 from support.mounts import mounted
 
 pytestmark = pytest.mark.root
 
 ROWS = recorded("images.json")
-
-
-def _name(row: dict[str, Any]) -> str:
-    return "-".join([str(row["seed"]), str(row["entries"]), *[flag.strip("-") for flag in row["flags"]]])
 
 
 def images(row: dict[str, Any], tree: Tree) -> Iterator[tuple[int, bytes]]:
@@ -66,7 +62,7 @@ def listed(top: Path) -> Iterator[tuple[bytes, bytes]]:
             yield os.path.join(directory, name)[len(os.fsencode(top)) :], b"/proc/self/fd/%d/%b" % (fd, name)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=_name)
+@pytest.mark.parametrize("row", ROWS, ids=row_name)
 def test_the_kernel_shows_what_the_dump_says(row: dict[str, Any], tmp_path: Path) -> None:
     algorithm = SHA512 if "--algorithm=sha512" in row["flags"] else SHA256
     tree = dumpfile.parse(generate_dump(row), algorithm)

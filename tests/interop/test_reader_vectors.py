@@ -17,15 +17,11 @@ from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_
 from composefs.tree import Tree, walk
 from support import peers
 from support.commands import BIN, run
-from support.dumps import generate_dump, recorded
+from support.dumps import generate_dump, recorded, row_name
 from support.recorded import RECORDED, answers, unpack
 
 ROWS = recorded("images.json")
 INFO = BIN / "composefs-info"
-
-
-def _name(row: dict[str, Any]) -> str:
-    return "-".join([str(row["seed"]), str(row["entries"]), *[flag.strip("-") for flag in row["flags"]]])
 
 
 def _image(tree: Tree, version: int, compat: str) -> bytes:
@@ -49,7 +45,7 @@ def _first_names_are_real(tree: Tree) -> bool:
     return all(first.values())
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if "v0" in row], ids=_name)
+@pytest.mark.parametrize("row", [row for row in ROWS if "v0" in row], ids=row_name)
 def test_images_of_the_c_tool_become_text_and_the_same_image_again(row: dict[str, Any], tmp_path: Path) -> None:
     source = dumpfile.parse(generate_dump(row), SHA256)
     for version in (0, 1):
@@ -62,7 +58,7 @@ def test_images_of_the_c_tool_become_text_and_the_same_image_again(row: dict[str
         assert _text(read_tree(Image(again), ReadRules("c")), "c") == text
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if "v2" in row], ids=_name)
+@pytest.mark.parametrize("row", [row for row in ROWS if "v2" in row], ids=row_name)
 def test_images_of_composefs_rs_become_text_and_the_same_image_again(row: dict[str, Any]) -> None:
     algorithm = SHA512 if "--algorithm=sha512" in row["flags"] else SHA256
     source = dumpfile.parse(generate_dump(row), algorithm)

@@ -26,6 +26,11 @@ def recorded(name: str) -> Any:
     return json.loads((DATA / name).read_text())
 
 
+def row_name(row: dict[str, Any]) -> str:
+    """Return the id of the test of a row of images.json."""
+    return "-".join([str(row["seed"]), str(row["entries"]), *(flag.strip("-") for flag in row["flags"])])
+
+
 def generate(script: str, *arguments: object) -> bytes:
     """Run a generator and return what it wrote."""
     command = [sys.executable, str(DATA / script), *map(str, arguments)]
