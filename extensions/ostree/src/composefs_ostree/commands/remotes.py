@@ -5,7 +5,7 @@ from __future__ import annotations
 from composefs_ext.errors import ExistsError, NotFoundError, UsageError
 from composefs_ext.text import table
 from composefs_ostree.remotes.limits import limits_of
-from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
+from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name, remote_file
 from composefs_ostree.remotes.store import (
     delete_remote,
     find_remote,
@@ -94,14 +94,10 @@ def list_all(request: Request, core: Core) -> dict[str, Any]:
 def show(request: Request, core: Core) -> dict[str, Any]:
     """Show the settings of a remote as they stand in a key file, and the keys in its keyring."""
     remote = find_remote(core, request.arguments["name"])
-    from composefs_ostree.formats.keyfile import escape
-
     settings = {key: _shown(key, value) for key, value in remote.settings.items()}
-    lines = [f"# {remote.origin}", f'[remote "{remote.name}"]']
-    lines += [f"{key}={escape(value)}" for key, value in settings.items()]
+    text = remote_file(remote._replace(settings=settings, keyring=b"")).decode()
     keys = _keys(remote)
-    lines += [f"# {KEYRING}: {line}" for line in _key_lines(keys)]
-    core.output("".join(f"{line}\n" for line in lines))
+    core.output(f"# {remote.origin}\n{text}" + "".join(f"# {KEYRING}: {line}\n" for line in _key_lines(keys)))
     return {"name": remote.name, "origin": remote.origin, "settings": settings, "keys": keys}
 
 

@@ -147,7 +147,7 @@ def remote_file(remote: Remote) -> bytes:
     values = {key: escape(value) for key, value in remote.settings.items()}
     if remote.keyring:
         values[KEYRING] = b64encode(remote.keyring).decode()
-    return write_keyfile({f'remote "{remote.name}"': values})
+    return write_keyfile({f'{_SECTION}{remote.name}"': values})
 
 
 def _decode_keyring(text: str) -> bytes:
