@@ -81,7 +81,7 @@ def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType
 
 
 def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> Part:
-    """Walk to what the paths name; ``load`` returns the bytes of a dirtree or dirmeta, or raises.
+    """Walk to what the paths name; ``load`` returns the bytes of a dirtree, or raises.
 
     Raises NoSuchPathError when the commit does not have one of them.
     """

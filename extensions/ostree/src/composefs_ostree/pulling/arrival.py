@@ -12,6 +12,7 @@ from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
+from composefs_ostree.formats.objects import parse_dirtree
 from composefs_ostree.held.part import existing, find_part
 from composefs_ostree.held.storing import put_commit, store
 from composefs_ostree.held.streams import Asked
@@ -205,15 +206,20 @@ class _Way:
         self.fetched = 0
 
     def load(self, kind: ObjectType, object_id: bytes) -> bytes:
-        """Return a dirtree's or dirmeta's bytes."""
+        """Return a dirtree's bytes."""
         data = self._loaded.get(object_id) or self._supply.held_metadata(object_id)
         if data is None:
             data = self._loaded[object_id] = self._fetch(kind, object_id)
         return data
 
     def _fetch(self, kind: ObjectType, object_id: bytes) -> bytes:
+        where = self._supply.transport.where(object_path(kind, object_id))
         data = fetch_object(self._core, self._supply.transport, kind, object_id)
         if data is None:
-            raise bad_object(self._supply.transport.where(object_path(kind, object_id)), NotFoundError("not found"))
+            raise bad_object(where, NotFoundError("not found"))
+        try:
+            parse_dirtree(data)  # as find_part does, which cannot name it
+        except ExtError as error:
+            raise bad_object(where, error) from None
         self.fetched += 1
         return data
