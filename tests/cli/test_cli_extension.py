@@ -86,6 +86,14 @@ def answer(*arguments: str, **options: Any) -> dict[str, Any]:
     return dict(json.loads(cfsctl("echo", *arguments, "--json", **options).stdout))
 
 
+def test_a_list_of_commands_is_not_cut_off(echo: Path) -> None:
+    names = ["add", "delete", "gpg-import", "list", "refs", "rename", "show", "verify"]
+    each = {"summary": "Do it.", "arguments": [], "repository": "none"}
+    manifest = {**MANIFEST, "commands": [{"name": ["remote", name], **each} for name in names]}
+    (echo / "echo.json").write_text(json.dumps(manifest))
+    assert f"echo remote commands: {', '.join(names)}." in " ".join(cfsctl("echo", "--help").stdout.split())
+
+
 def test_help_comes_from_the_manifest(echo: Path) -> None:
     (echo / "echo").write_text("#!/bin/sh\nexit 99\n")
     assert "Say what was asked." in cfsctl("--help").stdout
