@@ -196,9 +196,9 @@ def test_a_directory_without_files(tmp_path: Path) -> None:
     assert Target(tmp_path / "back").json("pull-local", exported, BRANCH)["commit"] == ours
 
 
-def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+def test_more_files_than_16_bits_count(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for number in range(100):
+    for number in range(70):
         (tree / f"d{number}").mkdir(parents=True)
         for file in range(1000):
             (tree / f"d{number}" / f"f{file}").write_bytes(b"%d" % (file % 200) * (1 + 40 * (file % 3)))
@@ -232,8 +232,7 @@ def test_a_sparse_file_of_four_gibibytes_stays_sparse(tmp_path: Path) -> None:
     target.ostree("export", BRANCH, tmp_path / "exported", "--mode=bare-user")
     [large] = [path for path in (tmp_path / "exported").rglob("*.file") if path.stat().st_size > 1 << 32]
     assert large.stat().st_blocks < 10_000
-    back = make_repo(tmp_path / "back", "bare-user")
-    ostree(back, "pull-local", "--untrusted", tmp_path / "exported", BRANCH)
+    assert "no errors found" in ostree(tmp_path / "exported", "fsck").stdout
 
 
 @pytest.mark.root

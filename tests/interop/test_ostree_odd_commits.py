@@ -167,16 +167,17 @@ def test_an_odd_commit_is_what_ostree_checks_out(tmp_path: Path, make: object, a
     bare = copy_repo(archive, tmp_path / "bare", "bare", BRANCH)
     if algorithm == "sha256":  # images of directories keep 64 bytes inside, those of commits twice the digest
         assert done["image"] == checkout_id(target, bare, tmp_path / "checkout")
-    for mode in ("bare", "bare-user", "bare-split-xattrs"):
+    # How a mode is read does not depend on the digests that the core computes.
+    for mode in ("bare", "bare-user", "bare-split-xattrs") if algorithm == "sha256" else ("bare",):
         source = bare if mode == "bare" else copy_repo(archive, tmp_path / mode, mode, BRANCH)
         local = Target(tmp_path / f"from-{mode}", algorithm).json("pull-local", source, BRANCH)
         assert (local["image"], local["verity"]) == (done["image"], done["verity"]), mode
     assert target.json("fsck")["ok"]
 
 
-def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+def test_more_files_than_16_bits_count(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for number in range(100):
+    for number in range(70):
         (tree / f"d{number}").mkdir(parents=True)
         for file in range(1000):
             (tree / f"d{number}" / f"f{file}").write_bytes(b"%d" % (number * 1000 + file) * (file % 40))
@@ -184,7 +185,7 @@ def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     commit(bare, tree)
     target = Target(tmp_path / "target")
     done = json.loads(target.ostree("pull-local", bare, BRANCH, "--json", timeout=LONG).stdout)
-    assert done["files_fetched"] > 97_000
+    assert done["files_fetched"] > 1 << 16
     assert done["image"] == checkout_id(target, bare, tmp_path / "checkout")
 
 
