@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 from composefs.boot.automaton import State
 from composefs.boot.policy import Policy
@@ -111,19 +112,8 @@ class _Walk:
         if first == label:
             return node
         node.nlink -= 1
-        copy = Node(
-            node.mode,
-            1,
-            node.uid,
-            node.gid,
-            node.rdev,
-            node.mtime,
-            node.size,
-            node.payload,
-            node.content,
-            node.digest,
-            node.xattrs,
-        )
+        own = copy(node)
+        own.nlink, own.home = 1, None
         assert directory.children is not None
-        directory.children[name] = copy  # The key is there, so the order stays.
-        return copy
+        directory.children[name] = own  # The key is there, so the order stays.
+        return own
