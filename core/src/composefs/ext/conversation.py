@@ -8,7 +8,6 @@ has come, what serving them takes is imported (composefs.ext.preparation).
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Iterator
@@ -55,9 +54,7 @@ class Conversation:
     """The core's side of a conversation with a running extension."""
 
     def __init__(self, launched: Launched, channel: Channel, context: Context, timeouts: Timeouts) -> None:
-        self._process = launched.process
-        self._error_text = launched.error_text
-        self._interrupts = launched.interrupts
+        self._launched = launched
         self._channel = channel
         self._context = context
         self._timeouts = timeouts
@@ -93,7 +90,7 @@ class Conversation:
         """Do what is due, and return the seconds until something else will be."""
         look_again = self._channel.look()
         now, patience = time.monotonic(), self._patience.now()
-        if self._interrupts.count and not self._context.cancelled:
+        if self._launched.interrupts.count and not self._context.cancelled:
             self._cancel(patience)
         if self._awaited == _INITIALIZE and patience >= self._timeouts.initialize:
             raise ExtensionError(
@@ -102,7 +99,7 @@ class Conversation:
                 hint="is it an extension, and does it end each line with a newline, and flush it?",
             )
         if self._signals and patience >= self._signals[0][0]:
-            self._process.signal_group(self._signals.pop(0)[1])
+            self._launched.process.signal_group(self._signals.pop(0)[1])
         if now >= self._next_staging_check:
             self._check_staging()
             took = time.monotonic() - now
@@ -144,32 +141,16 @@ class Conversation:
                 raise Gone
             return
         timeout = 0 if self._channel.has_message or self._preparations else seconds
-        ready = self._awaited_events().poll(int(timeout * 1000) + (timeout > 0))
+        ready = self._launched.wait(timeout, read=self._channel.wants_read, write=self._channel.wants_write)
         if self._preparations and not ready and not self._channel.has_message:
             self._preparations.pop()()
-        for fd, _ in ready:
-            if fd == self._interrupts.fd:
-                self._interrupts.drain()
-            elif fd == self._process.stdout:
-                self._channel.read()
-            elif fd == self._error_text.fd:
-                self._error_text.pass_on()
-            elif fd == self._process.pidfd:
-                self._dead = True
-                self._channel.abandon_output()
-
-    def _awaited_events(self) -> select.poll:
-        """Return what to wait with for all that may come, and for room to write if there is something to be written."""
-        poll = select.poll()
-        if self._channel.wants_read:
-            poll.register(self._process.stdout, select.POLLIN)
-        if self._channel.wants_write:
-            poll.register(self._process.stdin, select.POLLOUT)
-        poll.register(self._interrupts.fd, select.POLLIN)
-        poll.register(self._process.pidfd, select.POLLIN)
-        if not self._error_text.ended:
-            poll.register(self._error_text.fd, select.POLLIN)
-        return poll
+        if self._launched.process.stdout in ready:
+            self._channel.read()
+        if self._launched.error_text.fd in ready:
+            self._launched.error_text.pass_on()
+        if self._launched.process.pidfd in ready:
+            self._dead = True
+            self._channel.abandon_output()
 
     def _handle(self, message: Message) -> Message | ComposefsError | None:
         """Serve a call, or take the answer to one of ours; return the outcome of ``run`` if it is that."""

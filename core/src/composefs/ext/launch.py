@@ -7,6 +7,7 @@ whom it starts for (composefs.ext.session): while the extension loads on one pro
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -53,6 +54,26 @@ class Launched(NamedTuple):
     interrupts: Interrupts
     process: Process
     error_text: ErrorText
+
+    def wait(self, seconds: float, *, read: bool, write: bool) -> set[int]:
+        """Wait for what it says, if that is to be ``read``, for room to ``write``, and for all else that may come.
+
+        Return the descriptors that are ready; that of interrupts is made ready for the next one.
+        """
+        poll = select.poll()
+        for fd, event, is_wanted in (
+            (self.process.stdout, select.POLLIN, read),
+            (self.process.stdin, select.POLLOUT, write),
+            (self.process.pidfd, select.POLLIN, True),
+            (self.interrupts.fd, select.POLLIN, True),
+            (self.error_text.fd, select.POLLIN, not self.error_text.ended),
+        ):
+            if is_wanted:
+                poll.register(fd, event)
+        ready = {fd for fd, _ in poll.poll(int(seconds * 1000) + (seconds > 0))}
+        if self.interrupts.fd in ready:
+            self.interrupts.drain()
+        return ready
 
     def end(self) -> Ended:
         """Kill what still runs, pass on what it said last, and return how it ended; once more, just that."""

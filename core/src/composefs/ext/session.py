@@ -6,7 +6,6 @@ composefs.ext.launch starts the process, and sees to it that nothing is left, wh
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -143,28 +142,17 @@ def _let_end(launched: Launched, channel: Channel, timeouts: Timeouts) -> bool:
 
 def _wait_for_exit(launched: Launched, channel: Channel, seconds: float) -> bool:
     """Write out what is left, close the extension's input, and discard what it still says until it ends."""
-    process, interrupts, error_text = launched.process, launched.interrupts, launched.error_text
+    process, error_text = launched.process, launched.error_text
     patience = Patience()
     while (left := seconds - patience.now()) > 0:
-        poll = select.poll()
-        poll.register(process.pidfd, select.POLLIN)
-        poll.register(interrupts.fd, select.POLLIN)
-        if not channel.ended:
-            poll.register(process.stdout, select.POLLIN)
-        if not error_text.ended:
-            poll.register(error_text.fd, select.POLLIN)
         channel.write()
-        if channel.wants_write:
-            poll.register(process.stdin, select.POLLOUT)
-        else:
+        if not channel.wants_write:
             process.close_stdin()
-        ready = {fd for fd, _ in poll.poll(int(min(left, STEP) * 1000) + 1)}
+        ready = launched.wait(min(left, STEP), read=not channel.ended, write=channel.wants_write)
         if process.stdout in ready:
             channel.discard()  # first: the conformance kit wants to see what came even if the end came meanwhile
         if process.pidfd in ready:
             return True
-        if interrupts.fd in ready:
-            interrupts.drain()
         if error_text.fd in ready:
             error_text.pass_on()
     return False
