@@ -45,7 +45,8 @@ class ComposefsError(Exception):
     """Any failure that a user should read as one line; the catch-all kind ``other``.
 
     ``hint`` is the remedy, ``subject`` the object id, path or URL concerned, ``causes`` the messages below this one
-    (outermost first), ``retryable`` whether the same call may succeed later.
+    (outermost first), ``retryable`` whether the same call may succeed later.  ``offset`` is the byte, or the line of a
+    text, where it was noticed that something is malformed.
     """
 
     kind: ClassVar[str] = "other"
@@ -59,6 +60,7 @@ class ComposefsError(Exception):
         subject: str | None = None,
         causes: tuple[str, ...] = (),
         retryable: bool = False,
+        offset: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -66,6 +68,7 @@ class ComposefsError(Exception):
         self.subject = subject
         self.causes = causes
         self.retryable = retryable
+        self.offset = offset
 
     @property
     def told(self) -> str:
@@ -116,23 +119,10 @@ class CorruptError(ComposefsError):
 
 
 class FormatError(ComposefsError):
-    """A file or message is malformed.  ``offset`` is the byte (or line, for text) where it was noticed."""
+    """A file or message is malformed."""
 
     kind = "invalid"
     exit_status = 5
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        offset: int | None = None,
-        hint: str | None = None,
-        subject: str | None = None,
-        causes: tuple[str, ...] = (),
-        retryable: bool = False,
-    ) -> None:
-        super().__init__(message, hint=hint, subject=subject, causes=causes, retryable=retryable)
-        self.offset = offset
 
 
 class MissingObjectError(ComposefsError):

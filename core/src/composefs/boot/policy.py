@@ -113,8 +113,7 @@ def _read_rules(files: Files, base: bytes) -> tuple[list[Rule], list[bytes | Non
             except ComposefsError as error:
                 error.message = f"{shown(path)}, line {number}: {error.message}"
                 error.args = (error.message,)
-                if isinstance(error, FormatError):
-                    error.offset = number
+                error.offset = number
                 raise
             rules.append(Rule(parsed[expression], type_))
             labels.append(label)
