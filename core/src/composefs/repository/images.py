@@ -96,7 +96,7 @@ class Images:
             return read_objects(image, self._store.algorithm, strict=strict)
 
     def list_refs(self, *, odd: Odd) -> list[tuple[str, str]]:
-        """Return (name, id) of every ref, sorted by path."""
+        """Return (name, id) of every ref."""
 
         def read(path: list[str], target: str) -> tuple[str, str]:
             name = "/".join(path)

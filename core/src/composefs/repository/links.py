@@ -169,7 +169,7 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
 def list_refs(
     store: Store, directory: str, above: Sequence[str], read: Callable[[list[str], str], T], odd: Odd
 ) -> list[T]:
-    """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``, sorted by path.
+    """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``.
 
     ``directory`` is as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
     the ref names.  ``odd`` is told of what is no ref, and of the CorruptErrors and FormatErrors of ``read``.
@@ -194,10 +194,10 @@ def list_refs(
 
 
 def walk(at: int, where: str, *, odd: Callable[[str, str], object]) -> Iterator[tuple[list[str], str]]:
-    """Yield (path, target) of every symlink at any depth below a directory, sorted; temporary ones are left out.
+    """Yield (path, target) of every symlink at any depth below a directory; temporary ones are left out.
 
-    ``odd`` is called with the path, from ``where`` the directory is, and the reason for anything but directories and
-    symlinks, and for directories too deep.
+    Those of a directory come by name, and before those of the directories in it.  ``odd`` is called with the path, from
+    ``where`` the directory is, and the reason for anything but directories and symlinks, and for directories too deep.
     """
     stack: list[list[str]] = [[]]
     while stack:

@@ -23,7 +23,7 @@ class Refs:
         return read_ref(ref_parts(name, encoding), self._store, "streams")
 
     def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd) -> list[tuple[str, str]]:
-        """Return (name, stream) of all refs below a directory, sorted by path; "" and "path" give all, still encoded.
+        """Return (name, stream) of all refs below a directory; "" and "path" give all, still encoded.
 
         A stream may be missing.  A name that the encoding cannot have made is odd too.
         """
