@@ -118,20 +118,15 @@ def test_many_processes_make_the_tree_that_one_makes(tmp_path: Path, monkeypatch
     assert len(counts) > 200
 
 
-class Stored:
-    def __init__(self, object_id: str) -> None:
-        self.id = object_id
-
-
 def test_a_file_that_changes_while_another_process_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _tree(tmp_path)
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         data = os.pread(fd, 1 << 20, 0)
         if data.startswith(b"250"):
             with (tmp_path / "d5" / "f250").open("ab") as other:
                 other.write(b"more")
-        return Stored(digest_bytes(data, SHA256).hex())
+        return digest_bytes(data, SHA256).hex()
 
     monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
     with pytest.raises(ConflictError, match=r"/d5/f250 changed while it was read"):
@@ -141,10 +136,10 @@ def test_a_file_that_changes_while_another_process_reads_it(tmp_path: Path, monk
 def test_an_error_in_another_process_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _tree(tmp_path)
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         if os.pread(fd, 3, 0) == b"251":
             raise NoSpaceError("storing an object: no space left", hint="make room")
-        return Stored("00" * 32)
+        return "00" * 32
 
     monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
     with pytest.raises(NoSpaceError, match=r"/d6/f251: storing an object: no space left") as caught:

@@ -7,7 +7,6 @@ import resource
 import socket
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,6 @@ from composefs.fsverity import digest_bytes
 from composefs.scan import ScanOptions, scan_directory
 from composefs.tree import Node, walk
 from support.nested import nest
-
-
-@dataclass
-class Stored:
-    id: str
 
 
 def children(node: Node) -> dict[bytes, Node]:
@@ -71,9 +65,9 @@ def test_hard_links(tmp_path: Path) -> None:
     os.link(tmp_path / "s", tmp_path / "t", follow_symlinks=False)
     calls = []
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         calls.append(os.read(fd, 200))
-        return Stored(digest_bytes(calls[-1], SHA256).hex())
+        return digest_bytes(calls[-1], SHA256).hex()
 
     root = scan_directory(tmp_path, SHA256, store=store).root
     found = children(root)
@@ -155,10 +149,10 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "d" / "file"
     file.write_bytes(b"x" * 1000)
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         with file.open("ab") as other:
             other.write(b"more")
-        return Stored("00" * 32)
+        return "00" * 32
 
     with pytest.raises(ConflictError, match=r"/d/file changed while it was read"):
         scan_directory(tmp_path, SHA256, store=store)
@@ -197,9 +191,9 @@ def test_a_file_that_vanishes(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(b"x" * 1000)
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         (tmp_path / "b").unlink()
-        return Stored("00" * 32)
+        return "00" * 32
 
     with pytest.raises(NotFoundError, match=r"scanning .*/b: No such file"):
         scan_directory(tmp_path, SHA256, store=store)
@@ -210,9 +204,9 @@ def test_a_directory_that_is_moved_away(tmp_path: Path) -> None:
     (tmp_path / "top" / "d" / "file").write_bytes(b"x" * 1000)
     (tmp_path / "elsewhere").mkdir()
 
-    def store(fd: int) -> Stored:
+    def store(fd: int) -> str:
         (tmp_path / "top" / "d").rename(tmp_path / "elsewhere" / "d")
-        return Stored("00" * 32)
+        return "00" * 32
 
     with pytest.raises(ConflictError, match="moved while it was read"):
         scan_directory(tmp_path / "top", SHA256, store=store)
@@ -221,4 +215,4 @@ def test_a_directory_that_is_moved_away(tmp_path: Path) -> None:
 def test_a_store_of_the_wrong_algorithm(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1000)
     with pytest.raises(FormatError, match="sha512"):
-        scan_directory(tmp_path, SHA512, store=lambda fd: Stored("00" * 32))
+        scan_directory(tmp_path, SHA512, store=lambda fd: "00" * 32)

@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from composefs.digest import Algorithm
 from composefs.errors import ComposefsError, ConflictError, FormatError, NotFoundError, from_os_error
@@ -24,7 +24,7 @@ from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.linux.files import xattr_names
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
-__all__ = ["HasId", "ScanOptions", "scan_directory"]
+__all__ = ["ScanOptions", "scan_directory"]
 
 MAX_INLINE = 64
 """Bytes of a file that is kept in the image itself; libcomposefs and composefs-rs agree on it."""
@@ -37,14 +37,6 @@ _TIMES = struct.Struct("<qqL")
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
-
-
-class HasId(Protocol):
-    """What storing a file answers."""
-
-    @property
-    def id(self) -> str:
-        """The id of the object."""
 
 
 class ScanOptions(NamedTuple):
@@ -69,7 +61,7 @@ def scan_directory(
     path: str | bytes | os.PathLike[str],
     algorithm: Algorithm,
     *,
-    store: Callable[[int], HasId] | None = None,
+    store: Callable[[int], str] | None = None,
     options: ScanOptions = DEFAULT_OPTIONS,
     processes: int | None = None,
     report: Callable[[int], object] | None = None,
@@ -262,7 +254,7 @@ class _Hashing(Closing):
     def __init__(
         self,
         algorithm: Algorithm,
-        store: Callable[[int], HasId] | None,
+        store: Callable[[int], str] | None,
         processes: int,
         report: Callable[[int], object] | None,
     ) -> None:
@@ -299,7 +291,7 @@ class _Hashing(Closing):
 
     def read(self, fd: int) -> bytes:
         """Read a whole file; return its size and mtime afterwards, and its digest."""
-        digest = digest_fd(fd, self.algorithm) if self.store is None else bytes.fromhex(self.store(fd).id)
+        digest = digest_fd(fd, self.algorithm) if self.store is None else bytes.fromhex(self.store(fd))
         after = os.fstat(fd)
         # In nanoseconds a time after 2262 has more than 64 bits, and ext4 has times up to 2446.
         return _TIMES.pack(after.st_size, *divmod(after.st_mtime_ns, 10**9)) + digest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import NamedTuple
 
 from composefs.digest import SHA256
 from composefs.errors import BusyError, UnsupportedError
@@ -23,10 +22,6 @@ __all__ = ["FlatStore"]
 _OBJECT_MODE = 0o644
 
 
-class _Object(NamedTuple):
-    id: str
-
-
 class FlatStore:
     """The store in the directory ``path``, which is made if it is missing."""
 
@@ -34,7 +29,7 @@ class FlatStore:
         os.makedirs(path, exist_ok=True)
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def store(self, source: int) -> _Object:
+    def store(self, source: int) -> str:
         """Copy an open file into the store, if it is not there yet, and return its id.
 
         What is there with another size was cut short by a crash, and is replaced.  Raises ``OSError``.
@@ -51,7 +46,7 @@ class FlatStore:
                     with contextlib.suppress(UnsupportedError):
                         enable(new.fd, SHA256)
                     new.replace(directory, digest[2:])
-        return _Object(digest)
+        return digest
 
     def sync(self) -> None:
         """Wait until all that is stored is on the disk, also what a killed run has left.  Raises ``OSError``."""

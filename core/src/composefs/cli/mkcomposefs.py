@@ -19,7 +19,6 @@ from composefs.errors import UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
-    from composefs.scan import HasId
     from composefs.tree import Tree
 
 __all__ = ["main", "parser"]
@@ -157,13 +156,13 @@ def _directory(arguments: argparse.Namespace) -> Tree:
         follow_root=False,
     )
 
-    def scan(store: Callable[[int], HasId] | None) -> Tree:
+    def scan(store: Callable[[int], str] | None) -> Tree:
         return scan_directory(arguments.source, SHA256, store=store, options=options, processes=arguments.threads)
 
     return scan(None) if arguments.digest_store is None else _into_store(arguments.digest_store, scan)
 
 
-def _into_store(path: str, scan: Callable[[Callable[[int], HasId]], Tree]) -> Tree:
+def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree:
     """Scan a directory and copy its files to PATH/XX/REST, if they are not there yet; they are durable then."""
     from composefs.cli.flatstore import FlatStore
 

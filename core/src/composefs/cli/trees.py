@@ -23,7 +23,6 @@ from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_u
 
 if TYPE_CHECKING:
     from composefs.observe import Observers
-    from composefs.scan import HasId
     from composefs.tree import Node, Tree
 
 __all__ = ["Source", "TreeOptions", "directory_options", "dump_option", "propagate_option"]
@@ -97,7 +96,7 @@ class Source:
                 "a dump is taken as it is", hint="leave out --no-propagate-usr-to-root, --xattrs and --bootable"
             )
 
-    def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], HasId] | None = None) -> Tree:
+    def tree(self, algorithm: Algorithm, observers: Observers, store: Callable[[int], str] | None = None) -> Tree:
         """Read the tree; ``store`` gets each file of a directory, as scan_directory says; else none is stored."""
         if self.dump is not None:
             from composefs.cli.dumps import read_dump

@@ -54,7 +54,7 @@ def command(
         ref_parts(name, "path")  # refuses a bad name before the work, not after it
     with settings.open_repository(writable=True) as repository, settings.observers() as observers:
         algorithm, version = settings.image_format(repository)
-        tree = source.tree(algorithm, observers, store=repository.objects.store_fd)
+        tree = source.tree(algorithm, observers, store=lambda fd: repository.objects.store_fd(fd).id)
         if from_dump is not None:
             repository.objects.require_files(image_objects(tree), f"the dump {from_dump}")
         image = repository.images.put(erofs.write(tree, version=version))
