@@ -44,12 +44,12 @@ def read(data: bytes, compat: Literal["rs", "c"]) -> Tree | None:
 def check_tree(tree: Tree, data: bytes, compat: Literal["rs", "c"]) -> None:
     """What was read can be written as text, which is a dump of the same tree, and looked up path by path."""
     text = io.BytesIO()
-    dumpfile.write(tree, text, style=compat)
+    dumpfile.write(tree, text.write, style=compat)
     again = dumpfile.parse(text.getvalue(), tree.algorithm)
     second = io.BytesIO()
-    dumpfile.write(again, second)
+    dumpfile.write(again, second.write)
     first = io.BytesIO()
-    dumpfile.write(tree, first)
+    dumpfile.write(tree, first.write)
     assert second.getvalue() == first.getvalue()
     with contextlib.suppress(TooLargeError):  # A file of 2^60 bytes.
         erofs.write(tree, version=2)

@@ -32,7 +32,7 @@ def _image(tree: Tree, version: int, compat: str) -> bytes:
 def _text(tree: Tree, style: str) -> bytes:
     assert style in ("rs", "c")
     text = io.BytesIO()
-    dumpfile.write(tree, text, style="c" if style == "c" else "rs")
+    dumpfile.write(tree, text.write, style="c" if style == "c" else "rs")
     return text.getvalue()
 
 

@@ -34,7 +34,7 @@ def test_trees_as_they_are(row: dict[str, Any], tmp_path: Path) -> None:
         assert image_hashes(pieces, algorithm)["fsverity"] == row[key], key
         # A dump of the tree is the tree.
         text = io.BytesIO()
-        dumpfile.write(tree, text)
+        dumpfile.write(tree, text.write)
         assert erofs.write(dumpfile.parse(text.getvalue(), algorithm), version=version) == pieces
 
 

@@ -19,7 +19,7 @@ from support.strategies import trees
 
 def dump(tree: Tree) -> bytes:
     text = io.BytesIO()
-    dumpfile.write(tree, text)
+    dumpfile.write(tree, text.write)
     return text.getvalue()
 
 

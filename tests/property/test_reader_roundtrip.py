@@ -34,7 +34,7 @@ def write(tree: Tree, version: int, compat: Literal["rs", "c"] = "rs") -> bytes:
 
 def dump(tree: Tree, style: Literal["rs", "c"] = "rs") -> bytes:
     text = io.BytesIO()
-    dumpfile.write(tree, text, style=style)
+    dumpfile.write(tree, text.write, style=style)
     return text.getvalue()
 
 

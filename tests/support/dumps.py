@@ -76,5 +76,6 @@ def _text_of(repository: Path, image: str) -> str:
     if Image(data).version != WITH_WHITEOUTS:
         return run(BIN / "composefs-info", "dump", path).stdout
     text = io.BytesIO()
-    dumpfile.write(read_tree(Image(data), ReadRules("rs", SHA256 if len(image) == SHA256.hex_size else SHA512)), text)
+    rules = ReadRules("rs", SHA256 if len(image) == SHA256.hex_size else SHA512)
+    dumpfile.write(read_tree(Image(data), rules), text.write)
     return text.getvalue().decode(errors="surrogateescape")

@@ -70,7 +70,7 @@ def test_bootable_images_in_every_mode(tmp_path: Path, row: dict[str, Any]) -> N
                 seen += 1
             if mode in expected.get("dump sha256", ()):
                 out = io.BytesIO()
-                dumpfile.write(layers.tree(**options), out)
+                dumpfile.write(layers.tree(**options), out.write)
                 assert hashlib.sha256(out.getvalue()).hexdigest() == expected["dump sha256"][mode]
     assert seen >= 8
 

@@ -292,7 +292,7 @@ def test_depth_costs_no_recursion() -> None:
     path = b"/d" * 5000
     assert Lookup(Image(data)).node(path).children == {}
     text = io.BytesIO()
-    dumpfile.write_below(b"/d", Lookup(Image(data)).below(b"/d" * 4990), text)
+    dumpfile.write_below(b"/d", Lookup(Image(data)).below(b"/d" * 4990), text.write)
     assert text.getvalue().count(b"\n") == 11
 
 

@@ -20,7 +20,7 @@ DIRECTORY = "/d 0 40755 2 0 0 0 0.0 - - -"
 
 def lines(image: bytes, compat: Literal["rs", "c"]) -> list[str]:
     text = io.BytesIO()
-    dumpfile.write(read_tree(Image(image), ReadRules(compat)), text, style=compat)
+    dumpfile.write(read_tree(Image(image), ReadRules(compat)), text.write, style=compat)
     return text.getvalue().decode().splitlines()
 
 
@@ -249,8 +249,8 @@ def test_names_of_attributes_may_end_in_a_nul() -> None:
 def test_text_of_part_of_a_tree() -> None:
     data = image(DIRECTORY, "/d/x\\x20y 0 100644 2 0 0 0 0.0 - - -", "/e 0 @100644 - - - - - /d/x\\x20y - -")
     text = io.BytesIO()
-    dumpfile.write_below(b"/d", Lookup(Image(data)).below(b"/d"), text)
+    dumpfile.write_below(b"/d", Lookup(Image(data)).below(b"/d"), text.write)
     assert text.getvalue() == b"/d 0 40755 2 0 0 0 0.0 - - -\n/d/x\\x20y 0 100644 2 0 0 0 0.0 - - -\n"
     text = io.BytesIO()
-    dumpfile.write_below(b"/e", Lookup(Image(data)).below(b"/e"), text)
+    dumpfile.write_below(b"/e", Lookup(Image(data)).below(b"/e"), text.write)
     assert text.getvalue() == b"/e 0 100644 2 0 0 0 0.0 - - -\n"

@@ -110,7 +110,7 @@ def _dump(arguments: argparse.Namespace) -> None:
     from composefs import dumpfile
 
     for tree in _trees(arguments):
-        dumpfile.write(tree, sys.stdout.buffer, style="c")
+        dumpfile.write(tree, sys.stdout.buffer.write, style="c")
 
 
 def _objects(arguments: argparse.Namespace) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STDERR",
     "STDOUT",
-    "Stdout",
     "line",
     "print_json",
     "print_json_file",
@@ -34,6 +33,7 @@ __all__ = [
     "table",
     "unwritten",
     "write",
+    "write_piece",
 ]
 
 STDOUT = 1
@@ -75,12 +75,9 @@ def settle() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
 
 
-class Stdout:
-    """Standard output as a file for who writes many pieces; in the end, an empty `write` flushes them."""
-
-    def write(self, data: bytes | memoryview, /) -> None:
-        """Write without flushing."""
-        write(data, flush=False)
+def write_piece(data: bytes | memoryview) -> None:
+    """Write one of many pieces; in the end, an empty `write` flushes them."""
+    write(data, flush=False)
 
 
 def line(text: str) -> None:

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import stat
 from binascii import hexlify
-from collections.abc import Iterator, Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from composefs.dumpfile.escape import escape, escape_attribute, is_plain
 from composefs.tree import TYPE_MASK, Node, Tree, object_path
@@ -32,26 +32,22 @@ __all__ = ["write", "write_below"]
 Style = Literal["rs", "c"]
 
 
-class Output(Protocol):
-    """Where a dump is written: a binary file, or anything with its ``write``."""
-
-    def write(self, data: bytes, /) -> object:
-        """Write all of the data."""
-
+Write = Callable[[bytes], object]
+"""Takes the next piece of a text, all of it."""
 
 _FLUSH_LINES = 4096
 _LONG = 65536
 """A line or text of attributes of more bytes is not kept: attributes can have megabytes."""
 
 
-def write(tree: Tree, out: Output, *, style: Style = "rs") -> None:
-    """Write the dump of a tree.  Whole pieces of some thousand lines are written at once."""
+def write(tree: Tree, out: Write, *, style: Style = "rs") -> None:
+    """Pass the dump of a tree to ``out``, in pieces of some thousand lines."""
     links = _count_links(tree) if style == "rs" else None
     _write(b"/", b"/", tree.root, out, _Lines(style, links))
 
 
-def write_below(path: bytes, node: Node, out: Output) -> None:
-    """Write a node, which has this path, and all below it, as composefs-rs does, with the links its source says."""
+def write_below(path: bytes, node: Node, out: Write) -> None:
+    """Pass the lines of a node, which has this path, and of all below it, with the links that its source says."""
     escaped = escape(path)
     _write(escaped, escaped if path == b"/" else escaped + b"/", node, out, _Lines("rs", None))
 
@@ -65,7 +61,7 @@ def _count_links(tree: Tree) -> dict[int, int]:
     return links
 
 
-def _write(path: bytes, prefix: bytes, node: Node, out: Output, form: _Lines) -> None:
+def _write(path: bytes, prefix: bytes, node: Node, out: Write, form: _Lines) -> None:
     # Paths are put together of escaped names, and all names of a directory are searched at once for what to escape.
     # One prefix is kept, and of those above its length: in deep trees all together are long.
     lines = [form.of(path, node)]
@@ -83,7 +79,7 @@ def _write(path: bytes, prefix: bytes, node: Node, out: Output, form: _Lines) ->
                 line = form.of(path, node) if first is path else form.of_link(path, node, first)
             lines.append(line)
             if len(lines) >= _FLUSH_LINES or len(line) > _LONG:
-                out.write(b"".join(lines))
+                out(b"".join(lines))
                 lines.clear()
             if node.children is not None:
                 prefix = path + b"/"
@@ -91,7 +87,7 @@ def _write(path: bytes, prefix: bytes, node: Node, out: Output, form: _Lines) ->
                 break
         else:
             stack.pop()
-    out.write(b"".join(lines))
+    out(b"".join(lines))
 
 
 def _names(prefix: bytes, children: dict[bytes, Node]) -> tuple[int, bool, Iterator[tuple[bytes, Node]]]:

@@ -8,12 +8,10 @@ mapped one and kill the core.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
@@ -27,7 +25,7 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class NewStaged(io.RawIOBase):
+class NewStaged:
     """A staged file that the core makes, of ``size`` bytes so far; the descriptor ``fd`` stays who opened it's."""
 
     def __init__(self, name: str, fd: int, limit: int | None, interrupted: Callable[[], bool] | None) -> None:
@@ -36,14 +34,6 @@ class NewStaged(io.RawIOBase):
         self._name = name
         self._limit = limit
         self._interrupted = interrupted
-
-    def writable(self) -> bool:
-        """Tell that it is to be written to."""
-        return True
-
-    def tell(self) -> int:
-        """Return how much was written."""
-        return self.size
 
     def expect(self, size: int) -> None:
         """Raise TooLargeError if the file may not have so many bytes, CancelledError if the user interrupted."""
@@ -54,13 +44,11 @@ class NewStaged(io.RawIOBase):
         if self._interrupted is not None and self._interrupted():
             raise CancelledError(f"interrupted while staged file {self._name} was written")
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> None:
         """Write all of some bytes; raise what ``expect`` does, and ``OSError``."""
-        count = len(data)
-        self.expect(self.size + count)
+        self.expect(self.size + len(data))
         write_all(self.fd, data)
-        self.size += count
-        return count
+        self.size += len(data)
 
     def fill(self, pieces: Iterator[bytes]) -> None:
         """Write ``pieces``; raise what ``expect`` does, and other errors of it."""

@@ -12,7 +12,7 @@ import click
 from composefs.cli.complete import StreamOrImageName
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named, named_image
-from composefs.cli.output import Stdout, refuse_terminal, write
+from composefs.cli.output import refuse_terminal, write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import FormatError, NotFoundError, UsageError
 
@@ -52,7 +52,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...]) -> None:
             found = named(repository, name, ("stream",))
             with repository.streams.open(found.id, f"stream {found.name}") as reader:
                 refuse_terminal(f"the stream {name}")
-                repository.streams.cat(reader, Stdout().write)
+                repository.streams.cat(reader, write_piece)
     write(b"")
 
 
@@ -64,9 +64,9 @@ def _cat_files(repository: Repository, name: str, files: tuple[bytes, ...]) -> N
         nodes = [_regular(lookup, file, name) for file in files]  # Before anything is written: is everything there?
     for node in nodes:
         if node.external and node.digest is not None:
-            repository.objects.cat(node.digest.hex(), Stdout().write)
+            repository.objects.cat(node.digest.hex(), write_piece)
         else:
-            Stdout().write(node.content or b"")
+            write_piece(node.content or b"")
 
 
 def _regular(lookup: Lookup, file: bytes, name: str) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from composefs.cli.frame import Command, Example, Path
-from composefs.cli.output import Stdout, write
+from composefs.cli.output import write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, TreeOptions, directory_options
 
@@ -27,5 +27,5 @@ def command(settings: Settings, path: str, options: TreeOptions) -> None:
     algorithm, _ = settings.image_format()
     with settings.observers() as observers:
         tree = source.tree(algorithm, observers)
-    dumpfile.write(tree, Stdout())
+    dumpfile.write(tree, write_piece)
     write(b"")

@@ -11,7 +11,7 @@ import click
 from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named_image
-from composefs.cli.output import Stdout, write
+from composefs.cli.output import write, write_piece
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError, UsageError
 from composefs.tree import Node, object_path
@@ -55,7 +55,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                 raise
             if not backing_path_only:
                 for path in paths:
-                    write_below(path, lookup.below(path), Stdout())
+                    write_below(path, lookup.below(path), write_piece)
                 write(b"")
                 return
     write(b"".join([_backing(path, node) for path, node in zip(paths, nodes, strict=True)]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from io import BufferedWriter
-
 from composefs import dumpfile, erofs
 from composefs.dumpfile.escape import find_bad_escape, unescape
 from composefs.errors import CorruptError, FormatError, PermissionDeniedError, TooLargeError, UsageError
@@ -94,27 +92,23 @@ def dump(context: Context, params: Message) -> Message:
     into = staged_name(string(params, "into"), "into")
     if key == "dump":
         tree = _parse(context, params)
-        with context.staged.create(into) as new, BufferedWriter(new) as out:
+        with context.staged.create(into) as new:
             if not paths:
-                dumpfile.write(tree, out)
+                dumpfile.write(tree, new.write)
             for path in paths:
-                dumpfile.write_below(path, find(tree, path), out)
-            return {"size": out.tell()}
+                dumpfile.write_below(path, find(tree, path), new.write)
+            return {"size": new.size}
     from composefs.erofs.reader import Lookup, read_tree
 
     repository = context.source({})
     rules = repository.images.rules
-    with (
-        repository.images.load(_image(repository, params)) as image,
-        context.staged.create(into) as new,
-        BufferedWriter(new) as out,
-    ):
+    with repository.images.load(_image(repository, params)) as image, context.staged.create(into) as new:
         if not paths:
-            dumpfile.write(read_tree(image, rules), out)
+            dumpfile.write(read_tree(image, rules), new.write)
         lookup = Lookup(image, rules)
         for path in paths:
-            dumpfile.write_below(path, lookup.below(path), out)
-        return {"size": out.tell()}
+            dumpfile.write_below(path, lookup.below(path), new.write)
+        return {"size": new.size}
 
 
 def objects(context: Context, params: Message) -> Message:
