@@ -120,8 +120,7 @@ def test_a_damaged_file(made: Populated) -> None:
 
 def test_a_file_that_a_stream_and_an_image_need(made: Populated) -> None:
     flip(made.object(made.files["three"]))
-    affected = run(made).affected
-    assert (affected.streams, affected.images, affected.refs) == (["top"], [made.inner], [TOP_REF])
+    assert run(made).affected == {"streams": ["top"], "images": [made.inner], "refs": [TOP_REF]}
 
 
 def case_lost_file(made: Populated) -> tuple[set[str], dict[str, int]]:
@@ -240,8 +239,8 @@ def test_what_has_its_digest_is_useless_and_not_bad(made: Populated, tmp_path: P
     report = run(made)
     assert report.bad == set()
     assert report.useless == {made.blob, report.problems[0].object}
-    assert report.affected.streams == ["liar", "top"], "the stream names the blob, which is no image"
-    assert report.affected.images == [made.blob]
+    assert report.affected["streams"] == ["liar", "top"], "the stream names the blob, which is no image"
+    assert report.affected["images"] == [made.blob]
 
 
 def test_nobody_else_is_shut_out(made: Populated) -> None:

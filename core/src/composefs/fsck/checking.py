@@ -58,7 +58,7 @@ def check(
         found.images_corrupted += not contents.is_whole(Start(image, "image", f"images/{image}"))
     contents.check_unnamed()
     if not found.ok:
-        find_affected(repository, names, found)
+        found.affected = find_affected(repository, names, found.bad | found.useless)
     return found
 
 

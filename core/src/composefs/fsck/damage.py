@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start
 from composefs.repository import Repository
 
 __all__ = ["find_affected"]
 
 
-def find_affected(repository: Repository, names: Names, found: Report) -> None:
-    """Fill ``found.affected`` with the streams, images and refs that need what is bad or useless."""
+def find_affected(repository: Repository, names: Names, lost: set[str]) -> dict[str, list[str]]:
+    """Return the names of the ``streams``, ``images`` and ``refs`` that need one of the objects that are lost."""
     graph = Graph(repository)
-    lost = found.bad | found.useless
     known: dict[tuple[str, str], bool] = {}
 
     def is_affected(start: Start) -> bool:
@@ -23,10 +21,8 @@ def find_affected(repository: Repository, names: Names, found: Report) -> None:
             known[key] = bool(unread) or not lost.isdisjoint(reached)
         return known[key]
 
-    affected = found.affected
     streams = {name for name, each in names.streams.items() if is_affected(Start(each, "stream", name))}
     images = {image for image in names.images if is_affected(Start(image, "image", image))}
-    affected.streams = sorted(streams)
-    affected.images = sorted(images)
-    affected.refs = [f"streams/refs/{path}" for path, name in sorted(names.stream_refs.items()) if name in streams]
-    affected.refs += [f"images/refs/{path}" for path, image in sorted(names.image_refs.items()) if image in images]
+    refs = [f"streams/refs/{path}" for path, name in sorted(names.stream_refs.items()) if name in streams]
+    refs += [f"images/refs/{path}" for path, image in sorted(names.image_refs.items()) if image in images]
+    return {"streams": sorted(streams), "images": sorted(images), "refs": refs}

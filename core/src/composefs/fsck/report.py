@@ -10,18 +10,9 @@ from dataclasses import dataclass, field
 
 from composefs.graph import Problem
 
-__all__ = ["Affected", "Report"]
+__all__ = ["Report"]
 
 _WRONG_CONTENT = frozenset({"image-invalid", "stream-read-failed"})
-
-
-@dataclass(slots=True)
-class Affected:
-    """Names of what needs something missing, damaged or useless; ``refs`` are paths from the repository's top."""
-
-    streams: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    refs: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -29,7 +20,8 @@ class Report:
     """Counts, and the problems in the order in which they were found.
 
     ``bad`` are the ids of the objects that are missing or damaged, ``useless`` those of streams and images that have
-    their digest and wrong content all the same, ``repaired`` those of objects put back.
+    their digest and wrong content all the same, ``repaired`` those of objects put back.  ``affected`` are the names of
+    what needs something bad or useless: ``streams``, ``images``, and ``refs``, which are paths from the top.
     """
 
     objects_checked: int = 0
@@ -43,7 +35,7 @@ class Report:
     bad: set[str] = field(default_factory=set)
     useless: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
-    affected: Affected = field(default_factory=Affected)
+    affected: dict[str, list[str]] = field(default_factory=dict)
     repaired: list[str] = field(default_factory=list)
 
     @property
@@ -78,8 +70,7 @@ class Report:
             "errors": self.errors(),
         }
         if not self.ok:
-            affected = self.affected
-            document["affected"] = {"streams": affected.streams, "images": affected.images, "refs": affected.refs}
+            document["affected"] = self.affected
         if self.repaired:
             document["repaired"] = self.repaired
         return document
@@ -100,11 +91,7 @@ class Report:
         if self.repaired:
             yield f"repaired objects: {len(self.repaired)}"
         yield from self.errors()
-        for name, affected in (
-            ("streams", self.affected.streams),
-            ("images", self.affected.images),
-            ("refs", self.affected.refs),
-        ):
+        for name, affected in self.affected.items():
             if affected:
                 yield f"affected {name}: {len(affected)}"
                 yield from (f"  {each}" for each in affected)

@@ -76,7 +76,7 @@ def command(
 
 
 def _remedy(found: Report) -> str | None:
-    if not found.affected.refs:
+    if not found.affected["refs"]:
         # Else a name is wrong, of which only people know what it should be.
         gone = all(problem.object is not None for problem in found.problems)
         return "no ref needs what is bad: `cfsctl gc` removes it" if gone else None
