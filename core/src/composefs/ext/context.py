@@ -101,11 +101,6 @@ class Context:
             return self.options.erofs_default
         return DEFAULT_EROFS_FORMAT if self.repository is None else self.repository.meta.erofs_default
 
-    @property
-    def erofs_extra(self) -> tuple[int, ...]:
-        """The further formats in which every image shall be made."""
-        return () if self.repository is None else self.repository.meta.erofs_extra
-
     def source(self, params: Message) -> Repository:
         """The repository that a reading call means: ``from``, a path the user typed, or else the session's own."""
         if params.get("from") is None:

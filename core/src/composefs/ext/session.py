@@ -107,7 +107,7 @@ def _welcome(context: Context, staging: str, cache: str | None) -> Message:
         described = {
             "algorithm": context.algorithm.name,
             "block_size": BLOCK_SIZE,
-            "erofs_formats": {"default": context.erofs_default, "extra": list(context.erofs_extra)},
+            "erofs_formats": {"default": context.erofs_default, "extra": list(repository.meta.erofs_extra)},
             "secure": repository.secure,
             "writable": repository.writable and context.command.repository == "write",
             "path": repository.store.path,
