@@ -33,10 +33,9 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def read_pieces(fd: int) -> Iterator[memoryview]:
-    """Read a file from its start, whatever its offset, in pieces of one buffer, each valid until the next."""
+def read_pieces(fd: int, position: int = 0) -> Iterator[memoryview]:
+    """Read a file from a position, whatever its offset, in pieces of one buffer, each valid until the next."""
     view = memoryview(bytearray(PIECE))
-    position = 0
     while count := os.preadv(fd, [view], position):
         yield view[:count]
         position += count
@@ -52,10 +51,8 @@ def copy(source: int, target: int) -> None:
         if position or error.errno not in _NOT_CLONEABLE:
             raise
     # The kernel answers 0 for some special files that have content (procfs), so reading has the last word.
-    view = memoryview(bytearray(PIECE))
-    while count := os.preadv(source, [view], position):
-        write_all(target, view[:count])
-        position += count
+    for piece in read_pieces(source, position):
+        write_all(target, piece)
 
 
 def lease(fd: int) -> bool:
