@@ -228,7 +228,7 @@ def test_without_the_library_nothing_passes(keys: Keys, monkeypatch: pytest.Monk
     monkeypatch.setattr(libraries, "import_module", missing)
     with pytest.raises(UnsupportedError, match="pysequoia") as caught:
         verify(keyring, signature)
-    assert caught.value.hint == "pip install 'pysequoia>=0.1.30'"
+    assert caught.value.hint == "pip install 'pysequoia>=0.1.32'"
 
 
 def test_signatures_can_be_described_without_any_key(keys: Keys) -> None:

@@ -21,7 +21,7 @@ class UnreadableError(Exception):
 # What needs a library, and how it is installed.
 _LIBRARIES = {
     "cryptography": ("ed25519 and SPKI signatures", "cryptography"),
-    "pysequoia": ("OpenPGP signatures", "pysequoia>=0.1.30"),
+    "pysequoia": ("OpenPGP signatures", "pysequoia>=0.1.32"),
 }
 
 
