@@ -196,9 +196,9 @@ def test_a_directory_without_files(tmp_path: Path) -> None:
     assert Target(tmp_path / "back").json("pull-local", exported, BRANCH)["commit"] == ours
 
 
-def test_more_files_than_16_bits_count(tmp_path: Path) -> None:
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for number in range(70):
+    for number in range(100):
         (tree / f"d{number}").mkdir(parents=True)
         for file in range(1000):
             (tree / f"d{number}" / f"f{file}").write_bytes(b"%d" % (file % 200) * (1 + 40 * (file % 3)))

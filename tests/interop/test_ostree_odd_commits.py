@@ -175,9 +175,9 @@ def test_an_odd_commit_is_what_ostree_checks_out(tmp_path: Path, make: object, a
     assert target.json("fsck")["ok"]
 
 
-def test_more_files_than_16_bits_count(tmp_path: Path) -> None:
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for number in range(70):
+    for number in range(100):
         (tree / f"d{number}").mkdir(parents=True)
         for file in range(1000):
             (tree / f"d{number}" / f"f{file}").write_bytes(b"%d" % (number * 1000 + file) * (file % 40))
@@ -185,7 +185,7 @@ def test_more_files_than_16_bits_count(tmp_path: Path) -> None:
     commit(bare, tree)
     target = Target(tmp_path / "target")
     done = json.loads(target.ostree("pull-local", bare, BRANCH, "--json", timeout=LONG).stdout)
-    assert done["files_fetched"] > 1 << 16
+    assert done["files_fetched"] > 97_000
     assert done["image"] == checkout_id(target, bare, tmp_path / "checkout")
 
 
