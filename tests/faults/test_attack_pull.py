@@ -7,12 +7,14 @@ import os
 import subprocess
 import zlib
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from composefs_ostree.formats.gvariant import Variant
 from support.commands import limit_memory, run
+from support.ostree_delta import SmallCommit, file_id
 from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH
@@ -97,6 +99,21 @@ def test_a_delta_that_is_longer_than_any(target: Target, tmp_path: Path) -> None
     os.truncate(tmp_path / "delta", (128 << 20) + 1)
     told = one_line(target.ostree("apply-delta", tmp_path / "delta", status=5))
     assert f"{tmp_path}/delta: it is longer than {128 << 20} bytes" in told
+
+
+def test_a_delta_that_claims_more_than_a_message_can_tell(target: Target, tmp_path: Path) -> None:
+    commit = SmallCommit({"a": b"content"})
+    part = commit.part()._replace(plain=1 << 62)
+    target.ostree("apply-delta", commit.write(tmp_path / "delta", commit.superblock([part]), [part]))
+
+
+def test_a_delta_with_a_directory_that_cannot_be(target: Target, tmp_path: Path) -> None:
+    commit = SmallCommit({"a": b"content"})
+    commit.set_tree([("..", file_id(b"content"))], [])
+    part = commit.part()
+    delta = commit.write(tmp_path / "delta", commit.superblock([part]), [part])
+    told = one_line(target.ostree("apply-delta", delta, status=5))
+    assert f"dirtree {sha256(commit.tree).hexdigest()}: malformed dirtree: '..' is not a file name (" in told
 
 
 def test_a_history_of_large_commits_does_not_fill_memory(forge: Forge, target: Target) -> None:

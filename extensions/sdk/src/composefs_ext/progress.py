@@ -18,6 +18,9 @@ __all__ = ["Progress"]
 
 _ids = count(1)
 
+_LARGEST = 2**53 - 1
+"""A message holds no larger integer.  Totals are what a source claims, and nothing need be true of one beyond this."""
+
 
 class Progress:
     """One line of progress; a context manager that ends it.  Get one from ``Core.progress``.
@@ -74,6 +77,6 @@ class Progress:
 
     def _send(self, kind: str) -> None:
         message = {"id": self._id, "kind": kind, "done": self.done, "unit": self._unit, "label": self.label}
-        if self.total is not None:
+        if self.total is not None and self.total <= _LARGEST:
             message["total"] = self.total
         self._notify("progress", message)

@@ -99,7 +99,11 @@ class Walk:
         for kind in self._awaited.pop(object_id, ()):
             self.left -= 1
             self._budget.spend(len(data))
-            self.want(self._accept(kind, object_id, data))
+            try:
+                below = self._accept(kind, object_id, data)
+            except ExtError as error:
+                raise bad_object(f"{kind.word} {object_id.hex()}", error) from None
+            self.want(below)
 
     def forsake_delta(self) -> None:
         """Fetch what the delta was to bring."""
