@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from support.commands import run
+from support.oci_layout import simple
+from support.oci_registry import push, registry
 from support.peers import require
+from support.server import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("composefs", "composefs-ext-dev", "composefs-oci", "composefs-ostree", "python3-composefs-ext")
@@ -128,7 +131,13 @@ def test_the_main_job_from_installed_packages(debs: Path, clean_root: Path, tmp_
 
     repo = ("--repo", "/srv/repo")
     inside(root, "cfsctl", "init", "--insecure", "/srv/repo")
-    inside(root, "cfsctl", *repo, "ostree", "pull-local", "/srv/archive", "os")
+    # The libraries for HTTP are Debian's here, and older than what pip installs for the other tests.
+    with serve(archive) as server:
+        inside(root, "cfsctl", *repo, "ostree", "pull", server.url, "os")
+    with registry(tmp_path / "registry") as running:
+        push(f"oci:{simple().write(tmp_path / 'layout')}:latest", running.image("app"), "--dest-tls-verify=false")
+        inside(root, "cfsctl", *repo, "oci", "pull", "--tls-verify=false", running.image("app"), "app")
+    assert "app" in inside(root, "cfsctl", *repo, "oci", "images").stdout
     image = inside(root, "cfsctl", *repo, "ostree", "compute-id", "os").stdout.split()[-1]
     assert (root / "srv/repo/images" / image).is_symlink()
     assert "/usr/bin/hello 6000 " in inside(root, "cfsctl", *repo, "ostree", "dump", "os").stdout
