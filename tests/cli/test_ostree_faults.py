@@ -284,6 +284,24 @@ def test_a_tree_that_no_directory_can_be(tmp_path: Path, target: Target, make: C
     assert "/ok 5 100644" in target.ostree("dump", BRANCH).stdout
 
 
+@pytest.mark.parametrize("kind", ["commit", "dirtree"])
+def test_of_mirrors_the_one_that_had_the_bad_object_is_named(tmp_path: Path, target: Target, kind: str) -> None:
+    forge = Forge(tmp_path / "source")
+    bad = dots(forge)
+    forge.commit(bad)
+    if kind == "commit":
+        bad = forge.put("commit", b"rubbish")
+        (forge.path / "refs/heads" / BRANCH).write_text(f"{bad.hex()}\n")
+    with serve(forge.path) as failing, serve(forge.path) as other:
+        (forge.path / "list").write_text(f"{failing.url}\n{other.url}\n")
+        failing.fault(f"*.{kind}", Fault(status=503))
+        target.ostree("remote", "add", "--no-gpg-verify", "mirrors", f"mirrorlist={other.url}/list")
+        refused = target.ostree("pull", "mirrors", BRANCH, "--subpath=/usr/x", status=5).stderr
+        name = bad.hex()
+        assert f"cfsctl: {other.url}/objects/{name[:2]}/{name[2:]}.{kind}: " in refused
+        assert failing.count(f"*.{kind}")
+
+
 def test_a_small_commit_of_an_endless_tree(tmp_path: Path, target: Target) -> None:
     forge = Forge(tmp_path / "source")
     tree = forge.tree([("x", forge.file())], [])

@@ -213,8 +213,8 @@ class _Way:
         return data
 
     def _fetch(self, kind: ObjectType, object_id: bytes) -> bytes:
-        where = self._supply.transport.where(object_path(kind, object_id))
         data = fetch_object(self._core, self._supply.transport, kind, object_id)
+        where = self._supply.transport.where(object_path(kind, object_id))  # that of the mirror which had an answer
         if data is None:
             raise bad_object(where, NotFoundError("not found"))
         try:

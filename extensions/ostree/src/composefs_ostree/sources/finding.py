@@ -84,8 +84,8 @@ def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[b
     """Fetch, verify and parse a commit object; return its bytes too."""
     from composefs_ostree.formats.objects import parse_commit
 
-    where = transport.where(object_path(ObjectType.COMMIT, found.commit_id))
     data = fetch_object(core, transport, ObjectType.COMMIT, found.commit_id, found.size)
+    where = transport.where(object_path(ObjectType.COMMIT, found.commit_id))
     if data is None:
         raise NotFoundError(
             f"{where}: the repository does not have the commit {found.commit_id.hex()}",
