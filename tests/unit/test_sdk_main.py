@@ -132,6 +132,8 @@ def test_a_stray_print_and_a_child_do_not_reach_the_wire(core: MemoryCore, tmp_p
         ("raise errors.CorruptError('object ab is corrupt', hint='again')", CorruptError, "object ab is corrupt"),
         ("raise OSError(28, 'full', '/x')", NoSpaceError, "/x: No space left on device"),
         ("{}['x']", ExtError, "internal error: KeyError: 'x'"),
+        ("import no_such_library", UnsupportedError, "a library cannot be loaded: No module named 'no_such_library'"),
+        ("from composefs_ext.text import tabel", ExtError, "internal error: ImportError: cannot import name 'tabel'"),
         ("raise KeyboardInterrupt", CancelledError, "interrupted"),
         ("core.send('no.such.method').result()", UnsupportedError, "no.such.method"),
         ("core.send('no.such.method')", UnsupportedError, "no.such.method"),

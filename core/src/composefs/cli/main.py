@@ -340,7 +340,7 @@ def _failure(error: BaseException) -> ComposefsError:
         case OSError():
             is_path = isinstance(error.filename, str | bytes)  # and no descriptor
             failure = from_os_error(error, os.fsdecode(error.filename) if is_path else "a system call failed")
-        case ImportError() if out_of_memory(error) is None:
+        case ImportError() if out_of_memory(error) is None and not str(error).startswith("cannot import name"):
             failure = UnsupportedError(f"a library cannot be loaded: {error}", hint="install it for cfsctl's Python")
         case _:
             failure = out_of_memory(error) or ComposefsError(

@@ -241,7 +241,7 @@ def from_exception(error: BaseException, written: str | None = None) -> ExtError
             return _from_os_error(error, written)
         case _ if isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY):
             return ExtError("out of memory", hint=_MORE_MEMORY)
-        case ImportError():
+        case ImportError() if not str(error).startswith("cannot import name"):  # which whoever wrote that has mistyped
             return UnsupportedError(f"a library cannot be loaded: {error}", hint="install it for its Python")
         case _:
             words = " ".join([f"internal error: {type(error).__name__}:", *str(error).split()])
