@@ -15,7 +15,15 @@ from typing import Self
 
 import pytest
 
-from composefs_ext.errors import CorruptError, ExtError, FormatError, MissingObjectError, NoSpaceError, UnsupportedError
+from composefs_ext.errors import (
+    CorruptError,
+    ExtError,
+    FormatError,
+    MissingObjectError,
+    NoSpaceError,
+    TooLargeError,
+    UnsupportedError,
+)
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
 from composefs_ext.staging import Staging
@@ -182,10 +190,36 @@ def test_an_old_file_is_brought_in_once(monkeypatch: pytest.MonkeyPatch) -> None
     again = operation("o", 0, 0, len(new)) + piece * 30 + operation("c")
     assert [content_of(row) for row in run(blob, again, [(FILE, file_id(new))])] == [new]
     assert asked == [file_id(OLD)]
-    by_turns = operation("o", 0, 0, len(new)) + (operation("r", 0) + operation("r", 32)) * 100
-    with pytest.raises(CorruptError, match="reads from more than 16 old files for each object"):
-        run(blob, by_turns, [(FILE, file_id(new))])
-    assert len(asked) == 1 + 16
+
+
+def test_what_is_read_of_old_files_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is made of them, and a slack: ostree's programs read one file for each, which is about as long."""
+    asked = []
+
+    def bring(wanted: bytes) -> memoryview:
+        asked.append(wanted)
+        return memoryview(OLD)
+
+    monkeypatch.setitem(globals(), "sources", bring)
+    monkeypatch.setattr("composefs_ostree.deltas.program._READ_SLACK", len(OLD))
+    blob = file_id(OLD) + file_id(b"other")
+    one, other = (
+        operation("o", 0, 0, len(OLD)) + operation("r", offset) + operation("w", len(OLD), 0) + operation("c")
+        for offset in (0, 32)
+    )
+    rows = run(blob, (one + other) * 10, [(FILE, file_id(OLD))] * 20, plain=20 * len(OLD))
+    assert len(rows) == len(asked) == 20
+    for row in rows:
+        Path(str(row[3])).unlink()
+    asked.clear()
+    by_turns = operation("o", 0, 0, len(OLD)) + (operation("r", 0) + operation("r", 32)) * 100
+    with pytest.raises(TooLargeError, match="reads far more of old files than it makes of them"):
+        run(blob, by_turns, [(FILE, file_id(OLD))])
+    assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(TooLargeError):
+        run(blob, one + by_turns, [(FILE, file_id(OLD))] * 2)
+    assert len(asked) == 1 + 5
 
 
 def test_closing_a_file_ends_reading_from_the_old_one() -> None:

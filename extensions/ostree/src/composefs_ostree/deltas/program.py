@@ -44,8 +44,12 @@ MAX_OPERATIONS = 8_000_000
 _MAX_BYTES = 64 << 20
 _NUMBER_BYTES = 10
 _SLACK = 1 << 20
-_MOST_READ = 16
-"""Old files that may be read from for each object, one after the other; ostree's programs read from one."""
+_MOST_READ = 4
+_READ_SLACK = 64 << 20
+"""Bytes of old files that may be brought in before another one, for each byte of the files that were made, and besides.
+
+ostree's programs read from one file for each, which is about as long.
+"""
 _WRITE = 1 << 20
 
 
@@ -64,7 +68,7 @@ class Program:
         self._sources = sources
         self._source: memoryview | None = None
         self._old: tuple[bytes, memoryview] | None = None  # id and content of the last source
-        self._left_to_read = _MOST_READ * part.object_count
+        self._left_to_read = _READ_SLACK
         self._staged = staged
         self._small = small
         self._number = 0
@@ -75,7 +79,7 @@ class Program:
         """Yield a row for each object, the last one only when nothing behind it is wrong: with it the part is done.
 
         Raises FormatError for a program that makes no sense, CorruptError for an object that has not its id,
-        MissingObjectError for a source that is not there.
+        MissingObjectError for a source that is not there, TooLargeError for what is beyond our limits.
         """
         code = self._code
         last: Row | None = None
@@ -183,10 +187,10 @@ class Program:
         # ostree's programs come back to it behind whatever else they write, and to bring a file in takes a while.
         if self._old is None or self._old[0] != file_id:
             self._source = self._old = None
-            self._left_to_read -= 1
             if self._left_to_read < 0:
-                raise CorruptError(f"its program reads from more than {_MOST_READ} old files for each object")
+                raise TooLargeError("its program reads far more of old files than it makes of them")
             self._old = file_id, self._sources(file_id)
+            self._left_to_read -= len(self._old[1])
         self._source = self._old[1]
 
     def _write(self) -> None:
@@ -218,5 +222,6 @@ class Program:
     def _finish(self) -> Row:
         assert self._file is not None
         row = self._file.finish()
+        self._left_to_read += _MOST_READ * self._file.size
         self._file = None
         return row
