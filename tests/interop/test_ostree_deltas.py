@@ -21,7 +21,7 @@ from composefs_ostree.formats.gvariant import Variant
 from support.commands import CFSCTL, cfsctl, run
 from support.gpg import Keys, keys
 from support.ostree_delta import SmallCommit, file_id
-from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.ostree_pull import Target, extensions, start_by  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree, update_summary
 from support.peers import require
 from support.server import Fault, Server, serve
@@ -321,6 +321,25 @@ def test_an_old_file_of_which_a_page_cannot_be_read(source: Source, server: Serv
     assert alone.stderr.count("\n") == 1
     done = run(*command, "pull", server.url, BRANCH)
     assert told in done.stderr
+    assert target.names()
+
+
+def test_an_old_file_that_is_larger_than_what_32_bits_can_map(
+    source: Source, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is here, and no repair makes it smaller."""
+    target = with_the_old_commit(source, tmp_path)
+    lines = (
+        "import mmap",
+        "from composefs_ostree.deltas import sources",
+        "def refuse(*_arguments, **_options): raise ValueError('mmap length is too large')",
+        "sources.mmap = type('mmap', (), {**vars(mmap), 'mmap': refuse})",
+    )
+    start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
+    told = " cannot be mapped by a process of 32 bits"
+    alone = target.ostree("apply-delta", tmp_path / "file", status=8)
+    assert alone.stderr.endswith(f"{told}\n")
+    assert told in target.ostree("pull", server.url, BRANCH).stderr
     assert target.names()
 
 

@@ -11,7 +11,7 @@ import mmap
 import os
 from hashlib import sha256
 
-from composefs_ext.errors import ExtError, MissingObjectError
+from composefs_ext.errors import ExtError, MissingObjectError, TooLargeError
 from composefs_ext.files import open_regular
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 
@@ -39,7 +39,7 @@ class HeldFiles:
         self._used: list[bytes] = []
 
     def read(self, file_id: bytes) -> memoryview:
-        """Return a file's content; raise MissingObjectError if it is not there with its right size."""
+        """Return a file's content; raise MissingObjectError if it is not there with its size, or TooLargeError."""
         self._used = [*self._used[-1:], file_id]
         return self._content(file_id)[1]
 
@@ -55,7 +55,9 @@ class HeldFiles:
             size = parse_head(head).size
             if len(content) != size:
                 raise MissingObjectError(f"it has {len(content)} bytes, not {size}")
-        except (ExtError, OSError, ValueError) as error:  # the last: larger than what a process of 32 bits can map
+        except TooLargeError as error:
+            raise TooLargeError(f"the delta needs file {file_id.hex()}, which {error.message}") from error
+        except (ExtError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise MissingObjectError(f"the delta needs file {file_id.hex()}: {reason}", hint=_REPAIR) from error
         return head, content
@@ -83,9 +85,12 @@ class HeldFiles:
 def _map(fd: int) -> mmap.mmap:
     """Map an open file, all of which was brought in: a page that cannot be read would end who looks at it (SIGBUS).
 
-    Raises OSError, EIO for such a page.
+    Raises OSError, EIO for such a page, and TooLargeError.
     """
-    data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+    try:
+        data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+    except (OverflowError, ValueError) as error:
+        raise TooLargeError("cannot be mapped by a process of 32 bits") from error
     is_large = len(data) > _AT_ONCE
     try:
         for start in range(0, len(data), _AT_ONCE):
