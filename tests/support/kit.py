@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ON_TIME = {"p25silent": Timeouts(2, 1, 1), "p29deaf": Timeouts(300, 1, 1)}
 """What these break is a time; the others get so much of it that a busy machine breaks nothing."""
-WAITING = {"p1unended", "p30waits"}
+WAITING = {"p17stuffs", "p1unended", "p30waits"}
 IMPATIENCE = 0.6
 """Seconds of sleep; a busy machine breaks nothing here either, as whoever is not let run does not sleep."""
 

@@ -36,8 +36,9 @@ from composefs.protocol.wire import JSONValue, Message
 
 if TYPE_CHECKING:
     from composefs.ext.calls import Call
+    from composefs.protocol.limits import Limits
 
-__all__ = ["Conversation", "Gone"]
+__all__ = ["Conversation", "Gone", "check_staging"]
 
 _INITIALIZE = 1
 _RUN = 2
@@ -101,7 +102,7 @@ class Conversation:
         if self._signals and patience >= self._signals[0][0]:
             self._launched.process.signal_group(self._signals.pop(0)[1])
         if now >= self._next_staging_check:
-            self._check_staging()
+            check_staging(f"/proc/self/fd/{self._context.staged.fd}", self._context.limits)
             took = time.monotonic() - now
             self._next_staging_check = now + max(_STAGING_CHECK_SECONDS, _STAGING_CHECK_SHARE * took)
         due = [when for when, _ in self._signals[:1]]
@@ -117,21 +118,6 @@ class Conversation:
         self._channel.send({"jsonrpc": "2.0", "method": "cancel", "params": {}})
         terminate = patience + self._timeouts.terminate
         self._signals = [(terminate, signal.SIGTERM), (terminate + self._timeouts.kill, signal.SIGKILL)]
-
-    def _check_staging(self) -> None:
-        """Bound what lies in staging, in directories of the extension's own too."""
-        limits = self._context.limits
-        files = size = 0
-        try:
-            for status in _all_below(f"/proc/self/fd/{self._context.staged.fd}"):
-                size += status.st_blocks * 512
-                files += 1
-                if files > limits.staging_files:
-                    raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
-        except OSError as error:  # too deep for a path, or closed to us: a place to hide any number of files
-            raise TooLargeError(f"what the extension staged cannot be counted: {error.strerror}") from error
-        if size > limits.staging_bytes:
-            raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 
     def _wait(self, seconds: float) -> None:
         """Wait for something to do, and read what came; raise Gone when it is dead and left nothing to be read."""
@@ -254,6 +240,21 @@ class Conversation:
                 },
             )
         )
+
+
+def check_staging(directory: str, limits: Limits) -> None:
+    """Bound what lies in staging, in directories of the extension's own too."""
+    files = size = 0
+    try:
+        for status in _all_below(directory):
+            size += status.st_blocks * 512
+            files += 1
+            if files > limits.staging_files:
+                raise TooLargeError(f"the extension staged more than {limits.staging_files} files")
+    except OSError as error:  # too deep for a path, or closed to us: a place to hide any number of files
+        raise TooLargeError(f"what the extension staged cannot be counted: {error.strerror}") from error
+    if size > limits.staging_bytes:
+        raise TooLargeError(f"the extension staged more than {limits.staging_bytes} bytes")
 
 
 def _all_below(directory: str) -> Iterator[os.stat_result]:

@@ -24,6 +24,7 @@ from composefs.ext.channel import Channel
 from composefs.ext.check.fields import LISTINGS
 from composefs.ext.check.silence import Silence
 from composefs.ext.check.watch import Watch
+from composefs.ext.conversation import check_staging
 from composefs.ext.patience import STEP
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
@@ -154,6 +155,8 @@ class Tap(Channel):
         if self.has_message or (self.wants_read and _unread(self._read_fd)):
             self._silence.end()  # it may be us who keep it waiting
         elif self._silence.lasts():
+            # Where looking takes long the core looks seldom: what it would have found later comes before silence.
+            check_staging(self._watch.files.directory, self._limits)
             self._owes_answer = False
             unread = _unread(self._write_fd) + self._outbox_bytes
             self._watch.kept_waiting(self._silence, self._reader.pending, unread)
