@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import pycurl
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -30,6 +31,9 @@ BAD = {
     "expired": ("localhost", NOW - DAY, True, "certificate has expired"),
 }
 """The name in the certificate, its end, whether its authority is given, and what is told."""
+
+HAS_GNUTLS = "GnuTLS" in pycurl.version
+"""As Debian's libcurl: it has words of its own, and a file without certificates is for it one with none that fit."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +71,8 @@ def tls_server(directory: Path, name: str, end: datetime) -> Iterator[str]:
 @pytest.mark.parametrize("fault", BAD)
 def test_the_certificate_of_an_ostree_remote(tmp_path: Path, target: Target, fault: str) -> None:
     name, end, is_known, told = BAD[fault]
+    if HAS_GNUTLS and not is_known:
+        told = "certificate signer not trusted"
     with tls_server(tmp_path / "certs", name, end) as place:
         known = [f"--set=tls-ca-path={tmp_path}/certs/ca.crt"] if is_known else []
         target.ostree("remote", "add", "--no-gpg-verify", "o", f"https://{place}/repo", *known)
@@ -106,4 +112,5 @@ def test_authorities_that_are_no_certificates(tmp_path: Path, target: Target) ->
         target.ostree("remote", "add", "--no-gpg-verify", "o", f"https://{place}/repo", settings)
         refused = target.ostree("pull", "o", "main", status=6).stderr
     assert f"{tmp_path}/ca.crt" in refused
-    assert "has to name certificates in PEM" in refused
+    remedy = "is named by tls-ca-path of the remote" if HAS_GNUTLS else "has to name certificates in PEM"
+    assert remedy in refused
