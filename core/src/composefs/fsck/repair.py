@@ -36,7 +36,11 @@ def check_and_repair(
     """
     repository.store.require_writable("repairing")
     source = Path(source)
-    if not source.is_dir():
+    try:
+        is_directory = stat.S_ISDIR(source.stat().st_mode)  # since 3.14 is_dir() hides a refusal
+    except (FileNotFoundError, NotADirectoryError):
+        is_directory = False
+    if not is_directory:
         raise NotFoundError(
             f"there is no directory {source} to repair from", subject=str(source), hint="check the path after --from"
         )
