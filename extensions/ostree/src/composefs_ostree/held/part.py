@@ -68,7 +68,7 @@ def joined_subpaths(paths: Iterable[str]) -> list[str] | None:
     return kept
 
 
-def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> list[str]:
+def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[bytes], bytes]) -> list[str]:
     """Return those of the paths that a commit has; ``load`` is as for :func:`find_part`."""
     found = []
     for path in subpaths:
@@ -80,7 +80,7 @@ def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType
     return found
 
 
-def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectType, bytes], bytes]) -> Part:
+def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[bytes], bytes]) -> Part:
     """Walk to what the paths name; ``load`` returns the bytes of a dirtree, or raises.
 
     Raises NoSuchPathError when the commit does not have one of them.
@@ -89,7 +89,7 @@ def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[ObjectTyp
     pending = [("", commit.root_tree, [path.split("/")[1:] for path in subpaths])]
     while pending:
         path, tree_id, wanted = pending.pop()
-        data = load(ObjectType.DIRTREE, tree_id)
+        data = load(tree_id)
         part.entries[tree_id] = Entry(data, None)
         listing = parse_dirtree(data)
         rests: dict[bytes, list[list[str]]] = {}

@@ -76,7 +76,7 @@ def load(stream: CommitStream) -> Tree:
         )
     from composefs_ostree.held.part import find_part
 
-    part = find_part(commit, stream.subpaths, lambda kind, object_id: _metadata(stream, kind, object_id))
+    part = find_part(commit, stream.subpaths, lambda tree_id: _metadata(stream, ObjectType.DIRTREE, tree_id))
     return _load_below(stream, commit, part.roots, part.files).grafted(part)
 
 

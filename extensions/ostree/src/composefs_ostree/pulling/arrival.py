@@ -205,16 +205,17 @@ class _Way:
         self._loaded: dict[bytes, bytes] = {}
         self.fetched = 0
 
-    def load(self, kind: ObjectType, object_id: bytes) -> bytes:
+    def load(self, object_id: bytes) -> bytes:
         """Return a dirtree's bytes."""
         data = self._loaded.get(object_id) or self._supply.held_metadata(object_id)
         if data is None:
-            data = self._loaded[object_id] = self._fetch(kind, object_id)
+            data = self._loaded[object_id] = self._fetch(object_id)
         return data
 
-    def _fetch(self, kind: ObjectType, object_id: bytes) -> bytes:
-        data = fetch_object(self._core, self._supply.transport, kind, object_id)
-        where = self._supply.transport.where(object_path(kind, object_id))  # that of the mirror which had an answer
+    def _fetch(self, object_id: bytes) -> bytes:
+        data = fetch_object(self._core, self._supply.transport, ObjectType.DIRTREE, object_id)
+        # Not before: now it is that of the mirror which had an answer.
+        where = self._supply.transport.where(object_path(ObjectType.DIRTREE, object_id))
         if data is None:
             raise bad_object(where, NotFoundError("not found"))
         try:
