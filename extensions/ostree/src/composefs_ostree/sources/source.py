@@ -74,8 +74,9 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
     if remote is not None:
         remote.check_pullable()
         url = url or remote.place
-    if not url:
-        raise UsageError(f"remote {remote.name if remote else ''!r} has neither url nor metalink")
+        if not url:
+            raise UsageError(f"remote {remote.name!r} has neither url nor metalink")
+    assert url is not None  # there is a remote, or a URL
     if url.lower().startswith("file:"):
         from composefs_ostree.remotes.urls import directory_of
 
