@@ -102,7 +102,7 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
     path = tmp_path / "objects" / good.hex()[:2] / f"{good.hex()[2:]}.filez"
     path.write_bytes(path.read_bytes()[:-4])
     for file_id, error in ((good, CorruptError), (bytes(32), NotFoundError)):
-        worker = Worker(0, archive(tmp_path), str(tmp_path))
+        worker = Worker(0, archive(tmp_path), str(tmp_path), [])
         try:
             worker.deal([file_id, other])
             assert [row[0] for row in collect(worker)] == [other]
@@ -117,7 +117,7 @@ def test_a_failure_comes_with_the_name_of_the_object_and_with_what_did_not_fail(
 def test_rows_do_not_wait_long_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("composefs_ostree.fetching.serving._ROWS_SECONDS", 0)
     ids = [head_and_file(tmp_path, b"%d" % number) for number in range(60)]
-    worker = Worker(0, archive(tmp_path), str(tmp_path))
+    worker = Worker(0, archive(tmp_path), str(tmp_path), [])
     try:
         worker.deal(ids)
         messages: list[list[Row]] = []
@@ -151,14 +151,14 @@ def test_a_worker_that_dies_is_noticed(tmp_path: Path) -> None:
     def die(_packs: Packs) -> LocalFiles:
         os._exit(7)
 
-    worker = Worker(0, die, str(tmp_path))
+    worker = Worker(0, die, str(tmp_path), [])
     with pytest.raises(ExtError, match="exit status 7"):
         collect(worker)
     worker.end()
 
 
 def test_a_worker_ends_when_its_coordinator_does(tmp_path: Path) -> None:
-    worker = Worker(0, archive(tmp_path), str(tmp_path))
+    worker = Worker(0, archive(tmp_path), str(tmp_path), [])
     pid = worker._pid
     worker._channel.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -174,7 +174,7 @@ def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> No
         (tmp_path / "descriptors").write_text(" ".join(map(str, open_ones)))
         return archive(tmp_path)(packs)
 
-    worker = Worker(0, show, str(tmp_path))
+    worker = Worker(0, show, str(tmp_path), [])
     try:
         worker.deal([bytes(32)])
         assert collect(worker) == []

@@ -32,7 +32,7 @@ class Worker(WorkerProcess):
     """
 
     def __init__(
-        self, number: int, make_files: Callable[[Packs], Files], staging: str, features: Collection[str] = ()
+        self, number: int, make_files: Callable[[Packs], Files], staging: str, features: Collection[str]
     ) -> None:
         """``features`` are those that were agreed with the core."""
         super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), staging)
