@@ -111,9 +111,11 @@ class Places:
 
             prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
             mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
-            # Those that are late have their config on its way still.
-            anew = self._transports(mirrors.urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)[len(prompt) :]
-            return _together([*(transports[number] for number in prompt), *anew], len(late)), mirrors
+            ready = [transports[number] for number in prompt]
+            if late:  # whose config is on its way still
+                anew = self._transports(mirrors.urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+                ready += anew[len(prompt) :]
+            return _together(ready, len(late)), mirrors
         if has_config:
             read_all(core, transports[0], fetches)
             check(transports[0], fetches[0])
