@@ -44,7 +44,7 @@ _LONGEST_BACK_OFF = 60.0
 """Seconds: how far repetitions get apart, unless the server wants more."""
 
 # The other, which pycurl has alone before 7.45.5, counts in a double, and pycurl warns of it since 7.46.
-_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
+_SIZE_DOWNLOAD = pycurl.SIZE_DOWNLOAD_T if hasattr(pycurl, "SIZE_DOWNLOAD_T") else pycurl.SIZE_DOWNLOAD
 
 _BAD_REQUEST = 400
 _NOT_MODIFIED = 304
