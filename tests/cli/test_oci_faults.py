@@ -16,12 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from composefs.repository import Repository
+from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, the_error
 from support.mounts import mounted
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
 from support.oci_layout import CONFIG, GZIP, INDEX, MANIFEST, Layout, digest, simple, tar
+from support.oci_odd import ODD
 
 SMALL, LARGE = tar(small=b"s" * 3000), tar(large=random.Random(1).randbytes(300_000))
 
@@ -240,6 +243,49 @@ def test_a_bootable_image_that_was_lost_is_made_again(tmp_path: Path, repo: Path
         harm(image)
         assert pull(repo, source, "os", "--repair")["images"] == images
         assert image.read_bytes() == good
+
+
+@pytest.mark.parametrize("case", ["another format", "composefs-rs's reading"])
+def test_a_sealed_image_that_was_lost_is_made_again_and_no_other_one(tmp_path: Path, case: str) -> None:
+    """One in a format that is kept under the same key as the repository's, and one of archives read otherwise."""
+    if case == "another format":
+        run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+        repo = init(tmp_path / "repo", "sha256", 0)
+        sealed = pull(init(tmp_path / "other"), f"oci:{tmp_path / 'layout'}", "os", "--bootable")["boot_image"]
+    else:
+        repo = init(tmp_path / "repo")
+        run_generator("make_boot_layout.py", 0, tmp_path / "layout", "--case=whiteout-order")
+        sealed = ODD["whiteout-order"]["sha256-v1"]["pull --bootable"]
+    source = f"oci:{tmp_path / 'layout'}"
+    images = pull(repo, source, "os", "--bootable", f"--expected-digest={sealed}")["images"]
+    image = (repo / "images" / sealed).resolve()
+    for harm in (damaged, Path.unlink):
+        harm(image)
+        assert pull(repo, source, "os", "--repair")["images"] == images
+        assert image.is_file()
+    assert json.loads(cfsctl("--repo", repo, "oci", "fsck", "--json").stdout)["ok"]
+    image.unlink()
+    assert pull(repo, source, "os", "--bootable")["boot_image"] != sealed, "another one was asked for"
+
+
+def test_a_lost_image_that_cannot_be_made_again_is_not_replaced(tmp_path: Path, repo: Path) -> None:
+    run_generator("make_boot_layout.py", 1, tmp_path / "layout")
+    source = f"oci:{tmp_path / 'layout'}"
+    facts = pull(repo, source, "os", "--bootable")
+    other = pull(repo, f"oci:{simple().write(tmp_path / 'simple')}:latest", "other")["image"]
+    stream = repo / "streams" / f"oci-config-{facts['config']}"
+    with Repository.open(repo, writable=True) as opened:
+        reader = opened.streams.open(opened.streams.resolve(stream.name))
+        named = [(name, other if each == facts["boot_image"] else each) for name, each in reader.named_refs]
+        parts = Parts(reader.content_type, b"", [0], list(reader.object_refs()), named)
+        forged = opened.objects.path(opened.streams.put(parts).id)
+        opened.objects.path(other).unlink()
+    stream.unlink()
+    stream.symlink_to(".." / forged.relative_to(repo))
+    error = the_error("--repo", repo, "oci", "pull", source, "os", status=5)
+    assert other in error
+    assert "untag the image" in error
+    assert pull(repo, source, "os", "--bootable")["images"] == facts["images"]
 
 
 def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> None:

@@ -43,6 +43,9 @@ def test_bootable_images(tmp_path: Path, row: dict[str, Any]) -> None:
     lines = cfsctl("--repo", repo, "oci", "pull", packed, "os", *sealed).stdout.splitlines()
     how = "keep-user-xattrs" if keep != told[1]["bootable"] else "allowlist-only"
     assert lines[-1] == f"Boot image: {keep} (xattr-mode={how}, format-version=V1)"
+    made = init(tmp_path / "made", "sha256", 1, 2)
+    keys = [f"composefs.image{rest}" for rest in (".v1", "", ".boot.v1", ".boot")]
+    assert list(pull(made, plain, "os", "--bootable")["images"]) == keys, "the default format first"
     images = pull(repo, plain, "again")["images"]
     expected = {
         "composefs.image": told[2]["plain"],

@@ -3,7 +3,7 @@
 The core does to the tree what makes a container's files a system's (docs/protocol.md, P-39).
 
 composefs-rs 0.9.0 reads some archives in a way of its own.  An image that it sealed is found all the same, because
-:func:`find_expected` tries its reading after ours.
+:func:`find` tries its reading after ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from composefs_oci.filesystem import Filesystem
 from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.held import read_document
 from composefs_oci.layers.stored import entries, open_layer
-from composefs_oci.variants import bootable_variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
     from composefs_oci.formats.tar import Entry
     from composefs_oci.held import HeldConfig
     from composefs_oci.layers.stored import Content, StoredLayer
-    from composefs_oci.variants import Variant, Xattrs
+    from composefs_oci.variants import Sought, Variant, Xattrs
 
 __all__ = [
     "Image",
     "described",
-    "find_expected",
+    "find",
     "image_ids",
     "layered",
     "layers_of",
@@ -131,22 +130,21 @@ def _ids(call: Callable[..., Pending[Any]], image: Image, wanted: Sequence[Varia
         return [answer.result()["id"] for answer in pending]
 
 
-def find_expected(core: Core, layers: Iterable[StoredLayer], image: Image, expected: str) -> tuple[Variant, Image]:
-    """Find the bootable variant that has this id, and the image to make it of; nothing is stored.
+def find(core: Core, layers: Iterable[StoredLayer], image: Image, sought: Sought) -> tuple[Variant, Image]:
+    """Find the variant that has the id, and the image to make it of; nothing is stored.
 
     ``layers`` are read only if ``image`` is not it.  Raises CorruptError if there is none.
     """
-    candidates = bootable_variants()
     tried = 0
     for upstream in (False, True):
         if upstream:
             image = layered(core, layers, upstream=True)
-        ids = image_ids(core, image, candidates)
+        ids = image_ids(core, image, sought.candidates)
         tried += len(ids)
-        if expected in ids:
-            return candidates[ids.index(expected)], image
+        if sought.image in ids:
+            return sought.candidates[ids.index(sought.image)], image
     raise CorruptError(
-        f"none of the {tried} combinations of format, attributes and reading gives the expected image {expected}",
-        hint="the image is not the one that was sealed, or was sealed with other options",
-        subject=expected,
+        f"none of the {tried} combinations of format, attributes and reading gives the expected image {sought.image}",
+        hint=sought.remedy,
+        subject=sought.image,
     )

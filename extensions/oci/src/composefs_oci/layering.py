@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
-from composefs_oci.image import described, find_expected, put_images, stacked
+from composefs_oci.image import described, find, put_images, stacked
 from composefs_oci.layers.stored import entries, open_layer
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import StoredLayer
     from composefs_oci.sources.source import Opener
-    from composefs_oci.variants import Variant
+    from composefs_oci.variants import Sought, Variant
 
 __all__ = ["Wanted", "make"]
 
@@ -28,13 +28,13 @@ class Wanted(NamedTuple):
     """What a pull has to make.
 
     ``order`` are the diff ids of all layers from bottom to top, ``jobs`` fetch those that are missing, by digest.
-    ``images`` are to be made, and, if ``expected`` is an id, the one bootable image that has this id.
+    ``images`` are to be made, and those that are ``sought`` by their ids.
     """
 
     order: Sequence[str]
     jobs: Mapping[str, Job]
     images: Sequence[Variant]
-    expected: str | None
+    sought: Sequence[Sought]
 
 
 def make(
@@ -43,21 +43,20 @@ def make(
     wanted: Wanted,
     tell: Callable[[str, Arrived], object],
     tick: Callable[[], object],
-) -> tuple[dict[Variant, str], Variant | None]:
-    """Fetch layers and make images; return their ids, and the variant that has the expected one.
+) -> dict[Variant, str]:
+    """Fetch layers and make images; return their ids.
 
     ``tell`` and ``tick`` are called as :class:`~composefs_oci.arrivals.Arrivals` says.
     """
-    order, jobs, images, expected = wanted
+    order, jobs, images, sought = wanted
     made: dict[Variant, str] = {}
-    found: Variant | None = None
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
     with Arrivals(core, jobs, open_source, tell, tick) as arrivals:
 
         def stored(digest: str) -> StoredLayer:
             return open_layer(core, digest, arrivals.wait(digest).stream if digest in jobs else None)
 
-        if images or expected is not None:
+        if images or sought:
             coming = (
                 (digest, arrivals.entries(digest) if digest in jobs else entries(stored(digest))) for digest in order
             )
@@ -69,9 +68,9 @@ def make(
                 raise
             image = described(core, root)
             made = put_images(core, image, images)
-            if expected is not None:
-                found, image = find_expected(core, map(stored, order), image, expected)
-                made |= put_images(core, image, [found])
+            for each in sought:
+                variant, reading = find(core, map(stored, order), image, each)
+                made |= put_images(core, reading, [variant])
         for digest in jobs:
             arrivals.wait(digest)
-    return made, found
+    return made

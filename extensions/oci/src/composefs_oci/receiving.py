@@ -26,7 +26,7 @@ from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.formats.mediatypes import is_tar_layer
 from composefs_oci.held import HeldConfig, open_config, open_manifest, read_document
 from composefs_oci.names import BLOB, CONFIG, LAYER, MANIFEST, config_stream, layer_stream, manifest_stream
-from composefs_oci.variants import BOOT_PREFIX, Variant, bootable_variants, variants
+from composefs_oci.variants import BOOT_PREFIX, Sought, Variant, bootable_variants, variants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,15 +87,11 @@ class _Here(NamedTuple):
 
 
 class _Images(NamedTuple):
-    """The images that stay, by key, and those that are to be made.
-
-    ``found`` is the variant that has the expected id, ``sought`` that id if it is not known yet which has it.
-    """
+    """The images that stay, by key, those that are to be made, and those that are to have a certain id."""
 
     kept: dict[str, str]
     lacking: list[Variant]
-    found: Variant | None = None
-    sought: str | None = None
+    sought: list[Sought]
 
 
 class Receiver:
@@ -125,8 +121,7 @@ class Receiver:
         if document is None:
             with self._source.open_blob(self._manifest.config) as blob:
                 document = blob.read_all()
-        made, expected = self._store(document, here.config)
-        images = made
+        images = made = self._store(document, here.config)
         for attempt in range(1, _ATTEMPTS + 1):
             config_id = self._put_config(here, document, images)
             verity = self._put_manifest(here.manifest, config_id)
@@ -139,7 +134,8 @@ class Receiver:
                 here = self._look()
                 held = here.config.images if here.config else {}
                 images = {key: image for key, image in held.items() if key.startswith(BOOT_PREFIX)} | made
-        return Received(self._digest, self._manifest.config.digest, verity, images, self._counts, expected)
+        config = self._manifest.config.digest
+        return Received(self._digest, config, verity, images, self._counts, self._expected(images))
 
     # What is here
 
@@ -201,15 +197,15 @@ class Receiver:
 
     # What is not
 
-    def _store(self, document: bytes, config: HeldConfig | None) -> tuple[dict[str, str], Variant | None]:
-        """Have layers and images stored; return the images by key, and the variant that has the expected id."""
+    def _store(self, document: bytes, config: HeldConfig | None) -> dict[str, str]:
+        """Have layers and images stored; return the images by key."""
         order, layers = self._wanted(document)
         held = self._held_layers(list(layers))
         self._layers.begin(layers, held)
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
-        images = self._images(config) if self._manifest.is_image else _Images({}, [])
-        if not missing and not images.lacking and images.sought is None:
-            return images.kept, images.found
+        images = self._images(config) if self._manifest.is_image else _Images({}, [], [])
+        if not missing and not images.lacking and not images.sought:
+            return images.kept
         # What has nothing to make is done in a fifth of a second, and half of that is importing.
         from composefs_oci.layering import Wanted, make
         from composefs_oci.layers.fetch import Job
@@ -217,12 +213,12 @@ class Receiver:
         jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
         wanted = Wanted(order, jobs, images.lacking, images.sought)
         try:
-            made, found = make(self._core, self._open_source, wanted, self._arrived, self._layers.tick)
+            made = make(self._core, self._open_source, wanted, self._arrived, self._layers.tick)
         except ExtError as error:
             if not isinstance(error, CancelledError):
                 self._layers.write()  # what has come need not come again
             raise
-        return images.kept | {variant.key: image for variant, image in made.items()}, images.found or found
+        return images.kept | {variant.key: image for variant, image in made.items()}
 
     def _arrived(self, digest: str, arrived: Arrived) -> None:
         self._counts = self._counts.plus(arrived.counts)
@@ -231,26 +227,33 @@ class Receiver:
     def _images(self, config: HeldConfig | None) -> _Images:
         """Look which of the images that are wanted are here and sound.
 
-        Bootable ones that the config names are wanted too: one that is lost is made again.
+        Bootable ones that the config names are wanted too: one that is lost is made again, and no other one in its
+        place unless that is asked for.
         """
         assert self._core.repository is not None
         terms, repository = self._terms, self._core.repository
         named = config.images if config else {}
-        bootable = variants(repository, bootable=True)
-        possible = variants(repository) + (bootable if terms.bootable and terms.expected is None else [])
-        possible += [each for each in (*bootable, *bootable_variants()) if each.key in named]
-        wanted = {each.key: each for each in reversed(possible)}
+        wanted = variants(repository)
+        if terms.bootable and terms.expected is None:
+            wanted += variants(repository, bootable=True)
+        keys = {variant.key for variant in wanted}
         present = self._core.object_has(list(named.values())).result() if named else []
-        kept = {
-            key: image
+        good = {
+            key
             for (key, image), here in zip(named.items(), present, strict=True)
-            if here and image not in terms.damaged and (key in wanted or key.startswith(BOOT_PREFIX))
+            if here and image not in terms.damaged
         }
-        lacking = [variant for key, variant in wanted.items() if key not in kept]
-        if terms.expected is None:
-            return _Images(kept, lacking)
-        known = [each for each in bootable_variants() if kept.get(each.key) == terms.expected]
-        return _Images(kept, lacking, found=known[0]) if known else _Images(kept, lacking, sought=terms.expected)
+        staying = {key: image for key, image in named.items() if key in keys or key.startswith(BOOT_PREFIX)}
+        kept = {key: image for key, image in staying.items() if key in good}
+        sought = [Sought.lost(key, image) for key, image in staying.items() if key not in keys | good]
+        if terms.expected is not None and self._expected(kept) is None:
+            sought.append(Sought.sealed(terms.expected))
+        return _Images(kept, [variant for variant in wanted if variant.key not in kept], sought)
+
+    def _expected(self, images: dict[str, str]) -> Variant | None:
+        """Return the variant of these that has the expected id."""
+        sealed = self._terms.expected
+        return next((each for each in bootable_variants() if sealed and images.get(each.key) == sealed), None)
 
     def _put_config(self, here: _Here, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""

@@ -14,13 +14,14 @@ from composefs_oci.names import IMAGE_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
     from composefs_ext import Repository
 
     Xattrs = Literal["allowlist-only", "keep-user-xattrs"]
 
-__all__ = ["BOOT_PREFIX", "Variant", "bootable_variants", "keyed_variants", "mountable", "variants"]
+__all__ = ["BOOT_PREFIX", "Sought", "Variant", "bootable_variants", "keyed_variants", "mountable", "variants"]
 
 BOOT_PREFIX = f"{IMAGE_PREFIX}.boot"
 """How the keys of bootable images begin, whichever it is."""
@@ -58,6 +59,29 @@ def variants(repository: Repository, *, bootable: bool = False) -> list[Variant]
 def bootable_variants() -> list[Variant]:
     """Return the images that may have been sealed, in the order in which composefs-rs tries them."""
     return [Variant(erofs_format, True, xattrs) for xattrs in (ALLOWLIST, KEEP_USER) for erofs_format in (1, 2)]
+
+
+class Sought(NamedTuple):
+    """A bootable image that has to have this id; which variants it may be, and what to do if it is none of them."""
+
+    image: str
+    candidates: Sequence[Variant]
+    remedy: str
+
+    @classmethod
+    def sealed(cls, image: str) -> Sought:
+        """Seek the image that the user expects."""
+        remedy = "the image is not the one that was sealed, or was sealed with other options"
+        return cls(image, bootable_variants(), remedy)
+
+    @classmethod
+    def lost(cls, key: str, image: str) -> Sought:
+        """Seek an image that was here under this key.  It may be sealed, so that no other one does."""
+        every = [Variant(erofs_format, True, xattrs) for erofs_format in (0, 1, 2) for xattrs in (ALLOWLIST, KEEP_USER)]
+        remedy = (
+            "what was here is lost; to have another one, untag the image, run cfsctl gc, and pull it with --bootable"
+        )
+        return cls(image, [variant for variant in every if variant.key == key], remedy)
 
 
 def keyed_variants() -> dict[str, Variant]:
