@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("extensions")
 SETTINGS = [
     ["plain", "http://h/repo", "os/a", "os/b"],
     ["link", "metalink=http://h/metalink.xml", "--no-gpg-verify"],
+    ["both", "metalink=http://h/metalink.xml", "--set=url=http://h/repo"],
     ["mirrors", "mirrorlist=http://h/list", "--contenturl=http://content/", "--collection-id=org.example.Os"],
     ["odd", "http://h", "--set=xa.title=  two  words\\;", "--set=gpgkeypath=/a;/b", "--set=xa.ü=1"],
     ["tls", "https://h", "--set=tls-permissive=true", "--set=http2=false", "--set=proxy=http://p:3128"],
@@ -44,9 +45,9 @@ def test_the_same_words_make_the_same_settings(tmp_path: Path, target: Target) -
     shown = "".join(target.ostree("remote", "show", words[0]).stdout for words in SETTINGS)
     assert sections(shown) == sections((theirs / "config").read_text())
     assert target.ostree("remote", "list").stdout.split() == sorted(words[0] for words in SETTINGS)
-    urls = dict(
-        line.split(maxsplit=1) for line in target.ostree("remote", "list", "-u").stdout.splitlines() if " h" in line
-    )
+    listed = target.ostree("remote", "list", "-u").stdout.splitlines()
+    urls = dict(line.split(maxsplit=1) for line in listed if "://" in line)
+    assert urls["both"] == urls["link"] == "metalink=http://h/metalink.xml"
     for name, url in urls.items():
         if not url.startswith("metalink="):
             assert run("ostree", "remote", "show-url", f"--repo={theirs}", name).stdout.strip() == url
