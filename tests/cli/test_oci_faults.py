@@ -328,6 +328,26 @@ def test_what_only_the_check_of_images_can_find(tmp_path: Path, repo: Path) -> N
 
 
 @pytest.mark.root
+def test_a_layer_that_an_image_names_many_times_takes_the_room_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = archive(*((f"file{number}", {"pax_headers": {"comment": "x" * 1_000_000}}) for number in range(4)))
+    layout = Layout()
+    layout.add(layout.image(layer), "once")
+    layout.add(layout.image(*[layer] * 20), "often")
+    source = layout.write(tmp_path / "layout")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with mounted(disk, "-t", "tmpfs", "-o", "size=32m", "tmpfs"):
+        repo = init(disk / "repo")
+        monkeypatch.setenv("TMPDIR", str(disk))
+        pull(repo, f"oci:{source}:once", "once")
+        facts = pull(repo, f"oci:{source}:often", "often")
+        assert cfsctl("--repo", repo, "oci", "compute-id", "often").stdout.strip() == facts["image"]
+        cfsctl("--repo", repo, "oci", "fsck")
+
+
+@pytest.mark.root
 def test_a_full_disk(tmp_path: Path) -> None:
     big = tar(big=random.Random(2).randbytes(6_000_000))
     layout = Layout()

@@ -16,7 +16,7 @@ from composefs_oci.dump import stage_tree
 from composefs_oci.filesystem import Filesystem
 from composefs_oci.formats.descriptors import parse_config
 from composefs_oci.held import read_document
-from composefs_oci.layers.stored import entries, open_layer
+from composefs_oci.layers.stored import entries, open_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def layers_of(core: Core, config: HeldConfig) -> Iterator[StoredLayer]:
     Raises CorruptError or FormatError for the config, and as :func:`~composefs_oci.layers.stored.open_layer` does.
     """
     document = read_document(core, config.id, config.digest)
-    diff_ids = parse_config(document, f"the config {config.digest}").diff_ids
-    return (open_layer(core, diff_id) for diff_id in diff_ids)
+    return open_layers(core, parse_config(document, f"the config {config.digest}").diff_ids)
 
 
 def layered(core: Core, layers: Iterable[StoredLayer], *, upstream: bool = False) -> Image:

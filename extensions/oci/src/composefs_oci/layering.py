@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import cache
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
@@ -53,6 +54,7 @@ def make(
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
     with Arrivals(core, jobs, open_source, tell, tick) as arrivals:
 
+        @cache  # an image can name a layer thousands of times
         def stored(digest: str) -> StoredLayer:
             return open_layer(core, digest, arrivals.wait(digest).stream if digest in jobs else None)
 

@@ -17,7 +17,7 @@ from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
 from composefs_oci.image import image_ids, layered
-from composefs_oci.layers.stored import open_layer
+from composefs_oci.layers.stored import open_layers
 from composefs_oci.names import digest_of_stream, manifest_stream
 from composefs_oci.variants import keyed_variants
 
@@ -208,7 +208,7 @@ class _Check:
         self, rows: list[tuple[str, str, Variant]], diff_ids: Sequence[str], first: int, *, upstream: bool
     ) -> list[tuple[str, str, Variant]]:
         """Return the images that are not those of the layers, by one of the two readings; ``first``: format 0 or 1."""
-        layers = (open_layer(self._core, diff_id) for diff_id in diff_ids)
+        layers = open_layers(self._core, diff_ids)
         image = self._try("image-check-failed", lambda: layered(self._core, layers, upstream=upstream))
         read = [each._replace(erofs_format=first) if each.erofs_format == 1 else each for _, _, each in rows]
         ids = self._try("image-check-failed", lambda: image_ids(self._core, image, read))

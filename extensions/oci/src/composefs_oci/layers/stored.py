@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
@@ -15,14 +16,14 @@ from composefs_oci.names import LAYER, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from composefs_ext import Core
 
     Content = bytes | str
     """A file's bytes, at most 64, or the id of the object that has them."""
 
-__all__ = ["StoredLayer", "entries", "open_layer"]
+__all__ = ["StoredLayer", "entries", "open_layer", "open_layers"]
 
 _REMEDY = "the layer's stream is damaged: run cfsctl fsck, and pull the image again"
 
@@ -53,6 +54,11 @@ def open_layer(core: Core, diff_id: str, stream_id: str | None = None) -> Stored
     assert stream.inline is not None
     inline = core.staging.path_of(stream.inline)
     return StoredLayer(core, diff_id, inline, stream.chunks, stream.object_refs, stream.size)
+
+
+def open_layers(core: Core, diff_ids: Iterable[str]) -> Iterator[StoredLayer]:
+    """Open layers, each when it comes up, and once: an image can name one thousands of times."""
+    return map(cache(partial(open_layer, core)), diff_ids)
 
 
 def entries(layer: StoredLayer, *, upstream: bool = False) -> Iterator[tuple[Entry, Content]]:
