@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import run
+from support.nginx import make_certificates, nginx
 from support.oci_layout import simple
 from support.oci_registry import push, registry
 from support.peers import require
@@ -134,6 +135,13 @@ def test_the_main_job_from_installed_packages(debs: Path, clean_root: Path, tmp_
     # The libraries for HTTP are Debian's here, and older than what pip installs for the other tests.
     with serve(archive) as server:
         inside(root, "cfsctl", *repo, "ostree", "pull", server.url, "os")
+    # So is that for TLS: GnuTLS, which reads other keys for clients than OpenSSL.
+    certificates = make_certificates(root / "srv/tls")
+    keys = {"ca-path": "ca.pem", "client-cert-path": "client.pem", "client-key-path": "client.key"}
+    settings = [f"--set=tls-{key}=/srv/tls/{name}" for key, name in keys.items()]
+    with nginx(tmp_path / "nginx", archive, certificates=certificates, clients=True) as server:
+        inside(root, "cfsctl", *repo, "ostree", "remote", "add", "--no-gpg-verify", "o", server.url, *settings)
+        inside(root, "cfsctl", *repo, "--ext-read", "/srv/tls", "ostree", "pull", "o", "os")
     with registry(tmp_path / "registry") as running:
         push(f"oci:{simple().write(tmp_path / 'layout')}:latest", running.image("app"), "--dest-tls-verify=false")
         inside(root, "cfsctl", *repo, "oci", "pull", "--tls-verify=false", running.image("app"), "app")

@@ -170,11 +170,12 @@ def _client_certificate(remote: Remote) -> CurlOptions:
         )
     if not has_certificate:
         return ()
-    return (
+    pair = (
         (pycurl.SSLCERT, _existing(remote, "tls-client-cert-path")),
         (pycurl.SSLKEY, _existing(remote, "tls-client-key-path")),
-        (pycurl.KEYPASSWD, ""),  # else OpenSSL asks for a passphrase, wherever it finds a terminal
     )
+    # OpenSSL else asks for a passphrase, wherever it finds a terminal; with one GnuTLS reads no key that needs none.
+    return pair if "GnuTLS" in pycurl.version else (*pair, (pycurl.KEYPASSWD, ""))
 
 
 def _existing(remote: Remote, key: str) -> str:
