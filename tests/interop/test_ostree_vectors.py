@@ -54,8 +54,8 @@ def test_images_have_the_recorded_ids(tmp_path: Path, row: dict[str, Any]) -> No
                 for compat in (first, then) if key == "sha256-v1" else (first,):
                     pulled = target.json(command, place, "vector/main", f"--compat={compat}")
                     assert (pulled["commit"], pulled["image"]) == (row["commit"], recorded[compat]), (key, command)
-            for compat, image in recorded.items():
-                assert target.ostree("compute-id", "vector/main", f"--compat={compat}").stdout == image + "\n"
+                made = target.ostree("compute-id", "vector/main", f"--compat={then}").stdout
+                assert made == recorded[then] + "\n", (key, command)
             assert target.ostree("compute-id", row["commit"]).stdout == row[key] + "\n"
 
 
