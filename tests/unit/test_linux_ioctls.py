@@ -11,9 +11,11 @@ from composefs.linux import ioctls
 
 GENERIC = (0x40049409, 0x40806685, 0xC0046686, 0xB703)
 ODD = (0x80049409, 0x80806685, 0xC0046686, 0x2000B703)
+SWAPPED = (0x80049409, 0x80806685, 0xC0046686, 0xB703)
 MACHINES = {
     **dict.fromkeys(("x86_64", "i686", "aarch64", "armv7l", "riscv64", "loongarch64", "s390x"), GENERIC),
     **dict.fromkeys(("ppc64le", "ppc64", "mips64", "sparc64", "alpha"), ODD),
+    **dict.fromkeys(("parisc", "parisc64"), SWAPPED),
 }
 
 

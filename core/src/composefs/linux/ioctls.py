@@ -9,8 +9,12 @@ import os
 
 __all__ = ["FICLONE", "FS_IOC_ENABLE_VERITY", "FS_IOC_MEASURE_VERITY", "NS_GET_NSTYPE"]
 
-_ODD = os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha"))
-_NONE, _READ, _WRITE = (1 << 29, 2 << 29, 4 << 29) if _ODD else (0, 2 << 30, 1 << 30)
+_MACHINE = os.uname().machine
+_NONE, _READ, _WRITE = 0, 2 << 30, 1 << 30
+if _MACHINE.startswith(("ppc", "mips", "sparc", "alpha")):
+    _NONE, _READ, _WRITE = 1 << 29, 2 << 29, 4 << 29
+elif _MACHINE.startswith("parisc"):
+    _READ, _WRITE = _WRITE, _READ
 
 
 def _request(direction: int, letter: int, number: int, size: int = 0) -> int:
