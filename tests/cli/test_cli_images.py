@@ -128,6 +128,8 @@ class TestCreateImage:
         (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/x nonsense\n")
         error = the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "dump", status=5)
         assert f"{tmp_path}/dump: dump line 2: " in error
+        told = cfsctl("-vv", "--repo", repo, "compute-id", "--from-dump", tmp_path / "dump", status=5).stderr
+        assert f"\ncomposefs.errors.FormatError: {tmp_path}/dump: dump line 2: " in told
         (tmp_path / "empty").touch()
         assert "empty: " in the_error("--repo", repo, "compute-id", "--from-dump", tmp_path / "empty", status=5)
         assert "standard input: " in the_error("--repo", repo, "compute-id", "--from-dump", "-", input="x", status=5)

@@ -70,6 +70,9 @@ class ComposefsError(Exception):
         self.retryable = retryable
         self.offset = offset
 
+    def __str__(self) -> str:
+        return self.message  # which those who know more about the object may have changed
+
     @property
     def told(self) -> str:
         """What went wrong and what to do about it, in one text."""

@@ -112,7 +112,6 @@ def _read_rules(files: Files, base: bytes) -> tuple[list[Rule], list[bytes | Non
                     parsed[expression] = parse(expression)
             except ComposefsError as error:
                 error.message = f"{shown(path)}, line {number}: {error.message}"
-                error.args = (error.message,)
                 error.offset = number
                 raise
             rules.append(Rule(parsed[expression], type_))

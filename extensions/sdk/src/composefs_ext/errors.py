@@ -76,6 +76,9 @@ class ExtError(Exception):
         self.causes = causes
         self.retryable = retryable
 
+    def __str__(self) -> str:
+        return self.message  # which those who know more about the object may have changed
+
 
 class UsageError(ExtError):
     """The command line or a call's parameters are wrong."""

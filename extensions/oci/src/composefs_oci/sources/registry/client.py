@@ -83,7 +83,6 @@ class Patience:
 
 def _extended(error: ExtError, text: str) -> ExtError:
     error.message += text
-    error.args = (error.message,)
     return error
 
 
