@@ -66,6 +66,6 @@ def set_no_new_privileges() -> None:
 def set_seccomp_filter(program: int) -> None:
     """Have system calls of this thread, and of all that it starts, judged by a struct sock_fprog at this address.
 
-    seccomp(2) does the same, but has another number on each architecture, and for programs of 32 bits another one.
+    seccomp(2) can do more, but has another number on each architecture, and for programs of 32 bits another one.
     """
     _set(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program)

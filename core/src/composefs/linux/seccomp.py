@@ -12,10 +12,21 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+import sys
+from contextlib import suppress
 
+from composefs.linux.libc import syscall
 from composefs.linux.prctl import set_seccomp_filter
 
 __all__ = ["give_up_hard_links"]
+
+# The number of seccomp(2), by what this Python was compiled for, which no personality of the process changes.
+_NUMBERS = {
+    **dict.fromkeys(("x86_64-linux-gnu", "x86_64-linux-musl"), 317),
+    **dict.fromkeys(("aarch64-linux-gnu", "aarch64-linux-musl", "riscv64-linux-gnu", "riscv64-linux-musl"), 277),
+}
+_SET_MODE_FILTER = 1
+_FILTER_FLAG_SPEC_ALLOW = 4  # Linux before 5.16 slows down else what it runs, against speculation between foreign code
 
 _IO_URING_SETUP = 425  # it has an operation for links; the number is that of every architecture
 _X32 = 1 << 30
@@ -53,6 +64,11 @@ def give_up_hard_links() -> None:
     """
     program = _program()
     arguments = _Program(len(program) // _INSTRUCTION.size, program)
+    number = _NUMBERS.get(getattr(sys.implementation, "_multiarch", ""))
+    if number is not None:
+        with suppress(OSError):
+            syscall(number, _SET_MODE_FILTER, _FILTER_FLAG_SPEC_ALLOW, ctypes.addressof(arguments))
+            return
     try:
         set_seccomp_filter(ctypes.addressof(arguments))
     except OSError as error:
