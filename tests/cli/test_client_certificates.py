@@ -159,6 +159,16 @@ def test_a_key_that_cannot_be_used(tmp_path: Path, target: Target, certificates:
     assert not handshakes
 
 
+def test_authorities_that_are_too_many(tmp_path: Path, target: Target, certificates: Certificates) -> None:
+    """Those behind the limit would not be trusted, and nobody told."""
+    directory = certificate_directory(tmp_path / "certs", certificates)
+    (directory / "a.crt").write_bytes(b"\n" * (16 << 20) + certificates.ca.read_bytes())
+    with demanding(certificates, VERSIONS[1]) as (place, handshakes):
+        told = oci_error(target, place, directory, status=8)
+    assert not handshakes
+    assert f"{directory}/a.crt has more than 16777216 bytes" in told
+
+
 @pytest.mark.parametrize("has_more", [False, True])
 @pytest.mark.parametrize(
     ("what", "status", "why"),

@@ -10,7 +10,7 @@ import io
 import os
 import ssl
 
-from composefs_ext.errors import ExtError, FormatError, NotFoundError, from_exception
+from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.sources.regular import open_regular
 
@@ -140,7 +140,9 @@ def _joined(files: Sequence[str]) -> str:
     contents = []
     for path in files:
         with io.BufferedReader(_open(path)) as file:
-            contents.append(file.read(_MAX_FILE))
+            contents.append(file.read(_MAX_FILE + 1))
+        if len(contents[-1]) > _MAX_FILE:
+            raise _unusable(path, TooLargeError(f"{path} has more than {_MAX_FILE} bytes"))
         if _PEM not in contents[-1]:
             raise _unusable(path, FormatError(f"{path} holds no certificate in PEM format"))
     fd, name = tempfile.mkstemp(prefix="authorities-", suffix=".pem")
