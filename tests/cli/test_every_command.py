@@ -89,15 +89,9 @@ def leaves(group: click.Group, context: click.Context, *path: str) -> Iterator[L
 
 
 def every_command() -> list[Leaf]:
-    before = os.environ.get("COMPOSEFS_EXT_PATH")
-    os.environ["COMPOSEFS_EXT_PATH"] = str(LIBEXEC)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
         return list(leaves(root, click.Context(root)))
-    finally:
-        if before is None:
-            del os.environ["COMPOSEFS_EXT_PATH"]
-        else:
-            os.environ["COMPOSEFS_EXT_PATH"] = before
 
 
 LEAVES = every_command()
@@ -148,14 +142,11 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     path = tmp_path_factory.mktemp("world")
-    os.environ["COMPOSEFS_EXT_PATH"], before = str(LIBEXEC), os.environ.get("COMPOSEFS_EXT_PATH")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # what is the user's own must not change
+        patch.delenv("XDG_CACHE_HOME", raising=False)
         return World(path, make_world(path))
-    finally:
-        if before is None:
-            del os.environ["COMPOSEFS_EXT_PATH"]
-        else:
-            os.environ["COMPOSEFS_EXT_PATH"] = before
 
 
 def make_world(path: Path) -> dict[str, str]:
