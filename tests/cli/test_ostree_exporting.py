@@ -83,7 +83,8 @@ def test_a_directory_of_objects_that_may_not_be_written_is_named(made: Target, o
         folder.chmod(0o500)
     else:
         folder.rmdir()
-        folder.parent.chmod(0o500)
+        folder = folder.parent
+        folder.chmod(0o500)
     export = ["setpriv", "--bounding-set=-all", CFSCTL, "--repo", made.path, "ostree", "export", "main"]
     told = run(*export, out, status=7).stderr
     assert told == f"cfsctl: {folder}: Permission denied (check the owner and mode)\n"

@@ -17,7 +17,7 @@ import fcntl
 import os
 import struct
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 
 from composefs_ext.errors import (
     BusyError,
@@ -139,9 +139,14 @@ class Target:
         above_fd = self.directory(above, make=make)
         try:
             if make:
-                with suppress(FileExistsError):
+                try:
                     os.mkdir(name, 0o755, dir_fd=above_fd)
                     os.fsync(above_fd)
+                except FileExistsError:
+                    pass
+                except PermissionError as error:
+                    error.filename = f"{self.path}/{above}".rstrip("/")  # that refuses, not what is not there yet
+                    raise
             fd = os.open(name, DIRECTORY, dir_fd=above_fd)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
