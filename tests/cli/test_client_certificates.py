@@ -162,7 +162,7 @@ def test_a_key_that_cannot_be_used(tmp_path: Path, target: Target, certificates:
 def test_authorities_that_are_too_many(tmp_path: Path, target: Target, certificates: Certificates) -> None:
     """Those behind the limit would not be trusted, and nobody told."""
     directory = certificate_directory(tmp_path / "certs", certificates)
-    (directory / "a.crt").write_bytes(b"\n" * (16 << 20) + certificates.ca.read_bytes())
+    (directory / "a.crt").write_bytes(certificates.ca.read_bytes() + b"\n" * (16 << 20))
     with demanding(certificates, VERSIONS[1]) as (place, handshakes):
         told = oci_error(target, place, directory, status=8)
     assert not handshakes
