@@ -86,6 +86,16 @@ def answer(*arguments: str, **options: Any) -> dict[str, Any]:
     return dict(json.loads(cfsctl("echo", *arguments, "--json", **options).stdout))
 
 
+@pytest.mark.parametrize("width", range(80, 93, 4))
+def test_no_line_of_help_ends_within_an_option(echo: Path, width: int) -> None:
+    manifest = json.loads(json.dumps(MANIFEST))
+    name = "--one-two-three-four-five"
+    manifest["commands"][0]["description"] = manifest["commands"][0]["arguments"][0]["help"] = f"{name} " * 20
+    (echo / "echo.json").write_text(json.dumps(manifest))
+    words = cfsctl("echo", "get", "--help", env={**os.environ, "COLUMNS": str(width)}).stdout.split()
+    assert words.count(name) == 40
+
+
 def test_a_list_of_commands_is_not_cut_off(echo: Path) -> None:
     names = ["add", "delete", "gpg-import", "list", "refs", "rename", "show", "verify"]
     each = {"summary": "Do it.", "arguments": [], "repository": "none"}

@@ -147,8 +147,7 @@ class ExtensionGroup(Group):
         text = extension.manifest.summary
         if words:
             text = f"{extension.name} {words[-1]} commands: {', '.join(sorted(self._manifests))}."
-        text = printable(text)
-        super().__init__([extension.name, *words][-1], help=text, short_help=text)  # not cut off in a list
+        super().__init__([extension.name, *words][-1], help=printable(text))
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the next words."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,8 @@ from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_
 from composefs.tuples import NamedTuple
 
 __all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "json_option", "option"]
+
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 _MOST_MEANT = 4
 """A word that more summaries have tells nothing of what was meant."""
@@ -111,13 +113,38 @@ def _require_there(path: str) -> None:
         raise from_os_error(error, f"reading {path}") from error
 
 
+class _Formatter(click.HelpFormatter):
+    """Breaks no line within the name of an option, as click's does at each hyphen of one."""
+
+    def write_text(self, text: str) -> None:
+        """Write a paragraph."""
+        super().write_text(text.replace("-", _HYPHEN))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of words and what they mean."""
+        super().write_dl([(word, text.replace("-", _HYPHEN)) for word, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """Return what was written."""
+        return super().getvalue().replace(_HYPHEN, "-")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class _Helpful(click.Command):
     """What has click's option for help, as an `Option` with a name that no argument of an extension has.
 
     Every error in its arguments knows the command, whose help the error then names.
     """
 
+    context_class = _Context
     _help: Option | None = None
+
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
+        """Return the first sentence whole for the list of a group, which wraps it: click would cut it off."""
+        return self.short_help or " ".join((self.help or "").split("\n\n")[0].split())
 
     def get_help_option(self, ctx: click.Context) -> Any:
         """Return the option, the same each time."""
@@ -162,10 +189,6 @@ class Command(_Helpful):
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
         self.arguments = tuple(arguments)
-
-    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002 - click's signature
-        """Return the first sentence whole for the list of a group, which wraps it: click would cut it off."""
-        return self.short_help or " ".join((self.help or "").split("\n\n")[0].split())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the arguments before the options."""
