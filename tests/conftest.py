@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in absent]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give what is made once for several tests a home of its own, too."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _settle(monkeypatch, tmp_path_factory.mktemp("home", numbered=True))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the test a home and a directory for temporary files that nobody else uses; return the home.
 
-    Nothing of the user's configuration, caches, proxies and extensions shows, and what a command leaves in TMPDIR can
-    be told from what others leave there.
+    What a command leaves in TMPDIR can be told from what others leave there.
     """
     home = tmp_path_factory.mktemp("home", numbered=True)
+    _settle(monkeypatch, home)
+    return home
+
+
+def _settle(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Let nothing of the user's configuration, caches, proxies and extensions show."""
     (home / "tmp").mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TMPDIR", str(home / "tmp"))
@@ -74,7 +88,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     python = [name for name in os.environ if name.startswith("PYTHON")]
     for name in (*_XDG, *_UNSET, *(name.upper() for name in _UNSET), *python):
         monkeypatch.delenv(name, raising=False)
-    return home
 
 
 @pytest.fixture

@@ -144,8 +144,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     path = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # what is the user's own must not change
-        patch.delenv("XDG_CACHE_HOME", raising=False)
         return World(path, make_world(path))
 
 
