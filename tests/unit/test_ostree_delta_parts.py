@@ -71,6 +71,19 @@ def sources(wanted: bytes) -> memoryview:
     return memoryview(OLD)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Note which old files are asked for; each is there, with the same content."""
+    asked: list[bytes] = []
+
+    def bring(wanted: bytes) -> memoryview:
+        asked.append(wanted)
+        return memoryview(OLD)
+
+    monkeypatch.setitem(globals(), "sources", bring)
+    return asked
+
+
 def run(
     blob: bytes, operations: bytes, objects: list[tuple[int, bytes]], plain: int = 10**6, features: Sequence[str] = ()
 ) -> list[Row]:
@@ -174,15 +187,8 @@ def test_a_patched_file() -> None:
     assert content_of(row) == new
 
 
-def test_an_old_file_is_brought_in_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_file_is_brought_in_once(asked: list[bytes]) -> None:
     """ostree's programs come back to it for every piece that they take from it, and it may be large."""
-    asked = []
-
-    def bring(wanted: bytes) -> memoryview:
-        asked.append(wanted)
-        return memoryview(OLD)
-
-    monkeypatch.setitem(globals(), "sources", bring)
     piece = operation("r", 0) + operation("w", 1, 5) + operation("R") + operation("w", 1, 0)
     blob = file_id(OLD) + file_id(b"other")
     new = (OLD[5:6] + blob[:1]) * 30
@@ -191,15 +197,8 @@ def test_an_old_file_is_brought_in_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [file_id(OLD)]
 
 
-def test_what_is_read_of_old_files_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_of_old_files_is_bounded(asked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """By what is made of them, and a slack: ostree's programs read one file for each, which is about as long."""
-    asked = []
-
-    def bring(wanted: bytes) -> memoryview:
-        asked.append(wanted)
-        return memoryview(OLD)
-
-    monkeypatch.setitem(globals(), "sources", bring)
     monkeypatch.setattr("composefs_ostree.deltas.program._READ_SLACK", len(OLD))
     blob = file_id(OLD) + file_id(b"other")
     one, other = (
