@@ -107,8 +107,14 @@ def test_fsck(made: Populated) -> None:
     done = cfsctl("--repo", made.path, "fsck")
     assert done.stdout == (f"meta.json: ok\nobjects: {count}/{count} ok\nstreams: 2/2 ok\nimages: 2/2 ok\nstatus: ok\n")
     assert done.stderr == ""
-    report = json.loads(cfsctl("--repo", made.path, "fsck", "--json", "--metadata-only").stdout)
-    assert (report["ok"], report["objects_checked"]) == (True, 0)
+
+
+def test_fsck_of_metadata_tells_that_objects_were_not_read(made: Populated) -> None:
+    fsck = ("--repo", made.path, "fsck", "--metadata-only")
+    said = "meta.json: ok\nobjects: not read (--metadata-only)\nstreams: 2/2 ok\nimages: 2/2 ok\nstatus: ok\n"
+    assert cfsctl(*fsck).stdout == said
+    report = json.loads(cfsctl(*fsck, "--json").stdout)
+    assert (report["ok"], report["objects_checked"], report["metadata_only"]) == (True, 0, True)
 
 
 def test_fsck_of_a_damaged_repository_and_its_repair(made: Populated, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def check(
     ``report`` is told how many objects are done, and of how many.  Whoever changes the repository meanwhile must leave
     it whole: the lists of names is read before that of the objects, so that what is published in between is not missed.
     """
-    found = Report()
+    found = Report(metadata_only=metadata_only)
     names = read_names(repository)
     stock = read_stock(repository)
     if streams is not None:

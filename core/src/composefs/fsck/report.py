@@ -1,6 +1,7 @@
 """What a check found, as JSON and as text: the keys and lines of ``cfsctl fsck`` of composefs-rs 0.9.0, and more.
 
-What is more appears only where there is something to say: ``affected`` when anything is wrong, and ``repaired``.
+What is more appears only where there is something to say: ``metadata_only``, ``affected`` when anything is wrong, and
+``repaired``.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ _WRONG_CONTENT = frozenset({"image-invalid", "stream-read-failed"})
 class Report:
     """Counts, and the problems in the order in which they were found.
 
+    ``metadata_only`` tells that objects were not read, but for streams and images, so that none is counted.
     ``bad`` are the ids of the objects that are missing or damaged, ``useless`` those of streams and images that have
     their digest and wrong content all the same, ``repaired`` those of objects put back.  ``affected`` are the names of
     what needs something bad or useless: ``streams``, ``images``, and ``refs``, which are paths from the top.
     """
 
+    metadata_only: bool = False
     objects_checked: int = 0
     objects_corrupted: int = 0
     streams_checked: int = 0
@@ -69,6 +72,8 @@ class Report:
             "missing_objects": len(self.missing),
             "errors": self.errors(),
         }
+        if self.metadata_only:
+            document["metadata_only"] = True
         if not self.ok:
             document["affected"] = self.affected
         if self.repaired:
@@ -78,12 +83,10 @@ class Report:
     def lines(self) -> Iterator[str]:
         """Yield what is printed without ``--json``."""
         yield "meta.json: ok"
-        for name, checked, corrupted in (
-            ("objects", self.objects_checked, self.objects_corrupted),
-            ("streams", self.streams_checked, self.streams_corrupted),
-            ("images", self.images_checked, self.images_corrupted),
-        ):
-            yield f"{name}: {checked - corrupted}/{checked} ok"
+        objects = _whole(self.objects_checked, self.objects_corrupted)
+        yield f"objects: {'not read (--metadata-only)' if self.metadata_only else objects}"
+        yield f"streams: {_whole(self.streams_checked, self.streams_corrupted)}"
+        yield f"images: {_whole(self.images_checked, self.images_corrupted)}"
         if self.broken_links:
             yield f"broken links: {self.broken_links}"
         if self.missing:
@@ -96,3 +99,7 @@ class Report:
                 yield f"affected {name}: {len(affected)}"
                 yield from (f"  {each}" for each in affected)
         yield f"status: {'ok' if self.ok else 'corrupted'}"
+
+
+def _whole(checked: int, corrupted: int) -> str:
+    return f"{checked - corrupted}/{checked} ok"
