@@ -172,7 +172,7 @@ def test_a_part_is_a_regular_file_with_one_link(host: Host, name: str) -> None:
         ["mkdir", "dir"],
         draft(name),
         strict=False,
-        confine=False,
+        hard_links=True,
     )
     assert kind_of(answers[0]) == "usage"
 

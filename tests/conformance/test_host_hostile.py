@@ -18,7 +18,7 @@ import pytest
 
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, NotFoundError, ProtocolError, TooLargeError
 from composefs.ext import calls, patience
-from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.protocol.limits import Limits
 from support.calls import HELLO, HELLO_WORLD, KIND, call
 from support.commands import CFSCTL, TIMEOUT, cfsctl
@@ -133,7 +133,7 @@ def test_executable_whose_interpreter_cannot_run(
 def test_repository_out_of_reach_is_no_matter_of_the_first_line(host: Host, tmp_path: Path) -> None:
     assert os.geteuid() == 0, "only root can run extensions as another user"
     tmp_path.chmod(0o700)
-    options = RunOptions(isolation=Isolation(account="nobody"))
+    options = RunOptions(account="nobody")
     with pytest.raises(ExtensionError, match=r"/work is out of reach for nobody$") as caught:
         host.misbehave("exits", options=options)
     assert caught.value.hint is None

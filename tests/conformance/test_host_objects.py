@@ -98,7 +98,7 @@ def test_only_regular_files_with_one_link_are_taken(host: Host, name: str) -> No
         put(name),
         call("image.put", dump=name),
         call("stream.put", content_type=KIND, inline=name, chunks=[-1]),
-        confine=False,
+        hard_links=True,
     )
     assert row["objects"][0]["error"]["kind"] == "usage"
     assert kind_of(dump) == kind_of(inline) == "usage"
@@ -397,7 +397,7 @@ def test_a_pack_is_a_regular_file_with_one_link(host: Host, name: Any) -> None:
         ["mkdir", "dir"],
         ranges((0, 0), (0, 1), name=name),
         strict=False,
-        confine=False,
+        hard_links=True,
     )
     assert [row["error"]["kind"] for row in answer["objects"]] == ["usage"] * 2
     host.assert_clean()

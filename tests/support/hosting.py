@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from composefs.digest import SHA256, Algorithm
-from composefs.ext import discovery
+from composefs.ext import discovery, process
 from composefs.ext.commandline import CommandLine
-from composefs.ext.options import Isolation, RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Timeouts
 from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
 from composefs.protocol.limits import Limits
@@ -125,14 +125,17 @@ class Host:
         return self.run("misbehave", {"how": how, "pids": str(self.pids)}, **more)
 
     def do(
-        self, *steps: list[Any], command: str = "write", strict: bool = True, confine: bool = True, **more: Any
+        self, *steps: list[Any], command: str = "write", strict: bool = True, hard_links: bool = False, **more: Any
     ) -> list[Any]:
         """Have the bad extension carry out steps, and return the answers it got, without strict mode's stray field.
 
-        It must not be confined to make hard links.
+        With ``hard_links`` it may make some, as where the kernel has no seccomp.
         """
         arguments = {"steps": json.dumps(steps), **more.pop("arguments", {})}
-        result = self.run(command, arguments, options=RunOptions(strict=strict, isolation=Isolation(confine)), **more)
+        with pytest.MonkeyPatch.context() as patch:
+            if hard_links:
+                patch.setattr(process, "give_up_hard_links", lambda: None)
+            result = self.run(command, arguments, options=RunOptions(strict=strict), **more)
         answers: list[Any] = result.result["answers"]
         for answer in answers:
             if isinstance(answer, dict) and "versions" not in answer:

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from composefs.ext.process import Confinement, Program, spawn
+from composefs.ext.process import Process, Program, spawn
+from composefs.linux.landlock import Access, Ruleset
+
+
+def cat(directory: Path) -> Process:
+    with Ruleset(network=False) as ruleset:
+        ruleset.allow("/", Access.READ | Access.EXECUTE)
+        return spawn(Program("/bin/cat", str(directory), {}, {}, ruleset))
 
 
 def test_a_process_without_its_own_group_yet_is_killed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = spawn(Program("/bin/cat", str(tmp_path), environment={}, descriptors={}, confinement=Confinement()))
+    process = cat(tmp_path)
 
     def no_such_group(pid: int, number: int) -> None:
         raise ProcessLookupError(pid, number)
@@ -27,6 +34,6 @@ def test_a_process_without_its_own_group_yet_is_killed_all_the_same(
 
 def test_killing_right_after_the_start_never_hangs(tmp_path: Path) -> None:
     for _ in range(50):
-        process = spawn(Program("/bin/cat", str(tmp_path), environment={}, descriptors={}, confinement=Confinement()))
+        process = cat(tmp_path)
         process.kill_group()
         assert os.WTERMSIG(process.reap().status) == signal.SIGKILL

@@ -287,7 +287,7 @@ def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
     longer than the core, and what the core needs to serve it is imported meanwhile.
     """
     from composefs.ext.launch import launch
-    from composefs.ext.options import Isolation, RunOptions
+    from composefs.ext.options import RunOptions
 
     options = RunOptions(
         verbosity=settings.verbosity,
@@ -296,7 +296,8 @@ def _run(settings: Settings, line: CommandLine, *, as_json: bool) -> int:
         erofs_default=settings.erofs_version,
         directory=_working_directory(),
         wait=settings.wait,
-        isolation=Isolation(readable=settings.ext_read, account=settings.ext_user),
+        account=settings.ext_user,
+        readable=settings.ext_read,
     )
     opened: contextlib.AbstractContextManager[Repository | None] = contextlib.nullcontext()
     if line.command.repository != "none":

@@ -21,8 +21,8 @@ from composefs.ext.errortext import ErrorText
 from composefs.ext.interrupts import Interrupts
 from composefs.ext.manifest import Command
 from composefs.ext.options import RunOptions, Stdio
-from composefs.ext.process import USER_STDIN, USER_STDOUT, Confinement, Ended, Process, Program, spawn
-from composefs.ext.reach import Reach, reach_of
+from composefs.ext.process import USER_STDIN, USER_STDOUT, Ended, Process, Program, spawn
+from composefs.ext.reach import reach_of
 from composefs.ext.trust import distrust
 from composefs.protocol.limits import Limits
 from composefs.repository.staging import Staging
@@ -105,31 +105,40 @@ def launch(
         raise without_proc(f"running extension {extension.name}")
     stdio = stdio or Stdio()
     limits = limits or Limits()
-    isolation = options.isolation
     descriptors = _user_descriptors(line.command, stdio)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
-        account = None if isolation.account is None else account_of(isolation.account)
+        account = None if options.account is None else account_of(options.account)
         if account is not None:
             account.give(staging.work_fd)
-        cache = _cache(extension, repository, isolation.cache_dir, account)
+        cache = _cache(extension, repository, options.cache_dir, account)
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
-        confinement = Confinement(account=account, file_size=limits.staging_bytes)
-        program = Program(extension.executable, staging.place, environment, descriptors, confinement)
         try:
-            if isolation.confine:
-                reach = reach_of(
-                    line,
-                    own=(staging.place,) if cache is None else (staging.place, cache),
-                    objects=None if repository is None else f"{repository.store.path}/objects",
-                    environment=environment,
-                    directory=options.directory,
-                    extra=isolation.readable,
+            reach = reach_of(
+                line,
+                own=(staging.place,) if cache is None else (staging.place, cache),
+                objects=None if repository is None else f"{repository.store.path}/objects",
+                environment=environment,
+                directory=options.directory,
+                extra=options.readable,
+            )
+            with reach.ruleset() as ruleset:
+                if not ruleset.empty:
+                    environment["PATH"] = reach.search_path(environment["PATH"])
+                process = spawn(
+                    Program(
+                        extension.executable,
+                        staging.place,
+                        environment,
+                        descriptors,
+                        ruleset,
+                        account,
+                        file_size=limits.staging_bytes,
+                        # Of files of the user's own, all attributes are read and written: only where one was typed.
+                        attributes=bool(line.typed("path-read", "path-write")),
+                    )
                 )
-                program = _confined(program, line, reach)
-            with program.confinement:
-                process = spawn(program)
         except OSError as error:
             raise from_os_error(error, f"starting extension {extension.name}") from error
         interrupts.kill = process.kill_group
@@ -224,15 +233,3 @@ def _is_out_of_reach(directory: str) -> bool:
         return True  # the way to what is missing is trusted, and the rest will be ours
     except OSError:
         return False
-
-
-def _confined(program: Program, line: CommandLine, reach: Reach) -> Program:
-    """Have Landlock enforce what is in reach, and put what is out of it last in PATH."""
-    ruleset = reach.ruleset()
-    environment = dict(program.environment)
-    if not ruleset.empty:
-        environment["PATH"] = reach.search_path(environment["PATH"])
-    # Files of the user's own, with all their attributes, are read and written only where one was typed.
-    attributes = bool(line.typed("path-read", "path-write"))
-    confinement = program.confinement._replace(ruleset=ruleset, attributes=attributes)
-    return program._replace(environment=environment, confinement=confinement)

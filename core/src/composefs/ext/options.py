@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from composefs.tuples import NamedTuple
 
-__all__ = ["Isolation", "RunOptions", "Stdio", "Timeouts"]
-
-
-class Isolation(NamedTuple):
-    """What the process of an extension is kept from and given on this machine.
-
-    ``confine`` keeps it to the files it needs, where the kernel can (Landlock); ``readable`` are absolute paths that it
-    may read besides.  ``account`` is the user to run it as, by name or number, if that is not ours.  ``cache_dir`` is
-    where the caches of all extensions are kept, by default the user's cache directory.
-    """
-
-    confine: bool = True
-    readable: tuple[str, ...] = ()
-    account: str | None = None
-    cache_dir: str | None = None
+__all__ = ["RunOptions", "Stdio", "Timeouts"]
 
 
 class RunOptions(NamedTuple):
@@ -27,6 +13,10 @@ class RunOptions(NamedTuple):
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     ``erofs_default`` overrides the repository's format of images for this run.  ``wait`` is how many seconds to wait
     for the lock of another repository that a call reads.
+
+    ``account`` is the user to run the extension as, by name or number, if that is not ours; ``readable`` are absolute
+    paths that it may read besides what it needs.  ``cache_dir`` is where the caches of all extensions are kept, by
+    default the user's cache directory.
     """
 
     verbosity: int = 0
@@ -36,7 +26,9 @@ class RunOptions(NamedTuple):
     directory: str | None = None
     erofs_default: int | None = None
     wait: float = 0.0
-    isolation: Isolation = Isolation()
+    account: str | None = None
+    readable: tuple[str, ...] = ()
+    cache_dir: str | None = None
 
 
 class Stdio(NamedTuple):

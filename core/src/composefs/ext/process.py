@@ -18,7 +18,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Self
 
 from composefs.errors import ExtensionError, from_os_error
 from composefs.ext.account import Account
@@ -35,7 +34,6 @@ from composefs.tuples import NamedTuple
 __all__ = [
     "USER_STDIN",
     "USER_STDOUT",
-    "Confinement",
     "Ended",
     "Process",
     "Program",
@@ -88,37 +86,22 @@ class Ended(NamedTuple):
         return f"exited with status {os.WEXITSTATUS(self.status)}"
 
 
-class Confinement(NamedTuple):
-    """What a process is held to: Landlock's rules, an account that root gives it, and the size of a file it writes.
-
-    ``attributes`` leaves root's extension the right to privileged attributes of files.  A context manager
-    that closes the ruleset.
-    """
-
-    ruleset: Ruleset | None = None
-    account: Account | None = None
-    file_size: int = resource.RLIM_INFINITY
-    attributes: bool = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.ruleset is not None:
-            self.ruleset.close()
-
-
 class Program(NamedTuple):
-    """What is to be executed, without arguments, and in which ``directory``.
+    """What is to be executed, without arguments, in which ``directory``, and what it is held to.
 
-    ``descriptors`` are the caller's, by the numbers by which it sees them, USER_STDIN and USER_STDOUT.
+    ``descriptors`` are the caller's, by the numbers by which it sees them, USER_STDIN and USER_STDOUT.  ``account`` is
+    whom root lets it be, ``file_size`` the bytes of the largest file that it may write.  ``attributes`` leaves root's
+    extension the right to privileged attributes of files.
     """
 
     executable: str
     directory: str
     environment: Mapping[str, str]
     descriptors: Mapping[int, int]
-    confinement: Confinement
+    ruleset: Ruleset
+    account: Account | None = None
+    file_size: int = resource.RLIM_INFINITY
+    attributes: bool = False
 
 
 class Process:
@@ -226,7 +209,7 @@ def _become(program: Program, wanted: Mapping[int, int], failure: int, parent: i
     try:
         os.setsid()
         set_no_new_privileges()
-        _give_up(program.confinement, program.directory)
+        _give_up(program)
         # Not before the account is changed, which takes it back.
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:
@@ -252,24 +235,23 @@ def _become(program: Program, wanted: Mapping[int, int], failure: int, parent: i
         os._exit(_EXEC_FAILED)
 
 
-def _give_up(confinement: Confinement, directory: str) -> None:
+def _give_up(program: Program) -> None:
     """Give up, in the child, what an extension may not have, and go to the directory that it works in."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = confinement.file_size if hard == resource.RLIM_INFINITY else min(hard, confinement.file_size)
+    size = program.file_size if hard == resource.RLIM_INFINITY else min(hard, program.file_size)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.geteuid() == 0:
-        drop_capabilities(_KEPT_CAPABILITIES | ({_SYS_ADMIN} if confinement.attributes else set()))
-    if confinement.account is not None:
-        confinement.account.become()
+        drop_capabilities(_KEPT_CAPABILITIES | ({_SYS_ADMIN} if program.attributes else set()))
+    if program.account is not None:
+        program.account.become()
     try:
-        os.chdir(directory)
+        os.chdir(program.directory)
     except PermissionError:
-        who = "" if confinement.account is None else f" for {confinement.account.name}"
-        raise PermissionError(f"{directory} is out of reach{who}") from None
-    if confinement.ruleset is not None:
-        give_up_hard_links()
-        confinement.ruleset.restrict_self()
+        who = "" if program.account is None else f" for {program.account.name}"
+        raise PermissionError(f"{program.directory} is out of reach{who}") from None
+    give_up_hard_links()
+    program.ruleset.restrict_self()
 
 
 def children(pid: int | None = None) -> list[int]:

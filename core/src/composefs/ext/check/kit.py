@@ -25,7 +25,7 @@ from composefs.ext.check.silence import PATIENCE, Silence
 from composefs.ext.check.tap import Script, Tap
 from composefs.ext.check.watch import Watch
 from composefs.ext.environment import clean_environment
-from composefs.ext.options import Isolation, RunOptions, Stdio, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.process import children
 from composefs.ext.session import run_extension
 from composefs.linux.files import temporary_place
@@ -257,9 +257,7 @@ class _Kit:
                         options=RunOptions(
                             json=algorithm is SHA512,
                             directory=invocation.directory or str(work),
-                            isolation=Isolation(
-                                cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache"
-                            ),
+                            cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
                         ),
                         stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
                         timeouts=self._timeouts,
