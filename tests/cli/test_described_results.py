@@ -1,4 +1,7 @@
-"""What is printed with --json is as the manifest promises, and no field is in it of which that is silent."""
+"""What is printed with --json is as the manifest promises: no field of which that is silent, and each that it requires.
+
+What is always there must be required: whoever reads the schema must not look for it in vain.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,9 @@ def check(repo: Path, tmp_path: Path, extension: str, *arguments: str | Path) ->
     printed = json.loads(cfsctl("--repo", repo, extension, *arguments, "--json", cwd=tmp_path).stdout)
     assert set(printed) - fields(schema) - {"status"} == set(), arguments
     assert schemas.misfit(schema, printed) is None, arguments
+    for name in printed.keys() - {"status"}:
+        without = {key: value for key, value in printed.items() if key != name}
+        assert schemas.misfit(schema, without) is not None, (arguments, name)
 
 
 def test_ostree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +78,10 @@ def test_oci(tmp_path: Path) -> None:
     for arguments in (
         ("pull", f"oci:{layout}:latest", "app"),
         ("inspect", "app"),
+        ("inspect", "app", "--manifest"),
+        ("inspect", "app", "--config"),
         ("images",),
+        ("layer", oci_layout.digest(oci_layout.tar(a=b"one" * 100))),
         ("compute-id", "app"),
         ("referrers", "app"),
         ("tag", "app", "again"),

@@ -72,7 +72,7 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
         "errors": errors,
         "repo": repository,
     }
-    return facts if request.json or ok else {"status": 1}
+    return facts if request.json or ok else {**facts, "status": 1}
 
 
 def _report(repository: dict[str, Any]) -> Iterator[str]:

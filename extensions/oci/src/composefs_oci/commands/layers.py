@@ -38,8 +38,9 @@ def layer(request: Request, core: Core) -> dict[str, Any]:
         with core.staging.create(name) as file:
             file.writelines(entry_lines(entries(open_layer(core, digest))))
         core.output_file(name)
-        return {}
-    return {"size": core.stream_cat(name=layer_stream(digest)).result()}
+    else:
+        core.stream_cat(name=layer_stream(digest)).result()
+    return {}
 
 
 def _find(core: Core, name: str) -> str:
