@@ -15,14 +15,14 @@ from composefs_ext.core import Core
 from composefs_ext.errors import CorruptError, ExtError, FormatError
 from composefs_ext.testing import MemoryCore
 from composefs_oci import arrivals as module
-from composefs_oci.arrivals import Arrivals, Arrived
+from composefs_oci.arrivals import Arrivals
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of
 from composefs_oci.image import described, layered, stacked
 from composefs_oci.layers import fetch
 from composefs_oci.layers.fetch import Job
 from composefs_oci.layers.stored import open_layer
-from composefs_oci.names import BLOB, LAYER
+from composefs_oci.names import BLOB, LAYER, layer_stream
 from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 from support.oci_layers import Layers, archives, run_generator
 
@@ -51,40 +51,40 @@ def opener(layout: Path) -> Callable[[Callable[[str], object]], LayoutSource]:
 
 
 def fetch_all(core: MemoryCore, layout: Path, jobs: dict[str, Job]) -> dict[str, Any]:
-    """Run it; return the dump, and what arrived."""
+    """Run it; return the streams that arrived, what came with them, and the dump."""
     result: dict[str, Any] = {}
 
     def handler(_request: Any, client: Core) -> None:
         with Arrivals(client, jobs, opener(layout)) as arrivals:
-            result["arrivals"] = arrivals
             if any(job.diff_id is None for job in jobs.values()):
-                result["arrived"] = list(map(arrivals.wait, jobs))
+                result["streams"], result["counts"] = arrivals.wait_for_all()
                 return
             image = described(client, stacked((digest, arrivals.entries(digest)) for digest in jobs))
             result["dump"] = Path(client.staging.path_of(image.dump)).read_bytes()
             assert image.has_usr
-            image = layered(client, [open_layer(client, digest, arrivals.wait(digest).stream) for digest in jobs])
+            image = layered(client, [open_layer(client, digest, arrivals.wait(digest)) for digest in jobs])
             assert Path(client.staging.path_of(image.dump)).read_bytes() == result["dump"]
+            result["streams"], result["counts"] = arrivals.wait_for_all()
         assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
     core.run(handler, ["pull"])
     return result
 
 
-def archive_of(core: MemoryCore, arrived: Arrived) -> bytes:
-    return core._reassemble(core.streams[arrived.stream])
+def archive_of(core: MemoryCore, stream: str) -> bytes:
+    return core._reassemble(core.streams[stream])
 
 
 def check(core: MemoryCore, layout: Path, tmp_path: Path, result: dict[str, Any]) -> None:
     layers = Layers(tmp_path)
-    for number, data in enumerate(archives(layout)):
+    for data in archives(layout):
         layers.add(data)
-        arrived = result["arrivals"].arrived[digest_of(data)]
-        assert archive_of(core, arrived) == data
-        assert core.streams[arrived.stream]["content_type"] == LAYER
-        counts = arrived.counts
-        assert counts.new + counts.present == layers.unpacked[number].files
-        assert counts.inlined == layers.unpacked[number].inline_size
+        stream = result["streams"][digest_of(data)]
+        assert archive_of(core, stream) == data
+        assert core.streams[stream]["content_type"] == LAYER
+    counts = result["counts"]
+    assert counts.new + counts.present == sum(each.files for each in layers.unpacked)
+    assert counts.inlined == sum(each.inline_size for each in layers.unpacked)
     assert result["dump"] == layers.dump()
 
 
@@ -93,13 +93,12 @@ def test_a_whole_image(tmp_path: Path, layout: Path) -> None:
     jobs = jobs_of(layout)
     result = fetch_all(core, layout, jobs)
     check(core, layout, tmp_path, result)
-    assert core.stream_names == {}
     ended = [event for method, event in core.events if method == "progress" and event["kind"] == "done"]
     assert sorted(event["label"] for event in ended) == sorted(jobs)
     assert all(event["done"] == event["total"] for event in ended)
     assert {event["message"] for method, event in core.events if method == "log"} == {"a line for the user"}
     again = fetch_all(core, layout, jobs)
-    assert all(arrived.counts.new == 0 for arrived in again["arrivals"].arrived.values())
+    assert again["counts"].new == 0
     check(core, layout, tmp_path, again)
 
 
@@ -128,9 +127,21 @@ def test_any_number_of_workers_and_little_room(
 def test_a_blob_is_kept_as_it_is(tmp_path: Path, layout: Path) -> None:
     core = MemoryCore(tmp_path, algorithm="sha256")
     [job, *_] = jobs_of(layout).values()
-    [arrived] = fetch_all(core, layout, {job.descriptor.digest: Job(job.descriptor, None)})["arrived"]
-    assert core.streams[arrived.stream]["content_type"] == BLOB
-    assert digest_of(archive_of(core, arrived)) == job.descriptor.digest
+    streams = fetch_all(core, layout, {job.descriptor.digest: Job(job.descriptor, None)})["streams"]
+    assert core.streams[streams[job.descriptor.digest]]["content_type"] == BLOB
+    assert digest_of(archive_of(core, streams[job.descriptor.digest])) == job.descriptor.digest
+
+
+@pytest.mark.parametrize(("interval", "named"), [(0.0, 5), (1e6, 0)])
+def test_each_layer_is_named_when_it_is_stored_unless_another_just_was(
+    tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch, interval: float, named: int
+) -> None:
+    monkeypatch.setattr(module, "NAME_INTERVAL", interval)
+    monkeypatch.setattr(module, "available_cores", lambda: 1)
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    streams = fetch_all(core, layout, jobs_of(layout))["streams"]
+    assert len(core.stream_names) == named
+    assert core.stream_names.items() <= {layer_stream(digest): stream for digest, stream in streams.items()}.items()
 
 
 def damage(layout: Path, job: Job) -> None:
@@ -142,6 +153,7 @@ def damage(layout: Path, job: Job) -> None:
 
 def test_a_damaged_layer_leaves_the_others(tmp_path: Path, layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_cores", lambda: 1)
+    monkeypatch.setattr(module, "TAKEN_LOT", 1)
     core = MemoryCore(tmp_path, algorithm="sha256")
     jobs = jobs_of(layout)
     last = min(jobs.values(), key=lambda job: job.descriptor.size)
@@ -149,7 +161,22 @@ def test_a_damaged_layer_leaves_the_others(tmp_path: Path, layout: Path, monkeyp
     with pytest.raises((CorruptError, FormatError), match=last.descriptor.digest.partition(":")[2]):
         fetch_all(core, layout, jobs)
     assert len(core.streams) == len(jobs) - 1
-    assert core.stream_names == {}
+    assert sorted(core.stream_names) == sorted(layer_stream(digest) for digest, job in jobs.items() if job != last)
+
+
+def test_a_layer_that_contradicts_the_tree_leaves_all(tmp_path: Path, layout: Path) -> None:
+    core = MemoryCore(tmp_path, algorithm="sha256")
+    jobs = jobs_of(layout)
+
+    def handler(_request: Any, client: Core) -> None:
+        with Arrivals(client, jobs, opener(layout)) as arrivals:
+            for digest in jobs:
+                assert list(arrivals.entries(digest))
+            raise FormatError("a contradiction")
+
+    with pytest.raises(FormatError, match="a contradiction"):
+        core.run(handler, ["pull"])
+    assert sorted(core.stream_names) == sorted(map(layer_stream, jobs))
 
 
 def test_a_layer_of_another_diff_id(tmp_path: Path, layout: Path) -> None:

@@ -1,8 +1,8 @@
 """Layers on their way in, several at a time: the coordinator of the worker processes.
 
-Workers stage files; here they are handed to the core, and when all of a layer are stored, so is its stream, still
-without a name.  The largest layer is begun first.  Whoever waits for one layer, or reads its entries while it comes,
-keeps the others coming.
+Workers stage files; here they are handed to the core, and when all of a layer are stored, so is its stream.  That is
+named at once, unless another one just was, so that an interrupted pull goes on behind it.  The largest layer is begun
+first.  Whoever waits for one layer, or reads its entries while it comes, keeps the others coming.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 from collections import deque
 from contextlib import suppress
-from typing import NamedTuple
+from time import monotonic
 
 from composefs_ext.errors import CancelledError, ExtError, from_wire
 from composefs_ext.puts import Puts
@@ -21,23 +21,26 @@ from composefs_oci.layers.entry_log import read_log
 from composefs_oci.layers.fetch import DONE, FAILED, FILES, TELL, serve, staged_cost
 from composefs_oci.layers.stream import most_inline, put_layer
 from composefs_oci.layers.unpacking import Unpacked
-from composefs_oci.names import BLOB
+from composefs_oci.names import BLOB, layer_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Self
 
     from composefs_ext import Core
     from composefs_ext.connection import Pending
     from composefs_ext.progress import Progress
-    from composefs_ext.rows import Stored
+    from composefs_ext.rows import Stored, StreamName
     from composefs_oci.formats.tar import Entry
     from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import Content
     from composefs_oci.sources.source import Opener
 
-__all__ = ["Arrivals", "Arrived"]
+__all__ = ["Arrivals"]
+
+NAME_INTERVAL = 2.0
+"""Seconds between two barriers for the sake of layers alone."""
 
 TICK = 1000
 """Milliseconds."""
@@ -45,28 +48,27 @@ TAKEN_LOT = 8 << 20
 """How much a worker has to have had taken before it is told: few enough messages that one side never waits for room."""
 
 
-class Arrived(NamedTuple):
-    """A layer that is stored: the id of its stream, which has no name yet."""
-
-    stream: str
-    counts: Counts
-
-
 class _Layer:
-    """A layer that is on its way: ``ids`` of its files so far, in order, and how much there is of its entries' ``log``.
+    """A layer of which ``job`` is to be done, known by its ``digest`` here.
 
-    ``unpacked`` is set when the worker is done with it; ``stream`` when all files are stored too.
+    ``ids`` are those of its files so far, in order, and ``logged`` is how much there is of its entries' ``log``.
+    ``unpacked`` is set when the worker is done with it, ``stream`` when all files are stored too, and ``id`` when that
+    is stored.
     """
 
-    def __init__(self, digest: str, log: str, progress: Progress) -> None:
+    progress: Progress
+    """From when it is begun."""
+
+    def __init__(self, digest: str, job: Job, log: str) -> None:
         self.digest = digest
+        self.job = job
         self.log = log
-        self.progress = progress
         self.ids: list[str] = []
         self.logged = 0
         self.new = self.new_bytes = self.present = 0
         self.unpacked: Unpacked | None = None
         self.stream: Pending[Stored] | None = None
+        self.id = ""
 
     @property
     def is_stored(self) -> bool:
@@ -82,12 +84,10 @@ class _Layer:
             self.new += 1
             self.new_bytes += size
 
-    def arrived(self) -> Arrived:
-        """Return it as stored."""
-        assert self.stream is not None
+    def counts(self) -> Counts:
+        """Return what came with it."""
         assert self.unpacked is not None
-        counts = Counts(self.new, self.new_bytes, self.present, self.unpacked.inline_size)
-        return Arrived(self.stream.result()["id"], counts)
+        return Counts(self.new, self.new_bytes, self.present, self.unpacked.inline_size)
 
 
 class _Worker:
@@ -102,57 +102,54 @@ class _Worker:
 class Arrivals:
     """Fetches layers; a context manager that ends the workers.
 
-    ``arrived`` has what is stored, by digest.  When a layer fails, those that had come in whole are finished first, so
-    that they can be named and need not come again.
+    When something fails, the layers that had come in whole are stored and named first: they need not come again.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        jobs: Mapping[str, Job],
-        open_source: Opener,
-        tell: Callable[[str, Arrived], object] = lambda _digest, _arrived: None,
-        tick: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, core: Core, jobs: Mapping[str, Job], open_source: Opener) -> None:
         """``jobs`` are by the digests that the layers have here; ``open_source`` is called in each worker, with what
         takes a line for the user.
-
-        ``tell`` is called for each layer as soon as it is stored, whichever is waited for; ``tick`` once a second or
-        more often.
         """
         self._core = core
-        self._tell = tell
-        self._tick = tick
-        self._jobs = jobs
         self._open_source = open_source
-        self._left = deque(sorted(jobs, key=lambda digest: -jobs[digest].descriptor.size))
-        self._layers: dict[str, _Layer] = {}  # all that were begun
-        self._open: list[_Layer] = []  # those that are not stored yet
+        self._layers = {digest: _Layer(digest, job, core.staging.new_name("entries")) for digest, job in jobs.items()}
+        self._left = deque(sorted(self._layers.values(), key=lambda layer: -layer.job.descriptor.size))
+        self._open: list[_Layer] = []  # those that were begun and are not stored yet
         self._error: ExtError | None = None
         self._workers: list[_Worker] = []
         self._puts = Puts(core)
-        self.arrived: dict[str, Arrived] = {}
+        self._unnamed: list[StreamName] = []
+        self._next_naming = monotonic() + NAME_INTERVAL
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         for worker in self._workers:
             worker.process.end()
+        self._workers.clear()
+        if isinstance(error, ExtError) and not isinstance(error, CancelledError):
+            self._settle()
 
-    def wait(self, digest: str) -> Arrived:
-        """Return a layer when it is stored.  Raises whatever any of them fails with."""
-        while digest not in self.arrived:
+    def wait(self, digest: str) -> str:
+        """Return the id of a layer's stream when it is stored.  Raises whatever any layer fails with."""
+        layer = self._layers[digest]
+        while not layer.id:
             self._advance()
-        return self.arrived[digest]
+        return layer.id
+
+    def wait_for_all(self) -> tuple[dict[str, str], Counts]:
+        """Return the ids of all streams by digest, and what came, when all are stored.  Raises as :meth:`wait` does."""
+        counts = Counts()
+        streams = {digest: self.wait(digest) for digest in self._layers}
+        for layer in self._layers.values():
+            counts = counts.plus(layer.counts())
+        return streams, counts
 
     def entries(self, digest: str) -> Iterator[tuple[Entry, Content]]:
         """Yield the entries of a layer of files while it comes.
 
         Raises as :meth:`wait` does.  What is wrong with the archive as a whole, its digest, shows after the last entry.
         """
-        while digest not in self._layers:
-            self._advance()
         layer = self._layers[digest]
         ids = layer.ids
 
@@ -178,21 +175,28 @@ class Arrivals:
         try:
             self._turn(timeout)
             self._take_answers()
-            self._tick()
         except ExtError as error:
             self._error = error
-            if not isinstance(error, CancelledError):
-                self._settle()
             raise
+        if self._unnamed and monotonic() >= self._next_naming:
+            self._name()
 
     def _settle(self) -> None:
-        """Have stored what had come in before something failed."""
+        """Have stored and named what had come in before something failed."""
         with suppress(ExtError):
             while self._puts or any(layer.stream for layer in self._open):
                 self._puts.send()
                 if not self._has_answers():
                     self._core.pump(None)
                 self._take_answers()
+        if self._unnamed:
+            self._name()
+
+    def _name(self) -> None:
+        """Name what has no name yet; the answer is not waited for: a failure is told at the end of the run."""
+        self._core.publish(streams=self._unnamed)
+        self._unnamed = []
+        self._next_naming = monotonic() + NAME_INTERVAL
 
     def _turn(self, timeout: int) -> None:
         """Do everything that can be done without waiting, then wait for something to happen."""
@@ -219,17 +223,16 @@ class Arrivals:
                 if len(self._workers) >= available_cores():
                     return
                 worker = self._start()
-            digest = self._left.popleft()
-            progress = self._core.progress(digest, total=self._jobs[digest].descriptor.size, unit="bytes")
-            layer = _Layer(digest, self._core.staging.new_name("entries"), progress)
-            worker.layer = self._layers[digest] = layer
+            layer = worker.layer = self._left.popleft()
+            layer.progress = self._core.progress(layer.digest, total=layer.job.descriptor.size, unit="bytes")
             self._open.append(layer)
-            worker.process.send((digest, layer.log))
+            worker.process.send((layer.digest, layer.log))
 
     def _start(self) -> _Worker:
         core = self._core
         staging = Staging(core.staging.path, tag=f"w{len(self._workers)}")
-        shared = (self._jobs, self._open_source, staging, most_inline(core), core.features)
+        jobs = {digest: layer.job for digest, layer in self._layers.items()}
+        shared = (jobs, self._open_source, staging, most_inline(core), core.features)
         worker = _Worker(WorkerProcess(lambda channel: serve(channel, *shared), staging.path))
         self._workers.append(worker)
         return worker
@@ -266,17 +269,18 @@ class Arrivals:
                 worker.process.send(worker.taken)
                 worker.taken = 0
         for layer in [each for each in self._open if each.is_stored]:
-            arrived = self.arrived[layer.digest] = layer.arrived()
+            assert layer.stream is not None
+            layer.id = layer.stream.result()["id"]
             layer.progress.finish()
             self._open.remove(layer)
-            self._tell(layer.digest, arrived)
+            self._unnamed.append({"name": layer_stream(layer.digest), "id": layer.id, "if_exists": "replace"})
 
     def _finish(self, layer: _Layer) -> None:
         """Have a layer's stream stored, if all of its files are."""
         unpacked = layer.unpacked
         if unpacked is None or len(layer.ids) < unpacked.files:
             return
-        if self._jobs[layer.digest].diff_id is None:
+        if layer.job.diff_id is None:
             layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
         else:
             layer.stream = put_layer(self._core, unpacked, layer.ids)

@@ -13,50 +13,46 @@ from composefs_oci.layers.stored import entries, open_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from composefs_ext import Core
-    from composefs_oci.arrivals import Arrived
+    from composefs_oci.documents import Counts
     from composefs_oci.layers.fetch import Job
     from composefs_oci.layers.stored import StoredLayer
     from composefs_oci.sources.source import Opener
     from composefs_oci.variants import Sought, Variant
 
-__all__ = ["Wanted", "make"]
+__all__ = ["Made", "make"]
 
 
-class Wanted(NamedTuple):
-    """What a pull has to make.
+class Made(NamedTuple):
+    """What a pull has made: the ids of images, those of the layers' streams by digest, and what came with them."""
 
-    ``order`` are the diff ids of all layers from bottom to top, ``jobs`` fetch those that are missing, by digest.
-    ``images`` are to be made, and those that are ``sought`` by their ids.
-    """
-
-    order: Sequence[str]
-    jobs: Mapping[str, Job]
-    images: Sequence[Variant]
-    sought: Sequence[Sought]
+    images: dict[Variant, str]
+    streams: dict[str, str]
+    counts: Counts
 
 
 def make(
     core: Core,
     open_source: Opener,
-    wanted: Wanted,
-    tell: Callable[[str, Arrived], object],
-    tick: Callable[[], object],
-) -> dict[Variant, str]:
-    """Fetch layers and make images; return their ids.
+    order: Sequence[str],
+    jobs: Mapping[str, Job],
+    images: Sequence[Variant],
+    sought: Sequence[Sought],
+) -> Made:
+    """Fetch layers and make images.
 
-    ``tell`` and ``tick`` are called as :class:`~composefs_oci.arrivals.Arrivals` says.
+    ``order`` are the diff ids of all layers from bottom to top, ``jobs`` fetch those that are missing, by digest.
+    ``images`` are to be made, and those that are ``sought`` by their ids.
     """
-    order, jobs, images, sought = wanted
     made: dict[Variant, str] = {}
     gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
-    with Arrivals(core, jobs, open_source, tell, tick) as arrivals:
+    with Arrivals(core, jobs, open_source) as arrivals:
 
         @cache  # an image can name a layer thousands of times
         def stored(digest: str) -> StoredLayer:
-            return open_layer(core, digest, arrivals.wait(digest).stream if digest in jobs else None)
+            return open_layer(core, digest, arrivals.wait(digest) if digest in jobs else None)
 
         if images or sought:
             coming = (
@@ -73,6 +69,4 @@ def make(
             for each in sought:
                 variant, reading = find(core, map(stored, order), image, each)
                 made |= put_images(core, reading, [variant])
-        for digest in jobs:
-            arrivals.wait(digest)
-    return made
+        return Made(made, *arrivals.wait_for_all())

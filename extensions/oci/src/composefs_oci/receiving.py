@@ -1,20 +1,16 @@
 """Bringing an image in: what of it is here already, what comes from a source, what is stored and named.
 
-Missing layers are fetched in parallel, and put over each other while they come.  A layer is named as soon as it is
-stored, unless that was just done for another one, so that an interrupted pull goes on behind it; manifest, config and
+Missing layers are fetched in parallel, named one by one, and put over each other while they come; manifest, config and
 tag get their names together at the end.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from time import monotonic
 
 from composefs_ext.errors import (
     UNREADABLE,
-    CancelledError,
     ConflictError,
-    ExtError,
     FormatError,
     NotFoundError,
     UnsupportedError,
@@ -30,20 +26,16 @@ from composefs_oci.variants import BOOT_PREFIX, Sought, Variant, bootable_varian
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from composefs_ext import Core
     from composefs_ext.rows import RefUpdate, StreamName
-    from composefs_oci.arrivals import Arrived
     from composefs_oci.formats.descriptors import Descriptor, Manifest
     from composefs_oci.held import HeldManifest
     from composefs_oci.sources.source import Opener, Source
 
 __all__ = ["Received", "Receiver", "Terms"]
-
-NAME_INTERVAL = 2.0
-"""Seconds between two barriers for the sake of layers alone."""
 
 _ATTEMPTS = 5
 _ANY: dict[str, Any] = {}
@@ -107,7 +99,7 @@ class Receiver:
         self._digest = digest
         self._manifest = manifest
         self._terms = terms
-        self._layers = _Layers(core)
+        self._layers: dict[str, str] = {}  # their streams by digest, in order
         self._counts = Counts()
 
     def receive(self, refs: Sequence[RefUpdate] = ()) -> Received:
@@ -201,28 +193,20 @@ class Receiver:
         """Have layers and images stored; return the images by key."""
         order, layers = self._wanted(document)
         held = self._held_layers(list(layers))
-        self._layers.begin(layers, held)
+        self._layers = dict.fromkeys(layers, "") | held
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
         images = self._images(config) if self._manifest.is_image else _Images({}, [], [])
         if not missing and not images.lacking and not images.sought:
             return images.kept
         # What has nothing to make is done in a fifth of a second, and half of that is importing.
-        from composefs_oci.layering import Wanted, make
+        from composefs_oci.layering import make
         from composefs_oci.layers.fetch import Job
 
         jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
-        wanted = Wanted(order, jobs, images.lacking, images.sought)
-        try:
-            made = make(self._core, self._open_source, wanted, self._arrived, self._layers.tick)
-        except ExtError as error:
-            if not isinstance(error, CancelledError):
-                self._layers.write()  # what has come need not come again
-            raise
-        return images.kept | {variant.key: image for variant, image in made.items()}
-
-    def _arrived(self, digest: str, arrived: Arrived) -> None:
-        self._counts = self._counts.plus(arrived.counts)
-        self._layers.add(digest, arrived.stream)
+        made = make(self._core, self._open_source, order, jobs, images.lacking, images.sought)
+        self._counts = self._counts.plus(made.counts)
+        self._layers |= made.streams
+        return images.kept | {variant.key: image for variant, image in made.images.items()}
 
     def _images(self, config: HeldConfig | None) -> _Images:
         """Look which of the images that are wanted are here and sound.
@@ -257,14 +241,14 @@ class Receiver:
 
     def _put_config(self, here: _Here, document: bytes, images: dict[str, str]) -> str:
         """Have the config's stream stored if it is not; return its id."""
-        held, layers = here.config, self._layers.streams
+        held, layers = here.config, self._layers
         is_same = held is not None and here.document is not None and (held.layers, held.images) == (layers, images)
         if held is not None and is_same and self._is_sound(held.id):
             return held.id
         return self._put_document(CONFIG, document, config_refs(layers, images))
 
     def _put_manifest(self, held: HeldManifest | None, config_id: str) -> str:
-        layers = self._layers.streams
+        layers = self._layers
         if held is not None and (held.config_id, held.layers) == (config_id, layers) and self._is_sound(held.id):
             return held.id
         named = manifest_refs(self._manifest.config.digest, config_id, layers)
@@ -285,51 +269,20 @@ class Receiver:
         self, here: _Here, config_id: str, verity: str, images: dict[str, str], refs: Sequence[RefUpdate]
     ) -> None:
         """Name everything.  Also if nothing is new: who pulled it may have been killed before it was durable."""
+        layers: list[StreamName] = [
+            {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
+            for digest, stream in self._layers.items()
+        ]
         config: StreamName = {"name": config_stream(self._manifest.config.digest), "id": config_id}
         config["if_exists"] = "replace" if here.config is None or here.config.id != config_id else "keep"
         config |= here.config_expect  # type: ignore[typeddict-item]
         manifest: StreamName = {"name": manifest_stream(self._digest), "id": verity, "if_exists": "replace"}
         manifest |= here.manifest_expect  # type: ignore[typeddict-item]
         self._core.publish(
-            streams=[*self._layers.names, config, manifest],
+            streams=[*layers, config, manifest],
             images=[{"id": image} for image in sorted(set(images.values()))],
             refs=refs,
         ).result()
-
-
-class _Layers:
-    """The layers of a manifest: ``streams`` by digest in their order, and the rows that name them all."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._unnamed: list[StreamName] = []
-        self._next = monotonic() + NAME_INTERVAL
-        self.streams: dict[str, str] = {}
-        self.names: list[StreamName] = []
-
-    def begin(self, digests: Iterable[str], held: dict[str, str]) -> None:
-        """Take in which layers there are, and the streams of those that are here, which have their names."""
-        self.streams = dict.fromkeys(digests, "") | held
-        self.names = [{"name": layer_stream(each), "id": stream, "if_exists": "keep"} for each, stream in held.items()]
-
-    def add(self, digest: str, stream: str) -> None:
-        """Take in a layer that was stored, to be named soon."""
-        self.streams[digest] = stream
-        row: StreamName = {"name": layer_stream(digest), "id": stream, "if_exists": "replace"}
-        self.names.append(row)
-        self._unnamed.append(row)
-
-    def tick(self) -> None:
-        """Name what has no name yet, if that was not just done."""
-        if self._unnamed and monotonic() >= self._next:
-            self.write()
-            self._next = monotonic() + NAME_INTERVAL
-
-    def write(self) -> None:
-        """Name what has no name yet; the answer is not waited for: a failure is told at the end of the run."""
-        if self._unnamed:
-            self._core.publish(streams=self._unnamed)
-            self._unnamed = []
 
 
 def _opened(read: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
