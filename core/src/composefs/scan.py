@@ -275,19 +275,22 @@ class _Hashing(Closing):
     def hand_over(self, fd: int, reading: _Reading) -> None:
         """Have a file read and hashed, here or by another process."""
         self.bytes_read += reading.size
-        if self.pool is None:
-            if self.processes < 2 or self.bytes_read <= _ALONE_BYTES:
-                answer: bytes | ComposefsError
-                try:
-                    answer = self.read(fd)
-                except ComposefsError as error:
-                    answer = error
-                self.finish(reading, answer)
-                return
-            self.pool = FilePool(self.read)
-            self.pool.start(self.processes)
-        self.collect(self.pool.answers(IN_FLIGHT - 1))
-        self.reading[self.pool.submit(fd)] = reading
+        number = None
+        if self.processes > 1 and self.bytes_read > _ALONE_BYTES:
+            if self.pool is None:
+                self.pool = FilePool(self.read)
+                self.pool.start(self.processes)
+            self.collect(self.pool.answers(IN_FLIGHT - 1))
+            number = self.pool.submit(fd)
+        if number is not None:
+            self.reading[number] = reading
+            return
+        answer: bytes | ComposefsError
+        try:
+            answer = self.read(fd)
+        except ComposefsError as error:
+            answer = error
+        self.finish(reading, answer)
 
     def read(self, fd: int) -> bytes:
         """Read a whole file; return its size and mtime afterwards, and its digest."""

@@ -11,6 +11,7 @@ All processes take from one socket, whose messages are whole and go to whoever i
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -56,10 +57,19 @@ class FilePool(Closing):
         except OSError as error:
             raise from_os_error(error, _STARTING) from error
 
-    def submit(self, fd: int) -> int:
-        """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out."""
+    def submit(self, fd: int) -> int | None:
+        """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out.
+
+        Or None: of a user without privileges, no more files may be on their way in all processes together than one may
+        have open.
+        """
+        try:
+            socket.send_fds(self._tasks, [(self._last + 1).to_bytes(_NUMBER, "little")], [fd])
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            return None
         self._last += 1
-        socket.send_fds(self._tasks, [self._last.to_bytes(_NUMBER, "little")], [fd])
         self.unanswered += 1
         return self._last
 
