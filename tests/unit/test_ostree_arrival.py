@@ -51,7 +51,7 @@ def test_the_commit_that_a_delta_starts_from(tmp_path: Path) -> None:
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
-        arrivals = Arrivals(core, source, source.open(core), uses_cache=False)
+        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
         base, other = (hold(core, subject) for subject in ("base", "other"))
         bases = [open_commit(core, stream_name(base))[0]]
         given = list(bases)
@@ -75,7 +75,7 @@ def test_a_base_that_gets_another_stream_between_the_two_questions(
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
-        arrivals = Arrivals(core, source, source.open(core), uses_cache=False)
+        arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
         contents = [b"x" * size for size in (300, 301, 302, 303, 304)]
         stored = core.object_put([{"name": core.staging.write(content)} for content in contents]).result()
         ids = [row["id"] for row in stored]

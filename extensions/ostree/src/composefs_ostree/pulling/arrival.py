@@ -20,12 +20,12 @@ from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
 from composefs_ostree.pulling.known import Here
 from composefs_ostree.pulling.pull import Pull
-from composefs_ostree.pulling.wish import Supply
+from composefs_ostree.pulling.supply import Supply
 from composefs_ostree.sources.finding import fetch_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, MutableMapping
+    from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import CommitStream, Holder
-    from composefs_ostree.pulling.wish import Wish
+    from composefs_ostree.pulling.known import CommitObject
     from composefs_ostree.sources.source import ObjectSource
 
 
@@ -50,11 +50,26 @@ A history may have thousands, each of which takes a descriptor and, for each of 
 class Arrivals:
     """Receives the commits of one call, each with what the last ones before it have brought."""
 
-    def __init__(self, core: Core, source: ObjectSource, transport: Transport, *, uses_cache: bool) -> None:
+    def __init__(
+        self,
+        core: Core,
+        source: ObjectSource,
+        transport: Transport,
+        asked: MutableMapping[str, Asked],
+        *,
+        keep_nul: bool,
+        uses_cache: bool,
+    ) -> None:
+        """Of the bases, some may have been ``asked`` for already, by their names; what is opened is taken out.
+
+        ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
+        """
         assert core.repository is not None
         self._core = core
         self._source = source
         self._transport = transport
+        self._asked = asked
+        self._keep_nul = keep_nul
         self._limit = inline_limit(core.repository.algorithm)
         self._cache = Cache.open(core.cache) if uses_cache else None
         self._earlier: list[CommitStream] = []
@@ -72,57 +87,73 @@ class Arrivals:
         if self._cache is not None:
             self._cache.clear()
 
-    def receive(self, wish: Wish) -> Here:
-        """Fetch what a commit needs, have its image and its stream stored; they are still to be named."""
-        if wish.subpaths is not None and not wish.subpaths:
-            return self._keep_alone(wish)
-        supply = self._supply(wish)
+    def receive(
+        self,
+        wanted: CommitObject,
+        subpaths: Sequence[str] | None,
+        bases: Iterable[str],
+        damaged: Collection[str],
+        named_refs: Sequence[tuple[str, str]],
+        *,
+        may_lack_paths: bool,
+    ) -> Here:
+        """Fetch what a commit needs, have its image and its stream stored; they are still to be named.
+
+        ``subpaths`` is what is wanted of it (None: all), ``bases`` are names of streams that may hold some of that,
+        ``damaged`` ids of objects of the repository that are not to be used, and ``named_refs`` what its stream shall
+        name besides the image.  A commit that ``may_lack_paths`` is fine without some of the subpaths: it is older than
+        the one of which they were asked for.
+        """
+        commit_id, _, commit, _ = wanted
+        if subpaths is not None and not subpaths:
+            return self._keep_alone(wanted, named_refs)
+        supply = self._supply(wanted.delta, bases, damaged)
         way = _Way(self._core, supply)
-        subpaths = wish.subpaths
-        if subpaths is not None and wish.may_lack_paths:
-            subpaths = existing(wish.commit, subpaths, way.load)
+        if subpaths is not None and may_lack_paths:
+            subpaths = existing(commit, subpaths, way.load)
             if not subpaths:
-                return self._keep_alone(wish, way.fetched)
-        part = None if subpaths is None else find_part(wish.commit, subpaths, way.load)
-        pull = Pull(self._core, wish, part, supply)
+                return self._keep_alone(wanted, named_refs, way.fetched)
+        part = None if subpaths is None else find_part(commit, subpaths, way.load)
+        pull = Pull(self._core, wanted, part, supply, keep_nul=self._keep_nul)
         image_put = pull.run()
         stream_id, image = store(
-            self._core, wish.commit_id, pull.entries, image_put, named_refs=wish.named_refs, subpaths=subpaths
+            self._core, commit_id, pull.entries, image_put, named_refs=named_refs, subpaths=subpaths
         )
-        name = stream_name(wish.commit_id) if subpaths is None else partial_name(wish.commit_id)
+        name = stream_name(commit_id) if subpaths is None else partial_name(commit_id)
         self._last = (name, stream_id)
         metadata, files, parts = pull.brought
         return Here(name, stream_id, image, subpaths, 1 + way.fetched + metadata, files, parts)
 
-    def _keep_alone(self, wish: Wish, fetched: int = 0) -> Here:
+    def _keep_alone(self, wanted: CommitObject, named_refs: Sequence[tuple[str, str]], fetched: int = 0) -> Here:
         """Have the commit object stored, with nothing of its tree."""
-        entries = {wish.commit_id: Entry(wish.data, None)}
-        stream_id = put_commit(self._core, wish.commit_id, entries, named_refs=wish.named_refs, subpaths=())
-        return Here(partial_name(wish.commit_id), stream_id, None, (), 1 + fetched)
+        commit_id = wanted.commit_id
+        entries = {commit_id: Entry(wanted.data, None)}
+        stream_id = put_commit(self._core, commit_id, entries, named_refs=named_refs, subpaths=())
+        return Here(partial_name(commit_id), stream_id, None, (), 1 + fetched)
 
-    def _supply(self, wish: Wish) -> Supply:
+    def _supply(self, delta: Delta | None, bases: Iterable[str], damaged: Collection[str]) -> Supply:
         """Open what may hold some of a commit, and its delta if there is one."""
         self._open_last()
-        bases = [*self._earlier, *self._open_bases(wish.bases, wish.asked)]
-        held: list[Holder] = [*bases]
+        commits = [*self._earlier, *self._open_bases(bases)]
+        held: list[Holder] = [*commits]
         if self._cache is not None:
             held.append(self._cache)
-        if wish.damaged:
-            held = [_Sound(each, wish.damaged) for each in held]
+        if damaged:
+            held = [_Sound(each, damaged) for each in held]
         note = None if self._cache is None else self._cache.add
         supply = Supply(self._transport, self._files, self._source.max_workers, held, self._sizes, note)
-        if wish.delta is None:
+        if delta is None:
             return supply
         from composefs_ostree.deltas.applying import Applying
         from composefs_ostree.pulling.ahead import Ahead
 
-        delta = Applying(self._core, wish.delta, held, has_objects=self._source.has_objects)
-        base = self._origin(wish.delta, bases)
+        applying = Applying(self._core, delta, held, has_objects=self._source.has_objects)
+        origin = self._origin(delta, commits)
         return supply._replace(
-            make_files=self._make_part_files(wish.delta, base),
-            held=[delta, *held],
-            delta=delta,
-            ahead=None if base is None or wish.damaged else Ahead(base),
+            make_files=self._make_part_files(delta, origin),
+            held=[applying, *held],
+            delta=applying,
+            ahead=None if origin is None or damaged else Ahead(origin),
         )
 
     def _files(self, packs: Packs) -> Files:
@@ -161,11 +192,11 @@ class Arrivals:
             while self._earlier[_NEAR:] or (sum(map(len, self._earlier)) > _NEAR_OBJECTS and self._earlier[1:]):
                 self._earlier.pop()
 
-    def _open_bases(self, names: Iterable[str], asked: MutableMapping[str, Asked]) -> list[CommitStream]:
+    def _open_bases(self, names: Iterable[str]) -> list[CommitStream]:
         bases = []
         for name in dict.fromkeys(names):
             try:
-                bases.append(self._open(name, asked.pop(name, None)))
+                bases.append(self._open(name, self._asked.pop(name, None)))
             except NotFoundError:
                 continue  # never pulled, or removed since
             except (CancelledError, NoSpaceError, ReadOnlyError):

@@ -58,11 +58,8 @@ class Commits:
         self._terms = terms
         self._inquiry = Inquiry(core, source, transport, terms)
         self._brought: dict[bytes, Brought] = {}
-        self._here: dict[bytes, Here] = {}
-        self._parentless: set[bytes] = set()  # of these, whose stream names no parent that was brought
         self._arrivals: Arrivals | None = None
         self._asked: dict[str, Asked] = {}
-        self._alike: dict[bytes, str] = {}
         self.rows: dict[str, StreamName] = {}
         self.images: set[str] = set()
 
@@ -92,14 +89,14 @@ class Commits:
         """
         known = self._inquiry.about(commit_id, size, current, asked)
         wants_tree = self._terms.subpaths is None or len(self._terms.subpaths) > 0
-        is_missing = known.held is None and commit_id not in self._here
+        is_missing = known.held is None and known.here is None
         if current is not None and current != known.unreadable and is_missing and wants_tree:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
             self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
         for check in checks:
             check(self._inquiry.object(known).commit, commit_id)
-        if ref is not None and is_missing and wants_tree and (near := alike(self._core, ref)) is not None:
-            self._alike[commit_id] = near
+        if ref is not None and is_missing and wants_tree:
+            known.alike = alike(self._core, ref)
         if commit_id not in self._brought:
             self._brought[commit_id] = self._bring(known)
         return self._brought[commit_id]
@@ -107,19 +104,12 @@ class Commits:
     def _bring(self, known: Known) -> Brought:
         """Have a commit stored, behind its parents, each of which the stream of its child names."""
         history = self._history(known)
+        parents: dict[bytes, Here] = {}
         below: Here | None = None
-        for each in (*reversed(history), known):
-            commit_id = each.commit_id
-            # One that is here as the parent of another has had no parent of its own until now.
-            if commit_id not in self._here or (below is not None and commit_id in self._parentless):
-                self._here[commit_id] = self._keep(each, below, may_lack_paths=each is not known)
-                if below is None:
-                    self._parentless.add(commit_id)
-                else:
-                    self._parentless.discard(commit_id)
-            below = self._here[commit_id]
-        parents = {each.commit_id: self._here[each.commit_id] for each in history}
-        return Brought(known.commit_id, self._here[known.commit_id], parents, known.signatures)
+        for each in reversed(history):
+            below = parents[each.commit_id] = self._keep(each, below, may_lack_paths=True)
+        here = self._keep(known, below, may_lack_paths=False)
+        return Brought(known.commit_id, here, dict(reversed(parents.items())), known.signatures)
 
     def _history(self, known: Known) -> list[Known]:
         """Find the parents that are wanted too, nearest first; the history of the source may be shorter."""
@@ -127,13 +117,13 @@ class Commits:
         if not self._terms.depth:
             return parents  # without a look at the commit object
         child = known
-        data, commit, _ = self._inquiry.object(child)
+        _, data, commit, _ = self._inquiry.object(child)
         total = len(data)
         while commit.parent is not None and len(parents) != self._terms.depth:
             near = child.current if child.held is None else child.held.name
             try:
                 child = self._inquiry.about(commit.parent, current=near)
-                data, commit, _ = self._inquiry.object(child)
+                _, data, commit, _ = self._inquiry.object(child)
             except NotFoundError:
                 break
             parents.append(child)
@@ -149,8 +139,12 @@ class Commits:
     def _keep(self, known: Known, parent: Here | None, *, may_lack_paths: bool) -> Here:
         """Have a commit stored as it is wanted; note what to publish.
 
-        ``parent`` is the one that its stream names, so that it is kept as long; ``may_lack_paths`` is as in Wish.
+        ``parent`` is the one that its stream names, so that it is kept as long; ``may_lack_paths`` is as in
+        :meth:`~composefs_ostree.pulling.arrival.Arrivals.receive`.
         """
+        # Once, and once more if it was without a parent then: it was the last of another one's history.
+        if known.here is not None and (parent is None or known.parent is not None):
+            return known.here
         held = known.held
         kept = {} if held is None else {name: ref for name, ref in held.stream.named_refs if name != IMAGE_REF}
         beside = kept | self._detached_ref(known)
@@ -175,6 +169,7 @@ class Commits:
         self.rows[here.name] = row
         if here.image is not None:
             self.images.add(here.image)
+        known.here, known.parent = here, parent
         return here
 
     def _suffices(self, held: Held) -> bool:
@@ -207,30 +202,24 @@ class Commits:
 
     def _receive(self, known: Known, beside: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Here:
         from composefs_ostree.pulling.arrival import Arrivals
-        from composefs_ostree.pulling.wish import Wish
 
-        data, commit, delta = self._inquiry.object(known)
         if self._arrivals is None:
             self._arrivals = Arrivals(
                 self._core,
                 self._source,
                 self._transport,
+                self._asked,
+                keep_nul=bool(self._terms.keep_nul),
                 uses_cache=not self._terms.is_repair,  # nothing tells whether what it names is sound
             )
-        wish = Wish(
-            commit_id=known.commit_id,
-            data=data,
-            commit=commit,
-            bases=self._bases(known),
-            damaged=damaged,
-            subpaths=self._part(known.held),
-            named_refs=list(beside.items()),
-            delta=delta,
+        return self._arrivals.receive(
+            self._inquiry.object(known),
+            self._part(known.held),
+            self._bases(known),
+            damaged,
+            list(beside.items()),
             may_lack_paths=may_lack_paths,
-            asked=self._asked,
-            keep_nul=bool(self._terms.keep_nul),
         )
-        return self._arrivals.receive(wish)
 
     def _bases(self, known: Known) -> list[str]:
         """Return the names of the streams that may have something of a commit, the likeliest first."""
@@ -242,8 +231,8 @@ class Commits:
             names.append(stream_name(parent))
         if known.held is not None:
             names.append(known.held.name)
-        if self._terms.base_name is None and known.commit_id in self._alike:
-            names.append(self._alike[known.commit_id])
+        if self._terms.base_name is None and known.alike is not None:
+            names.append(known.alike)
         return names
 
     def _detached_ref(self, known: Known) -> dict[str, str]:

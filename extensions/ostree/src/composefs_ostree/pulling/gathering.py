@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.metadata_fetch import Budget
     from composefs_ostree.formats.commit_stream import Entry
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.pulling.wish import Supply
+    from composefs_ostree.pulling.supply import Supply
 
 __all__ = ["Gathering"]
 

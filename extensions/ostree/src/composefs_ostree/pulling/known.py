@@ -68,8 +68,9 @@ class Here(NamedTuple):
 
 
 class CommitObject(NamedTuple):
-    """A commit object, checked and read, and the static delta that it came in, if it came in one."""
+    """A commit object, checked and read: its id and bytes, and the static delta that it came in, if it came in one."""
 
+    commit_id: bytes
     data: bytes
     commit: Commit
     delta: Delta | None = None
@@ -81,7 +82,8 @@ class Known:
     ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
     it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
     empty if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
-    checked, for JSON.
+    checked, for JSON.  ``alike`` is the name of a stream that may have much of it although nothing says so, ``here``
+    how it is stored once it was brought, and ``parent`` the parent that its stream names, if that was brought too.
     """
 
     def __init__(self, commit_id: bytes, size: int, current: str | None) -> None:
@@ -94,6 +96,9 @@ class Known:
         self.detached = b""
         self.object: CommitObject | None = None
         self.signatures: list[dict[str, Any]] = []
+        self.alike: str | None = None
+        self.here: Here | None = None
+        self.parent: Here | None = None
 
 
 class Inquiry:
@@ -169,13 +174,13 @@ class Inquiry:
 
             if known.held is not None:
                 data = commit_bytes(open_commit(self._core, known.held.name, partial=True)[0])
-                known.object = CommitObject(data, parse_commit(data))
+                known.object = CommitObject(known.commit_id, data, parse_commit(data))
             elif (delta := self._find_delta(known)) is not None:
                 known.detached = known.detached or delta.detached or b""
-                known.object = CommitObject(delta.commit, parse_commit(delta.commit), delta)
+                known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             else:
                 wanted = SummaryRef(known.commit_id, known.size)
-                known.object = CommitObject(*fetch_commit(self._core, self._transport, wanted))
+                known.object = CommitObject(known.commit_id, *fetch_commit(self._core, self._transport, wanted))
         return known.object
 
     def _find_delta(self, known: Known) -> Delta | None:

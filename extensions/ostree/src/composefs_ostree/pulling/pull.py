@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from composefs_ostree.fetching.stage import Row
     from composefs_ostree.fetching.worker import Worker
     from composefs_ostree.held.part import Part
-    from composefs_ostree.pulling.wish import Supply, Wish
+    from composefs_ostree.pulling.known import CommitObject
+    from composefs_ostree.pulling.supply import Supply
 
 __all__ = ["Pull"]
 
@@ -54,15 +55,15 @@ class Pull:
     Then ``entries`` has every object of the commit by id, as its stream will.
     """
 
-    def __init__(self, core: Core, wish: Wish, part: Part | None, supply: Supply) -> None:
-        """``part`` is what is wanted of the commit, None if all."""
+    def __init__(self, core: Core, wanted: CommitObject, part: Part | None, supply: Supply, *, keep_nul: bool) -> None:
+        """``part`` is what is wanted of the commit, None if all; ``keep_nul`` is as in :class:`DumpText`."""
         self._core = core
-        self._commit = wish.commit
+        self._commit = wanted.commit
         self._part = part
         self._transport = supply.transport
         self._delta = supply.delta
-        self._keep_nul = wish.keep_nul
-        self.entries = {wish.commit_id: Entry(wish.data, None)}
+        self._keep_nul = keep_nul
+        self.entries = {wanted.commit_id: Entry(wanted.data, None)}
         if part is not None:
             self.entries.update(part.entries)
         budget = Budget(metadata_limit(core))
@@ -70,7 +71,7 @@ class Pull:
         self._workers = Workers(core, supply.make_files, supply.max_workers)
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
-        self._files = Gathering(core, wish.commit, supply, budget, self._workers.most)
+        self._files = Gathering(core, wanted.commit, supply, budget, self._workers.most)
         self._walk = Walk(supply, budget, self._files.want, self._metadata_progress)
         self._puts = Puts(core)
         self._draft = Draft(core)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from composefs_ext.progress import Progress
     from composefs_ostree.fetching.metadata_fetch import Budget
-    from composefs_ostree.pulling.wish import Supply
+    from composefs_ostree.pulling.supply import Supply
 
 __all__ = ["Walk"]
 

@@ -1,4 +1,4 @@
-"""What a pull is given: the commit that is wanted, and where its objects may come from."""
+"""Where the objects of a commit may come from: what is held, a static delta, and the source."""
 
 from __future__ import annotations
 
@@ -7,43 +7,17 @@ from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, MutableMapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from composefs_ext.packs import Packs
     from composefs_ostree.deltas.applying import Applying
-    from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.formats.commit_stream import Entry, Holder
-    from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.held.streams import Asked
     from composefs_ostree.pulling.ahead import Ahead
     from composefs_ostree.pulling.confirming import BaseSizes
 
-__all__ = ["Supply", "Wish"]
-
-
-class Wish(NamedTuple):
-    """A commit to receive: its id, object and bytes, and what else is known.
-
-    ``bases`` are names of streams that may hold some of it; ``damaged`` ids of objects of the repository that are not
-    to be used, ``subpaths`` what is wanted of it (None: all), ``named_refs`` what its stream shall name besides the
-    image, ``delta`` a static delta that makes it.  A commit that ``may_lack_paths`` is fine without some of the
-    subpaths: it is older than the one of which they were asked for.  Of the bases, some may have been ``asked`` for
-    already; what is opened is taken out.  ``keep_nul`` is as in :class:`~composefs_ostree.held.dumptext.DumpText`.
-    """
-
-    commit_id: bytes
-    data: bytes
-    commit: Commit
-    bases: Sequence[str]
-    damaged: Collection[str]
-    subpaths: Sequence[str] | None
-    named_refs: Sequence[tuple[str, str]]
-    delta: Delta | None
-    may_lack_paths: bool
-    asked: MutableMapping[str, Asked]
-    keep_nul: bool
+__all__ = ["Supply"]
 
 
 class Supply(NamedTuple):
