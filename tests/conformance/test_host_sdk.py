@@ -11,7 +11,6 @@ import pytest
 
 from composefs.errors import ConflictError, MissingObjectError
 from composefs.ext.calls import CALLS
-from composefs.ext.options import RunOptions
 from composefs.repository import Repository
 from support.hosting import Host
 from support.populated import populate
@@ -133,7 +132,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.mark.parametrize("count", [3, 1500])
 def test_every_call_of_the_sdk(host: Host, tmp_path: Path, count: int) -> None:
     source = str(populate(tmp_path / "other").path)
-    result = host.run("all", {"count": count, "source": source}, options=RunOptions(strict=True))
+    result = host.run("all", {"count": count, "source": source}, strict=True)
     assert b"".join(host.recorder.outputs) == b"every-1\n"
     assert host.recorder.events
     with Repository.open(host.path) as repository:
@@ -143,16 +142,16 @@ def test_every_call_of_the_sdk(host: Host, tmp_path: Path, count: int) -> None:
 
 
 def test_what_was_published_may_take_more_than_a_message(host: Host) -> None:
-    host.run("many", {"count": 3000}, options=RunOptions(strict=True))
+    host.run("many", {"count": 3000}, strict=True)
     host.assert_nothing_left()
 
 
 def test_errors_go_all_the_way_through(host: Host) -> None:
     with pytest.raises(MissingObjectError, match=r"0{64}"):
-        host.run("missing", {"count": 1}, options=RunOptions(strict=True))
+        host.run("missing", {"count": 1}, strict=True)
     host.assert_clean()
     with pytest.raises(ConflictError, match="every/latest"):
-        host.run("conflict", {"count": 1}, options=RunOptions(strict=True))
+        host.run("conflict", {"count": 1}, strict=True)
     host.assert_nothing_left()
 
 

@@ -31,7 +31,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def put(host: Host, *, strict: bool = False, **more: object) -> str:
     arguments = {"name": "greetings", "files": [str(host.path.parent / name) for name in ("hello.txt", "world.txt")]}
-    result = host.run("put", arguments, options=RunOptions(strict=strict, directory=str(host.path.parent)), **more)
+    result = host.run("put", arguments, options=RunOptions(directory=str(host.path.parent)), strict=strict, **more)
     stream: str = result.result["stream"]
     return stream
 

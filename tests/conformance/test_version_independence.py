@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from composefs.ext.options import RunOptions
 from support.hosting import Host
 
 RECORDED = [json.loads(line) for line in (Path(__file__).parent / "recorded/version-1.jsonl").read_text().splitlines()]
@@ -60,7 +59,7 @@ def test_a_conversation_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyP
     steps = [with_stray(row["step"]) if stray else row["step"] for row in recorded]
     # With strict, the core's answers have stray fields too, and all is checked with the schemas: not what is wrong.
     host = Host(tmp_path / "second", monkeypatch)
-    answers = host.run("write", {"steps": json.dumps(steps)}, options=RunOptions(strict=stray)).result["answers"]
+    answers = host.run("write", {"steps": json.dumps(steps)}, strict=stray).result["answers"]
     expected = [row for row in recorded if "answer" in row]
     assert len(answers) == len(expected)
     for answer, row in zip(answers, expected, strict=True):

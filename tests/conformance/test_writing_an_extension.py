@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from composefs.ext.manifest import ARGUMENT_KINDS, parse_manifest
-from composefs.protocol import schemas
 from support.commands import cfsctl
+from support.strict import validate
 
 PAGE = (Path(__file__).parents[2] / "docs/writing-an-extension.md").read_text()
 
@@ -26,7 +26,7 @@ cat >/dev/null
 
 def test_the_manifest_is_one() -> None:
     [block] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    schemas.validate("manifest", json.loads(block))
+    validate("manifest", json.loads(block))
     assert parse_manifest(block.encode(), "hello").commands[0].name == ("put",)
 
 
@@ -40,13 +40,13 @@ def test_the_dump_is_one(tmp_path: Path) -> None:
 
 def test_the_calls_and_the_error_are_valid() -> None:
     [answer] = re.findall(r'^    (\{.*"error":.*)', PAGE[PAGE.index("## Errors") :], re.MULTILINE)
-    schemas.validate("error", json.loads(answer)["error"])
+    validate("error", json.loads(answer)["error"])
     lines = re.findall(r"^    < (\{.*(?:\n {20,}.*)*)", PAGE, re.MULTILINE)
     whole = [re.sub(r'"([0-9a-f]+)…"', lambda match: f'"{match[1]:0<64}"', line) for line in lines]
     calls = [message for line in whole if "method" in (message := json.loads(line.replace('"…":', '"method":')))]
     assert {call["method"] for call in calls} == {"object.put", "stream.put", "image.put", "publish"}
     for call in calls:
-        schemas.validate(call["method"], {"params": call["params"]})
+        validate(call["method"], {"params": call["params"]})
 
 
 def test_every_kind_of_argument_arrives_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
 from composefs.protocol.limits import Limits
 from composefs.repository import Repository
+from support.strict import STRAY, Strict
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parents[1] / "samples"
@@ -104,9 +105,10 @@ class Host:
         timeouts: Timeouts = PATIENT,
         options: RunOptions | None = None,
         limits: Limits | None = None,
+        strict: bool = False,
         **more: Any,
     ) -> RunResult:
-        """Run a command of the extension."""
+        """Run a command of the extension; ``strict`` is as in ``Strict``."""
         line = self.line(command, arguments)
         mode = line.command.repository
         with Repository.open(self.path, writable=mode == "write") as repository:
@@ -117,6 +119,7 @@ class Host:
                 timeouts=timeouts,
                 options=options,
                 limits=limits,
+                probe=Strict() if strict else None,
                 **more,
             )
 
@@ -127,7 +130,7 @@ class Host:
     def do(
         self, *steps: list[Any], command: str = "write", strict: bool = True, hard_links: bool = False, **more: Any
     ) -> list[Any]:
-        """Have the bad extension carry out steps, and return the answers it got, without strict mode's stray field.
+        """Have the bad extension carry out steps, and return the answers it got, without the stray field.
 
         With ``hard_links`` it may make some, as where the kernel has no seccomp.
         """
@@ -135,11 +138,11 @@ class Host:
         with pytest.MonkeyPatch.context() as patch:
             if hard_links:
                 patch.setattr(process, "give_up_hard_links", lambda: None)
-            result = self.run(command, arguments, options=RunOptions(strict=strict), **more)
+            result = self.run(command, arguments, strict=strict, **more)
         answers: list[Any] = result.result["answers"]
         for answer in answers:
             if isinstance(answer, dict) and "versions" not in answer:
-                answer.pop("x-stray", None)
+                answer.pop(STRAY, None)
         return answers
 
     def assert_clean(self) -> None:

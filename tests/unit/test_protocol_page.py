@@ -21,6 +21,7 @@ from composefs.protocol.params import staged_name
 from composefs_ext import errors as of_the_sdk
 from composefs_ext import memory
 from composefs_ext import protocol as sdk
+from support.strict import validate
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/protocol.md").read_text()
@@ -75,7 +76,7 @@ def test_schemas_are_valid_and_so_are_their_examples(name: str) -> None:
     assert schema["description"]
     assert schema.get("examples") or name == "common"
     for example in schema.get("examples", []):
-        schemas.validate(name, example)
+        validate(name, example)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -93,7 +94,7 @@ def test_every_field_is_on_the_page(method: str) -> None:
 def test_examples_on_the_page_are_valid(method: str) -> None:
     params, *result = jsonc(block(SECTIONS[method]))
     assert len(result) == (method != "cancel")
-    schemas.validate(method, {"params": params, **({"result": result[0]} if result else {})})
+    validate(method, {"params": params, **({"result": result[0]} if result else {})})
 
 
 def test_rules_are_numbered_and_only_these_are_referred_to() -> None:
@@ -110,7 +111,7 @@ def test_table_of_errors() -> None:
     assert set(of_the_sdk.KINDS) == {*KINDS} - {"extension_failed"}  # of which no extension can tell
     section = PAGE[PAGE.index("## Errors") :]
     [example] = jsonc(block(section))
-    schemas.validate("error", example["error"])
+    validate("error", example["error"])
     assert set(fields(schemas.load("error"))) | set(fields(schemas.load("common")["$defs"]["error_data"])) <= set(
         re.findall(r"\w+", section)
     )
@@ -164,7 +165,7 @@ def test_manifest_on_the_page() -> None:
     section = PAGE[PAGE.index("## Manifest") :]
     [example] = jsonc(block(section))
     parse_manifest(json.dumps(example).encode(), "hello")
-    schemas.validate("manifest", example)
+    validate("manifest", example)
     used = set(re.findall(r'"(\w+)":', json.dumps(example)))
     assert set(fields(schemas.load("manifest"))) - used == set()
 

@@ -23,22 +23,17 @@ __all__ = ["Channel"]
 
 _READ_SIZE = 1 << 16  # above 128 KiB, malloc maps the buffer of every read anew, which costs 40 µs
 _OUTBOX_BYTES = 1 << 20
-_STRAY = {"x-stray": {"any": ["thing", 1, None, True]}}
 
 
 class Channel:
-    """The two non-blocking descriptors ``read_fd`` and ``write_fd``, which stay the caller's.
+    """The two non-blocking descriptors ``read_fd`` and ``write_fd``, which stay the caller's."""
 
-    With ``strict`` a stray unknown field goes into every message, which the other side must ignore.
-    """
-
-    def __init__(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, *, strict: bool) -> None:
+    def __init__(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._limits = limits
         self._observer = observer
         self._tracing = observer.tracing
-        self._strict = strict
         self._reader = LineReader(limits.line)
         self._inbox: deque[tuple[Message, int]] = deque()
         self._inbox_bytes = 0
@@ -112,11 +107,6 @@ class Channel:
 
         An answer that is too long becomes an error.  Of what the core asks, only ``run`` can be: UsageError.
         """
-        if self._strict:
-            message |= _STRAY
-            for key in ("params", "result"):
-                if type(message.get(key)) is dict:
-                    message[key] = message[key] | _STRAY
         if self._broken:
             return
         line = encode(message)

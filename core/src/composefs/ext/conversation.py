@@ -59,7 +59,6 @@ class Conversation:
         self._channel = channel
         self._context = context
         self._timeouts = timeouts
-        self._strict = context.options.strict
         self._preparations = preparations(context)
         self._awaited = _INITIALIZE
         self._dead = False
@@ -172,15 +171,10 @@ class Conversation:
             raise UnsupportedError(f"there is no call {method[:100]!r}", subject=method[:100])
         if type(params) is not dict:
             raise UsageError(f"the params of {method} are not an object")
-        if self._strict:
-            _validate(method, {"params": params})
         from composefs.ext.calls import check_allowed
 
         check_allowed(method, call, self._context)
-        result = call.function(self._context, params)
-        if self._strict:
-            _validate(method, {"params": params, "result": result})
-        return result
+        return call.function(self._context, params)
 
     def _take_notification(self, method: str, params: JSONValue) -> None:
         """Serve what needs no answer.  A notification we do not know is ignored; one that must be a call is not."""
@@ -276,9 +270,3 @@ def _find(method: str) -> Call | None:
 
 def _request(request_id: int, method: str, params: Message) -> Message:
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-
-
-def _validate(method: str, exchange: Message) -> None:
-    from composefs.protocol.schemas import validate
-
-    validate(method, exchange)

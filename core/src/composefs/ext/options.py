@@ -8,7 +8,7 @@ __all__ = ["RunOptions", "Stdio", "Timeouts"]
 
 
 class RunOptions(NamedTuple):
-    """How the user called the command: ``verbosity`` counts -v, ``strict`` validates messages and adds stray fields.
+    """How the user called the command: ``verbosity`` counts -v.
 
     ``directory`` is the user's, for relative paths inside of other values; None if it has no name that can be sent.
     ``erofs_default`` overrides the repository's format of images for this run.  ``wait`` is how many seconds to wait
@@ -22,7 +22,6 @@ class RunOptions(NamedTuple):
     verbosity: int = 0
     json: bool = False
     color: bool = False
-    strict: bool = False
     directory: str | None = None
     erofs_default: int | None = None
     wait: float = 0.0

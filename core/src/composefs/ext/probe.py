@@ -16,7 +16,7 @@ __all__ = ["Probe"]
 class Probe(Protocol):
     """Given to ``run_extension``, is asked for the channel of the conversation, and told how the process ended."""
 
-    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Channel:
+    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /) -> Channel:
         """Return the channel over the descriptors of a process that has just been started."""
 
     def ended(self, ended: Ended, interrupts: int, /) -> None:

@@ -1,7 +1,7 @@
 """The JSON Schemas of version 1, one file a message, and their validation.
 
-jsonschema is imported here and only when something is validated: by the conformance kit, and in strict runs
-(composefs.ext.options).  A schema describes one exchange, ``{params, result}``, and carries examples of it.
+jsonschema is imported here and only when something is validated, by the conformance kit.  A schema describes one
+exchange, ``{params, result}``, and carries examples of it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from importlib import resources
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from composefs.errors import UsageError
 from composefs.protocol.wire import JSONValue
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
-__all__ = ["first_error", "load", "malformed", "misfit", "names", "validate"]
+__all__ = ["first_error", "load", "malformed", "misfit", "names"]
 
 _SECONDS = 5
 """Of a processor's time that may be spent on comparing one value with somebody's schema."""
@@ -119,10 +118,3 @@ def _limited() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-
-
-def validate(name: str, value: JSONValue) -> None:
-    """Check ``value`` against a schema; raise UsageError naming the first place that does not fit."""
-    error = first_error(name, value)
-    if error is not None:
-        raise UsageError(f"{name}: at {error.json_path}: {error.message[:400]}")

@@ -68,14 +68,13 @@ class _Probe:
         self.took: float | None = None
         self.interrupted = False
 
-    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /, *, strict: bool) -> Tap:
+    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /) -> Tap:
         """Return a channel that records and meddles."""
         self.tap = Tap(
             read_fd,
             write_fd,
             limits,
             observer,
-            strict=strict,
             script=self._script,
             watch=self._watch,
             silence=self._silence,

@@ -82,12 +82,11 @@ class Tap(Channel):
         limits: Limits,
         observer: Observers,
         *,
-        strict: bool,
         script: Script,
         watch: Watch,
         silence: Silence,
     ) -> None:
-        super().__init__(read_fd, write_fd, limits, observer, strict=strict)
+        super().__init__(read_fd, write_fd, limits, observer)
         self._script = script
         self._watch = watch
         self._silence = silence
@@ -261,6 +260,7 @@ class Tap(Channel):
     def _welcome(self, message: Message) -> Message:
         script, params = self._script, dict(message["params"])
         self._watch.files.directory = params["staging"]
+        params["strict"] = script.stray
         if script.offer:
             params["versions"] = [*_VERSIONS, *params["versions"]]
             params["features"] = [*_FEATURES, *params["features"]]
