@@ -62,30 +62,29 @@ def serve(channel: Channel, make_files: Callable[[Packs], Files], prefix: str, f
             lot.add(row)
         if lot.is_due(started - ended):
             channel.send((traffic.take(), _written(packs, lot.rows, files)))
-            lot = _Lot(has_failed=lot.has_failed)
+            lot = _Lot()
 
 
 class _Lot:
-    """Rows that go up together, while there is more to do; the last few go at once."""
+    """Rows that go up together, while there is more to do; the last few go at once, and so does a failure."""
 
-    def __init__(self, *, has_failed: bool = False) -> None:
-        """``has_failed``: a failure was in one before; after that of a part, nothing comes to wait for."""
+    def __init__(self) -> None:
         self.rows: list[Any] = []
-        self.has_failed = has_failed
         self._size = 0
         self._due = monotonic() + _ROWS_SECONDS
 
     def add(self, row: Any) -> None:
         self.rows.append(row)
         self._size += len(row[1])
-        self.has_failed = self.has_failed or len(row) == 2
+        if len(row) == 2:  # behind which nobody waits for more
+            self._due = 0.0
 
     def is_due(self, left: int) -> bool:
         """Tell whether to send it; ``left`` is how many jobs are under way."""
         if not self.rows:
             return False
         is_full = len(self.rows) >= HANDOVER or self._size >= _ROWS_BYTES
-        return is_full or left <= _LAST_FEW or self.has_failed or monotonic() >= self._due
+        return is_full or left <= _LAST_FEW or monotonic() >= self._due
 
 
 def _written(packs: Packs, rows: list[Any], files: Files) -> list[Any]:

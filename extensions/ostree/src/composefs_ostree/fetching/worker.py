@@ -38,7 +38,6 @@ class Worker(WorkerProcess):
         super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), staging)
         self.outstanding = 0
         self.is_on_part = False
-        self.has_ended = False
         self.failure: ExtError | None = None
 
     def deal(self, ids: list[bytes]) -> None:
@@ -52,11 +51,6 @@ class Worker(WorkerProcess):
         self.is_on_part = True
         self.outstanding += object_count
         self.send(number)
-
-    def end(self) -> None:
-        """End the process."""
-        super().end()
-        self.has_ended = True
 
     def rows(self) -> list[Row]:
         """Return the rows that have come; those of failed files only count, and set ``failure``."""
@@ -146,7 +140,7 @@ class Workers:
         on_parts = [worker for worker in self._workers if worker.is_on_part]
         for worker in on_parts:
             worker.end()
-        self._workers = [worker for worker in self._workers if not worker.has_ended]
+        self._workers = [worker for worker in self._workers if not worker.is_on_part]
         return sum(worker.outstanding > 0 or worker.failure is not None for worker in on_parts)
 
     def end(self) -> None:

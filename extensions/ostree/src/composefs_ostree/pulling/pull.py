@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from composefs_ext.connection import Pending
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
-    from composefs_ostree.fetching.stage import Row
     from composefs_ostree.fetching.worker import Worker
     from composefs_ostree.held.part import Part
     from composefs_ostree.pulling.known import CommitObject
@@ -157,18 +156,16 @@ class Pull:
 
     def _wait(self) -> None:
         """Wait for a worker, the core or the transport, and take what workers have to say."""
-        by_fd = {worker.fileno(): worker for worker in self._workers}
-        ready = wait(self._transport, [self._core.fileno(), *by_fd], 0.0 if self._use_time() else None)
-        for fd in ready:
-            worker = by_fd.get(fd)
-            if worker is None or worker.has_ended:
+        workers = list(self._workers)
+        watched = [self._core.fileno(), *(worker.fileno() for worker in workers)]
+        ready = wait(self._transport, watched, 0.0 if self._use_time() else None)
+        for worker in workers:
+            if worker.fileno() not in ready:  # nor is that of one which was ended with the delta meanwhile
                 continue
             if self._delta is not None and worker.is_on_part:
                 self._take_from_part(self._delta, worker)
-                continue
-            self._take_rows(worker.rows())
-            if worker.failure is not None:
-                raise worker.failure
+            else:
+                self._take_files(worker)
         if self._core.fileno() in ready:
             self._core.pump(0)
 
@@ -187,12 +184,14 @@ class Pull:
 
     # What comes from workers and from the core
 
-    def _take_rows(self, rows: list[Row]) -> None:
-        """Take files that were fetched."""
-        for file_id, data, size, staged in rows:
+    def _take_files(self, worker: Worker) -> None:
+        """Take what was fetched; raise the error of the first file that failed."""
+        for file_id, data, size, staged in worker.rows():
             self._files.count_fetched(file_id, data)
             self._take_file(file_id, data, size, staged)
             self._files_progress.advance(size, total=self._files.to_fetch.bytes)
+        if worker.failure is not None:
+            raise worker.failure
 
     def _take_from_part(self, delta: Applying, worker: Worker) -> None:
         """Take what has come of a part."""
