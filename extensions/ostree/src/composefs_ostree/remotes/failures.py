@@ -106,7 +106,7 @@ class Failure(NamedTuple):
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         return cls(
             where,
-            None if code == pycurl.E_HTTP_RETURNED_ERROR else code,
+            code,
             reason,
             status,
             proxy_status=0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE),

@@ -83,8 +83,7 @@ class HttpTransport:
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._idle: list[pycurl.Curl] = []
         self._unmade = requests
-        self._active: dict[pycurl.Curl, Fetch] = {}
-        self._watched: dict[pycurl.Curl, Handshake] = {}
+        self._active: dict[pycurl.Curl, tuple[Fetch, Handshake | None]] = {}
         self._paused: list[pycurl.Curl] = []
         self._queue: deque[Fetch] = deque()
         self._later: list[tuple[float, int, Fetch]] = []
@@ -152,9 +151,8 @@ class HttpTransport:
             handle.setopt(pycurl.WRITEFUNCTION, fetch.take if self._meter is None else self._metered(handle, fetch))
             if fetch.conditions is not None:
                 self._ask_for_changes(handle, fetch.conditions)
-            if fetch.attempts > 1 and self._is_secure:
-                self._watch(handle)
-            self._active[handle] = fetch
+            handshake = _watch(handle) if fetch.attempts > 1 and self._is_secure else None
+            self._active[handle] = fetch, handshake
             self._multi.add_handle(handle)
 
     def _metered(self, handle: pycurl.Curl, fetch: Fetch) -> Callable[[bytes], int | None]:
@@ -208,17 +206,9 @@ class HttpTransport:
         handle.setopt(pycurl.HTTPHEADER, [*headers, *conditions.headers()])
         handle.setopt(pycurl.HEADERFUNCTION, conditions.take_header)
 
-    def _watch(self, handle: pycurl.Curl) -> None:
-        """Have curl tell of the connection that it makes: the one before may have failed for want of a certificate."""
-        from composefs_ostree.remotes.clientcert import Handshake
-
-        self._watched[handle] = handshake = Handshake()
-        for option, value in handshake.options:
-            handle.setopt(option, value)
-
     def _end(self, handle: pycurl.Curl, code: int | None, reason: str, ended: list[Fetch]) -> None:
-        fetch = self._active.pop(handle)
-        handshake = self._watched.pop(handle, None)
+        """Take the outcome of a transfer: curl's error, if it has one, and the reason in its words."""
+        fetch, handshake = self._active.pop(handle)
         self._multi.remove_handle(handle)
         if fetch.conditions is None and handshake is None:
             self._idle.append(handle)
@@ -228,8 +218,8 @@ class HttpTransport:
         traffic.received += int(handle.getinfo(_SIZE_DOWNLOAD))
         if status:
             _ANSWERED.add(self._host)
-        if status >= 400 and fetch.collects:
-            code = fetch.error = None  # whatever became of the page that says so
+        if status >= 400:  # an answer, whatever became of the page that comes with it
+            code = fetch.error = None
         conditions = fetch.conditions
         if code is None and status == _NOT_MODIFIED and conditions is not None and conditions.are_set:
             conditions.unchanged = True
@@ -254,8 +244,7 @@ class HttpTransport:
         # A server that takes ours may close a connection for other reasons, which may pass.
         is_last = fetch.attempts > self._settings.retries
         has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
-        page = fetch.data if fetch.collects else b""
-        return certificate_error(failure, is_given=is_given, page=page, has_asked=has_asked)
+        return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked)
 
     def _retries_after(self, failure: Failure) -> int:
         """Return how often to try again what has failed in this way."""
@@ -273,3 +262,13 @@ class HttpTransport:
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay
             self._tell(f"{failure.error(is_needed=fetch.is_needed).message}; trying again in {delay:.0f} s")
+
+
+def _watch(handle: pycurl.Curl) -> Handshake:
+    """Have curl tell of the connection that it makes: the one before may have failed for want of a certificate."""
+    from composefs_ostree.remotes.clientcert import Handshake
+
+    handshake = Handshake()
+    for option, value in handshake.options:
+        handle.setopt(option, value)
+    return handshake
