@@ -33,7 +33,6 @@ __all__ = [
     "put_in_place",
     "read",
     "read_legacy",
-    "write",
 ]
 
 META = "meta.json"
@@ -162,23 +161,13 @@ def _is_id(text: str, algorithm: Algorithm) -> bool:
     return True
 
 
-def write(root: int, meta: Meta, *, secure: bool) -> bool:
-    """Make the directories and, as the last thing, meta.json; False if there is one already.
-
-    Where fs-verity is wanted and cannot be had, nothing is made.  Raises ``OSError`` and UnsupportedError.
-    """
-    with prepared(root, meta, secure=secure) as new:
-        try:
-            put_in_place(root, new.link)
-        except FileExistsError:
-            return False
-    return True
-
-
 @contextmanager
-def prepared(root: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
-    """Make a meta.json that has no name yet, sealed with fs-verity if it is wanted; for :func:`put_in_place`."""
-    with NewFile(root, 0o644) as new:
+def prepared(at: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
+    """Make a meta.json that has no name yet, sealed with fs-verity if it is wanted; for :func:`put_in_place`.
+
+    ``at`` is a directory on the file system of the repository.  Raises UnsupportedError and ``OSError``.
+    """
+    with NewFile(at, 0o644) as new:
         write_all(new.fd, meta.serialize())
         if secure:
             new.reopen_read_only()
