@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar
 
     from composefs_ext.core import Core
@@ -43,6 +43,8 @@ __all__ = ["Channel", "WorkerProcess", "available_cores", "in_threads"]
 
 _RECEIVE_SIZE = 64 << 10
 _LENGTH = 4
+_AHEAD = 1000
+"""Items that wait for a thread: a large one does not leave the other threads idle soon."""
 
 
 def available_cores() -> int:
@@ -50,17 +52,25 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_threads(core: Core, function: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+def in_threads(core: Core, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
     """Yield each item and what the function returns for it, in their order, with a thread for each processor.
 
-    The core is listened to meanwhile, because it may cancel; what was not begun then never is.
+    Items are taken as they are needed: a million that wait would have 2 KB each.  The core is listened to meanwhile,
+    because it may cancel; what was not begun then never is.
     """
+    from collections import deque
     from concurrent.futures import ThreadPoolExecutor
+    from itertools import islice
 
+    rest = iter(items)
     with ThreadPoolExecutor(available_cores()) as pool:
         try:
-            for item, result in zip(items, pool.map(function, items), strict=True):
+            begun = deque((item, pool.submit(function, item)) for item in islice(rest, _AHEAD))
+            while begun:
+                item, future = begun.popleft()
+                result = future.result()
                 core.pump(0)
+                begun.extend((each, pool.submit(function, each)) for each in islice(rest, 1))
                 yield item, result
         except BaseException:
             pool.shutdown(cancel_futures=True)

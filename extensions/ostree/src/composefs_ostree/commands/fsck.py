@@ -92,7 +92,7 @@ class _Check:
             self.errors.append(f"commit {commit_id}: {error.message.removeprefix(f'commit {commit_id}: ')}")
 
     def _check_files(self, commit_id: str, tree: Tree) -> None:
-        todo = [(each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good]
+        todo = ((each, entry) for each, entry in tree.files.items() if (each, entry.content) not in self._good)
         for (file_id, entry), problem in in_threads(self._core, self._check_file, todo):
             self.files += 1
             if problem is None:

@@ -1,0 +1,51 @@
+"""Work in threads: in order, heard by the core meanwhile, and no more of it begun than is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from composefs_ext import Core
+from composefs_ext.workers import in_threads
+
+MANY = 10_000
+
+
+class Heard:
+    """A core that counts how often it was listened to, and cancels after so many times."""
+
+    def __init__(self, patience: int = MANY) -> None:
+        self.times = 0
+        self._patience = patience
+
+    def pump(self, _timeout: float) -> None:
+        self.times += 1
+        if self.times > self._patience:
+            raise KeyboardInterrupt
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    """A million that wait take two gigabytes: a commit has so many files."""
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for each in range(MANY):
+            taken += 1
+            yield each
+
+    heard = Heard()
+    done = in_threads(cast("Core", heard), lambda each: each + 1, items())
+    assert next(done) == (0, 1)
+    assert taken < MANY / 5
+    assert list(done) == [(each, each + 1) for each in range(1, MANY)]
+    assert heard.times == MANY
+
+
+def test_what_was_not_begun_before_the_core_cancels_never_is() -> None:
+    begun = []
+    with pytest.raises(KeyboardInterrupt):
+        list(in_threads(cast("Core", Heard(patience=10)), begun.append, range(MANY)))
+    assert len(begun) < MANY / 5
