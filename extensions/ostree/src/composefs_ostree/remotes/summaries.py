@@ -6,7 +6,6 @@ from composefs_ext.errors import NotFoundError
 from composefs_ostree.fetching.transport import Fetch, fetched
 from composefs_ostree.remotes.record import policy_for
 from composefs_ostree.remotes.summaryfiles import SummaryFiles, max_signature
-from composefs_ostree.signatures.policy import NO_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,13 +53,13 @@ class Summaries:
         core: Core,
         transport: Transport,
         remote: Remote | None,
-        options: Options | None,
+        options: Options,
         *,
         is_near: bool = False,
         metalink: Metalink | None = None,
         next_mirror: Callable[[], bool] = lambda: False,
     ) -> None:
-        policy = policy_for(remote, options or NO_OPTIONS, summary=True)
+        policy = policy_for(remote, options, summary=True)
         self._core = core
         self._transport = transport
         self._files = SummaryFiles(core, transport, policy, None if is_near else core.cache, next_mirror)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.signatures.policy import NO_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 __all__ = ["DirectorySource", "UrlSource", "open_source"]
 
 
-def open_source(url: str | None, remote: Remote | None, limits: Limits, options: Options | None) -> Source:
+def open_source(url: str | None, remote: Remote | None, limits: Limits, options: Options) -> Source:
     """Return the source at a URL, of a remote, or at another URL than the remote's but with its settings.
 
     Raises UsageError for a URL that cannot be a repository's, and what a remote's vendor has to say instead of a pull.
@@ -106,7 +107,7 @@ class _Summarized:
 class UrlSource(_Summarized):
     """An archive repository on one or more web servers."""
 
-    def __init__(self, url: str, remote: Remote | None, limits: Limits, options: Options | None) -> None:
+    def __init__(self, url: str, remote: Remote | None, limits: Limits, options: Options) -> None:
         """Raise UsageError if this is no URL of a repository."""
         from composefs_ostree.remotes.places import Places
 
@@ -159,7 +160,7 @@ class DirectorySource(_Summarized):
 
     max_workers = None
 
-    def __init__(self, directory: str, remote: Remote | None = None, options: Options | None = None) -> None:
+    def __init__(self, directory: str, remote: Remote | None = None, options: Options = NO_OPTIONS) -> None:
         self._directory = directory
         self.remote = remote
         self._options = options
