@@ -5,7 +5,6 @@ A worker that gets the number of a part answers with a row for each object of it
 
 from __future__ import annotations
 
-from collections import deque
 from hashlib import sha256
 from itertools import islice
 
@@ -91,7 +90,7 @@ class PartFetch(Fetch):
 
 
 class PartFiles:
-    """The parts of one delta, carried out one after the other, and the files that are fetched beside them.
+    """The parts of one delta, one at a time, and the files that are fetched beside them.
 
     It is what :class:`composefs_ostree.fetching.files.Files` asks for, with ``start_part`` besides.
     """
@@ -110,11 +109,9 @@ class PartFiles:
         self._held = held
         self._small = small
         self._files = files
-        self._queue: deque[tuple[int, str]] = deque()
-        # The part that was begun last, and how far it is: on its way, or making rows; neither, and the next one is due.
-        self._current: Part | None = None
+        self._current: Part | None = None  # that was given last: on its way, or making rows; or neither, at its end
         self._staged = ""
-        self._fetching = False
+        self._coming: PartFetch | None = None
         self._rows: Iterator[Row] | None = None
 
     def start(self, file_id: bytes, staged: str) -> None:
@@ -122,9 +119,16 @@ class PartFiles:
         self._files.start(file_id, staged)
 
     def start_part(self, number: int, staged: str) -> int:
-        """Queue a part, whose files are staged under names that begin with ``staged``; return how many rows it has."""
-        self._queue.append((number, staged))
-        return self._parts[number].object_count
+        """Begin a part, behind the last row of the one before; return how many rows it has.
+
+        Its files are staged under names that begin with ``staged``.
+        """
+        part = self._current = self._parts[number]
+        self._staged = staged
+        self._coming = PartFetch(part)
+        if part.inline is None:
+            self._transport.start(self._coming)
+        return part.object_count
 
     def where(self, file_id: bytes) -> str:
         """Return where a file would be in the repository."""
@@ -136,7 +140,7 @@ class PartFiles:
 
     def timeout(self) -> float | None:
         """Return 0 while there is something to do."""
-        if self._rows is not None or (self._queue and not self._fetching):
+        if self._rows is not None or (self._coming is not None and self._coming.part.inline is not None):
             return 0.0
         return timeout_of((self._transport, self._files))
 
@@ -145,10 +149,10 @@ class PartFiles:
         return [*self._step(), *self._files.step()]
 
     def _step(self) -> list[Row | Failure]:
-        """Go on with the part that is under way, or begin the next one."""
+        """Go on with the part that is under way."""
         try:
-            if self._rows is None:
-                self._fetch()
+            if self._coming is not None:
+                self._fetch(self._coming)
             if self._rows is None:
                 return []
             rows: list[Row | Failure] = list(islice(self._rows, _ROWS))
@@ -158,26 +162,14 @@ class PartFiles:
             self._rows = None
         return rows
 
-    def _fetch(self) -> None:
-        """Fetch the next part, and begin with its program when it is there."""
-        if self._fetching:
-            for ended in self._transport.step():
-                assert isinstance(ended, PartFetch)
-                self._fetching = False
-                self._begin(ended)
-        elif self._queue:
-            number, self._staged = self._queue.popleft()
-            part = self._current = self._parts[number]
-            fetch = PartFetch(part)
-            if part.inline is None:
-                self._fetching = True
-                self._transport.start(fetch)
-            else:
-                fetch.begin()
-                fetch.take(part.inline)
-                self._begin(fetch)
-
-    def _begin(self, fetch: PartFetch) -> None:
+    def _fetch(self, fetch: PartFetch) -> None:
+        """Begin with the program of a part when it is there."""
+        if fetch.part.inline is not None:
+            fetch.begin()
+            fetch.take(fetch.part.inline)
+        elif not self._transport.step():
+            return
+        self._coming = None
         try:
             payload = fetch.finish()
         except BaseException:
