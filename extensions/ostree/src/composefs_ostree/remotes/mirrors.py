@@ -6,7 +6,7 @@ a comment.  Source: ostree.repo-config(5), "Repository url/contenturl".
 
 from __future__ import annotations
 
-from composefs_ext.errors import FormatError, NetworkError, UsageError
+from composefs_ext.errors import FormatError, NetworkError, NotFoundError, UsageError
 from composefs_ostree.fetching.transport import descriptors_of, timeout_of
 from composefs_ostree.remotes.failures import TimedOutError
 from composefs_ostree.remotes.urls import check_url
@@ -53,14 +53,13 @@ class Mirrored:
         self._mirrors = mirrors
         self._order = list(range(len(mirrors)))
         self._late = set(self._order[len(mirrors) - late :])
-        self._started: dict[Fetch, tuple[list[int], ExtError | None, bool]] = {}
-        """Of each fetch the mirrors that were asked, the best one's word that there is no such file, and whether any
-        has said so."""
+        self._asked: dict[Fetch, dict[int, ExtError | None]] = {}
+        """Of each fetch the mirrors that were asked, in this order, and why it failed there; None: it is under way."""
         self._turns = 0
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch at the mirror that is best now."""
-        self._started[fetch] = [self._order[0]], None, False
+        self._asked[fetch] = {self._order[0]: None}
         self._mirrors[self._order[0]].start(fetch)
 
     def step(self) -> list[Fetch]:
@@ -75,24 +74,25 @@ class Mirrored:
 
     def _goes_on(self, fetch: Fetch) -> bool:
         """Tell whether a fetch that ended was started again."""
-        asked, absence, is_lacked = self._started.pop(fetch)
-        if fetch.absent:
-            is_lacked = True
-            absence = fetch.error if len(asked) == 1 else absence
-        elif isinstance(fetch.error, NetworkError):
+        asked = self._asked.pop(fetch)
+        *_, number = asked
+        asked[number] = fetch.error
+        if isinstance(fetch.error, NetworkError):
             if isinstance(fetch.error, TimedOutError):
-                self._late.add(asked[-1])
-            self._put_off(asked[-1])
-        else:
+                self._late.add(number)
+            self._put_off(number)
+        elif not fetch.absent:
             return False
         following = next((number for number in self._order if number not in asked), None)
         is_enough = len(self._late.intersection(asked)) >= _MAX_SILENT
+        is_lacked = any(isinstance(error, NotFoundError) for error in asked.values())
         if following is None or is_enough or (is_lacked and following in self._late):
-            if absence is not None:  # the best mirror's word counts, and not what became of the others
-                fetch.error = absence
+            best = next(iter(asked.values()))
+            if isinstance(best, NotFoundError):  # its word counts, and not what became of the others
+                fetch.error = best
             return False
         fetch.attempts = 0
-        self._started[fetch] = [*asked, following], absence, is_lacked
+        self._asked[fetch] = {**asked, following: None}
         self._mirrors[following].start(fetch)
         return True
 
