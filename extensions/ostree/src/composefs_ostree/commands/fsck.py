@@ -124,7 +124,7 @@ class _Check:
             raise NotFoundError("its stream names no image")
         for keep_nul in (False, True):
             dump = draft_dump(self._core, tree, keep_nul=keep_nul)
-            if self._core.image_digest(*dump.finish()).result()["id"] == image:
+            if self._core.image_digest(*dump).result()["id"] == image:
                 return
         self.errors.append(f"commit {commit_id}: the image {image} is not that of its tree")
 

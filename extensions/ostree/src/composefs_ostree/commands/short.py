@@ -26,7 +26,7 @@ def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
     from composefs_ostree.held.tree import load
 
     commit, _ = open_commit(core, find_stream(core, request.arguments["ref"]), partial=True)
-    return draft_dump(core, load(commit), keep_nul=bool(wants_nul(request))).finish()
+    return draft_dump(core, load(commit), keep_nul=bool(wants_nul(request)))
 
 
 def dump(request: Request, core: Core) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _store(core: Core, made: MadeCommit, detached: Mapping[str, Variant]) -> tup
         kept = put_detached(core, made.commit_id, gvariant.encode("a{sv}", detached))
         names.append(kept)
         named_refs.append((DETACHED_REF, kept["id"]))
-    image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False).finish())
+    image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False))
     stream, image = store(core, made.commit_id, made.entries, image_put, named_refs=named_refs)
     names.append({"name": stream_name(made.commit_id), "id": stream, "if_exists": "replace" if detached else "keep"})
     return names, image

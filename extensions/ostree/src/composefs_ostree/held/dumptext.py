@@ -56,11 +56,11 @@ def dump_limit(core: Core) -> int:
     return core.limits.get("dump_bytes", _MAX_DUMP)
 
 
-def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> Draft:
-    """Write a tree to a new draft; see :class:`DumpText`."""
+def draft_dump(core: Core, tree: Tree, *, keep_nul: bool) -> tuple[str, str | None]:
+    """Write a tree to a new draft; return what ``Core.image_put`` and the like take.  See :class:`DumpText`."""
     draft = Draft(core)
     DumpText(tree, draft, keep_nul=keep_nul, limit=dump_limit(core)).finish()
-    return draft
+    return draft.finish()
 
 
 class DumpText:

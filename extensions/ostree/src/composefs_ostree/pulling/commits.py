@@ -188,7 +188,7 @@ class Commits:
 
         commit, _ = open_commit(self._core, held.name, partial=True)
         dump = draft_dump(self._core, load(commit), keep_nul=self._terms.keep_nul)
-        return self._core.image_digest(*dump.finish()).result()["id"] == image
+        return self._core.image_digest(*dump).result()["id"] == image
 
     def _part(self, held: Held | None) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""

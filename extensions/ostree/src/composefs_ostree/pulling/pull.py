@@ -97,7 +97,7 @@ class Pull:
                 self._turn()
             self._workers.end()
             # Before all else: the core has nothing to do until it has the rest of the text.
-            self._write_text()
+            self._begun_text().finish()
             image = self._core.image_put(*self._draft.finish())
         except ExtError as error:
             if not isinstance(error, CancelledError):
@@ -113,17 +113,14 @@ class Pull:
         self.entries |= self._files.of_commit()
         return image
 
-    def _write_text(self) -> None:
+    def _begun_text(self) -> DumpText:
+        """Return the text of the tree, of which all directories have come; what is written of it waits for files."""
         if self._text is None:
-            tree = self._tree()
-            self._text = self._begin_text(tree if self._part is None else tree.grafted(self._part))
-        self._text.finish()
-
-    def _tree(self) -> Tree:
-        return Tree(self._commit, self._walk.trees, self._walk.metas, self._files.here)
-
-    def _begin_text(self, tree: Tree) -> DumpText:
-        return DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=dump_limit(self._core))
+            tree = Tree(self._commit, self._walk.trees, self._walk.metas, self._files.here)
+            if self._part is not None:
+                tree = tree.grafted(self._part)
+            self._text = DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=dump_limit(self._core))
+        return self._text
 
     def _settle(self) -> None:
         """Have stored what has come in before something failed, so that it need not come again."""
@@ -178,9 +175,7 @@ class Pull:
             return self._files.look_ahead()
         if self._part is not None or self._walk.left or self._files.missing > _MANY:
             return False
-        if self._text is None:
-            self._text = self._begin_text(self._tree())
-        return self._text.prepare()
+        return self._begun_text().prepare()
 
     # What comes from workers and from the core
 
