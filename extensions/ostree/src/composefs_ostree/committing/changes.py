@@ -5,11 +5,12 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
+from composefs_ostree.committing.chosen import NOTHING, ChosenPaths
 from composefs_ostree.committing.inodes import Meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.committing.chosen import ChosenPaths, NewMode
+    from composefs_ostree.committing.chosen import NewMode
 
 __all__ = ["Changes"]
 
@@ -25,7 +26,7 @@ class Changes(NamedTuple):
     keep_xattrs: bool = True
     canonical: bool = False
     read_only_executables: bool = False
-    paths: ChosenPaths | None = None
+    paths: ChosenPaths = NOTHING
 
     def apply(self, meta: Meta, new_mode: NewMode | None = None) -> Meta:
         """Return the metadata that are committed, for an entry with a new mode or without.

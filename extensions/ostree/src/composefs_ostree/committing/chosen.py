@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from composefs_ext import Request
 
-__all__ = ["ChosenPaths", "NewMode", "read_chosen"]
+__all__ = ["NOTHING", "ChosenPaths", "NewMode", "read_chosen"]
 
 _MAX_LIST = 4 << 20
 _SHOWN = 8
@@ -82,11 +82,13 @@ class ChosenPaths:
                 )
 
 
-def read_chosen(request: Request) -> ChosenPaths | None:
-    """Read the lists that a request names; None if it names none.  Raises FormatError, TooLargeError or OSError."""
+NOTHING = ChosenPaths({}, {}, set())
+"""No path in particular."""
+
+
+def read_chosen(request: Request) -> ChosenPaths:
+    """Read the lists that a request names, if any; raise FormatError, TooLargeError or OSError."""
     modes_file, skip_file = request.get("statoverride"), request.get("skip_list")
-    if modes_file is None and skip_file is None:
-        return None
     modes: dict[bytes, NewMode] = {}
     replaced: dict[bytes, NewMode] = {}
     for line in _lines(modes_file):

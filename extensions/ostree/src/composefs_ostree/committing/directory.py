@@ -122,13 +122,12 @@ class DirectoryListing:
         status = os.fstat(fd)
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
-        new_mode = None if paths is None else paths.mode(inside[:-1] or b"/")
-        directory.meta = self._changes.apply(_meta(status, fd), new_mode)
+        directory.meta = self._changes.apply(_meta(status, fd), paths.mode(inside[:-1] or b"/"))
         found = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = os.fsencode(entry.name)
-                if paths is not None and paths.leaves_out(inside + name):
+                if paths.leaves_out(inside + name):
                     continue
                 check_name(name, path)
                 if entry.is_dir(follow_symlinks=False):
@@ -143,8 +142,7 @@ class DirectoryListing:
                     if name in directory.directories:
                         raise both(shown(path + b"/" + name))
                     job = directory.files[name] = self._first + len(self._jobs)
-                    if paths is not None:
-                        paths.note(inside + name, job)
+                    paths.note(inside + name, job)
                     self._jobs.append((number, name))
                 else:
                     raise refused(shown(path + b"/" + name))

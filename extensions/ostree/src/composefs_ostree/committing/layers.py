@@ -58,8 +58,7 @@ class _LayersReader:
     def read(self, job: int) -> Inode:
         """Open a job."""
         inode = self._turn_to(job).read(job - self._jobs.start)
-        paths = self._changes.paths
-        return inode._replace(meta=self._changes.apply(inode.meta, None if paths is None else paths.jobs.get(job)))
+        return inode._replace(meta=self._changes.apply(inode.meta, self._changes.paths.jobs.get(job)))
 
     def where(self, job: int) -> str:
         """Return the path to name in errors."""

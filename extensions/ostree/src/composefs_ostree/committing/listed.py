@@ -40,8 +40,7 @@ class TreeBuilder:
         if path:
             above, name = self._split(path)
             directory = self._below(above, name, path, len(path))
-        paths = self._changes.paths
-        directory.meta = self._changes.apply(meta, None if paths is None else paths.mode(b"/" + path))
+        directory.meta = self._changes.apply(meta, self._changes.paths.mode(b"/" + path))
 
     def file(self, path: bytes, inode: Inode) -> None:
         """Add a regular file or a symlink; a later one of the same name replaces it."""
@@ -50,8 +49,7 @@ class TreeBuilder:
             self._not_there[path] = job
         else:
             self._name(path, job)
-            if self._changes.paths is not None:
-                self._changes.paths.note(b"/" + path, job)
+            self._changes.paths.note(b"/" + path, job)
         self.inodes.append(inode)
         self.paths.append(path)
         self._check_number()
@@ -77,7 +75,8 @@ class TreeBuilder:
     def parents(self, path: bytes, meta: Meta) -> None:
         """Make the directories above a path if the last is not there; then all get these metadata, the root too."""
         above = path.rpartition(b"/")[0]
-        if self._at(above) is not None or self._is_inside_left_out(path) or self._is_left_out(path):
+        left_out = self._changes.paths.left_out
+        if self._at(above) is not None or self._is_inside_left_out(path) or b"/" + path in left_out:
             return
         check_name(above, b"")
         _check_depth(path)
@@ -92,17 +91,11 @@ class TreeBuilder:
 
     def _leaves_out(self, path: bytes, *, is_directory: bool = False) -> bool:
         """Tell whether an entry is left out: by itself, or with a directory above it."""
-        paths = self._changes.paths
-        if paths is None:
-            return False
-        if not paths.leaves_out(b"/" + path):
+        if not self._changes.paths.leaves_out(b"/" + path):
             return self._is_inside_left_out(path)
         if is_directory:
             self._left_out.add(path)
         return True
-
-    def _is_left_out(self, path: bytes) -> bool:
-        return self._changes.paths is not None and b"/" + path in self._changes.paths.left_out
 
     def _is_inside_left_out(self, path: bytes) -> bool:
         while self._left_out and (path := path.rpartition(b"/")[0]):

@@ -74,8 +74,7 @@ def read_trees(request: Request, core: Core, changes: Changes) -> Layers:
             from composefs_ostree.committing.tarball import tar_listing
 
             layers.add(tar_listing(core, path, layers, autocreate=autocreate, rename=rename))
-    if changes.paths is not None:
-        changes.paths.check_used()
+    changes.paths.check_used()
     if layers.root.meta is None:  # there are archives only, and that is no mistake of any one of them
         from composefs_ostree.committing.tarball import TAR_REMEDY
 
