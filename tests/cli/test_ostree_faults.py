@@ -231,7 +231,16 @@ def test_rubbish_where_a_ref_is_looked_up(source: Path, target: Target, name: st
     with serve(source) as server:
         server.fault(name, Fault(body=b"<html>welcome</html>"))
         status = 3 if name == "/config" else 5  # the config of something else: there is no repository
-        refuse(target, server, status, server.url + name)
+        assert "this is a web page, not " in refuse(target, server, status, server.url + name)
+
+
+def test_a_web_page_in_the_place_of_whatever_is_not_there(source: Path, target: Target) -> None:
+    """As some servers have it: such a file must not be taken for what a commit has beside it."""
+    with serve(source) as server:
+        server.fault("*.commitmeta", Fault(status=200, body=b"<!DOCTYPE html>\n<title>Shop</title>"))
+        told = refuse(target, server, 5, f"{server.url}/objects/")
+    assert ".commitmeta: this is a web page, not a file of an ostree repository (" in told
+    assert "by status 404" in told
 
 
 @pytest.mark.parametrize("name", ["/summary", "/refs/heads/test/main", "/config"])

@@ -53,6 +53,7 @@ __all__ = [
     "bad_object",
     "descriptors_of",
     "fetched",
+    "is_page",
     "read",
     "read_all",
     "timeout_of",
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 _GZIP = b"\x1f\x8b\x08"
+_PAGE_BYTES = 1024
 
 
 class Fetch:
@@ -171,13 +173,28 @@ def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
     if fetch.error is not None:
         raise bad_object(where, fetch.error)
     # Of what has a checksum that is the error, and it may begin so.
-    if fetch.data.startswith(_GZIP) and not fetch.path.startswith(("objects/", "summaries/")):
+    if fetch.path.startswith(("objects/", "summaries/")) and not fetch.path.endswith(".commitmeta"):
+        return fetch.data
+    if fetch.data.startswith(_GZIP):
         raise CorruptError(
             f"{where}: it comes compressed by gzip, which nobody has asked for",
             hint="the files of a repository have to be sent as they are: tell who runs the server, or the proxy",
             subject=where,
         )
+    if is_page(fetch.data):
+        raise CorruptError(
+            f"{where}: this is a web page, not a file of an ostree repository",
+            hint="of what is not there a server has to say so, by status 404; a network that wants a login may answer "
+            "with its own page for everything",
+            subject=where,
+        )
     return fetch.data
+
+
+def is_page(data: bytes) -> bool:
+    """Tell whether something is a web page, which some servers and networks send in the place of other files."""
+    start = data[:_PAGE_BYTES].lstrip().lower()
+    return start.startswith(b"<") and (b"<html" in start or b"<!doctype html" in start)
 
 
 def read(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
 from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, read, read_all
+from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, is_page, read, read_all
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
@@ -199,17 +199,17 @@ def _together(transports: Sequence[HttpTransport], late: int) -> HttpTransport |
 
 def _check_config(transport: Transport, fetch: Fetch) -> None:
     """Raise unless what came of asking for the config is that of a repository that can be pulled from."""
-    data = fetched(transport, fetch)
     where = transport.where("config")
-    if data is None:
-        raise NotFoundError(
-            f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
-        )
-    if data.lstrip()[:1] == b"<":
+    if fetch.error is None and is_page(fetch.data):
         raise NotFoundError(
             f"{where}: this is a web page, not the config of an ostree repository",
             hint="check the URL; a network that wants a login may answer with its own page for everything",
             subject=where,
+        )
+    data = fetched(transport, fetch)
+    if data is None:
+        raise NotFoundError(
+            f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
         )
     config = parse_config(data, where)
     if not config.is_archive:
