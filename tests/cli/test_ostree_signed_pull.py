@@ -17,7 +17,7 @@ from support.gpg import PAST, Gnupg, Keys, keys
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.peers import require
-from support.server import serve
+from support.server import Fault, serve
 
 __all__ = ["extensions", "keys"]
 
@@ -217,6 +217,23 @@ def test_a_signed_summary_is_wanted_when_that_is_said(
         assert target.names() == {}
         run(ostree, "summary", repo, "--update", home, f"--gpg-sign={keys.good}")
         target.ostree("pull", server.url, *arguments)
+
+
+def test_a_cache_has_an_older_summary_than_its_signature(
+    keys: Keys, source: Source, target: Target, key_file: Path
+) -> None:
+    source.sign(keys.gpg.sign(source.data, keys.good))
+    update = (require("ostree"), "summary", f"--repo={source.path}", "--update", f"--gpg-homedir={keys.gpg.home}")
+    run(*update, f"--gpg-sign={keys.good}")
+    older = (source.path / "summary").read_bytes()
+    commit(source.path, source.path.with_name("tree"), branch="other")
+    run(*update, f"--gpg-sign={keys.good}")
+    with serve(source.path) as server:
+        server.fault("/summary", Fault(body=older))
+        words = ("pull", server.url, BRANCH, "--gpg-key", key_file, "--gpg-verify-summary")
+        told = target.ostree(*words, status=5).stderr
+    assert f"{server.url}/summary: its GPG signature is not good: " in told
+    assert told.endswith("; just after an update a cache may have one of both from before: try again later)\n")
 
 
 def test_ed25519_keys_are_given_in_files_and_inline(source: Source, target: Target, tmp_path: Path) -> None:

@@ -89,14 +89,18 @@ class SummaryFiles:
         """Raise CorruptError unless a file is signed as the remote wants it; ``signature`` is its detached metadata."""
         if not self.are_signed:
             return
-        from composefs_ostree.signatures.checking import verify
+        from composefs_ostree.signatures.checking import UnfitError, verify
         from composefs_ostree.signatures.detached import parse_detached
 
         try:
             metadata = {} if signature is None else parse_detached(signature, f"{where}.sig")
         except FormatError as error:
             raise bad_object(f"{where}.sig", error) from None
-        verify(data, metadata, self._policy, where)
+        try:
+            verify(data, metadata, self._policy, where)
+        except UnfitError as error:
+            error.hint = f"{error.hint}; just after an update a cache may have one of both from before: try again later"
+            raise
 
 
 def max_signature() -> int:
