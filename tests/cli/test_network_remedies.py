@@ -56,6 +56,17 @@ def test_a_page_in_the_place_of_everything(tmp_path: Path, target: Target) -> No
     assert target.left_over() == []
 
 
+def test_a_network_that_says_that_it_wants_a_login(tmp_path: Path, target: Target) -> None:
+    with serve(tmp_path) as server:
+        server.fault("*", Fault(status=511, body=PAGE))
+        told = [ostree_error(target, server.url), the_error(*oci_command(target, server.url), status=6)]
+        assert server.requests == ["/config", "/v2/app/manifests/1"]
+    assert all(
+        each.endswith(": HTTP status 511 (the network wants a login: open any web page in a browser)\n")
+        for each in told
+    )
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_wants_a_login(target: Target, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     with proxy("user:word") as (url, asked):

@@ -1,8 +1,8 @@
 """Transfers that failed: which may be tried again, and what is told of the others, with a remedy for each.
 
 What may pass are timeouts, names that do not resolve, connections refused or closed, bodies cut short, and the statuses
-408, 429 and 5xx; a server may say when to come back (Retry-After).  403, 404 and 410 mean that there is no such file:
-object stores answer 403 for that, so only of a file that cannot be done without is it told as it is.
+408, 429 and 5xx but 511; a server may say when to come back (Retry-After).  403, 404 and 410 mean that there is no such
+file: object stores answer 403 for that, so only of a file that cannot be done without is it told as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _RETRY_AFTER = getattr(pycurl, "RETRY_AFTER", None)
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
-_PASSING_STATUS = frozenset({408, 429})
+_LOGIN_WANTED = 511  # RFC 6585, section 6: not the server says it, but the network before it
+_PASSING_STATUS = frozenset({408, 429, *range(500, 600)} - {_LOGIN_WANTED})
 _PASSING_FAILURE = frozenset(
     {
         pycurl.E_COULDNT_RESOLVE_PROXY,
@@ -51,6 +52,7 @@ _STATUS_HINTS = {
     407: "the proxy wants to know who you are: give the login in https_proxy, http_proxy or all_proxy, "
     "http://USER:PASSWORD@HOST:PORT",
     429: "the server has had too many requests; try again later",
+    _LOGIN_WANTED: "the network wants a login: open any web page in a browser",
 }
 _PROXY_HINT = "see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy in the environment"
 _OVER_PROXY = "over proxy"
@@ -120,7 +122,7 @@ class Failure(NamedTuple):
         if self.retry_after > _LONGEST_RETRY_AFTER:
             return False
         if self.code is None:
-            return self.status in _PASSING_STATUS or self.status >= 500
+            return self.status in _PASSING_STATUS
         return self.code in _PASSING_FAILURE and not (
             self.code == pycurl.E_OPERATION_TIMEDOUT and self.seconds >= longest
         )
@@ -173,5 +175,5 @@ class Failure(NamedTuple):
             f"{where}: {said.format(status)}{attempts}{wait}",
             hint=_STATUS_HINTS.get(status, other),
             subject=where,
-            retryable=status >= 500,
+            retryable=status in _PASSING_STATUS,
         )

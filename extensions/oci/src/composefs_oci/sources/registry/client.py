@@ -1,8 +1,8 @@
 """One repository of a registry: requests that are authorised, tried again, and end in one clear error.
 
 Tried again, later and later or when Retry-After says, is what may pass: connections refused, reset or silent, and the
-statuses 408, 429 and 5xx.  A host that has never answered and cannot be connected to is left sooner: its name or
-port may be wrong, and whoever has typed them waits.
+statuses 408, 429 and 5xx but 511.  A host that has never answered and cannot be connected to is left sooner: its name
+or port may be wrong, and whoever has typed them waits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _FIRST_RETRIES = 2
 _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
 _TOO_MANY = 429
-_PASSING = frozenset({408, _TOO_MANY})
+_NETWORK_LOGIN = 511  # RFC 6585, section 6: not the registry says it, but the network before it
+_PASSING = frozenset({408, _TOO_MANY, *range(500, 600)} - {_NETWORK_LOGIN})
 _BAD_REQUEST = 400
 _MAX_ERROR = 65536
 _SHOWN = 300
@@ -172,7 +173,7 @@ class Client:
                 hint=f"check the name{tags}; a registry says this also of what only others may see",
                 subject=shown(url),
             )
-        if status in _PASSING or status >= 500:
+        if status in _PASSING:
             return PassingError(
                 f"{where}: HTTP status {status}{reason}",
                 hint=f"try again later; who is logged in may often ask for more: skopeo login {self._name.registry}"
@@ -181,7 +182,12 @@ class Client:
                 subject=shown(url),
                 seconds=_retry_after(response.header("Retry-After")),
             )
-        return NetworkError(f"{where}: HTTP status {status}{reason}", hint="check the name", subject=shown(url))
+        hint = (
+            "the network wants a login: open any web page in a browser"
+            if status == _NETWORK_LOGIN
+            else "check the name"
+        )
+        return NetworkError(f"{where}: HTTP status {status}{reason}", hint=hint, subject=shown(url))
 
 
 def _page(response: Response) -> bytes:
