@@ -20,6 +20,7 @@ import pytest
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, limit_memory, run
 from support.gpg import Keys, keys  # noqa: F401  a fixture
 from support.made_repo import OPTIONS, make_system
+from support.mounts import mounted
 from support.ostree_pull import LIBEXEC, Target, extensions  # noqa: F401  a fixture
 from support.peers import require
 from support.server import serve
@@ -708,6 +709,43 @@ def test_who_may_not_give_files_away_is_told_of_other_modes(made: Target, tmp_pa
     refused = run("setpriv", "--bounding-set=-chown", *export, tmp_path / "bare", "--mode=bare", status=7).stderr
     assert "run it as root, or export to another directory, with --mode=archive or --mode=bare-user" in refused
     run("setpriv", "--bounding-set=-chown", *export, tmp_path / "other", "--mode=bare-user")
+
+
+@pytest.mark.root
+def test_a_file_system_that_has_no_attributes_for_bare_user(made: Target, tmp_path: Path) -> None:
+    made.ostree("export", "main", tmp_path / "whole", "--mode=bare-user")
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    with mounted(memory, "-t", "ramfs", "ramfs"):
+        refused = made.ostree("export", "main", memory / "out", "--mode=bare-user", status=9).stderr
+        assert refused.endswith(
+            ".file: its file system does not keep attributes, which a repository of the mode bare-user needs"
+            " (export to a directory on another one, or with --mode=archive)\n"
+        )
+        made.ostree("export", "main", memory / "archive", "--mode=archive")
+        shutil.copytree(tmp_path / "whole", memory / "copied", symlinks=True)
+        other = Target(tmp_path / "other")
+        refused = other.ostree("pull-local", memory / "copied", "main", status=5).stderr
+        assert refused.endswith(
+            ".file: it has no attribute user.ostreemeta"
+            " (copy the repository with its attributes, to a file system that has them: cp -a, or rsync -aX)\n"
+        )
+
+
+@pytest.mark.parametrize("inject", ["fchmod:retval=0", "?symlink,symlinkat:error=EPERM"], ids=["modes", "symlinks"])
+def test_a_file_system_that_loses_modes_or_has_no_symlinks(made: Target, tmp_path: Path, inject: str) -> None:
+    """As NTFS-3G by default, and FAT: nothing is published that has other ids than its names."""
+    plain = ("--canonical-permissions", "--no-xattrs")
+    made.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", "plain", *plain)
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", "signal=none", "-e", f"inject={inject}"]
+    export = [*strace, CFSCTL, "--repo", made.path, "ostree", "export", "plain", tmp_path / "out"]
+    refused = run(*export, "--mode=bare-user-only", status=9).stderr
+    assert refused.startswith(f"cfsctl: {tmp_path}/out/tmp/cfsctl-export-")
+    assert refused.endswith(
+        ".file: its file system does not keep modes and symlinks, which a repository of the mode bare-user-only needs"
+        " (export to a directory on another one, or with --mode=archive)\n"
+    )
+    assert list((tmp_path / "out/objects").rglob("*.file")) == []
 
 
 def test_a_user_namespace_that_lacks_an_owner_is_told_of_other_modes(made: Target, tmp_path: Path) -> None:

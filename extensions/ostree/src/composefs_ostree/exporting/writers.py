@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import zlib
 from hashlib import sha256
 
@@ -46,6 +47,13 @@ _BUFFER = 128 << 10
 _ACL = b"system.posix_acl_access"
 _KEEPS_FROM = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 """How the system refuses owners and attributes; the last is for owners that a user namespace does not have."""
+_NOT_KEPT = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""How a file system refuses what it has no place for, such as symlinks on FAT."""
+_NEEDS = {
+    "bare": "owners, modes, attributes and symlinks",
+    "bare-user": "attributes",
+    "bare-user-only": "modes and symlinks",
+}
 _HINT = "cfsctl ostree fsck shows what is wrong; cfsctl ostree pull --repair fetches it again"
 
 
@@ -90,7 +98,8 @@ class ObjectWriter(Jobs):
         except OSError as error:
             if error.errno == errno.EIO and (unreadable := self._unreadable(self._files[file_id].content)):
                 return failure(file_id, f"file object {file_id.hex()}", unreadable)
-            return failure(file_id, path, _refused(error, path, self._mode))
+            error.filename = path  # a symlink's names its target
+            return failure(file_id, path, _refused(error, self._mode))
         except Exception as error:  # noqa: BLE001  the coordinator reports whatever goes wrong here
             return failure(file_id, path, from_exception(error, path))
         return file_id, b"", head.size, None
@@ -130,6 +139,7 @@ class ObjectWriter(Jobs):
                     os.chown(path, head.uid, head.gid, follow_symlinks=False)
                     for name, value in head.xattrs:
                         os.setxattr(path, name, value, follow_symlinks=False)
+                    self._check_kept(os.lstat(path), head)
 
     def _write(self, path: str, content: bytes, meta: bytes | None = None) -> None:
         with create(path) as file:
@@ -189,9 +199,18 @@ class ObjectWriter(Jobs):
                     os.fchmod(fd, head.mode & 0o775 | 0o400)
                 case _:
                     os.fchmod(fd, head.mode & 0o775)
+            self._check_kept(os.fstat(fd), head)
             os.utime(fd, (0, 0))
         finally:
             os.close(fd)
+
+    def _check_kept(self, status: os.stat_result, head: FileHead) -> None:
+        """Raise UnsupportedError where the file system only seems to take a mode or an owner, as NTFS-3G by default."""
+        is_kept = self._mode == "bare-user" or stat.S_IMODE(status.st_mode) == stat.S_IMODE(head.mode)
+        if self._mode == "bare":
+            is_kept = is_kept and (status.st_uid, status.st_gid) == (head.uid, head.gid)
+        if not is_kept:
+            raise _not_kept(self._mode)
 
 
 def _check_acl(fd: int, head: FileHead) -> None:
@@ -213,10 +232,19 @@ def _check(digest: bytes, file_id: bytes) -> None:
         raise CorruptError("what the composefs repository has of it does not have its checksum", hint=_HINT)
 
 
-def _refused(error: OSError, path: str, mode: str) -> ExtError:
-    if mode != "bare" or error.errno not in _KEEPS_FROM:
-        return from_exception(error, path)
-    return PermissionDeniedError(
-        f"{error.strerror}: a bare repository has the owners and attributes of its files at its objects",
-        hint="run it as root, or export to another directory, with --mode=archive or --mode=bare-user",
+def _refused(error: OSError, mode: str) -> ExtError:
+    if mode == "bare" and error.errno in _KEEPS_FROM:
+        return PermissionDeniedError(
+            f"{error.strerror}: a bare repository has the owners and attributes of its files at its objects",
+            hint="run it as root, or export to another directory, with --mode=archive or --mode=bare-user",
+        )
+    if mode != "archive" and error.errno in _NOT_KEPT:
+        return _not_kept(mode)
+    return from_exception(error)
+
+
+def _not_kept(mode: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"its file system does not keep {_NEEDS[mode]}, which a repository of the mode {mode} needs",
+        hint="export to a directory on another one, or with --mode=archive",
     )

@@ -156,9 +156,10 @@ def _user_meta(fd: int) -> tuple[int, int, int, bytes]:
     try:
         meta = os.getxattr(fd, USER_META)
     except OSError as error:
-        if error.errno != errno.ENODATA:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):  # the file system has none of any file
             raise
-        raise CorruptError(f"it has no attribute {USER_META}") from None
+        hint = "copy the repository with its attributes, to a file system that has them: cp -a, or rsync -aX"
+        raise CorruptError(f"it has no attribute {USER_META}", hint=hint) from None
     if len(meta) < 12:
         raise CorruptError(f"its attribute {USER_META} has {len(meta)} bytes")
     uid, gid, mode = struct.unpack_from(">III", meta)
