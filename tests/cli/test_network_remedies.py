@@ -140,6 +140,22 @@ def test_a_server_that_is_started_again(
     assert process.returncode == 0
 
 
+def test_a_tls_server_that_is_started_again(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has spoken TLS before, so that being cut off while it is greeted is what may pass."""
+    with nginx(tmp_path / "nginx", source, certificates=certificates) as server, proxy(cut=1) as (url, asked):
+        monkeypatch.setenv("https_proxy", url)
+        remote(target, server.url, f"--set=tls-ca-path={certificates.ca}")
+        target.ostree("pull", "o", BRANCH)
+    assert len(asked) > 2
+    with nginx(tmp_path / "other", source, certificates=certificates) as server, proxy(cut=0) as (url, asked):
+        monkeypatch.setenv("https_proxy", url)
+        remote(target, server.url, f"--set=tls-ca-path={certificates.ca}")
+        assert "check scheme and port of the URL" in ostree_error(target, "o")
+    assert len(asked) == 1
+
+
 def registry_files(directory: Path) -> Path:
     """What a web server has to serve to be a registry with ``app:1``."""
     layout = Layout()

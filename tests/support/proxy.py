@@ -19,10 +19,13 @@ from support.server import QuietHandler, listening
 
 
 @contextmanager
-def proxy(password: str | None = None, places: dict[str, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+def proxy(
+    password: str | None = None, places: dict[str, str] | None = None, cut: int | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Run a proxy while the block runs; yield its URL and the requests that it let pass.
 
-    ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there.
+    ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there;
+    the request number ``cut`` gets a connection that is closed at once.
     """
     asked: list[str] = []
     wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
@@ -59,7 +62,8 @@ def proxy(password: str | None = None, places: dict[str, str] | None = None) -> 
             with socket.create_connection((host, int(port))) as there:
                 self.send_response(200)
                 self.end_headers()
-                _relay(self.connection, there)
+                if len(asked) - 1 != cut:
+                    _relay(self.connection, there)
             self.close_connection = True
 
     with listening(Handler) as place:

@@ -117,12 +117,17 @@ class Failure(NamedTuple):
             retry_after=handle.getinfo(_RETRY_AFTER) if _RETRY_AFTER else 0,
         )
 
-    def may_pass(self, longest: int) -> bool:
-        """Tell whether another try may succeed; ``longest`` is how many seconds each may take."""
+    def may_pass(self, longest: int, *, is_known: bool) -> bool:
+        """Tell whether another try may succeed; ``longest`` is how many seconds each may take.
+
+        A host that ``is_known`` has answered before: if now it does not get to speak TLS, it is being started anew.
+        """
         if self.retry_after > _LONGEST_RETRY_AFTER:
             return False
         if self.code is None:
             return self.status in _PASSING_STATUS
+        if self.code == pycurl.E_SSL_CONNECT_ERROR:
+            return is_known
         return self.code in _PASSING_FAILURE and not (
             self.code == pycurl.E_OPERATION_TIMEDOUT and self.seconds >= longest
         )

@@ -228,7 +228,8 @@ class HttpTransport:
 
             failure = Failure.of(handle, self.where(fetch.path), code, reason)
             lasting = failure.proxy_error() or self._certificate_error(fetch, failure, handshake)
-            if lasting is None and fetch.attempts <= self._retries_after(failure) and failure.may_pass(self._seconds):
+            may_pass = failure.may_pass(self._seconds, is_known=self._host in _ANSWERED)
+            if lasting is None and may_pass and fetch.attempts <= self._retries_after(failure):
                 self._repeat(fetch, failure)
                 return
             fetch.error = lasting or failure.error(is_needed=fetch.is_needed, tried=fetch.attempts)
