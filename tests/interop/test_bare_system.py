@@ -41,6 +41,28 @@ def test_what_takes_proc_says_so(repo: Path) -> None:
     assert without("/proc", repo, "fsck") == ""
 
 
+@pytest.mark.root
+def test_mounting_takes_proc_and_says_so(repo: Path) -> None:
+    tree = repo.with_name("tree")
+    cfsctl("--repo", repo, "create-image", "--no-propagate-usr-to-root", tree, "it")
+    told = without("/proc", repo, "mount", "--fuse=no", "refs/it", tree, status=9)
+    assert told.endswith(": the EROFS image: /proc is not mounted (mount it: mount -t proc proc /proc)\n")
+
+
 def test_nothing_takes_dev(repo: Path) -> None:
     assert without("/dev", repo, "ostree", "commit", f"--tree=dir={repo.parent}/tree", "--branch=main") == ""
     assert without("/dev", repo, "fsck") == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ('"$0" --repo "$1" fsck <&- 2>&-', 0),
+        ('"$0" --repo "$1" ref list <&- >&- 2>&-', 1),
+        ('mkfifo /dev/p; exec 3<>/dev/p 4>/dev/p 3>&-; "$0" --help >&4', 141),
+    ],
+    ids=["some descriptors closed", "all closed", "no reader"],
+)
+def test_nor_does_output_that_goes_nowhere(repo: Path, line: str, status: int) -> None:
+    words = ("sh", "-c", f"mount -t tmpfs none /dev; {line}")
+    assert run("unshare", "--mount", *words, CFSCTL, repo, status=status).stderr == ""

@@ -21,7 +21,7 @@ import click
 from composefs import __version__
 from composefs.cli import ctrl_c
 from composefs.cli.frame import Entry, LazyGroup, Path, Seconds, option
-from composefs.cli.output import STDERR, line, say, settle, unwritten
+from composefs.cli.output import STDERR, line, nowhere, say, settle, unwritten
 from composefs.cli.settings import Settings, may_color
 from composefs.cli.text import one_line, shortened
 from composefs.digest import ALGORITHMS
@@ -290,7 +290,7 @@ def _open_standard_descriptors() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+            os.set_inheritable(nowhere(), True)  # the lowest that is free
 
 
 def _is_global(option: str) -> bool:

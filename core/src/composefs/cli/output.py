@@ -23,6 +23,7 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "line",
+    "nowhere",
     "print_json",
     "print_json_file",
     "print_json_rows",
@@ -72,7 +73,15 @@ def settle() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+        os.dup2(nowhere(), STDOUT)
+
+
+def nowhere() -> int:
+    """Open what is empty and may be written to: /dev/null, or memory where that is missing."""
+    try:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.memfd_create("null")
 
 
 def write_piece(data: bytes | memoryview) -> None:

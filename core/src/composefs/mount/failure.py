@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Sequence
 
-from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedError, from_os_error
+from composefs.errors import ComposefsError, PermissionDeniedError, UnsupportedError, from_os_error, without_proc
 
 __all__ = ["failure"]
 
@@ -21,6 +21,8 @@ def failure(error: OSError, what: str, step: str, module: str, messages: Sequenc
     message = f"{what}: {step}: {os.strerror(error.errno or 0)}"
     causes = tuple(messages)
     match error.errno:
+        case errno.ENOENT if not os.path.exists("/proc/self"):  # by which files go to the kernel
+            return without_proc(f"{what}: {step}")
         case errno.ENODEV:
             return UnsupportedError(message, causes=causes, hint=f"the kernel has no {module}; try `modprobe {module}`")
         case errno.EPERM | errno.EACCES:
