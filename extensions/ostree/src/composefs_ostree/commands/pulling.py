@@ -9,7 +9,6 @@ from __future__ import annotations
 from time import monotonic
 
 from composefs_ext.errors import ExtError, UsageError
-from composefs_ext.tuples import NamedTuple
 from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import RefUpdate
     from composefs_ostree.commands.wanted import Wanted
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.pulling.commits import Brought
+    from composefs_ostree.pulling.known import Brought
     from composefs_ostree.remotes.record import Remote
     from composefs_ostree.sources.source import Source
 
@@ -62,14 +61,6 @@ class Target:
     def name(self) -> str | None:
         """The name of the stream, None if there is no such ref, or none is asked for."""
         return None if self._answer is None else target_of(self._answer)
-
-
-class Pulled(NamedTuple):
-    """A ref or commit that was asked for, what its ref named before, and what came of it."""
-
-    wanted: Wanted
-    current: str | None
-    brought: Brought
 
 
 def wants_nul(request: Request) -> bool | None:
@@ -138,20 +129,17 @@ def _pull(
     transport = source.open(core)
     found = [resolve(core, source, transport, wanted.name) for wanted in every]
     with Commits(core, source, transport, terms) as commits:
-        pulled = []
+        pulled: list[tuple[str | None, Brought]] = []
+        refs: dict[str, RefUpdate] = {}
         for wanted, at_source, target in zip(every, found, targets, strict=True):
-            current = target.name
+            ref, current = wanted.local, target.name
             checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
-            new = wanted.local if current is None else None
-            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, new)
-            pulled.append(Pulled(wanted, current, brought))
-        refs: dict[str, RefUpdate] = {
-            wanted.local: {"name": ref_name(wanted.local), "target": brought.here.name, "expect": current}
-            for wanted, current, brought in pulled
-            if wanted.local is not None
-        }
+            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, ref)
+            pulled.append((ref, brought))
+            if ref is not None:
+                refs[ref] = {"name": ref_name(ref), "target": brought.here.name, "expect": current}
         streams = publish(core, list(commits.rows.values()), commits.images, refs)
-    rows = [_row(each, streams) for each in pulled]
+    rows = [_row(ref, brought, streams) for ref, brought in pulled]
     core.output("\n".join(map(_text, rows)))
     if isinstance(source, UrlSource):
         core.log("info", _transferred(rows, traffic.received, monotonic() - start))
@@ -221,13 +209,13 @@ def _not_older_than(core: Core, stream: str) -> Callable[[Commit, bytes], None]:
     return lambda commit, commit_id: check_not_older(commit, commit_id, load_commit(held), held.commit_id)
 
 
-def _row(pulled: Pulled, streams: dict[str, str]) -> dict[str, Any]:
-    """Return what --json shows of a ref or commit."""
-    commit_id, here, parents, signatures = pulled.brought
+def _row(ref: str | None, brought: Brought, streams: dict[str, str]) -> dict[str, Any]:
+    """Return what --json shows of a commit that was asked for, by its ref here if it has one."""
+    commit_id, here, parents, signatures = brought
     stored = [here, *parents.values()]
     return {
         "commit": commit_id.hex(),
-        "ref": pulled.wanted.local,
+        "ref": ref,
         "verity": streams.get(here.name, here.stream),
         "image": here.image,
         "subpaths": None if here.subpaths is None else list(here.subpaths),

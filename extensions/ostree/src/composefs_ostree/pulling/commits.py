@@ -7,17 +7,16 @@ what to publish then.
 from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError, TooLargeError
-from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held.refs import alike, find_stream
 from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, image_of, open_commit
-from composefs_ostree.pulling.known import Here, Inquiry
+from composefs_ostree.pulling.known import Brought, Here, Inquiry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Self
+    from typing import Self
 
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
@@ -30,22 +29,10 @@ if TYPE_CHECKING:
 
     Check = Callable[[Commit, bytes], None]
 
-__all__ = ["Brought", "Commits"]
+__all__ = ["Commits"]
 
 _MAX_HISTORY = 64 << 20
 """Bytes of the commit objects that one ref and its parents may have."""
-
-
-class Brought(NamedTuple):
-    """A commit that is stored now, and those of its parents that were wanted too, nearest first, by their ids.
-
-    ``signatures`` are those that it was checked by, for JSON.
-    """
-
-    commit_id: bytes
-    here: Here
-    parents: dict[bytes, Here]
-    signatures: list[dict[str, Any]]
 
 
 class Commits:
@@ -57,7 +44,6 @@ class Commits:
         self._transport = transport
         self._terms = terms
         self._inquiry = Inquiry(core, source, transport, terms)
-        self._brought: dict[bytes, Brought] = {}
         self._arrivals: Arrivals | None = None
         self._asked: dict[str, Asked] = {}
         self.rows: dict[str, StreamName] = {}
@@ -84,22 +70,22 @@ class Commits:
         """Have a commit, and as many of its parents as are wanted, stored.
 
         ``checks`` raise if the commit may not have the ref that it is pulled by.  ``asked`` is the answer to come with
-        the stream ``current``.  A commit that was brought before is only checked.  ``ref`` will name it, and names
-        nothing yet: what others like it name may have much of the commit.
+        the stream ``current``.  A commit that was brought before is only checked.  ``ref`` will name it; while it names
+        nothing, what others like it name may have much of the commit.
         """
         known = self._inquiry.about(commit_id, size, current, asked)
         wants_tree = self._terms.subpaths is None or len(self._terms.subpaths) > 0
-        is_missing = known.held is None and known.here is None
-        if current is not None and current != known.unreadable and is_missing and wants_tree:
+        lacks_tree = wants_tree and known.held is None and known.here is None
+        if lacks_tree and current is not None and current != known.unreadable:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
             self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
         for check in checks:
             check(self._inquiry.object(known).commit, commit_id)
-        if ref is not None and is_missing and wants_tree:
+        if lacks_tree and current is None and ref is not None:
             known.alike = alike(self._core, ref)
-        if commit_id not in self._brought:
-            self._brought[commit_id] = self._bring(known)
-        return self._brought[commit_id]
+        if known.brought is None:
+            known.brought = self._bring(known)
+        return known.brought
 
     def _bring(self, known: Known) -> Brought:
         """Have a commit stored, behind its parents, each of which the stream of its child names."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.sources.source import ObjectSource
 
-__all__ = ["CommitObject", "Held", "Here", "Inquiry", "Known", "Terms"]
+__all__ = ["Brought", "CommitObject", "Held", "Here", "Inquiry", "Known", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -67,6 +67,18 @@ class Here(NamedTuple):
     parts: int = 0
 
 
+class Brought(NamedTuple):
+    """A commit that is stored now, and those of its parents that were wanted too, nearest first, by their ids.
+
+    ``signatures`` are those that it was checked by, for JSON.
+    """
+
+    commit_id: bytes
+    here: Here
+    parents: dict[bytes, Here]
+    signatures: list[dict[str, Any]]
+
+
 class CommitObject(NamedTuple):
     """A commit object, checked and read: its id and bytes, and the static delta that it came in, if it came in one."""
 
@@ -82,8 +94,10 @@ class Known:
     ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
     it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
     empty if it has none, ``object`` the commit object once somebody needed it, and ``signatures`` are those that were
-    checked, for JSON.  ``alike`` is the name of a stream that may have much of it although nothing says so, ``here``
-    how it is stored once it was brought, and ``parent`` the parent that its stream names, if that was brought too.
+    checked, for JSON.  ``alike`` is the name of a stream that may have much of it although nothing says so.
+
+    Then it is brought: ``here`` is how it is stored now, for itself or as the parent of another, ``parent`` the parent
+    that its stream names, if that was brought too, and ``brought`` what came of a request for the commit itself.
     """
 
     def __init__(self, commit_id: bytes, size: int, current: str | None) -> None:
@@ -99,6 +113,7 @@ class Known:
         self.alike: str | None = None
         self.here: Here | None = None
         self.parent: Here | None = None
+        self.brought: Brought | None = None
 
 
 class Inquiry:
@@ -168,7 +183,6 @@ class Inquiry:
         """
         if known.object is None:
             from composefs_ostree.formats.objects import parse_commit
-            from composefs_ostree.formats.summary import SummaryRef
             from composefs_ostree.held.tree import commit_bytes
             from composefs_ostree.sources.finding import fetch_commit
 
@@ -179,8 +193,8 @@ class Inquiry:
                 known.detached = known.detached or delta.detached or b""
                 known.object = CommitObject(known.commit_id, delta.commit, parse_commit(delta.commit), delta)
             else:
-                wanted = SummaryRef(known.commit_id, known.size)
-                known.object = CommitObject(known.commit_id, *fetch_commit(self._core, self._transport, wanted))
+                data, commit = fetch_commit(self._core, self._transport, known.commit_id, known.size)
+                known.object = CommitObject(known.commit_id, data, commit)
         return known.object
 
     def _find_delta(self, known: Known) -> Delta | None:

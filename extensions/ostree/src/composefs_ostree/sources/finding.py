@@ -80,17 +80,17 @@ def fetch_object(
     return data
 
 
-def fetch_commit(core: Core, transport: Transport, found: SummaryRef) -> tuple[bytes, Commit]:
-    """Fetch, verify and parse a commit object; return its bytes too."""
+def fetch_commit(core: Core, transport: Transport, commit_id: bytes, limit: int) -> tuple[bytes, Commit]:
+    """Fetch, verify and parse a commit object of up to ``limit`` bytes; return its bytes too."""
     from composefs_ostree.formats.objects import parse_commit
 
-    data = fetch_object(core, transport, ObjectType.COMMIT, found.commit_id, found.size)
-    where = transport.where(object_path(ObjectType.COMMIT, found.commit_id))
+    data = fetch_object(core, transport, ObjectType.COMMIT, commit_id, limit)
+    where = transport.where(object_path(ObjectType.COMMIT, commit_id))
     if data is None:
         raise NotFoundError(
-            f"{where}: the repository does not have the commit {found.commit_id.hex()}",
+            f"{where}: the repository does not have the commit {commit_id.hex()}",
             hint="it may have been deleted, or be on its way there; pull its ref, or try again later",
-            subject=found.commit_id.hex(),
+            subject=commit_id.hex(),
         )
     try:
         return data, parse_commit(data)
