@@ -77,15 +77,12 @@ class Arrivals:
         self._last: tuple[str, str] | None = None
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
 
-    def close(self) -> None:
-        """Let others use the cache."""
+    def close(self, *, are_named: bool) -> None:
+        """Let others use the cache; forget what an interrupted pull would need if all have their names."""
         if self._cache is not None:
+            if are_named:
+                self._cache.clear()
             self._cache.close()
-
-    def settled(self) -> None:
-        """Forget what an interrupted pull would need: everything has its name."""
-        if self._cache is not None:
-            self._cache.clear()
 
     def receive(
         self,

@@ -54,9 +54,7 @@ class Commits:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._arrivals is not None:
-            if kind is None:
-                self._arrivals.settled()
-            self._arrivals.close()
+            self._arrivals.close(are_named=kind is None)
 
     def bring(
         self,
