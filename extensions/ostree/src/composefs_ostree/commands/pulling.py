@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from composefs_ext.errors import ExtError, UsageError
+from composefs_ext.errors import UsageError
 from composefs_ostree.commands.wanted import parse_wanted
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.formats.commit_stream import commit_of_stream
@@ -21,7 +21,7 @@ from composefs_ostree.sources.finding import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from composefs_ext import Core, Request, Stream
@@ -34,33 +34,6 @@ if TYPE_CHECKING:
     from composefs_ostree.sources.source import Source
 
 __all__ = ["pull", "pull_local", "wants_nul"]
-
-
-class Target:
-    """What a ref names here, and the stream of that: asked for before the source is opened.
-
-    Loading what talks to a server takes as long as the core takes to read and check a large commit's stream, and most
-    pulls find nothing new.
-    """
-
-    def __init__(self, core: Core, ref: str | None) -> None:
-        self._core = core
-        self._answer = core.ref_get(ref_name(ref)) if ref else None
-        self.stream: Pending[Stream] | None = None
-
-    def ask(self) -> None:
-        """Ask for the stream, once it is known which."""
-        if self._answer is not None:
-            try:
-                name = self._answer.result()["target"]
-            except ExtError:  # which who asks for the name will meet
-                return
-            self.stream = self._core.stream_get(name=name).optional()  # nobody may need it
-
-    @property
-    def name(self) -> str | None:
-        """The name of the stream, None if there is no such ref, or none is asked for."""
-        return None if self._answer is None else target_of(self._answer)
 
 
 def wants_nul(request: Request) -> bool | None:
@@ -121,9 +94,7 @@ def _pull(
     if not every:
         lists = "list-refs lists them" if remote is None else f"remote refs {remote.name} lists them"
         raise UsageError("there is nothing to pull", hint=f"name a ref or a commit; cfsctl ostree {lists}")
-    targets = [Target(core, wanted.local) for wanted in every]
-    for target in targets:
-        target.ask()
+    targets = _targets(core, [wanted.local for wanted in every])
     source = make_source()
     terms = _terms(request, source)
     transport = source.open(core)
@@ -131,10 +102,10 @@ def _pull(
     with Commits(core, source, transport, terms) as commits:
         pulled: list[tuple[str | None, Brought]] = []
         refs: dict[str, RefUpdate] = {}
-        for wanted, at_source, target in zip(every, found, targets, strict=True):
-            ref, current = wanted.local, target.name
+        for wanted, at_source, (current, asked) in zip(every, found, targets, strict=True):
+            ref = wanted.local
             checks = _checks(request, core, wanted, at_source.commit_id, current, remote)
-            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, target.stream, ref)
+            brought = commits.bring(at_source.commit_id, at_source.size, current, checks, asked, ref)
             pulled.append((ref, brought))
             if ref is not None:
                 refs[ref] = {"name": ref_name(ref), "target": brought.here.name, "expect": current}
@@ -145,6 +116,17 @@ def _pull(
         core.log("info", _transferred(rows, traffic.received, monotonic() - start))
     result = rows[0] if len(rows) == 1 else {"pulled": rows}
     return {**result, "bytes_transferred": traffic.received}
+
+
+def _targets(core: Core, refs: Iterable[str | None]) -> list[tuple[str | None, Pending[Stream] | None]]:
+    """Return the name of the stream that each ref names here, None if none, and that stream, which was asked for.
+
+    This is done before the source is opened: loading what talks to a server takes as long as the core takes to read and
+    check a large commit's stream, and most pulls find nothing new.
+    """
+    answers = [None if ref is None else core.ref_get(ref_name(ref)) for ref in refs]
+    names = [None if answer is None else target_of(answer) for answer in answers]
+    return [(name, None if name is None else core.stream_get(name=name).optional()) for name in names]
 
 
 def _terms(request: Request, source: Source) -> Terms:
