@@ -72,7 +72,7 @@ class Fetch:
     what is not there, and nobody else can know which it is.
     With ``conditions``, a web server sends nothing of what is here already, and they tell so.
     One that ``collects`` does nothing with the bytes until it has ended: a server's page about an error may pass for
-    them until then, so that the connection can stay.
+    them until then, so that the connection can stay.  Before the end pycurl does not tell the status of an answer.
     """
 
     collects = True
