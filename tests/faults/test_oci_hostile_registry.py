@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,6 +29,7 @@ from composefs_oci.formats.descriptors import Descriptor, parse_manifest
 from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
+from composefs_oci.sources.registry.proxy import proxy_for
 from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_layout import INDEX, MANIFEST, Layout, tar
@@ -649,18 +651,17 @@ def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPat
     for name in ("all_proxy", "no_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    with proxy("user:hunter2") as (url, asked):
+    near, far = peer.host, "registry.example:5000"
+    with proxy("user:hunter2", {far: near}) as (url, asked):
         with_login = url.replace("//", "//user:hunter2@")
         monkeypatch.setenv("http_proxy", with_login)
         monkeypatch.setenv("https_proxy", with_login)  # by which it is asked whether it speaks TLS
         assert read(peer) == layer(peer)[1]
-        assert asked[0] == f"CONNECT {peer.host}"
-        assert {line.split("/v2/")[0] for line in asked[1:]} == {f"GET http://{peer.host}"}
-        asked.clear()
-        monkeypatch.setenv("no_proxy", "example.org, 127.0.0.0/8")
-        assert read(peer) == layer(peer)[1]
         assert asked == []
-        monkeypatch.delenv("no_proxy")
+        peer.host = far
+        assert read(peer) == layer(peer)[1]
+        assert asked[0] == f"CONNECT {far}"
+        assert {line.split("/v2/")[0] for line in asked[1:]} == {f"GET http://{far}"}
         monkeypatch.setenv("http_proxy", url)
         fails(peer, NetworkError, r"the proxy wants to know who you are, or does not know you \(HTTP status 407\)")
     place = url.removeprefix("http://")
@@ -668,6 +669,28 @@ def test_proxies_of_the_environment(peer: Hostile, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
     with pytest.raises(UnsupportedError, match="is not one at http"):
         read(peer)
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy"),
+    [
+        ("localhost:5000", ""),
+        ("127.1.2.3", ""),
+        ("[::1]:5000", ""),
+        ("192.0.2.7:5000", "example.org, 192.0.2.0/24"),
+        ("192.0.2.7:5000", "192.0.2.7"),
+        ("[2001:db8::7]:5000", "2001:DB8:0::7"),
+        ("registry.example:5000", "example"),
+        ("registry.example:5000", ".example:5000"),
+        ("registry.example", "*"),
+    ],
+)
+def test_hosts_that_are_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert proxy_for(urlsplit(f"https://{host}/v2/")) is None
+    for each in ("https://192.0.3.7/", "https://[2001:db8::8]/", "https://localhost.org/", "https://anexample/"):
+        assert no_proxy == "*" or proxy_for(urlsplit(each)) is not None
 
 
 def test_connections_are_used_again(peer: Hostile) -> None:

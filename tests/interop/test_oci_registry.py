@@ -299,8 +299,8 @@ def test_a_directory_of_authorities_and_a_proxy_to_an_address(
             monkeypatch.setenv("https_proxy", url)
             assert cfsctl("oci", "list-tags", f"docker://{elsewhere}/app").stdout == "1\n"
             assert asked == [f"CONNECT {elsewhere}"]
-            assert cfsctl("oci", "list-tags", running.image("app")).stdout == "1\n"
-            assert asked == [f"CONNECT {elsewhere}", f"CONNECT {running.host}"]
+            assert cfsctl("oci", "list-tags", running.image("app")).stdout == "1\n"  # on this machine, without it
+            assert asked == [f"CONNECT {elsewhere}"]
 
 
 def test_what_is_not_there(plain: Registry, layout: Path, hurry: None) -> None:

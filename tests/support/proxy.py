@@ -45,7 +45,7 @@ def proxy(
             if not self._may_pass():
                 return
             url = urlsplit(self.path)
-            connection = HTTPConnection(url.netloc)
+            connection = HTTPConnection((places or {}).get(url.netloc, url.netloc))
             connection.request("GET", url.path, headers={"Connection": "close"})
             answer = connection.getresponse()
             body = answer.read()

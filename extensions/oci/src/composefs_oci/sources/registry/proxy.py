@@ -1,6 +1,7 @@
 """The proxy that the environment names for a URL: http_proxy, https_proxy, all_proxy, and no_proxy for hosts without.
 
-A :class:`Tunnel` is TLS through it.  no_proxy may have addresses of networks too, as 10.0.0.0/8.
+A :class:`Tunnel` is TLS through it.  no_proxy may have addresses too, and those of networks, as 10.0.0.0/8.  What is on
+this machine is asked without a proxy, as skopeo, podman and docker do.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
     host = parts.hostname or ""
     if not address or proxy_bypass(parts.netloc.rpartition("@")[2], proxies):
         return None
-    if _is_in_networks(host, proxies.get("no", "")):
+    if host == "localhost" or _is_near(host, proxies.get("no", "")):
         return None
     try:
         place = urlsplit(address if "://" in address else f"http://{address}")
@@ -127,16 +128,19 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
     return Proxy(place.hostname, port, headers)
 
 
-def _is_in_networks(host: str, no_proxy: str) -> bool:
+def _is_near(host: str, no_proxy: str) -> bool:
+    """Tell whether a host is an address of this machine, or one in no_proxy or in a network there."""
     import ipaddress
 
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    if address.is_loopback:
+        return True
     for each in no_proxy.split(","):
         try:
-            if "/" in each and address in ipaddress.ip_network(each.strip(), strict=False):
+            if address in ipaddress.ip_network(each.strip(), strict=False):
                 return True
         except ValueError:
             continue
