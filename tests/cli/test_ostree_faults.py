@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,18 @@ from support.server import Fault, Server, serve
 pytestmark = pytest.mark.usefixtures("extensions")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """An archive repository with one commit."""
-    make_tree(tmp_path / "tree", files=8)
-    repo = make_repo(tmp_path / "source")
-    commit(repo, tmp_path / "tree")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made")
+    repo = make_repo(path / "source")
+    commit(repo, make_tree(path / "tree", files=8))
     return repo
+
+
+@pytest.fixture
+def source(made: Path, tmp_path: Path) -> Path:
+    """An archive repository with one commit."""
+    return shutil.copytree(made, tmp_path / "source")
 
 
 def refuse(target: Target, server: Server, status: int, named: str, **options: Any) -> str:
@@ -54,6 +60,7 @@ def an_object(source: Path, kind: str, smallest: int = 0) -> Path:
 
 
 KINDS = ["commit", "dirtree", "dirmeta", "filez"]
+CHANGES = ["empty", "short", "long", "other"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,8 +94,10 @@ def test_a_page_that_says_that_there_is_nothing(source: Path, target: Target, pa
         assert "not found" in refuse(other, server, 3, f"{server.url}/{path}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("position", [0, 9, -1])
+# Metadata have no parts before their digest is known; content has a size, a header and a stream.
+@pytest.mark.parametrize(
+    ("kind", "position"), [("commit", 9), ("dirtree", 0), ("dirmeta", -1), ("filez", 0), ("filez", 9), ("filez", -1)]
+)
 def test_an_object_is_altered(source: Path, target: Target, kind: str, position: int) -> None:
     path = an_object(source, kind)
     with serve(source) as server:
@@ -96,8 +105,15 @@ def test_an_object_is_altered(source: Path, target: Target, kind: str, position:
         assert "mirror" in refuse(target, server, 5, f"{server.url}/{path}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("change", ["empty", "short", "long", "other"])
+# A dirtree and a dirmeta come in one way.
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(("commit", change) for change in CHANGES),
+        *(("filez", change) for change in CHANGES),
+        *zip(("dirtree", "dirmeta") * 2, CHANGES, strict=True),
+    ],
+)
 def test_an_object_has_other_bytes(source: Path, target: Target, kind: str, change: str) -> None:
     path = an_object(source, kind)
     good = (source / path).read_bytes()
@@ -352,14 +368,6 @@ def test_a_directory_on_the_way_to_a_part_is_another_one(tmp_path: Path, target:
             assert target.names() == {}
             server.forgive()
         target.ostree("pull", server.url, BRANCH, "--subpath=/usr")
-
-
-def test_a_named_pipe_in_the_repository_does_not_stop_the_pull(source: Path, target: Target) -> None:
-    path = source / an_object(source, "dirtree")
-    path.unlink()
-    os.mkfifo(path)
-    refused = target.ostree("pull-local", source, BRANCH, status=5)
-    assert str(path) in refused.stderr
 
 
 @pytest.mark.parametrize(("delay", "times"), [("1", 1), ("0.5", 2)])
