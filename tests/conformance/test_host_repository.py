@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import ComposefsError
+from composefs.observe import Observers
 from support.calls import HELLO, KIND, ROOT, call, kind_of, put
 from support.hosting import Host
 from support.populated import populate
@@ -42,7 +43,7 @@ def test_command_that_needs_a_repository_is_not_started_without(host: Host) -> N
     from composefs.ext.session import run_extension
 
     with pytest.raises(ComposefsError, match="needs a repository"):
-        run_extension(host.line("write", {"steps": "[]"}))
+        run_extension(host.line("write", {"steps": "[]"}), None, observer=Observers())
 
 
 def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,9 @@ import pytest
 from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery, process
 from composefs.ext.commandline import CommandLine
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import Timeouts
 from composefs.ext.session import RunResult, run_extension
 from composefs.observe import Observers, Progress, sink
-from composefs.protocol.limits import Limits
 from composefs.repository import Repository
 from support.strict import STRAY, Strict
 
@@ -103,8 +102,6 @@ class Host:
         arguments: dict[str, Any],
         *,
         timeouts: Timeouts = PATIENT,
-        options: RunOptions | None = None,
-        limits: Limits | None = None,
         strict: bool = False,
         **more: Any,
     ) -> RunResult:
@@ -117,8 +114,6 @@ class Host:
                 None if mode == "none" else repository,
                 observer=Observers(self.recorder),
                 timeouts=timeouts,
-                options=options,
-                limits=limits,
                 probe=Strict() if strict else None,
                 **more,
             )

@@ -89,8 +89,8 @@ def launch(
     repository: Repository | None,
     options: RunOptions,
     *,
-    stdio: Stdio | None = None,
-    limits: Limits | None = None,
+    stdio: Stdio = Stdio(),
+    limits: Limits = Limits(),
 ) -> Iterator[Launched]:
     """Start an extension for a command line; in the end, no process is left, and no staging directory.
 
@@ -103,8 +103,6 @@ def launch(
         raise UsageError(f"{line} needs a repository")
     if not os.path.exists("/proc/self"):  # by which it is found what a run leaves behind
         raise without_proc(f"running extension {extension.name}")
-    stdio = stdio or Stdio()
-    limits = limits or Limits()
     descriptors = _user_descriptors(line.command, stdio)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if options.account is None else account_of(options.account)

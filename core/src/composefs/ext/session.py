@@ -49,13 +49,13 @@ class RunResult(NamedTuple):
 
 def run_extension(
     line: CommandLine,
-    repository: Repository | None = None,
+    repository: Repository | None,
     *,
-    observer: Observers | None = None,
-    options: RunOptions | None = None,
-    stdio: Stdio | None = None,
-    timeouts: Timeouts | None = None,
-    limits: Limits | None = None,
+    observer: Observers,
+    options: RunOptions = RunOptions(),
+    stdio: Stdio = Stdio(),
+    timeouts: Timeouts = Timeouts(),
+    limits: Limits = Limits(),
     probe: Probe | None = None,
 ) -> RunResult:
     """Run a command of an extension and return its result.
@@ -65,15 +65,14 @@ def run_extension(
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
     died or could not be started, CancelledError if the user interrupted it.
     """
-    with launch(line, repository, options or RunOptions(), stdio=stdio, limits=limits) as launched:
-        return converse(launched, observer or Observers(), timeouts=timeouts, probe=probe)
+    with launch(line, repository, options, stdio=stdio, limits=limits) as launched:
+        return converse(launched, observer, timeouts=timeouts, probe=probe)
 
 
 def converse(
-    launched: Launched, observer: Observers, *, timeouts: Timeouts | None = None, probe: Probe | None = None
+    launched: Launched, observer: Observers, *, timeouts: Timeouts = Timeouts(), probe: Probe | None = None
 ) -> RunResult:
     """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
-    timeouts = timeouts or Timeouts()
     extension, interrupts = launched.line.extension, launched.interrupts
     outcome: Message | ComposefsError | None = None
     try:

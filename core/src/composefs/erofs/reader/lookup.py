@@ -25,7 +25,7 @@ class Lookup:
     Raises NotFoundError for a path that does not exist, FormatError for an image that is damaged on the way.
     """
 
-    def __init__(self, image: Image, rules: ReadRules = ReadRules()) -> None:  # noqa: B008 - immutable
+    def __init__(self, image: Image, rules: ReadRules = ReadRules()) -> None:
         self._image = image
         self._decoder = Decoder(image, rules)
 

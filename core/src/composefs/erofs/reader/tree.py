@@ -47,7 +47,7 @@ class ReadRules(NamedTuple):
     algorithm: Algorithm | None = None
 
 
-def read_tree(image: Image, rules: ReadRules = ReadRules()) -> Tree:  # noqa: B008 - immutable
+def read_tree(image: Image, rules: ReadRules = ReadRules()) -> Tree:
     """Return the tree of an image.
 
     A directory's ``size`` is that of its entries in the image, and every ``nlink`` is the image's.  Raises FormatError

@@ -95,7 +95,7 @@ def check(
     extension: Extension,
     invocations: Sequence[Invocation],
     *,
-    timeouts: Timeouts | None = None,
+    timeouts: Timeouts = Timeouts(),
     patience: float = PATIENCE,
     rules: Collection[int] | None = None,
     trace: Observers | None = None,
@@ -109,7 +109,7 @@ def check(
     Raises CancelledError when the user interrupts, and what making a repository raises.
     """
     with tempfile.TemporaryDirectory(prefix="cfsctl-check-", dir=temporary_place()) as directory:
-        kit = _Kit(extension, Path(directory), timeouts or Timeouts(), patience, rules, trace or Observers(), report)
+        kit = _Kit(extension, Path(directory), timeouts, patience, rules, trace or Observers(), report)
         kit.check_manifest()
         for invocation in invocations:
             kit.check_command(invocation)
