@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
+import ssl
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from support.commands import run
-from support.nginx import make_certificates, nginx
+from support.nginx import Certificates, make_certificates, nginx
 from support.oci_layout import simple
 from support.oci_registry import push, registry
 from support.peers import require
-from support.server import serve
+from support.server import listening, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("composefs", "composefs-ext-dev", "composefs-oci", "composefs-ostree", "python3-composefs-ext")
@@ -96,6 +101,29 @@ def files(root: Path) -> set[str]:
     return found
 
 
+@contextmanager
+def demanding(certificates: Certificates) -> Iterator[str]:
+    """A server that ends connections without a certificate by the alert of TLS 1.3, and waits until that was read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.server)
+    context.load_verify_locations(certificates.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            tls = context.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            with socket.socket(fileno=tls.detach()) as connection:
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+
+    with listening(Handler) as place:
+        yield f"https://{place.replace('127.0.0.1', 'localhost')}"
+
+
 @pytest.mark.root
 def test_lintian_finds_no_errors(debs: Path) -> None:
     require("lintian")
@@ -142,6 +170,10 @@ def test_the_main_job_from_installed_packages(debs: Path, clean_root: Path, tmp_
     with nginx(tmp_path / "nginx", archive, certificates=certificates, clients=True) as server:
         inside(root, "cfsctl", *repo, "ostree", "remote", "add", "--no-gpg-verify", "o", server.url, *settings)
         inside(root, "cfsctl", *repo, "--ext-read", "/srv/tls", "ostree", "pull", "o", "os")
+    with demanding(certificates) as url:
+        inside(root, "cfsctl", *repo, "ostree", "remote", "add", "--no-gpg-verify", "d", url, settings[0])
+        told = inside(root, "cfsctl", *repo, "--ext-read", "/srv/tls", "ostree", "pull", "d", "os", status=6).stderr
+        assert f"{url}/config: the server wants a client certificate (" in told
     with registry(tmp_path / "registry") as running:
         push(f"oci:{simple().write(tmp_path / 'layout')}:latest", running.image("app"), "--dest-tls-verify=false")
         inside(root, "cfsctl", *repo, "oci", "pull", "--tls-verify=false", running.image("app"), "app")

@@ -40,6 +40,9 @@ _PAGE = b"SSL certificate"
 _PAGE_BYTES = 1024
 """nginx answers with this status, and these words in the page's title."""
 
+_ANY_ALERT = "fatal alert"
+"""All that libcurl with GnuTLS tells of an alert behind the handshake; servers send no others there."""
+
 _CUT_OFF = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 
 
@@ -64,7 +67,7 @@ def certificate_error(failure: Failure, *, is_given: bool, page: bytes, has_aske
     where = failure.where
     alert = match[1].strip() if (match := _ALERT.search(failure.reason)) else ""
     by_page = failure.status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
-    cut_off = failure.code in _CUT_OFF and not failure.status and has_asked
+    cut_off = failure.code in _CUT_OFF and not failure.status and (has_asked or _ANY_ALERT in failure.reason)
     if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
         return None
     if not is_given:
