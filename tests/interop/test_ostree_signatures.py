@@ -125,6 +125,10 @@ MADE: dict[str, tuple[Callable[[Keys, bytes], list[bytes]], bool]] = {
     ),
     "good before bad": (lambda keys, data: [keys.gpg.sign(data, keys.good), keys.gpg.sign(b"x", keys.other)], True),
     "armoured": (lambda keys, data: [keys.gpg.sign(data, keys.good, "--armor")], True),
+    "key and signature that will expire": (
+        lambda keys, data: [keys.gpg.sign(data, keys.lasting, "--default-sig-expire=5y")],
+        True,
+    ),
     "two in one": (lambda keys, data: [keys.gpg.sign(data, keys.foreign) + keys.gpg.sign(data, keys.good)], True),
     "unsigned": (lambda *_: [], False),
     "foreign key": (lambda keys, data: [keys.gpg.sign(data, keys.foreign)], False),
@@ -132,6 +136,8 @@ MADE: dict[str, tuple[Callable[[Keys, bytes], list[bytes]], bool]] = {
     "expired key": (lambda keys, data: [keys.gpg.sign(data, keys.expired, at=PAST)], False),
     "expired subkey": (lambda keys, data: [keys.gpg.sign(data, keys.expired_subkey, at=PAST)], False),
     "revoked key": (lambda keys, data: [keys.sign_and_revoke(data)], False),
+    "superseded key": (lambda keys, data: [keys.sign_and_supersede(data, subkey=False)], False),
+    "superseded subkey": (lambda keys, data: [keys.sign_and_supersede(data, subkey=True)], False),
     "expired signature": (
         lambda keys, data: [keys.gpg.sign(data, keys.rsa, "--default-sig-expire=10d", at=PAST)],
         False,

@@ -62,6 +62,11 @@ class Gnupg:
         text = (self.home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_text()
         self.run("--import", stdin=text.replace("\n:-----BEGIN", "\n-----BEGIN").encode())
 
+    def supersede(self, fingerprint: str, *, subkey: bool) -> None:
+        """Revoke a key, or its first subkey, as superseded, which is no word against what it signed before."""
+        chosen = "key 1\n" if subkey else ""
+        self.run("--command-fd=0", "--edit-key", fingerprint, stdin=f"{chosen}revkey\ny\n2\n\ny\nsave\n".encode())
+
     def sign(self, data: bytes, key: str, *arguments: str, at: str | None = None) -> bytes:
         """Return a detached signature, binary unless ``arguments`` say otherwise."""
         return self.run(*_at(at), f"--local-user={key}", *arguments, "--detach-sign", stdin=data)
@@ -102,11 +107,12 @@ class Keys:
         self.subkey = gpg.add_subkey(self.parent)
         self.old_parent = gpg.make_key("Old parent <old@example.com>", at="20200101T000000")
         self.expired_subkey = gpg.add_subkey(self.old_parent, "1y", at="20200101T000000")
+        self.lasting = gpg.make_key("Lasting <lasting@example.com>", expires="10y")
 
     @property
     def trusted(self) -> tuple[str, ...]:
         """Everybody but the foreign key."""
-        own = (self.good, self.other, self.rsa, self.expired, self.revoked, self.parent, self.old_parent)
+        own = (self.good, self.other, self.rsa, self.expired, self.revoked, self.parent, self.old_parent, self.lasting)
         return tuple(key for key in own if key)
 
     def sign_and_revoke(self, data: bytes) -> bytes:
@@ -114,6 +120,14 @@ class Keys:
         self.revoked = self.gpg.make_key(f"Revoked <{len(data)}@example.com>")
         made = self.gpg.sign(data, self.revoked)
         self.gpg.revoke(self.revoked)
+        return made
+
+    def sign_and_supersede(self, data: bytes, *, subkey: bool) -> bytes:
+        """Return a signature of before its key, or its subkey, was superseded by another one."""
+        self.revoked = self.gpg.make_key(f"Superseded <{subkey}-{len(data)}@example.com>", at="20200101T000000")
+        signer = self.gpg.add_subkey(self.revoked, at="20200101T000000") if subkey else self.revoked
+        made = self.gpg.sign(data, signer, at=PAST)
+        self.gpg.supersede(self.revoked, subkey=subkey)
         return made
 
 

@@ -176,6 +176,18 @@ def test_a_key_that_one_keyring_revokes_is_revoked_in_all(keys: Keys, tmp_path: 
         checking.verify(DATA, detached(signature), Policy(GpgPolicy(paths=(str(tmp_path),))), WHAT)
 
 
+def test_a_key_that_one_keyring_renews_is_renewed_in_all(keys: Keys) -> None:
+    made = "20200101T000000"
+    key = keys.gpg.make_key("Renewed <renewed@example.com>", expires="1y", at=made)
+    subkey = keys.gpg.add_subkey(key, "1y", at=made)
+    before = keys.gpg.export(key)
+    for each in ([], [subkey]):
+        keys.gpg.run("--quick-set-expire", key, "10y", *each)
+    for keyring in (before + keys.gpg.export(key), keys.gpg.export(key) + before):
+        for signer in (f"{key}!", subkey):
+            assert verify(keyring, keys.gpg.sign(DATA, signer))[0].problem is None
+
+
 def test_directories_and_the_systems_keyrings_are_read(
     keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
