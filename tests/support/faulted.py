@@ -22,6 +22,7 @@ from pathlib import Path
 
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256
+from composefs.ext.launch import _cache_name
 from composefs.linux.prctl import set_child_subreaper
 from composefs.repository import Repository
 from composefs.repository.names import TEMPORARY_PREFIX
@@ -312,9 +313,9 @@ class Run:
 
     def _launcher(self, extension: str, prefix: Callable[..., list[str]], files: Iterable[str]) -> Path:
         """Make a directory where an extension has strace before it."""
-        # Any command lets the core make the cache: it is where an extension, confined as it is, can write a log.
-        run_command(CFSCTL, "--repo", self.repository, extension, "images", env=self._environment)
-        [cache] = (self._directory / "cache/composefs/ext" / extension).iterdir()
+        # The cache that the core would make: it is where an extension, confined as it is, can write a log.
+        cache = self._directory / "cache/composefs/ext" / extension / _cache_name(str(self.repository))
+        cache.mkdir(parents=True)
         self._log = cache / "log"
         directory = self._directory / "ext"
         directory.mkdir()
