@@ -58,6 +58,7 @@ def make(
             coming = (
                 (digest, arrivals.entries(digest) if digest in jobs else entries(stored(digest))) for digest in order
             )
+            progress = core.progress("image")
             try:
                 root = stacked(coming)
             except (FormatError, TooLargeError) as error:
@@ -69,4 +70,5 @@ def make(
             for each in sought:
                 variant, reading = find(core, map(stored, order), image, each)
                 made |= put_images(core, reading, [variant])
+            progress.finish()
         return Made(made, *arrivals.wait_for_all())

@@ -10,6 +10,7 @@ from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
+from composefs.cli.progress import Reporting
 from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted, size_text
@@ -34,8 +35,17 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     """
     from composefs.usage import measure
 
-    with settings.open_repository() as repository, telling(repository, "stream", "image"):
-        usage = measure(repository, names, odd=left_out)
+    odd: list[str] = []
+    with (
+        settings.open_repository() as repository,
+        settings.observers() as observers,
+        Reporting(observers, "du", "measuring") as report,
+        telling(repository, "stream", "image"),
+    ):
+        report(0)
+        usage = measure(repository, names, odd=odd.append)
+    for message in odd:  # now that no bar is in the way
+        left_out(message)
     if as_json:
         print_json(asdict(usage))
         return

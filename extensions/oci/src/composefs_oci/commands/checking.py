@@ -46,17 +46,21 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
         digest = find_manifest(core, request.arguments["image"])
         open_manifest(core, digest)
         images = [(request.arguments["image"], manifest_stream(digest))]
-        repository = core.repo_fsck([manifest_stream(digest)]).result()
+        checking = [manifest_stream(digest)]
     else:
         images = held_tags(core)
-        repository = core.repo_fsck().result()
+        checking = None
+    progress = core.progress("images", total=len(images))
+    repository = core.repo_fsck(checking).result()
     check = _Check(core)
     errors: list[str] = []
     corrupted = 0
     for name, stream in images:
         found = check.image(stream)
+        progress.advance()
         corrupted += bool(found)
         errors += [f"fsck: {problem.kind}: {name}: {problem.text}" for problem in found]
+    progress.finish()
     ok = not errors and repository["ok"]
     good = len(images) - corrupted
     lines = [*_report(repository), f"oci images: {good}/{len(images)} ok"]

@@ -21,18 +21,20 @@ __all__ = ["compute_id", "dump", "mount"]
 def dump(request: Request, core: Core) -> dict[str, Any]:
     """Print an image's tree as a composefs dump."""
     text = core.staging.new_name("text")
-    staged, transforms = _stage(request, core)
-    with of_tree():
-        size = core.image_dump(staged, text, transforms=transforms).result()
+    with core.progress("tree"):
+        staged, transforms = _stage(request, core)
+        with of_tree():
+            size = core.image_dump(staged, text, transforms=transforms).result()
     core.output_file(text)
     return {"size": size}
 
 
 def compute_id(request: Request, core: Core) -> dict[str, Any]:
     """Print the id that an image has, whether or not it was made."""
-    staged, transforms = _stage(request, core)
-    with of_tree():
-        image = core.image_digest(staged, transforms=transforms).result()["id"]
+    with core.progress("tree"):
+        staged, transforms = _stage(request, core)
+        with of_tree():
+            image = core.image_digest(staged, transforms=transforms).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
 

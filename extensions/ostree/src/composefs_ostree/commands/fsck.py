@@ -37,9 +37,11 @@ def fsck(request: Request, core: Core) -> dict[str, Any]:
     names = [find_stream(core, name) for name in request.get("refs", [])]
     names = list(dict.fromkeys(names)) or list(commit_streams(core).values())
     check = _Check(core)
-    for name in names:
-        check.commit(name)
-    found = core.repo_fsck(names).result()
+    with core.progress("commits", total=len(names)) as progress:
+        for name in names:
+            check.commit(name)
+            progress.advance()
+        found = core.repo_fsck(names).result()
     errors = check.errors + [error.removeprefix("fsck: ") for error in found["errors"]]
     lines = [f"commits {len(names)}"]
     lines += [f"partial {commit} ({partly(paths)})" for commit, paths in check.partial.items()]

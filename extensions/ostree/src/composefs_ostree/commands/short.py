@@ -32,15 +32,17 @@ def _draft_dump(request: Request, core: Core) -> tuple[str, str | None]:
 def dump(request: Request, core: Core) -> dict[str, Any]:
     """Print a commit's tree as a composefs dump."""
     text = core.staging.new_name("text")
-    rest, draft = _draft_dump(request, core)
-    size = core.image_dump(rest, text, draft).result()
+    with core.progress("tree"):
+        rest, draft = _draft_dump(request, core)
+        size = core.image_dump(rest, text, draft).result()
     core.output_file(text)
     return {"size": size}
 
 
 def compute_id(request: Request, core: Core) -> dict[str, Any]:
     """Print the id of a commit's image, whether or not it was made."""
-    image = core.image_digest(*_draft_dump(request, core)).result()["id"]
+    with core.progress("tree"):
+        image = core.image_digest(*_draft_dump(request, core)).result()["id"]
     core.output(f"{image}\n")
     return {"id": image}
 

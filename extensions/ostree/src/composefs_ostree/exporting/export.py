@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core, Request
     from composefs_ext.packs import Packs
+    from composefs_ext.progress import Progress
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.held.tree import Tree
@@ -52,6 +53,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     with_summary = not request.get("no_summary")
     if signing.is_on and not with_summary:
         raise UsageError("what is signed is the summary, and --no-summary leaves it alone")
+    progress = core.progress("files", unit="bytes")  # which of them are there already takes a while to tell, too
     held, stream = open_commit(core, find_stream(core, source))
     ref = _ref(request, source, held)
     detached = detached_metadata(core, stream)
@@ -71,13 +73,15 @@ def export(request: Request, core: Core) -> dict[str, Any]:
             )
         if mode is None:
             require_fit(tree, target.mode)
-        metadata, files = _write_objects(core, target, held, tree, target.zlib_level if level is None else level)
+        level = target.zlib_level if level is None else level
+        metadata, files = _write_objects(core, target, held, tree, level, progress)
         _publish_commit(target, held, detached)
         target.lock_exclusively()
         if ref is not None:
             target.put(f"refs/heads/{ref}", f"{held.commit_id.hex()}\n".encode())
         if with_summary:
             _put_summary(core, target, signing)
+    progress.finish()
     core.output(f"commit  {held.commit_id.hex()}\n" + (f"tagged  {ref}\n" if ref is not None else ""))
     return {
         "commit": held.commit_id.hex(),
@@ -131,7 +135,9 @@ def _warn_of_bindings(core: Core, tree: Tree, ref: str | None) -> None:
         core.log("warning", f"the commit says that it is for {names}: a pull of {ref} will refuse it{remedy}")
 
 
-def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, level: int) -> tuple[int, int]:
+def _write_objects(
+    core: Core, target: Target, held: CommitStream, tree: Tree, level: int, progress: Progress
+) -> tuple[int, int]:
     """Write all objects that the repository lacks but the commit, and name them; return how many, the commit too."""
     names = []
     for kind, object_ids in ((ObjectType.DIRMETA, tree.metas), (ObjectType.DIRTREE, tree.trees)):
@@ -144,11 +150,10 @@ def _write_objects(core: Core, target: Target, held: CommitStream, tree: Tree, l
                 names.append(name)
     metadata = len(names)
     wanted = [file_id for file_id, entry in tree.files.items() if not _has_file(target, file_id, entry)]
-    total = sum(content_size(tree.files[file_id].data) for file_id in wanted)
-    with core.progress("files", unit="bytes", total=total) as progress:
-        for file_id, size in _write_files(core, target, tree, wanted, level):
-            names.append(object_name(file_id, target.mode))
-            progress.advance(size)
+    progress.total = sum(content_size(tree.files[file_id].data) for file_id in wanted)
+    for file_id, size in _write_files(core, target, tree, wanted, level):
+        names.append(object_name(file_id, target.mode))
+        progress.advance(size)
     target.publish(names, lambda: core.pump(0))
     return metadata + 1, len(wanted)
 

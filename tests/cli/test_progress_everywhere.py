@@ -1,0 +1,54 @@
+"""What takes as long as a repository is large tells that it is at work, from its beginning to its end.
+
+A bar shows life by itself once there is one: for a million files each of these says nothing for ten seconds to minutes
+otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.commands import cfsctl
+from support.oci_layout import Layout, tar
+
+COMMANDS = {
+    "gc": "collecting garbage",
+    "du": "measuring",
+    "fsck": "checking objects",
+    "ostree fsck": "commits",
+    "ostree dump os": "tree",
+    "ostree compute-id os": "tree",
+    "ostree export os EXPORTED": "files",
+    "oci fsck": "images",
+    "oci dump app": "tree",
+    "oci compute-id app": "tree",
+    "oci pull oci:LAYOUT new": "image",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a repository that has a commit and an image, and with the layout of another image."""
+    directory = tmp_path_factory.mktemp("progress")
+    (directory / "tree" / "usr").mkdir(parents=True)
+    (directory / "tree" / "usr" / "file").write_bytes(bytes(1000))
+    cfsctl("init", "--insecure", directory / "repo")
+    repo = ("--repo", directory / "repo")
+    cfsctl(*repo, "ostree", "commit", "--branch=os", f"--tree=dir={directory}/tree")
+    for name in ("old", "layout"):
+        layout = Layout()
+        layout.add(layout.image(tar(a=name.encode() * 500)))
+        layout.write(directory / name)
+    cfsctl(*repo, "oci", "pull", f"oci:{directory}/old", "app")
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_progress_from_the_beginning_to_the_end(made: Path, tmp_path: Path, command: str) -> None:
+    words = command.replace("LAYOUT", f"{made}/layout").replace("EXPORTED", f"{tmp_path}/exported").split()
+    told = cfsctl("--progress", "json", "--repo", made / "repo", *words).stderr.splitlines()
+    events = [event for event in map(json.loads, told) if event.get("label") == COMMANDS[command]]
+    assert (events[0]["kind"], events[-1]["kind"]) == ("started", "done")
