@@ -457,6 +457,7 @@ def test_collections_must_be_those_of_the_remote(tmp_path: Path, source: Source,
         assert "found none" in refused.stderr
         done = target.json("pull", "right", "os/plain", "--disable-verify-bindings")
         assert (done["commit"], done["ref"]) == (plain, "right:os/plain")
+        assert "found none" in target.ostree("pull", "right", "os/plain", status=5).stderr  # though the ref is there
 
 
 # Remotes

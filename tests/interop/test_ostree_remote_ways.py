@@ -408,7 +408,8 @@ def test_metalinks(tmp_path: Path, target: Target, source: Path) -> None:
             (lists / "metalink.xml").write_text(text)
 
         write(summary)
-        remote(target, f"metalink={server.url}/metalink.xml")
+        link = f"metalink={server.url}/metalink.xml"
+        remote(target, link)
         pulls(target, "o", BRANCH)
         assert two.count() == two.count("*.commitmeta") + two.count("*.index") == 2
         cfsctl("--repo", target.path, "gc")
@@ -416,6 +417,10 @@ def test_metalinks(tmp_path: Path, target: Target, source: Path) -> None:
         one.requests.clear()
         target.ostree("remote", "refs", "o")
         assert one.count("/summary") == 0  # what is kept is the right one
+        remote(target, link, "--set=gpg-verify-summary=true")
+        assert "no GPG signature" in target.ostree("remote", "refs", "o", status=5).stderr  # and yet not signed
+        remote(target, link)
+        two.requests.clear()
         for kept in cache_files("summary-*"):
             kept.unlink()
         assert "next mirror" in pulls(target, "o", BRANCH)

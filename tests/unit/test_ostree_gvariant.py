@@ -71,6 +71,7 @@ def test_values_have_the_serialisation_of_the_specification(signature: str, valu
         ("g", b"sz\0", "a signature with an unknown type"),
         ("g", b"ms\0", "a signature with a maybe"),
         ("g", b"y" * (MAX_VALUES + 1) + b"\0", "a signature that is too long"),
+        ("g", b"a" * 5000 + b"y\0", "a signature that is nested too deep"),
         ("ms", b"x\0\x01", "a maybe that does not end with 0"),
     ],
 )
