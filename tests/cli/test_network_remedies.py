@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from support.ostree_pull import Target, extensions, start_by
 from support.ostree_repo import BRANCH
 from support.proxy import proxy
 from support.remotes import certificates, machine, remote, source
-from support.server import Fault, reserved_port, serve
+from support.server import Fault, listening, reserved_port, serve
 
 __all__ = ["certificates", "extensions", "machine", "source"]
 
@@ -96,6 +97,33 @@ def test_a_proxy_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPat
     assert "no_proxy in the environment" in ostree_error(target, f"{scheme}://example.com")
     of_oci = the_error(*oci_command(target, f"{scheme}://example.com"), status=6)
     assert ": the proxy proxy.invalid:3128 cannot be used: its name is not known (3 attempts) (" in of_oci
+
+
+def test_a_proxy_that_does_not_get_there(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it refuses stays refused; a server that does not answer it may be there soon."""
+    places = {"example.com:443": ""}
+    with reserved_port() as port, proxy(places=places) as (url, asked):
+        places["example.org:443"] = f"127.0.0.1:{port}"
+        monkeypatch.setenv("https_proxy", url)
+        for host, said in (("example.com", "403)"), ("example.org", "502) (3 attempts)")):
+            refused = f"refuses the connection (HTTP status {said} (see "
+            told = ostree_error(target, f"https://{host}")
+            assert told.startswith(f"cfsctl: https://{host}/config: the proxy {refused}the remote's proxy setting, or ")
+            assert f"{refused}https_proxy, " in the_error(*oci_command(target, f"https://{host}"), status=6)
+    assert len(asked) == 2 + 6
+
+
+def test_a_proxy_of_socks_that_refuses(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.connection.recv(100)
+            self.connection.sendall(b"\x05\xff")
+
+    with listening(Handler) as place:
+        monkeypatch.setenv("all_proxy", f"socks5h://{place}")
+        told = ostree_error(target, "http://example.com")
+    assert "(see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy" in told
+    assert "attempts" not in told
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])

@@ -24,8 +24,8 @@ def proxy(
 ) -> Iterator[tuple[str, list[str]]]:
     """Run a proxy while the block runs; yield its URL and the requests that it let pass.
 
-    ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there;
-    the request number ``cut`` gets a connection that is closed at once.
+    ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there,
+    or by "" that nobody may go there; the request number ``cut`` gets a connection that is closed at once.
     """
     asked: list[str] = []
     wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
@@ -33,13 +33,16 @@ def proxy(
     class Handler(QuietHandler):
         def _may_pass(self) -> bool:
             if wanted is not None and self.headers.get("Proxy-Authorization") != wanted:
-                self.send_response(407)
-                self.send_header("Proxy-Authenticate", 'Basic realm="x"')
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self._refuse(407)
                 return False
             asked.append(f"{self.command} {self.path}")
             return True
+
+        def _refuse(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Proxy-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def do_GET(self) -> None:
             if not self._may_pass():
@@ -58,8 +61,17 @@ def proxy(
         def do_CONNECT(self) -> None:
             if not self._may_pass():
                 return
-            host, _, port = (places or {}).get(self.path, self.path).rpartition(":")
-            with socket.create_connection((host, int(port))) as there:
+            place = (places or {}).get(self.path, self.path)
+            if not place:
+                self._refuse(403)
+                return
+            host, _, port = place.rpartition(":")
+            try:
+                connection = socket.create_connection((host, int(port)))
+            except ConnectionRefusedError:
+                self._refuse(502)
+                return
+            with connection as there:
                 self.send_response(200)
                 self.end_headers()
                 if len(asked) - 1 != cut:

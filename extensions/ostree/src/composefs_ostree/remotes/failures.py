@@ -20,8 +20,10 @@ _LONGEST_RETRY_AFTER = 300
 _RETRY_AFTER = getattr(pycurl, "RETRY_AFTER", None)
 """What asks for those seconds; older pycurl, such as Debian 13's 7.45.6, cannot."""
 
+_BAD_REQUEST = 400
 _UNAUTHORIZED = 401
 _FORBIDDEN = 403
+_PROXY_LOGIN_WANTED = 407
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
 _LOGIN_WANTED = 511  # RFC 6585, section 6: not the server says it, but the network before it
 _PASSING_STATUS = frozenset({408, 429, *range(500, 600)} - {_LOGIN_WANTED})
@@ -49,7 +51,7 @@ _STATUS_HINTS = {
     "http-bearer-token-file",
     _FORBIDDEN: "see the remote's http-basic-auth-file, http-bearer-token-file or tls-client-cert-path, or your netrc "
     "file; some servers say so of what is not there: check the URL too",
-    407: "the proxy wants to know who you are: give the login in https_proxy, http_proxy or all_proxy, "
+    _PROXY_LOGIN_WANTED: "the proxy wants to know who you are: give the login in https_proxy, http_proxy or all_proxy, "
     "http://USER:PASSWORD@HOST:PORT",
     429: "the server has had too many requests; try again later",
     _LOGIN_WANTED: "the network wants a login: open any web page in a browser",
@@ -60,8 +62,10 @@ _UNUSABLE_PROXY = "Unsupported proxy"
 """What libcurl writes of a connection to a proxy that failed, and how it begins to say that it does not take the URL of
 one, which it shows behind these words."""
 
+_SOCKS_FAILED = 97  # CURLE_PROXY, which pycurl has no name for
+
 _FAILURE_HINTS = {
-    pycurl.E_COULDNT_RESOLVE_PROXY: _PROXY_HINT,
+    **dict.fromkeys((pycurl.E_COULDNT_RESOLVE_PROXY, _SOCKS_FAILED), _PROXY_HINT),
     pycurl.E_TOO_MANY_REDIRECTS: "the server redirects in circles: check the URL, or tell who runs it",
     pycurl.E_UNSUPPORTED_PROTOCOL: "what answers there does not speak HTTP, or redirects to where nobody follows: that "
     "is done to http and https, and from https to https alone; check the URL, or tell who runs the server",
@@ -106,13 +110,14 @@ class Failure(NamedTuple):
     def of(cls, handle: pycurl.Curl, where: str, code: int | None, reason: str) -> Failure:
         """Return what a handle tells of its transfer, which ended so."""
         status = handle.getinfo(pycurl.RESPONSE_CODE)
+        proxy_status = 0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE)
         return cls(
             where,
             code,
             reason,
             status,
-            proxy_status=0 if status else handle.getinfo(pycurl.HTTP_CONNECTCODE),
-            is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0,
+            proxy_status=proxy_status,
+            is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0 and proxy_status < _BAD_REQUEST,
             seconds=handle.getinfo(pycurl.TOTAL_TIME),
             retry_after=handle.getinfo(_RETRY_AFTER) if _RETRY_AFTER else 0,
         )
@@ -120,33 +125,20 @@ class Failure(NamedTuple):
     def may_pass(self, longest: int, *, is_known: bool) -> bool:
         """Tell whether another try may succeed; ``longest`` is how many seconds each may take.
 
-        A host that ``is_known`` has answered before: if now it does not get to speak TLS, it is being started anew.
+        A host that ``is_known`` has answered before: if now it does not get to speak TLS, or a proxy of SOCKS not to
+        it, it is being started anew.
         """
-        if self.retry_after > _LONGEST_RETRY_AFTER:
+        if self.retry_after > _LONGEST_RETRY_AFTER or self._has_unusable_proxy:
             return False
+        if self.proxy_status >= _BAD_REQUEST:
+            return self.proxy_status in _PASSING_STATUS
         if self.code is None:
             return self.status in _PASSING_STATUS
-        if self.code == pycurl.E_SSL_CONNECT_ERROR:
+        if self.code in (pycurl.E_SSL_CONNECT_ERROR, _SOCKS_FAILED):
             return is_known
         return self.code in _PASSING_FAILURE and not (
             self.code == pycurl.E_OPERATION_TIMEDOUT and self.seconds >= longest
         )
-
-    def proxy_error(self) -> NetworkError | None:
-        """Return the error of a request that a proxy has kept from the server, for good; None if none has."""
-        if self.proxy_status >= 400:
-            return NetworkError(
-                f"{self.where}: the proxy refuses the connection (HTTP status {self.proxy_status})",
-                hint=_STATUS_HINTS.get(self.proxy_status, _PROXY_HINT),
-                subject=self.where,
-            )
-        if self.reason.startswith(_UNUSABLE_PROXY):
-            return NetworkError(
-                f"{self.where}: the URL of the proxy cannot be used",
-                hint=f"{PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
-                subject=self.where,
-            )
-        return None
 
     def error(self, *, is_needed: bool, tried: int = 1) -> ExtError:
         """Return the error of a file that was asked for ``tried`` times; NotFoundError if it is not there.
@@ -155,6 +147,21 @@ class Failure(NamedTuple):
         """
         where, status = self.where, self.status
         attempts = f" ({tried} attempts)" if tried > 1 else ""
+        if self._has_unusable_proxy:
+            return NetworkError(
+                f"{where}: the URL of the proxy cannot be used",
+                hint=f"{PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
+                subject=where,
+            )
+        if self.proxy_status >= _BAD_REQUEST:
+            # Some call it 401 (tinyproxy).
+            wants_login = self.proxy_status in (_UNAUTHORIZED, _PROXY_LOGIN_WANTED)
+            return NetworkError(
+                f"{where}: the proxy refuses the connection (HTTP status {self.proxy_status}){attempts}",
+                hint=_STATUS_HINTS[_PROXY_LOGIN_WANTED] if wants_login else _PROXY_HINT,
+                subject=where,
+                retryable=self.proxy_status in _PASSING_STATUS,
+            )
         if self.code is not None:
             kind = TimedOutError if self.code == pycurl.E_OPERATION_TIMEDOUT else NetworkError
             said = self.reason.rstrip(".") or _REASONS.get(self.code, f"curl error {self.code}")
@@ -182,3 +189,7 @@ class Failure(NamedTuple):
             subject=where,
             retryable=status in _PASSING_STATUS,
         )
+
+    @property
+    def _has_unusable_proxy(self) -> bool:
+        return self.reason.startswith(_UNUSABLE_PROXY)

@@ -227,7 +227,7 @@ class HttpTransport:
             from composefs_ostree.remotes.failures import Failure
 
             failure = Failure.of(handle, self.where(fetch.path), code, reason)
-            lasting = failure.proxy_error() or self._certificate_error(fetch, failure, handshake)
+            lasting = self._certificate_error(fetch, failure, handshake)
             may_pass = failure.may_pass(self._seconds, is_known=self._host in _ANSWERED)
             if lasting is None and may_pass and fetch.attempts <= self._retries_after(failure):
                 self._repeat(fetch, failure)
