@@ -286,6 +286,22 @@ def test_a_system_call_that_even_root_is_refused(
     assert target.left_over() == []
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("EROFS", "{} is on a read-only file system (remount its file system writable, or name another repository "),
+        ("EPERM", "no permission to write to {} (look for an immutable file (lsattr), a file system "),
+    ],
+)
+def test_a_repository_that_even_root_may_not_write(target: Target, error: str, told: str) -> None:
+    """A read-only snapshot of btrfs, of which statvfs(2) says nothing, and an immutable directory."""
+    strace = [require("strace"), "-qqq", "-o", "/dev/null", "-e", f"inject=faccessat2:error={error}"]
+    done = run(*strace, CFSCTL, "--repo", target.path, "gc", status=7)
+    assert done.stderr.startswith("cfsctl: " + told.format(target.path))
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: Path) -> None:
     layout = simple().write(tmp_path / "layout")
     told = the_error(

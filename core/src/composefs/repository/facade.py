@@ -6,6 +6,7 @@ on another processor.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
-from composefs.linux.closing import Closing, Descriptor
+from composefs.linux.closing import Closing
 from composefs.meta import Meta
 from composefs.repository import metafile
 from composefs.repository.setup import init
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from composefs.repository.streams import Streams
 
 __all__ = ["Repository"]
+
+_AT_EACCESS = 0x200
 
 
 class Repository(Closing):
@@ -172,7 +175,7 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
             subject=path,
             hint="use a newer composefs to write to it",
         )
-    if _is_mounted_read_only(root):
+    if os.fstatvfs(root).f_flag & os.ST_RDONLY:
         raise ReadOnlyError(f"the repository {path} is on a read-only file system", subject=path, hint=WRITABLE)
     for name in (".", "objects", "streams", "images"):
         try:
@@ -182,14 +185,23 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
         if not stat.S_ISDIR(mode):
             raise no_directory(f"{path}/{name}")
         if not os.access(name, os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
-            where = os.path.normpath(os.path.join(path, name))
-            with Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)) as fd:
-                if _is_mounted_read_only(fd):
-                    raise ReadOnlyError(f"{where} is on a read-only file system", subject=path, hint=WRITABLE)
-            raise ReadOnlyError(
-                f"no permission to write to {where}", subject=path, hint="check the owner and mode, or run as root"
-            )
+            raise _refused(name, root, path)
 
 
-def _is_mounted_read_only(fd: int) -> bool:
-    return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+def _refused(name: str, root: int, path: str) -> ReadOnlyError:
+    """Return the error for a directory of the repository that may not be written, with the system's reason.
+
+    That tells what has the right owner and mode: a read-only snapshot of btrfs, an immutable directory.
+    """
+    from composefs.linux.libc import checked, libc  # os.access keeps the reason to itself
+
+    where = os.path.normpath(os.path.join(path, name))
+    reason = OSError(errno.EACCES, where)
+    try:
+        checked(libc.faccessat(root, name.encode(), os.W_OK | os.X_OK, _AT_EACCESS))
+    except OSError as error:
+        reason = error
+    if reason.errno == errno.EROFS:
+        return ReadOnlyError(f"{where} is on a read-only file system", subject=path, hint=WRITABLE)
+    hint = from_os_error(reason, where).hint
+    return ReadOnlyError(f"no permission to write to {where}", subject=path, hint=hint)
