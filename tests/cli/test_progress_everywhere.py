@@ -7,6 +7,7 @@ otherwise.
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ COMMANDS = {
     "gc": "collecting garbage",
     "du": "measuring",
     "fsck": "checking objects",
+    "create-image TREE os": "image",
+    "compute-id TREE": "image",
+    "ostree commit --tree=dir=TREE --orphan": "tree",
     "ostree fsck": "commits",
     "ostree dump os": "tree",
     "ostree compute-id os": "tree",
@@ -48,7 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_progress_from_the_beginning_to_the_end(made: Path, tmp_path: Path, command: str) -> None:
-    words = command.replace("LAYOUT", f"{made}/layout").replace("EXPORTED", f"{tmp_path}/exported").split()
-    told = cfsctl("--progress", "json", "--repo", made / "repo", *words).stderr.splitlines()
+    paths = {"TREE": made / "tree", "LAYOUT": made / "layout", "EXPORTED": tmp_path / "exported"}
+    words = reduce(lambda words, name: words.replace(name, str(paths[name])), paths, command)
+    told = cfsctl("--progress", "json", "--repo", made / "repo", *words.split()).stderr.splitlines()
     events = [event for event in map(json.loads, told) if event.get("label") == COMMANDS[command]]
     assert (events[0]["kind"], events[-1]["kind"]) == ("started", "done")

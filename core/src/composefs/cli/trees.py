@@ -131,7 +131,10 @@ class Source:
         from composefs import erofs
         from composefs.fsverity import digest_parts
 
-        return digest_parts(erofs.write(self.tree(algorithm, observers), version=version), algorithm).hex()
+        tree = self.tree(algorithm, observers)
+        with Reporting(observers, "image", "image") as report:
+            report(0)
+            return digest_parts(erofs.write(tree, version=version), algorithm).hex()
 
 
 def _with_remedy(error: FormatError) -> FormatError:

@@ -7,6 +7,7 @@ import click
 from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.imagefacts import show_stored
+from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.trees import Source, TreeOptions, directory_options, dump_option
 from composefs.errors import UsageError
@@ -57,6 +58,8 @@ def command(
         tree = source.tree(algorithm, observers, store=lambda fd: repository.objects.store_fd(fd).id)
         if from_dump is not None:
             repository.objects.require_files(image_objects(tree), f"the dump {from_dump}")
-        image = repository.images.put(erofs.write(tree, version=version))
-        repository.publish(Publication(images=[ImageName(image.id, name)]))
+        with Reporting(observers, "image", "image") as report:
+            report(0)
+            image = repository.images.put(erofs.write(tree, version=version))
+            repository.publish(Publication(images=[ImageName(image.id, name)]))
     show_stored(image, algorithm, version, name, as_json=as_json)

@@ -57,7 +57,8 @@ def commit(request: Request, core: Core) -> dict[str, Any]:
         metadata = bootable_metadata(metadata, layers.root)
     intake = Intake(core, layers)
     intake.run()
-    objects = TreeObjects(layers.root, intake.ids, intake.files)
+    with core.progress("tree"):
+        objects = TreeObjects(layers.root, intake.ids, intake.files)
     counts = {"metadata_objects": len(objects.entries) + 1, "files": len(objects.files)}
     if previous is not None and request.get("skip_if_unchanged") and previous.has_tree_of(objects):
         tagged = branch if current == stream_name(previous.commit_id) else None
@@ -81,7 +82,8 @@ def _store(core: Core, made: MadeCommit, detached: Mapping[str, Variant]) -> tup
         kept = put_detached(core, made.commit_id, gvariant.encode("a{sv}", detached))
         names.append(kept)
         named_refs.append((DETACHED_REF, kept["id"]))
-    image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False))
+    with core.progress("image"):
+        image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False))
     stream, image = store(core, made.commit_id, made.entries, image_put, named_refs=named_refs)
     names.append({"name": stream_name(made.commit_id), "id": stream, "if_exists": "replace" if detached else "keep"})
     return names, image
