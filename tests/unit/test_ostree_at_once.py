@@ -111,7 +111,7 @@ class Signers:
 
     def signatures(self, core: Core) -> list[bytes]:
         _, stream = streams.open_commit(core, partial_name(self.commit), partial=True)
-        metadata = parse_detached(streams.detached_metadata(core, stream), "here")
+        metadata = parse_detached(streams.detached_metadata(core, stream.named_refs), "here")
         return signatures_in(metadata, "ed25519")
 
     def made_by(self, *numbers: int) -> list[bytes]:

@@ -56,7 +56,7 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     progress = core.progress("files", unit="bytes")  # which of them are there already takes a while to tell, too
     held, stream = open_commit(core, find_stream(core, source))
     ref = _ref(request, source, held)
-    detached = detached_metadata(core, stream)
+    detached = detached_metadata(core, stream.named_refs)
     tree = load(held)
     _warn_of_bindings(core, tree, ref)
 

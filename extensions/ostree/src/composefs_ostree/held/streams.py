@@ -18,6 +18,8 @@ from composefs_ostree.formats.commit_stream import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from composefs_ext import Core, Stream
     from composefs_ext.connection import Pending
     from composefs_ostree.formats.gvariant import Variant
@@ -102,31 +104,32 @@ def partly(subpaths: list[str]) -> str:
     return " ".join(subpaths) if subpaths else "the commit object alone"
 
 
-def _named(stream: Stream, name: str) -> str | None:
+def _named(named_refs: Iterable[tuple[str, str]], name: str) -> str | None:
     """Return the id under a name in a stream's named references, None if there is no such name."""
-    return next((ref for each, ref in stream.named_refs if each == name), None)
+    return next((ref for each, ref in named_refs if each == name), None)
 
 
 def image_of(stream: Stream) -> str | None:
     """Return the id of the image that a commit's stream names, None if it names none."""
-    return _named(stream, IMAGE_REF)
+    return _named(stream.named_refs, IMAGE_REF)
 
 
 def parent_of(stream: Stream) -> str | None:
     """Return the id of the parent's stream that a commit's stream names, so that it is kept; None if it names none."""
-    return _named(stream, PARENT_REF)
+    return _named(stream.named_refs, PARENT_REF)
 
 
 def read_detached(core: Core, stream: Stream, commit_id: bytes) -> dict[str, Variant]:
     """Return the detached metadata that is kept with a commit; raise FormatError if it is malformed."""
     from composefs_ostree.signatures.detached import parse_detached
 
-    return parse_detached(detached_metadata(core, stream), f"the detached metadata of commit {commit_id.hex()}")
+    what = f"the detached metadata of commit {commit_id.hex()}"
+    return parse_detached(detached_metadata(core, stream.named_refs), what)
 
 
-def detached_metadata(core: Core, stream: Stream) -> bytes:
-    """Return the serialised detached metadata (signatures) that is kept with a commit; empty if there is none."""
-    stream_id = _named(stream, DETACHED_REF)
+def detached_metadata(core: Core, named_refs: Iterable[tuple[str, str]]) -> bytes:
+    """Return the serialised detached metadata (signatures) of a commit whose stream names these; empty if none."""
+    stream_id = _named(named_refs, DETACHED_REF)
     if stream_id is None:
         return b""
     into = core.staging.new_name("commitmeta")

@@ -10,7 +10,7 @@ import gc
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import bad_object
-from composefs_ostree.formats.commit_stream import Entry, inline_limit, partial_name, stream_name
+from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.formats.objects import parse_dirtree
 from composefs_ostree.held.part import existing, find_part
@@ -18,7 +18,7 @@ from composefs_ostree.held.storing import put_commit, store
 from composefs_ostree.held.streams import Asked
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
-from composefs_ostree.pulling.known import Here
+from composefs_ostree.pulling.known import Held
 from composefs_ostree.pulling.pull import Pull
 from composefs_ostree.pulling.supply import Supply
 from composefs_ostree.sources.finding import fetch_object
@@ -93,7 +93,7 @@ class Arrivals:
         named_refs: Sequence[tuple[str, str]],
         *,
         may_lack_paths: bool,
-    ) -> Here:
+    ) -> Held:
         """Fetch what a commit needs, have its image and its stream stored; they are still to be named.
 
         ``subpaths`` is what is wanted of it (None: all), ``bases`` are names of streams that may hold some of that,
@@ -119,14 +119,15 @@ class Arrivals:
         name = stream_name(commit_id) if subpaths is None else partial_name(commit_id)
         self._last = (name, stream_id)
         metadata, files, parts = pull.brought
-        return Here(name, stream_id, image, subpaths, 1 + way.fetched + metadata, files, parts)
+        named = [(IMAGE_REF, image), *named_refs]
+        return Held(name, stream_id, named, subpaths, 1 + way.fetched + metadata, files, parts)
 
-    def _keep_alone(self, wanted: CommitObject, named_refs: Sequence[tuple[str, str]], fetched: int = 0) -> Here:
+    def _keep_alone(self, wanted: CommitObject, named_refs: Sequence[tuple[str, str]], fetched: int = 0) -> Held:
         """Have the commit object stored, with nothing of its tree."""
         commit_id = wanted.commit_id
         entries = {commit_id: Entry(wanted.data, None)}
         stream_id = put_commit(self._core, commit_id, entries, named_refs=named_refs, subpaths=())
-        return Here(partial_name(commit_id), stream_id, None, (), 1 + fetched)
+        return Held(partial_name(commit_id), stream_id, named_refs, (), 1 + fetched)
 
     def _supply(self, delta: Delta | None, bases: Iterable[str], damaged: Collection[str]) -> Supply:
         """Open what may hold some of a commit, and its delta if there is one."""

@@ -10,8 +10,8 @@ from composefs_ext.errors import NotFoundError, TooLargeError
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held.refs import alike, find_stream
-from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, image_of, open_commit
-from composefs_ostree.pulling.known import Brought, Here, Inquiry
+from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, open_commit
+from composefs_ostree.pulling.known import Brought, Inquiry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Commits:
     def _bring(self, known: Known) -> Brought:
         """Have a commit stored, behind its parents, each of which the stream of its child names."""
         history = self._history(known)
-        parents: dict[bytes, Here] = {}
-        below: Here | None = None
+        parents: dict[bytes, Held] = {}
+        below: Held | None = None
         for each in reversed(history):
             below = parents[each.commit_id] = self._keep(each, below, may_lack_paths=True)
         here = self._keep(known, below, may_lack_paths=False)
@@ -120,7 +120,7 @@ class Commits:
                 )
         return parents
 
-    def _keep(self, known: Known, parent: Here | None, *, may_lack_paths: bool) -> Here:
+    def _keep(self, known: Known, parent: Held | None, *, may_lack_paths: bool) -> Held:
         """Have a commit stored as it is wanted; note what to publish.
 
         ``parent`` is the one that its stream names, so that it is kept as long; ``may_lack_paths`` is as in
@@ -130,26 +130,26 @@ class Commits:
         if known.here is not None and (parent is None or known.parent is not None):
             return known.here
         held = known.held
-        kept = {} if held is None else {name: ref for name, ref in held.stream.named_refs if name != IMAGE_REF}
-        beside = kept | self._detached_ref(known)
+        had = {} if held is None else dict(held.named_refs)
+        named = had | self._detached_ref(known)
         if parent is not None:
-            beside[PARENT_REF] = parent.stream
+            named[PARENT_REF] = parent.stream
         damaged = self._damaged(known) if self._terms.is_repair else set()
         if held is None or damaged or not self._suffices(held):
-            here = self._receive(known, beside, damaged, may_lack_paths=may_lack_paths)
+            here = self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
+        elif named == had:
+            here = held
         else:
-            here = Here(held.name, held.stream.id, image_of(held.stream), held.subpaths)
-            if beside != kept:
-                image = [] if here.image is None else [(IMAGE_REF, here.image)]
-                from composefs_ostree.held.storing import put_again
+            from composefs_ostree.held.storing import put_again
 
-                here = here._replace(stream=put_again(self._core, held.name, [*image, *beside.items()]))
+            refs = list(named.items())
+            here = held._replace(stream=put_again(self._core, held.name, refs), named_refs=refs)
         # Also if nothing is new: who pulled it may have been killed before its names were durable.
         row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
         if here.name == known.unreadable:
             row["if_exists"] = "replace"
-        elif held is not None and held.name == here.name and held.stream.id != here.stream:
-            row |= {"if_exists": "replace", "expect": held.stream.id}
+        elif held is not None and held.name == here.name and held.stream != here.stream:
+            row |= {"if_exists": "replace", "expect": held.stream}
         self.rows[here.name] = row
         if here.image is not None:
             self.images.add(here.image)
@@ -160,7 +160,7 @@ class Commits:
         """Tell whether what is held has all that is wanted, and the wanted image."""
         if self._part(held) != held.subpaths:
             return False
-        image = image_of(held.stream)
+        image = held.image
         if image is None:
             return True
         if self._core.object_has([image]).result() != [True]:
@@ -184,7 +184,7 @@ class Commits:
 
         return joined_subpaths([*held.subpaths, *self._terms.subpaths])
 
-    def _receive(self, known: Known, beside: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Here:
+    def _receive(self, known: Known, named: dict[str, str], damaged: set[str], *, may_lack_paths: bool) -> Held:
         from composefs_ostree.pulling.arrival import Arrivals
 
         if self._arrivals is None:
@@ -201,7 +201,7 @@ class Commits:
             self._part(known.held),
             self._bases(known),
             damaged,
-            list(beside.items()),
+            [(name, ref) for name, ref in named.items() if name != IMAGE_REF],  # it gets another one
             may_lack_paths=may_lack_paths,
         )
 
@@ -223,7 +223,7 @@ class Commits:
         """Have new detached metadata stored; return how the commit's stream names it."""
         if not known.detached:
             return {}
-        if known.held is not None and detached_metadata(self._core, known.held.stream) == known.detached:
+        if known.held is not None and detached_metadata(self._core, known.held.named_refs) == known.detached:
             return {}
         from composefs_ostree.held.storing import put_detached
 

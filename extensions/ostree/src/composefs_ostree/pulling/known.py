@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import UNREADABLE, NotFoundError
 from composefs_ext.tuples import NamedTuple
-from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial, partial_name, stream_name
+from composefs_ostree.formats.commit_stream import IMAGE_REF, commit_of_stream, is_partial, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from composefs_ostree.signatures.policy import Policy
     from composefs_ostree.sources.source import ObjectSource
 
-__all__ = ["Brought", "CommitObject", "Held", "Here", "Inquiry", "Known", "Terms"]
+__all__ = ["Brought", "CommitObject", "Held", "Inquiry", "Known", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -45,26 +45,23 @@ class Terms(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What the repository holds of a commit: its stream, under this name, and the paths that are here (None: all)."""
+    """A commit in the repository: name and id of its stream, what that names, and the paths that are here (None: all).
 
-    name: str
-    stream: Stream
-    subpaths: Sequence[str] | None
-
-
-class Here(NamedTuple):
-    """A commit that is stored: name and id of its stream, its image, what it has (None: all), if it is in part.
-
-    The numbers are how much came from the source that it was brought from.
+    The stream of one that was just brought is still to be named.  The numbers are how much came from the source.
     """
 
     name: str
     stream: str
-    image: str | None
+    named_refs: Sequence[tuple[str, str]]
     subpaths: Sequence[str] | None
     metadata: int = 0
     files: int = 0
     parts: int = 0
+
+    @property
+    def image(self) -> str | None:
+        """The id of its image, None if it has none."""
+        return dict(self.named_refs).get(IMAGE_REF)
 
 
 class Brought(NamedTuple):
@@ -74,8 +71,8 @@ class Brought(NamedTuple):
     """
 
     commit_id: bytes
-    here: Here
-    parents: dict[bytes, Here]
+    here: Held
+    parents: dict[bytes, Held]
     signatures: list[dict[str, Any]]
 
 
@@ -89,7 +86,7 @@ class CommitObject(NamedTuple):
 
 
 class Known:
-    """What :class:`Inquiry` has found out about a commit.
+    """A commit that is wanted: what :class:`Inquiry` has found out about it, and what has come of it.
 
     ``held`` is what the repository has of it, None if nothing that can be read; then ``unreadable`` is the name of what
     it has and cannot be read, if there is such a stream.  ``detached`` is the detached metadata that the source has,
@@ -111,8 +108,8 @@ class Known:
         self.object: CommitObject | None = None
         self.signatures: list[dict[str, Any]] = []
         self.alike: str | None = None
-        self.here: Here | None = None
-        self.parent: Here | None = None
+        self.here: Held | None = None
+        self.parent: Held | None = None
         self.brought: Brought | None = None
 
 
@@ -160,7 +157,7 @@ class Inquiry:
                 known.unreadable = name
                 return
             subpaths = open_commit(self._core, name, partial=True)[0].subpaths if is_partial(name) else None
-            known.held = Held(name, stream, subpaths)
+            known.held = Held(name, stream.id, stream.named_refs, subpaths)
             return
 
     def _verify(self, known: Known) -> None:
@@ -172,7 +169,7 @@ class Inquiry:
         what = f"commit {known.commit_id.hex()}"
         detached = known.detached
         if not detached and known.held is not None:
-            detached = detached_metadata(self._core, known.held.stream)
+            detached = detached_metadata(self._core, known.held.named_refs)
         metadata = parse_detached(detached, f"the detached metadata of {what}")
         known.signatures = facts_of(verify(data, metadata, self._terms.policy, what))
 
