@@ -18,13 +18,11 @@ from composefs_ostree.pulling.dealing import STAGED_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from composefs_ext import Core
-    from composefs_ext.packs import Packs
     from composefs_ostree.committing.contents import MadeRow
     from composefs_ostree.committing.layers import Layers
-    from composefs_ostree.fetching.files import Files
 
 __all__ = ["Intake"]
 
@@ -51,8 +49,7 @@ class Intake:
         assert repository is not None
         limit = inline_limit(repository.algorithm)
         measured = None if repository.secure else repository.algorithm
-        make_files = cast("Callable[[Packs], Files]", lambda packs: Maker(layers.reader(), packs, limit, measured))
-        workers = Workers(core, make_files)
+        workers = Workers(core, lambda packs: Maker(layers.reader(), packs, limit, measured))
         progress = core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:

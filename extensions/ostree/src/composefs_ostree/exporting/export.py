@@ -7,7 +7,6 @@ import stat
 from collections import deque
 from contextlib import closing
 from hashlib import sha256
-from typing import cast
 
 from composefs_ext.errors import CorruptError, UsageError
 from composefs_ext.files import Naming
@@ -25,13 +24,11 @@ from composefs_ostree.held.tree import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
     from composefs_ext import Core, Request
-    from composefs_ext.packs import Packs
     from composefs_ext.progress import Progress
-    from composefs_ostree.fetching.files import Files
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.held.tree import Tree
     from composefs_ostree.signatures.signing import SignOptions
@@ -195,10 +192,9 @@ def _write_files(
     """Have workers write file objects; yield each with the size of its content."""
     assert core.repository is not None
     staging, mode, repository = target.staging.path, target.mode, core.repository
-    make_files = cast("Callable[[Packs], Files]", lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
     todo = deque(wanted)
     left = len(wanted)
-    workers = Workers(core, make_files)
+    workers = Workers(core, lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
     try:
         while left:
             while todo and (worker := workers.for_files(HANDOVER)) is not None:

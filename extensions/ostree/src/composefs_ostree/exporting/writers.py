@@ -78,8 +78,12 @@ class ObjectWriter(Jobs):
         self._stager = Stager()
         self._buffer = memoryview(bytearray(_BUFFER))
 
+    def where(self, file_id: bytes) -> str:
+        """Return the path of an object's file, before it is renamed to where it belongs."""
+        return f"{self._staging}/{object_name(file_id, self._mode)}"
+
     def _do(self, file_id: bytes, _staged: str) -> Row | Failure:
-        path = f"{self._staging}/{object_name(file_id, self._mode)}"
+        path = self.where(file_id)
         try:
             data, content = self._files[file_id]
             end = head_size(data)

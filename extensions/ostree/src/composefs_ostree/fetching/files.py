@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     class Files(Waitable, Protocol):
         """The content objects of a repository, verified and staged on request."""
 
-        def start(self, file_id: bytes, staged: str) -> None:
+        def start(self, file_id: bytes, staged: str, /) -> None:
             """Queue an object; content too large for stream and packs goes to the new file ``staged``."""
 
         def step(self) -> Sequence[Row | Failure]:
             """Go on with what was started and return what has ended."""
 
-        def where(self, file_id: bytes) -> str:
+        def where(self, file_id: bytes, /) -> str:
             """Return the URL or path of an object."""
 
 
