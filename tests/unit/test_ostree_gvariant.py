@@ -114,6 +114,8 @@ def test_strings_do_not_overlap() -> None:
     """They are made before one is looked at, and might be as many copies of the whole."""
     with pytest.raises(FormatError, match="out of order"):
         decode("aay", b"ab\x02\x00\x02")
+    with pytest.raises(FormatError, match="a member outside of itself"):
+        decode("(sss)", b"abcd\0\x03\x05")
 
 
 def test_values_count_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
