@@ -223,10 +223,12 @@ def test_xattrs_that_no_file_can_have_are_refused(pairs: list[tuple[bytes, bytes
         parse_xattrs(gvariant.encode("a(ayay)", pairs), "test")
 
 
-def commit(parent: bytes = b"", root: bytes = A, metadata: dict[str, gvariant.Variant] | None = None) -> bytes:
+def commit(
+    parent: bytes = b"", root: bytes = A, meta: bytes = B, metadata: dict[str, gvariant.Variant] | None = None
+) -> bytes:
     timestamp = int.from_bytes((1_700_000_000).to_bytes(8, "big"), "little")
     return gvariant.encode(
-        "(a{sv}aya(say)sstayay)", (metadata or {}, parent, [], "subject", "body\n", timestamp, root, B)
+        "(a{sv}aya(say)sstayay)", (metadata or {}, parent, [], "subject", "body\n", timestamp, root, meta)
     )
 
 
@@ -241,6 +243,7 @@ def test_a_commit_is_read() -> None:
     [
         commit(parent=b"x"),
         commit(root=b""),
+        commit(meta=B[1:]),
         commit(metadata={"": gvariant.Variant("y", 1)}),
         commit()[:-1],
         commit() + b"\0",
