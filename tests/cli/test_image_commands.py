@@ -193,3 +193,22 @@ def test_a_tree_without_usr_is_refused_before_anything_is_stored(tmp_path: Path)
     assert "there is no /usr" in refused.stderr
     assert "--no-propagate-usr-to-root" in refused.stderr
     assert list((tmp_path / "repo").glob("objects/*/*")) == []
+
+
+@pytest.mark.parametrize("end", [b"", b"end"], ids=["hole", "data"])
+def test_the_holes_of_a_file_take_no_room(repo: Path, tmp_path: Path, end: bytes) -> None:
+    """As the disk of a virtual machine has them; where files share blocks they never did."""
+    size = 64 << 20
+    sparse = tmp_path / "tree" / "usr" / "disk"
+    with sparse.open("wb") as disk:
+        disk.write(b"begin")
+        disk.seek(size // 2 + 1)
+        disk.write(b"middle")
+        disk.truncate(size)
+        disk.seek(size)
+        disk.write(end)
+    cfsctl("--repo", repo, "create-image", tmp_path / "tree")
+    [stored] = [path for path in (repo / "objects").glob("*/*") if path.stat().st_size >= size]
+    assert stored.read_bytes() == sparse.read_bytes()
+    assert stored.stat().st_blocks * 512 < 4 << 20
+    cfsctl("--repo", repo, "fsck")

@@ -38,6 +38,7 @@ How = Literal["moved", "reflinked", "copied", "present"]
 
 _LISTED = 20
 """How many objects an error names."""
+_ZEROS = bytes(PIECE)
 
 _REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull with --repair what names it"
 
@@ -350,7 +351,8 @@ class Objects:
 def store_copy(fd: int, new: NewFile, store: Store) -> tuple[str, int, How]:
     """Fill a new file from another one; return the id, size and way of what is in it.
 
-    Raises ``OSError``, and CancelledError when interrupted.
+    Zeros take no room: a file may be nearly all holes, as disks of virtual machines are.  Raises ``OSError``, and
+    CancelledError when interrupted.
     """
     if clone(fd, new.fd):
         digest = fsverity.digest_fd(new.fd, store.algorithm, store.interrupted)
@@ -358,9 +360,13 @@ def store_copy(fd: int, new: NewFile, store: Store) -> tuple[str, int, How]:
     hasher = fsverity.Hasher(store.algorithm)
     for piece in read_pieces(fd):
         hasher.update(piece)
-        write_all(new.fd, piece)
+        if not piece[0] and piece.tobytes() == _ZEROS:
+            os.lseek(new.fd, PIECE, os.SEEK_CUR)
+        else:
+            write_all(new.fd, piece)
         if store.interrupted():
             raise CancelledError("interrupted while a file was copied")
+    os.ftruncate(new.fd, hasher.size)  # where it ends with zeros
     return hasher.digest().hex(), hasher.size, "copied"
 
 
