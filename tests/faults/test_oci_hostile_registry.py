@@ -64,7 +64,7 @@ def read(peer: Hostile, authfile: str | None = None, tell: Any = None) -> bytes:
         document = source.manifest()
         manifest = parse_manifest(document.raw, document.media_type)
         with source.open_blob(manifest.layers[0]) as blob:
-            return blob.read_all(1 << 30)
+            return b"".join(iter(blob.read, b""))
 
 
 def layer(peer: Hostile) -> tuple[str, bytes]:

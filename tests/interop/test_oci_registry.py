@@ -61,7 +61,7 @@ def read(reference: str, access: Access = PLAIN, platform: Platform | None = Non
         blobs = []
         for each in (manifest.config, *manifest.layers):
             with source.open_blob(each) as blob:
-                blobs.append(blob.read_all(1 << 30))
+                blobs.append(b"".join(iter(blob.read, b"")))
     return manifest, blobs
 
 

@@ -86,7 +86,7 @@ class LayoutSource(Closing):
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or an index."""
         with self.open_blob(descriptor) as blob:
-            return check_document(blob.read_all(MAX_DOCUMENT), descriptor, "", blob.where)
+            return check_document(blob.read_all(), descriptor, "", blob.where)
 
     def open_blob(self, descriptor: Descriptor) -> Blob:
         """Return a blob; raise NotFoundError if the layout does not have it."""

@@ -119,10 +119,11 @@ class Blob(Closing):
             raise _wrong_digest(self.where, digest)
         return b""
 
-    def read_all(self, limit: int = MAX_DOCUMENT) -> bytes:
-        """Return all of it, checked; raise TooLargeError if it has more than ``limit`` bytes."""
-        if self.descriptor.size > limit:
-            raise TooLargeError(f"{self.where} has {self.descriptor.size} bytes, more than {limit}", subject=self.where)
+    def read_all(self) -> bytes:
+        """Return all of it, checked; raise TooLargeError if it has more bytes than a document may."""
+        size = self.descriptor.size
+        if size > MAX_DOCUMENT:
+            raise TooLargeError(f"{self.where} has {size} bytes, more than {MAX_DOCUMENT}", subject=self.where)
         return b"".join(iter(self.read, b""))
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from time import sleep, time
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError
+from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
 from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, UnreachedError, setting
@@ -119,13 +120,13 @@ class Client:
         """Return a new count of attempts."""
         return Patience(self._tell)
 
-    def read(self, url: str, limit: int, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return a small answer whose status is 200; raise NotFoundError, PermissionDeniedError or NetworkError."""
+    def read(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return a document with the status 200; raise NotFoundError, PermissionDeniedError or NetworkError."""
         patience = self.patience()
         while True:
             try:
                 with self.ask(url, headers) as response:
-                    return Answer(response, response.read_all(limit))
+                    return Answer(response, response.read_all(MAX_DOCUMENT))
             except NetworkError as error:
                 patience.wait(error)
 

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 from composefs_ext.errors import CorruptError, FormatError, NetworkError, NotFoundError, UnsupportedError
 from composefs_oci.formats.descriptors import parse_index, type_of
 from composefs_oci.formats.digest import digest_of, is_digest
-from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
+from composefs_oci.formats.json_document import parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, ROOTS, is_index
 from composefs_oci.formats.reference import is_tag
 from composefs_oci.sources.closing import Closing
@@ -48,7 +48,7 @@ class RegistrySource(Closing):
         """Return the image's manifest."""
         name = self._reference.digest or self._reference.tag
         url = self._client.url(f"manifests/{name}")
-        answer = self._client.read(url, MAX_DOCUMENT, _ACCEPT)
+        answer = self._client.read(url, _ACCEPT)
         digest = digest_of(answer.data, self._reference.digest or "sha256:")
         expected = self._reference.digest or answer.header("Docker-Content-Digest")
         if is_digest(expected) and digest_of(answer.data, expected) != expected:
@@ -66,7 +66,7 @@ class RegistrySource(Closing):
     def document(self, descriptor: Descriptor) -> Document:
         """Return a manifest or an index."""
         url = self._client.url(f"manifests/{descriptor.digest}")
-        answer = self._client.read(url, MAX_DOCUMENT, _ACCEPT)
+        answer = self._client.read(url, _ACCEPT)
         return check_document(answer.data, descriptor, answer.media_type, shown(url))
 
     def open_blob(self, descriptor: Descriptor) -> Blob:
@@ -106,7 +106,7 @@ class RegistrySource(Closing):
         """Read the list that clients keep where the registry keeps none ("Referrers Tag Schema")."""
         url = self._client.url(f"manifests/{digest.replace(':', '-')[:128]}")
         try:
-            answer = self._client.read(url, MAX_DOCUMENT, {"Accept": OCI_INDEX})
+            answer = self._client.read(url, {"Accept": OCI_INDEX})
         except NotFoundError:
             return []
         media_type = type_of(answer.data, answer.media_type, shown(url))
@@ -119,7 +119,7 @@ class RegistrySource(Closing):
         seen = set()
         for _ in range(_MAX_PAGES):
             seen.add(url)
-            answer = self._client.read(url, MAX_DOCUMENT, headers)
+            answer = self._client.read(url, headers)
             yield url, answer
             following = _NEXT.match(answer.header("Link"))
             if following is None:
