@@ -93,6 +93,25 @@ def test_an_object_outside_of_the_stream_is_refused(field: int, value: int) -> N
         CommitStream(changed, references).get(sorted(IDS)[5])
 
 
+def in_part(*paths: str) -> bytes:
+    out = io.BytesIO()
+    write(out, IDS[7], entries(), list(paths))
+    return out.getvalue()
+
+
+def test_which_part_of_a_commit_is_here() -> None:
+    data, (whole, references) = in_part("/etc", "/usr/bin"), written()
+    assert CommitStream(data, references).subpaths == ["/etc", "/usr/bin"]
+    assert CommitStream(whole, references).subpaths is None
+    table = 1032 + 44 * len(IDS)
+    for lying in (data[:-4] + struct.pack("<I", len(data) - table - 3), data[:table]):
+        with pytest.raises(FormatError, match="does not tell which part"):
+            CommitStream(lying, references)
+    for path in ("etc", "/usr//bin", ""):
+        with pytest.raises(FormatError, match="something else than paths"):
+            CommitStream(in_part("/etc", path), references)
+
+
 def test_names_and_limits() -> None:
     assert stream_name(b"\xab" * 32) == "ostree-commit-" + "ab" * 32
     assert (inline_limit("sha256"), inline_limit("sha512")) == (64, 128)
