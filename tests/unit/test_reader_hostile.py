@@ -136,6 +136,18 @@ def test_a_fault_is_one_error_with_its_offset(fault: str) -> None:
     assert f"at byte {caught.value.offset}" in str(caught.value)
 
 
+def test_how_much_of_a_file_may_be_inside_of_an_image() -> None:
+    patch = Patch(make_image(*(f"/{name} 4000 100644 1 0 0 0 0.0 - {name * 4000} -" for name in "abcd")))
+    file = patch.inode("/a")
+    patch.put(file + FORMAT, "<H", 1)
+    patch.put(file + PLACE, "<I", 0)
+    patch.put(file + SIZE, "<Q", 5000)
+    read_tree(Image(bytes(patch.image)))
+    patch.put(file + SIZE, "<Q", 5001)
+    with pytest.raises(FormatError, match="5001 bytes inside of the image, more than 5000"):
+        read_tree(Image(bytes(patch.image)))
+
+
 def test_without_a_fault_there_is_none() -> None:
     tree = read_tree(Image(patched(lambda _: None)))
     assert b"".join(erofs.write(tree, version=2)) == patched(lambda _: None)
