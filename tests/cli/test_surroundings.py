@@ -1,13 +1,17 @@
-"""What a process gets from whoever starts it: limits, descriptors, rights."""
+"""What a process gets from whoever starts it: limits, rights, variables."""
 
 from __future__ import annotations
 
 import os
 import resource
+import subprocess
+from functools import partial
 from pathlib import Path
 
+import pytest
+
 from composefs.linux.prctl import drop_capabilities
-from support.commands import cfsctl
+from support.commands import BIN, TIMEOUT, cfsctl, mkcomposefs
 
 _DAC_OVERRIDE = 1
 
@@ -25,3 +29,29 @@ def test_more_files_than_a_user_may_have_on_their_way_to_other_processes(tmp_pat
             os.truncate(file.fileno(), 1 << 20)
     command = ("--no-repo", "compute-id", "--no-propagate-usr-to-root", tmp_path / "tree")
     assert cfsctl(*command, preexec_fn=be_limited).stdout == cfsctl(*command).stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "command", ["cfsctl --no-repo create-dumpfile --no-propagate-usr-to-root tree", "composefs-info dump image"]
+)
+def test_output_that_is_cut_off_is_an_error(tmp_path: Path, command: str, unbuffered: str) -> None:
+    """Images of containers often have PYTHONUNBUFFERED set, so that what is logged comes at once."""
+    (tmp_path / "tree").mkdir()
+    for number in range(100):
+        (tmp_path / f"tree/{number}").touch()
+    mkcomposefs(tmp_path / "tree", tmp_path / "image")
+    with (tmp_path / "output").open("wb") as output:
+        done = subprocess.run(
+            ["sh", "-c", f"exec {BIN}/{command}"],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096)),
+        )
+    assert done.returncode == 1
+    assert "writing to standard output: File too large" in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 # What the interpreter has loaded for itself, as in ctrl_c.
 import _signal  # type: ignore[import-not-found]
 import gc
+import io
 import os
 import sys
 from types import ModuleType
@@ -63,6 +64,9 @@ def _begin() -> None:
     if sys.getfilesystemencoding() != "utf-8" and sys.executable:
         _begin_again_in_utf8()
     ctrl_c.ends_the_process()
+    # With PYTHONUNBUFFERED there is no buffer that goes on, or fails, where only a part could be written.
+    if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
+        sys.stdout = open(1, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
     # Nobody is kept from their own files, also not by a umask such as 0777: what is half made could not be removed.
     os.umask(os.umask(0o077) & 0o077)
     # Whoever starts us may have it ignored; then a process that ends is gone at once, and nobody can wait for it.
