@@ -26,6 +26,9 @@ COMMANDS = {
     "ostree dump os": "tree",
     "ostree compute-id os": "tree",
     "ostree export os EXPORTED": "files",
+    "ostree list-refs --path SOURCE": "refs",
+    "ostree pull-local SOURCE os": "refs",
+    "oci list-tags oci:LAYOUT": "tags",
     "oci fsck": "images",
     "oci dump app": "tree",
     "oci compute-id app": "tree",
@@ -42,6 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfsctl("init", "--insecure", directory / "repo")
     repo = ("--repo", directory / "repo")
     cfsctl(*repo, "ostree", "commit", "--branch=os", f"--tree=dir={directory}/tree")
+    cfsctl(*repo, "ostree", "export", "os", directory / "source")
     for name in ("old", "layout"):
         layout = Layout()
         layout.add(layout.image(tar(a=name.encode() * 500)))
@@ -52,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_progress_from_the_beginning_to_the_end(made: Path, tmp_path: Path, command: str) -> None:
-    paths = {"TREE": made / "tree", "LAYOUT": made / "layout", "EXPORTED": tmp_path / "exported"}
+    paths = {name.upper(): made / name for name in ("tree", "source", "layout")} | {"EXPORTED": tmp_path / "exported"}
     words = reduce(lambda words, name: words.replace(name, str(paths[name])), paths, command)
     told = cfsctl("--progress", "json", "--repo", made / "repo", *words.split()).stderr.splitlines()
     events = [event for event in map(json.loads, told) if event.get("label") == COMMANDS[command]]

@@ -48,7 +48,7 @@ def list_tags(request: Request, core: Core) -> dict[str, Any]:
     """List the tags that a source has."""
     from composefs_oci.sources.opening import open_requested
 
-    with open_requested(request, core) as source:
+    with core.progress("tags"), open_requested(request, core) as source:  # a page of them is a request
         tags = source.tags()
     core.output("".join(f"{printable(tag)}\n" for tag in tags) or "No tags found\n")
     return {"tags": tags}

@@ -97,8 +97,9 @@ def _pull(
     targets = _targets(core, [wanted.local for wanted in every])
     source = make_source()
     terms = _terms(request, source)
-    transport = source.open(core)
-    found = [resolve(core, source, transport, wanted.name) for wanted in every]
+    with core.progress("refs"):  # a summary may have megabytes
+        transport = source.open(core)
+        found = [resolve(core, source, transport, wanted.name) for wanted in every]
     with Commits(core, source, transport, terms) as commits:
         pulled: list[tuple[str | None, Brought]] = []
         refs: dict[str, RefUpdate] = {}

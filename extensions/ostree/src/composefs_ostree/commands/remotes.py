@@ -135,9 +135,10 @@ def refs(request: Request, core: Core) -> dict[str, Any]:
     from composefs_ostree.sources.source import open_source
 
     name = request.arguments["name"]
-    rows = listed_refs(
-        request, core, open_source(None, find_remote(core, name), limits_of(request), options_of(request))
-    )
+    with core.progress("refs"):
+        rows = listed_refs(
+            request, core, open_source(None, find_remote(core, name), limits_of(request), options_of(request))
+        )
     lines = [
         f"{name}:{row['name']}\t{row['commit']}\n" if request.get("revision") else f"{name}:{row['name']}\n"
         for row in rows
@@ -161,7 +162,8 @@ def list_refs(request: Request, core: Core) -> dict[str, Any]:
         source = open_source(place, None, limits_of(request), options_of(request))
     else:
         source = open_source(None, find_remote(core, place), limits_of(request), options_of(request))
-    rows = listed_refs(request, core, source)
+    with core.progress("refs"):
+        rows = listed_refs(request, core, source)
     core.output(_ref_table(rows) if rows else "No refs found\n")
     return {"refs": rows}
 
