@@ -94,13 +94,14 @@ def test_image_refs_are_the_extensions_own_or_typed(host: Host) -> None:
     """P-23."""
     steps = [["write", "dump", ROOT], call("image.put", dump="dump")]
     image = host.do(*steps)[0]["id"]
-    own, foreign, directory = host.do(
+    own, nobodys, others, directory = host.do(
         call("publish", images=[{"id": image, "ref": "bad/1"}]),
         call("publish", images=[{"id": image, "ref": "system"}]),
+        call("publish", images=[{"id": image, "ref": "ostree/1"}]),
         call("publish", images=[{"id": image, "ref": "bad"}]),
     )
     typed = host.do(call("publish", images=[{"id": image, "ref": "system"}]), arguments={"image": "system"})[0]
     assert own["images"] == typed["images"] == [{"id": image}]
-    assert kind_of(foreign) == kind_of(directory) == "permission"
+    assert kind_of(nobodys) == kind_of(others) == kind_of(directory) == "permission"
     with Repository.open(host.path) as repository:
         assert set(repository.images.list_refs(odd=pytest.fail)) == {("bad/1", image), ("system", image)}
