@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,7 @@ from composefs_oci.formats.descriptors import Descriptor, parse_manifest
 from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
+from composefs_oci.sources.registry import connecting, http
 from composefs_oci.sources.registry.proxy import proxy_for
 from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
@@ -691,6 +693,25 @@ def test_hosts_that_are_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch, h
     assert proxy_for(urlsplit(f"https://{host}/v2/")) is None
     for each in ("https://192.0.3.7/", "https://[2001:db8::8]/", "https://localhost.org/", "https://anexample/"):
         assert no_proxy == "*" or proxy_for(urlsplit(each)) is not None
+
+
+def test_a_silent_address_keeps_no_connection_waiting(peer: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How is told by tests/unit/test_oci_connecting.py; this is that it is done so, with a proxy too."""
+    places = []
+
+    def connect(place: tuple[str, int], *words: Any) -> socket.socket:
+        places.append("{}:{}".format(*place))
+        return connecting.connect(place, *words)
+
+    monkeypatch.setattr(http, "connect", connect)
+    assert read(peer) == layer(peer)[1]
+    assert set(places) == {peer.host}
+    near, peer.host = peer.host, "registry.example:5000"
+    with proxy(places={peer.host: near}) as (url, _):
+        monkeypatch.setenv("https_proxy", url)
+        monkeypatch.setenv("http_proxy", url)
+        assert read(peer) == layer(peer)[1]
+    assert set(places) == {near, url.removeprefix("http://")}
 
 
 def test_connections_are_used_again(peer: Hostile) -> None:

@@ -22,6 +22,7 @@ from composefs_ext.errors import NetworkError, TooLargeError
 from composefs_oci import __version__
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.clientcert import alert_behind, certificate_problem
+from composefs_oci.sources.registry.connecting import connect
 from composefs_oci.sources.registry.failures import FAILURES, SlowError, failure
 from composefs_oci.sources.registry.proxy import ProxyError, Tunnel, proxy_for
 from composefs_oci.sources.registry.trust import show, trusting
@@ -295,9 +296,11 @@ class Http:
         else:
             connection = HTTPConnection(*place, timeout=_CONNECT_SECONDS)
         connection.response_class = _PacedResponse
+        connection._create_connection = connect  # type: ignore[attr-defined]
         try:
             connection.connect()
         except OSError as error:
+            connection.close()
             if proxy is None or isinstance(error, ssl.SSLError):
                 raise
             raise ProxyError(proxy, error) from error
