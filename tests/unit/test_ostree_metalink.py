@@ -46,6 +46,10 @@ def test_both_versions_are_read() -> None:
     link = parse_metalink(VERSION_3.encode())
     assert link == (len(SUMMARY), "sha512", SHA512, ["http://a/repo", "https://b"])
     assert parse_metalink(VERSION_4.encode()) == (len(SUMMARY), "sha256", SHA256, ["http://a/repo"])
+    second = '<file name="summary"><size>1</size><url>http://d/summary</url></file></metalink>'
+    assert parse_metalink(VERSION_4.replace("</metalink>", second).encode()) == parse_metalink(VERSION_4.encode())
+    many = "".join(f"<url>http://host{number}/summary</url>" for number in range(100))
+    assert len(parse_metalink(VERSION_4.replace("</file>", f"{many}</file>").encode()).urls) == 64
     link.check(SUMMARY, "x")
     for summary in (b"summarY", b"summary2", b""):
         with pytest.raises(CorruptError, match="metalink"):

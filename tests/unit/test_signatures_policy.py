@@ -83,6 +83,7 @@ def test_a_url_alone_asks_for_nothing_unless_keys_are_given() -> None:
     keys = Options(sign_keys=("ed25519=file:/a", "spki=file:b", "ed25519=inline:AAAA"), directory="/d")
     wanted = Policy(sign=(SignKeys("ed25519", ("AAAA",), ("/a",)), SignKeys("spki", (), ("/d/b",))))
     assert policy_of({}, is_remote=False, options=keys) == wanted
+    assert policy_of({}, is_remote=False, options=keys, summary=True) == OFF
     assert wanted.is_on
 
 
