@@ -130,9 +130,9 @@ class Context:
 
     def own_ref(self, name: str) -> Encoding:
         """Check that a ref DIR/NAME is in a directory of this extension, and return the directory's encoding."""
-        directory, slash, rest = name.partition("/")
+        directory, _, rest = name.partition("/")
         for ref in self.manifest.refs:
-            if ref.dir == directory and slash and rest:
+            if ref.dir == directory and rest:
                 return ref.encoding
         raise PermissionDeniedError(
             f"ref {name} does not belong to extension {self.manifest.name}",
