@@ -161,6 +161,16 @@ def test_limits_of_the_process(target: Target, tmp_path: Path, limit: int, most:
             assert target.left_over() == []
 
 
+NO_PROCESS = (
+    "Resource temporarily unavailable"
+    " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
+)
+
+
+def without_clone(nth: str) -> list[str]:
+    return [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", f"inject=clone:error=EAGAIN:when={nth}"]
+
+
 @pytest.mark.parametrize(
     ("nth", "extension", "what"),
     [
@@ -179,13 +189,22 @@ def test_no_more_processes(target: Target, tmp_path: Path, nth: str, extension: 
         (tmp_path / "tree/large").write_bytes(random.Random(1).randbytes(500_000))
         words = ["ostree", "pull-local", str(make_repo(tmp_path / "source")), BRANCH]
         commit(tmp_path / "source", tmp_path / "tree")
-    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", f"inject=clone:error=EAGAIN:when={nth}"]
-    done = run(*strace, CFSCTL, "--repo", target.path, *words, status=1)
-    assert done.stderr == (
-        f"cfsctl: {what}: Resource temporarily unavailable"
-        " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
-    )
+    done = run(*without_clone(nth), CFSCTL, "--repo", target.path, *words, status=1)
+    assert done.stderr == f"cfsctl: {what}: {NO_PROCESS}"
     assert target.left_over() == []
+
+
+def test_no_more_processes_of_the_core(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for name in "ab":
+        (tmp_path / "tree" / name).write_bytes(b"many bytes " * 500_000)
+    cfsctl("--repo", target.path, "create-image", "--no-propagate-usr-to-root", tmp_path / "tree", "it")
+    refused = run(*without_clone("1"), CFSCTL, "--repo", target.path, "fsck", status=1).stderr
+    assert refused == f"cfsctl: starting a process to check objects: {NO_PROCESS}"
+    tool = (BIN / "mkcomposefs", "--threads=2", tmp_path / "tree", tmp_path / "image")
+    assert run(*without_clone("1"), *tool, status=1).stderr.endswith(
+        f": starting a process to read files: {NO_PROCESS}"
+    )
 
 
 @pytest.mark.parametrize("library", ["zstandard.backend_c", "isal.igzip_lib"])

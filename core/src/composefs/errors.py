@@ -36,6 +36,7 @@ __all__ = [
     "UsageError",
     "error_of_kind",
     "from_os_error",
+    "not_started",
     "out_of_memory",
     "without_proc",
 ]
@@ -254,6 +255,14 @@ def out_of_memory(error: BaseException) -> ComposefsError | None:
 def without_proc(what: str) -> ComposefsError:
     """Return the error of ``what``, which takes /proc, where that is not mounted."""
     return UnsupportedError(f"{what}: /proc is not mounted", hint="mount it: mount -t proc proc /proc")
+
+
+def not_started(error: OSError, what: str) -> ComposefsError:
+    """Return the error of ``what``, which takes another process, where none could be made."""
+    refused = from_os_error(error, what)
+    if isinstance(error, BlockingIOError):
+        refused.hint = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
+    return refused
 
 
 def from_os_error(error: OSError, what: str) -> ComposefsError:

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 
-from composefs.errors import ExtensionError, from_os_error
+from composefs.errors import ExtensionError, not_started
 from composefs.ext.account import Account
 from composefs.linux.landlock import Ruleset
 from composefs.linux.prctl import (
@@ -187,10 +187,7 @@ def spawn(program: Program) -> Process:
         for fd in (child_stdin, stdin, stdout, child_stdout, stderr, child_stderr, failure, child_failure):
             os.close(fd)
         set_child_subreaper(False)
-        refused = from_os_error(error, f"starting {program.executable}")
-        if isinstance(error, BlockingIOError):
-            refused.hint = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
-        raise refused from error
+        raise not_started(error, f"starting {program.executable}") from error
     if pid == 0:
         wanted = {0: child_stdin, 1: child_stdout, 2: child_stderr, **program.descriptors}
         _become(program, wanted, child_failure, parent)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from composefs import fsverity
-from composefs.errors import ComposefsError, InputOutputError, from_os_error
+from composefs.errors import ComposefsError, InputOutputError, not_started
 from composefs.graph import Problem, Stock
 from composefs.linux import verity
 from composefs.linux.closing import Closing
@@ -120,7 +120,7 @@ class _Workers(Closing):
                 os.close(tasks)
                 os.close(results)
         except OSError as error:
-            raise from_os_error(error, "starting a process to check objects") from error
+            raise not_started(error, "starting a process to check objects") from error
 
     def _work(self, tasks: int, results: int) -> None:
         """Be a worker."""

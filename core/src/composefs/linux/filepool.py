@@ -16,7 +16,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
-from composefs.errors import ComposefsError, InputOutputError, error_of_kind, from_os_error
+from composefs.errors import ComposefsError, InputOutputError, error_of_kind, from_os_error, not_started
 from composefs.linux.closing import Closing
 from composefs.linux.forks import Forks
 
@@ -55,7 +55,7 @@ class FilePool(Closing):
             with self._their_tasks, self._their_answers:
                 self._forks.start(count, self._serve)
         except OSError as error:
-            raise from_os_error(error, _STARTING) from error
+            raise not_started(error, _STARTING) from error
 
     def submit(self, fd: int) -> int | None:
         """Hand over an open file, which stays the caller's to close; return its number.  At most IN_FLIGHT are out.
