@@ -107,11 +107,10 @@ class Host:
     ) -> RunResult:
         """Run a command of the extension; ``strict`` is as in ``Strict``."""
         line = self.line(command, arguments)
-        mode = line.command.repository
-        with Repository.open(self.path, writable=mode == "write") as repository:
+        with Repository.open(self.path, writable=line.command.repository == "write") as repository:
             return run_extension(
                 line,
-                None if mode == "none" else repository,
+                repository,
                 observer=Observers(self.recorder),
                 timeouts=timeouts,
                 probe=Strict() if strict else None,

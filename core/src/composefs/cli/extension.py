@@ -184,7 +184,7 @@ def _command(extension: Extension, manifest: CommandManifest) -> Command:
         params=parameters,
         short_help=one_line(manifest.summary),
         help=printable("\n\n".join(filter(None, [manifest.summary, manifest.description]))),
-        examples=[Example(one_line(each.command), one_line(each.description or "")) for each in manifest.examples],
+        examples=[Example(one_line(each.command), one_line(each.description)) for each in manifest.examples],
         arguments=[
             (one_line(each.metavar or each.name.upper()), one_line(each.help))
             for each in manifest.arguments

@@ -48,7 +48,7 @@ def list_(settings: Settings, as_json: bool) -> None:
                 "state": each.state,
                 "version": each.extension.manifest.version if each.extension else None,
                 "summary": each.extension.manifest.summary if each.extension else None,
-                "executable": str(each.executable),
+                "executable": each.executable,
                 "reason": each.reason,
             }
             for each in found
@@ -62,7 +62,7 @@ def list_(settings: Settings, as_json: bool) -> None:
                     each.name,
                     each.state,
                     each.extension.manifest.version if each.extension else "-",
-                    str(each.executable),
+                    each.executable,
                     each.reason or "",
                 )
                 for each in found
@@ -81,7 +81,7 @@ def show(name: str, as_json: bool) -> None:
 
     extension = discovery.find(name)
     if as_json:
-        print_json({"executable": str(extension.executable), "manifest": _document(extension.manifest)})
+        print_json({"executable": extension.executable, "manifest": _document(extension.manifest)})
     else:
         _show(extension)
 
@@ -102,7 +102,7 @@ def _show(extension: Extension) -> None:
         ("summary", manifest.summary),
         ("version", manifest.version),
         ("package", manifest.package),
-        ("executable", str(extension.executable)),
+        ("executable", extension.executable),
         ("protocol", ", ".join(map(str, manifest.protocol))),
         ("permissions", ", ".join(manifest.permissions)),
         ("environment", ", ".join(manifest.environment)),

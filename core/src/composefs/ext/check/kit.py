@@ -251,7 +251,7 @@ class _Kit:
                 with Repository.open(repository, writable=line.command.repository == "write") as opened:
                     result = run_extension(
                         line,
-                        None if line.command.repository == "none" else opened,
+                        opened,
                         observer=self._trace,
                         options=RunOptions(
                             json=algorithm is SHA512,
