@@ -255,7 +255,7 @@ def test_a_web_page_in_the_place_of_whatever_is_not_there(source: Path, target: 
     with serve(source) as server:
         server.fault("*.commitmeta", Fault(status=200, body=b"<!DOCTYPE html>\n<title>Shop</title>"))
         told = refuse(target, server, 5, f"{server.url}/objects/")
-    assert ".commitmeta: this is a web page, not a file of an ostree repository (" in told
+    assert ".commitmeta: this is a web page, not the file that was asked for (" in told
     assert "by status 404" in told
 
 

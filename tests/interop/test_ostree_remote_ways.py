@@ -282,7 +282,7 @@ def test_mirrors_fail_over(tmp_path: Path, target: Target, source: Path) -> None
             mirror.fault("*.filez", Fault(status=503))
         assert "503" in pulls(target, "o", BRANCH, status=6)
         (lists / "list").write_text("<html>\n")
-        assert "mirror list" in pulls(target, "o", BRANCH, status=5)
+        assert "list: this is a web page, not the file that was asked for (" in pulls(target, "o", BRANCH, status=5)
         (lists / "list").unlink()
         assert "list: not found" in pulls(target, "o", BRANCH, status=3)
 

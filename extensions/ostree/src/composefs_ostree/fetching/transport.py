@@ -183,7 +183,7 @@ def fetched(transport: Transport, fetch: Fetch) -> bytes | None:
         )
     if is_page(fetch.data):
         raise CorruptError(
-            f"{where}: this is a web page, not a file of an ostree repository",
+            f"{where}: this is a web page, not the file that was asked for",
             hint="of what is not there a server has to say so, by status 404; a network that wants a login may answer "
             "with its own page for everything",
             subject=where,
