@@ -351,6 +351,9 @@ def test_only_named_images_are_mounted(repository: Repository, mountpoint: Path)
     unnamed = repository.images.put(write(parse(tree(stored.id), SHA256), version=1))
     with pytest.raises(NotFoundError, match="there is no image"):
         mount_image(repository, unnamed.id, mountpoint)
+    (repository.path / "images" / unnamed.id).symlink_to(f"../objects/{stored.id[:2]}/{stored.id[2:]}")  # another
+    with pytest.raises(NotFoundError, match="there is no image"):
+        mount_image(repository, unnamed.id, mountpoint)
     for data, message in ((CONTENT, "is not a composefs image"), (b"short", "too short")):
         other = repository.images.put([data])
         repository.publish(Publication(images=[ImageName(other.id)]))
