@@ -134,6 +134,13 @@ def test_the_lock_is_not_kept_and_the_daemon_ends(repository: Path, mountpoints:
         server.communicate()
 
 
+def test_the_daemon_keeps_nothing_of_whoever_mounts(repository: Path, mountpoints: list[Path], tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    run("flock", lock, CFSCTL, "--repo", repository, "mount", "--fuse=yes", "refs/it", mountpoints[0])
+    run("flock", "--nonblock", lock, "true")
+    assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("signal", ["TERM", "HUP", "INT"])
 def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: str) -> None:
     server = subprocess.Popen(

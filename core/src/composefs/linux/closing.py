@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Self
 
-__all__ = ["Closing", "Descriptor"]
+__all__ = ["Closing", "Descriptor", "close_inherited"]
 
 
 class Closing(ABC):
@@ -41,3 +42,15 @@ class Descriptor:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def close_inherited() -> None:
+    """Close what came from whoever started this process, but standard input, output and error.
+
+    It can be told by that it would be handed on: nothing that Python opens is.  Without /proc it stays open.
+    """
+    with suppress(FileNotFoundError):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):  # the list has its own, which is closed
+                if fd > 2 and os.get_inheritable(fd):
+                    os.close(fd)

@@ -18,6 +18,7 @@ from composefs.digest import Algorithm
 from composefs.erofs.reader import Lookup
 from composefs.errors import ComposefsError, FormatError, NotFoundError, UnsupportedError
 from composefs.linux import verity
+from composefs.linux.closing import close_inherited
 from composefs.linux.files import open_file
 from composefs.mount.image import no_directory
 from composefs.repository import Repository
@@ -175,6 +176,8 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     }
     if os.geteuid() == 0:
         options["allow_other"] = True  # as with any mount; others need user_allow_other in fuse.conf
+    if not foreground:
+        close_inherited()  # such as flock's lock, which is for the command, not for the daemon
     try:
         mfusepy.FUSE(image, os.path.abspath(mountpoint), foreground=foreground, **options)
     except RuntimeError as error:
