@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,21 @@ def test_fsck_of_a_damaged_repository_and_its_repair(made: Populated, tmp_path: 
     done = cfsctl("--repo", made.path, "fsck", "--repair", "--from", good.path)
     assert "repaired objects: 1\nstatus: ok\n" in done.stdout
     cfsctl("--repo", made.path, "fsck")
+
+
+@pytest.mark.parametrize("command", [("fsck",), ("fsck", "--metadata-only"), ("gc", "-n")], ids=" ".join)
+def test_want_of_descriptors_is_no_damage(made: Populated, command: tuple[str, ...]) -> None:
+    statuses = []
+    for most in range(5, 20):
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most))
+        done = cfsctl("--repo", made.path, *command, status=None, preexec_fn=limit)
+        statuses.append(done.returncode)
+        if done.returncode:
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.endswith(": Too many open files (raise the limit of open files: ulimit -n)\n")
+            assert done.stderr.count("\n") == 1
+    assert statuses == sorted(statuses, reverse=True)
+    assert set(statuses) == {0, 1}
 
 
 def test_fsck_counts_what_is_missing(made: Populated) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "ReadOnlyError",
+    "ShortageError",
     "TooLargeError",
     "UnsupportedError",
     "UsageError",
@@ -178,6 +179,10 @@ class InputOutputError(ComposefsError):
     exit_status = 1
 
 
+class ShortageError(InputOutputError):
+    """The process may have no more descriptors or memory, which says nothing about what it was to read."""
+
+
 class UnsupportedError(ComposefsError):
     """This version, kernel or repository cannot do it."""
 
@@ -285,6 +290,8 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
             return NoSpaceError(message, subject=subject, hint=_MORE_QUOTA)
         case errno.ENOSPC:
             return NoSpaceError(message, subject=subject, hint="free some space and run the command again")
+        case errno.ENOMEM | errno.EMFILE | errno.ENFILE:
+            return ShortageError(message, subject=subject, hint=_REMEDIES[error.errno])
         case errno.ENOTDIR:
             return InputOutputError(message, subject=subject, hint="it must be a directory, and no symlink")
         case errno.ELOOP:

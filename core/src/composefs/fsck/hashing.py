@@ -4,6 +4,7 @@ The processes take directories ``objects/XX`` from a pipe, a byte each, until it
 write lines into another one, each shorter than PIPE_BUF and so in one piece (pipe(7)):
 
     KIND TAB ID TAB MESSAGE    a problem with an object
+    TAB MESSAGE TAB HINT       a ShortageError, which ends the process
     COUNT                      a directory is done, which has so many objects
 """
 
@@ -15,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from composefs import fsverity
-from composefs.errors import ComposefsError, InputOutputError, not_started
+from composefs.errors import ComposefsError, InputOutputError, ShortageError, from_os_error, not_started
 from composefs.graph import Problem, Stock
 from composefs.linux import verity
 from composefs.linux.closing import Closing
@@ -35,12 +36,13 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
     """Read one object and tell what is wrong with it.
 
     Where the kernel vouches for the digest the content is read all the same: fs-verity finds damage as it is read.
+    Raises ShortageError.
     """
     where = f"objects/{object_name(object_id)}"
     try:
         fd = open_file(object_name(object_id), repository.store.objects)
     except OSError as error:
-        return Problem("object-open-failed", where, os.strerror(error.errno or 0), object_id)
+        return Problem("object-open-failed", where, _reason(error, where), object_id)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return Problem("unexpected-file-type", where, "it is not a regular file", object_id)
@@ -54,7 +56,7 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
             return None
         found = fsverity.digest_fd(fd, repository.algorithm).hex()
     except (OSError, ComposefsError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error.message
+        reason = _reason(error, where) if isinstance(error, OSError) else error.message
         return Problem("object-check-failed", where, f"reading it: {reason}", object_id)
     finally:
         os.close(fd)
@@ -65,11 +67,19 @@ def check_object(repository: Repository, object_id: str) -> Problem | None:
     return None
 
 
+def _reason(error: OSError, where: str) -> str:
+    """Return what is wrong with an object that the system does not read, if it is the object with which it is."""
+    failure = from_os_error(error, f"checking {where}")
+    if isinstance(failure, ShortageError):
+        raise failure from error
+    return os.strerror(error.errno or 0)
+
+
 def check_objects(repository: Repository, stock: Stock, report: Callable[[int, int], object]) -> list[Problem]:
     """Check all objects in ``stock``; return the problems, sorted by path.
 
     ``report`` is called with the number of objects done and that of all.  As many processes are started as there are
-    processors to run on.  Raises InputOutputError when one of them ended early.
+    processors to run on.  Raises InputOutputError when one of them ended early, and ShortageError.
     """
     total = len(stock)
     directories = [(prefix, rests) for prefix, rests in stock.files.items() if rests]
@@ -83,6 +93,8 @@ def check_objects(repository: Repository, stock: Stock, report: Callable[[int, i
         for line in workers.lines():
             if _SEPARATOR in line:
                 kind, object_id, message = line.split(_SEPARATOR)
+                if not kind:
+                    raise ShortageError(object_id, hint=message)
                 where = f"objects/{object_name(object_id)}"
                 problems.append(Problem(kind, where, message, object_id))  # type: ignore[arg-type] # what we wrote
             else:
@@ -124,14 +136,20 @@ class _Workers(Closing):
 
     def _work(self, tasks: int, results: int) -> None:
         """Be a worker."""
-        while task := os.read(tasks, 1):
-            prefix, rests = self._directories[task[0]]
-            for rest in rests:
-                problem = check_object(self._repository, prefix + rest)
-                if problem is not None:
-                    message = problem.message[:_MAX_MESSAGE]
-                    os.write(results, _SEPARATOR.join((problem.kind, prefix + rest, message)).encode() + b"\n")
-            os.write(results, b"%d\n" % len(rests))
+
+        def tell(*words: str) -> None:
+            os.write(results, _SEPARATOR.join(words).encode() + b"\n")
+
+        try:
+            while task := os.read(tasks, 1):
+                prefix, rests = self._directories[task[0]]
+                for rest in rests:
+                    problem = check_object(self._repository, prefix + rest)
+                    if problem is not None:
+                        tell(problem.kind, prefix + rest, problem.message[:_MAX_MESSAGE])
+                tell(str(len(rests)))
+        except ShortageError as error:
+            tell("", error.message, error.hint or "")
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that the workers write, until all have ended."""

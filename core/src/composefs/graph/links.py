@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from composefs.erofs.reader import Image, read_objects
-from composefs.errors import ComposefsError, FormatError, MissingObjectError
+from composefs.errors import ComposefsError, FormatError, MissingObjectError, ShortageError
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
 from composefs.linux.closing import Descriptor
@@ -153,7 +153,12 @@ def links_of(reader: Reader) -> Links:
 
 
 def unreadable(start: Start, error: ComposefsError) -> Problem:
-    """Describe why something could not be read; a FormatError comes from an object that has its digest."""
+    """Describe why something could not be read; a FormatError comes from an object that has its digest.
+
+    Raises a ShortageError again, which is nothing wrong with what was to be read.
+    """
+    if isinstance(error, ShortageError):
+        raise error
     kind: Kind
     if start.kind == "image":
         kind = "image-invalid" if isinstance(error, FormatError) else "image-open-failed"
