@@ -119,12 +119,14 @@ def _prune(
     """Remove the symlinks whose objects are not live, and unfinished ones of publishers that died; count the former."""
     dead = [name for name, target in entries.items() if target not in live]
     fd = repository.store.find(f"{kind}s")
-    for name in dead if fd is not None else ():
+    if fd is None:
+        return len(dead)
+    for name in dead:
         if not dry_run:
-            os.unlink(name, dir_fd=fd)
+            _unlink(repository, name, fd, f"{kind} {name}")
         if tell is not None:
             tell(kind, name, None)
-    if fd is None or dry_run:
+    if dry_run:
         return len(dead)
     for _, _, files, at in os.fwalk(".", dir_fd=fd):
         for name in files:
@@ -143,8 +145,15 @@ def _remove_objects(
                 collected.odd.append(f"objects/{prefix}/{rest}: it is a directory")
                 continue
             if not dry_run:
-                os.unlink(rest, dir_fd=fd)
+                _unlink(repository, rest, fd, f"object {prefix}{rest}")
             collected.objects += 1
             collected.size += status.st_size
             if tell is not None:
                 tell("object", prefix + rest, status.st_size)
+
+
+def _unlink(repository: Repository, name: str, fd: int, what: str) -> None:
+    try:
+        os.unlink(name, dir_fd=fd)
+    except OSError as error:
+        raise repository.store.failed(error, f"removing {what}") from error
