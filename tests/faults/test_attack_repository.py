@@ -399,7 +399,9 @@ def test_a_repository_on_several_file_systems(populated: Populated, tmp_path: Pa
     staging = populated.path / "staging"
     staging.mkdir(exist_ok=True)
     with mounted(staging, "-t", "tmpfs", "tmpfs"):
-        assert "has to be on one file system: see with findmnt" in one_line(cfsctl(*store, status=1))
+        refused = one_line(cfsctl(*store, status=1))
+    assert "has to be on one file system: see with findmnt" in refused
+    assert "on btrfs none of the directories in it may be a subvolume" in refused
     cfsctl(*store)
 
 

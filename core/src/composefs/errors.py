@@ -244,7 +244,8 @@ _REMEDIES = {
     errno.EISDIR: "give a file, not a directory",
     errno.ENAMETOOLONG: "a name has at most 255 bytes, a path 4,095",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
-    errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it",
+    errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it; on btrfs "
+    "none of the directories in it may be a subvolume",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
 }
 """What to do about errors of the system that have no kind of their own."""
