@@ -180,9 +180,12 @@ def test_a_kernel_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["linkat", "symlinkat"])
-@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
+@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP", "ENOSYS", "ERANGE"])
 def test_a_file_system_without_links_holds_no_repository(call: str, error: str, tmp_path: Path) -> None:
-    """FAT has neither kind, SMB often no symlinks; that shows when the repository is made, not at the first name."""
+    """FAT has neither kind, SMB often no symlinks, CryFS no hard links.
+
+    That shows when the repository is made, not at the first name.
+    """
     inject = ["-qqq", "-o", str(tmp_path / "log"), "-e", f"inject={call},{call.removesuffix('at')}:error={error}"]
     done = run(require("strace"), *inject, CFSCTL, "init", "--insecure", tmp_path / "below" / "repo", status=9)
     assert done.stderr == (
@@ -190,6 +193,15 @@ def test_a_file_system_without_links_holds_no_repository(call: str, error: str, 
         "symlinks (name a place on another one, such as ext4, xfs or btrfs)\n"
     )
     assert not (tmp_path / "below").exists()
+
+
+def test_a_mount_that_has_no_id_for_the_user(tmp_path: Path) -> None:
+    inject = ["-qqq", "-o", str(tmp_path / "log"), "-e", "inject=?mkdir,mkdirat:error=EOVERFLOW"]
+    done = run(require("strace"), *inject, CFSCTL, "init", "--insecure", tmp_path / "repo", status=1)
+    assert done.stderr == (
+        f"cfsctl: making the repository {tmp_path}/repo: Value too large for defined data type (this mount or "
+        "container maps your user or group to none: run as one that it maps)\n"
+    )
 
 
 def test_a_file_system_that_calls_fs_verity_an_invalid_argument(repository: Populated, tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EXDEV: "a repository has to be on one file system: see with findmnt what is mounted inside of it; on btrfs "
     "none of the directories in it may be a subvolume",
+    errno.EOVERFLOW: "this mount or container maps your user or group to none: run as one that it maps",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
 }
 """What to do about errors of the system that have no kind of their own."""

@@ -183,7 +183,7 @@ def _require_links(at: int, path: str) -> None:
             os.symlink(hard, soft, dir_fd=at)
             os.unlink(soft, dir_fd=at)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ERANGE):
                 raise
             raise UnsupportedError(
                 f"no repository can be made at {path}: its file system has no hard links, or no symlinks",
