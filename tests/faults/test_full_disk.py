@@ -18,7 +18,7 @@ from support.oci_layout import Layout, tar
 from support.ostree_pull import Target, extensions
 from support.ostree_repo import BRANCH, commit, make_repo, make_tree
 from support.remotes import machine
-from support.server import serve
+from support.server import Fault, serve
 
 __all__ = ["extensions", "machine"]
 
@@ -122,6 +122,22 @@ def test_a_cache(tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch) -
         assert sum(path.stat().st_size for path in files) == 4096
     assert target.names()
     assert target.left_over() == []
+
+
+def test_a_disk_that_becomes_read_only(tmp_path: Path, large: Path) -> None:
+    """As ext4 does after an error.  It is not the source that is so."""
+    repo = make_repo(tmp_path / "source")
+    commit(repo, large / "many")
+    remount = ["mount", "-o", "remount,ro", tmp_path / "disk"]
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "tmpfs"), serve(repo) as server:
+        target = Target(tmp_path / "disk/repo")
+        is_read_only = Fault(until=lambda: subprocess.run(remount, check=False, capture_output=True).returncode == 0)
+        server.fault("/objects/*.filez", is_read_only)
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=7)
+    assert told.startswith(f"cfsctl: {server.url}/objects/")
+    assert " cannot be stored: " in told
+    assert told.endswith(": Read-only file system (the file system is mounted read-only)\n")
 
 
 def test_an_export(tmp_path: Path, large: Path) -> None:

@@ -14,6 +14,7 @@ from composefs_ext.errors import (
     FormatError,
     NoSpaceError,
     NotFoundError,
+    ReadOnlyError,
     TooLargeError,
 )
 from composefs_ostree.formats.names import MAX_METADATA
@@ -221,8 +222,8 @@ def bad_object(where: str, error: ExtError) -> ExtError:
                 hint=error.hint or "the source is incomplete or being changed; try again later, or from another mirror",
                 subject=where,
             )
-        case NoSpaceError() if not (error.subject or "").startswith("/"):  # in staging; the core knows where that is
-            return NoSpaceError(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
+        case NoSpaceError() | ReadOnlyError() if not (error.subject or "").startswith("/"):  # in staging
+            return type(error)(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
                 f"{where}: {error.message.removeprefix(f'{where}: ')}",
