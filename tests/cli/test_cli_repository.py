@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from composefs.linux.locks import try_lock
 from composefs.repository import Repository
 from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
-from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error
+from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error, wait_until_open
 
 SHA256_DIGITS = 64
 
@@ -104,15 +106,31 @@ class TestInit:
         assert os.listdir(tmp_path) == ["before"]
         assert os.listdir(tmp_path / "before") == []
 
+    def test_beside_one_that_removes_what_it_has_made(self, tmp_path: Path) -> None:
+        """As it does for want of fs-verity, with the directory locked."""
+        repo = tmp_path / "new/repo"
+        repo.mkdir(parents=True)
+        locked = os.open(repo, os.O_RDONLY)
+        assert try_lock(locked, exclusive=True)
+        process = subprocess.Popen([CFSCTL, "init", "--insecure", repo], stdout=PIPE, stderr=PIPE, text=True)
+        wait_until_open(process, repo)
+        repo.rmdir()
+        repo.parent.rmdir()
+        os.close(locked)
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+        assert (process.returncode, stderr) == (0, "")
+        assert stdout.startswith(f"Initialized composefs repository at {repo}\n")
+        cfsctl("--repo", repo, "images")
+
     def test_where_no_directory_can_be_it_leaves_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         (tmp_path / "link").symlink_to("nowhere")
-        for place in ("file", "link", "file/new/repo", "link/repo"):
+        for place in ("file", "link", "file/new/repo"):
             told = the_error("init", "--insecure", tmp_path / place, status=4)
             assert f"no repository can be made at {tmp_path}/{place}: what is there, or above it, is not a dir" in told
             assert told.endswith("(move it away, or name another place)\n")
-        for name in ("new", "new/above"):
-            assert "too long" in the_error("init", "--insecure", tmp_path / name / ("x" * 256) / "repo", status=1)
+        assert "too long" in the_error("init", "--insecure", tmp_path / "new" / ("x" * 256) / "repo", status=1)
+        assert "No such file" in the_error("init", "--insecure", tmp_path / "link/repo", status=3)
         assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
     def test_format_2_has_no_v1_feature(self, tmp_path: Path) -> None:

@@ -168,11 +168,10 @@ def test_the_order_of_a_pull(workshop: Workshop) -> None:
 def test_the_order_of_making_a_repository(workshop: Workshop, name: str, tries: list[str], steps: list[str]) -> None:
     """Its meta.json is durable before it has a name; the old names are gone before there is a new one.
 
-    ``tries`` come first: whether there are links.  All that is in the nearest directory that is there.
+    ``tries`` come first: whether there are links.
     """
     [operation] = [each for each in OPERATIONS if each.name == name]
     with workshop.run(operation.repository) as run:
-        run.repository.mkdir(exist_ok=True)
         log = [re.sub("#[0-9]+|[0-9a-f]{24}", "NEW", line) for line in follow(run, operation).log]
     assert log == [*tries, "fchmod NEW", "fsync NEW", *steps, "fsync "]
 

@@ -74,26 +74,10 @@ def test_one_that_is_made_meanwhile_is_not_from_before(tmp_path: Path, monkeypat
         return read_legacy(root, path)
 
     monkeypatch.setattr(metafile, "read_legacy", make_first)
-    for name in ("made", "opened"):
-        (tmp_path / name).mkdir()
     assert Repository.init(tmp_path / "made", algorithm=SHA256, insecure=True) == "already"
+    (tmp_path / "opened").mkdir()
     with Repository.open(tmp_path / "opened", writable=True) as repository:
         assert repository.meta.erofs_default == 1
-
-
-def test_the_second_of_two_that_make_one_finds_that_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put_in_place = metafile.put_in_place
-
-    def come_second(root: int, name: Callable[[int, str], None]) -> None:
-        with monkeypatch.context() as context:
-            context.setattr(metafile, "put_in_place", put_in_place)
-            assert Repository.init(tmp_path / "new/repo", algorithm=SHA256, insecure=True) == "initialized"
-        put_in_place(root, name)
-
-    monkeypatch.setattr(metafile, "put_in_place", come_second)
-    assert Repository.init(tmp_path / "new/repo", algorithm=SHA256, insecure=True) == "already"
 
 
 def test_init_waits_for_garbage_collection(made: Populated, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +87,50 @@ def test_init_waits_for_garbage_collection(made: Populated, monkeypatch: pytest.
     assert "--wait" in (caught.value.hint or "")
     monkeypatch.setattr(locks.time, "sleep", lambda _seconds: collecting.close())
     assert Repository.init(made.path, algorithm=SHA256, insecure=True, wait=60.0) == "already"
+
+
+@pytest.mark.parametrize("use", ["lock", "file"])
+def test_an_init_that_fails_leaves_what_somebody_else_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    path = tmp_path / "new/repo"
+    others = []
+
+    def fail(*_: object, **__: object) -> bool:
+        if use == "file":
+            (path.parent / "file").touch()
+        else:
+            others.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(others[0], fcntl.LOCK_SH)
+        raise UnsupportedError("no fs-verity here")
+
+    monkeypatch.setattr(metafile, "write", fail)
+    with pytest.raises(UnsupportedError):
+        Repository.init(path, algorithm=SHA256)
+    assert os.listdir(path.parent) == (["file"] if use == "file" else ["repo"])
+    for each in others:
+        os.close(each)
+
+
+@pytest.mark.parametrize("step", ["open_root", "lock_root"])
+def test_an_init_makes_again_what_another_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The other has made the directories, and has no fs-verity for them."""
+    path = tmp_path / "new/repo"
+    path.mkdir(parents=True)
+    real = getattr(metafile, step)
+
+    def late(*arguments: object, **options: object) -> object:
+        if removals:
+            removals.pop()
+            path.rmdir()
+            path.parent.rmdir()
+        return real(*arguments, **options)
+
+    removals = [1, 2, 3]
+    monkeypatch.setattr(metafile, step, late)
+    assert Repository.init(path, algorithm=SHA256, insecure=True) == "initialized"
+    assert removals == []
+    Repository.open(path, writable=True).close()
 
 
 def test_upgrade(legacy: Populated) -> None:

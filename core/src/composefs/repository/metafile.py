@@ -33,6 +33,7 @@ __all__ = [
     "put_in_place",
     "read",
     "read_legacy",
+    "write",
 ]
 
 META = "meta.json"
@@ -161,13 +162,23 @@ def _is_id(text: str, algorithm: Algorithm) -> bool:
     return True
 
 
-@contextmanager
-def prepared(at: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
-    """Make a meta.json that has no name yet, sealed with fs-verity if it is wanted; for :func:`put_in_place`.
+def write(root: int, meta: Meta, *, secure: bool) -> bool:
+    """Make the directories and, as the last thing, meta.json; False if there is one already.
 
-    ``at`` is a directory on the file system of the repository.  Raises UnsupportedError and ``OSError``.
+    Where fs-verity is wanted and cannot be had, nothing is made.  Raises ``OSError`` and UnsupportedError.
     """
-    with NewFile(at, 0o644) as new:
+    with prepared(root, meta, secure=secure) as new:
+        try:
+            put_in_place(root, new.link)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def prepared(root: int, meta: Meta, *, secure: bool) -> Iterator[NewFile]:
+    """Make a meta.json that has no name yet, sealed with fs-verity if it is wanted; for :func:`put_in_place`."""
+    with NewFile(root, 0o644) as new:
         write_all(new.fd, meta.serialize())
         if secure:
             new.reopen_read_only()

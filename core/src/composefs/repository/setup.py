@@ -6,10 +6,11 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import Literal
 
 from composefs.digest import Algorithm
-from composefs.errors import CorruptError, ExistsError, UnsupportedError, from_os_error
+from composefs.errors import ComposefsError, CorruptError, ExistsError, NotFoundError, UnsupportedError, from_os_error
 from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_or_make_directory, random_name, sync_directory
@@ -20,6 +21,9 @@ from composefs.repository.staging import sweep
 from composefs.repository.store import no_directory
 
 __all__ = ["init", "reset"]
+
+_ATTEMPTS = 10
+_REMOVAL_SECONDS = 1.0
 
 
 def init(
@@ -38,29 +42,22 @@ def init(
     raises ExistsError; so does one without meta.json, unless ``upgrade`` says to write that.  BusyError while garbage
     is collected there, after ``wait`` seconds.
 
-    All that a repository takes is tried in the nearest directory that is there, before any is made.
+    A directory that it has made and then cannot use is gone again, unless somebody else uses it by then.
     """
-    path = near = os.path.abspath(path)
-    while not os.path.exists(near):
-        near = os.path.dirname(near)
-    is_new = near != path
+    path = os.path.abspath(path)
     try:
-        with Descriptor(os.open(near, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as at:
-            if not is_new:
-                metafile.lock_root(at, f"the directory {path}", exclusive=False, wait=wait)
-            legacy = None if is_new or metafile.is_there(at) else metafile.read_legacy(at, path)
-            # Asked again: who has made it in between may have stored objects already.
-            if is_new or not metafile.is_there(at):
+        with _made_directory(path, wait) as root:
+            legacy = None if metafile.is_there(root) else metafile.read_legacy(root, path)
+            if not metafile.is_there(root):  # asked again: who has made it in between may have stored objects already
                 default, secure = DEFAULT_EROFS_FORMAT, not insecure
                 if legacy is not None:
                     default, secure = legacy.meta.erofs_default, legacy.secure
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
                 meta = Meta.new(algorithm, default if erofs_default is None else erofs_default)
-                _require_links(at, path)
-                if _write(at, path, meta, secure=secure):
+                _require_links(root, path)
+                if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
-        with Descriptor(metafile.open_root(path)) as root:
             existing = metafile.read(root, path)
     except (FileExistsError, NotADirectoryError) as error:
         raise ExistsError(
@@ -137,51 +134,80 @@ def _require_places(root: int, path: str) -> None:
             raise CorruptError(f"{where} is a directory", subject=where, hint="it must be a file; move it away")
 
 
-def _write(at: int, path: str, meta: Meta, *, secure: bool) -> bool:
-    """Make the directory with those above and below it and, as the last thing, meta.json; False if there is one.
-
-    ``at`` is the nearest of them that is there already.
-    """
-    with metafile.prepared(at, meta, secure=secure) as new:
-        _make_missing(path)
-        with Descriptor(metafile.open_root(path)) as root:
-            try:
-                metafile.put_in_place(root, new.link)
-            except FileExistsError:
-                return False
-    return True
-
-
-def _make_missing(path: str) -> None:
-    """Make a directory and those above it, or none of them if one cannot be made."""
-    missing = [path]
-    while not os.path.exists(above := os.path.dirname(missing[-1])):
-        missing.append(above)
-    made = []
+@contextlib.contextmanager
+def _made_directory(path: str, wait: float) -> Iterator[int]:
+    """Open and lock a directory, having made it and those above it; after an error, remove those that were missing."""
+    made: list[str] = []
     try:
-        for each in reversed(missing):
-            try:
-                os.mkdir(each, 0o755)  # like all below: even without a umask nobody else may write
-                made.append(each)
-            except FileExistsError:
-                if not os.path.isdir(each):  # else it was there, or somebody else was faster
-                    raise
-    except OSError:
-        for each in reversed(made):
-            with contextlib.suppress(OSError):
-                os.rmdir(each)
+        with Descriptor(_opened_directory(path, wait, made)) as root:
+            yield root
+    except BaseException:
+        with contextlib.suppress(OSError, ComposefsError):
+            for each in reversed(made):
+                _remove_unused(each)
         raise
 
 
-def _require_links(at: int, path: str) -> None:
+def _opened_directory(path: str, wait: float, made: list[str]) -> int:
+    """Open and lock a directory, making it and those above it, which go into ``made``.
+
+    Who has made it at the same time and cannot use it removes it again, maybe just now: then it is made once more.
+    """
+    attempts = _ATTEMPTS
+    while True:
+        attempts -= 1
+        try:
+            _make_missing(path, made)
+            return _locked_directory(path, wait)
+        except (FileNotFoundError, NotFoundError):
+            if not attempts:
+                raise
+
+
+def _locked_directory(path: str, wait: float) -> int:
+    """Open and lock a directory; NotFoundError if it is removed meanwhile."""
+    root = metafile.open_root(path)
+    try:
+        # No garbage is collected where nothing is: who has it locked is about to remove it.
+        patience = wait if os.listdir(root) else max(wait, _REMOVAL_SECONDS)
+        metafile.lock_root(root, f"the directory {path}", exclusive=False, wait=patience)
+        if not os.path.samestat(os.fstat(root), os.stat(path)):
+            raise metafile.no_repository(path)
+    except BaseException:
+        os.close(root)
+        raise
+    return root
+
+
+def _make_missing(path: str, made: list[str]) -> None:
+    missing = [path]
+    while not os.path.exists(above := os.path.dirname(missing[-1])):
+        missing.append(above)
+    for each in reversed(missing):
+        try:
+            os.mkdir(each, 0o755)  # like all below: even without a umask nobody else may write
+            made.append(each)
+        except FileExistsError:  # the directory may be there, or somebody else was faster
+            if each == path and not os.path.isdir(path) and os.path.lexists(path):
+                raise
+
+
+def _remove_unused(path: str) -> None:
+    """Remove a directory that is empty; ``OSError`` or BusyError if it is not, or somebody is about to fill it."""
+    with Descriptor(metafile.open_root(path)) as root:
+        metafile.lock_root(root, f"the directory {path}", exclusive=True, wait=0.0)
+        os.rmdir(path)
+
+
+def _require_links(root: int, path: str) -> None:
     """Raise UnsupportedError where no names can be made: objects are hard links, all other names symlinks."""
     hard, soft = TEMPORARY_PREFIX + random_name(), TEMPORARY_PREFIX + random_name()
-    with NewFile(at) as new:
+    with NewFile(root) as new:
         try:
-            new.link(at, hard)
-            os.unlink(hard, dir_fd=at)
-            os.symlink(hard, soft, dir_fd=at)
-            os.unlink(soft, dir_fd=at)
+            new.link(root, hard)
+            os.unlink(hard, dir_fd=root)
+            os.symlink(hard, soft, dir_fd=root)
+            os.unlink(soft, dir_fd=root)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ERANGE):
                 raise
