@@ -321,16 +321,6 @@ def test_a_repository_that_even_root_may_not_write(target: Target, error: str, t
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.root
-def test_an_object_that_even_root_may_not_remove(target: Target) -> None:
-    with Repository.open(target.path, writable=True) as repository:
-        object_id = repository.objects.store_parts([b"garbage"]).id
-    strace = [require("strace"), "-qqq", "-o", "/dev/null", "-e", "inject=unlinkat:error=EPERM"]
-    done = run(*strace, CFSCTL, "--repo", target.path, "gc", status=7)
-    assert done.stderr.startswith(f"cfsctl: removing object {object_id} in {target.path}: Operation not permitted (")
-    assert done.stderr.count("\n") == 1
-
-
 def test_a_layer_with_a_file_that_may_not_be_so_large(target: Target, tmp_path: Path) -> None:
     layout = simple().write(tmp_path / "layout")
     told = the_error(

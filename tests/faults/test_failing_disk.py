@@ -57,7 +57,9 @@ def test_a_staging_directory(repository: Populated) -> None:
 
 def test_collecting_garbage(repository: Populated) -> None:
     said = failing(repository, "unlinkat", repository.garbage[2:], "gc")
-    assert said.startswith(f"cfsctl: collecting garbage in {repository.path}: Input/output error (the disk")
+    assert said.startswith(
+        f"cfsctl: removing object {repository.garbage} in {repository.path}: Input/output error (the disk"
+    )
 
 
 def test_the_lock(repository: Populated) -> None:
