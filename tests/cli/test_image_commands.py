@@ -11,6 +11,7 @@ import pytest
 from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support.commands import CFSCTL, cfsctl
+from support.mounts import mounted
 
 BIG, OTHER = b"b" * 100, b"o" * 300
 A, B = (digest_bytes(each, SHA256).hex() for each in (BIG, OTHER))
@@ -212,3 +213,16 @@ def test_the_holes_of_a_file_take_no_room(repo: Path, tmp_path: Path, end: bytes
     assert stored.read_bytes() == sparse.read_bytes()
     assert stored.stat().st_blocks * 512 < 4 << 20
     cfsctl("--repo", repo, "fsck")
+
+
+def test_the_holes_of_a_file_need_no_free_space(tmp_path: Path) -> None:
+    tree, disk = tmp_path / "tree", tmp_path / "disk"
+    disk.mkdir()
+    tree.mkdir()
+    with (tree / "sparse").open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    with mounted(disk, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+        cfsctl("init", "--insecure", disk / "repo")
+        cfsctl("--repo", disk / "repo", "create-image", "--no-propagate-usr-to-root", tree)
+        stored = [path.stat() for path in (disk / "repo" / "objects").glob("*/*")]
+        assert [each.st_blocks for each in stored if each.st_size == 1 << 30] == [0]

@@ -268,12 +268,13 @@ class Objects:
         """
         self._store.require_writable("storing an object")
         try:
-            size = os.fstat(fd).st_size
-            if size <= PIECE:
+            status = os.fstat(fd)
+            if status.st_size <= PIECE:
                 data = os.pread(fd, PIECE, 0)
-                if len(data) == size:
+                if len(data) == status.st_size:
                     return self._store_small(data, fd)
-            self._store.require_space(size, "storing an object")
+            # Holes stay holes.  Blocks are counted in 512 bytes, inode(7).
+            self._store.require_space(min(status.st_size, status.st_blocks * 512), "storing an object")
             with NewFile(self._store.scratch, OBJECT_MODE) as new:
                 object_id, size, how = store_copy(fd, new, self._store)
                 return self.finish(new, object_id, size, how)
