@@ -141,6 +141,12 @@ def test_the_daemon_keeps_nothing_of_whoever_mounts(repository: Path, mountpoint
     assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
 
 
+def test_a_mount_point_that_a_descriptor_leads_to(repository: Path, mountpoints: list[Path]) -> None:
+    script = 'exec 9< "$3" && "$1" --repo "$2" mount --fuse=yes refs/it /proc/self/fd/9'
+    run("sh", "-c", script, "sh", CFSCTL, repository, mountpoints[0])
+    assert (mountpoints[0] / "usr/big").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("signal", ["TERM", "HUP", "INT"])
 def test_a_signal_unmounts(repository: Path, mountpoints: list[Path], signal: str) -> None:
     server = subprocess.Popen(

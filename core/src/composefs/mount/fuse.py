@@ -176,10 +176,11 @@ def serve(image: FuseImage, mountpoint: str, *, foreground: bool) -> None:
     }
     if os.geteuid() == 0:
         options["allow_other"] = True  # as with any mount; others need user_allow_other in fuse.conf
+    where = os.path.realpath(mountpoint)  # which may lead through a descriptor
     if not foreground:
         close_inherited()  # such as flock's lock, which is for the command, not for the daemon
     try:
-        mfusepy.FUSE(image, os.path.abspath(mountpoint), foreground=foreground, **options)
+        mfusepy.FUSE(image, where, foreground=foreground, **options)
     except RuntimeError as error:
         raise UnsupportedError(f"mounting at {mountpoint} with FUSE failed", hint=_lacking(mountpoint)) from error
     finally:
