@@ -55,7 +55,10 @@ def test_du(made: Populated) -> None:
     for name in ("streams/refs/oci/team%2Fapp:1", "images/refs/os/1"):  # it takes the names that it prints
         usage = json.loads(cfsctl("--repo", made.path, "du", "--json", name).stdout)
         assert [holding["name"] for holding in usage["holdings"]] == [name]
-    assert cfsctl("--repo", made.path, "du", "none", status=3).stdout == ""
+    (made.path / "images/refs/stray").write_bytes(b"")
+    failed = cfsctl("--repo", made.path, "du", "none", status=3)
+    assert failed.stdout == ""
+    assert failed.stderr.startswith("cfsctl: left out: images/refs/stray")
 
 
 def test_du_of_one_object(target: Path, tmp_path: Path) -> None:

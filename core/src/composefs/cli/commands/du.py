@@ -36,16 +36,18 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     from composefs.usage import measure
 
     odd: list[str] = []
-    with (
-        settings.open_repository() as repository,
-        settings.observers() as observers,
-        Reporting(observers, "du", "measuring") as report,
-        telling(repository, "stream", "image"),
-    ):
-        report(0)
-        usage = measure(repository, names, odd=odd.append)
-    for message in odd:  # now that no bar is in the way
-        left_out(message)
+    try:
+        with (
+            settings.open_repository() as repository,
+            settings.observers() as observers,
+            Reporting(observers, "du", "measuring") as report,
+            telling(repository, "stream", "image"),
+        ):
+            report(0)
+            usage = measure(repository, names, odd=odd.append)
+    finally:
+        for message in odd:  # now that no bar is in the way
+            left_out(message)
     if as_json:
         print_json(asdict(usage))
         return
