@@ -154,7 +154,7 @@ class _Check:
                 except ExtError as error:
                     self._layers[digest] = _Problem("layer-check-failed", f"{digest}: {error.message}")
         progress = self._core.progress("layers", total=sum(stream.size for stream in todo.values()), unit="bytes")
-        for (digest, stream), problem in in_threads(self._core, self._check_layer, list(todo.items())):
+        for (digest, stream), problem in in_threads(self._core, self._check_layer, todo.items()):
             progress.advance(stream.size)
             self._layers[digest] = problem
         progress.finish()
