@@ -1,7 +1,6 @@
 """What a check found, as JSON and as text: the keys and lines of ``cfsctl fsck`` of composefs-rs 0.9.0, and more.
 
-What is more appears only where there is something to say: ``metadata_only``, ``affected`` when anything is wrong, and
-``repaired``.
+What is more appears only where there is something to say: ``affected`` when anything is wrong, and ``repaired``.
 """
 
 from __future__ import annotations
@@ -72,8 +71,6 @@ class Report:
             "missing_objects": len(self.missing),
             "errors": self.errors(),
         }
-        if self.metadata_only:
-            document["metadata_only"] = True
         if not self.ok:
             document["affected"] = self.affected
         if self.repaired:
