@@ -12,7 +12,9 @@ from composefs_oci.sources.registry.connecting import connect
 
 HOST = "registry.example"
 SILENT, REFUSES, ANSWERS = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+LACKED = "an address of a family that the kernel lacks, such as IPv6 where that is turned off"
 FOREVER = 10_000.0
+_NO_FAMILY = 44
 
 
 @pytest.fixture
@@ -37,12 +39,17 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Have a name stand for some addresses."""
 
     def found(_host: str, port: int, **_: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in addresses]
+        return [
+            (_NO_FAMILY if address == LACKED else socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))
+            for address in addresses
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
 
 
-@pytest.mark.parametrize("others", [(), (SILENT,), (REFUSES,), (SILENT, REFUSES, SILENT), (REFUSES, SILENT)])
+@pytest.mark.parametrize(
+    "others", [(), (LACKED,), (SILENT, LACKED), (SILENT,), (REFUSES,), (SILENT, REFUSES, SILENT), (REFUSES, SILENT)]
+)
 def test_the_address_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch, port: int, others: tuple[str, ...]) -> None:
     resolve(monkeypatch, *others, ANSWERS, SILENT)
     with connect((HOST, port), FOREVER) as connection:

@@ -36,7 +36,11 @@ def connect(place: tuple[str, int], timeout: float, _source: object = None) -> s
         while untried or tried:
             if untried:
                 family, kind, protocol, _, address = untried.popleft()
-                one = stack.enter_context(socket.socket(family, kind, protocol))
+                try:
+                    one = stack.enter_context(socket.socket(family, kind, protocol))
+                except OSError as error:  # of a kernel without IPv6, to which addresses are told all the same
+                    failure = error
+                    continue
                 one.setblocking(False)
                 code = one.connect_ex(address)
                 if code not in (0, EINPROGRESS):
