@@ -101,16 +101,27 @@ def test_a_proxy_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPat
 
 def test_a_proxy_that_does_not_get_there(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it refuses stays refused; a server that does not answer it may be there soon."""
-    places = {"example.com:443": ""}
+    places = {"example.com:443": "403", "example.net:443": "511"}
     with reserved_port() as port, proxy(places=places) as (url, asked):
         places["example.org:443"] = f"127.0.0.1:{port}"
         monkeypatch.setenv("https_proxy", url)
-        for host, said in (("example.com", "403)"), ("example.org", "502) (3 attempts)")):
+        for host, said in (("example.com", "403)"), ("example.net", "511)"), ("example.org", "502) (3 attempts)")):
             refused = f"refuses the connection (HTTP status {said} (see "
             told = ostree_error(target, f"https://{host}")
             assert told.startswith(f"cfsctl: https://{host}/config: the proxy {refused}the remote's proxy setting, or ")
             assert f"{refused}https_proxy, " in the_error(*oci_command(target, f"https://{host}"), status=6)
-    assert len(asked) == 2 + 6
+    assert len(asked) == 2 + 2 + 6
+
+
+def test_a_proxy_that_calls_it_401_to_want_a_login(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy(places={"example.com:443": "401"}) as (url, _):
+        monkeypatch.setenv("https_proxy", url)
+        for told in (
+            ostree_error(target, "https://example.com"),
+            the_error(*oci_command(target, "https://example.com"), status=6),
+        ):
+            assert "401" in told
+            assert LOGIN in told
 
 
 def test_a_proxy_of_socks_that_refuses(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def proxy(
     """Run a proxy while the block runs; yield its URL and the requests that it let pass.
 
     ``password`` is the ``USER:PASSWORD`` that it wants; ``places`` says where it finds a HOST:PORT that is not there,
-    or by "" that nobody may go there; the request number ``cut`` gets a connection that is closed at once.
+    or the status by which it refuses to go there; the request number ``cut`` gets a connection that is closed at once.
     """
     asked: list[str] = []
     wanted = None if password is None else f"Basic {base64.b64encode(password.encode()).decode()}"
@@ -62,8 +62,8 @@ def proxy(
             if not self._may_pass():
                 return
             place = (places or {}).get(self.path, self.path)
-            if not place:
-                self._refuse(403)
+            if place.isdigit():
+                self._refuse(int(place))
                 return
             host, _, port = place.rpartition(":")
             try:

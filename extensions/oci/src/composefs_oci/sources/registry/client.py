@@ -17,7 +17,7 @@ from composefs_oci.formats.json_document import MAX_DOCUMENT
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
 from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, UnreachedError, setting
-from composefs_oci.sources.registry.proxy import LOGIN_WANTED, wants_login
+from composefs_oci.sources.registry.proxy import LOGIN_WANTED, NETWORK_LOGIN, wants_login
 from composefs_oci.sources.registry.trust import find_trust
 from composefs_oci.sources.registry.urls import origin, parts_of, shown
 
@@ -37,8 +37,7 @@ _FIRST_RETRIES = 2
 _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
 _TOO_MANY = 429
-_NETWORK_LOGIN = 511  # RFC 6585, section 6: not the registry says it, but the network before it
-_PASSING = frozenset({408, _TOO_MANY, *range(500, 600)} - {_NETWORK_LOGIN})
+_PASSING = frozenset({408, _TOO_MANY, *range(500, 600)} - {NETWORK_LOGIN})
 _BAD_REQUEST = 400
 _MAX_ERROR = 65536
 _SHOWN = 300
@@ -184,9 +183,7 @@ class Client:
                 seconds=_retry_after(response.header("Retry-After")),
             )
         hint = (
-            "the network wants a login: open any web page in a browser"
-            if status == _NETWORK_LOGIN
-            else "check the name"
+            "the network wants a login: open any web page in a browser" if status == NETWORK_LOGIN else "check the name"
         )
         return NetworkError(f"{where}: HTTP status {status}{reason}", hint=hint, subject=shown(url))
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     import ssl
     from urllib.parse import SplitResult
 
-__all__ = ["LOGIN_WANTED", "Proxy", "ProxyError", "Tunnel", "proxy_for", "wants_login"]
+__all__ = ["LOGIN_WANTED", "NETWORK_LOGIN", "Proxy", "ProxyError", "Tunnel", "proxy_for", "wants_login"]
 
 LOGIN_WANTED = 407
 """The status of a proxy that wants a login."""
+NETWORK_LOGIN = 511
+"""The status of a network that wants a login, whoever is asked (RFC 6585, section 6)."""
 
 _PORT = 80
 _REFUSAL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
@@ -52,14 +54,14 @@ class ProxyError(OSError):
 
     def told(self, where: str) -> NetworkError:
         """Return the error for the user."""
-        if self.status == LOGIN_WANTED:
-            return wants_login(where)
+        if self.status in (LOGIN_WANTED, 401):  # which tinyproxy says
+            return wants_login(where, self.status)
         if self.status is not None:
             return NetworkError(
                 f"{where}: the proxy {self._place} refuses the connection (HTTP status {self.status})",
                 hint=_VARIABLES,
                 subject=where,
-                retryable=self.status >= 500,
+                retryable=self.status >= 500 and self.status != NETWORK_LOGIN,
             )
         return NetworkError(
             f"{where}: the proxy {self._place} cannot be used: {self._reason}",
@@ -69,10 +71,10 @@ class ProxyError(OSError):
         )
 
 
-def wants_login(where: str) -> NetworkError:
-    """Return the error for a proxy that answers with the status LOGIN_WANTED."""
+def wants_login(where: str, status: int = LOGIN_WANTED) -> NetworkError:
+    """Return the error for a proxy that wants a login, and says so by a status."""
     return NetworkError(
-        f"{where}: the proxy wants to know who you are, or does not know you (HTTP status {LOGIN_WANTED})",
+        f"{where}: the proxy wants to know who you are, or does not know you (HTTP status {status})",
         hint="give the login in https_proxy, http_proxy or all_proxy: http://USER:PASSWORD@HOST:PORT",
         subject=where,
     )
