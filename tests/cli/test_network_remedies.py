@@ -195,6 +195,16 @@ def test_a_tls_server_that_is_started_again(
     assert len(asked) == 1
 
 
+def test_a_redirect_to_what_does_not_speak_tls(target: Target, source: Path) -> None:
+    """That lasts: who has answered before is not who fails."""
+    with serve(source) as server:
+        there = server.url.replace("http:", "https:")
+        server.fault("*.filez", Fault(status=302, headers=(("Location", there),)))
+        told = the_error("--repo", target.path, "ostree", "pull", server.url, BRANCH, status=6)
+    assert "check scheme and port of the URL" in told
+    assert "attempts" not in told
+
+
 def registry_files(directory: Path) -> Path:
     """What a web server has to serve to be a registry with ``app:1``."""
     layout = Layout()

@@ -126,7 +126,7 @@ class Failure(NamedTuple):
         """Tell whether another try may succeed; ``longest`` is how many seconds each may take.
 
         A host that ``is_known`` has answered before: if now it does not get to speak TLS, or a proxy of SOCKS not to
-        it, it is being started anew.
+        it, it is being started anew.  Behind a redirect it is another host that fails, of which nothing is known.
         """
         if self.retry_after > _LONGEST_RETRY_AFTER or self._has_unusable_proxy:
             return False
@@ -135,7 +135,7 @@ class Failure(NamedTuple):
         if self.code is None:
             return self.status in _PASSING_STATUS
         if self.code in (pycurl.E_SSL_CONNECT_ERROR, _SOCKS_FAILED):
-            return is_known
+            return is_known and not self.status
         return self.code in _PASSING_FAILURE and not (
             self.code == pycurl.E_OPERATION_TIMEDOUT and self.seconds >= longest
         )
