@@ -236,6 +236,23 @@ def test_a_cache_has_an_older_summary_than_its_signature(
     assert told.endswith("; just after an update a cache may have one of both from before: try again later)\n")
 
 
+def test_a_cache_is_not_blamed_where_there_is_none(keys: Keys, source: Source, target: Target, key_file: Path) -> None:
+    update = (require("ostree"), "summary", f"--repo={source.path}", "--update", f"--gpg-homedir={keys.gpg.home}")
+    run(*update, f"--gpg-sign={keys.good}")
+    older = (source.path / "summary").read_bytes()
+    commit(source.path, source.path.with_name("tree"), branch="other")
+    run(*update, f"--gpg-sign={keys.foreign}")
+    words = (BRANCH, "--gpg-key", key_file, "--gpg-verify-summary")
+    with serve(source.path) as server:
+        told_of_another_key = target.ostree("pull", server.url, *words, status=5).stderr
+    run(*update, f"--gpg-sign={keys.good}")
+    (source.path / "summary").write_bytes(older)
+    told_of_a_directory = target.ostree("pull-local", source.path, *words, status=5).stderr
+    assert "its GPG signature is not good: " in told_of_a_directory
+    assert "not among the trusted" in told_of_another_key
+    assert "just after an update" not in told_of_another_key + told_of_a_directory
+
+
 def test_ed25519_keys_are_given_in_files_and_inline(source: Source, target: Target, tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

@@ -62,7 +62,7 @@ class Summaries:
         policy = policy_for(remote, options, summary=True)
         self._core = core
         self._transport = transport
-        self._files = SummaryFiles(core, transport, policy, None if is_near else core.cache, next_mirror)
+        self._files = SummaryFiles(core, transport, policy, next_mirror, is_near=is_near)
         self._selection = None if remote is None else remote.selection
         self._is_near = is_near
         self._metalink = metalink

@@ -26,18 +26,19 @@ __all__ = ["SummaryFiles", "max_signature"]
 
 
 class SummaryFiles:
-    """Files that a transport brings and ``policy`` lets pass; they are kept in a directory unless ``cache`` is None.
+    """Files that a transport brings and ``policy`` lets pass; they are kept, unless the repository ``is_near``.
 
     ``next_mirror`` puts another mirror first and is False when there is none left.
     """
 
     def __init__(
-        self, core: Core, transport: Transport, policy: Policy, cache: str | None, next_mirror: Callable[[], bool]
+        self, core: Core, transport: Transport, policy: Policy, next_mirror: Callable[[], bool], *, is_near: bool
     ) -> None:
         self._core = core
         self._transport = transport
         self._policy = policy
-        self._cache = cache
+        self._is_near = is_near
+        self._cache = None if is_near else core.cache
         self._next_mirror = next_mirror
         self.where = transport.where
         self.are_signed = policy.is_on
@@ -99,7 +100,9 @@ class SummaryFiles:
         try:
             verify(data, metadata, self._policy, where)
         except UnfitError as error:
-            error.hint = f"{error.hint}; just after an update a cache may have one of both from before: try again later"
+            if not self._is_near:
+                update = "just after an update a cache may have one of both from before: try again later"
+                error.hint = f"{error.hint}; {update}"
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, ExtError
 from composefs_ostree.signatures.detached import KEYS, signatures_in
+from composefs_ostree.signatures.record import NOT_TRUSTED, Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
 
     from composefs_ostree.formats.gvariant import Variant
     from composefs_ostree.signatures.policy import GpgPolicy, Policy, SignKeys
-    from composefs_ostree.signatures.record import Signature
 
 __all__ = ["UnfitError", "verify"]
 
@@ -20,7 +20,7 @@ _GPG_WAYS = "--gpg-key FILE, or have its remote trust it: cfsctl ostree remote g
 
 
 class UnfitError(CorruptError):
-    """There are signatures, of which none is a good one of these bytes."""
+    """There are signatures, of which none is a good one of these bytes, and not all are by keys that nobody trusts."""
 
 
 def verify(data: bytes, metadata: Mapping[str, Variant], policy: Policy, what: str) -> list[Signature]:
@@ -112,14 +112,15 @@ def _missing(what: str, lacks: str, metadata: Mapping[str, Variant], flag: str) 
     )
 
 
-def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[str], way: str) -> UnfitError:
+def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[str], way: str) -> CorruptError:
     """Return the error for signatures of which none is good: what is wrong with each, and whose would be."""
     reasons = [f"{signature.key or 'one'}: {signature.problem}" for signature in found[:_SHOWN]]
     if len(found) > _SHOWN:
         reasons.append(f"and {len(found) - _SHOWN} more")
     keys = ", ".join(trusted[:_SHOWN]) + (f" and {len(trusted) - _SHOWN} more" if len(trusted) > _SHOWN else "")
     none = f"its {kinds} signature is not" if len(found) == 1 else f"none of its {len(found)} {kinds} signatures is"
-    return UnfitError(
+    kind = CorruptError if all(signature.problem == NOT_TRUSTED for signature in found) else UnfitError
+    return kind(
         f"{what}: {none} good: {'; '.join(reasons)}",
         hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {way}",
         subject=what,

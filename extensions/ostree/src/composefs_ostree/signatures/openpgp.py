@@ -18,7 +18,7 @@ from composefs_ostree.dates import day
 from composefs_ostree.signatures.keyring import key_id
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import SIGNATURE, dearmour_signature, split
-from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, MAX_SIGNATURES, Signature
+from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, MAX_SIGNATURES, NOT_TRUSTED, Signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _check(data: bytes, packet: bytes, keyring: Keyring) -> Signature:
         claim = _claim(sig)
         certificates = keyring.find(_issuers(sig))
         if not certificates:
-            return claim._replace(problem="its key is not among the trusted ones")
+            return claim._replace(problem=NOT_TRUSTED)
         claim = claim._replace(owner=certificates[0].owner)
         if problem := _unfit(sig, claim):
             return claim._replace(problem=problem)

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["MAX_SIGNATURES", "MAX_SIGNATURE_SIZE", "Signature", "facts_of", "lines_of"]
+__all__ = ["MAX_SIGNATURES", "MAX_SIGNATURE_SIZE", "NOT_TRUSTED", "Signature", "facts_of", "lines_of"]
 
 MAX_SIGNATURES = 256
 """Signatures of one kind: each one costs time, and they come from whoever answers."""
 
 MAX_SIGNATURE_SIZE = 64 << 10
 """Bytes of one signature; those of RSA with 16384 bits have 2 kB, the largest post-quantum ones 50."""
+
+NOT_TRUSTED = "its key is not among the trusted ones"
+"""The problem of a signature by somebody else."""
 
 
 class Signature(NamedTuple):
