@@ -14,11 +14,11 @@ import pytest
 
 from support.commands import run, the_error
 from support.nginx import Certificates, nginx
-from support.ostree_pull import Target, extensions
+from support.ostree_pull import Target, extensions, start_by
 from support.ostree_repo import BRANCH
 from support.peers import require
 from support.remotes import certificates, machine, remote, source
-from support.server import listening
+from support.server import Fault, listening, serve
 
 __all__ = ["certificates", "extensions", "machine", "source"]
 
@@ -211,3 +211,25 @@ def test_a_file_of_authorities_that_is_none(
     assert f"{why} {hint}" in told
     assert f"{tmp_path}/{what}" in of_ostree
     assert ("SSL_CERT_FILE" if is_file else f"{why} {hint}") in of_ostree
+
+
+def test_an_alert_of_which_nothing_is_told(
+    tmp_path: Path, target: Target, source: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libcurl with GnuTLS has it, whatever the alert says: it may pass, or else be about a certificate."""
+    lines = (
+        "from composefs_ostree.remotes.failures import Failure",
+        "of, told = Failure.of, 'GnuTLS recv error (-12): A TLS fatal alert has been received.'",
+        "Failure.of = lambda handle, where, code, reason: of(handle, where, code, told if code else reason)",
+    )
+    start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.server)
+    with serve(source, tls=context) as server:
+        server.fault("*", Fault(close=True), times=1)
+        remote(target, server.url, *ostree_options(certificates))
+        target.ostree("pull", "o", BRANCH)
+        server.fault("*", Fault(close=True))
+        assert f"{server.url}/config: the server {WANTED}" in ostree_error(
+            target, server.url, *ostree_options(certificates)
+        )

@@ -100,15 +100,15 @@ class Server:
 
 
 @contextmanager
-def serve(directory: Path, port: int = 0) -> Iterator[Server]:
+def serve(directory: Path, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Serve a directory on a port of the loopback interface, a free one unless it is given, while the block runs."""
     server = Server(directory)
 
     class Handler(_Handler):
         state = server
 
-    with listening(Handler, port=port) as place:
-        server.url = f"http://{place}"
+    with listening(Handler, tls, port) as place:
+        server.url = f"http://{place}" if tls is None else f"https://{place.replace('127.0.0.1', 'localhost')}"
         try:
             yield server
         finally:

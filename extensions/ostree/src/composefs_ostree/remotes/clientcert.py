@@ -41,7 +41,7 @@ _PAGE_BYTES = 1024
 """nginx answers with this status, and these words in the page's title."""
 
 _ANY_ALERT = "fatal alert"
-"""All that libcurl with GnuTLS tells of an alert behind the handshake; servers send no others there."""
+"""All that libcurl with GnuTLS tells of an alert behind the handshake, where others may pass."""
 
 _CUT_OFF = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 
@@ -58,16 +58,20 @@ class Handshake:
             self.asks = True
 
 
-def certificate_error(failure: Failure, *, is_given: bool, page: bytes, has_asked: bool) -> NetworkError | None:
+def certificate_error(
+    failure: Failure, *, is_given: bool, page: bytes, has_asked: bool, is_last: bool
+) -> NetworkError | None:
     """Return the error of a request over TLS that failed for want of a certificate that the server takes, else None.
 
     ``is_given`` tells that it was shown one; ``page`` is what the server answered, if it did, and ``has_asked`` that it
-    asked for a certificate, so that this is why it has closed the connection.
+    asked for a certificate, so that this is why it has closed the connection.  An alert that tells nothing is taken for
+    that when the try ``is_last``.
     """
     where = failure.where
     alert = match[1].strip() if (match := _ALERT.search(failure.reason)) else ""
     by_page = failure.status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
-    cut_off = failure.code in _CUT_OFF and not failure.status and (has_asked or _ANY_ALERT in failure.reason)
+    has_asked = has_asked or (is_last and _ANY_ALERT in failure.reason)
+    cut_off = failure.code in _CUT_OFF and not failure.status and has_asked
     if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
         return None
     if not is_given:

@@ -245,7 +245,7 @@ class HttpTransport:
         # A server that takes ours may close a connection for other reasons, which may pass.
         is_last = fetch.attempts > self._settings.retries
         has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
-        return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked)
+        return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked, is_last=is_last)
 
     def _retries_after(self, failure: Failure) -> int:
         """Return how often to try again what has failed in this way."""
