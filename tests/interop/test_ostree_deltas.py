@@ -310,6 +310,22 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
     assert done.returncode == 0
 
 
+def test_an_old_file_that_is_gone_and_that_no_part_reads(source: Source, tmp_path: Path) -> None:
+    """The core tells of it; a delta in a file has no repository beside it that could have the object."""
+    target = with_the_old_commit(source, tmp_path)
+    [same] = [
+        path for path in (target.path / "objects").rglob("*") if path.is_file() and path.stat().st_size == 1_100_000
+    ]
+    same.unlink()
+    told = target.ostree("apply-delta", tmp_path / "file", status=5).stderr
+    assert told.startswith("cfsctl: ")
+    assert ": the delta needs file " in told
+    assert told.endswith(" (pull the commit that the delta is from again, with --repair)\n")
+    assert told.count("\n") == 1
+    target.ostree("pull-local", source.repo, source.old, "--repair")
+    target.ostree("apply-delta", tmp_path / "file")
+
+
 def test_an_old_file_of_which_a_page_cannot_be_read(source: Source, server: Server, tmp_path: Path) -> None:
     """The kernel is asked for the pages of a map before they are looked at, as that would end the extension."""
     target = with_the_old_commit(source, tmp_path)

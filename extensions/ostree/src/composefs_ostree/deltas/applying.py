@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from composefs_ext import Core
     from composefs_ext.errors import ExtError
     from composefs_ext.progress import Progress
+    from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.stage import Row
     from composefs_ostree.formats.commit_stream import Entry, Holder
@@ -38,14 +39,14 @@ class Applying:
     ``fallbacks`` are the files to fetch beside the parts, of which ``sizes`` tells, as not every commit does.
     """
 
-    def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), *, has_objects: bool = True) -> None:
+    def __init__(self, core: Core, delta: Delta, held: Sequence[Holder] = (), alone: HeldFiles | None = None) -> None:
         """Parts whose files are all ``held`` (by an interrupted pull) are left out, and so are such fallbacks.
 
-        Parts only if the source ``has_objects`` beside the delta: their metadata, and files that turn out to be gone,
-        come from there.  A part that makes nothing is always left out.  Without such objects nothing can stand in for a
-        delta that is of no use.
+        Parts only if the source has objects beside the delta: their metadata, and files that turn out to be gone, come
+        from there.  A part that makes nothing is always left out.  Without such objects, ``alone`` with the files of
+        the old commit, nothing can stand in for a delta that is of no use.
         """
-        self._has_objects = has_objects
+        self._alone = alone
         self.parts = 0
         self.metadata = 0
         self.files = 0
@@ -58,7 +59,7 @@ class Applying:
         self._coming_metadata: set[bytes] = set()
         for number, part in enumerate(delta.parts):
             files, metadata = part.ids()
-            if part.objects and not (has_objects and _all_held(files, held)):
+            if part.objects and not (alone is None and _all_held(files, held)):
                 self._to_do.append(number)
                 self._coming_files.update(files)
                 self._coming_metadata.update(metadata)
@@ -88,6 +89,11 @@ class Applying:
         """Tell whether a metadata object is going to come."""
         return object_id in self._coming_metadata
 
+    def miss(self, file_id: bytes) -> None:
+        """Take it that a held file is gone: raise MissingObjectError, which says how, if it cannot come any more."""
+        if self._alone is not None and not self.awaits_file(file_id):
+            self._alone.read(file_id)
+
     def get(self, object_id: bytes) -> Entry | None:
         """Return an object that has come."""
         return self._entries.get(object_id)
@@ -115,7 +121,7 @@ class Applying:
 
     def is_useless_after(self, error: ExtError) -> bool:
         """Tell whether an error of a part means that objects are to be fetched instead, and not that it was altered."""
-        return self._has_objects and isinstance(error, _USELESS)
+        return self._alone is None and isinstance(error, _USELESS)
 
     def forsake(self, error: ExtError, unfinished: int) -> None:
         """Say that the delta cannot be used further, nor parts that are ``unfinished``; but the fallbacks will come."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from composefs_ext import Core
     from composefs_ext.packs import Packs
+    from composefs_ostree.deltas.sources import HeldFiles
     from composefs_ostree.deltas.superblock import Delta
     from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
@@ -143,12 +144,15 @@ class Arrivals:
         if delta is None:
             return supply
         from composefs_ostree.deltas.applying import Applying
+        from composefs_ostree.deltas.sources import HeldFiles
         from composefs_ostree.pulling.ahead import Ahead
 
-        applying = Applying(self._core, delta, held, has_objects=self._source.has_objects)
+        assert self._core.repository is not None
         origin = self._origin(delta, commits)
+        old = HeldFiles(origin, self._core.repository.objects)
+        applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         return supply._replace(
-            make_files=self._make_part_files(delta, origin),
+            make_files=self._make_part_files(delta, old),
             held=[applying, *held],
             delta=applying,
             ahead=None if origin is None or damaged else Ahead(origin),
@@ -166,18 +170,14 @@ class Arrivals:
                 return base
         return self._open(stream_name(delta.origin), partial=False)
 
-    def _make_part_files(self, delta: Delta, base: CommitStream | None) -> Callable[[Packs], Files]:
+    def _make_part_files(self, delta: Delta, old: HeldFiles) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
         from composefs_ostree.deltas.parts import PartFiles
-        from composefs_ostree.deltas.sources import HeldFiles
-
-        assert self._core.repository is not None
-        held = HeldFiles(base, self._core.repository.objects)
 
         def make(packs: Packs) -> PartFiles:
             small = SmallContents(self._limit, packs)
             transport = self._source.content_transport()
-            return PartFiles(delta.parts, transport, held, small, self._source.files(small))
+            return PartFiles(delta.parts, transport, old, small, self._source.files(small))
 
         return make
 

@@ -117,6 +117,8 @@ class Gathering:
                 if self._ahead is not None:
                     self._ahead.files.pop(file_id, None)
                 if file_id in self._wanted:
+                    if self._delta is not None:
+                        self._delta.miss(file_id)
                     self._await(file_id)
             self.here.update(files)
 
