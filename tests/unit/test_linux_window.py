@@ -1,23 +1,22 @@
 """What a window shows are the file's bytes, and what it cannot show is told, not met as SIGBUS."""
 
-import errno
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mfusepy
 import pytest
 
 from composefs import fsverity
 from composefs.digest import SHA512
 from composefs.linux.window import Window
+from support.commands import TIMEOUT
 
 SIZE = 16 * 4096
+SIZE_SERVED = 8 << 20
 CONTENT = b"".join(number.to_bytes(8, "little") * 512 for number in range(40))  # two windows and a half
 
 DIGEST = """
@@ -27,6 +26,27 @@ from composefs.digest import SHA512
 with open(sys.argv[1], "rb") as file:
     fsverity.digest_fd(file.fileno(), SHA512, size=int(sys.argv[2]), is_still=lambda: True)
 """
+
+SERVE = """
+import errno, os, sys
+import mfusepy
+
+file_size = int(sys.argv[2])
+
+class Failing(mfusepy.Operations):
+    use_ns = True
+
+    def getattr(self, path, _fh=None):
+        return {"st_mode": 0o40755, "st_nlink": 2} if path == "/" else {"st_mode": 0o100644, "st_size": file_size}
+
+    def read(self, _path, size, offset, _fh):
+        if offset + size > file_size // 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return bytes(size)
+
+mfusepy.FUSE(Failing(), sys.argv[1], foreground=True, nothreads=True, **dict.fromkeys(sys.argv[3:], True))
+"""
+"""Run in a process of its own, as libfuse leaves the signals of its process otherwise, SIGPIPE among them."""
 
 SHOW = """
 import sys
@@ -77,44 +97,23 @@ def test_what_cannot_be_mapped_cannot_be_shown() -> None:
 
 
 @contextmanager
-def served(mounted: Path, operations: mfusepy.Operations, **options: bool) -> Iterator[Path]:
-    """A mounted file system, and its one file."""
+def served(mounted: Path, *options: str) -> Iterator[Path]:
+    """A mounted file system of one file, of which the disk gives the first half: the file."""
     mounted.mkdir()
-    serving = threading.Thread(
-        target=lambda: mfusepy.FUSE(operations, str(mounted), foreground=True, nothreads=True, **options), daemon=True
-    )
-    serving.start()
+    server = subprocess.Popen([sys.executable, "-c", SERVE, mounted, str(SIZE_SERVED), *options])
     try:
         while not mounted.is_mount():
-            assert serving.is_alive()
+            assert server.poll() is None
         yield mounted / "file"
     finally:
-        subprocess.run(["fusermount3", "-u", str(mounted)], check=False)
-        serving.join(10)
-
-
-class _Failing(mfusepy.Operations):
-    """A file system of one file, of which the disk gives the first half."""
-
-    use_ns = True
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def getattr(self, path: str, _fh: int | None = None) -> dict[str, int]:
-        return {"st_mode": 0o40755, "st_nlink": 2} if path == "/" else {"st_mode": 0o100644, "st_size": self.size}
-
-    def read(self, _path: str, size: int, offset: int, _fh: int) -> bytes:
-        if offset + size > self.size // 2:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return bytes(size)
+        subprocess.run(["fusermount3", "-u", mounted], check=False)
+        server.wait(TIMEOUT)
 
 
 @pytest.mark.root
 def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
-    size = 8 << 20
-    with served(tmp_path / "mounted", _Failing(size)) as path:
-        command = [sys.executable, "-c", DIGEST, str(path), str(size)]
+    with served(tmp_path / "mounted") as path:
+        command = [sys.executable, "-c", DIGEST, str(path), str(SIZE_SERVED)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done
     assert "OSError: [Errno 5] Input/output error" in done.stderr
@@ -123,7 +122,7 @@ def test_a_disk_that_fails_is_an_error_and_not_the_end_of_the_process(tmp_path: 
 @pytest.mark.root
 def test_a_file_system_that_lets_nothing_be_mapped_leaves_no_hole(tmp_path: Path) -> None:
     """Where the window was, something else would find room, and be overwritten by what is shown next."""
-    with served(tmp_path / "mounted", _Failing(8 << 20), direct_io=True) as path:
+    with served(tmp_path / "mounted", "direct_io") as path:
         done = subprocess.run(
             [sys.executable, "-c", SHOW, str(path)], capture_output=True, text=True, timeout=60, check=False
         )
