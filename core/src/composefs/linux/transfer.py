@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from composefs.linux.files import write_all
 from composefs.linux.ioctls import FICLONE
 
-__all__ = ["PIECE", "clone", "copy", "lease", "lease_is_unbroken", "read_pieces"]
+__all__ = ["PIECE", "clone", "copy", "lease", "lease_is_unbroken", "read_pieces", "write_piece"]
 
 PIECE = 1 << 18
 """How many bytes are read at once."""
+_ZEROS = bytes(PIECE)
 
 _SIGURG = int(signal.SIGURG)
 
@@ -39,6 +40,17 @@ def read_pieces(fd: int, position: int = 0) -> Iterator[memoryview]:
     while count := os.preadv(fd, [view], position):
         yield view[:count]
         position += count
+
+
+def write_piece(fd: int, piece: memoryview) -> None:
+    """Write what :func:`read_pieces` has read, or go on behind a hole where that is a whole piece of zeros.
+
+    A file that ends with one is still to be cut to its size.
+    """
+    if not piece[0] and piece.tobytes() == _ZEROS:
+        os.lseek(fd, PIECE, os.SEEK_CUR)
+    else:
+        write_all(fd, piece)
 
 
 def copy(source: int, target: int) -> None:

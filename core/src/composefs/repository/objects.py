@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from composefs import fsverity
 from composefs.digest import parse_id
-from composefs.errors import (
-    BusyError,
-    CancelledError,
-    ComposefsError,
-    CorruptError,
-    MissingObjectError,
-)
+from composefs.errors import BusyError, CancelledError, ComposefsError, CorruptError, MissingObjectError
 from composefs.linux import verity
 from composefs.linux.files import NewFile, open_file, sync_file_system, write_all
-from composefs.linux.transfer import PIECE, clone, read_pieces
+from composefs.linux.transfer import PIECE, clone, read_pieces, write_piece
 from composefs.repository.names import object_name
 from composefs.repository.sealing import OBJECT_MODE, seal
 from composefs.repository.store import Store, no_directory
@@ -38,7 +32,6 @@ How = Literal["moved", "reflinked", "copied", "present"]
 
 _LISTED = 20
 """How many objects an error names."""
-_ZEROS = bytes(PIECE)
 
 _REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull with --repair what names it"
 
@@ -361,10 +354,7 @@ def store_copy(fd: int, new: NewFile, store: Store) -> tuple[str, int, How]:
     hasher = fsverity.Hasher(store.algorithm)
     for piece in read_pieces(fd):
         hasher.update(piece)
-        if not piece[0] and piece.tobytes() == _ZEROS:
-            os.lseek(new.fd, PIECE, os.SEEK_CUR)
-        else:
-            write_all(new.fd, piece)
+        write_piece(new.fd, piece)
         if store.interrupted():
             raise CancelledError("interrupted while a file was copied")
     os.ftruncate(new.fd, hasher.size)  # where it ends with zeros
