@@ -203,14 +203,15 @@ class ObjectWriter(Jobs):
                     os.fchmod(fd, head.mode & 0o775 | 0o400)
                 case _:
                     os.fchmod(fd, head.mode & 0o775)
-            self._check_kept(os.fstat(fd), head)
+            if self._mode != "bare-user":
+                self._check_kept(os.fstat(fd), head)
             os.utime(fd, (0, 0))
         finally:
             os.close(fd)
 
     def _check_kept(self, status: os.stat_result, head: FileHead) -> None:
         """Raise UnsupportedError where the file system only seems to take a mode or an owner, as NTFS-3G by default."""
-        is_kept = self._mode == "bare-user" or stat.S_IMODE(status.st_mode) == stat.S_IMODE(head.mode)
+        is_kept = stat.S_IMODE(status.st_mode) == stat.S_IMODE(head.mode)
         if self._mode == "bare":
             is_kept = is_kept and (status.st_uid, status.st_gid) == (head.uid, head.gid)
         if not is_kept:
