@@ -244,6 +244,20 @@ def test_a_server_that_sends_us_away_for_long(tmp_path: Path, target: Target) ->
         assert server.requests.count("/config") == server.count("*/manifests/1") == 1
 
 
+def test_a_server_that_limits_the_rate_of_requests(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says 429, or 503, and not for how long: what ends then goes through if it is tried more often."""
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRIES", "1")
+    for status, said in ((429, "the server has had too many requests"), (503, "the server has a problem")):
+        with serve(tmp_path) as server:
+            server.fault("*", Fault(status=status))
+            told = ostree_error(target, server.url)
+            assert f": HTTP status {status} (2 attempts) ({said}; try again later, or more often: --network-re" in told
+            told = the_error(*oci_command(target, server.url), status=6)
+            assert f": HTTP status {status} (3 attempts) (try again later, or more often: COMPOSEFS_OCI_RETRI" in told
+
+
 def test_a_pycurl_that_cannot_tell_for_how_long(
     source: Path, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

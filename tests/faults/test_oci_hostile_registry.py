@@ -31,6 +31,7 @@ from composefs_oci.formats.reference import parse_reference
 from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
 from composefs_oci.sources.registry import connecting, http
+from composefs_oci.sources.registry.client import Patience
 from composefs_oci.sources.registry.proxy import proxy_for
 from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
@@ -206,6 +207,18 @@ def test_what_does_not_pass_ends(peer: Hostile, part: str) -> None:
 def test_a_registry_that_wants_us_to_wait_for_hours(peer: Hostile) -> None:
     peer.rule("/manifests/", lambda handler: handler.answer(429, b"", {"Retry-After": "7200"}))
     fails(peer, NetworkError, "wants us to wait for 7200 seconds")
+
+
+def test_tries_get_no_further_apart_than_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has it try very often does not want to wait for days."""
+    waits: list[float] = []
+    monkeypatch.setattr("composefs_oci.sources.registry.client.sleep", waits.append)
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "1100")
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRY_DELAY", "1")
+    patience = Patience(lambda _: None)
+    for _ in range(1100):
+        patience.wait(NetworkError("it fails", retryable=True))
+    assert 120 <= max(waits) <= 150
 
 
 @pytest.mark.parametrize("text", ["\xb2", "-1", "1_0", "9" * 5000, "0x10", " ", "+1", "nan"])

@@ -26,7 +26,10 @@ _FORBIDDEN = 403
 _PROXY_LOGIN_WANTED = 407
 _ABSENT = frozenset({_FORBIDDEN, 404, 410})
 _LOGIN_WANTED = 511  # RFC 6585, section 6: not the server says it, but the network before it
-_PASSING_STATUS = frozenset({408, 429, *range(500, 600)} - {_LOGIN_WANTED})
+_TOO_MANY = 429
+_PASSING_STATUS = frozenset({408, _TOO_MANY, *range(500, 600)} - {_LOGIN_WANTED})
+_LIMITED = frozenset({_TOO_MANY, 503})
+"""What servers that limit the rate of requests answer; nginx says 503 unless it is told otherwise."""
 _PASSING_FAILURE = frozenset(
     {
         pycurl.E_COULDNT_RESOLVE_PROXY,
@@ -53,7 +56,7 @@ _STATUS_HINTS = {
     "file; some servers say so of what is not there: check the URL too",
     _PROXY_LOGIN_WANTED: "the proxy wants to know who you are: give the login in https_proxy, http_proxy or all_proxy, "
     "http://USER:PASSWORD@HOST:PORT",
-    429: "the server has had too many requests; try again later",
+    _TOO_MANY: "the server has had too many requests; try again later",
     _LOGIN_WANTED: "the network wants a login: open any web page in a browser",
 }
 _PROXY_HINT = "see the remote's proxy setting, or https_proxy, http_proxy, all_proxy and no_proxy in the environment"
@@ -183,9 +186,10 @@ class Failure(NamedTuple):
         is_long = self.retry_after > _LONGEST_RETRY_AFTER
         wait = f", and the server wants us to wait for {self.retry_after} seconds" if is_long else ""
         other = "check the URL" if status < 500 else "the server has a problem; try again later"
+        more = ", or more often: --network-retries=N" if status in _LIMITED and not is_long else ""
         return NetworkError(
             f"{where}: {said.format(status)}{attempts}{wait}",
-            hint=_STATUS_HINTS.get(status, other),
+            hint=_STATUS_HINTS.get(status, other) + more,
             subject=where,
             retryable=status in _PASSING_STATUS,
         )

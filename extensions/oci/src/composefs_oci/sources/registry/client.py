@@ -38,6 +38,8 @@ _LONG_WAIT = 1.0
 _LONGEST_WAIT = 120.0
 _TOO_MANY = 429
 _PASSING = frozenset({408, _TOO_MANY, *range(500, 600)} - {NETWORK_LOGIN})
+_LIMITED = frozenset({_TOO_MANY, 503})
+"""What servers that limit the rate of requests answer; nginx says 503 unless it is told otherwise."""
 _BAD_REQUEST = 400
 _MAX_ERROR = 65536
 _SHOWN = 300
@@ -68,7 +70,7 @@ class Patience:
         if not error.retryable or self._attempts > retries:
             raise (_extended(error, f" ({self._attempts} attempts)") if self._attempts > 1 else error) from None
         # Up to a quarter more, so that those who failed together do not come again together.
-        seconds = self._delay * 2 ** (self._attempts - 1) * (1 + os.urandom(1)[0] / 1024)
+        seconds = min(self._delay * 2 ** min(self._attempts - 1, 20), _LONGEST_WAIT) * (1 + os.urandom(1)[0] / 1024)
         if isinstance(error, PassingError) and error.seconds is not None:
             if error.seconds > _LONGEST_WAIT:
                 raise _extended(error, f" and wants us to wait for {error.seconds:.0f} seconds") from None
@@ -174,13 +176,14 @@ class Client:
                 subject=shown(url),
             )
         if status in _PASSING:
+            seconds = _retry_after(response.header("Retry-After"))
+            hint = "try again later"
+            if status in _LIMITED and (seconds or 0) <= _LONGEST_WAIT:
+                hint += f", or more often: {RETRIES}=N in the environment"
+            if status == _TOO_MANY:
+                hint += f"; who is logged in may often ask for more: skopeo login {self._name.registry}"
             return PassingError(
-                f"{where}: HTTP status {status}{reason}",
-                hint=f"try again later; who is logged in may often ask for more: skopeo login {self._name.registry}"
-                if status == _TOO_MANY
-                else "try again later",
-                subject=shown(url),
-                seconds=_retry_after(response.header("Retry-After")),
+                f"{where}: HTTP status {status}{reason}", hint=hint, subject=shown(url), seconds=seconds
             )
         hint = (
             "the network wants a login: open any web page in a browser" if status == NETWORK_LOGIN else "check the name"
