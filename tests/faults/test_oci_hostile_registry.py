@@ -319,6 +319,23 @@ def test_a_redirect_does_not_take_the_secret_along(peer: Hostile, tmp_path: Path
         assert other.host in error.message
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_who_is_redirected_to_does_not_get_the_login_by_asking_for_it(
+    peer: Hostile, tmp_path: Path, scheme: str
+) -> None:
+    authfile = login(peer, tmp_path / "auth.json")
+    with hostile(peer.layout) as other:
+        url = f"http://{other.host}/v2/app/tags/list"
+        peer.rule("/tags/", lambda handler: handler.answer(307, b"", {"Location": url}))
+        challenge = {"WWW-Authenticate": f'{scheme} realm="http://{other.host}/auth"'}
+        other.rule("/tags/", lambda handler: handler.answer(401, b"", challenge))
+        error = the_error("oci", "list-tags", "--tls-verify=false", f"--authfile={authfile}", peer.image, status=6)
+        assert f"redirected to {url}: HTTP status 401" in error
+        assert [(path, headers.get("Authorization")) for path, headers in other.requests] == [
+            ("/v2/app/tags/list", None)
+        ]
+
+
 def bearer(peer: Hostile, realm: str, **fields: str) -> None:
     """Want a token from there."""
     parameters = "".join(f',{name}="{value}"' for name, value in fields.items())
@@ -397,6 +414,11 @@ def test_nothing_is_asked_for_without_tls_by_a_registry_that_speaks_it(peer: Hos
         url = f"http://{peer.host}/v2/app/tags/list"
         secure.rule("/tags/", lambda handler: handler.answer(307, b"", {"Location": url}))
         assert f"redirects to '{url}', which is not followed" in the_error(*command, status=6)
+        secure.rules.clear()
+        bearer(secure, f"https://{secure.host}/auth")
+        secure.rule("/auth", lambda handler: handler.answer(200, b'{"token": "t0ken"}'))
+        secure.rule("/tags/", lambda handler: handler.answer(200, tags("a")))
+        assert cfsctl(*command).stdout == "a\n"
     assert peer.requests == []
 
 
@@ -420,7 +442,9 @@ def test_the_client_s_certificate_is_shown_to_the_registry_alone(peer: Hostile, 
     [
         (200, b"{}", NetworkError),
         (200, b"<html>", FormatError),
-        (200, b'{"token": "a b\\r\\nX: y"}', NetworkError),
+        (200, b'{"token": "a b"}', NetworkError),
+        (200, b'{"token": "a\\r\\nX:y"}', NetworkError),
+        (200, b'{"token": "\\u00e4"}', NetworkError),
         (200, b'{"token": 7}', FormatError),
         (200, b" " * (2 << 20), TooLargeError),
         (500, b"", NetworkError),
