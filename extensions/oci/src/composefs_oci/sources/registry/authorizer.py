@@ -3,7 +3,7 @@
 Sources: CNCF distribution, "Token Authentication Specification" and "OAuth2 Token Authentication"; RFC 7617.
 
 A registry alone decides where the password for it goes, so the place must be as safe as the registry: not over plain
-HTTP when the registry itself was reached by TLS.
+HTTP, unless the user does without checks of TLS.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Authorizer:
 
     def _check_realm(self, url: str, realm: str) -> None:
         parts = parts_of(realm)
-        is_less_safe = parts_of(url).scheme == "https" and parts.scheme == "http" and self._access.tls_verify
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or is_less_safe:
+        schemes = ("https",) if self._access.tls_verify else ("https", "http")
+        if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
             raise PermissionDeniedError(
                 f"{shown(url)}: the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",
                 hint="nothing was sent there",

@@ -330,9 +330,8 @@ class Http:
             _port(parts)
         except (ValueError, InvalidURL):
             target, parts = location, urlsplit("")
-        is_less_safe = parts.scheme == "http" and urlsplit(url).scheme == "https" and self._trust.verify is not False
-        is_place = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
-        if is_less_safe or not is_place:
+        schemes = ("https", "http") if self._trust.verify is False else ("https",)
+        if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
             raise NetworkError(
                 f"{shown(url)} redirects to {shown(target)[:300]!r}, which is not followed",
                 hint="the registry's answer leaves TLS or the web, or has a login in it",
