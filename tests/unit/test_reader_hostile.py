@@ -6,6 +6,7 @@ import io
 import os
 import struct
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,32 @@ def test_a_shape_is_no_way_around_the_checks() -> None:
     (count,) = struct.unpack_from("<H", patch.image, inode + COUNT)
     with pytest.raises(FormatError, match="cut off"):
         read_tree(Image(bytes(patch.put(inode + COUNT, "<H", count - 2))))
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_only_digest_and_path_are_left_out_of_a_shape(order: tuple[int, ...]) -> None:
+    """What stands in their places in another file of the same shape is not taken for them."""
+    lines = [f"/{n} 9 100644 1 0 0 0 0.0 xx/{4 * n} - {64 * n} user.sixteen-letters-={8 * n}" for n in ("a", "b")]
+    data = bytes(make_image(*lines, version=1, compat="c"))
+    entries = {
+        n: [
+            b"\x10\x04\x24\0overlay.metacopy\0\x24\0\1" + bytes.fromhex(64 * n),
+            b"\x10\x04\x08\0overlay.redirect/xx/" + 4 * n.encode(),
+            b"\x10\x01\x08\0sixteen-letters-" + 8 * n.encode(),
+        ]
+        for n in ("a", "b")
+    }
+    for three in entries.values():
+        assert data.count(b"".join(three)) == 1
+        *before, last = order  # which both have, and so both have one shape
+        data = data.replace(b"".join(three), b"".join([*(three[at] for at in before), entries["a"][last]]))
+    found = [
+        (node.digest, node.payload, node.xattrs[b"user.sixteen-letters-"])
+        for node in (read_tree(Image(data)).root.children or {}).values()
+    ]
+    expected = [[bytes.fromhex(64 * n), b"xx/" + 4 * n.encode(), 8 * n.encode()] for n in ("a", "b")]
+    expected[1][order[2]] = expected[0][order[2]]
+    assert found == [tuple(each) for each in expected]
 
 
 def test_inodes_that_overlap_end_soon() -> None:

@@ -224,9 +224,9 @@ class AttributeReader:
         metacopy = redirect = None
         whiteout = None
         for name, value in pairs:
-            if name == METACOPY and self._regular:
+            if name == METACOPY:
                 metacopy = value
-            elif name == REDIRECT and self._regular:
+            elif name == REDIRECT:
                 redirect = value
             elif name == WHITEOUT_MARK and self._whiteouts:
                 whiteout = value
