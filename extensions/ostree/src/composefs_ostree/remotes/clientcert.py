@@ -11,6 +11,7 @@ import re
 
 from composefs_ext.errors import NetworkError
 from composefs_ostree.remotes.curl import pycurl
+from composefs_ostree.remotes.failures import ANY_ALERT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ _PAGE = b"SSL certificate"
 _PAGE_BYTES = 1024
 """nginx answers with this status, and these words in the page's title."""
 
-_ANY_ALERT = "fatal alert"
-"""All that libcurl with GnuTLS tells of an alert behind the handshake, where others may pass."""
-
 _CUT_OFF = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 
 
@@ -70,7 +68,7 @@ def certificate_error(
     where = failure.where
     alert = match[1].strip() if (match := _ALERT.search(failure.reason)) else ""
     by_page = failure.status == _BAD_REQUEST and _PAGE in page[:_PAGE_BYTES]
-    has_asked = has_asked or (is_last and _ANY_ALERT in failure.reason)
+    has_asked = has_asked or (is_last and ANY_ALERT in failure.reason)
     cut_off = failure.code in _CUT_OFF and not failure.status and has_asked
     if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
         return None

@@ -12,7 +12,10 @@ from composefs_ext.tuples import NamedTuple
 from composefs_ostree.remotes.curl import pycurl
 from composefs_ostree.remotes.urls import PROXY_FORM
 
-__all__ = ["Failure", "TimedOutError"]
+__all__ = ["ANY_ALERT", "Failure", "TimedOutError"]
+
+ANY_ALERT = "fatal alert"
+"""All that libcurl with GnuTLS tells of an alert behind the handshake: a certificate is wanted, or it may pass."""
 
 _LONGEST_RETRY_AFTER = 300
 """Seconds for which a server may send us away."""
@@ -97,7 +100,8 @@ class Failure(NamedTuple):
 
     ``where`` is the file's URL without a password, ``code`` libcurl's error, in its words ``reason``, or None if an
     answer came, and ``status`` that of the answer or 0.  A proxy answered ``proxy_status`` instead of connecting us.
-    The server wants to be left alone for ``retry_after`` seconds.
+    Unless it ``is_connected``, more tries may be in vain: the name may be wrong, or a certificate wanted.  The server
+    wants to be left alone for ``retry_after`` seconds.
     """
 
     where: str
@@ -120,7 +124,9 @@ class Failure(NamedTuple):
             reason,
             status,
             proxy_status=proxy_status,
-            is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0 and proxy_status < _BAD_REQUEST,
+            is_connected=handle.getinfo(pycurl.CONNECT_TIME) > 0
+            and proxy_status < _BAD_REQUEST
+            and ANY_ALERT not in reason,
             seconds=handle.getinfo(pycurl.TOTAL_TIME),
             retry_after=handle.getinfo(_RETRY_AFTER) if _RETRY_AFTER else 0,
         )

@@ -243,7 +243,7 @@ class HttpTransport:
 
         is_given = any(option == pycurl.SSLCERT for option, _ in self._options)
         # A server that takes ours may close a connection for other reasons, which may pass.
-        is_last = fetch.attempts > self._settings.retries
+        is_last = fetch.attempts > self._retries_after(failure)
         has_asked = handshake is not None and handshake.asks and (is_last or not is_given)
         return certificate_error(failure, is_given=is_given, page=fetch.data, has_asked=has_asked, is_last=is_last)
 
