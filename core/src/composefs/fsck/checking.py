@@ -9,7 +9,7 @@ from composefs.fsck.damage import find_affected
 from composefs.fsck.hashing import check_object, check_objects
 from composefs.fsck.report import Report
 from composefs.graph import Graph, Names, Problem, Start, Stock, read_names, read_stock
-from composefs.graph.links import links_of, unreadable
+from composefs.graph.links import names_in, starts_of, unreadable
 from composefs.graph.problem import Kind
 from composefs.repository import Repository
 from composefs.splitstream import Reader
@@ -146,7 +146,7 @@ class _Contents:
                 return True
             raise FormatError("it is not a splitstream")
         with reader:
-            links = links_of(reader)
+            named = names_in(reader)
             absent = 0
             for each in reader.object_refs():
                 if each not in self._present:
@@ -157,11 +157,11 @@ class _Contents:
                 more = absent - _LISTED
                 words = "1 more object is missing" if more == 1 else f"{more} more objects are missing"
                 self._found.add(Problem("missing-object-ref", start.where, words))
-            for name, each in (*links.images, *links.streams):
+            for name, each in named:
                 if each not in self._present:
                     self._missing("missing-named-ref", start.where, each, f"{name} names {each}, which is missing")
                     absent += 1
-            self._referred += links.starts(start.where)
+            self._referred += starts_of(named, start.where)
             return not absent and self._has_its_size(start, reader)
 
     def _has_its_size(self, start: Start, reader: Reader) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from composefs.erofs.reader import Image, read_objects
@@ -20,30 +19,10 @@ from composefs.linux.closing import Descriptor
 from composefs.repository import Repository
 from composefs.splitstream import MAGIC, Reader, names_image
 
-__all__ = ["Graph", "Links", "Start", "links_of", "refs_of", "unreadable"]
+__all__ = ["Graph", "Start", "names_in", "refs_of", "starts_of", "unreadable"]
 
 _ARROW = " → "
 _STEPS = 2
-
-
-@dataclass(slots=True)
-class Links:
-    """What a stream refers to by names: (name, id) of streams and of images."""
-
-    streams: list[tuple[str, str]]
-    images: list[tuple[str, str]]
-
-    def starts(self, where: str) -> list[Start]:
-        """Return them as what to go on with; ``where`` is how to call the stream.
-
-        Of a long way, as through a history of commits, only the ends are told: all of it, at each step, would take
-        memory with the square of its length.
-        """
-        if where.count(_ARROW) > _STEPS:
-            top, _, rest = where.partition(_ARROW)
-            where = _ARROW.join((top, "…", rest.rpartition(_ARROW)[2]))
-        images = [Start(each, "image", where + _ARROW + name) for name, each in self.images]
-        return images + [Start(each, "other", where + _ARROW + name) for name, each in self.streams]
 
 
 class Start(NamedTuple):
@@ -132,7 +111,7 @@ class Graph:
                         raise FormatError("it is not a splitstream")
                     continue
                 with reader:
-                    links = links_of(reader)
+                    named = names_in(reader)
                     reached.update(reader.object_refs() if wanted is None else filter(wanted, reader.object_refs()))
             except ComposefsError as error:
                 if problems is None:
@@ -140,16 +119,25 @@ class Graph:
                     raise
                 problems.append(unreadable(start, error))
                 continue
-            pending += links.starts(start.where)
+            pending += starts_of(named, start.where)
         return reached
 
 
-def links_of(reader: Reader) -> Links:
-    """Read what a stream refers to by names.  Raises FormatError."""
-    links = Links([], [])
-    for name, target in reader.named_refs:
-        (links.images if names_image(name) else links.streams).append((name, target))
-    return links
+def names_in(reader: Reader) -> list[tuple[str, str]]:
+    """Read what a stream refers to by names, (name, id), the images first.  Raises FormatError."""
+    return sorted(reader.named_refs, key=lambda ref: not names_image(ref[0]))
+
+
+def starts_of(named: list[tuple[str, str]], where: str) -> list[Start]:
+    """Return what a stream refers to by names as what to go on with; ``where`` is how to call the stream.
+
+    Of a long way, as through a history of commits, only the ends are told: all of it, at each step, would take
+    memory with the square of its length.
+    """
+    if where.count(_ARROW) > _STEPS:
+        top, _, rest = where.partition(_ARROW)
+        where = _ARROW.join((top, "…", rest.rpartition(_ARROW)[2]))
+    return [Start(each, "image" if names_image(name) else "other", where + _ARROW + name) for name, each in named]
 
 
 def unreadable(start: Start, error: ComposefsError) -> Problem:
