@@ -1,4 +1,4 @@
-"""The mount API of Linux 5.2, which the standard library lacks, and mount(2) and umount2(2) for older kernels.
+"""The mount API of Linux 5.2, which the standard library lacks, and mount(2) and umount2(2).
 
 fsopen(2) makes a file system context, fsconfig(2) sets its parameters and creates it, fsmount(2) makes a mount of it
 that is nowhere yet, mount_setattr(2) maps its ids, and move_mount(2) attaches it.  Every function raises ``OSError``.

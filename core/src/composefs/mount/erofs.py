@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_MAGIC, HEADER
-from composefs.errors import FormatError, UnsupportedError, from_os_error
+from composefs.errors import FormatError, from_os_error
 from composefs.linux import mountapi
 from composefs.linux.files import random_name, temporary_place
 from composefs.linux.loop import loop_device
@@ -69,16 +69,7 @@ def _has_no_acls(image: int, name: str) -> bool:
 
 def _mount(source: str, directory: str, options: Sequence[str], idmap: int | None) -> None:
     """Mount an EROFS image read-only.  Raises ``OSError``."""
-    try:
-        context = mountapi.Context("erofs")
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
-        if idmap is not None:
-            raise UnsupportedError("mapping ids needs a kernel with mount_setattr(2), Linux 5.12 or later") from error
-        mountapi.mount(source, directory, "erofs", ["ro"], ",".join(options))
-        return
-    with context:
+    with mountapi.Context("erofs") as context:
         context.string("source", source)
         for option in ["ro", *options]:
             context.flag(option)

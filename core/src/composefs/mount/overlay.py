@@ -38,10 +38,7 @@ def mount_overlay(lower: str, options: Options, mountpoint: str, what: str) -> N
     try:
         context = mountapi.Context("overlay")
     except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise failure(error, what, "overlayfs", "overlay") from error
-        _mount_legacy(lower, options, mountpoint, what)
-        return
+        raise failure(error, what, "overlayfs", "overlay") from error
     with context:
         if not _configure(context, lower, options, what):
             _mount_legacy(lower, options, mountpoint, what)
