@@ -194,6 +194,30 @@ def test_no_more_processes(target: Target, tmp_path: Path, nth: str, extension: 
     assert target.left_over() == []
 
 
+def test_no_more_threads(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"bytes")
+    cfsctl("--repo", target.path, "ostree", "commit", "--branch=it", f"--tree=dir={tmp_path}/tree")
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", "inject=clone3:error=EAGAIN"]
+    done = run(*strace, CFSCTL, "--repo", target.path, "ostree", "fsck", status=1)
+    assert done.stderr == (
+        "cfsctl: a thread cannot be started"
+        " (raise the limit of processes: ulimit -u, or that of the control group, pids.max)\n"
+    )
+    assert target.left_over() == []
+
+
+def test_an_extension_that_the_kernel_kills_for_want_of_memory(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_by("import os; os.kill(os.getpid(), 9)", "ostree", tmp_path / "ext", monkeypatch)
+    done = cfsctl("--repo", target.path, "ostree", "fsck", status=10)
+    assert done.stderr == (
+        "cfsctl: extension ostree was killed by SIGKILL without a result"
+        " (see whether the system ran out of memory, and run the command again)\n"
+    )
+
+
 def test_no_more_processes_of_the_core(target: Target, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     for name in "ab":

@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 
 __all__ = [
     "KINDS",
+    "LOST_PROCESS",
     "BusyError",
     "CancelledError",
     "ComposefsError",
@@ -250,6 +251,9 @@ _REMEDIES = {
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
 }
 """What to do about errors of the system that have no kind of their own."""
+
+LOST_PROCESS = "see whether the system ran out of memory, and run the command again"
+"""What to do about a process that ended without a word: no other reason is as frequent."""
 
 
 def out_of_memory(error: BaseException) -> ComposefsError | None:

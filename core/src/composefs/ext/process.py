@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 
-from composefs.errors import ExtensionError, not_started
+from composefs.errors import LOST_PROCESS, ExtensionError, not_started
 from composefs.ext.account import Account
 from composefs.linux.landlock import Ruleset
 from composefs.linux.prctl import (
@@ -73,8 +73,10 @@ class Ended(NamedTuple):
 
     @property
     def hint(self) -> str | None:
-        """What to look at if it could not be executed, and the reason does not say that."""
-        return None if self.exec_failure is None else _HINTS.get(self.exec_failure)
+        """What to look at, where ``str`` does not say that.  SIGKILL is what the kernel sends for want of memory."""
+        if self.exec_failure is not None:
+            return _HINTS.get(self.exec_failure)
+        return LOST_PROCESS if os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL else None
 
     def __str__(self) -> str:
         if self.exec_failure is not None:

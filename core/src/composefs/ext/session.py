@@ -179,13 +179,15 @@ def _judge(
 def _without_result(extension: Extension, ended: Ended, *, killed: bool) -> ExtensionError:
     """Return the error for an extension that has answered nothing."""
     name = f"extension {extension.name}"
+    hint = ended.hint
     if ended.exec_failure:
         message = f"{name} {ended}"
     elif killed:
         message = f"{name} closed its standard output without a result, and did not end until it {ended}"
+        hint = None
     else:
         message = f"{name} {ended} without a result"
-    return ExtensionError(message, subject=extension.executable, hint=ended.hint)
+    return ExtensionError(message, subject=extension.executable, hint=hint)
 
 
 def _result_file(name: str, context: Context, outcome: Message) -> BinaryIO | None:

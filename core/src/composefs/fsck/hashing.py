@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from composefs import fsverity
-from composefs.errors import ComposefsError, InputOutputError, ShortageError, from_os_error, not_started
+from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, ShortageError, from_os_error, not_started
 from composefs.graph import Problem, Stock
 from composefs.linux import verity
 from composefs.linux.closing import Closing
@@ -103,7 +103,7 @@ def check_objects(repository: Repository, stock: Stock, report: Callable[[int, i
     if done != total:
         raise InputOutputError(
             f"checking objects: a process ended after {done} of {total} objects",
-            hint="see whether the system ran out of memory, and run the command again",
+            hint=LOST_PROCESS,
         )
     return sorted(problems, key=lambda problem: problem.where)
 

@@ -16,7 +16,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
-from composefs.errors import ComposefsError, InputOutputError, error_of_kind, from_os_error, not_started
+from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, error_of_kind, from_os_error, not_started
 from composefs.linux.closing import Closing
 from composefs.linux.forks import Forks
 
@@ -82,7 +82,7 @@ class FilePool(Closing):
             except BlockingIOError:
                 return
             if not answer:
-                raise InputOutputError("a process that reads files ended early", hint="is there enough memory?")
+                raise InputOutputError("a process that reads files ended early", hint=LOST_PROCESS)
             self.unanswered -= 1
             number, result = int.from_bytes(answer[:_NUMBER], "little"), answer[_NUMBER + 1 :]
             yield number, result if answer[_NUMBER:].startswith(b"+") else _error(result)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "MORE_PROCESSES",
     "UNREADABLE",
     "BusyError",
     "CancelledError",
@@ -191,6 +192,9 @@ class CoreGoneError(CancelledError):
 UNREADABLE = (CorruptError, FormatError, InputOutputError, MissingObjectError)
 """What reading something of the repository raises where it is there and no good: fetching it again may mend it."""
 
+MORE_PROCESSES = "raise the limit of processes: ulimit -u, or that of the control group, pids.max"
+"""What to do where no further process or thread may be."""
+
 _CLASSES: list[type[ExtError]] = [ExtError, *ExtError.__subclasses__()]
 _BY_KIND = {cls.kind: cls for cls in _CLASSES}
 
@@ -244,6 +248,8 @@ def from_exception(error: BaseException, written: str | None = None) -> ExtError
             return _from_os_error(error, written)
         case _ if isinstance(error, MemoryError) or any(words in str(error) for words in _WANT_OF_MEMORY):
             return ExtError("out of memory", hint=_MORE_MEMORY)
+        case RuntimeError() if str(error) == _NO_THREAD:
+            return ExtError("a thread cannot be started", hint=MORE_PROCESSES)
         case ImportError() if not str(error).startswith("cannot import name"):  # which whoever wrote that has mistyped
             return UnsupportedError(f"a library cannot be loaded: {error}", hint="install it for its Python")
         case _:
@@ -260,6 +266,7 @@ _KEPT_FROM_ROOT = (
 _MORE_QUOTA = "remove files of yours, or have your quota raised; quota -s shows it"
 _MORE_MEMORY = "raise the limit of memory, ulimit -v, or free some"
 _WANT_OF_MEMORY = ("failed to map segment", "not enough memory")  # the loader's words for it, and zstandard's
+_NO_THREAD = "can't start new thread"  # Python's words, as it keeps the system's error to itself
 _REMEDIES = {
     errno.ENOMEM: _MORE_MEMORY,
     errno.ENOSYS: "the kernel lacks this system call, or a container forbids it",

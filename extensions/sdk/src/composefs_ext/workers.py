@@ -23,7 +23,7 @@ import marshal
 import os
 import sys
 
-from composefs_ext.errors import ExtError
+from composefs_ext.errors import MORE_PROCESSES, ExtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,10 +143,7 @@ class WorkerProcess:
         try:
             self._pid = os.fork()
         except BlockingIOError as error:
-            raise ExtError(
-                f"a worker process cannot be started: {error.strerror}",
-                hint="raise the limit of processes: ulimit -u, or that of the control group, pids.max",
-            ) from None
+            raise ExtError(f"a worker process cannot be started: {error.strerror}", hint=MORE_PROCESSES) from None
         if self._pid == 0:
             _run(theirs, staging, serve)
         theirs.close()
