@@ -1,4 +1,4 @@
-"""Trees over one another: whose file is where, under which number, and what their readers keep open."""
+"""Trees over one another: whose file is where, under which number, and what they keep open."""
 
 from __future__ import annotations
 
@@ -97,22 +97,21 @@ def test_each_job_is_read_from_the_tree_that_has_it(tmp_path: Path, with_core: C
         layers.add(DirectoryListing(core, empty, layers))
         layers.add(DirectoryListing(core, highest, layers))
         assert layers.jobs == 4 + 2 + 3
-        reader = layers.reader()
         found = jobs(layers.root)
         assert len(set(found.values())) == len(found)
         for order in (sorted(found), sorted(found, reverse=True), sorted(found, key=lambda name: found[name])):
             for name in order:
                 tree = "lowest" if name == "a" else "archive.tar" if name in ("d/new", "d/x") else "highest"
-                inode = reader.read(found[name])
+                inode = layers.read(found[name])
                 if inode.owned:
                     assert os.read(inode.fd, 100).decode() == f"{tree}:{name}"
                     os.close(inode.fd)
                 else:
                     assert (tree, inode.size, inode.meta.uid) == ("archive.tar", 0, 1)
-                assert reader.where(found[name]) == (
+                assert layers.where(found[name]) == (
                     f"/{name}" if tree == "archive.tar" else f"{tmp_path}/{tree}/{name}"
                 )
-        reader.close()
+        layers.close()
 
     before = os.listdir("/proc/self/fd")
     with_core(check)
@@ -128,12 +127,11 @@ def test_an_archive_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Call
         layers.add(DirectoryListing(core, tree, layers))
         layers.add(tar_listing(core, archive, layers, autocreate=False))
         os.unlink(archive)
-        reader = layers.reader()
         with pytest.raises(CorruptError, match=r"archive\.tar could be opened before, now it cannot: No such file"):
-            reader.read(1)
-        assert reader.where(1) == "/b"
-        os.close(reader.read(0).fd)
-        reader.close()
+            layers.read(1)
+        assert layers.where(1) == "/b"
+        os.close(layers.read(0).fd)
+        layers.close()
 
     with_core(check)
 
@@ -145,7 +143,7 @@ def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path, with_core: Callable
         layers = Layers()
         layers.add(DirectoryListing(core, tree, layers))
         os.unlink(f"{tree}/a")
-        maker = Maker(layers.reader(), Packs(core.staging, ()), 64, None)
+        maker = Maker(layers, Packs(core.staging, ()), 64, None)
         maker.start((0).to_bytes(JOB_SIZE, "big"), "staged")
         [(_, error)] = maker.step()
         assert error["message"] == f"{tree}/a: it was there when the tree was listed, and is gone"

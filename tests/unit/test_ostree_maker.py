@@ -24,7 +24,9 @@ CHANGED = "it: it was changed while it was read, or ends too early"
 
 
 class OneFile:
-    """The reader of a tree that has one file."""
+    """A tree that has one file."""
+
+    jobs = 1
 
     def __init__(self, inode: Inode) -> None:
         self._inode = inode
@@ -57,8 +59,8 @@ def test_a_file_that_is_not_what_was_listed(
     (tmp_path / "file").write_bytes(b"x" * SIZE)
     monkeypatch.chdir(tmp_path)
     with (tmp_path / "file").open("rb") as file:
-        reader = OneFile(Inode(META, told, fd=file.fileno(), **how))
-        maker = Maker(reader, Packs(None, ()), limit, "sha256")  # type: ignore[arg-type]  # none is made
+        tree = OneFile(Inode(META, told, fd=file.fileno(), **how))
+        maker = Maker(tree, Packs(None, ()), limit, "sha256")  # type: ignore[arg-type]  # none is made
         maker.start(JOB, "staged")
         [(_, error)] = maker.step()
     object_id = how.get("object_id")
@@ -83,7 +85,7 @@ def test_what_is_no_file_any_more(tmp_path: Path, kind: str) -> None:
         layers.add(DirectoryListing(core, str(tmp_path / "tree"), layers))
         place.unlink()
         os.mkfifo(place) if kind == "pipe" else place.mkdir()
-        maker = Maker(layers.reader(), Packs(core.staging, ()), 64, None)
+        maker = Maker(layers, Packs(core.staging, ()), 64, None)
         maker.start(JOB, "staged")
         [(_, error)] = maker.step()
         assert error["message"] == f"{place}: it was replaced while the directory was read"

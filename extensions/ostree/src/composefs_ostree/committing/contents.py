@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from composefs_ext.errors import ExtError
     from composefs_ext.packs import Packs
-    from composefs_ostree.committing.inodes import Inode, Meta, Reader
+    from composefs_ostree.committing.inodes import Inode, Listing, Meta
     from composefs_ostree.fetching.files import Failure
 
 __all__ = ["JOB_SIZE", "Maker"]
@@ -51,13 +51,13 @@ _REMEDY = "mend it where the tree comes from; if that was changed meanwhile, run
 class Maker(Jobs):
     """The files of the listed trees, made into file objects on request; the ``Files`` of a worker."""
 
-    def __init__(self, reader: Reader, packs: Packs, inline_limit: int, measured: str | None) -> None:
+    def __init__(self, trees: Listing, packs: Packs, inline_limit: int, measured: str | None) -> None:
         """Content of up to ``inline_limit`` bytes is returned; other that is small, and no reflink, is in ``packs``.
 
         ``measured`` is the algorithm by which objects are named, None where the kernel measures them as they are read.
         """
         super().__init__()
-        self._reader = reader
+        self._trees = trees
         self._packs = packs
         self._inline_limit = inline_limit
         self._measured = measured
@@ -66,11 +66,11 @@ class Maker(Jobs):
 
     def where(self, job: bytes) -> str:
         """Return the path of a job's file."""
-        return self._reader.where(int.from_bytes(job, "big"))
+        return self._trees.where(int.from_bytes(job, "big"))
 
     def _do(self, job: bytes, staged: str) -> MadeRow | Failure:
         try:
-            inode = self._reader.read(int.from_bytes(job, "big"))
+            inode = self._trees.read(int.from_bytes(job, "big"))
             try:
                 if inode.object_id is None:
                     return self._make(job, inode, staged)

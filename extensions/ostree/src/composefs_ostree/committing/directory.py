@@ -83,7 +83,7 @@ class _Opened:
 
 
 class DirectoryListing:
-    """All of a directory's names; nothing but directories is opened yet."""
+    """All of a directory's names; files are opened as they are read."""
 
     def __init__(self, core: Core, path: str, layers: Layers) -> None:
         """Read the names into the tree; raise OSError, FormatError for a name or UnsupportedError for a device."""
@@ -92,33 +92,42 @@ class DirectoryListing:
         self._jobs: list[tuple[int, bytes]] = []  # directory, name
         self._first = layers.jobs
         self._changes = layers.changes
-        opened = _Opened(path, self._directories)
+        self._opened = _Opened(path, self._directories)
         waiting = [(0, layers.root, 0)]
         done = 0
-        with closing(opened), core.progress("directories") as progress:
+        with closing(self._opened), core.progress("directories") as progress:
             while waiting:
                 number, directory, depth = waiting.pop()
                 if depth > MAX_DEPTH or self._first + len(self._jobs) + len(self._directories) > MAX_INODES:
                     raise too_many()
-                waiting += self._scan(opened, number, directory, depth + 1)
+                waiting += self._scan(number, directory, depth + 1)
                 progress.advance()
                 done += 1
                 if done % _PUMP_EVERY == 0:
                     core.pump(0)  # a cancelled command stops here
+        self.jobs = len(self._jobs)
 
-    @property
-    def jobs(self) -> int:
-        """How many files and symlinks there are."""
-        return len(self._jobs)
+    def where(self, job: int) -> str:
+        """Return a file's path."""
+        directory, name = self._jobs[job]
+        return shown(self._opened.path(directory) + b"/" + name)
 
-    def reader(self) -> _DirectoryReader:
-        """Return what opens the files."""
-        return _DirectoryReader(_Opened(self._path, self._directories), self._jobs)
+    def close(self) -> None:
+        """Close the directories."""
+        self._opened.close()
 
-    def _scan(self, opened: _Opened, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
-        path = opened.path(number)
+    def read(self, job: int) -> Inode:
+        """Open a file, or read a symlink."""
+        try:
+            return self._read(*self._jobs[job])
+        except OSError as error:
+            error.filename = self.where(job)  # by which it was opened is its name alone
+            raise
+
+    def _scan(self, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
+        path = self._opened.path(number)
         with Naming(shown(path)):
-            fd = opened.get(number)
+            fd = self._opened.get(number)
         status = os.fstat(fd)
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
@@ -147,31 +156,6 @@ class DirectoryListing:
                 else:
                     raise refused(shown(path + b"/" + name))
         return found
-
-
-class _DirectoryReader:
-    """Opens the files of a listing."""
-
-    def __init__(self, opened: _Opened, jobs: list[tuple[int, bytes]]) -> None:
-        self._opened = opened
-        self._jobs = jobs
-
-    def where(self, job: int) -> str:
-        """Return a file's path."""
-        directory, name = self._jobs[job]
-        return shown(self._opened.path(directory) + b"/" + name)
-
-    def close(self) -> None:
-        """Close the directories."""
-        self._opened.close()
-
-    def read(self, job: int) -> Inode:
-        """Open a file, or read a symlink."""
-        try:
-            return self._read(*self._jobs[job])
-        except OSError as error:
-            error.filename = self.where(job)  # by which it was opened is its name alone
-            raise
 
     def _read(self, directory: int, name: bytes) -> Inode:
         above = self._opened.get(directory)

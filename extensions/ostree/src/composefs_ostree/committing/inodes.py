@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-__all__ = ["Directory", "Inode", "Listing", "Meta", "Reader", "both", "check_name", "refused", "shown", "too_many"]
+__all__ = ["Directory", "Inode", "Listing", "Meta", "both", "check_name", "refused", "shown", "too_many"]
 
 
 Meta = Dirmeta
@@ -59,8 +59,11 @@ class Inode(NamedTuple):
 
 if TYPE_CHECKING:
 
-    class Reader(Protocol):
-        """Reads the jobs of a listing, numbered from 0, in one worker process."""
+    class Listing(Protocol):
+        """A tree as far as it is read before the workers start, each of which then reads jobs, numbered from 0."""
+
+        jobs: int
+        """How many files and symlinks there are."""
 
         def read(self, job: int) -> Inode:
             """Open a job."""
@@ -70,16 +73,6 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Close what is open but for what :meth:`read` has returned."""
-
-    class Listing(Protocol):
-        """A tree as far as it is read before the workers start."""
-
-        @property
-        def jobs(self) -> int:
-            """How many files and symlinks there are."""
-
-        def reader(self) -> Reader:
-            """Return what reads the jobs; called in each worker process."""
 
 
 def shown(path: bytes) -> str:

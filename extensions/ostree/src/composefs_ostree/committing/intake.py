@@ -49,7 +49,7 @@ class Intake:
         assert repository is not None
         limit = inline_limit(repository.algorithm)
         measured = None if repository.secure else repository.algorithm
-        workers = Workers(core, lambda packs: Maker(layers.reader(), packs, limit, measured))
+        workers = Workers(core, lambda packs: Maker(layers, packs, limit, measured))
         progress = core.progress("files", unit="bytes")
         try:
             while self._left or self._puts:

@@ -14,7 +14,7 @@ from composefs_ostree.committing.inodes import Directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ostree.committing.inodes import Inode, Listing, Reader
+    from composefs_ostree.committing.inodes import Inode, Listing
 
 __all__ = ["Layers"]
 
@@ -23,59 +23,43 @@ class Layers:
     """The tree that is made of all; also a listing itself.
 
     Whoever lists one more tree puts its entries into ``root``, its jobs numbered from ``jobs``, and has it added.
-    ``changes`` are those of the tree that is listed next: whoever lists it makes them on its directories, and the
-    reader here on its files.
+    ``changes`` are those of the tree that is listed next: whoever lists it makes them on its directories, and they are
+    made here on its files, as these are read.
     """
 
     def __init__(self) -> None:
         self.root = Directory()
         self.jobs = 0
         self.changes = Changes()
-        self._listings: list[tuple[Listing, Changes]] = []
+        self._listings: list[tuple[Listing, int, Changes]] = []
         self._firsts: list[int] = []
+        self._number = 0  # of the listing that was read last: a worker's jobs come in their order
 
     def add(self, listing: Listing) -> None:
         """Take the jobs of a listing that has put its entries here."""
-        self._listings.append((listing, self.changes))
+        self._listings.append((listing, self.jobs, self.changes))
         self._firsts.append(self.jobs)
         self.jobs += listing.jobs
 
-    def reader(self) -> Reader:
-        """Return what reads the jobs of all; called in each worker process."""
-        return _LayersReader(self._listings, self._firsts)
-
-
-class _LayersReader:
-    """Has the reader of one listing at a time: a worker's jobs come in their order."""
-
-    def __init__(self, listings: list[tuple[Listing, Changes]], firsts: list[int]) -> None:
-        self._listings = listings
-        self._firsts = firsts
-        self._reader: Reader | None = None
-        self._changes = Changes()
-        self._jobs = range(0)
-
     def read(self, job: int) -> Inode:
         """Open a job."""
-        inode = self._turn_to(job).read(job - self._jobs.start)
-        return inode._replace(meta=self._changes.apply(inode.meta, self._changes.paths.jobs.get(job)))
+        listing, first, changes = self._turn_to(job)
+        inode = listing.read(job - first)
+        return inode._replace(meta=changes.apply(inode.meta, changes.paths.jobs.get(job)))
 
     def where(self, job: int) -> str:
         """Return the path to name in errors."""
-        return self._turn_to(job).where(job - self._jobs.start)
+        listing, first, _ = self._turn_to(job)
+        return listing.where(job - first)
 
     def close(self) -> None:
         """Close what is open."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self._listings[self._number][0].close()
 
-    def _turn_to(self, job: int) -> Reader:
-        if self._reader is None or job not in self._jobs:
+    def _turn_to(self, job: int) -> tuple[Listing, int, Changes]:
+        """Return the listing of a job, its first job and its changes; no other one has anything open."""
+        number = bisect_right(self._firsts, job) - 1
+        if number != self._number:
             self.close()
-            number = bisect_right(self._firsts, job) - 1
-            first = self._firsts[number]
-            listing, self._changes = self._listings[number]
-            self._jobs = range(first, first + listing.jobs)
-            self._reader = listing.reader()
-        return self._reader
+            self._number = number
+        return self._listings[number]

@@ -10,7 +10,7 @@ from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from composefs_ext import Core, Repository
+    from composefs_ext import Core
     from composefs_ostree.committing.layers import Layers
 
 __all__ = ["Listed", "TreeBuilder", "require_objects"]
@@ -179,20 +179,9 @@ class Listed:
     def __init__(self, core: Core, tree: TreeBuilder, path: str | None = None) -> None:
         assert core.repository is not None
         self.jobs = len(tree.inodes)
-        self._contents = tree, path, core.repository
-
-    def reader(self) -> _ListedReader:
-        """Return what opens the contents."""
-        return _ListedReader(*self._contents)
-
-
-class _ListedReader:
-    """Finds the contents of a listing."""
-
-    def __init__(self, tree: TreeBuilder, path: str | None, repository: Repository) -> None:
         self._tree = tree
         self._path = path
-        self._repository = repository
+        self._repository = core.repository
         self._fd = -1  # of the file of the contents, once some of it is read
 
     def where(self, job: int) -> str:
@@ -203,6 +192,7 @@ class _ListedReader:
         """Close the file of the contents."""
         if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1
 
     def read(self, job: int) -> Inode:
         """Return the inode with its content open."""
