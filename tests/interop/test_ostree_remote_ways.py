@@ -129,11 +129,12 @@ def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Pat
             assert "HTTP status 302 (the server redirects and does not say where, or to where headers of a file" in told
             assert {request[5] for request in other.log()} == {"-"}
         mirrors = tmp_path / "mirrors"
-        (mirrors).mkdir()
-        (mirrors / "list").write_text(f"{elsewhere}\n")
+        mirrors.mkdir()
         with nginx(tmp_path / "third", mirrors) as server:
             remote(target, f"mirrorlist={server.url}/list", f"--set=http-bearer-token-file={token}")
-            pulls(target, "o", BRANCH)
+            for mirror in (elsewhere, other.url):  # of another name, and of another port alone
+                (mirrors / "list").write_text(f"{mirror}\n")
+                pulls(target, "o", BRANCH)
             assert {request[6] for request in server.log()} == {"Bearer s3cr3t"}
             assert {request[6] for request in other.log()} == {"-"}
 
