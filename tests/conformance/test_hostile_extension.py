@@ -156,6 +156,17 @@ def test_links_whatever_the_machine_is_called(
     shutil.rmtree(repo)
 
 
+def test_another_user_s_processes_are_bounded(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's own are not, as root's other programs count with them."""
+    assert os.geteuid() == 0, "only root can test --ext-user"
+    shutil.copytree(place / "repo", repo := place / tmp_path.name, symlinks=True)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(place / "ext"))
+    command = ("hostile", "attack", "have-more-processes", "--port=1")
+    done = cfsctl("--repo", repo, "--ext-user", OTHER_USER, *command, status=7)
+    assert done.stderr == "cfsctl: refused: not allowed to raise maximum limit\n"
+    shutil.rmtree(repo)
+
+
 @pytest.fixture
 def alone() -> Iterator[None]:
     """Have no other run of these tests, of another checkout, at the same meanwhile."""
