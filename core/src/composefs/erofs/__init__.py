@@ -48,7 +48,6 @@ def write(
         rules = WriteRules(version, c=compat == "c")
         try:
             rewritten = rewrite(tree, rules)
-            rewritten.xattrs.share(rewritten.externals)
             if not rules.c:
                 _check_entries(rewritten)
             placement = place(rewritten.inodes, rewritten.xattrs, rules)

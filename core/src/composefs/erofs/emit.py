@@ -25,7 +25,7 @@ _PIECES_JOINED = 65536
 
 def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> list[bytes]:
     """Return the image in pieces of some MiB."""
-    inodes, _, xattrs = rewritten
+    inodes, xattrs = rewritten
     inodes_end = placement.inodes_end
     data_start = inodes_end + len(xattrs.table) + BLOCK - 1 & -BLOCK
     xattrs.locate(inodes_end % BLOCK if rules.version < 2 else inodes_end)

@@ -128,10 +128,9 @@ class Inode:
 
 
 class Rewritten(NamedTuple):
-    """The inodes in the order of their numbers, those of external files, and the attribute sets."""
+    """The inodes in the order of their numbers, and the attribute sets, of which it is decided what they share."""
 
     inodes: list[Inode]
-    externals: list[Inode]
     xattrs: AttributeSets
 
 
@@ -180,7 +179,8 @@ class _Rewriter:
                 raise Unfit(node, "the target of the hard link is not in the tree", kind=FormatError)
             assert directory.names is not None
             directory.targets[bisect_left(directory.names, name)] = target
-        return Rewritten(inodes, self.externals, self.xattrs)
+        self.xattrs.share(self.externals)
+        return Rewritten(inodes, self.xattrs)
 
     def expand(self, directory: Inode) -> list[Inode]:
         """Fill in a directory's entries, links and attributes; return the new inodes in it."""
