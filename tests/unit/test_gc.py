@@ -278,5 +278,4 @@ def test_a_loop_of_streams_is_followed_once(made: Populated, monkeypatch: pytest
     monkeypatch.setattr(Graph, "open_stream", lambda _self, object_id: Reader(streams[object_id], SHA256))
     with Repository.open(made.path) as repository:
         graph = Graph(repository)
-        assert graph.reach([Start(ids["a"], "stream", "a")]) == set(ids.values())
-        assert graph.reach([Start(ids["a"], "stream", "a")], among=()) == {ids["a"], ids["b"]}
+        assert {each.hex() for each in graph.reach([Start(ids["a"], "stream", "a")])} == set(ids.values())

@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from composefs.errors import CorruptError
 from composefs.graph import Graph, Names, Problem, Start, read_names, read_stock, refs_of
@@ -59,23 +60,22 @@ def collect(
     names = read_names(repository)
     stock = read_stock(repository)
     problems = list(names.problems)
-    live = Graph(repository).reach(_starts(repository, names, roots), problems, among=stock.ids())
+    # All that could be garbage, raw ids, less what is kept: there may be millions, and of what is kept is made no list.
+    garbage = set(stock)
+    garbage.update(map(bytes.fromhex, chain(names.streams.values(), names.images.values())))
+    garbage.difference_update(Graph(repository).reach(_starts(repository, names, roots), problems))
     if problems:
         raise _refusal(problems)
     collected = Collected(odd=[str(problem) for problem in stock.problems])
     try:
-        collected.streams = _prune(repository, "stream", names.streams, live, dry_run, tell)
-        collected.images = _prune(repository, "image", names.images, live, dry_run, tell)
-        garbage = {
-            prefix: dead
-            for prefix, rests in stock.files.items()
-            if (dead := [rest for rest in rests if prefix + rest not in live])
-        }
-        if garbage and not dry_run:
+        collected.streams = _prune(repository, "stream", names.streams, garbage, dry_run, tell)
+        collected.images = _prune(repository, "image", names.images, garbage, dry_run, tell)
+        if not dry_run and not garbage.isdisjoint(stock):
             # Also for the names that were gone before: who removed them may have been killed before waiting for that.
             repository.objects.barrier()
-        for prefix, dead in garbage.items():
-            _remove_objects(repository, prefix, dead, collected, dry_run, tell)
+        for prefix, ids in stock.ids.items():
+            if dead := [each for each in ids if each in garbage]:
+                _remove_objects(repository, prefix, dead, collected, dry_run, tell)
     except BrokenPipeError:  # who was told has gone
         raise
     except OSError as error:
@@ -114,10 +114,10 @@ def _is_misplaced(problem: Problem) -> bool:
 
 
 def _prune(
-    repository: Repository, kind: str, entries: Mapping[str, str], live: set[str], dry_run: bool, tell: Tell | None
+    repository: Repository, kind: str, entries: Mapping[str, str], garbage: set[bytes], dry_run: bool, tell: Tell | None
 ) -> int:
-    """Remove the symlinks whose objects are not live, and unfinished ones of publishers that died; count the former."""
-    dead = [name for name, target in entries.items() if target not in live]
+    """Remove the symlinks whose objects are garbage, and unfinished ones of publishers that died; count the former."""
+    dead = [name for name, target in entries.items() if bytes.fromhex(target) in garbage]
     fd = repository.store.find(f"{kind}s")
     if fd is None:
         return len(dead)
@@ -136,20 +136,22 @@ def _prune(
 
 
 def _remove_objects(
-    repository: Repository, prefix: str, rests: list[str], collected: Collected, dry_run: bool, tell: Tell | None
+    repository: Repository, prefix: str, dead: list[bytes], collected: Collected, dry_run: bool, tell: Tell | None
 ) -> None:
     with Descriptor(open_directory(prefix, repository.store.objects)) as fd:
-        for rest in rests:
+        for each in dead:
+            object_id = each.hex()
+            rest = object_id[2:]
             status = os.stat(rest, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 collected.odd.append(f"objects/{prefix}/{rest}: it is a directory")
                 continue
             if not dry_run:
-                _unlink(repository, rest, fd, f"object {prefix}{rest}")
+                _unlink(repository, rest, fd, f"object {object_id}")
             collected.objects += 1
             collected.size += status.st_size
             if tell is not None:
-                tell("object", prefix + rest, status.st_size)
+                tell("object", object_id, status.st_size)
 
 
 def _unlink(repository: Repository, name: str, fd: int, what: str) -> None:

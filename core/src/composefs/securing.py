@@ -33,10 +33,10 @@ def enable_verity(repository: Repository, report: Callable[[int, int], object] =
     total = len(stock)
     done = 0
     damaged: list[str] = []
-    for prefix, rests in stock.files.items():
+    for ids in stock.ids.values():
         report(done, total)
-        damaged += [prefix + rest for rest in rests if not _enable(repository, prefix + rest)]
-        done += len(rests)
+        damaged += [object_id for object_id in map(bytes.hex, ids) if not _enable(repository, object_id)]
+        done += len(ids)
     report(done, total)
     if damaged:
         raise CorruptError(

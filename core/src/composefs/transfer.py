@@ -57,11 +57,11 @@ def copy(
         )
     names = read_names(source)
     graph = Graph(source, strict=True)
-    reached = sorted(graph.reach(starts))
+    reached = sorted(set(graph.reach(starts)))
     copied = Copied()
-    for done, object_id in enumerate(reached):
+    for done, each in enumerate(reached):
         report(done, len(reached))
-        _copy_object(source, target, object_id, copied)
+        _copy_object(source, target, each.hex(), copied)
     report(len(reached), len(reached))
     by_id: dict[str, list[str]] = {}
     for name, object_id in names.streams.items():

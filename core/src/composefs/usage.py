@@ -65,14 +65,13 @@ def measure(
         shown = [_choose(repository, text, holders) for text in chosen]
     graph = Graph(repository)
     # 4 bytes for an object that a ref holds: a hundred refs to trees of 20,000 files take 8 MB.
-    numbers: dict[str, int] = {}
+    numbers: dict[bytes, int] = {}
     reached: dict[tuple[str, str], array[int]] = {}  # by what refs name: it is followed once, however many there are
     for start in holders:
         if start[:2] not in reached:
-            found = graph.reach([start])
-            reached[start[:2]] = array("I", (numbers.setdefault(each, len(numbers)) for each in found))
+            reached[start[:2]] = array("I", {numbers.setdefault(each, len(numbers)) for each in graph.reach([start])})
     held = [reached[start[:2]] for start in holders]
-    sizes = array("Q", (repository.objects.size(each) or 0 for each in numbers))
+    sizes = _sizes(repository, numbers)
     count = array("I", bytes(4 * len(numbers)))
     for holding in held:
         for number in holding:
@@ -83,9 +82,12 @@ def measure(
         start = holders[index]
         size, alone_size = sum(sizes[number] for number in held[index]), sum(sizes[number] for number in alone)
         holdings.append(Holding(start.kind, start.where, start.id, len(held[index]), size, len(alone), alone_size))
-    garbage = read_stock(repository).ids() - numbers.keys()
-    garbage_size = sum(repository.objects.size(each) or 0 for each in garbage)
-    return Usage(holdings, len(numbers), sum(sizes), len(garbage), garbage_size)
+    garbage = _sizes(repository, (each for each in read_stock(repository) if each not in numbers))
+    return Usage(holdings, len(numbers), sum(sizes), len(garbage), sum(garbage))
+
+
+def _sizes(repository: Repository, ids: Iterable[bytes]) -> array[int]:
+    return array("Q", (size or 0 for size in repository.objects.sizes(each.hex() for each in ids)))
 
 
 def _choose(repository: Repository, text: str, holders: list[Start]) -> int:

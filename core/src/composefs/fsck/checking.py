@@ -19,6 +19,9 @@ __all__ = ["check", "silent"]
 _LISTED = 1000
 """How many missing objects of a stream are told one by one; those behind them are told once these are back."""
 
+_NOT_ASKED = -1
+"""Instead of the size of an object, which is asked for when an image says what it should be."""
+
 
 def silent(_done: int, _total: int) -> None:
     """Tell nobody how far the work is."""
@@ -49,7 +52,7 @@ def check(
             found.add(problem)
             found.objects_corrupted += 1
         found.objects_checked = len(stock)
-    contents = _Contents(repository, stock.ids(), found)
+    contents = _Contents(repository, stock, found)
     for name, object_id in names.streams.items():
         found.streams_checked += 1
         found.streams_corrupted += not contents.is_whole(Start(object_id, "stream", f"streams/{name}"))
@@ -58,7 +61,7 @@ def check(
         found.images_corrupted += not contents.is_whole(Start(image, "image", f"images/{image}"))
     contents.check_unnamed()
     if not found.ok:
-        found.affected = find_affected(repository, names, found.bad | found.useless)
+        found.affected = find_affected(repository, names, set(map(bytes.fromhex, found.bad | found.useless)))
     return found
 
 
@@ -73,22 +76,20 @@ def _restrict(repository: Repository, names: Names, stock: Stock, streams: Colle
     names.streams = {name: names.streams[name] for name in dict.fromkeys(streams)}
     names.stream_refs = {path: name for path, name in names.stream_refs.items() if name in names.streams}
     starts = [Start(each, "stream", name) for name, each in names.streams.items()]
-    reached = Graph(repository).reach(starts, [], among=stock.ids())
+    others = set(stock)
+    others.difference_update(Graph(repository).reach(starts, []))
     stock.problems.clear()
-    stock.files = {
-        prefix: [rest for rest in rests if prefix + rest in reached] for prefix, rests in stock.files.items()
-    }
+    stock.ids = {prefix: [each for each in ids if each not in others] for prefix, ids in stock.ids.items()}
 
 
 class _Contents:
     """Checks what is in streams and images, each object once."""
 
-    def __init__(self, repository: Repository, present: set[str], found: Report) -> None:
+    def __init__(self, repository: Repository, stock: Stock, found: Report) -> None:
         self._repository = repository
         self._graph = Graph(repository, strict=True)
-        self._present = present
+        self._sizes: dict[bytes, int | None] = dict.fromkeys(stock, _NOT_ASKED)  # of all objects that are there
         self._found = found
-        self._sizes: dict[str, int | None] = {}
         self._whole: dict[tuple[str, bool], bool] = {}
         self._referred: list[Start] = []
 
@@ -96,7 +97,7 @@ class _Contents:
         """Check one, unless that was done under another name."""
         key = (start.id, start.kind == "image")
         if key not in self._whole:
-            if start.id not in self._present:
+            if not self._has(start.id):
                 self._missing("broken-symlink", start.where, start.id)
                 self._whole[key] = False
             else:
@@ -111,29 +112,32 @@ class _Contents:
         """Check the streams and images that others refer to, as far as they have not been checked by names."""
         while self._referred:
             start = self._referred.pop()
-            if start.id in self._present:
+            if self._has(start.id):
                 self.is_whole(start)
+
+    def _has(self, object_id: str) -> bool:
+        return bytes.fromhex(object_id) in self._sizes
 
     def _missing(self, kind: Kind, where: str, object_id: str, message: str | None = None) -> None:
         self._found.add(Problem(kind, where, message or f"object {object_id} is missing", object_id))
         self._found.missing.add(object_id)
 
     def _check_image(self, start: Start) -> bool:
-        files = self._graph.image(start.id)
-        absent = sorted(files.keys() - self._present)
+        files = dict(self._graph.image(start.id))
+        absent = sorted(files.keys() - self._sizes.keys())
         for each in absent:
-            self._missing("image-missing-object", start.where, each)
+            self._missing("image-missing-object", start.where, each.hex())
         return self._have_sizes(start, files) and not absent
 
-    def _have_sizes(self, start: Start, files: Mapping[str, int]) -> bool:
+    def _have_sizes(self, start: Start, files: Mapping[bytes, int]) -> bool:
         """Tell whether the objects that are there have the sizes of an image's files; the first other one is told."""
-        new = [each for each in files if each in self._present and each not in self._sizes]
-        self._sizes.update(zip(new, self._repository.objects.sizes(new), strict=True))
+        new = [each for each in files if self._sizes.get(each) == _NOT_ASKED]
+        self._sizes.update(zip(new, self._repository.objects.sizes(each.hex() for each in new), strict=True))
         for each, size in files.items():
-            if self._sizes.get(each, size) != size and each not in self._found.bad:
-                damage = check_object(self._repository, each)  # which was not done if only metadata are checked
+            if self._sizes.get(each, size) != size and (object_id := each.hex()) not in self._found.bad:
+                damage = check_object(self._repository, object_id)  # which was not done if only metadata are checked
                 if damage is None:
-                    message = f"a file has {size} bytes, and its object {each} {self._sizes[each]}"
+                    message = f"a file has {size} bytes, and its object {object_id} {self._sizes[each]}"
                     self._found.add(Problem("image-invalid", start.where, message, start.id))
                     return False
                 self._found.add(damage)
@@ -149,7 +153,7 @@ class _Contents:
             named = names_in(reader)
             absent = 0
             for each in reader.object_refs():
-                if each not in self._present:
+                if not self._has(each):
                     absent += 1
                     if absent <= _LISTED:
                         self._missing("missing-object-ref", start.where, each)
@@ -158,7 +162,7 @@ class _Contents:
                 words = "1 more object is missing" if more == 1 else f"{more} more objects are missing"
                 self._found.add(Problem("missing-object-ref", start.where, words))
             for name, each in named:
-                if each not in self._present:
+                if not self._has(each):
                     self._missing("missing-named-ref", start.where, each, f"{name} names {each}, which is missing")
                     absent += 1
             self._referred += starts_of(named, start.where)

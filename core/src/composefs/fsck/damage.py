@@ -8,8 +8,8 @@ from composefs.repository import Repository
 __all__ = ["find_affected"]
 
 
-def find_affected(repository: Repository, names: Names, lost: set[str]) -> dict[str, list[str]]:
-    """Return the names of the ``streams``, ``images`` and ``refs`` that need one of the objects that are lost."""
+def find_affected(repository: Repository, names: Names, lost: set[bytes]) -> dict[str, list[str]]:
+    """Return the names of the ``streams``, ``images`` and ``refs`` that need one of the lost objects (raw ids)."""
     graph = Graph(repository)
     known: dict[tuple[str, str], bool] = {}
 
@@ -17,8 +17,7 @@ def find_affected(repository: Repository, names: Names, lost: set[str]) -> dict[
         key = (start.id, start.kind)
         if key not in known:
             unread: list[Problem] = []
-            reached = graph.reach([start], unread, among=lost)
-            known[key] = bool(unread) or not lost.isdisjoint(reached)
+            known[key] = not lost.isdisjoint(graph.reach([start], unread)) or bool(unread)
         return known[key]
 
     streams = {name for name, each in names.streams.items() if is_affected(Start(each, "stream", name))}

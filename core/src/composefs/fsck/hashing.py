@@ -82,7 +82,7 @@ def check_objects(repository: Repository, stock: Stock, report: Callable[[int, i
     processors to run on.  Raises InputOutputError when one of them ended early, and ShortageError.
     """
     total = len(stock)
-    directories = [(prefix, rests) for prefix, rests in stock.files.items() if rests]
+    directories = list(filter(None, stock.ids.values()))
     problems: list[Problem] = []
     done = 0
     if not directories:
@@ -111,7 +111,7 @@ def check_objects(repository: Repository, stock: Stock, report: Callable[[int, i
 class _Workers(Closing):
     """Processes that check directories of objects; leaving the context ends them."""
 
-    def __init__(self, repository: Repository, directories: list[tuple[str, list[str]]]) -> None:
+    def __init__(self, repository: Repository, directories: list[list[bytes]]) -> None:
         self._repository = repository
         self._directories = directories
         self._forks = Forks()
@@ -142,12 +142,12 @@ class _Workers(Closing):
 
         try:
             while task := os.read(tasks, 1):
-                prefix, rests = self._directories[task[0]]
-                for rest in rests:
-                    problem = check_object(self._repository, prefix + rest)
+                ids = self._directories[task[0]]
+                for object_id in map(bytes.hex, ids):
+                    problem = check_object(self._repository, object_id)
                     if problem is not None:
-                        tell(problem.kind, prefix + rest, problem.message[:_MAX_MESSAGE])
-                tell(str(len(rests)))
+                        tell(problem.kind, object_id, problem.message[:_MAX_MESSAGE])
+                tell(str(len(ids)))
         except ShortageError as error:
             tell("", error.message, error.hint or "")
 

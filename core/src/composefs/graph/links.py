@@ -8,10 +8,10 @@ a splitstream: anything else is an object like others.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from composefs.erofs.reader import Image, read_objects
+from composefs.erofs.reader import Image, walk_objects
 from composefs.errors import ComposefsError, FormatError, MissingObjectError, ShortageError
 from composefs.graph.names import Names
 from composefs.graph.problem import Kind, Problem
@@ -43,7 +43,7 @@ class Graph:
     """Reads what streams and images of a repository refer to; the digest of each is checked before it is believed.
 
     ``streams`` and ``images`` are the ids of those that have been read.  ``strict`` is as in
-    :func:`composefs.erofs.reader.read_objects`.
+    :func:`composefs.erofs.reader.walk_objects`.
     """
 
     def __init__(self, repository: Repository, *, strict: bool = False) -> None:
@@ -70,27 +70,22 @@ class Graph:
         self.streams.add(object_id)
         return reader
 
-    def image(self, object_id: str) -> dict[str, int]:
-        """Return the ids of an image's objects, with its files' sizes.
+    def image(self, object_id: str) -> Iterator[tuple[bytes, int]]:
+        """Yield the raw ids of an image's objects, with its files' sizes.
 
         Raises MissingObjectError, CorruptError and FormatError.
         """
         with Descriptor(self._repository.objects.open(object_id, verify=True)) as fd, Image.open(fd) as image:
-            files = read_objects(image, self._repository.algorithm, strict=self._strict)
+            yield from walk_objects(image, self._repository.algorithm, strict=self._strict)
         self.images.add(object_id)
-        return files
 
-    def reach(
-        self, starts: Iterable[Start], problems: list[Problem] | None = None, *, among: Container[str] | None = None
-    ) -> set[str]:
-        """Return the ids of all that ``starts`` keep, themselves included, whether or not it is there.
+    def reach(self, starts: Iterable[Start], problems: list[Problem] | None = None) -> Iterator[bytes]:
+        """Yield the raw ids of all that ``starts`` keep, themselves included, whether or not it is there.
 
-        What cannot be read is added to ``problems``, or raised if that is None, with how to call it in front; the
-        objects that it refers to are then missing from the answer.  Of objects, only those ``among`` some are told, if
-        that is given: there may be more references than a repository has objects.
+        One may come many times, and there may be more references than a repository has objects.  What cannot be read is
+        added to ``problems``, or raised if that is None, with how to call it in front; objects that it refers to are
+        then missing.
         """
-        wanted = None if among is None else among.__contains__
-        reached: set[str] = set()
         followed: set[tuple[str, bool]] = set()
         pending = list(starts)
         while pending:
@@ -99,11 +94,11 @@ class Graph:
             if (start.id, is_image) in followed:
                 continue
             followed.add((start.id, is_image))
-            reached.add(start.id)
+            yield bytes.fromhex(start.id)
             try:
                 if is_image:
-                    objects = self.image(start.id)
-                    reached.update(objects if wanted is None else filter(wanted, objects))
+                    for digest, _ in self.image(start.id):
+                        yield digest
                     continue
                 reader = self.open_stream(start.id)
                 if reader is None:
@@ -112,7 +107,7 @@ class Graph:
                     continue
                 with reader:
                     named = names_in(reader)
-                    reached.update(reader.object_refs() if wanted is None else filter(wanted, reader.object_refs()))
+                    yield from map(bytes.fromhex, reader.object_refs())
             except ComposefsError as error:
                 if problems is None:
                     error.message = f"{start.where} in {self._repository.path}: {error.message}"
@@ -120,7 +115,6 @@ class Graph:
                 problems.append(unreadable(start, error))
                 continue
             pending += starts_of(named, start.where)
-        return reached
 
 
 def names_in(reader: Reader) -> list[tuple[str, str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from composefs.graph.problem import Problem
 from composefs.linux.closing import Descriptor
@@ -18,17 +20,16 @@ _PREFIX = re.compile("[0-9a-f]{2}")
 
 @dataclass(slots=True)
 class Stock:
-    """``files`` is {XX: [REST, …]}, for the objects ``objects/XX/REST``; what has no such name is in ``problems``."""
+    """``ids`` are the raw ids of the objects in ``objects/XX``, by XX; what has no such name is in ``problems``."""
 
-    files: dict[str, list[str]] = field(default_factory=dict)
+    ids: dict[str, list[bytes]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return sum(map(len, self.files.values()))
+        return sum(map(len, self.ids.values()))
 
-    def ids(self) -> set[str]:
-        """Return the ids of all objects."""
-        return {prefix + rest for prefix, names in self.files.items() for rest in names}
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.ids.values())
 
 
 def read_stock(repository: Repository) -> Stock:
@@ -48,7 +49,8 @@ def read_stock(repository: Repository) -> Stock:
                 continue
             with Descriptor(fd):
                 names = os.listdir(fd)
-            stock.files[prefix] = good = list(filter(well_formed, names))
+            good = list(filter(well_formed, names))
+            stock.ids[prefix] = [bytes.fromhex(prefix + name) for name in good]
             if len(good) < len(names):
                 stock.problems += [_invalid(f"objects/{prefix}/{name}") for name in sorted({*names}.difference(good))]
     except OSError as error:

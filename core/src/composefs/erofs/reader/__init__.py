@@ -7,7 +7,7 @@ byte is hostile until it is checked; `image` has the structures and the checks, 
 
 from composefs.erofs.reader.image import Image
 from composefs.erofs.reader.lookup import Lookup
-from composefs.erofs.reader.objects import read_objects
+from composefs.erofs.reader.objects import read_objects, walk_objects
 from composefs.erofs.reader.tree import ReadRules, read_tree
 
-__all__ = ["Image", "Lookup", "ReadRules", "read_objects", "read_tree"]
+__all__ = ["Image", "Lookup", "ReadRules", "read_objects", "read_tree", "walk_objects"]

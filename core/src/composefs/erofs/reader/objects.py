@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 
 from composefs.digest import Algorithm
 from composefs.erofs.layout import CHUNK_BASED
@@ -11,11 +12,19 @@ from composefs.erofs.reader.tree import Decoder, ReadRules
 from composefs.erofs.reader.walk import Walk
 from composefs.tree import TYPE_MASK, collection_paused, object_path
 
-__all__ = ["read_objects"]
+__all__ = ["read_objects", "walk_objects"]
 
 
 def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) -> dict[str, int]:
     """Return the ids in the metacopy attributes of all regular files, each with the size of such a file.
+
+    For ``strict``, and what it raises, see :func:`walk_objects`.
+    """
+    return {digest.hex(): size for digest, size in walk_objects(image, algorithm, strict=strict)}
+
+
+def walk_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) -> Iterator[tuple[bytes, int]]:
+    """Yield the digest in the metacopy attribute of each regular file, raw, and the file's size.
 
     Raises FormatError as `read_tree` does; names and attributes are checked, symlinks and inline files are not read.
     ``strict`` also refuses files with another path than that of their digest: overlayfs follows the path, and compares
@@ -24,7 +33,7 @@ def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) ->
     """
     decoder = Decoder(image, ReadRules("rs", algorithm))
     attributes = decoder.regular.of
-    sizes: dict[bytes | None, int] = {}
+    sizes: dict[bytes, int] = {}  # filled if strict
     root = image.inode(image.root_nid)
     with collection_paused():
         for listing in Walk(image).directories(image.root_nid, root):
@@ -39,7 +48,7 @@ def read_objects(image: Image, algorithm: Algorithm, *, strict: bool = False) ->
                     if digest is None:
                         if inode.layout == CHUNK_BASED and inode.size:
                             malformed(f"the file {name!a} has content outside of the image but no digest", inode.offset)
-                    elif sizes.get(digest, inode.size) != inode.size:
+                    elif sizes.setdefault(digest, inode.size) != inode.size:
                         malformed(f"the file {name!a} has not the size of another with its digest", inode.offset)
-                sizes[digest] = inode.size
-    return {digest.hex(): size for digest, size in sizes.items() if digest is not None}
+                if digest is not None:
+                    yield digest, inode.size

@@ -11,12 +11,13 @@ stored once are written for each file.
 
 from __future__ import annotations
 
+import mmap
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from composefs.erofs.layout import FILE_TYPES
+from composefs.erofs.layout import FILE_TYPES, SLOT
 from composefs.erofs.reader.image import Image, Inode, count_names, malformed
 from composefs.tree import TYPE_MASK
 
@@ -26,6 +27,9 @@ EXPANSION = 1024
 EXPANSION_FREE = 64 << 20
 """How much longer than the image a text of it may be: so many times, and so many bytes for the smallest.  What is
 honest stays below, and a few kilobytes do not become terabytes."""
+
+_OTHER, _DIRECTORY = 1, 2
+"""What has been met."""
 
 
 class Listing(NamedTuple):
@@ -45,7 +49,8 @@ class Walk:
         self._left = len(image.data)
         self._names = 0
         self._expansion = EXPANSION_FREE + EXPANSION * len(image.data)
-        self._directories: dict[int, bool] = {}  # By nid of all that was met.
+        # By nid: what it is, or 0.  Only what is touched of an anonymous map takes memory.
+        self._met = mmap.mmap(-1, len(image.data) // SLOT)
 
     def directories(self, nid: int, inode: Inode, path_length: int | None = None) -> Iterator[Listing]:
         """Yield the directory and all below it, each after its parent.
@@ -54,8 +59,8 @@ class Walk:
         collects must be able to read whatever the writer makes, or a deep tree would keep garbage from collection.
         """
         counts_paths = path_length is not None
-        met = self._directories
-        met[nid] = True
+        met = self._met
+        met[nid] = _DIRECTORY
         above = nid if nid == self._image.root_nid else None  # What .. of the first one is, where that is known.
         pending: list[tuple[int, Inode, int | None, int]] = [(nid, inode, above, path_length or 0)]
         self._claim(inode.claim, inode)
@@ -73,11 +78,13 @@ class Walk:
             count_names(self._names)
             if counts_paths:
                 self.expand(path_length * len(names), inode.offset)
+            if max(nids, default=0) >= len(met):
+                read(max(nids))  # which says that it is not there
             inodes: list[Inode | None] = []
             claims = 0
             for name, child, file_type in zip(names, nids, types, strict=True):
-                if child in met:
-                    if met[child]:
+                if met[child]:
+                    if met[child] == _DIRECTORY:
                         malformed(f"a directory with two names, {name!a} the second", inode.offset)
                     inodes.append(None)
                     continue
@@ -86,8 +93,9 @@ class Walk:
                 if FILE_TYPES[kind] != file_type:
                     malformed(f"{name!a} has another type than its inode", inode.offset)
                 claims += found.claim
-                met[child] = is_directory = kind == stat.S_IFDIR
-                if is_directory:
+                met[child] = _OTHER
+                if kind == stat.S_IFDIR:
+                    met[child] = _DIRECTORY
                     pending.append((child, found, nid, path_length + len(name) + 1))
                 inodes.append(found)
             self._claim(claims, inode)
