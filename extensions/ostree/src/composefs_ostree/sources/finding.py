@@ -34,7 +34,7 @@ def resolve(core: Core, source: Source, transport: Transport, name: str) -> Summ
         return SummaryRef(bytes.fromhex(name), MAX_METADATA)
     check_ref(name)
     collection = source.remote.collection_id if source.remote is not None else None
-    summary = source.summary_for(name)
+    summary = source.summaries.for_ref(name)
     if summary is not None:
         where = transport.where("summary")
         try:

@@ -34,7 +34,7 @@ def listed_refs(request: Request, core: Core, source: Source) -> list[dict[str, 
     subset = request.get("subset")
     if subset is not None and request.get("collections"):
         raise UsageError("give one of --subset and --collections")
-    summaries = source.summaries(subset)
+    summaries = source.summaries.to_list(subset)
     if not summaries:
         return _rows(refs_in_files(core, source, transport))
     try:

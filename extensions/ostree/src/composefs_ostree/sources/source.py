@@ -43,22 +43,11 @@ if TYPE_CHECKING:
         remote: Remote | None
         """The remote that this is, None if the user gave a place and no name."""
 
+        summaries: Summaries
+        """What tells its refs."""
+
         def open(self, core: Core) -> Transport:
             """Check that there is a repository which can be read; return what brings its refs and metadata."""
-
-        def summary_for(self, ref: str) -> bytes | None:
-            """Return a summary that has the ref if any has: the whole, or the part for the architecture of the ref.
-
-            None if the repository has none.  Its signature is checked if the remote says so; then NotFoundError is
-            raised if there is no summary, and CorruptError if the signature is not good.
-            """
-
-        def summaries(self, subset: str | None) -> list[bytes]:
-            """Return those that list what can be pulled, none if the repository has none.
-
-            They are that of a subset of the summary index, NotFoundError if there is none; else those of what a remote
-            selects, for each architecture; else the whole.
-            """
 
         def directories(self) -> list[str]:
             """Return the directories in which refs can be looked for; raise NotFoundError if there are none."""
@@ -89,19 +78,11 @@ class _Summarized:
     """A source of which :class:`Summaries` tell the refs, once it is open."""
 
     has_objects = True
-    _summaries: Summaries
-
-    def summary_for(self, ref: str) -> bytes | None:
-        """Return the part of the summary index for the architecture of a Flatpak ref, else the summary."""
-        return self._summaries.for_ref(ref)
-
-    def summaries(self, subset: str | None) -> list[bytes]:
-        """Return the parts of the summary that are wanted, or the whole."""
-        return self._summaries.to_list(subset)
+    summaries: Summaries
 
     def heading(self) -> bytes | None:
         """Return the summary, or what stands for it in the index if that was read."""
-        return self._summaries.heading()
+        return self.summaries.heading()
 
 
 class UrlSource(_Summarized):
@@ -122,7 +103,7 @@ class UrlSource(_Summarized):
 
         transport = self._places.open(core)
         self._summary = transport.where("summary")
-        self._summaries = Summaries(
+        self.summaries = Summaries(
             core,
             transport,
             self.remote,
@@ -172,7 +153,7 @@ class DirectorySource(_Summarized):
 
         self._repositories = find_repositories(self._directory)
         transport = self.content_transport()
-        self._summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
+        self.summaries = Summaries(core, transport, self.remote, self._options, is_near=True)
         return transport
 
     def directories(self) -> list[str]:
