@@ -42,6 +42,30 @@ def out(made: Target, tmp_path: Path, kept: Path) -> Path:
     return shutil.copytree(kept / "out", tmp_path / "out", symlinks=True)
 
 
+def test_what_was_made_in_vain_is_taken_away(made: Target, out: Path, tmp_path: Path) -> None:
+    """And nothing that was there before: an empty directory, a repository without objects."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "init").mkdir()
+    run(require("ostree"), f"--repo={tmp_path}/init", "init", "--mode=archive")
+    (tmp_path / "init/.lock").touch()
+    before = sorted(tmp_path.rglob("*"))
+    content = max((made.path / "objects").rglob("*"), key=lambda path: path.stat().st_size)
+    kept, size = content.read_bytes(), content.stat().st_size
+    content.chmod(0o644)
+    for damaged in (True, False):
+        content.write_bytes(b"x" if damaged else kept)
+        for name in ("new", "empty", "init"):
+            if damaged:
+                assert f"it has 1 bytes, not {size}" in made.ostree("export", "main", tmp_path / name, status=5).stderr
+                assert sorted(tmp_path.rglob("*")) == before
+            else:
+                made.ostree("export", "main", tmp_path / name)
+                assert commit_of(tmp_path / name).name == commit_of(out).name
+    (tmp_path / "begun/objects").mkdir(parents=True)
+    made.ostree("export", "main", tmp_path / "begun", "--no-summary")
+    assert (tmp_path / "begun/config").exists()
+
+
 def commit_of(out: Path) -> Path:
     """Return the path of the only commit object."""
     return next((out / "objects").rglob("*.commit"))

@@ -60,8 +60,8 @@ def export(request: Request, core: Core) -> dict[str, Any]:
     if mode is not None:
         require_fit(tree, mode)
     os.umask(UMASK)
-    Target.make(path, mode or "archive", level)
-    with Naming(path), closing(Target(path)) as target:
+    made = Target.make(path, mode or "archive", level)
+    with Naming(path), closing(Target(path, made)) as target:
         if mode not in (None, target.mode):
             raise UsageError(
                 f"{path} is a repository of the mode {target.mode}, not {mode}",

@@ -17,7 +17,7 @@ import fcntl
 import os
 import struct
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 from composefs_ext.errors import (
     BusyError,
@@ -33,7 +33,7 @@ from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["MODES", "UMASK", "Target"]
 
@@ -41,7 +41,7 @@ MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
 UMASK = 0o022
 _TMP = "tmp"
-_LAYOUT = ("objects", "tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes")
+_LAYOUT = ("tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "objects")
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
@@ -53,9 +53,10 @@ class Target:
     ``staging`` is for files on their way.
     """
 
-    def __init__(self, path: str) -> None:
-        """Open a repository, and lock it against pruning; use :meth:`make` to have one first."""
+    def __init__(self, path: str, made: Sequence[str] = ()) -> None:
+        """Open a repository, and lock it against pruning; use :meth:`make` to have one first, which was ``made``."""
         self.path = path
+        self._made = made
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._directories = {"": self._fd}
@@ -77,17 +78,20 @@ class Target:
             self.staging = Unfinished(f"{path}/{_TMP}", tmp)
 
     @classmethod
-    def make(cls, path: str, mode: str, level: int | None) -> None:
+    def make(cls, path: str, mode: str, level: int | None) -> list[str]:
         """Lay out a repository in a directory unless it is one; ``level`` is written to an archive's config.
 
-        Raises ExistsError for a directory that holds anything else.
+        Return the paths of what is new, in the order in which it was made, and nothing if objects may be there.  Raises
+        ExistsError for a directory that holds anything else.
         """
+        all_of_it = (path, *(f"{path}/{name}" for name in (".lock", "config", *_LAYOUT)))
+        made = [each for each in all_of_it if not os.path.lexists(each)]
         tops = {name.partition("/")[0] for name in _LAYOUT}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
             found = set(os.listdir(path))
             if "config" in found:
-                return
+                return []
             is_free = found <= tops  # what an interrupted run has left is taken up
         except (FileExistsError, NotADirectoryError):
             is_free = False
@@ -117,10 +121,16 @@ class Target:
                     os.rename("config", f"{path}/config", src_dir_fd=staging.fd)
             finally:
                 os.close(tmp)
+        return made if made[-1] == f"{path}/objects" else []
 
     def close(self) -> None:
-        """Remove what is left on its way and let go of the repository."""
+        """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
         self.staging.close()
+        if self._made:
+            with suppress(OSError):  # it has objects, or others work with it
+                self._try_to_lock(fcntl.F_WRLCK)
+                for each in reversed(self._made):
+                    (os.rmdir if os.path.isdir(each) else os.unlink)(each)
         for fd in (self._lock_fd, *self._directories.values()):
             os.close(fd)
 
@@ -248,7 +258,7 @@ class Target:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
-                fcntl.fcntl(self._lock_fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
+                self._try_to_lock(kind)
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
@@ -259,3 +269,6 @@ class Target:
                 time.sleep(0.1)
             else:
                 return
+
+    def _try_to_lock(self, kind: int) -> None:
+        fcntl.fcntl(self._lock_fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
