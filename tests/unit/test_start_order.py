@@ -64,8 +64,8 @@ def test_what_a_pull_of_ostree_loads_needs_no_regular_expression() -> None:
 import sys
 import composefs_ostree.main
 from composefs_ostree.commands import pulling
-from composefs_ostree.sources import source
-from composefs_ostree.remotes import limits, places, summaries
+from composefs_ostree.sources import source, url
+from composefs_ostree.remotes import limits, summaries
 from composefs_ostree.signatures.policy import options_of, policy_of
 print(*{"re", "enum", "json", "datetime", "functools"} & set(sys.modules))
 """

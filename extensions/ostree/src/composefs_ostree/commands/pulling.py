@@ -87,8 +87,6 @@ def _pull(
     request: Request, core: Core, remote: Remote | None, make_source: Callable[[], Source], names: Sequence[str]
 ) -> dict[str, Any]:
     """Pull what the names mean at a source, that of ``remote`` if there is one; print and return what came of it."""
-    from composefs_ostree.sources.source import UrlSource
-
     start = monotonic()
     every = [parse_wanted(name, None if remote is None else remote.name) for name in dict.fromkeys(names)]
     if not every:
@@ -113,7 +111,7 @@ def _pull(
         streams = publish(core, list(commits.rows.values()), commits.images, refs)
     rows = [_row(ref, brought, streams) for ref, brought in pulled]
     core.output("\n".join(map(_text, rows)))
-    if isinstance(source, UrlSource):
+    if not source.is_near:
         core.log("info", _transferred(rows, traffic.received, monotonic() - start))
     result = rows[0] if len(rows) == 1 else {"pulled": rows}
     return {**result, "bytes_transferred": traffic.received}
@@ -133,7 +131,6 @@ def _targets(core: Core, refs: Iterable[str | None]) -> list[tuple[str | None, P
 def _terms(request: Request, source: Source) -> Terms:
     from composefs_ostree.remotes.record import policy_for
     from composefs_ostree.signatures.policy import options_of
-    from composefs_ostree.sources.source import UrlSource
 
     subpaths: list[str] | None = None
     if request.get("subpath"):
@@ -153,7 +150,7 @@ def _terms(request: Request, source: Source) -> Terms:
         depth=depth,
         base_name=request.get("base_name"),
         keep_nul=wants_nul(request),
-        use_deltas=isinstance(source, UrlSource) and not request.get("no_delta"),  # files are as near as deltas
+        use_deltas=not (source.is_near or request.get("no_delta")),
         is_repair=bool(request.get("repair")),
     )
 

@@ -140,6 +140,10 @@ class HttpTransport:
         """Return the URL of a file, without a password or query."""
         return f"{self._shown}/{path.partition('?')[0]}"
 
+    def next_mirror(self) -> bool:
+        """Tell that there is no other mirror."""
+        return False
+
     def _fill(self) -> None:
         while self._queue and (self._idle or self._unmade):
             handle = self._idle.pop() if self._idle else self._make()

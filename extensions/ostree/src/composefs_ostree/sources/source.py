@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ext.errors import UsageError
 from composefs_ostree.signatures.policy import NO_OPTIONS
 
 TYPE_CHECKING = False
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         remote: Remote | None
         """The remote that this is, None if the user gave a place and no name."""
 
+        is_near: bool
+        """Whether it is on this machine, so that files are as near as deltas."""
         summaries: Summaries
         """What tells its refs."""
 
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
             """Return the directories in which refs can be looked for; raise NotFoundError if there are none."""
 
 
-__all__ = ["DirectorySource", "UrlSource", "open_source"]
+__all__ = ["DirectorySource", "open_source"]
 
 
 def open_source(url: str | None, remote: Remote | None, limits: Limits, options: Options) -> Source:
@@ -71,75 +73,18 @@ def open_source(url: str | None, remote: Remote | None, limits: Limits, options:
         from composefs_ostree.remotes.urls import directory_of
 
         return DirectorySource(directory_of(url), remote, options)
+    from composefs_ostree.sources.url import UrlSource
+
     return UrlSource(url, remote, limits, options)
 
 
-class _Summarized:
-    """A source of which :class:`Summaries` tell the refs, once it is open."""
-
-    has_objects = True
-    summaries: Summaries
-
-    def heading(self) -> bytes | None:
-        """Return the summary, or what stands for it in the index if that was read."""
-        return self.summaries.heading()
-
-
-class UrlSource(_Summarized):
-    """An archive repository on one or more web servers."""
-
-    def __init__(self, url: str, remote: Remote | None, limits: Limits, options: Options) -> None:
-        """Raise UsageError if this is no URL of a repository."""
-        from composefs_ostree.remotes.places import Places
-
-        self.remote = remote
-        self._options = options
-        self._places = Places(url, remote, limits)
-        self._summary = ""
-
-    def open(self, core: Core) -> Transport:
-        """Read the config; raise NotFoundError or UnsupportedError."""
-        from composefs_ostree.remotes.summaries import Summaries
-
-        transport = self._places.open(core)
-        self._summary = transport.where("summary")
-        self.summaries = Summaries(
-            core,
-            transport,
-            self.remote,
-            self._options,
-            metalink=self._places.metalink,
-            next_mirror=self._places.next_mirror,
-        )
-        return transport
-
-    def directories(self) -> list[str]:
-        """Raise NotFoundError: directories cannot be listed over HTTP."""
-        raise NotFoundError(
-            f"{self._summary}: the repository has no summary, which alone would tell its refs",
-            hint="pull a ref whose name you know, or have ostree summary -u run there",
-        )
-
-    def content_transport(self) -> Transport:
-        """Return connections of their own."""
-        return self._places.content_transport()
-
-    def files(self, small: SmallContents) -> Files:
-        """Return the archive's files, over connections of their own."""
-        from composefs_ostree.fetching.files import FetchedFiles
-
-        return FetchedFiles(self.content_transport(), small)
-
-    @property
-    def max_workers(self) -> int | None:
-        """How many workers can have a connection each."""
-        return self._places.max_workers
-
-
-class DirectorySource(_Summarized):
+class DirectorySource:
     """A repository of any mode on this machine."""
 
+    has_objects = True
+    is_near = True
     max_workers = None
+    summaries: Summaries
 
     def __init__(self, directory: str, remote: Remote | None = None, options: Options = NO_OPTIONS) -> None:
         self._directory = directory
@@ -159,6 +104,10 @@ class DirectorySource(_Summarized):
     def directories(self) -> list[str]:
         """Return its directory and those of its parents."""
         return [repository.directory for repository in self._repositories]
+
+    def heading(self) -> bytes | None:
+        """Return the summary."""
+        return self.summaries.heading()
 
     def content_transport(self) -> Transport:
         """Return what reads its files and those of its parents."""

@@ -1,4 +1,4 @@
-"""Where on the web a repository is: its URL, those of its mirrors, and the transports that go there."""
+"""A repository on the web: its URL, those of its mirrors, and the transports that go there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from composefs_ostree.fetching.transport import Fetch, bad_object, fetched, is_p
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 from composefs_ostree.remotes.http import CONNECTIONS, HttpTransport
 from composefs_ostree.remotes.settings import CONTENT_SECONDS, METADATA_SECONDS, netrc_problem, settings_of
+from composefs_ostree.remotes.summaries import Summaries
 from composefs_ostree.remotes.urls import check_url
 
 TYPE_CHECKING = False
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from composefs_ext import Core
+    from composefs_ostree.fetching.files import Files
+    from composefs_ostree.fetching.stage import SmallContents
     from composefs_ostree.fetching.transport import Transport
     from composefs_ostree.remotes.limits import Limits
-    from composefs_ostree.remotes.metalink import Metalink
     from composefs_ostree.remotes.mirrors import Mirrored
     from composefs_ostree.remotes.record import Remote
+    from composefs_ostree.signatures.policy import Options
 
-__all__ = ["Places"]
+__all__ = ["UrlSource"]
 
 METADATA_REQUESTS = 32
 FILE_REQUESTS = 8
@@ -47,17 +50,22 @@ class Mirrors(NamedTuple):
     late: int = 0
 
 
-class Places:
-    """The places of one repository.
+class UrlSource:
+    """An archive repository on one or more web servers.
 
     The summary and what may change comes from ``url``, objects and deltas from ``contenturl`` if there is one.  Either
     may be a list of mirrors instead, and a metalink tells mirrors together with the digest of the summary.
     """
 
-    def __init__(self, url: str, remote: Remote | None, limits: Limits) -> None:
+    has_objects = True
+    is_near = False
+    summaries: Summaries
+
+    def __init__(self, url: str, remote: Remote | None, limits: Limits, options: Options) -> None:
         """Raise UsageError if this, or the remote's ``contenturl``, is no URL of a repository."""
-        self.metalink: Metalink | None = None
-        self.next_mirror: Callable[[], bool] = lambda: False
+        self.remote = remote
+        self._options = options
+        self._summary = ""
         is_metalink = url.startswith(_METALINK)
         self._metalink = check_url(url.removeprefix(_METALINK), query=True) if is_metalink else None
         self._url = "" if is_metalink else _check(url)
@@ -71,65 +79,87 @@ class Places:
         """Find the mirrors and read the config; raise NotFoundError, NetworkError or UnsupportedError."""
         if problem := netrc_problem():
             core.log("warning", problem)
+        metalink = None
         if self._metalink is not None:
             from composefs_ostree.remotes.metalink import MAX_METALINK, parse_metalink
 
             data, where = self._read(core, self._metalink, MAX_METALINK)
             try:
-                self.metalink = parse_metalink(data)
+                metalink = parse_metalink(data)
             except ExtError as error:
                 raise bad_object(where, error) from None
-            urls: Sequence[str] = self.metalink.urls
+            urls: Sequence[str] = metalink.urls
         else:
             urls = self._listed(core, self._url)
         connections = self._shares.metadata
         own = connections if self._contenturl is None else 1  # for a few files
         metadata, self._content = self._opened(core, urls, own, has_config=True)
-        if not isinstance(metadata, HttpTransport):
-            self.next_mirror = metadata.next_mirror
-        if self._contenturl is None:
-            return metadata
-        from composefs_ostree.remotes.mirrors import Routed
+        transport: Transport = metadata
+        if self._contenturl is not None:
+            from composefs_ostree.remotes.mirrors import Routed
 
-        urls = self._listed(core, self._contenturl)
-        content, self._content = self._opened(core, urls, connections, has_config=False)
-        return Routed(metadata, content)
+            urls = self._listed(core, self._contenturl)
+            content, self._content = self._opened(core, urls, connections, has_config=False)
+            transport = Routed(metadata, content)
+        self._summary = transport.where("summary")
+        self.summaries = Summaries(
+            core, transport, self.remote, self._options, metalink=metalink, next_mirror=metadata.next_mirror
+        )
+        return transport
 
     def _opened(
         self, core: Core, urls: Sequence[str], connections: int, *, has_config: bool
     ) -> tuple[HttpTransport | Mirrored, Mirrors]:
         """Return what goes to places that have the same, and these in order, one that answers first."""
 
+        def going_to(places: Sequence[str]) -> list[HttpTransport]:
+            return self._transports(places, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+
         def tell(line: str) -> None:
             core.log("warning", line)
 
-        transports = self._transports(urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
+        transports = going_to(urls)
         check = _check_config if has_config else _check_answer
         fetches = [Fetch("config", MAX_CONFIG, is_needed=has_config) for _ in urls]
-        if len(urls) > 1:
-            from composefs_ostree.remotes.answering import Search
+        if len(urls) == 1:
+            if has_config:
+                read_all(core, transports[0], fetches)
+                check(transports[0], fetches[0])
+            return transports[0], Mirrors(urls)
+        from composefs_ostree.remotes.answering import Search
 
-            prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
-            mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
-            ready = [transports[number] for number in prompt]
-            if late:  # whose config is on its way still
-                anew = self._transports(mirrors.urls, METADATA_REQUESTS, METADATA_SECONDS, connections, tell)
-                ready += anew[len(prompt) :]
-            return _together(ready, len(late)), mirrors
-        if has_config:
-            read_all(core, transports[0], fetches)
-            check(transports[0], fetches[0])
-        return transports[0], Mirrors(urls)
+        prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
+        mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
+        # Those that are late have the config on its way still.
+        ready = [transports[number] for number in prompt] + going_to(mirrors.urls)[len(prompt) :]
+        return _together(ready, len(late)), mirrors
+
+    def directories(self) -> list[str]:
+        """Raise NotFoundError: directories cannot be listed over HTTP."""
+        raise NotFoundError(
+            f"{self._summary}: the repository has no summary, which alone would tell its refs",
+            hint="pull a ref whose name you know, or have ostree summary -u run there",
+        )
+
+    def heading(self) -> bytes | None:
+        """Return the summary, or what stands for it in the index if that was read."""
+        return self.summaries.heading()
 
     def content_transport(self) -> Transport:
         """Return connections of their own to where content is."""
         urls, late = self._content
         return _together(self._transports(urls, FILE_REQUESTS, CONTENT_SECONDS, self._shares.of_worker), late)
 
+    def files(self, small: SmallContents) -> Files:
+        """Return the archive's files, over connections of their own."""
+        from composefs_ostree.fetching.files import FetchedFiles
+
+        return FetchedFiles(self.content_transport(), small)
+
     @property
-    def max_workers(self) -> int | None:
-        """How many workers can have a connection each, None if nothing bounds connections."""
-        return None if self._settings.connections is None else self._shares.workers
+    def max_workers(self) -> int:
+        """How many workers can have a connection each."""
+        return self._shares.workers
 
     @property
     def _shares(self) -> Shares:
