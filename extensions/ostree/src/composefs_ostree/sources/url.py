@@ -130,8 +130,9 @@ class UrlSource:
 
         prompt, late = Search(core, transports, fetches, check, self._settings.patience).run()
         mirrors = Mirrors([urls[number] for number in (*prompt, *late)], len(late))
-        # Those that are late have the config on its way still.
-        ready = [transports[number] for number in prompt] + going_to(mirrors.urls)[len(prompt) :]
+        ready = [transports[number] for number in prompt]
+        if late:  # whose config is on its way still
+            ready += going_to(mirrors.urls)[len(prompt) :]
         return _together(ready, len(late)), mirrors
 
     def directories(self) -> list[str]:
