@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from composefs.linux.prctl import drop_capabilities
-from support.commands import BIN, TIMEOUT, cfsctl, mkcomposefs
+from support.commands import BIN, TIMEOUT, cfsctl, mkcomposefs, run
 
 _DAC_OVERRIDE = 1
 
@@ -50,8 +51,27 @@ def test_output_that_is_cut_off_is_an_error(tmp_path: Path, command: str, unbuff
             check=False,
             timeout=TIMEOUT,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            # Python takes what it could write of a .pyc file for a whole one.
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"},
             preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096)),
         )
     assert done.returncode == 1
     assert "writing to standard output: File too large" in done.stderr
+
+
+def test_help_without_docstrings() -> None:
+    """As some images of containers have it, to save space."""
+    optimized = {**os.environ, "PYTHONOPTIMIZE": "2"}
+    for command in (("gc", "--help"), ("ext", "--help")):
+        assert cfsctl(*command, env=optimized).stdout == cfsctl(*command).stdout
+
+
+def test_modules_in_the_working_directory_are_not_ours(tmp_path: Path) -> None:
+    """Who lists a directory of somebody else's runs nothing of it."""
+    for name in (*sys.stdlib_module_names, "click", "composefs", "composefs_ext", "composefs_oci", "composefs_ostree"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit({name!r})\n")
+    cfsctl("init", "--insecure", "repo", cwd=tmp_path)
+    for command in (("images",), ("ostree", "images"), ("oci", "images"), ("ext", "list")):
+        cfsctl("--repo", "repo", *command, cwd=tmp_path)
+    run(BIN / "mkcomposefs", tmp_path / "repo", tmp_path / "image", cwd=tmp_path)
+    run(BIN / "composefs-info", "ls", tmp_path / "image", cwd=tmp_path)

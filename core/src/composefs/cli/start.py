@@ -61,8 +61,12 @@ def mount_composefs() -> int:
 
 
 def _begin() -> None:
-    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
-        _begin_again_in_utf8()
+    if sys.getfilesystemencoding() != "utf-8":
+        # Names in a repository are UTF-8, for everybody.  An extension hears of it by the environment; -X is for us
+        # where the system has no such locale.
+        _begin_again(b"-X", b"utf8", LC_ALL="C.UTF-8")
+    if sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE"):
+        _begin_again(PYTHONOPTIMIZE="")  # it would take the docstrings away, which --help shows
     ctrl_c.ends_the_process()
     # With PYTHONUNBUFFERED there is no buffer that goes on, or fails, where only a part could be written.
     if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
@@ -75,20 +79,18 @@ def _begin() -> None:
     gc.set_threshold(_GC_THRESHOLD)
 
 
-def _begin_again_in_utf8() -> None:
-    """Start over where the locale has another encoding, as Latin-1: names in a repository are UTF-8, for everybody.
-
-    An extension hears of it by the environment; -X is for us where the system has no such locale.
-    """
+def _begin_again(*options: bytes, **environment: str) -> None:
+    """Start over with other options of the interpreter and other variables, where that can be done."""
     # Not sys.orig_argv: where the C library knows characters that Python's codec has not, as in EUC-JP, Python cannot
     # make bytes of it again.
     try:
         with open("/proc/self/cmdline", "rb") as file:
             arguments = file.read().split(b"\0")[1:-1]
-    except OSError:  # without /proc it is the locale's encoding after all
+    except OSError:
         return
-    os.environ["LC_ALL"] = "C.UTF-8"
-    os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])  # noqa: S606  only ourselves
+    if sys.executable:
+        os.environ.update(environment)
+        os.execv(sys.executable, [os.fsencode(sys.executable), *options, *arguments])  # noqa: S606  only ourselves
 
 
 class _Instead:
