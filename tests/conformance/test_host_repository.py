@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from composefs.errors import ComposefsError
-from composefs.observe import Observers
+from composefs.ext.launch import launch
+from composefs.ext.options import RunOptions
 from support.calls import HELLO, KIND, ROOT, call, kind_of, put
 from support.hosting import Host
 from support.populated import populate
@@ -40,10 +41,9 @@ def test_commands_get_no_more_than_their_repository_mode(host: Host) -> None:
 
 
 def test_command_that_needs_a_repository_is_not_started_without(host: Host) -> None:
-    from composefs.ext.session import run_extension
-
-    with pytest.raises(ComposefsError, match="needs a repository"):
-        run_extension(host.line("write", {"steps": "[]"}), None, observer=Observers())
+    line = host.line("write", {"steps": "[]"})
+    with pytest.raises(ComposefsError, match="needs a repository"), launch(line, None, RunOptions()):
+        pass
 
 
 def test_reading_from_another_repository(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ import pytest
 from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery, process
 from composefs.ext.commandline import CommandLine
-from composefs.ext.options import Timeouts
-from composefs.ext.session import RunResult, run_extension
+from composefs.ext.launch import launch
+from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.session import RunResult, converse
 from composefs.observe import Observers, Progress, sink
 from composefs.repository import Repository
 from support.strict import STRAY, Strict
@@ -101,21 +102,21 @@ class Host:
         command: str,
         arguments: dict[str, Any],
         *,
+        options: RunOptions = RunOptions(),
         timeouts: Timeouts = PATIENT,
         strict: bool = False,
         **more: Any,
     ) -> RunResult:
         """Run a command of the extension; ``strict`` is as in ``Strict``."""
         line = self.line(command, arguments)
-        with Repository.open(self.path, writable=line.command.repository == "write") as repository:
-            return run_extension(
-                line,
-                repository,
-                observer=Observers(self.recorder),
-                timeouts=timeouts,
-                probe=Strict() if strict else None,
-                **more,
-            )
+        observer = Observers(self.recorder)
+        with (
+            Repository.open(self.path, writable=line.command.repository == "write") as repository,
+            launch(line, repository, options, **more) as launched,
+        ):
+            process, limits = launched.process, launched.limits
+            channel = Strict(process.stdout, process.stdin, limits, observer) if strict else None
+            return converse(launched, observer, timeouts=timeouts, channel=channel)
 
     def misbehave(self, how: str, **more: Any) -> RunResult:
         """Have the bad extension misbehave."""

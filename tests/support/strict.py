@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from composefs.ext.channel import Channel
-from composefs.ext.process import Ended
 from composefs.observe import Observers
 from composefs.protocol import schemas
 from composefs.protocol.limits import Limits
@@ -21,18 +20,9 @@ def validate(name: str, value: JSONValue) -> None:
     assert error is None, f"{name}: at {error.json_path}: {error.message[:400]}"
 
 
-class Strict:
-    """A probe for ``run_extension``."""
+class Strict(Channel):
+    """The channel of such a run."""
 
-    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /) -> Channel:
-        """Return the channel of the run."""
-        return _Channel(read_fd, write_fd, limits, observer)
-
-    def ended(self, ended: Ended, interrupts: int, /) -> None:
-        """Learn how it ended."""
-
-
-class _Channel(Channel):
     def __init__(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers) -> None:
         super().__init__(read_fd, write_fd, limits, observer)
         self._calls: dict[int, Message] = {}

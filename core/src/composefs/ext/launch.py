@@ -94,7 +94,8 @@ def launch(
 ) -> Iterator[Launched]:
     """Start an extension for a command line; in the end, no process is left, and no staging directory.
 
-    Raises what :func:`composefs.ext.session.run_extension` says of starting.
+    ``repository`` is open as the command's manifest asks.  Raises UsageError without one that is asked for,
+    PermissionDeniedError, and what making staging and processes raises.
     """
     extension = line.extension
     if line.command.repository == "none":

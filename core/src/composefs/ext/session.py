@@ -8,31 +8,25 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from composefs import __version__
 from composefs.digest import BLOCK_SIZE
 from composefs.errors import CancelledError, ComposefsError, ExtensionError, ProtocolError, UsageError
 from composefs.ext.channel import Channel
-from composefs.ext.commandline import CommandLine
 from composefs.ext.context import Context
 from composefs.ext.conversation import Conversation, Gone
 from composefs.ext.discovery import Extension
-from composefs.ext.launch import Launched, launch
-from composefs.ext.options import RunOptions, Stdio, Timeouts
+from composefs.ext.launch import Launched
+from composefs.ext.options import Timeouts
 from composefs.ext.patience import STEP, Patience
 from composefs.ext.process import Ended
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, RESULT_FILE, VERSIONS
-from composefs.protocol.limits import Limits
 from composefs.protocol.params import staged_name
 from composefs.protocol.wire import Message
 
-if TYPE_CHECKING:
-    from composefs.ext.probe import Probe
-    from composefs.repository import Repository
-
-__all__ = ["RunResult", "converse", "run_extension"]
+__all__ = ["RunResult", "converse"]
 
 
 class RunResult(NamedTuple):
@@ -47,38 +41,22 @@ class RunResult(NamedTuple):
     file: BinaryIO | None = None
 
 
-def run_extension(
-    line: CommandLine,
-    repository: Repository | None,
-    *,
-    observer: Observers,
-    options: RunOptions = RunOptions(),
-    stdio: Stdio = Stdio(),
-    timeouts: Timeouts = Timeouts(),
-    limits: Limits = Limits(),
-    probe: Probe | None = None,
+def converse(
+    launched: Launched, observer: Observers, *, timeouts: Timeouts = Timeouts(), channel: Channel | None = None
 ) -> RunResult:
-    """Run a command of an extension and return its result.
+    """Serve an extension until it has ended and return its result.
 
-    ``repository`` is open as the command's manifest asks.  A ``probe``, the conformance kit's, watches from inside.
+    The conformance kit looks on, and meddles, by a ``channel`` of its own.
 
     Raises what the extension answered as an error of its kind; ProtocolError if it broke a rule, ExtensionError if it
-    died or could not be started, CancelledError if the user interrupted it.
+    died or could not be executed, CancelledError if the user interrupted it.
     """
-    with launch(line, repository, options, stdio=stdio, limits=limits) as launched:
-        return converse(launched, observer, timeouts=timeouts, probe=probe)
-
-
-def converse(
-    launched: Launched, observer: Observers, *, timeouts: Timeouts = Timeouts(), probe: Probe | None = None
-) -> RunResult:
-    """Serve an extension until it has ended and return its result; raises what :func:`run_extension` does."""
     extension, interrupts = launched.line.extension, launched.interrupts
     outcome: Message | ComposefsError | None = None
     try:
         context = Context(launched, observer)
-        make_channel = Channel if probe is None else probe.channel
-        channel = make_channel(launched.process.stdout, launched.process.stdin, launched.limits, observer)
+        if channel is None:
+            channel = Channel(launched.process.stdout, launched.process.stdin, launched.limits, observer)
         conversation = Conversation(launched, channel, context, timeouts)
         with context.resources, suppress(Gone):
             outcome = conversation.serve(_welcome(context, launched.staging.place, launched.cache))
@@ -88,8 +66,6 @@ def converse(
         raise
     finally:
         ended = launched.end()  # after a broken rule, or an error of ours, there is nothing to be polite about
-        if probe is not None:
-            probe.ended(ended, interrupts.count)
     if context.cancelled:
         done = "interrupted" if interrupts.first is signal.SIGINT else "terminated"
         raise CancelledError.by_signal(interrupts.first, f"extension {extension.name} was {done}")

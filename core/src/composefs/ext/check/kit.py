@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +21,13 @@ from composefs.errors import CancelledError, ComposefsError, ProtocolError, TooL
 from composefs.ext.check.report import Finding, Report
 from composefs.ext.check.scenarios import PLAIN, Scenario, judge, scenarios
 from composefs.ext.check.silence import PATIENCE, Silence
-from composefs.ext.check.tap import Script, Tap
+from composefs.ext.check.tap import Tap
 from composefs.ext.check.watch import Watch
 from composefs.ext.environment import clean_environment
+from composefs.ext.launch import launch
 from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.process import children
-from composefs.ext.session import run_extension
+from composefs.ext.session import converse
 from composefs.linux.files import temporary_place
 from composefs.observe import Observers
 from composefs.protocol import schemas
@@ -36,8 +36,6 @@ from composefs.repository import Repository
 if TYPE_CHECKING:
     from composefs.ext.commandline import CommandLine
     from composefs.ext.discovery import Extension
-    from composefs.ext.process import Ended
-    from composefs.protocol.limits import Limits
 
 __all__ = ["Invocation", "check"]
 
@@ -55,40 +53,6 @@ class Invocation(NamedTuple):
     text: str
     prepare: Callable[[Path], CommandLine]
     directory: str | None = None
-
-
-class _Probe:
-    """Makes the channel of one run, and keeps how its process ended."""
-
-    def __init__(self, script: Script, watch: Watch, silence: Silence) -> None:
-        self._script = script
-        self._watch = watch
-        self._silence = silence
-        self.tap: Tap | None = None
-        self.took: float | None = None
-        self.interrupted = False
-
-    def channel(self, read_fd: int, write_fd: int, limits: Limits, observer: Observers, /) -> Tap:
-        """Return a channel that records and meddles."""
-        self.tap = Tap(
-            read_fd,
-            write_fd,
-            limits,
-            observer,
-            script=self._script,
-            watch=self._watch,
-            silence=self._silence,
-        )
-        return self.tap
-
-    def ended(self, ended: Ended, interrupts: int, /) -> None:
-        """Keep how it ended, the seconds since it was to, and whether the user interrupted, and not we alone."""
-        self._watch.ended = ended
-        self.interrupted = interrupts > (self.tap is not None and self.tap.interfered_at is not None)
-        if self.tap is not None:
-            since = self.tap.interfered_at or self.tap.answered_at
-            self.took = None if since is None else time.monotonic() - since
-            self.tap.left_over()
 
 
 def check(
@@ -244,28 +208,33 @@ class _Kit:
         line = invocation.prepare(work)
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
         watch = Watch(title, self._extension.manifest, line.command, algorithm)
-        failure = None
+        options = RunOptions(
+            json=algorithm is SHA512,
+            directory=invocation.directory or str(work),
+            cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
+        )
+        failure = took = None
+        interrupted = False
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
-            probe = _Probe(scenario.script, watch, Silence(self._patience, children()))
+            stdio = Stdio(null.fileno(), null.fileno(), stderr.fileno())
+            silence = Silence(self._patience, children())
             try:
-                with Repository.open(repository, writable=line.command.repository == "write") as opened:
-                    result = run_extension(
-                        line,
-                        opened,
-                        observer=self._trace,
-                        options=RunOptions(
-                            json=algorithm is SHA512,
-                            directory=invocation.directory or str(work),
-                            cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
-                        ),
-                        stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
-                        timeouts=self._timeouts,
-                        probe=probe,
-                    )
+                with (
+                    Repository.open(repository, writable=line.command.repository == "write") as opened,
+                    launch(line, opened, options, stdio=stdio) as launched,
+                ):
+                    tap = Tap(launched, self._trace, script=scenario.script, watch=watch, silence=silence)
+                    try:
+                        result = converse(launched, self._trace, timeouts=self._timeouts, channel=tap)
+                    finally:
+                        watch.ended = launched.end()
+                        tap.left_over()
+                        took = tap.seconds_to_end()
+                        interrupted = launched.interrupts.count > (tap.interfered_at is not None)  # not by us alone
                     if result.file is not None:
                         result.file.close()
             except CancelledError as error:
-                if probe.interrupted:
+                if interrupted:
                     raise
                 failure = error.told  # in the extension's own words, or ours: it was us who interrupted
             except TooLargeError as error:
@@ -278,9 +247,9 @@ class _Kit:
                     watch.find(3, failure)
             except ComposefsError as error:
                 failure = error.told
-            if probe.interrupted:  # when there was nothing left that the core could have cancelled
+            if interrupted:  # when there was nothing left that the core could have cancelled
                 raise CancelledError(f"the check of {self._extension.name} was interrupted")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
-        judge(scenario, watch, probe.took, self._timeouts, failure)
+        judge(scenario, watch, took, self._timeouts, failure)
         return watch

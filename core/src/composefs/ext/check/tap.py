@@ -25,10 +25,10 @@ from composefs.ext.check.fields import LISTINGS
 from composefs.ext.check.silence import Silence
 from composefs.ext.check.watch import Watch
 from composefs.ext.conversation import check_staging
+from composefs.ext.launch import Launched
 from composefs.ext.patience import STEP
 from composefs.observe import Observers
 from composefs.protocol import FEATURES, VERSIONS
-from composefs.protocol.limits import Limits
 from composefs.protocol.wire import Message
 
 __all__ = ["Script", "Tap"]
@@ -76,17 +76,9 @@ class Tap(Channel):
     """The channel of one run: ``watch`` is shown everything that passes, ``silence`` says when to wait no longer."""
 
     def __init__(
-        self,
-        read_fd: int,
-        write_fd: int,
-        limits: Limits,
-        observer: Observers,
-        *,
-        script: Script,
-        watch: Watch,
-        silence: Silence,
+        self, launched: Launched, observer: Observers, *, script: Script, watch: Watch, silence: Silence
     ) -> None:
-        super().__init__(read_fd, write_fd, limits, observer)
+        super().__init__(launched.process.stdout, launched.process.stdin, launched.limits, observer)
         self._script = script
         self._watch = watch
         self._silence = silence
@@ -96,7 +88,7 @@ class Tap(Channel):
         self._concluded = False
         self._owes_answer = False
         self.interfered_at: float | None = None
-        self.answered_at: float | None = None
+        self._answered_at: float | None = None
 
     # From the extension
 
@@ -124,8 +116,8 @@ class Tap(Channel):
         ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
         versions, features = [] if script.only_unknown else VERSIONS, [] if script.bare else FEATURES
         self._watch.received(line, versions, features, ids)
-        if self._watch.answer is not None and self.answered_at is None:
-            self.answered_at = time.monotonic()
+        if self._watch.answer is not None and self._answered_at is None:
+            self._answered_at = time.monotonic()
             self._owes_answer = False
         if script.ids:
             with suppress(ValueError, RecursionError):
@@ -228,6 +220,11 @@ class Tap(Channel):
         """Look at what came together with the answer to run, and nobody served."""
         if self._inbox and self._concluded:
             self._watch.after_the_end(b"...")
+
+    def seconds_to_end(self) -> float | None:
+        """Return the seconds that the extension has had to end, or None if it was never to."""
+        since = self.interfered_at or self._answered_at
+        return None if since is None else time.monotonic() - since
 
     # To the extension
 
