@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.names import ObjectType
 from support.commands import limit_memory, run
-from support.ostree_delta import SmallCommit, file_id
+from support.ostree_delta import Announced, SmallCommit, file_id, operation, part_file, payload
 from support.ostree_forge import Forge
 from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
 from support.ostree_repo import BRANCH
@@ -114,6 +115,19 @@ def test_a_delta_with_a_directory_that_cannot_be(target: Target, tmp_path: Path)
     delta = commit.write(tmp_path / "delta", commit.superblock([part]), [part])
     told = one_line(target.ostree("apply-delta", delta, status=5))
     assert f"dirtree {sha256(commit.tree).hexdigest()}: malformed dirtree: '..' is not a file name (" in told
+
+
+def test_the_metadata_of_a_delta_do_not_fill_memory(target: Target, tmp_path: Path) -> None:
+    """The same megabyte, again and again: a few kilobytes of a file."""
+    commit = SmallCommit({"a": b"content"})
+    data = bytes(1 << 20)
+    made = [(int(ObjectType.DIRTREE), sha256(data).digest())] * 129
+    program = part_file(payload(data, operation("S", len(data), 0) * len(made)))
+    parts = [commit.part(), Announced(program, made, len(made) * len(data))]
+    delta = commit.write(tmp_path / "delta", commit.superblock(parts), parts)
+    told = one_line(target.ostree("apply-delta", delta, status=8))
+    assert f"{delta}/1: the delta's part has more than {128 << 20} bytes of metadata" in told
+    assert target.left_over() == []
 
 
 def test_a_history_of_large_commits_does_not_fill_memory(forge: Forge, target: Target) -> None:

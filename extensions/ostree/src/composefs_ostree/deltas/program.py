@@ -12,7 +12,8 @@ c                                     end the file; read from the blob again
 ====  ==============================  ==================================================================
 
 Objects are made in the order in which the superblock lists them.  No operation can reach outside of the blob or of a
-file, no object can become longer than it says, and all of them not much longer than the superblock says.
+file, no object can become longer than it says, and all of them not much longer than the superblock says.  What is kept
+in memory, metadata, is bounded whatever that says.
 
 Source: ostree-repo-static-delta-private.h and -processing.c of libostree describe the operations.
 """
@@ -25,7 +26,7 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ostree.deltas.bspatch import bspatch
 from composefs_ostree.deltas.output import FileOutput, Heads, metadata_row, small_row
-from composefs_ostree.formats.names import ID_SIZE, ObjectType
+from composefs_ostree.formats.names import ID_SIZE, MAX_METADATA, ObjectType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Program:
         self._small = small
         self._number = 0
         self._left = 2 * part.plain + _SLACK
+        self._metadata_left = MAX_METADATA
         self._file: FileOutput | None = None
 
     def run(self) -> Iterator[Row]:
@@ -162,6 +164,9 @@ class Program:
             size = self._operand()
             data = self._from_blob(self._operand(), size)
             self._count(size)
+            self._metadata_left -= size
+            if self._metadata_left < 0:
+                raise TooLargeError(f"the delta's part has more than {MAX_METADATA} bytes of metadata")
             return metadata_row(object_id, bytes(data))
         mode, xattrs, size = self._operand(), self._operand(), self._operand()
         content = self._from_blob(self._operand(), size)
