@@ -129,6 +129,20 @@ def test_a_registry_without_ranges_is_read_again(peer: Hostile) -> None:
     assert read(peer) == data
 
 
+def test_what_is_read_again_may_end_before_that_which_is_here(peer: Hostile) -> None:
+    digest, data = layer(peer)
+    peer.rule(f"/blobs/{digest}", lambda handler: handler.answer(200, data[:1000], length=len(data)), times=1)
+
+    def short(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data[:10])
+
+    peer.rule(f"/blobs/{digest}", short)
+    fails(peer, NetworkError, rf"closed {len(data) - 1000} bytes before the end \(3 attempts\)")
+
+
 def test_progress_renews_patience(peer: Hostile) -> None:
     """Every connection brings a good piece and breaks: it may do so more often than there are retries."""
     digest, data = layer(peer)
@@ -150,7 +164,7 @@ def test_a_blob_that_never_gets_further(peer: Hostile) -> None:
     assert fails(peer, NetworkError, match).hint
 
 
-@pytest.mark.parametrize("kind", ["another range", "no range", "flipped part"])
+@pytest.mark.parametrize("kind", ["another range", "no range", "flipped part", "flipped part of an unknown whole"])
 def test_wrong_parts_are_noticed(peer: Hostile, kind: str) -> None:
     digest, data = layer(peer)
     cut = 1000
@@ -161,11 +175,12 @@ def test_wrong_parts_are_noticed(peer: Hostile, kind: str) -> None:
         headers = {
             "another range": {"Content-Range": f"bytes {cut + 1}-{len(data) - 1}/{len(data)}"},
             "flipped part": {"Content-Range": f"bytes {cut}-{len(data) - 1}/{len(data)}"},
+            "flipped part of an unknown whole": {"Content-Range": f"bytes {cut}-{len(data) - 1}/*"},
         }.get(kind, {})
         handler.answer(206, rest, headers)
 
     peer.rule(f"/blobs/{digest}", wrong)
-    fails(peer, CorruptError, "digest" if kind == "flipped part" else "another part")
+    fails(peer, CorruptError, "digest" if kind.startswith("flipped part") else "another part")
 
 
 @pytest.mark.parametrize("change", ["digest", "short", "long"])
