@@ -165,6 +165,7 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
                 tree = read_tree(image, ReadRules("c"))
             except ComposefsError as error:
                 error.message = f"{path}: {error.message}"
+                error.hint = error.hint or "give an image that mkcomposefs has made; a damaged one has to be made again"
                 raise
         if only is not None:
             tree.root.children = {name: node for name, node in (tree.root.children or {}).items() if name in only}
