@@ -17,7 +17,7 @@ from composefs_ostree.formats.names import check_ref
 from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held.dumptext import draft_dump
 from composefs_ostree.held.refs import current_target, ref_name
-from composefs_ostree.held.storing import put_detached, store
+from composefs_ostree.held.storing import put_commit, put_detached
 from composefs_ostree.held.streams import DETACHED_REF
 
 TYPE_CHECKING = False
@@ -84,7 +84,8 @@ def _store(core: Core, made: MadeCommit, detached: Mapping[str, Variant]) -> tup
         named_refs.append((DETACHED_REF, kept["id"]))
     with core.progress("image"):
         image_put = core.image_put(*draft_dump(core, made.tree, keep_nul=False))
-    stream, image = store(core, made.commit_id, made.entries, image_put, named_refs=named_refs)
+        stream = put_commit(core, made.commit_id, made.entries, image_put, named_refs=named_refs)
+        image = image_put.result()["id"]
     names.append({"name": stream_name(made.commit_id), "id": stream, "if_exists": "replace" if detached else "keep"})
     return names, image
 

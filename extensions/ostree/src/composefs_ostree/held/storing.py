@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Stored, StreamName
     from composefs_ostree.formats.commit_stream import Entry
 
-__all__ = ["metadata_limit", "put_again", "put_commit", "put_detached", "store"]
+__all__ = ["metadata_limit", "put_again", "put_commit", "put_detached"]
 
 _MAX_METADATA = 256 << 20
 """Bytes of metadata that one commit may have: they are kept in memory, and become one stream."""
@@ -58,22 +58,6 @@ def put_commit(
         named_refs=[*images, *sorted(named_refs)],  # the same id in whatever order they have come
     )
     return stream.result()["id"]
-
-
-def store(
-    core: Core,
-    commit_id: bytes,
-    entries: Mapping[bytes, Entry],
-    image_put: Pending[Stored],
-    *,
-    named_refs: Sequence[tuple[str, str]] = (),
-    subpaths: Sequence[str] | None = None,
-) -> tuple[str, str]:
-    """As :func:`put_commit`, but wait for the image too, and return both ids."""
-    with core.progress("image"):
-        # The core makes the image while we lay out the stream.
-        stream = put_commit(core, commit_id, entries, image_put, named_refs=named_refs, subpaths=subpaths)
-        return stream, image_put.result()["id"]
 
 
 def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:

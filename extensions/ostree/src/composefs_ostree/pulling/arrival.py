@@ -14,7 +14,7 @@ from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limi
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.formats.objects import parse_dirtree
 from composefs_ostree.held.part import existing, find_part
-from composefs_ostree.held.storing import put_commit, store
+from composefs_ostree.held.storing import put_commit
 from composefs_ostree.held.streams import Asked
 from composefs_ostree.pulling.cache import Cache
 from composefs_ostree.pulling.confirming import BaseSizes
@@ -114,9 +114,11 @@ class Arrivals:
         part = None if subpaths is None else find_part(commit, subpaths, way.load)
         pull = Pull(self._core, wanted, part, supply, keep_nul=self._keep_nul)
         image_put = pull.run()
-        stream_id, image = store(
-            self._core, commit_id, pull.entries, image_put, named_refs=named_refs, subpaths=subpaths
-        )
+        with self._core.progress("image"):
+            stream_id = put_commit(
+                self._core, commit_id, pull.entries, image_put, named_refs=named_refs, subpaths=subpaths
+            )
+            image = image_put.result()["id"]
         name = stream_name(commit_id) if subpaths is None else partial_name(commit_id)
         self._last = (name, stream_id)
         metadata, files, parts = pull.brought
