@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from bisect import insort
 from collections import deque
+from operator import itemgetter
 from time import monotonic
 
 from composefs_ostree import __version__
@@ -82,14 +83,13 @@ class HttpTransport:
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._idle: list[pycurl.Curl] = []
-        self._unmade = requests
+        self._requests = requests
         self._active: dict[pycurl.Curl, tuple[Fetch, Handshake | None]] = {}
         self._paused: list[pycurl.Curl] = []
         self._queue: deque[Fetch] = deque()
-        self._later: list[tuple[float, int, Fetch]] = []
+        self._later: list[tuple[float, Fetch]] = []
         self._tell = tell
         self._told_until = 0.0
-        self._sequence = 0
 
     def start(self, fetch: Fetch) -> None:
         """Queue a fetch."""
@@ -103,7 +103,7 @@ class HttpTransport:
         self._resume(ended)
         now = monotonic() if self._later else 0.0
         while self._later and self._later[0][0] <= now:
-            self._queue.appendleft(self._later.pop(0)[2])
+            self._queue.appendleft(self._later.pop(0)[1])
         self._fill()
         while True:
             self._multi.perform()
@@ -128,7 +128,7 @@ class HttpTransport:
         """Return the earlier of curl's own timeout and the next repetition, in seconds; 0 while ``step`` has work."""
         if self._meter is not None and (pause := self._meter.pause()):
             return pause
-        if self._paused or (self._queue and (self._idle or self._unmade)):
+        if self._paused or (self._queue and len(self._active) < self._requests):
             return 0.0  # queued since the last step: curl does not know of it yet, and would never wake us
         milliseconds = self._multi.timeout()
         waits = [milliseconds / 1000] if milliseconds >= 0 else [1.0] if self._active else []
@@ -145,7 +145,7 @@ class HttpTransport:
         return False
 
     def _fill(self) -> None:
-        while self._queue and (self._idle or self._unmade):
+        while self._queue and len(self._active) < self._requests:
             handle = self._idle.pop() if self._idle else self._make()
             fetch = self._queue.popleft()
             fetch.begin()
@@ -185,7 +185,6 @@ class HttpTransport:
                 self._end(handle, pycurl.E_WRITE_ERROR, "refused", ended)
 
     def _make(self) -> pycurl.Curl:
-        self._unmade -= 1
         handle = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
@@ -214,10 +213,8 @@ class HttpTransport:
         """Take the outcome of a transfer: curl's error, if it has one, and the reason in its words."""
         fetch, handshake = self._active.pop(handle)
         self._multi.remove_handle(handle)
-        if fetch.conditions is None and handshake is None:
+        if fetch.conditions is None and handshake is None:  # else it has options that are no other request's
             self._idle.append(handle)
-        else:  # it has options that are no other request's
-            self._unmade += 1
         status = handle.getinfo(pycurl.RESPONSE_CODE)
         traffic.received += int(handle.getinfo(_SIZE_DOWNLOAD))
         if status:
@@ -261,8 +258,7 @@ class HttpTransport:
         delay = min(self._settings.retry_seconds * 2 ** min(fetch.attempts - 1, 20), _LONGEST_BACK_OFF)
         delay = max(delay, failure.retry_after) * (1 + os.urandom(1)[0] / 1024)
         now = monotonic()
-        self._sequence += 1
-        insort(self._later, (now + delay, self._sequence, fetch))
+        insort(self._later, (now + delay, fetch), key=itemgetter(0))
         # Where many requests fail together, the first speaks for those that wait no longer.
         if self._tell and delay >= _LONG_WAIT and now >= self._told_until:
             self._told_until = now + delay
