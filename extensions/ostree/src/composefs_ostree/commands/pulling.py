@@ -134,7 +134,7 @@ def _terms(request: Request, source: Source) -> Terms:
 
     subpaths: list[str] | None = None
     if request.get("subpath"):
-        from composefs_ostree.held.part import parse_subpaths
+        from composefs_ostree.held.excerpt import parse_subpaths
 
         subpaths = parse_subpaths(request.arguments["subpath"])
     if request.get("commit_metadata_only"):

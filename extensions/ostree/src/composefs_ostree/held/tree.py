@@ -8,14 +8,13 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, NotFoundError
 from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_commit, parse_dirmeta, parse_dirtree
+from composefs_ostree.held.excerpt import find_excerpt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from composefs_ostree.formats.commit_stream import CommitStream, Entry
     from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.held.part import Part
+    from composefs_ostree.held.excerpt import Excerpt
 
 __all__ = ["Tree", "commit_bytes", "load", "load_commit"]
 
@@ -30,10 +29,12 @@ class Tree(NamedTuple):
     metas: dict[bytes, Dirmeta]
     files: dict[bytes, Entry]
 
-    def grafted(self, part: Part) -> Tree:
-        """Return the tree of what a part wants, from one with all that is below its paths."""
-        trees = _reachable(part.root, {**self.trees, **part.trees})
-        return self._replace(commit=self.commit._replace(root_tree=part.root), trees=trees)
+    def grafted(self, excerpt: Excerpt) -> Tree:
+        """Return the tree of an excerpt, from one with all that is below its paths."""
+        if not excerpt.trees:  # it is everything
+            return self
+        trees = _reachable(excerpt.root, {**self.trees, **excerpt.trees})
+        return self._replace(commit=self.commit._replace(root_tree=excerpt.root), trees=trees)
 
 
 def _reachable(root: bytes, trees: dict[bytes, Dirtree]) -> dict[bytes, Dirtree]:
@@ -64,28 +65,17 @@ def load(stream: CommitStream) -> Tree:
     Raises CorruptError or FormatError, and NotFoundError if only the commit object is here.
     """
     commit = load_commit(stream)
-    if stream.subpaths is None:
-        return _load_below(
-            stream, commit, [(ObjectType.DIRMETA, commit.root_meta), (ObjectType.DIRTREE, commit.root_tree)]
-        )
-    if not stream.subpaths:
+    if stream.subpaths == []:
         raise NotFoundError(
             f"of commit {stream.commit_id.hex()} only the commit object is here",
             hint="pull it again without --commit-metadata-only",
             subject=stream.commit_id.hex(),
         )
-    from composefs_ostree.held.part import find_part
-
-    part = find_part(commit, stream.subpaths, lambda tree_id: _metadata(stream, ObjectType.DIRTREE, tree_id))
-    return _load_below(stream, commit, part.roots, part.files).grafted(part)
-
-
-def _load_below(
-    stream: CommitStream, commit: Commit, roots: Iterable[tuple[ObjectType, bytes]], files: Iterable[bytes] = ()
-) -> Tree:
-    tree = Tree(commit, {}, {}, {file_id: _object(stream, ObjectType.FILE, file_id) for file_id in files})
+    excerpt = find_excerpt(commit, stream.subpaths, lambda tree_id: _metadata(stream, ObjectType.DIRTREE, tree_id))
+    files = {file_id: _object(stream, ObjectType.FILE, file_id) for file_id in excerpt.files}
+    tree = Tree(commit, {}, {}, files)
     wanted = []
-    for kind, object_id in roots:
+    for kind, object_id in excerpt.roots:
         if kind is ObjectType.DIRTREE:
             wanted.append(object_id)
         else:
@@ -102,7 +92,7 @@ def _load_below(
             wanted.append(subtree_id)
             if meta_id not in tree.metas:
                 tree.metas[meta_id] = parse_dirmeta(_metadata(stream, ObjectType.DIRMETA, meta_id))
-    return tree
+    return tree.grafted(excerpt)
 
 
 def _metadata(stream: CommitStream, kind: ObjectType, object_id: bytes) -> bytes:

@@ -13,7 +13,7 @@ from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.formats.objects import parse_dirtree
-from composefs_ostree.held.part import existing, find_part
+from composefs_ostree.held.excerpt import existing, find_excerpt
 from composefs_ostree.held.storing import put_commit
 from composefs_ostree.held.streams import Asked
 from composefs_ostree.pulling.cache import Cache
@@ -111,8 +111,8 @@ class Arrivals:
             subpaths = existing(commit, subpaths, way.load)
             if not subpaths:
                 return self._keep_alone(wanted, named_refs, way.fetched)
-        part = None if subpaths is None else find_part(commit, subpaths, way.load)
-        pull = Pull(self._core, wanted, part, supply, keep_nul=self._keep_nul)
+        excerpt = find_excerpt(commit, subpaths, way.load)
+        pull = Pull(self._core, wanted, excerpt, supply, keep_nul=self._keep_nul)
         image_put = pull.run()
         with self._core.progress("image"):
             stream_id = put_commit(
@@ -228,7 +228,7 @@ class _Sound:
 
 
 class _Way:
-    """Loads the directories on the way to a part, one after the other."""
+    """Loads the directories on the way to an excerpt, one after the other."""
 
     def __init__(self, core: Core, supply: Supply) -> None:
         self._core = core
@@ -250,7 +250,7 @@ class _Way:
         if data is None:
             raise bad_object(where, NotFoundError("not found"))
         try:
-            parse_dirtree(data)  # as find_part does, which cannot name it
+            parse_dirtree(data)  # as find_excerpt does, which cannot name it
         except ExtError as error:
             raise bad_object(where, error) from None
         self.fetched += 1

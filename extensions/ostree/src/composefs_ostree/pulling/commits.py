@@ -158,7 +158,7 @@ class Commits:
 
     def _suffices(self, held: Held) -> bool:
         """Tell whether what is held has all that is wanted, and the wanted image."""
-        if self._part(held) != held.subpaths:
+        if self._subpaths(held) != held.subpaths:
             return False
         image = held.image
         if image is None:
@@ -174,13 +174,13 @@ class Commits:
         dump = draft_dump(self._core, load(commit), keep_nul=self._terms.keep_nul)
         return self._core.image_digest(*dump).result()["id"] == image
 
-    def _part(self, held: Held | None) -> Sequence[str] | None:
+    def _subpaths(self, held: Held | None) -> Sequence[str] | None:
         """Return the paths that a commit shall have in the end, None for all: nothing that is here is given up."""
         if held is None or self._terms.subpaths is None:
             return self._terms.subpaths
         if held.subpaths is None:
             return None
-        from composefs_ostree.held.part import joined_subpaths
+        from composefs_ostree.held.excerpt import joined_subpaths
 
         return joined_subpaths([*held.subpaths, *self._terms.subpaths])
 
@@ -198,7 +198,7 @@ class Commits:
             )
         return self._arrivals.receive(
             self._inquiry.object(known),
-            self._part(known.held),
+            self._subpaths(known.held),
             self._bases(known),
             damaged,
             [(name, ref) for name, ref in named.items() if name != IMAGE_REF],  # it gets another one

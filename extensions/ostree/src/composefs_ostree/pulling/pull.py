@@ -20,7 +20,6 @@ from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import Entry
-from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.held.dumptext import DumpText, dump_limit
 from composefs_ostree.held.storing import metadata_limit
 from composefs_ostree.held.tree import Tree
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from composefs_ext.rows import Stored
     from composefs_ostree.deltas.applying import Applying
     from composefs_ostree.fetching.worker import Worker
-    from composefs_ostree.held.part import Part
+    from composefs_ostree.held.excerpt import Excerpt
     from composefs_ostree.pulling.known import CommitObject
     from composefs_ostree.pulling.supply import Supply
 
@@ -54,17 +53,15 @@ class Pull:
     Then ``entries`` has every object of the commit by id, as its stream will.
     """
 
-    def __init__(self, core: Core, wanted: CommitObject, part: Part | None, supply: Supply, *, keep_nul: bool) -> None:
-        """``part`` is what is wanted of the commit, None if all; ``keep_nul`` is as in :class:`DumpText`."""
+    def __init__(self, core: Core, wanted: CommitObject, excerpt: Excerpt, supply: Supply, *, keep_nul: bool) -> None:
+        """``excerpt`` is what is wanted of the commit; ``keep_nul`` is as in :class:`DumpText`."""
         self._core = core
         self._commit = wanted.commit
-        self._part = part
+        self._excerpt = excerpt
         self._transport = supply.transport
         self._delta = supply.delta
         self._keep_nul = keep_nul
-        self.entries = {wanted.commit_id: Entry(wanted.data, None)}
-        if part is not None:
-            self.entries.update(part.entries)
+        self.entries = {wanted.commit_id: Entry(wanted.data, None), **excerpt.entries}
         budget = Budget(metadata_limit(core))
         budget.spend(sum(len(entry.data) for entry in self.entries.values()))
         self._workers = Workers(core, supply.make_files, supply.max_workers)
@@ -87,12 +84,8 @@ class Pull:
     def run(self) -> Pending[Stored]:
         """Fetch all that is wanted, hand its files to the core, and have that make the image."""
         try:
-            if self._part is None:
-                commit = self._commit
-                self._walk.want([(ObjectType.DIRTREE, commit.root_tree), (ObjectType.DIRMETA, commit.root_meta)])
-            else:
-                self._walk.want(self._part.roots)
-                self._files.want(self._part.files)
+            self._walk.want(self._excerpt.roots)
+            self._files.want(self._excerpt.files)
             while not self._is_done():
                 self._turn()
             self._workers.end()
@@ -116,9 +109,7 @@ class Pull:
     def _begun_text(self) -> DumpText:
         """Return the text of the tree, of which all directories have come; what is written of it waits for files."""
         if self._text is None:
-            tree = Tree(self._commit, self._walk.trees, self._walk.metas, self._files.here)
-            if self._part is not None:
-                tree = tree.grafted(self._part)
+            tree = Tree(self._commit, self._walk.trees, self._walk.metas, self._files.here).grafted(self._excerpt)
             self._text = DumpText(tree, self._draft, keep_nul=self._keep_nul, limit=dump_limit(self._core))
         return self._text
 
@@ -173,7 +164,7 @@ class Pull:
         """Do some of the rest while something is awaited; tell whether there may be more to do."""
         if self._walk.awaits_delta:
             return self._files.look_ahead()
-        if self._part is not None or self._walk.left or self._files.missing > _MANY:
+        if self._walk.left or self._files.missing > _MANY:
             return False
         return self._begun_text().prepare()
 

@@ -14,7 +14,7 @@ from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_NAME, Commit, Dirtree, parse_dirtree
 
-__all__ = ["Part", "existing", "find_part", "joined_subpaths", "parse_subpaths"]
+__all__ = ["Excerpt", "existing", "find_excerpt", "joined_subpaths", "parse_subpaths"]
 
 _NODE = bytes(33)
 """Begins the keys under which directories on the way stand in a tree; no object id is that long."""
@@ -24,10 +24,10 @@ class NoSuchPathError(NotFoundError):
     """A commit does not have a path; nothing says that anything is missing of what it has."""
 
 
-class Part(NamedTuple):
+class Excerpt(NamedTuple):
     """What some paths of a commit lead to: objects by type and id, file ids, and the objects on the way themselves.
 
-    ``trees`` are the directories on the way, each with only what is wanted of it.
+    ``trees`` are the directories on the way, each with only what is wanted of it, ``root`` the one at the top.
     """
 
     root: bytes
@@ -69,42 +69,45 @@ def joined_subpaths(paths: Iterable[str]) -> list[str] | None:
 
 
 def existing(commit: Commit, subpaths: Iterable[str], load: Callable[[bytes], bytes]) -> list[str]:
-    """Return those of the paths that a commit has; ``load`` is as for :func:`find_part`."""
+    """Return those of the paths that a commit has; ``load`` is as for :func:`find_excerpt`."""
     found = []
     for path in subpaths:
         try:
-            find_part(commit, [path], load)
+            find_excerpt(commit, [path], load)
         except NoSuchPathError:
             continue
         found.append(path)
     return found
 
 
-def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[bytes], bytes]) -> Part:
-    """Walk to what the paths name; ``load`` returns the bytes of a dirtree, or raises.
+def find_excerpt(commit: Commit, subpaths: Iterable[str] | None, load: Callable[[bytes], bytes]) -> Excerpt:
+    """Walk to what the paths name, None for everything; ``load`` returns the bytes of a dirtree, or raises.
 
     Raises NoSuchPathError when the commit does not have one of them.
     """
-    part = Part(_NODE + b"/", [(ObjectType.DIRMETA, commit.root_meta)], [], {}, {})
+    root_meta = (ObjectType.DIRMETA, commit.root_meta)
+    if subpaths is None:
+        return Excerpt(commit.root_tree, [(ObjectType.DIRTREE, commit.root_tree), root_meta], [], {}, {})
+    excerpt = Excerpt(_NODE + b"/", [root_meta], [], {}, {})
     pending = [("", commit.root_tree, [path.split("/")[1:] for path in subpaths])]
     while pending:
         path, tree_id, wanted = pending.pop()
         data = load(tree_id)
-        part.entries[tree_id] = Entry(data, None)
+        excerpt.entries[tree_id] = Entry(data, None)
         listing = parse_dirtree(data)
         rests: dict[bytes, list[list[str]]] = {}
         for first, *rest in wanted:
             rests.setdefault(first.encode(), []).append(rest)
         files = [row for row in listing.files if rests.get(row[0]) == [[]]]
-        part.files.extend(file_id for _, file_id in files)
+        excerpt.files.extend(file_id for _, file_id in files)
         directories = []
         for name, subtree_id, meta_id in listing.directories:
             below = rests.get(name)
             if below is None:
                 continue
-            part.roots.append((ObjectType.DIRMETA, meta_id))
+            excerpt.roots.append((ObjectType.DIRMETA, meta_id))
             if [] in below:
-                part.roots.append((ObjectType.DIRTREE, subtree_id))
+                excerpt.roots.append((ObjectType.DIRTREE, subtree_id))
                 directories.append((name, subtree_id, meta_id))
             else:
                 subpath = f"{path}/{name.decode()}"
@@ -117,5 +120,5 @@ def find_part(commit: Commit, subpaths: Iterable[str], load: Callable[[bytes], b
                 raise NoSuchPathError(
                     f"the commit has no {missing!r}", hint="check the paths given as --subpath", subject=missing
                 )
-        part.trees[_NODE + (path or "/").encode()] = Dirtree(files, directories)
-    return part
+        excerpt.trees[_NODE + (path or "/").encode()] = Dirtree(files, directories)
+    return excerpt
