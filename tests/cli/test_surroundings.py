@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -12,9 +13,14 @@ from pathlib import Path
 import pytest
 
 from composefs.linux.prctl import drop_capabilities
-from support.commands import BIN, TIMEOUT, cfsctl, mkcomposefs, run
+from support.commands import BIN, CFSCTL, TIMEOUT, cfsctl, mkcomposefs, run
+from support.ostree_pull import Target
+from support.ostree_repo import BRANCH, commit, make_repo
+from support.peers import require
 
 _DAC_OVERRIDE = 1
+_NOBODY = 0xFFFFFFFF
+"""Whom an entry of an ACL names that is for no user."""
 
 
 def test_more_files_than_a_user_may_have_on_their_way_to_other_processes(tmp_path: Path) -> None:
@@ -75,3 +81,19 @@ def test_modules_in_the_working_directory_are_not_ours(tmp_path: Path) -> None:
         cfsctl("--repo", "repo", *command, cwd=tmp_path)
     run(BIN / "mkcomposefs", tmp_path / "repo", tmp_path / "image", cwd=tmp_path)
     run(BIN / "composefs-info", "ls", tmp_path / "image", cwd=tmp_path)
+
+
+def test_attributes_that_the_file_system_lets_nobody_remove(target: Target, tmp_path: Path) -> None:
+    """As system.nfs4_acl, which every file of NFS v4 has; here they inherit an ACL of POSIX."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"more than an inode holds" * 1000)
+    commit(make_repo(tmp_path / "source"), tmp_path / "tree")
+    entries = [(1, 7, _NOBODY), (2, 7, 1234), (4, 0, _NOBODY), (16, 7, _NOBODY), (32, 0, _NOBODY)]
+    acl = b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(target.path, "system.posix_acl_default", struct.pack("<I", 2) + acl)
+    strace = [require("strace"), "-f", "-qqq", "-o", "/dev/null", "-e", "inject=fremovexattr:error=EINVAL"]
+    run(*strace, CFSCTL, "--repo", target.path, "ostree", "pull-local", tmp_path / "source", BRANCH)
+    for path in (target.path / "objects").glob("*/*"):
+        assert path.stat().st_mode & 0o777 == 0o444
+    cfsctl("--repo", target.path, "fsck")
+    assert target.left_over() == []
