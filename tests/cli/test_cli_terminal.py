@@ -257,6 +257,8 @@ def test_sizes_are_in_bytes_for_scripts_and_in_larger_units_for_people(repo: Pat
     status, shown = on_terminal(*command)
     assert status == 0
     assert b"removed (2.9 MiB)\r\n" in shown
+    assert cfsctl("--repo", repo, "du").stdout.endswith(f"garbage: 2 objects, {count} bytes\n")
+    assert on_terminal("--repo", repo, "du")[1].endswith(b"garbage: 2 objects, 2.9 MiB\r\n")
 
 
 def test_nothing_in_names_is_obeyed(repo: Path) -> None:

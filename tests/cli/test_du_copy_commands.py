@@ -65,11 +65,11 @@ def test_du_of_one_object(target: Path, tmp_path: Path) -> None:
     (tmp_path / "tree/usr").mkdir(parents=True)
     cfsctl("--repo", target, "create-image", tmp_path / "tree", "os")
     assert cfsctl("--repo", target, "du").stdout.splitlines()[-2:] == [
-        "all refs: 1 object, 16.0 KiB",
+        "all refs: 1 object, 16384 bytes",
         "garbage: 0 objects, 0 bytes",
     ]
     cfsctl("--repo", target, "ref", "remove", "--image", "os")
-    assert cfsctl("--repo", target, "du").stdout.splitlines()[-1] == "garbage: 1 object, 16.0 KiB"
+    assert cfsctl("--repo", target, "du").stdout.splitlines()[-1] == "garbage: 1 object, 16384 bytes"
 
 
 def test_copy(made: Populated, target: Path) -> None:

@@ -9,11 +9,11 @@ import click
 from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
-from composefs.cli.output import line, print_json, table
+from composefs.cli.output import line, print_json, size_shown, table
 from composefs.cli.progress import Reporting
 from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
-from composefs.cli.text import counted, size_text
+from composefs.cli.text import counted
 
 __all__ = ["command"]
 
@@ -31,7 +31,8 @@ __all__ = ["command"]
 def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     """Show how much each ref holds: in all, alone, and shared with other refs.
 
-    What a ref holds alone is what garbage collection frees once it is removed.  Sizes are those of the objects' files.
+    What a ref holds alone is what garbage collection frees once it is removed.  Sizes are those of the objects' files,
+    in bytes, but on a terminal in the unit that suits.
     """
     from composefs.usage import measure
 
@@ -55,13 +56,13 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
         (
             holding.name,
             str(holding.objects),
-            size_text(holding.size),
-            size_text(holding.alone_size),
-            size_text(holding.size - holding.alone_size),
+            size_shown(holding.size),
+            size_shown(holding.alone_size),
+            size_shown(holding.size - holding.alone_size),
         )
         for holding in usage.holdings
     ]
     if rows:
         table(("NAME", "OBJECTS", "SIZE", "ALONE", "SHARED"), rows)
-    line(f"all refs: {counted(usage.objects, 'object')}, {size_text(usage.size)}")
-    line(f"garbage: {counted(usage.garbage_objects, 'object')}, {size_text(usage.garbage_size)}")
+    line(f"all refs: {counted(usage.objects, 'object')}, {size_shown(usage.size)}")
+    line(f"garbage: {counted(usage.garbage_objects, 'object')}, {size_shown(usage.garbage_size)}")
