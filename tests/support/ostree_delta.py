@@ -131,6 +131,7 @@ class SmallCommit:
         order: str | None = "l",
         inline: bool = False,
         to: bytes | None = None,
+        before: bytes = b"",
     ) -> bytes:
         told = {} if order is None else {"ostree.endianness": Variant("y", ord(order))}
         path = delta_path(origin or None, to or self.id)
@@ -139,7 +140,7 @@ class SmallCommit:
                 told[f"{path}/{index}"] = Variant("(yay)", (each.file[0], each.file[1:]))
         rows = [each.row(order or "l") for each in parts]
         beside = [(*each[:2], *(swap(size, 8) if order == "B" else size for size in each[2:])) for each in fallbacks]
-        value = (told | (metadata or {}), swap(7, 8), origin, to or self.id, self.value, b"", rows, beside)
+        value = (told | (metadata or {}), swap(7, 8), origin, to or self.id, self.value, before, rows, beside)
         return gvariant.encode(SUPERBLOCK, value)
 
     def write(self, directory: Path, superblock: bytes, parts: Sequence[Announced] = ()) -> Path:

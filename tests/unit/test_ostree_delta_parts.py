@@ -245,7 +245,7 @@ HOSTILE: dict[str, tuple[bytes, bytes, list[tuple[int, bytes]], type[ExtError]]]
     "no such mode": (b"a" * 100, operation("S", 2, 0, 100, 0), [(FILE, GOOD)], FormatError),
     "no such xattrs": (b"a" * 100, operation("S", 0, 1, 100, 0), [(FILE, GOOD)], FormatError),
     "no such operation": (b"", b"X", [(FILE, GOOD)], FormatError),
-    "begun twice": (b"", operation("o", 0, 0, 9) * 2, [(FILE, GOOD)] * 2, FormatError),
+    "begun twice": (b"", operation("o", 0, 0, 100) * 2, [(FILE, GOOD)] * 2, FormatError),
     "metadata begun": (
         b"a" * 100,
         operation("o", 0, 0, 100) + operation("w", 100, 0) + b"c",
@@ -255,6 +255,12 @@ HOSTILE: dict[str, tuple[bytes, bytes, list[tuple[int, bytes]], type[ExtError]]]
     "symlink begun": (b"", operation("o", 1, 0, 9), [(FILE, GOOD)], FormatError),
     "not ended": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 100, 0), [(FILE, GOOD)], FormatError),
     "ended early": (b"a" * 100, operation("o", 0, 0, 100) + operation("w", 99, 0) + b"c", [(FILE, GOOD)], CorruptError),
+    "shorter than it says": (
+        b"a" * 100,
+        operation("o", 0, 0, 101) + operation("w", 100, 0) + b"c",
+        [(FILE, GOOD)],  # an id does not tell the size
+        CorruptError,
+    ),
     "written beyond": (b"a" * 101, operation("o", 0, 0, 100) + operation("w", 101, 0), [(FILE, GOOD)], CorruptError),
     "copied beyond": (
         file_id(OLD),
@@ -265,6 +271,7 @@ HOSTILE: dict[str, tuple[bytes, bytes, list[tuple[int, bytes]], type[ExtError]]]
     "ended without": (b"", b"c", [(FILE, GOOD)], FormatError),
     "written without": (b"a", operation("w", 1, 0), [(FILE, GOOD)], FormatError),
     "patched without": (b"a", operation("o", 0, 0, 1) + operation("B", 0, 1), [(FILE, GOOD)], FormatError),
+    "patched outside": (file_id(OLD), operation("r", 0) + operation("B", 0, 0), [(FILE, GOOD)], FormatError),
     "too few objects": (b"", b"R", [(FILE, GOOD)], FormatError),
     "too many objects": (b"a", operation("S", 0, 0, 1, 0) * 2, [(FILE, file_id(b"a"))], FormatError),
     "id outside": (b"a" * 40, operation("r", 9), [(FILE, GOOD)], FormatError),
@@ -442,7 +449,9 @@ def test_hostile_files(file: bytes, error: type[ExtError]) -> None:
             unpack(file, step=step)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0", b"\4\3\2", b"\0\1\0", b"\xff" * 300])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"\0\0", b"\4\3\2", b"\0\1\0", b"\xff" * 300, bytes(4) + b"\4\4\4", b"aa\4\2\4\4\0"]
+)
 def test_hostile_payloads(data: bytes) -> None:
     with pytest.raises(FormatError):
         split(memoryview(data))

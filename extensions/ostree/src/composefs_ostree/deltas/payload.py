@@ -77,7 +77,7 @@ class Unpacking:
             raise UnsupportedError(f"a part of the delta has the unknown compression {kind}")
 
     def _unpack(self, decoder: lzma.LZMADecompressor, data: bytes | memoryview) -> None:
-        if decoder.eof and data:
+        if decoder.eof:
             raise CorruptError("there are bytes behind the end of its xz stream")
         while not decoder.eof:
             try:
@@ -143,9 +143,9 @@ class Members(NamedTuple):
 def split(payload: memoryview) -> Members:
     """Cut a payload into its members; raise FormatError if it is malformed."""
     width = gvariant.offset_size(len(payload))
+    if not width:
+        raise FormatError("malformed part: it is empty")
     body = len(payload) - 3 * width
-    if not width or body < 0:
-        raise FormatError("malformed part: it is shorter than its offsets")
     blob_end, xattrs_end, modes_end = (
         int.from_bytes(payload[start : start + width], "little") for start in range(body, len(payload), width)
     )
