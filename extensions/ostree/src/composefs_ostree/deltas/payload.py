@@ -77,7 +77,7 @@ class Unpacking:
             raise UnsupportedError(f"a part of the delta has the unknown compression {kind}")
 
     def _unpack(self, decoder: lzma.LZMADecompressor, data: bytes | memoryview) -> None:
-        if decoder.eof:
+        if decoder.eof and data:
             raise CorruptError("there are bytes behind the end of its xz stream")
         while not decoder.eof:
             try:
