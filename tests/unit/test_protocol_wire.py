@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composefs.errors import KINDS, ComposefsError, NotFoundError, ProtocolError, UnsupportedError, UsageError
+from composefs.ext.channel import Channel
 from composefs.ext.limiter import ProgressLimiter
 from composefs.ext.trace import redact
+from composefs.observe import Observers
 from composefs.protocol.errors import from_wire, printable, row_error, to_wire
-from composefs.protocol.limits import MAX_DEPTH, MAX_INTEGER
+from composefs.protocol.limits import MAX_DEPTH, MAX_INTEGER, Limits
 from composefs.protocol.wire import LineReader, decode, depth_exceeds, encode, parse_json
 
 JSON = st.recursive(
@@ -147,6 +150,32 @@ def test_text_is_made_harmless() -> None:
 )
 def test_secrets_are_struck_out_of_the_trace(line: bytes, shown: str) -> None:
     assert redact(line) == shown
+
+
+def test_a_channel_holds_so_much_and_no_more() -> None:
+    """P-8: of what came and waits to be served, and of answers that nobody takes."""
+    message = {"jsonrpc": "2.0", "method": "log", "params": {"message": "x" * 10_000}}
+    line = encode(message)
+    enough = Limits().line // len(line) + 1
+    reading, writing = os.pipe()
+    try:
+        channel = Channel(reading, writing, Limits(), Observers())
+        for _ in range(enough):
+            assert channel.wants_read
+            os.write(writing, line)
+            channel.read()
+        assert not channel.wants_read
+        channel.next_message()
+        assert channel.wants_read
+        for _ in range(enough):
+            assert channel.wants_read
+            assert channel.has_message
+            channel.send(message)
+        assert not channel.wants_read
+        assert not channel.has_message
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_long_lines_are_cut_in_the_trace() -> None:
