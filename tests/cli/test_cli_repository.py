@@ -16,6 +16,7 @@ from composefs.repository import Repository
 from composefs.repository.publication import Publication, RefUpdate, StreamName
 from composefs.splitstream import Parts
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, run, the_error, wait_until_open
+from support.ostree_pull import LIBEXEC
 
 SHA256_DIGITS = 64
 
@@ -163,6 +164,30 @@ class TestInit:
         assert "no repository at /sysroot/composefs " in the_error("--system", "images", status=3)
         own = "/sysroot/composefs" if os.geteuid() == 0 else environment / ".var/lib/composefs"
         assert f"no repository at {own} " in the_error("images", status=3)
+
+    def test_the_environment_names_one_where_no_option_does(
+        self, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CFSCTL_REPO", str(tmp_path / "mine"))
+        monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(LIBEXEC))
+        created = ("init", "--insecure", "--json")
+        for options, where in (
+            ((), tmp_path / "mine"),
+            (("--repo", tmp_path / "option"), tmp_path / "option"),
+            (("--user",), environment / ".var/lib/composefs"),
+        ):
+            assert json.loads(cfsctl(*options, *created).stdout)["path"] == str(where)
+        assert json.loads(cfsctl(*created, tmp_path / "operand").stdout)["path"] == str(tmp_path / "operand")
+        (tmp_path / "tree").mkdir()
+        cfsctl("ostree", "commit", "--branch=os", f"--tree=dir={tmp_path}/tree")
+        assert [path.name for path in (tmp_path / "mine/streams/refs/ostree").iterdir()] == ["os"]
+        assert completions("cat", "ostree/") == ["ostree/os"]
+        assert completions("--user", "cat", "ostree/") == []
+        assert cfsctl("--no-repo", "compute-id", "--no-propagate-usr-to-root", tmp_path / "tree").stdout
+        assert "no repository at /sysroot/composefs " in the_error("--system", "images", status=3)
+        monkeypatch.setenv("CFSCTL_REPO", "")
+        default = "--system" if os.geteuid() == 0 else "--user"
+        assert cfsctl("images", status=None).stderr == cfsctl(default, "images", status=None).stderr
 
     def test_two_places_are_refused(self, tmp_path: Path) -> None:
         the_error("--repo", tmp_path / "a", "init", tmp_path / "b", status=2)

@@ -146,7 +146,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@option("--repo", metavar="PATH", type=Path(), help="The repository.")
+@option("--repo", metavar="PATH", type=Path(), help="The repository; if not given, CFSCTL_REPO in the environment.")
 @option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs (default for others).")
 @option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
 @option(

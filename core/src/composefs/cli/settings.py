@@ -1,7 +1,7 @@
 """The global options of cfsctl, as every command receives them, and what follows from them.
 
 The default places of a repository are those of composefs-rs 0.9.0: ``/sysroot/composefs`` for root and
-``~/.var/lib/composefs`` for everybody else.
+``~/.var/lib/composefs`` for everybody else.  The environment may name another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "may_color", "pass_settings", "settings_of"]
 
+REPOSITORY_VARIABLE = "CFSCTL_REPO"
 SYSTEM_REPOSITORY = "/sysroot/composefs"
 USER_REPOSITORY = "~/.var/lib/composefs"
 
@@ -74,9 +75,11 @@ class Settings(NamedTuple):
         )
 
     def repository_path(self) -> str:
-        """Return where the repository is, by the options or the user's default."""
+        """Return where the repository is, by the options, the environment, or the user's default."""
         if self.repo is not None:
             return self.repo
+        if not self.user and not self.system and (path := os.environ.get(REPOSITORY_VARIABLE)):
+            return path
         if self.system or (not self.user and os.geteuid() == 0):
             return SYSTEM_REPOSITORY
         path = os.path.expanduser(USER_REPOSITORY)
