@@ -7,7 +7,16 @@ import struct
 import pytest
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.formats.gvariant import MAX_DEPTH, MAX_VALUES, Variant, decode, encode, offset_size, parse_type
+from composefs_ostree.formats.gvariant import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    Variant,
+    array_elements,
+    decode,
+    encode,
+    offset_size,
+    parse_type,
+)
 
 # "GVariant Serialisation", section 4: the notation there is bytes in hex and strings in quotes.
 SPECIFICATION = [
@@ -64,7 +73,8 @@ def test_values_have_the_serialisation_of_the_specification(signature: str, valu
         ("a{sv}", encode("a{sv}", {"k": Variant("y", 1)}) + encode("a{sv}", {"k": Variant("y", 1)}), "two in one"),
         ("mb", b"\x01\x01", "two values in a maybe"),
         ("o", b"\0", "an empty object path"),
-        ("o", b"a\0", "an object path that is relative"),
+        ("o", b"ab\0", "an object path that is relative"),
+        ("o", "/ä\0".encode(), "an object path beyond ASCII"),
         ("o", b"/a/\0", "an object path that ends with a slash"),
         ("o", b"/a-b\0", "an object path with another character"),
         ("g", b"(s\0", "an unfinished signature"),
@@ -118,6 +128,13 @@ def test_strings_do_not_overlap() -> None:
         decode("(sss)", b"abcd\0\x03\x05")
 
 
+@pytest.mark.parametrize("data", [b"\1", b"ab\4", b"\0" * 299 + b"\x28\1", b"ab\2\1\2", b"ab\4\2"])
+def test_elements_have_offsets_in_order(data: bytes) -> None:
+    """Where they are searched as they stand: nothing is serialised again to see whether it is the same."""
+    with pytest.raises(FormatError, match=r"offset table|out of order"):
+        list(array_elements(memoryview(data), 1))
+
+
 def test_values_count_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("composefs_ostree.formats.gvariant.MAX_VALUES", 13)
     assert decode("a(yyy)", bytes(9)) == [(0, 0, 0)] * 3
@@ -135,7 +152,8 @@ def test_the_number_of_values_is_bounded(signature: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "signature", ["", "z", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300, f"({'y' * 254})"]
+    "signature",
+    ["", "z", "zs}", "(", "(i", "i)", "{si", "{vi}", "{i}", "a", "ii", "a{sv}}", "a" * 300, f"({'y' * 254})"],
 )
 def test_malformed_types_are_refused(signature: str) -> None:
     with pytest.raises(FormatError):

@@ -46,6 +46,7 @@ def test_sections_keys_and_values() -> None:
         (b"[a]\nk[x]=value", "line 2"),
         (b"[a", "line 1"),
         (b"[a]\nk=\xff", "UTF-8"),
+        (b"[a]\nk=v\0", "a NUL"),
         (b"".join(b"[%d]\n" % number for number in range(10_001)), "more than 10000"),
     ],
 )

@@ -77,6 +77,7 @@ def test_a_dirtree_is_read_whatever_the_width_of_its_offsets() -> None:
         ([("a", A + b"x")], [], "malformed"),
         ([], [("a", A[:31], B)], "malformed"),
         ([], [("a", A, B[:31])], "malformed"),
+        ([], [("a" * 65_500, A, B)], "malformed"),
     ],
 )
 def test_entries_that_no_directory_can_have_are_refused(
@@ -194,6 +195,12 @@ def test_a_dirmeta_describes_a_directory(mode: int) -> None:
     assert parse_dirmeta(dirmeta(0o41777)) == (1000, 100, 0o41777, ())
 
 
+def test_a_dirmeta_that_is_cut_is_refused() -> None:
+    for length in range(12):
+        with pytest.raises(FormatError, match="shorter than 12 bytes"):
+            parse_dirmeta(dirmeta(0o40755)[:length])
+
+
 def test_xattrs_lose_the_nul_of_their_names() -> None:
     pairs = [
         (b"security.selinux\0", b"label\0"),
@@ -290,6 +297,8 @@ def test_a_head_is_read() -> None:
         head(0o120777, target="abc").replace(b"abc", b"a\0c"),
         head()[:-1] + b"\x18",
         head()[:-1] + b"\x1a",
+        head()[:-1] + b"\xff",
+        struct.pack(">II", 30, 0) + head()[8:32] + array(attribute(1, 1)) + b"\x18",  # no target, not even its NUL
         head(rdev=1),
         head(size=1 << 63),
         head() + b"\0",
