@@ -213,6 +213,7 @@ BAD: dict[str, tuple[str, Any]] = {
     ),
     "pax size": ("is not a number", pax((b"size", b"-1")) + header(b"f", FILE)),
     "pax uid": ("is not a number", pax((b"uid", b"0x1")) + header(b"f", FILE)),
+    "pax gid of many digits": ("is not a number", pax((b"gid", b"9" * 5000)) + header(b"f", FILE)),
     "pax time": ("is not a time", pax((b"mtime", b"1e9")) + header(b"f", FILE)),
     "pax size beyond all": ("is no size", pax((b"size", b"9" * 20)) + header(b"f", FILE)),
     "pax before nothing": ("announces another one", pax((b"a", b"b"))),
@@ -244,10 +245,15 @@ BAD: dict[str, tuple[str, Any]] = {
 }
 
 
+def summed(raw: bytes) -> bytes:
+    """Give a header the checksum that it should have."""
+    raw = raw[:148] + b" " * 8 + raw[156:]
+    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+
+
 def spoilt(field: bytes) -> bytes:
     raw = header(b"f", FILE)
-    raw = raw[:100] + field + raw[108:148] + b" " * 8 + raw[156:]
-    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+    return summed(raw[:100] + field + raw[108:])
 
 
 BAD["octal"] = BAD["octal"][0], spoilt(b"0000698\0")
@@ -344,10 +350,16 @@ def sparse(*pieces: tuple[int, int], size: int, data: bytes, name: bytes = b"s")
         (sparse((0, 9), (5, 9), size=99, data=b"x" * 18), "overlap"),
         (sparse((0, 9), size=5, data=b"x" * 9), "do not fit its size"),
         (sparse((0, 9), size=99, data=b"x" * 8), "less content"),
+        (sparse((0, 4), (8, 4), size=99, data=b"x" * 4), "less content"),
         (sparse((0, 9), size=99, data=b"x" * 10), "more content"),
         (sparse((0, 9), size=1 << 50, data=b"x" * 9), "bytes"),
         (pax((b"GNU.sparse.map", b"0")) + header(b"s", FILE), "without a size"),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0")) + header(b"s", FILE), "incomplete"),
+        (
+            pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.numblocks", b"2"), (b"GNU.sparse.map", b"0,1"))
+            + header(b"s", FILE),
+            "incomplete",
+        ),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.major", b"2")) + header(b"s", FILE), "unknown version"),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.numbytes", b"2")) + header(b"s", FILE), "out of order"),
         (pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0,1")) + header(b"s", b"S"), "sparse in two ways"),
@@ -390,6 +402,9 @@ def test_maps_before_the_content(tmp_path: Path) -> None:
     ):
         with pytest.raises((FormatError, TooLargeError), match=words):
             lines(tmp_path, archive(version_1(text)))
+    for content in (b"2\n1\n", b"0\n"):  # a map that is cut off, and one without what fills its block
+        with pytest.raises(FormatError, match="less content"):
+            lines(tmp_path, archive(version_1(b"", content)))
 
 
 def test_a_map_that_comes_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,11 +439,15 @@ def old_sparse(pieces: int, rest: bytes = b"") -> bytes:
     each = [b"%011o\0%011o\0" % (2 * number, 1) for number in range(pieces)]
     maps = [b"".join(each[:4]).ljust(96, b"\0"), *(b"".join(each[at : at + 21]) for at in range(4, pieces, 21))]
     raw = header(b"s", b"S", pieces)
-    raw = raw[:386] + maps[0] + bytes([len(maps) > 1]) + b"%011o\0" % (2 * pieces) + raw[495:]
-    raw = raw[:148] + b" " * 8 + raw[156:]
-    raw = raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+    raw = summed(raw[:386] + maps[0] + bytes([len(maps) > 1]) + b"%011o\0" % (2 * pieces) + raw[495:])
     more = [block.ljust(504, b"\0") + bytes([number < len(maps) - 1]) for number, block in enumerate(maps[1:], 1)]
     return raw + b"".join(map(padded, more)) + padded(b"x" * pieces)
+
+
+def test_a_piece_of_less_than_nothing(tmp_path: Path) -> None:
+    raw = old_sparse(1)
+    with pytest.raises(FormatError, match="overlap"):
+        lines(tmp_path, archive(summed(raw[:398] + b"\xff" * 12 + raw[410:512]) + raw[512:]))
 
 
 def test_sparse_files_of_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
