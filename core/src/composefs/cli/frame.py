@@ -1,15 +1,10 @@
-"""Click classes for the whole command line: commands with examples, and a group that imports a command when it is used.
-
-Importing every command to show one would make ``cfsctl --help`` and completion slow, so the group works from a table of
-name, module and one line of help, and imports the module of the command that runs.
-"""
+"""Click classes for the whole command line: commands with examples, and groups that tell what may be meant."""
 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +14,7 @@ from composefs.cli.output import line
 from composefs.errors import ComposefsError, NotFoundError, UsageError, from_os_error
 from composefs.tuples import NamedTuple
 
-__all__ = ["Command", "Entry", "Example", "Group", "LazyGroup", "Option", "Path", "Seconds", "json_option", "option"]
+__all__ = ["Command", "Example", "Group", "Option", "Path", "Seconds", "json_option", "option"]
 
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
@@ -32,15 +27,6 @@ class Example(NamedTuple):
 
     command: str
     description: str = ""
-
-
-class Entry(NamedTuple):
-    """A command in the table of a LazyGroup: ``module`` has it as the attribute ``command``."""
-
-    name: str
-    module: str
-    help: str
-    hidden: bool = False
 
 
 class Option(click.Option):
@@ -259,30 +245,3 @@ class Group(_Helpful, click.Group):
                 if word.lower() in words:
                     found.append(name)
         return found if len(found) <= _MOST_MEANT else []
-
-
-class LazyGroup(Group):
-    """A group over a table of commands."""
-
-    def __init__(self, *args: Any, table: Sequence[Entry], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.table: Mapping[str, Entry] = {entry.name: entry for entry in table}
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names that are not hidden, in the order of the table."""
-        return [entry.name for entry in self.table.values() if not entry.hidden]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """Import the command of a name in the table."""
-        entry = self.table.get(cmd_name)
-        if entry is None:
-            return None
-        command = importlib.import_module(entry.module).command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """List the commands from the table, without importing them."""
-        rows = [(entry.name, entry.help) for entry in self.table.values() if not entry.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)

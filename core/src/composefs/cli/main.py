@@ -1,7 +1,7 @@
 """cfsctl: the global options, the table of commands, and what becomes of errors.
 
 Everything imported here is paid by ``cfsctl --help`` and by every press of the tab key: click, the error table and the
-standard library; commands load what they need (frame.py).
+standard library; commands load what they need.
 
 Errors end here.  Each is one line on standard error, ``cfsctl: MESSAGE (HINT)``, and the exit status of its class in
 composefs.errors; -v adds the causes, -vv the traceback.
@@ -9,6 +9,7 @@ composefs.errors; -v adds the causes, -vv the traceback.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ import click
 
 from composefs import __version__
 from composefs.cli import ctrl_c
-from composefs.cli.frame import Entry, LazyGroup, Path, Seconds, option
+from composefs.cli.frame import Group, Path, Seconds, option
 from composefs.cli.output import STDERR, line, nowhere, say, settle, unwritten
 from composefs.cli.settings import Settings, may_color
 from composefs.cli.text import one_line, shortened
@@ -48,50 +49,58 @@ COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"
 _LEAST_LIKENESS = 0.62  # of 1: disable-fsync and disable-verify-bindings have less, retries and network-retries more
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
 
-_MODULES = "composefs.cli.commands"
-COMMANDS = (
-    Entry("init", f"{_MODULES}.init", "Create a repository."),
-    Entry("create-image", f"{_MODULES}.create_image", "Store a tree and make the image of it."),
-    Entry("compute-id", f"{_MODULES}.compute_id", "Print the id that the image of a tree has."),
-    Entry("compute-karg", f"{_MODULES}.compute_karg", "Print the kernel argument that boots a tree."),
-    Entry("create-dumpfile", f"{_MODULES}.create_dumpfile", "Print a directory as composefs-dump(5) text."),
-    Entry("images", f"{_MODULES}.images", "List the named images."),
-    Entry("list-images", f"{_MODULES}.images", "The same as images.", hidden=True),
-    Entry("image-objects", f"{_MODULES}.image_objects", "Print the ids of the objects of an image."),
-    Entry("ls", f"{_MODULES}.ls", "List a directory of an image."),
-    Entry("dump-files", f"{_MODULES}.dump_files", "Print files of an image as composefs-dump(5) text."),
-    Entry("diff", f"{_MODULES}.diff", "Show what differs between two images."),
-    Entry("cat", f"{_MODULES}.cat", "Write a stream, or files of an image, to standard output."),
-    Entry("mount", f"{_MODULES}.mount", "Mount an image."),
-    Entry("umount", f"{_MODULES}.umount", "Unmount an image."),
-    Entry("gc", f"{_MODULES}.gc", "Remove what no ref keeps."),
-    Entry("import-image", f"{_MODULES}.import_image", "Store an EROFS image as it is."),
-    Entry("copy", f"{_MODULES}.copy", "Bring streams and images over from another repository."),
-    Entry("transaction", f"{_MODULES}.transaction", "Keep garbage collection away until killed."),
-    Entry("du", f"{_MODULES}.du", "Show how much each ref holds."),
-    Entry("fsck", f"{_MODULES}.fsck", "Check the repository, and repair it."),
-    Entry("verity", f"{_MODULES}.verity", "Make the repository demand fs-verity."),
-    Entry("ref", f"{_MODULES}.ref", "List and remove the names of streams and images."),
-    Entry("ext", f"{_MODULES}.ext", "Show and check extensions."),
-    Entry("completion", f"{_MODULES}.completion", "Print the completion script of a shell."),
-)
+COMMANDS = {
+    "init": "Create a repository.",
+    "create-image": "Store a tree and make the image of it.",
+    "compute-id": "Print the id that the image of a tree has.",
+    "compute-karg": "Print the kernel argument that boots a tree.",
+    "create-dumpfile": "Print a directory as composefs-dump(5) text.",
+    "images": "List the named images.",
+    "image-objects": "Print the ids of the objects of an image.",
+    "ls": "List a directory of an image.",
+    "dump-files": "Print files of an image as composefs-dump(5) text.",
+    "diff": "Show what differs between two images.",
+    "cat": "Write a stream, or files of an image, to standard output.",
+    "mount": "Mount an image.",
+    "umount": "Unmount an image.",
+    "gc": "Remove what no ref keeps.",
+    "import-image": "Store an EROFS image as it is.",
+    "copy": "Bring streams and images over from another repository.",
+    "transaction": "Keep garbage collection away until killed.",
+    "du": "Show how much each ref holds.",
+    "fsck": "Check the repository, and repair it.",
+    "verity": "Make the repository demand fs-verity.",
+    "ref": "List and remove the names of streams and images.",
+    "ext": "Show and check extensions.",
+    "completion": "Print the completion script of a shell.",
+}
+"""Each with a line of help, in the order in which they are shown; each is in the module of its name in cli/commands."""
+
+_ALIASES = {"list-images": "images"}
+"""Other names of commands, which are not shown."""
 
 _PACKAGED = ("oci", "ostree")
 """Extensions that have packages of this project.  Of other names none is advised: who mistypes a word must not be sent
 to whoever has registered it."""
 
 
-class Root(LazyGroup):
-    """cfsctl: built-in commands first, then extensions."""
+class Root(Group):
+    """cfsctl: built-in commands first, then extensions.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    To import every command in order to show one would make ``cfsctl --help`` and completion slow: it is imported when
+    it is asked for.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of built-in commands and of extensions."""
-        return [*super().list_commands(ctx), *(each.name for each in self._extensions())]
+        return [*COMMANDS, *(each.name for each in self._extensions())]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Find a built-in command or, by the same name, an extension; raise why an extension found is refused."""
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
+        name = _ALIASES.get(cmd_name, cmd_name)
+        if name in COMMANDS:
+            command = importlib.import_module(f"composefs.cli.commands.{name.replace('-', '_')}").command
+            assert isinstance(command, click.Command)
             return command
         from composefs.ext import discovery
 
@@ -119,9 +128,10 @@ class Root(LazyGroup):
             )
         return super().unknown(ctx, name)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the built-in commands and the extensions that would run."""
-        super().format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
         rows = [(each.name, one_line(each.manifest.summary)) for each in self._extensions()]
         if rows:
             with formatter.section("Extensions"):
@@ -132,7 +142,7 @@ class Root(LazyGroup):
         from composefs.ext import discovery
 
         found = [each.extension for each in discovery.list_all() if each.state == "active" and each.extension]
-        return [each for each in found if each.name not in self.table]
+        return [each for each in found if each.name not in COMMANDS]
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -143,7 +153,6 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
 @click.command(
     cls=Root,
-    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @option("--repo", metavar="PATH", type=Path(), help="The repository; if not given, CFSCTL_REPO in the environment.")
