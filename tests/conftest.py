@@ -33,7 +33,16 @@ settings.load_profile("composefs")
 
 _XDG = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")
 _VM = Path(__file__).with_name("vm")
-_UNSET = ("COMPOSEFS_EXT_PATH", "CFS_PARSE_STRICT", "NO_COLOR", "FORCE_COLOR", "http_proxy", "https_proxy", "all_proxy")
+_UNSET = (
+    "CFSCTL_REPO",
+    "COMPOSEFS_EXT_PATH",
+    "CFS_PARSE_STRICT",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+)
 
 
 def pytest_configure() -> None:
