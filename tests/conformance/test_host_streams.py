@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from composefs.ext.options import Stdio
+from composefs.repository.streams import Streams
+from composefs.splitstream import Reader
 from support.calls import (
     BIG,
     BIG_ID,
@@ -162,6 +164,29 @@ def test_stream_that_names_an_image_must_hold_its_objects(host: Host) -> None:
     assert set(itself) == set(through) == {"id", "size"}
     got = host.do(call("stream.get", id=through["id"]))[0]
     assert got["named_refs"] == [["composefs.image", image], ["base", base]]
+
+
+def test_a_stream_that_is_named_many_times_is_read_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-22: streams each of which names the one before twice would else take twice the time for each of them."""
+    *_, image = host.do(
+        ["write", "dump", dump_of(BIG_ID, len(BIG))],
+        ["write", "a", BIG.decode()],
+        put("a"),
+        call("image.put", dump="dump"),
+    )
+    base = stored_stream(host)
+    opened: list[str] = []
+    really_open = Streams.open
+
+    def noted(streams: Streams, object_id: str) -> Reader:
+        opened.append(object_id)
+        return really_open(streams, object_id)
+
+    monkeypatch.setattr(Streams, "open", noted)
+    named = [["composefs.image", image["id"]], *([f"again-{number}", base] for number in range(50))]
+    [without] = host.do(call("stream.put", content_type=KIND, named_refs=named))
+    assert kind_of(without) == "usage"
+    assert opened == [base]
 
 
 def test_stream_may_name_an_image_of_an_earlier_run(host: Host) -> None:
