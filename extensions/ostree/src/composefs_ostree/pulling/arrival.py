@@ -10,6 +10,7 @@ import gc
 from composefs_ext.errors import CancelledError, ExtError, NoSpaceError, NotFoundError, ReadOnlyError
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import IMAGE_REF, Entry, inline_limit, partial_name, stream_name
 from composefs_ostree.formats.names import ObjectType, object_path
 from composefs_ostree.formats.objects import parse_dirtree
@@ -76,10 +77,13 @@ class Arrivals:
         self._earlier: list[CommitStream] = []
         self._sizes = BaseSizes()
         self._last: tuple[str, str] | None = None
+        # From one commit to the next: to fork them takes as long as fetching a hundred files.
+        self._workers = Workers(core, self._files, source.max_workers)
         gc.disable()  # a pull makes no cycles, but enough objects for a tenth of its time to go into looking for some
 
     def close(self, *, are_named: bool) -> None:
-        """Let others use the cache; forget what an interrupted pull would need if all have their names."""
+        """End the workers, free the cache, and forget what an interrupted pull would need if all have their names."""
+        self._workers.end()
         if self._cache is not None:
             if are_named:
                 self._cache.clear()
@@ -142,7 +146,7 @@ class Arrivals:
         if damaged:
             held = [_Sound(each, damaged) for each in held]
         note = None if self._cache is None else self._cache.add
-        supply = Supply(self._transport, self._files, self._source.max_workers, held, self._sizes, note)
+        supply = Supply(self._transport, self._workers, held, self._sizes, note)
         if delta is None:
             return supply
         from composefs_ostree.deltas.applying import Applying
@@ -153,8 +157,10 @@ class Arrivals:
         origin = self._origin(delta, commits)
         old = HeldFiles(origin, self._core.repository.objects)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
+        self._workers.end()
+        self._workers = Workers(self._core, self._make_part_files(delta, old), self._source.max_workers)
         return supply._replace(
-            make_files=self._make_part_files(delta, old),
+            workers=self._workers,
             held=[applying, *held],
             delta=applying,
             ahead=None if origin is None or damaged else Ahead(origin),

@@ -18,7 +18,6 @@ from composefs_ext.errors import CancelledError, ExtError
 from composefs_ext.puts import Puts
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import wait
-from composefs_ostree.fetching.worker import Workers
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.held.dumptext import DumpText, dump_limit
 from composefs_ostree.held.storing import metadata_limit
@@ -64,7 +63,7 @@ class Pull:
         self.entries = {wanted.commit_id: Entry(wanted.data, None), **excerpt.entries}
         budget = Budget(metadata_limit(core))
         budget.spend(sum(len(entry.data) for entry in self.entries.values()))
-        self._workers = Workers(core, supply.make_files, supply.max_workers)
+        self._workers = supply.workers
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
         self._files = Gathering(core, wanted.commit, supply, budget, self._workers.most)
@@ -88,7 +87,6 @@ class Pull:
             self._files.want(self._excerpt.files)
             while not self._is_done():
                 self._turn()
-            self._workers.end()
             # Before all else: the core has nothing to do until it has the rest of the text.
             self._begun_text().finish()
             image = self._core.image_put(*self._draft.finish())
@@ -96,8 +94,6 @@ class Pull:
             if not isinstance(error, CancelledError):
                 self._settle()
             raise
-        finally:
-            self._workers.end()
         self._metadata_progress.finish()
         self._files_progress.finish()
         if self._delta is not None:

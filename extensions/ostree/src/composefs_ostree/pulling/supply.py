@@ -9,10 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from composefs_ext.packs import Packs
     from composefs_ostree.deltas.applying import Applying
-    from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.transport import Transport
+    from composefs_ostree.fetching.worker import Workers
     from composefs_ostree.formats.commit_stream import Entry, Holder
     from composefs_ostree.pulling.ahead import Ahead
     from composefs_ostree.pulling.confirming import BaseSizes
@@ -25,13 +24,12 @@ class Supply(NamedTuple):
 
     ``held`` are asked for an object before it is fetched; of what bases among them refer to the core tells ``sizes``.
     Of a ``delta`` all is brought in first; it is the first of ``held``, and starts from the commit of ``ahead``.  The
-    rest is fetched: metadata by ``transport``, files by what ``make_files`` makes in each worker process; of these
-    there are no more than ``max_workers`` and processors.  ``note`` is called with every file that has come in.
+    rest is fetched: metadata by ``transport``, files by ``workers``.  ``note`` is called with every file that has come
+    in.
     """
 
     transport: Transport
-    make_files: Callable[[Packs], Files]
-    max_workers: int | None
+    workers: Workers
     held: Sequence[Holder]
     sizes: BaseSizes
     note: Callable[[bytes, Entry], None] | None = None
