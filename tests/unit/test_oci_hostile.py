@@ -203,8 +203,24 @@ def test_a_device_0_0_is_no_whiteout(tmp_path: Path) -> None:
 # Entries that contradict each other or themselves
 
 
+def summed(raw: bytes) -> bytes:
+    """Give a header the checksum that it should have."""
+    raw = raw[:148] + b" " * 8 + raw[156:]
+    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+
+
+def negative(offset: int) -> bytes:
+    """A device with −1, as old programs write it, in a field of eight bytes."""
+    raw = header(b"c", CHAR)
+    return summed(raw[:offset] + b"\xff" * 8 + raw[offset + 8 :])
+
+
 BAD: dict[str, tuple[str, Any]] = {
     "pax without length": ("without a length", header(b"x", b"x", 4) + padded(b"a=b\n") + header(b"f", FILE)),
+    "pax length with a sign": (
+        "without a length",
+        header(b"x", b"x", 16) + padded(b"+16 path=hidden\n") + header(b"f", FILE),
+    ),
     "pax record too long": ("malformed record", header(b"x", b"x", 8) + padded(b"9 a=bcd\n") + header(b"f", FILE)),
     "pax record without key": ("malformed record", header(b"x", b"x", 6) + padded(b"6 =ab\n") + header(b"f", FILE)),
     "pax record without newline": (
@@ -232,6 +248,8 @@ BAD: dict[str, tuple[str, Any]] = {
     "time beyond all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=BASE << 60))),
     "time before all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=-BASE << 60))),
     "device number": ("no device number", Entry("c", CHAR, device=(4096, 0))),
+    "negative major": ("no device number", negative(329)),
+    "negative minor": ("no device number", negative(337)),
     "link to itself": ("does not exist", Entry("l", HARD, link="l")),
     "link to the root": ("is a directory", pax((b"linkpath", b"/")) + header(b"l", HARD)),
     "link to what comes later": (
@@ -243,12 +261,6 @@ BAD: dict[str, tuple[str, Any]] = {
     "octal": ("not an octal number", None),
     "letters": ("is not a number", None),
 }
-
-
-def summed(raw: bytes) -> bytes:
-    """Give a header the checksum that it should have."""
-    raw = raw[:148] + b" " * 8 + raw[156:]
-    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
 
 
 def spoilt(field: bytes) -> bytes:
