@@ -21,7 +21,7 @@ from composefs.errors import ComposefsError, ConflictError, FormatError, NotFoun
 from composefs.fsverity import digest_fd
 from composefs.linux.closing import Closing
 from composefs.linux.filepool import IN_FLIGHT, FilePool
-from composefs.linux.files import xattr_names
+from composefs.linux.files import open_file, xattr_names
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
 __all__ = ["ScanOptions", "scan_directory"]
@@ -34,7 +34,6 @@ _ALONE_BYTES = 8 << 20
 
 _TIMES = struct.Struct("<qqL")
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
 
@@ -201,7 +200,7 @@ class _Walk:
 
     def regular(self, name: bytes, seen: os.stat_result) -> Node:
         """Read a regular file."""
-        fd = os.open(name, _OPEN, dir_fd=self.fd)
+        fd = open_file(name, self.fd)
         try:
             before = os.fstat(fd)
             if (before.st_dev, before.st_ino, before.st_mode) != (seen.st_dev, seen.st_ino, seen.st_mode):

@@ -19,6 +19,7 @@ from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
 from composefs.errors import FormatError, UsageError, from_os_error
+from composefs.linux.files import open_file
 from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_usr, propagate_usr_to_root
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _read_file(directory: str, path: bytes, node: Node) -> bytes:
             below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
             at = below
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=at)
+        fd = open_file(name, at)
     except OSError as error:
         raise from_os_error(error, f"reading {os.path.join(directory, os.fsdecode(path[1:]))}") from error
     finally:

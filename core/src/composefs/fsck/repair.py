@@ -14,11 +14,10 @@ from composefs.errors import ComposefsError, FormatError, NotFoundError, Unsuppo
 from composefs.fsck.checking import check, silent
 from composefs.fsck.report import Report
 from composefs.linux.closing import Descriptor
+from composefs.linux.files import open_file
 from composefs.repository import Repository
 
 __all__ = ["check_and_repair"]
-
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def check_and_repair(
@@ -100,7 +99,7 @@ def _search(top: Path, algorithm: Algorithm, wanted: set[str]) -> Iterator[int]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                     continue
-                with Descriptor(os.open(entry.path, _OPEN)) as fd:
+                with Descriptor(open_file(entry.path)) as fd:
                     if not stat.S_ISREG(os.fstat(fd).st_mode):
                         continue
                     digest = fsverity.digest_fd(fd, algorithm).hex()

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SWEEP_SECONDS = 60.0  # how long a sweeper may take to remove one leftover that it locked
 
 
@@ -55,8 +55,8 @@ def open_or_make_directory(name: str, at: int, mode: int = 0o755) -> int:
         return open_directory(name, at)
 
 
-def open_file(name: str, at: int) -> int:
-    """Open a file for reading that must not be a symlink; a FIFO or device does not make the caller wait."""
+def open_file(name: str | bytes, at: int | None = None) -> int:
+    """Open a file for reading that is no symlink; no FIFO keeps the caller waiting, no terminal becomes its own."""
     return os.open(name, _FILE, dir_fd=at)
 
 

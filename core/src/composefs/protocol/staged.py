@@ -15,13 +15,12 @@ from contextlib import contextmanager
 
 from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
-from composefs.linux.files import write_all
+from composefs.linux.files import open_file, write_all
 
 __all__ = ["READ_SIZE", "NewStaged", "StagedFiles"]
 
 READ_SIZE = 1 << 18
 
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -84,7 +83,7 @@ class StagedFiles:
     def open(self, name: str, limit: int) -> int:
         """Open a staged file for reading and return the descriptor; it may hold ``limit`` bytes at most."""
         try:
-            fd = os.open(name, _READ_FLAGS, dir_fd=self.fd)
+            fd = open_file(name, self.fd)
         except FileNotFoundError:
             raise UsageError(f"there is no staged file {name}", subject=name) from None
         except OSError as error:
