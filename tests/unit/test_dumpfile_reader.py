@@ -107,6 +107,7 @@ def test_what_is_ignored_by_type() -> None:
     assert (directory.payload, directory.children) == (None, {})
     assert node(b"/a 77 120777 1 0 0 0 0.0 target - -").size == 6
     assert node(b"/a 2 120777 1 0 0 0 0.0 target xy -").content is None
+    assert node(b"/a 6 120777 1 0 0 0 0.0 target - -", strict=True).payload == b"target"
     assert not node(b"/a 0 100644 1 0 0 0 0.0 - - " + DIGEST).external
 
 
@@ -191,6 +192,7 @@ BAD_LINES = [
     (b"/a 0 100644 1 0 0 0 0.-1 - - -", "is not SECONDS.NANOSECONDS"),
     (b"/a 0 100644 1 0 0 0 0.1000000000 - - -", "nanoseconds below 10^9"),
     (b"/a 0 100644 1 0 0 0 9223372036854775808.0 - - -", "does not fit 64-bit seconds"),
+    (b"/a 0 100644 1 0 0 0 -9223372036854775809.0 - - -", "does not fit 64-bit seconds"),
     (b"/a 0 120777 1 0 0 0 0.0 - - -", "a symlink needs a target"),
     (b"/a 0 120777 1 0 0 0 0.0  - -", "a symlink needs a target"),
     (b"/a 0 120777 1 0 0 0 0.0 " + b"t" * 4096 + b" - -", "PAYLOAD has 4096 bytes"),

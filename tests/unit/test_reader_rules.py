@@ -9,6 +9,7 @@ import pytest
 
 from composefs import dumpfile
 from composefs.digest import SHA256, SHA512
+from composefs.erofs.layout import BLOCK
 from composefs.erofs.reader import Image, Lookup, ReadRules, read_objects, read_tree
 from composefs.errors import FormatError, NotFoundError
 from composefs.tree import Node, find
@@ -75,6 +76,7 @@ def test_a_file_marked_like_a_whiteout() -> None:
     assert node(image(line), b"/f").xattrs == {}
     assert node(image(line, version=2), b"/f").mode == 0o100644
     assert node(image(line, version=2), b"/f").xattrs == {b"trusted.overlay.whiteout": b""}
+    assert node(image(line, version=2), b"/f", "c").mode == 0o20644
 
 
 def test_a_file_with_bytes_that_is_marked_like_a_whiteout_stays_a_file() -> None:
@@ -180,6 +182,7 @@ def test_files_without_digest_or_path() -> None:
     assert lines(data, "c")[1:] == list(given)
     assert lines(data, "rs")[1:] == [*given[:2], given[2].replace("- - ", f"{DIGEST[:2]}/{DIGEST[2:]} - ")]
     assert read_objects(Image(data), SHA256) == {DIGEST: 9}
+    assert read_objects(Image(image("/i 4 100644 1 0 0 0 0.0 - text -")), SHA256, strict=True) == {}
     for line, message in zip(given, ("'a' has content outside", "'b' has a path", "'c' has a path"), strict=True):
         with pytest.raises(FormatError, match=message):
             read_objects(Image(image(line, compat="c")), SHA256, strict=True)
@@ -192,6 +195,24 @@ def test_files_of_one_digest_have_one_size() -> None:
     other = image(f"/a 9 100644 1 0 0 0 0.0 {path} - {DIGEST}", f"/b 8 100644 1 0 0 0 0.0 {path} - {DIGEST}")
     with pytest.raises(FormatError, match="'b' has not the size of another with its digest"):
         read_objects(Image(other), SHA256, strict=True)
+
+
+@pytest.mark.parametrize("last", ["/a", "/b"], ids=["attributes", "inode"])
+def test_what_ends_where_the_image_does(last: str) -> None:
+    def given(size: int) -> list[str]:
+        file = f"/a 0 100644 1 0 0 0 0.0 - - - user.k={size * 'v'}"
+        return [file] if last == "/a" else [file, "/b 0 100644 1 0 0 0 0.0 - - -"]
+
+    patch = Patch(make_image(*given(3)))
+    more = -patch.tail(patch.inode(last))[0] % BLOCK
+    patch = Patch(make_image(*given(3 + more)))
+    assert patch.tail(patch.inode(last))[0] == len(patch.image)
+    assert lines(bytes(patch.image), "rs")[1:] == given(3 + more)
+
+
+def test_a_block_of_a_directory_may_have_one_name() -> None:
+    given = [f"/{number:0255} 0 10644 1 0 0 0 0.0 - - -" for number in range(16)]  # of which 15 fit in the first block
+    assert lines(image(*given, version=2), "rs")[1:] == given
 
 
 def test_what_is_as_long_as_it_may_be() -> None:
