@@ -16,7 +16,6 @@ from support.commands import cfsctl
 from support.oci_layout import Layout, tar
 
 COMMANDS = {
-    "-v gc": "collecting garbage",
     "gc": "collecting garbage",
     "diff ostree/os ostree/os": "comparing",
     "ls -R ostree/os": "reading the image",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
-from composefs.cli.output import STDOUT, line, print_json, say, size_shown
+from composefs.cli.output import line, print_json, say, size_shown
 from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
@@ -56,7 +54,7 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
         Reporting(observers, "gc", "collecting garbage") as report,
         telling(repository, "stream", "image"),
     ):
-        if tell is None or not os.isatty(STDOUT):  # a bar would be in the way of the list
+        if tell is None:  # a bar would be in the way of the list
             report(0)
         collected = collect(repository, roots, dry_run=dry_run, tell=tell)
     if settings.verbosity >= 0:
