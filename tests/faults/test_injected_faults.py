@@ -6,6 +6,7 @@ What is judged is told in tests/support/faulted.py, and docs/reliability.md has 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,17 +47,17 @@ def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: 
     assert any(verdict.failed for verdict in verdicts), "no fault that was injected mattered"
 
 
-def test_a_full_disk_is_not_taken_for_a_base_that_cannot_be_read(workshop: Workshop) -> None:
-    """Without it the delta would seem to lack objects."""
+@pytest.mark.parametrize(("fault", "status"), [(Fault.ENOSPC, 8), (Fault.EIO, 1)], ids=["ENOSPC", "EIO"])
+def test_a_delta_whose_base_the_disk_denies_lacks_no_objects(workshop: Workshop, fault: Fault, status: int) -> None:
     [operation] = [each for each in OPERATIONS if each.name == "apply-delta"]
     targets = recorded(workshop, operation).targets
     name = next(each.call.file for each in targets if each.call.file.startswith("object_refs-"))
 
     def prefix(log: Path, *, children: bool) -> list[str]:
-        return [*strace.injector(log, "openat", 1, Fault.ENOSPC, children=children), "-P", name]
+        return [*strace.injector(log, "openat", 1, fault, children=children), "-P", name]
 
     with workshop.run(operation.repository) as run:
         done = run.do(operation, "core", prefix)
-    assert done.returncode == 8
-    assert done.stderr.startswith("cfsctl: creating staged file object_refs-"), done.stderr
+    assert done.returncode == status
+    assert re.match("cfsctl: (commit [0-9a-f]{64}: )?creating staged file object_refs-", done.stderr), done.stderr
     assert done.stderr.count("\n") == 1

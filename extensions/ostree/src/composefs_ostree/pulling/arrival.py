@@ -139,7 +139,8 @@ class Arrivals:
     def _supply(self, delta: Delta | None, bases: Iterable[str], damaged: Collection[str]) -> Supply:
         """Open what may hold some of a commit, and its delta if there is one."""
         self._open_last()
-        commits = [*self._earlier, *self._open_bases(bases)]
+        origin_id = None if delta is None else delta.origin
+        commits = [*self._earlier, *self._open_bases(bases, None if origin_id is None else stream_name(origin_id))]
         held: list[Holder] = [*commits]
         if self._cache is not None:
             held.append(self._cache)
@@ -154,7 +155,7 @@ class Arrivals:
         from composefs_ostree.pulling.ahead import Ahead
 
         assert self._core.repository is not None
-        origin = self._origin(delta, commits)
+        origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
         old = HeldFiles(origin, self._core.repository.objects)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         self._workers.end()
@@ -168,15 +169,6 @@ class Arrivals:
 
     def _files(self, packs: Packs) -> Files:
         return self._source.files(SmallContents(self._limit, packs))
-
-    def _origin(self, delta: Delta, bases: Iterable[CommitStream]) -> CommitStream | None:
-        """Return the commit that a delta starts from, None if it starts from nothing."""
-        if delta.origin is None:
-            return None
-        for base in bases:
-            if base.commit_id == delta.origin and base.subpaths is None:
-                return base
-        return self._open(stream_name(delta.origin), partial=False)
 
     def _make_part_files(self, delta: Delta, old: HeldFiles) -> Callable[[Packs], Files]:
         """Return what makes, in a worker, that which carries out the parts of a delta and fetches files beside them."""
@@ -198,23 +190,25 @@ class Arrivals:
             while self._earlier[_NEAR:] or (sum(map(len, self._earlier)) > _NEAR_OBJECTS and self._earlier[1:]):
                 self._earlier.pop()
 
-    def _open_bases(self, names: Iterable[str]) -> list[CommitStream]:
+    def _open_bases(self, names: Iterable[str], origin: str | None) -> list[CommitStream]:
+        """Open those that can be read; the ``origin`` of a delta, which is among them, has to be."""
         bases = []
         for name in dict.fromkeys(names):
             try:
                 bases.append(self._open(name, self._asked.pop(name, None)))
-            except NotFoundError:
-                continue  # never pulled, or removed since
             except (CancelledError, NoSpaceError, ReadOnlyError):
                 raise  # the base is not at fault
             except ExtError as error:
-                self._core.log("warning", f"{name} is not used as a base: {error.message}")
+                if name == origin:
+                    raise
+                if not isinstance(error, NotFoundError):  # never pulled, or removed since
+                    self._core.log("warning", f"{name} is not used as a base: {error.message}")
         return bases
 
-    def _open(self, name: str, asked: Asked | None = None, *, partial: bool = True) -> CommitStream:
+    def _open(self, name: str, asked: Asked | None) -> CommitStream:
         """Open a held commit, which may have been asked for; the sizes of its objects are those of a base."""
         asked = asked or Asked(self._core, name, sizes=not self._sizes.knows(name))
-        commit, stream = asked.open(partial=partial)
+        commit, stream = asked.open(partial=True)
         if asked.sizes is not None:
             self._sizes.expect(name, stream, asked.sizes)
         return commit
