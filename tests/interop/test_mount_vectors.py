@@ -29,7 +29,7 @@ def images(row: dict[str, Any], tree: Tree) -> Iterator[tuple[int, bytes]]:
         if key in row:
             version = int(key[1])
             compat: Literal["c", "rs"] = "rs" if version == 2 or "--algorithm=sha512" in row["flags"] else "c"
-            pieces = erofs.write(tree, version=version, compat=compat)
+            pieces = [*erofs.write(tree, version=version, compat=compat)]
             assert image_hashes(pieces, tree.algorithm) == row[key]
             yield version, b"".join(pieces)
 

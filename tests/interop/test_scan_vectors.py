@@ -30,12 +30,12 @@ def test_trees_as_they_are(row: dict[str, Any], tmp_path: Path) -> None:
     source = make_tree("make_tree.py", tmp_path / "tree", row["seed"], row["entries"])
     for key, algorithm, version in _keys(row):
         tree = scan_directory(bytes(source), algorithm)
-        pieces = erofs.write(tree, version=version)
+        pieces = [*erofs.write(tree, version=version)]
         assert image_hashes(pieces, algorithm)["fsverity"] == row[key], key
         # A dump of the tree is the tree.
         text = io.BytesIO()
         dumpfile.write(tree, text.write)
-        assert erofs.write(dumpfile.parse(text.getvalue(), algorithm), version=version) == pieces
+        assert [*erofs.write(dumpfile.parse(text.getvalue(), algorithm), version=version)] == pieces
 
 
 @pytest.mark.parametrize("row", recorded("tree-options.json")["trees"], ids=lambda row: str(row["seed"]))

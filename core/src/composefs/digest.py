@@ -1,8 +1,9 @@
 """Digest algorithms of a repository, and the ids made of them.
 
 An *id* is the fs-verity digest of a file: ``str``, lower-case hexadecimal without prefix, everywhere in this package
-except inside the binary formats, where it is raw ``bytes``.  The name in meta.json, ``fsverity-sha512-12``, holds the
-hash and the base-2 logarithm of the block size; composefs uses 4 KiB blocks only.
+except inside the binary formats and where all ids of a repository are held, where it is raw ``bytes``.  The name in
+meta.json, ``fsverity-sha512-12``, holds the hash and the base-2 logarithm of the block size; composefs uses 4 KiB
+blocks only.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from composefs import erofs
 
-    pieces = erofs.write(tree, version=version, max_version=max_version, compat="c")
+    pieces = list(erofs.write(tree, version=version, max_version=max_version, compat="c"))
     digest = None
     if arguments.print_digest or arguments.print_digest_only:
         from composefs.digest import SHA256

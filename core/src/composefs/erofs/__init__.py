@@ -8,6 +8,7 @@ what is shared, `placement` finds everyone's place, `emit` writes.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from composefs.erofs.layout import MAX_ENTRIES, MAX_IMAGE, MAX_VERSION
@@ -25,8 +26,8 @@ _DIVIDE = "divide the tree, and make an image of each part"
 
 def write(
     tree: Tree, *, version: int, max_version: int | None = None, compat: Literal["rs", "c"] = "rs"
-) -> list[bytes]:
-    """Return the image of a tree, in pieces of some MiB to be joined or written one after the other.
+) -> Iterator[bytes]:
+    """Return the image of a tree, in pieces of some MiB, each of which is made when it is asked for.
 
     ``compat`` says whose bytes; "c" has formats 0 and 1, and with a ``max_version`` of 1 it writes format 1
     instead of 0 if there is a whiteout in the tree.  Raises UsageError for an unknown format, TooLargeError and
@@ -53,10 +54,9 @@ def write(
             placement = place(rewritten.inodes, rewritten.xattrs, rules)
         except Unfit as unfit:
             raise unfit.named(tree) from unfit
-        image = emit(rewritten, placement, rules)
-    if not rules.c and sum(map(len, image)) > MAX_IMAGE:
+    if not rules.c and placement.size > MAX_IMAGE:
         raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes", hint=_DIVIDE)
-    return image
+    return emit(rewritten, placement, rules)
 
 
 def _check_entries(rewritten: Rewritten) -> None:

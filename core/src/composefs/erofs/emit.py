@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import accumulate, repeat
 
 from composefs.erofs.layout import (
@@ -15,6 +16,7 @@ from composefs.erofs.layout import (
 )
 from composefs.erofs.overlay import Inode, Rewritten, WriteRules
 from composefs.erofs.placement import Placement
+from composefs.tree import collection_paused
 
 __all__ = ["emit"]
 
@@ -23,11 +25,15 @@ _PIECES_JOINED = 65536
 """Some MiB: joining as we go keeps hundreds of thousands of small bytes objects from being alive at once."""
 
 
-def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> list[bytes]:
-    """Return the image in pieces of some MiB."""
+def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
+    """Yield the image in pieces of some MiB."""
+    with collection_paused():
+        yield from _emit(rewritten, placement, rules)
+
+
+def _emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
     inodes, xattrs = rewritten
-    inodes_end = placement.inodes_end
-    data_start = inodes_end + len(xattrs.table) + BLOCK - 1 & -BLOCK
+    inodes_end, data_start = placement.inodes_end, placement.data_start
     xattrs.locate(inodes_end % BLOCK if rules.version < 2 else inodes_end)
     first_data_block = data_start // BLOCK
     superblock = header_and_superblock(
@@ -39,7 +45,6 @@ def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> list[
         blocks=first_data_block + placement.blocks,
         xattr_block=inodes_end // BLOCK if rules.version < 2 else 0,
     )
-    image: list[bytes] = []
     pieces = [superblock]
     data: list[bytes] = []
     for inode in inodes:
@@ -66,11 +71,12 @@ def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> list[
             if inode.blocks:
                 data += rest, bytes(inode.blocks * BLOCK - len(rest))
         if len(pieces) > _PIECES_JOINED:
-            image.append(b"".join(pieces))
+            yield b"".join(pieces)
             pieces.clear()
 
     pieces += bytes(inodes_end - placement.end), xattrs.table, bytes(data_start - inodes_end - len(xattrs.table))
-    return [*image, b"".join(pieces), b"".join(data)]
+    yield b"".join(pieces)
+    yield b"".join(data)
 
 
 def _locate(head: bytes, block: int) -> bytes:

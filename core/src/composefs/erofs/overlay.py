@@ -73,8 +73,8 @@ class Inode:
 
     ``node`` gives owner, time, device and size.  ``names`` and ``targets`` are a directory's entries with ``.`` and
     ``..``, in order; only a directory has a ``parent``.  ``data`` is a symlink's target or an inline file's content.
-    ``chunk_bits`` is not 0 for an external file, and then ``digest`` and ``redirect`` are the attributes that
-    ``xattrs`` does not hold yet.
+    ``chunk_bits`` is not 0 for an external file, and then ``digest`` and ``redirect``, a path without its slash, are
+    for the attributes that ``xattrs`` does not hold yet.
 
     `composefs.erofs.placement` fills in the rest.  ``head`` is the inode's own structure, without the number of its
     first block of data, which is counted from the first one of all in ``first_block`` if there are ``blocks``.
@@ -288,10 +288,11 @@ class _Rewriter:
             else:
                 inode.chunk_bits = (size - 1).bit_length() if size > 1 << MIN_CHUNK_BITS else MIN_CHUNK_BITS
             inode.digest = digest = node.digest
+            inode.redirect = node.payload or None
             if digest is not None and not self.c:
-                inode.redirect = b"/" + object_path(digest)
-            elif node.payload:
-                inode.redirect = b"/" + node.payload
+                path = object_path(digest)
+                if path != node.payload:  # else the one that is there, for memory
+                    inode.redirect = path
             self.externals.append(inode)
 
 

@@ -35,15 +35,21 @@ __all__ = ["Placement", "place"]
 
 
 class Placement(NamedTuple):
-    """``end`` is that of the last inode, ``inodes_end`` where the shared attributes start.
+    """``end`` is that of the last inode, ``inodes_end`` where the shared attributes start, ``data_start`` the data.
 
     ``build_time`` is the superblock's; ``blocks`` counts those of data.
     """
 
     end: int
     inodes_end: int
+    data_start: int
     build_time: tuple[int, int]
     blocks: int
+
+    @property
+    def size(self) -> int:
+        """The bytes of the image."""
+        return self.data_start + self.blocks * BLOCK
 
 
 def place(inodes: list[Inode], xattrs: AttributeSets, rules: WriteRules) -> Placement:
@@ -51,7 +57,7 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: WriteRules) -> Plac
     # One loop, in which most inodes cause no call: there are tens of thousands, of two or three microseconds each.
     version = rules.version
     build_time = _build_time(inodes, rules)
-    redirect_overhead = XATTR_ENTRY.size + len(xattrs.redirect_suffix) + 3  # 3 to round up.
+    redirect_overhead = XATTR_ENTRY.size + len(xattrs.redirect_start) + 3  # 3 to round up.
     compact_size, extended_size, pack_compact, pack_extended = COMPACT.size, EXTENDED.size, COMPACT.pack, EXTENDED.pack
     fit = _fit if version < 2 else _fit_format_2
     end = INODES_START
@@ -129,7 +135,9 @@ def place(inodes: list[Inode], xattrs: AttributeSets, rules: WriteRules) -> Plac
         if blocks:
             inode.first_block = data_blocks
             data_blocks += blocks
-    return Placement(end, end + SLOT - 1 & -SLOT, build_time, data_blocks)
+    inodes_end = end + SLOT - 1 & -SLOT
+    data_start = inodes_end + len(xattrs.table) + BLOCK - 1 & -BLOCK
+    return Placement(end, inodes_end, data_start, build_time, data_blocks)
 
 
 def _build_time(inodes: list[Inode], rules: WriteRules) -> tuple[int, int]:

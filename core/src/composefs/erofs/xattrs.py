@@ -112,7 +112,7 @@ class AttributeSet:
 
 
 class External(Protocol):
-    """An external file's inode: its own set, and the digest and redirect that the set does not hold yet."""
+    """An external file's inode: its own set, and digest and redirect, without slash, that it does not hold yet."""
 
     xattrs: AttributeSet
     digest: bytes | None
@@ -132,7 +132,7 @@ class AttributeSets:
         entry = self._entry(METACOPY, self._metacopy_head + bytes(algorithm.size))
         self.metacopy_start = entry[: -algorithm.size]
         self.metacopy_size = len(entry)
-        self.redirect_suffix = REDIRECT.removeprefix(b"trusted.")
+        self.redirect_start = REDIRECT.removeprefix(b"trusted.") + b"/"
         self.table = b""
 
     @property
@@ -170,7 +170,7 @@ class AttributeSets:
         digests = _repeated([inode.digest for inode in externals])
         redirects = _repeated([inode.redirect for inode in externals])
         counts.update({(METACOPY, self._metacopy(digest)): count for digest, count in digests.items()})
-        counts.update({(REDIRECT, path): count for path, count in redirects.items() if path is not None})
+        counts.update({(REDIRECT, b"/" + path): count for path, count in redirects.items() if path is not None})
         shared = [pair for pair, count in counts.items() if count > 1]
         if self._version == 2:
             shared.sort(key=lambda pair: (*self._name(pair[0])[:2], pair[1]))
@@ -203,10 +203,10 @@ class AttributeSets:
         """Return what comes before a redirect of so many bytes, from the digest on, and what comes behind it."""
         pointers = found.pointers.get(redirect_size)
         if pointers is None:
-            suffix = self.redirect_suffix
-            head = XATTR_ENTRY.pack(len(suffix), XATTR_INDEX_TRUSTED, redirect_size)
-            padding = bytes(-(len(suffix) + redirect_size) % 4)
-            pointers = found.pointers[redirect_size] = found.between + head + suffix, padding + found.after
+            start = self.redirect_start
+            head = XATTR_ENTRY.pack(len(start) - 1, XATTR_INDEX_TRUSTED, 1 + redirect_size)
+            padding = bytes(-(len(start) + redirect_size) % 4)
+            pointers = found.pointers[redirect_size] = found.between + head + start, padding + found.after
         return pointers
 
     def _with_pointers(self, base: AttributeSet, digest: bytes | None, redirect: bytes | None) -> AttributeSet:
@@ -215,7 +215,7 @@ class AttributeSets:
         if found is None:
             pointers = [(METACOPY, self._metacopy(digest))]
             if redirect is not None:
-                pointers.append((REDIRECT, redirect))
+                pointers.append((REDIRECT, b"/" + redirect))
             pairs = pointers + base.pairs
             if self._version != 2:
                 pairs.sort()

@@ -39,9 +39,8 @@ def put(context: Context, params: Message) -> Message:
         tree = _parse(context, params)
         files = image_objects(tree)
         context.seen.require_files(files, "the dump")
-        parts = erofs.write(tree, version=context.format_of(params))
+        stored = context.repo.images.put(erofs.write(tree, version=context.format_of(params)))
         del tree
-    stored = context.repo.images.put(parts)
     _check_expected(params, stored.id, context)
     context.seen.add({stored.id: stored.size})
     context.seen.add_whole_image(stored.id, files)
@@ -54,7 +53,7 @@ def digest(context: Context, params: Message) -> Message:
     files = image_objects(tree)
     if context.repository is not None:
         context.seen.require_files(files, "the dump")
-    image = erofs.write(tree, version=context.format_of(params))
+    image = list(erofs.write(tree, version=context.format_of(params)))
     found = digest_parts(image, context.algorithm).hex()
     _check_expected(params, found, context)
     return {"id": found, "size": sum(map(len, image))}
