@@ -132,6 +132,7 @@ def test_what_entries_name_must_be_there(missing: str | None) -> None:
         ({"boot/loader": link(b"/usr")}, FormatError, "not a directory"),
         ({"boot/EFI/Linux/a.efi": link(b"b")}, FormatError, "not a regular file"),
         ({"boot/EFI/Linux/a.efi": directory()}, FormatError, "not a regular file"),
+        ({"usr/lib/modules/1/a.efi": link(b"b")}, FormatError, "not a regular file"),
         ({"usr/lib/modules/1/vmlinuz": link(b"/boot/k")}, FormatError, "not a regular file"),
         (
             {"usr/lib/modules/1/vmlinuz": file(b"k"), "usr/lib/modules/1/initramfs.img": link(b"x")},

@@ -95,6 +95,12 @@ def test_no_configuration_no_policy() -> None:
     assert load(Files(tree_of({}), nothing)) is None
 
 
+def test_a_policy_that_is_enabled_has_rules() -> None:
+    """Without any, all labels would go."""
+    with pytest.raises(FormatError, match="the SELinux policy has no file /etc/selinux/t/contexts/files/file_contexts"):
+        load(Files(tree_of({"etc/selinux/config": "SELINUXTYPE=t\n", f"{CONTEXTS}.local": "/.* a\n"}), nothing))
+
+
 def test_the_last_rule_of_all_files_wins_whatever_it_looks_like() -> None:
     policy = policy_of("/a first\n/.* second\n", local="/a local\n/b local\n", homedirs="/b home\n")
     assert label(policy, "/a") == b"local"
@@ -190,6 +196,7 @@ def test_a_lookbehind_has_branches_of_one_length_each() -> None:
     assert matches("/(?:ab|c)x(?<!abx|dx)", "/cx")
     assert not matches("/(?:ab|c)x(?<=abx|dx)", "/cx")
     assert matches("/(?:ab|c)x(?<=(?:a|b)[xy]{1}|dx)", "/abx")
+    assert matches("/(?=[ab]{2,}x).*", "/aabx")  # what is looked for ahead has any
 
 
 def test_expressions_that_the_two_engines_of_composefs_rs_see_differently() -> None:
@@ -214,6 +221,7 @@ def test_word_boundaries_see_the_letter_of_the_type() -> None:
     assert not matches(r"/a\b", "/a", "d")
     assert matches(r"/a\b", "/a", "-")
     assert matches(r"/a\b.*", "/a b")
+    assert not matches(r"\b/a", "/a", "d")  # which is behind the path, and not before it
     assert matches(r"\A/a\B", "/a", "d")
     assert not matches(r"/a$", "/a")
     assert not matches(r"/a\z", "/a")
