@@ -53,10 +53,9 @@ def pull(request: Request, core: Core) -> dict[str, Any]:
     if platform is not None and manifest.manifest.is_image:
         _compare(core, manifest.manifest, platform)
     origin = None if document.digest == manifest.digest else document.digest
-    image, boot_image = _made(core, received, terms)
-    pulled = _Pulled(name, origin, received, image, boot_image, len(refs))
-    core.output(pulled.text())
-    return pulled.facts()
+    facts = _facts(core, received, terms, name, origin, len(refs))
+    core.output(_text(facts))
+    return facts
 
 
 def _compare(core: Core, manifest: Manifest, wanted: Platform) -> None:
@@ -146,63 +145,49 @@ def _terms(request: Request, core: Core) -> Terms:
     return Terms(bootable=True, expected=expected)
 
 
-def _made(core: Core, received: Received, terms: Terms) -> tuple[str | None, str | None]:
-    """Return the image in the repository's own format, if there is one, and the bootable one if that was wanted."""
+def _facts(
+    core: Core, received: Received, terms: Terms, name: str, origin: str | None, referrers: int
+) -> dict[str, Any]:
+    """Return what --json shows; ``origin`` is the digest at the source where it is another one than here.
+
+    The image is that of the repository's own format, which an artifact has not; the bootable one is told if wanted.
+    """
     assert core.repository is not None
     plain = Variant(core.repository.erofs_default)
-    bootable = received.expected or plain._replace(bootable=True)
-    images = received.images
-    return images.get(plain.key), images[bootable.key] if terms.bootable else None
+    expected, images = received.expected, received.images
+    bootable = expected or plain._replace(bootable=True)
+    return {
+        "manifest": received.digest,
+        "origin": origin,
+        "config": received.config,
+        "verity": received.verity,
+        "name": name,
+        "referrers": referrers,
+        "objects": received.counts._asdict(),
+        "image": images.get(plain.key),
+        "images": images,
+        "boot_image": images[bootable.key] if terms.bootable else None,
+        "xattr_mode": expected and expected.xattrs,
+        "format_version": expected and expected.erofs_format,
+    }
 
 
-class _Pulled(NamedTuple):
-    """What came of it; ``origin`` is the digest at the source where it is another one than here.
-
-    ``image`` is the plain image of the repository's format; an artifact has none.
-    """
-
-    name: str
-    origin: str | None
-    received: Received
-    image: str | None
-    boot_image: str | None
-    referrers: int
-
-    def facts(self) -> dict[str, Any]:
-        """Return what --json shows."""
-        received = self.received
-        expected = received.expected
-        return {
-            "manifest": received.digest,
-            "origin": self.origin,
-            "config": received.config,
-            "verity": received.verity,
-            "name": self.name,
-            "referrers": self.referrers,
-            "objects": received.counts._asdict(),
-            "image": self.image,
-            "images": received.images,
-            "boot_image": self.boot_image,
-            "xattr_mode": expected and expected.xattrs,
-            "format_version": expected and expected.erofs_format,
-        }
-
-    def text(self) -> str:
-        """Return what is printed for people: what composefs-rs prints, and the image as ostree's pull does."""
-        received, counts = self.received, self.received.counts
-        lines = [f"manifest {received.digest}"]
-        if self.origin is not None:
-            lines.append(f"origin   {self.origin}")
-        lines += [f"config   {received.config}", f"verity   {received.verity}"]
-        if self.image is not None:
-            lines.append(f"image    {self.image}")
-        lines.append(f"tagged   {self.name}")
-        sizes = f"{human_bytes(counts.stored)} stored, {human_bytes(counts.inlined)} inlined"
-        lines.append(f"objects  {counts.new} new + {counts.present} already present objects; {sizes}")
-        if self.referrers:
-            lines.append(f"referrers {self.referrers}")
-        if self.boot_image is not None:
-            expected = received.expected
-            how = f" (xattr-mode={expected.xattrs}, format-version=V{expected.erofs_format})" if expected else ""
-            lines.append(f"Boot image: {self.boot_image}{how}")
-        return "\n".join(lines) + "\n"
+def _text(facts: dict[str, Any]) -> str:
+    """Return what is printed for people: what composefs-rs prints, and the image as ostree's pull does."""
+    lines = [f"manifest {facts['manifest']}"]
+    if facts["origin"] is not None:
+        lines.append(f"origin   {facts['origin']}")
+    lines += [f"config   {facts['config']}", f"verity   {facts['verity']}"]
+    if facts["image"] is not None:
+        lines.append(f"image    {facts['image']}")
+    lines.append(f"tagged   {facts['name']}")
+    counts = facts["objects"]
+    sizes = f"{human_bytes(counts['stored'])} stored, {human_bytes(counts['inlined'])} inlined"
+    lines.append(f"objects  {counts['new']} new + {counts['present']} already present objects; {sizes}")
+    if facts["referrers"]:
+        lines.append(f"referrers {facts['referrers']}")
+    if facts["boot_image"] is not None:
+        mode, version = facts["xattr_mode"], facts["format_version"]
+        how = f" (xattr-mode={mode}, format-version=V{version})" if mode else ""
+        lines.append(f"Boot image: {facts['boot_image']}{how}")
+    return "\n".join(lines) + "\n"
