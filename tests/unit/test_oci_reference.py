@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from composefs_ext.errors import UnsupportedError, UsageError
+from composefs_oci.formats import reference
 from composefs_oci.formats.platform import Platform, best, native, parse_platform
-from composefs_oci.formats.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
+from composefs_oci.formats.reference import LayoutReference, RegistryReference, parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -77,6 +78,12 @@ def test_names_that_are_none(text: str) -> None:
 HERE = {"/d/layout", "/d/with:colon", "/abs", "/d/a.tar"}
 
 
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have these paths and no others."""
+    monkeypatch.setattr(reference, "exists", HERE.__contains__)
+
+
 @pytest.mark.parametrize(
     ("text", "path", "tag"),
     [
@@ -93,8 +100,9 @@ HERE = {"/d/layout", "/d/with:colon", "/abs", "/d/a.tar"}
     ],
 )
 def test_paths_and_tags_of_layouts(text: str, path: str, tag: str | None) -> None:
-    assert parse_reference(f"oci:{text}", "/d", HERE.__contains__) == LayoutReference(path, tag)
-    assert parse_reference(f"oci-archive:{text}", "/d", HERE.__contains__) == ArchiveReference(path, tag)
+    for transport in ("oci", "oci-archive"):
+        wanted = LayoutReference(path, tag, is_archive=transport == "oci-archive")
+        assert parse_reference(f"{transport}:{text}", "/d") == wanted
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,7 @@ def test_paths_and_tags_of_layouts(text: str, path: str, tag: str | None) -> Non
 )
 def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_reference(text, "/d", HERE.__contains__)
+        parse_reference(text, "/d")
     assert caught.value.hint
 
 
@@ -119,7 +127,7 @@ def test_what_is_no_reference(text: str) -> None:
 )
 def test_what_could_be_in_a_registry_is_told_in_full(text: str, whole: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_reference(text, "/d", HERE.__contains__)
+        parse_reference(text, "/d")
     assert whole in (caught.value.hint or "")
 
 
@@ -127,7 +135,7 @@ def test_what_could_be_in_a_registry_is_told_in_full(text: str, whole: str) -> N
 @pytest.mark.parametrize("name", ["x:1", "x/y@sha256:" + "0" * 64], ids=["tag", "digest"])
 def test_nothing_of_a_login_is_shown(login: str, name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_reference(f"docker://{login}@host:5000/{name}", "/d", HERE.__contains__)
+        parse_reference(f"docker://{login}@host:5000/{name}", "/d")
     assert caught.value.message == "a login is no part of an image's name"
     assert caught.value.hint == "log in: skopeo login host:5000; or give --authfile"
 

@@ -10,18 +10,14 @@ skopeo, containers-transports(5).
 
 from __future__ import annotations
 
-import os
 import re
+from os.path import exists, join
 
 from composefs_ext.errors import UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.digest import is_digest
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["ArchiveReference", "LayoutReference", "Reference", "RegistryReference", "is_tag", "parse_reference"]
+__all__ = ["LayoutReference", "Reference", "RegistryReference", "is_tag", "parse_reference"]
 
 DEFAULT_TAG = "latest"
 DOCKER_HUB = "docker.io"
@@ -53,26 +49,14 @@ class RegistryReference(NamedTuple):
 
 
 class LayoutReference(NamedTuple):
-    """An image in an OCI layout: a directory, and the name in its index (None: there is only one)."""
+    """An image in an OCI layout, a directory or the archive of one, and its name there (None: there is only one)."""
 
     path: str
     tag: str | None
-
-    def __str__(self) -> str:
-        return f"oci:{self.path}" + (f":{self.tag}" if self.tag else "")
+    is_archive: bool
 
 
-class ArchiveReference(NamedTuple):
-    """The same in a tar archive."""
-
-    path: str
-    tag: str | None
-
-    def __str__(self) -> str:
-        return f"oci-archive:{self.path}" + (f":{self.tag}" if self.tag else "")
-
-
-Reference = ArchiveReference | LayoutReference | RegistryReference
+Reference = LayoutReference | RegistryReference
 
 
 def is_tag(text: str) -> bool:
@@ -80,22 +64,20 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
-def parse_reference(
-    text: str, directory: str | None = None, exists: Callable[[str], bool] = os.path.exists
-) -> Reference:
+def parse_reference(text: str, directory: str | None = None) -> Reference:
     """Read a reference; raise UsageError, or UnsupportedError for a transport that is known elsewhere.
 
-    Relative paths are taken from ``directory``.  A colon may be part of a path, so ``exists`` is asked which of the
-    paths that are possible there is.
+    Relative paths are taken from ``directory``.  A colon may be part of a path, so that it counts which of those that
+    are possible there is.
     """
     if text.startswith("docker://"):
         return _parse_name(text.removeprefix("docker://"))
     transport, colon, rest = text.partition(":")
     if transport in ("oci", "oci-archive") and colon:
-        path, tag = _split(rest, directory, exists)
+        path, tag = _split(rest, directory)
         if not path or "\0" in path:
             raise UsageError(f"{text!r} has no path", hint=f"give it as {transport}:PATH or {transport}:PATH:TAG")
-        return LayoutReference(path, tag) if transport == "oci" else ArchiveReference(path, tag)
+        return LayoutReference(path, tag, is_archive=transport == "oci-archive")
     if transport in _OTHERS and colon:
         raise UnsupportedError(
             f"images of the transport {transport}: cannot be read",
@@ -156,11 +138,11 @@ def _normalise(name: str) -> tuple[str, str]:
     return first, rest
 
 
-def _split(text: str, directory: str | None, exists: Callable[[str], bool]) -> tuple[str, str | None]:
+def _split(text: str, directory: str | None) -> tuple[str, str | None]:
     """Return the path, absolute if ``directory`` is, and the tag."""
 
     def absolute(path: str) -> str:
-        return os.path.join(directory, path) if directory and path else path
+        return join(directory, path) if directory and path else path
 
     colons = [position for position, character in enumerate(text) if character == ":"]
     for end in (len(text), *reversed(colons)):

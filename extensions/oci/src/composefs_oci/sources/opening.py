@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composefs_oci.formats.reference import ArchiveReference, LayoutReference, RegistryReference, parse_reference
+from composefs_oci.formats.reference import LayoutReference, RegistryReference, parse_reference
 from composefs_oci.sources.access import access_of
 
 TYPE_CHECKING = False
@@ -35,12 +35,11 @@ def open_source(reference: Reference, access: Access, tell: Callable[[str], obje
             from composefs_oci.sources.registry.source import RegistrySource
 
             return RegistrySource(reference, access, tell)
-        case LayoutReference():
+        case LayoutReference(path, tag, is_archive):
             from composefs_oci.sources.layout import DirectoryFiles, LayoutSource
 
-            return LayoutSource(DirectoryFiles(reference.path), reference.tag)
-        case ArchiveReference():
+            if not is_archive:
+                return LayoutSource(DirectoryFiles(path), tag)
             from composefs_oci.sources.archive import ArchiveFiles
-            from composefs_oci.sources.layout import LayoutSource
 
-            return LayoutSource(ArchiveFiles(reference.path), reference.tag)
+            return LayoutSource(ArchiveFiles(path), tag)
