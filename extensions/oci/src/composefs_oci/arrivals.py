@@ -90,13 +90,11 @@ class _Layer:
         return Counts(self.new, self.new_bytes, self.present, self.unpacked.inline_size)
 
 
-class _Worker:
+class _Worker(WorkerProcess):
     """A process, the layer that it is at, and how much was taken of it that it was not told."""
 
-    def __init__(self, process: WorkerProcess) -> None:
-        self.process = process
-        self.layer: _Layer | None = None
-        self.taken = 0
+    layer: _Layer | None = None
+    taken = 0
 
 
 class Arrivals:
@@ -125,7 +123,7 @@ class Arrivals:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         for worker in self._workers:
-            worker.process.end()
+            worker.end()
         self._workers.clear()
         if isinstance(error, ExtError) and not isinstance(error, CancelledError):
             self._settle()
@@ -204,13 +202,13 @@ class Arrivals:
         self._puts.send()
         if self._has_answers():  # sending may have read answers, and nothing else would wake us
             return
-        by_fd = {worker.process.fileno(): worker for worker in self._workers}
+        by_fd = {worker.fileno(): worker for worker in self._workers}
         poll = select.poll()
         for fd in (self._core.fileno(), *by_fd):
             poll.register(fd, select.POLLIN)
         for fd, _ in poll.poll(timeout):
             if fd in by_fd:
-                for message in by_fd[fd].process.messages():
+                for message in by_fd[fd].messages():
                     self._hear(by_fd[fd], message)
             else:
                 self._core.pump(0)
@@ -226,14 +224,14 @@ class Arrivals:
             layer = worker.layer = self._left.popleft()
             layer.progress = self._core.progress(layer.digest, total=layer.job.descriptor.size, unit="bytes")
             self._open.append(layer)
-            worker.process.send((layer.digest, layer.log))
+            worker.send((layer.digest, layer.log))
 
     def _start(self) -> _Worker:
         core = self._core
         staging = Staging(core.staging.path, tag=f"w{len(self._workers)}")
         jobs = {digest: layer.job for digest, layer in self._layers.items()}
         shared = (jobs, self._open_source, staging, most_inline(core), core.features)
-        worker = _Worker(WorkerProcess(lambda channel: serve(channel, *shared), staging.path))
+        worker = _Worker(lambda channel: serve(channel, *shared), staging.path)
         self._workers.append(worker)
         return worker
 
@@ -266,7 +264,7 @@ class Arrivals:
             self._finish(layer)
         for worker in self._workers:
             if worker.taken >= TAKEN_LOT:
-                worker.process.send(worker.taken)
+                worker.send(worker.taken)
                 worker.taken = 0
         for layer in [each for each in self._open if each.is_stored]:
             assert layer.stream is not None
