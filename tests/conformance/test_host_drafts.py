@@ -220,6 +220,7 @@ def test_the_lines_and_attributes_of_drafts_are_bounded(host: Host) -> None:
         ["write", "root", ROOT],
         ["write", "three", three],
         ["write", "other", three.replace("user.b", "user.c")],
+        ["write", "four", "".join(f"/{name} 0 100644 1 0 0 0 0.0 - - -\n" for name in "defg")],
         ["write", "empty", ""],
         draft("root", "0"),
         draft("three", "0"),
@@ -228,6 +229,7 @@ def test_the_lines_and_attributes_of_drafts_are_bounded(host: Host) -> None:
         call("image.digest", dump="empty", draft="0"),
         draft("root", "2"),
         call("image.digest", dump="other", draft="2"),
+        *(draft(part, "3") for part in ("root", "three", "four")),
         limits=Limits(dump_entries=10),
     )
     assert answers[:3] == [{}] * 3
@@ -235,3 +237,4 @@ def test_the_lines_and_attributes_of_drafts_are_bounded(host: Host) -> None:
     assert "id" in answers[4]
     assert answers[5] == {}
     assert "id" in answers[6]
+    assert answers[7:] == [{}] * 3  # which have all ten
