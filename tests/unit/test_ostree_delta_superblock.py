@@ -11,7 +11,7 @@ from composefs_ostree.deltas.listing import choose, delta_path, index_path, pars
 from composefs_ostree.deltas.superblock import parse_superblock
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
-from composefs_ostree.signatures.detached import MAX_DETACHED
+from composefs_ostree.formats.names import MAX_DETACHED
 from support.ostree_delta import SUPERBLOCK, Announced, SmallCommit
 
 COMMIT = SmallCommit({"a": b"content", "b": b"c" * 1000}, link="a")

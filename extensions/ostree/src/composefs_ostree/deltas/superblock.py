@@ -22,9 +22,8 @@ from typing import NamedTuple
 from composefs_ext.errors import CorruptError, FormatError, UnsupportedError
 from composefs_ostree.deltas.listing import delta_path
 from composefs_ostree.formats import gvariant
-from composefs_ostree.formats.names import ID_SIZE, ObjectType
+from composefs_ostree.formats.names import ID_SIZE, MAX_DETACHED, ObjectType
 from composefs_ostree.formats.objects import COMMIT_TYPE
-from composefs_ostree.signatures.detached import MAX_DETACHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

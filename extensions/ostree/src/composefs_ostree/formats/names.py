@@ -12,6 +12,7 @@ from composefs_ext.errors import FormatError, UsageError
 
 __all__ = [
     "ID_SIZE",
+    "MAX_DETACHED",
     "MAX_METADATA",
     "MAX_REF_FILE",
     "ObjectType",
@@ -28,6 +29,9 @@ ID_SIZE = 32
 
 MAX_METADATA = 128 << 20
 """Bytes of the largest metadata object, summary or other file that is held in memory (libostree's limit)."""
+
+MAX_DETACHED = 16 << 20
+"""Bytes of a commit's detached metadata, or of another file of signatures."""
 
 MAX_REF_FILE = 4096
 """Bytes of the largest file of a ref that is read; it has 65."""

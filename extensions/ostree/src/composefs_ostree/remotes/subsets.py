@@ -7,8 +7,8 @@ from hashlib import sha256
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import bad_object
+from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.remotes.index import apply_summary_delta, gunzip, parse_index
-from composefs_ostree.remotes.summaryfiles import max_signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Subsets:
     def _read_signature(self, index: bytes) -> bytes | None:
         """Return the signature of this very index, or else the one that is there under the name that never changes."""
         for path in (f"summaries/{sha256(index).hexdigest()}.idx.sig", f"{_INDEX}.sig"):
-            data = self._files.read(path, max_signature())
+            data = self._files.read(path, MAX_DETACHED)
             if data is not None:
                 return data
         return None

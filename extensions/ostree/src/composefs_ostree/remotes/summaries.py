@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.fetching.transport import Fetch, fetched
+from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.remotes.record import policy_for
-from composefs_ostree.remotes.summaryfiles import SummaryFiles, max_signature
+from composefs_ostree.remotes.summaryfiles import SummaryFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ class Summaries:
     def _fetch_whole(self, where: str, kept: Kept | None) -> bytes | None:
         files, metalink = self._files, self._metalink
         if metalink is not None and kept is not None and metalink.is_of(kept.data):
-            files.verify(kept.data, where, files.read(_SIGNATURE, max_signature()) if files.are_signed else None)
+            files.verify(kept.data, where, files.read(_SIGNATURE, MAX_DETACHED) if files.are_signed else None)
             return kept.data
-        signature = Fetch(_SIGNATURE, max_signature()) if files.are_signed else None
+        signature = Fetch(_SIGNATURE, MAX_DETACHED) if files.are_signed else None
         data, conditions = files.fetch_if_changed(_SUMMARY, kept, *([] if signature is None else [signature]))
         if data is None:
             if files.are_signed or metalink is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     _Fetched = TypeVar("_Fetched")
 
-__all__ = ["SummaryFiles", "max_signature"]
+__all__ = ["SummaryFiles"]
 
 
 class SummaryFiles:
@@ -104,10 +104,3 @@ class SummaryFiles:
                 update = "just after an update a cache may have one of both from before: try again later"
                 error.hint = f"{error.hint}; {update}"
             raise
-
-
-def max_signature() -> int:
-    """Return the most bytes of a file of signatures."""
-    from composefs_ostree.signatures.detached import MAX_DETACHED  # which need not be loaded where nothing is signed
-
-    return MAX_DETACHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from composefs_ext.errors import ExtError, FormatError
+from composefs_ostree.formats.names import MAX_DETACHED
 from composefs_ostree.signatures.record import MAX_SIGNATURES, Signature
 
 TYPE_CHECKING = False
@@ -11,16 +12,7 @@ if TYPE_CHECKING:
 
     from composefs_ostree.formats.gvariant import Variant
 
-__all__ = [
-    "KEYS",
-    "MAX_DETACHED",
-    "describe",
-    "parse_detached",
-    "signatures_in",
-]
-
-MAX_DETACHED = 16 << 20
-"""Bytes of the largest detached metadata that is read."""
+__all__ = ["KEYS", "describe", "parse_detached", "signatures_in"]
 
 KEYS = {"gpg": "ostree.gpgsigs", "ed25519": "ostree.sign.ed25519", "spki": "ostree.sign.spki"}
 """Under which key the signatures of a kind are, always of the type ``aay``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from composefs_ext.errors import CorruptError, ExtError, FormatError, NotFoundError
 from composefs_ostree.fetching.transport import bad_object, read
 from composefs_ostree.formats.names import (
+    MAX_DETACHED,
     MAX_METADATA,
     MAX_REF_FILE,
     ObjectType,
@@ -100,12 +101,12 @@ def fetch_commit(core: Core, transport: Transport, commit_id: bytes, limit: int)
 
 def fetch_detached(core: Core, transport: Transport, commit_id: bytes) -> bytes:
     """Fetch a commit's detached metadata; empty if there is none.  Raises FormatError if it is malformed."""
-    from composefs_ostree.signatures.detached import MAX_DETACHED, parse_detached
-
     path = object_path(ObjectType.COMMITMETA, commit_id)
     where = transport.where(path)
     data = read(core, transport, path, MAX_DETACHED) or b""
     if data:
+        from composefs_ostree.signatures.detached import parse_detached
+
         try:
             parse_detached(data, where)
         except FormatError as error:
