@@ -1,8 +1,8 @@
 """Whether root may run a program: every directory on the way to it must be out of other people's reach.
 
 The way includes the targets of symbolic links.  A component is trusted when it belongs to root, or to the owner of the
-prefix that cfsctl itself is installed in, and neither group nor others may write it; a sticky directory of root's, such
-as /tmp, counts as not writable, because others cannot rename what is not theirs.
+prefix that cfsctl itself is installed in, and neither group nor others may write it; a sticky directory, such as /tmp,
+counts as not writable, because others cannot rename what is not theirs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _component(path: str, info: os.stat_result, owners: set[int]) -> str | None:
         return f"{path} belongs to user {info.st_uid}, not to root"
     if stat.S_ISLNK(info.st_mode):
         return None
-    sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX and info.st_uid == 0
+    sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
         return f"{path} is writable by {'others' if info.st_mode & stat.S_IWOTH else 'its group'}"
     return None
