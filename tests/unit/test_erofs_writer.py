@@ -210,6 +210,14 @@ def test_large_files() -> None:
             image(f"/f {2**53 + 1} 100644 1 0 0 0 0.0 - - {DIGEST}", compat=compat)
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_a_whiteout_has_one_name(version: int) -> None:
+    lines = ("/w 0 20600 2 0 0 {} 0.0 - - -", "/x 0 @20600 - - - - - /w - -")
+    image(lines[0].format(259), lines[1], version=version)
+    with pytest.raises(FormatError, match="/w: the whiteout has 2 names"):
+        image(lines[0].format(0), lines[1], version=version)
+
+
 def test_the_longest_symlinks() -> None:
     for version, longest in ((0, 4095), (1, 4095), (2, 4064)):
         line = f"/l {longest} 120777 1 0 0 0 0.0 {'t' * longest} - -"

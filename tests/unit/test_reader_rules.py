@@ -127,6 +127,17 @@ def test_stubs_are_no_files() -> None:
         assert Lookup(Image(image(version=version))).children(b"/") == {}
 
 
+def test_other_whiteouts_are_no_stubs() -> None:
+    """Of another program: ours makes files of them."""
+    given = (DIRECTORY, "/d/ab 0 20600 1 0 0 305419896 0.0 - - -", "/x 0 20600 1 0 0 305419897 0.0 - - -")
+    data = image(*given)
+    for number in (305419896, 305419897):
+        assert data.count(number.to_bytes(4, "little")) == 1
+        data = data.replace(number.to_bytes(4, "little"), bytes(4))
+    assert lines(data, "rs")[2:] == [line.replace(line.split()[6], "0") for line in given[1:]]
+    assert lines(data, "c")[2:] == []
+
+
 def test_a_whiteout_of_the_root_that_is_called_like_a_stub() -> None:
     line = "/ab 0 20600 1 5 0 0 0.0 - - -"
     assert lines(image(line), "rs")[1:] == ["/ab 0 20600 1 5 0 0 0.0 - - -"]
