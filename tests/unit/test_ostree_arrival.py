@@ -1,4 +1,4 @@
-"""The commit that a delta starts from: one that is open already, or opened for it."""
+"""The commits that may hold some of a wanted one, and the one that a delta starts from."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from typing import Any
 import pytest
 
 from composefs_ext import Core, Request
+from composefs_ext.errors import NotFoundError
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.deltas.superblock import Delta, parse_superblock
 from composefs_ostree.formats.commit_stream import Entry, partial_name, stream_name
 from composefs_ostree.formats.fileheader import make_head
 from composefs_ostree.formats.objects import Commit, make_commit
 from composefs_ostree.held.storing import put_commit
-from composefs_ostree.held.streams import open_commit
 from composefs_ostree.pulling.arrival import Arrivals
 from composefs_ostree.sources.source import DirectorySource
-from support.ostree_delta import SmallCommit
 from support.ostree_repo import make_repo
-
-NEW = SmallCommit({"a": b"content"})
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +38,18 @@ def hold(core: Core, subject: str) -> bytes:
     return commit
 
 
-def delta_from(origin: bytes) -> Delta:
-    return parse_superblock(NEW.superblock([NEW.part()], origin=origin))
-
-
-def test_the_commit_that_a_delta_starts_from(tmp_path: Path) -> None:
+def test_the_commit_that_a_delta_starts_from_has_to_be_there(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "repo")
 
     def handler(_request: Request, core: Core) -> dict[str, Any]:
         source = DirectorySource(str(repo))
         arrivals = Arrivals(core, source, source.open(core), {}, keep_nul=False, uses_cache=False)
-        base, other = (hold(core, subject) for subject in ("base", "other"))
-        bases = [open_commit(core, stream_name(base))[0]]
-        given = list(bases)
-        assert arrivals._origin(delta_from(b""), bases) is None
-        assert arrivals._origin(delta_from(base), bases) is bases[0]
-        origin = arrivals._origin(delta_from(other), bases)
-        assert origin is not None
-        assert origin.commit_id == other
-        assert bases == given
+        here = [hold(core, subject) for subject in ("base", "other")]
+        names, missing = [stream_name(each) for each in here], stream_name(bytes(32))
+        for origin in (None, names[0]):
+            assert [each.commit_id for each in arrivals._open_bases([missing, *names], origin)] == here
+        with pytest.raises(NotFoundError):
+            arrivals._open_bases([*names, missing], missing)
         return {}
 
     MemoryCore(tmp_path / "core").run(handler, ["pull"])
@@ -99,7 +88,7 @@ def test_a_base_that_gets_another_stream_between_the_two_questions(
             return ask(**wanted)
 
         monkeypatch.setattr(core, "stream_get", stream_get)
-        base = arrivals._open(name)
+        base = arrivals._open(name, None)
         assert base.subpaths == ["/a"]
         assert arrivals._sizes.taken() == {}
         return {}
