@@ -185,6 +185,20 @@ def test_a_walk_to_referrers_comes_to_an_end(tmp_path: Path, monkeypatch: pytest
     assert source.referrers("sha256:" + "0" * 64) == []
 
 
+def test_a_walk_to_referrers_reads_each_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often indexes name it: with thousands of names in each of four levels it would never end."""
+    layout = simple()
+    inner = layout.index(*[layout.entries[0]] * 20)
+    outer = layout.index(*[inner] * 20, layout.blob("application/octet-stream", b"no document"))
+    layout.add(outer)
+    source = directory(layout.write(tmp_path))
+    opened: list[str] = []
+    open_blob = source.open_blob
+    monkeypatch.setattr(source, "open_blob", lambda each: opened.append(each.digest) or open_blob(each))
+    assert source.referrers("sha256:" + "0" * 64) == []
+    assert opened == [layout.entries[0]["digest"], outer["digest"], inner["digest"]]
+
+
 def test_a_missing_blob_is_named(tmp_path: Path) -> None:
     layout = simple()
     path = layout.write(tmp_path)
@@ -350,6 +364,16 @@ def test_an_archive_s_extended_headers_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(3 << 20))
     with pytest.raises(FormatError, match="extended header"):
+        archive(path)
+
+
+@pytest.mark.parametrize("size", ["-1", "x", "9" * 5000], ids=["negative", "letters", "thousands of digits"])
+def test_members_of_an_archive_whose_size_is_none(tmp_path: Path, size: str) -> None:
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {"size": size}
+    path = tmp_path / "x.tar"
+    path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    with pytest.raises(FormatError, match=r"x\.tar is cut off"):
         archive(path)
 
 
