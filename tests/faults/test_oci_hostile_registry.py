@@ -35,6 +35,7 @@ from composefs_oci.sources.registry.client import Patience
 from composefs_oci.sources.registry.proxy import proxy_for
 from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
+from support.oci_images import init
 from support.oci_layout import INDEX, MANIFEST, Layout, tar
 from support.oci_registry import certificate
 from support.proxy import proxy
@@ -589,6 +590,16 @@ def test_referrers_by_the_registry_s_own_list(peer: Hostile) -> None:
         assert [each.artifact_type for each in source.referrers(digest)] == ["application/x"]
         peer.rules.clear()
         assert source.referrers(digest) == []  # neither list nor tag
+
+
+def test_referrers_that_lead_round(peer: Hostile, tmp_path: Path) -> None:
+    """Whatever is asked for, the registry says that the image refers to it."""
+    entry = {key: peer.layout.entries[0][key] for key in ("mediaType", "digest", "size")}
+    body = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    peer.rule("/referrers/", lambda handler: handler.answer(200, body, {"Content-Type": INDEX}))
+    command = ("oci", "pull", "--tls-verify=false", "--referrers", peer.image, "app")
+    cfsctl("--repo", init(tmp_path / "repo"), *command)
+    assert len(peer.paths("/referrers/")) == 2
 
 
 def test_a_tag_for_referrers_that_has_something_else(peer: Hostile) -> None:
