@@ -14,6 +14,7 @@ import pytest
 from composefs.digest import SHA512
 from composefs.dumpfile import parse
 from composefs.erofs import write
+from composefs.errors import NotFoundError
 from composefs.mount.fuse import FuseImage
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
@@ -264,6 +265,8 @@ def test_a_secure_repository_demands_verity_at_every_open(tmp_path: Path, monkey
                 "/small 5 100644 1 0 0 0 0.0 - small -\n"
             )
             stored = repository.images.put(write(parse(text.encode(), SHA512), version=1))
+            with pytest.raises(NotFoundError, match="there is no image"):  # but an object that looks like one
+                FuseImage(repository, stored.id)
             repository.publish(Publication(images=[ImageName(stored.id)]))
             path = repository.objects.path(name)
             image = FuseImage(repository, stored.id)
