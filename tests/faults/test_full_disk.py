@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -154,7 +153,8 @@ def test_an_export(tmp_path: Path, large: Path) -> None:
             told = the_error("--repo", target.path, "ostree", "export", BRANCH, tmp_path / "disk/out", status=8)
             assert told.startswith(f"cfsctl: {tmp_path}/disk/{what}")
             assert f": No space left on device (the file system is the one at {tmp_path}/disk: free some" in told
-            assert os.listdir(tmp_path / "disk/out/tmp") == ["cache"]
+            assert not list((tmp_path / "disk").rglob("out/**/cfsctl-export-*"))
+            assert not (tmp_path / "disk/out/config").exists()
 
 
 def test_an_export_that_cannot_make_files(tmp_path: Path, large: Path) -> None:
@@ -166,6 +166,7 @@ def test_an_export_that_cannot_make_files(tmp_path: Path, large: Path) -> None:
     exported = tmp_path / "disk/out"
     (tmp_path / "disk").mkdir()
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=50m,nr_inodes=40", "tmpfs"):
+        make_repo(exported)
         told = the_error("--repo", target.path, "ostree", "export", BRANCH, exported, status=8)
         assert told.startswith(f"cfsctl: {exported}/tmp/cfsctl-export-")
         with contextlib.suppress(OSError):
