@@ -146,6 +146,19 @@ def test_owner_mode_attributes_and_acls_go(desk: Desk) -> None:
 
 
 @pytest.mark.root
+def test_a_file_that_has_to_keep_its_owner_is_copied(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's files belong to nobody where a server of NFS squashes root."""
+
+    def refuse(_fd: int, _user: int, _group: int) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    os.chown(desk.put(), 1234, 4321)
+    assert desk.adopt().stored == "copied"
+    assert (desk.object.stat().st_uid, desk.left()) == (os.geteuid(), ([], []))
+
+
+@pytest.mark.root
 def test_another_owner_cannot_keep_the_right_to_write(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     path = desk.put()
     path.chmod(0o444)

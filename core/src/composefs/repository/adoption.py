@@ -5,8 +5,8 @@ private directory (for that to be so, it must have been unable to make hard link
 must be a regular file with one link; it gets our owner, mode 0444 and no extended attributes or ACLs; nobody may have
 it open for writing, and nobody can open it so while it is hashed; then it is hashed and named.  Being open for writing
 is found by fs-verity in a secure repository (enabling it fails with ETXTBSY) and by a read lease in an insecure one
-(fcntl(2), F_SETLEASE).  A file that fails this last test is copied, and so is one that keeps an attribute, as all of
-NFS v4 do (system.nfs4_acl).
+(fcntl(2), F_SETLEASE).  A file that fails this last test is copied, and so is one that cannot be made ours and bare:
+those of NFS v4 keep an attribute, system.nfs4_acl, and root's belong to nobody where the server squashes root.
 
 The cost of a file is twelve system calls: rename, open, two of fstat, listxattr, two for the lease, one read if it is
 small, one for the lease, link, unlink, close; and fchmod if it was not staged with the mode of objects.  A new file of
@@ -116,11 +116,11 @@ class Adoption:
                 raise UsageError(f"the staged file {name!r} is a symlink", subject=name) from error
             raise
         try:
-            actual, bare = self._own(fd, name)
+            actual, ours = self._own(fd, name)
             if size is not None and actual != size:
                 raise CorruptError(f"the staged file {name!r} has {actual} bytes, not {size}", subject=name)
             file = _Hidden(self._private, hidden, fd)
-            object_id = self._digest_in_place(fd, actual) if bare else None
+            object_id = self._digest_in_place(fd, actual) if ours else None
             if object_id is None or os.fstat(fd).st_size != actual:  # written to before nobody could
                 stored = self._copy(fd, name, size, expect)
             else:
@@ -133,24 +133,24 @@ class Adoption:
             os.close(fd)
 
     def _own(self, fd: int, name: str) -> tuple[int, bool]:
-        """Check that a file is plain, make it ours and bare; return its size, and whether it is bare now."""
+        """Check that a file is plain, make it ours and bare; return its size, and whether it could be made so."""
         status = os.fstat(fd)
         mode = status.st_mode
         if not stat.S_ISREG(mode):
             raise UsageError(f"the staged file {name!r} is not a regular file", subject=name)
         if status.st_nlink != 1:
             raise UsageError(f"the staged file {name!r} has {status.st_nlink} links; it must have one", subject=name)
-        if (status.st_uid, status.st_gid) != self._owner:
-            os.fchown(fd, *self._owner)
-            mode = 0  # unknown: until now its owner, another account, could change it
-        if unwanted := [name for name in xattr_names(fd) if name not in _KEPT_XATTRS]:
-            os.fchmod(fd, 0o600)  # who is not root takes attributes only from what they may write
-            mode = 0
-            try:
+        try:
+            if (status.st_uid, status.st_gid) != self._owner:
+                os.fchown(fd, *self._owner)
+                mode = 0  # unknown: until now its owner, another account, could change it
+            if unwanted := [name for name in xattr_names(fd) if name not in _KEPT_XATTRS]:
+                os.fchmod(fd, 0o600)  # who is not root takes attributes only from what they may write
+                mode = 0
                 for attribute in unwanted:
                     os.removexattr(fd, attribute)
-            except OSError:
-                return status.st_size, False
+        except OSError:
+            return status.st_size, False
         # After the ACL is gone: it would decide about the group's bits.
         if mode != _OBJECT:
             os.fchmod(fd, OBJECT_MODE)
