@@ -123,14 +123,32 @@ def test_what_we_export_is_pulled_over_http_by_both_and_keeps_its_id(tmp_path: P
             assert path.stat().st_mode & (0o005 if path.is_dir() else 0o004), path
 
 
+_ENTRIES = [(0x01, 7, -1), (0x02, 7, 1000), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+ACL = struct.pack("<I", 2) + b"".join([struct.pack("<HHi", *entry) for entry in _ENTRIES])
+
+
+@pytest.mark.root
+def test_attributes_that_a_directory_gives_to_what_is_made_in_it(tmp_path: Path) -> None:
+    """They would make other objects of the files of a bare repository.  NFS v4 gives one to every file."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("x")
+    target = Target(tmp_path / "target")
+    target.ostree("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", BRANCH)
+    for mode in ("bare", "bare-user"):
+        (tmp_path / mode).mkdir()
+        os.setxattr(tmp_path / mode, "system.posix_acl_default", ACL)
+    refused = target.ostree("export", BRANCH, tmp_path / "bare", "--mode=bare", status=9).stderr
+    assert "has given it another attribute, system.posix_acl_access (export to a repository of the mode " in refused
+    target.ostree("export", BRANCH, tmp_path / "bare-user", "--mode=bare-user")
+    assert "no errors found" in ostree(tmp_path / "bare-user", "fsck").stdout
+
+
 @pytest.mark.root
 def test_no_bare_repository_keeps_an_acl_that_does_not_go_with_its_mode(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     program = tmp_path / "tree/program"
     program.write_text("#!/bin/sh\n")
-    entries = [(0x01, 7, -1), (0x02, 7, 1000), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
-    acl = struct.pack("<I", 2) + b"".join([struct.pack("<HHi", *entry) for entry in entries])
-    os.setxattr(program, "system.posix_acl_access", acl)
+    os.setxattr(program, "system.posix_acl_access", ACL)
     target = Target(tmp_path / "target")
     as_it_is = target.json("commit", f"--tree=dir={tmp_path / 'tree'}", "-b", BRANCH)["commit"]
     target.ostree("export", BRANCH, tmp_path / "bare", "--mode=bare")

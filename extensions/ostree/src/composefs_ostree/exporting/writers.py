@@ -21,6 +21,7 @@ from composefs_ext.errors import (
     UnsupportedError,
     from_exception,
 )
+from composefs_ext.files import attribute_names
 from composefs_ostree.exporting.unfinished import create
 from composefs_ostree.fetching.bare import USER_META
 from composefs_ostree.fetching.content import RAW_DEFLATE
@@ -197,7 +198,7 @@ class ObjectWriter(Jobs):
                     for name, value in head.xattrs:
                         os.setxattr(fd, name, value)
                     os.fchmod(fd, head.mode & 0o7777)
-                    _check_acl(fd, head)
+                    _check_attributes(fd, head)
                 case "bare-user":
                     os.setxattr(fd, USER_META, _user_meta(head))
                     os.fchmod(fd, head.mode & 0o775 | 0o400)
@@ -218,14 +219,23 @@ class ObjectWriter(Jobs):
             raise _not_kept(self._mode)
 
 
-def _check_acl(fd: int, head: FileHead) -> None:
-    """Raise UnsupportedError where the kernel has fitted the ACL to the mode: the file would be another object."""
-    wanted = dict(head.xattrs).get(_ACL)
-    if wanted is not None and os.getxattr(fd, _ACL) != wanted:
+def _check_attributes(fd: int, head: FileHead) -> None:
+    """Raise UnsupportedError for attributes that are not those of the object: it would be another one.
+
+    The kernel fits an ACL to the mode; directories may have one for all that is made in them, and NFS v4 always does.
+    """
+    wanted = dict(head.xattrs)
+    if _ACL in wanted and os.getxattr(fd, _ACL) != wanted[_ACL]:
         raise UnsupportedError(
             f"its ACL does not go with its mode {head.mode & 0o7777:04o}, and no file system keeps both",
             hint="export to a repository of the mode archive or bare-user, or commit the tree with --no-xattrs",
         )
+    for name in attribute_names(fd):
+        if name.startswith("system.") and os.fsencode(name) not in wanted:
+            raise UnsupportedError(
+                f"the file system or its directory has given it another attribute, {name}",
+                hint="export to a repository of the mode archive or bare-user",
+            )
 
 
 def _user_meta(head: FileHead) -> bytes:
