@@ -68,6 +68,15 @@ def test_malformed_summaries_are_refused(data: bytes) -> None:
         find_ref(data, "z")
 
 
+@pytest.mark.parametrize("names", [["z", "z"], ["../z"], [""], ["/z"], ["z\n"]], ids=ascii)
+def test_a_list_has_refs_and_each_of_them_once(names: list[str]) -> None:
+    rows: list[object] = [(name, (1, B, {})) for name in names]
+    metadata = {COLLECTION_MAP: Variant("a{sa(s(taya{sv}))}", {"org.other": rows})}
+    for data in (rows, {}), ([], metadata):
+        with pytest.raises(FormatError, match="occurs twice or is not a ref"):
+            collections(gvariant.encode("(a(s(taya{sv}))a{sv})", data))
+
+
 def test_a_key_that_the_metadata_have_twice_is_refused() -> None:
     rows = [(COLLECTION, Variant("s", "org.first")), ("other", Variant("y", 1)), (COLLECTION, Variant("s", "org.last"))]
     data = gvariant.encode("(a(s(taya{sv}))a(sv))", ([("z", (1, B, {}))], rows))
