@@ -124,7 +124,8 @@ class Parser:
     def header(self, block: bytes) -> Entry | None:
         """Take the next block, 512 bytes.  Raises FormatError or TooLargeError, naming the entry if it can."""
         if block == ZERO:
-            self._zero()
+            self._zeros += 1
+            self.ended = self._zeros == 2
             return None
         if self._zeros:
             raise FormatError("a single zero block is not followed by another one, as at an archive's end")
@@ -152,14 +153,8 @@ class Parser:
 
         Zero blocks may be missing: an archive that is known by its digest is known to be whole.
         """
-        if self.wanted or self._seen or self._sparse is not None:
+        if self.wanted or self._seen:
             raise FormatError("the archive ends after a header that announces another one")
-
-    def _zero(self) -> None:
-        if self._seen:
-            raise FormatError("the archive ends after a header that announces another one")
-        self._zeros += 1
-        self.ended = self._zeros == 2
 
     def _other(self, header: Header, block: bytes) -> Entry | None:
         """Take a header that is not of an entry of a usual type."""
