@@ -39,6 +39,7 @@ LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 _ATTEMPTS = 3
 _STALLED = "did not answer initialize"  # what a command says of an extension that got no processor for ten seconds
 _RANDOM = re.compile("-[0-9a-f]{16}(/|$)")  # in names of directories that an export makes
+_TOOL_SIZE = 400_000
 _ORPHAN_SECONDS = 120.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
 
 
@@ -104,12 +105,19 @@ class Operation:
         """Whether processes of an extension take part."""
         return self.arguments[0] in ("ostree", "oci")
 
+    @property
+    def is_repair(self) -> bool:
+        """Whether ``fsck`` finds something before it has ended well."""
+        return "--repair" in self.arguments
+
 
 _COMMIT = ("--parent=none", "--timestamp=@1700000000", "--owner-uid=0", "--owner-gid=0")
 
 OPERATIONS = (
     Operation("pull", ("ostree", "pull-local", "{ostree}", "new")),
     Operation("pull over HTTP", ("ostree", "pull", "{url}", "new")),
+    Operation("pull of a history", ("ostree", "pull-local", "{ostree}", "new", "--depth=-1"), repository="empty"),
+    Operation("pull that repairs", ("ostree", "pull-local", "{ostree}", "old", "--repair"), repository="spoiled"),
     Operation("apply-delta", ("ostree", "apply-delta", "{delta}")),
     Operation("commit", ("ostree", "commit", "--base=old", "--tree=dir={tree}", "--branch=made", *_COMMIT)),
     Operation("export", ("ostree", "export", "old", "{exported}"), exported="none"),
@@ -153,8 +161,8 @@ class Workshop:
     """A directory with repositories to start from, and the environment of the commands.
 
     ``whole`` holds streams, images, refs and some garbage, and a commit of ostree with the ref ``old``; ``unwanted`` is
-    that without most refs, ``damaged`` that with objects missing and bad; ``empty`` is empty.  ``image`` is an image
-    whose objects ``whole`` has.
+    that without most refs, ``damaged`` that with objects missing and bad, ``spoiled`` that with a bad file of
+    ``old``; ``empty`` is empty.  ``image`` is an image whose objects ``whole`` has.
     """
 
     url = ""
@@ -177,25 +185,28 @@ class Workshop:
         made = populate(whole)
         tree = self.directory / "tree"
         (tree / "usr" / "bin").mkdir(parents=True)
-        (tree / "usr" / "bin" / "tool").write_bytes(b"tool" * 100_000)
+        (tree / "usr" / "bin" / "tool").write_bytes(b"tool" * (_TOOL_SIZE // 4))
         (tree / "usr" / "bin" / "link").symlink_to("tool")
         ostree = ostree_repo.make_repo(self.directory / "ostree")
         ostree_repo.commit(ostree, tree, branch="old")
         (tree / "usr" / "etc").mkdir()
         (tree / "usr" / "etc" / "file").write_bytes(b"a file\n" * 20)
         (tree / "usr" / "etc" / "empty").touch()
+        (tree / "usr" / "disk").write_bytes(b"it ends with a hole")
+        os.truncate(tree / "usr" / "disk", 1 << 19)
         ostree_repo.commit(ostree, tree, branch="new")
         self._make_delta(ostree)
         self.cfsctl(whole, "ostree", "pull-local", ostree, "old")
-        self.cfsctl(whole, "ostree", "export", "old", self.directory / "published", "--reference=a")
+        published = self.directory / "published"
+        self.cfsctl(whole, "ostree", "export", "old", published, "--reference=a", "--mode=bare-user")
         shutil.copytree(whole, unwanted, symlinks=True)
         self.cfsctl(unwanted, "ref", "remove", "oci/team/app:1")
         self.cfsctl(unwanted, "ref", "remove", "--image", "os/1")
         shutil.copytree(whole, damaged, symlinks=True)
         (damaged / made.object(made.files["one"]).relative_to(whole)).unlink()
-        bad = damaged / made.object(made.files["three"]).relative_to(whole)
-        bad.chmod(0o644)
-        bad.write_bytes(b"bad")
+        _spoil(damaged / made.object(made.files["three"]).relative_to(whole))
+        spoiled = shutil.copytree(whole, self.directory / "spoiled", symlinks=True)
+        _spoil(next(path for path in spoiled.glob("objects/*/*") if path.stat().st_size == _TOOL_SIZE))
         Repository.init(self.directory / "empty", algorithm=SHA256, insecure=True)
         dump = "".join(
             f"/{name} {len(name) * 100} 100644 1 0 0 0 0.0 {each[:2]}/{each[2:]} - {each}\n"
@@ -267,7 +278,9 @@ class Run:
         for call, of_file in zip(self.calls(), strace.read(self._log, by_file=True), strict=True):
             if not self.changes(call):
                 continue
-            below = [""] if of_file.file == self.exported.name else strace.paths(call, self.exported)[:1]
+            # What has a descriptor before what is named from the top, as the first directories of an export are.
+            named = strace.paths(call, self.exported) + re.findall(f'"{self.exported}/([^"]*)"', call.arguments)
+            below = [""] if of_file.file == self.exported.name else named[:1]
             places = (of_file.file, *below)
             if where == "extension" and not any(_RANDOM.search(place) for place in places):
                 yield Target(where, of_file, places)
@@ -326,7 +339,9 @@ class Run:
         words = shlex.join([*pinned, *prefix(self._log, children=True)])
         # It starts in its directory in staging, whose name is random.
         only = " ".join(
-            f'-P {each} -P "$PWD/{each}" -P {cache}/{each} -P {self.exported}/{each}' if each else f"-P {self.exported}"
+            f'-P {each} -P ./{each} -P "$PWD/{each}" -P {cache}/{each} -P {self.exported}/{each}'
+            if each
+            else f"-P {self.exported}"
             for each in files
         )
         program = f"{BIN}/composefs-ext-{extension}"
@@ -393,12 +408,12 @@ def run(workshop: Workshop, operation: Operation, clean: Clean, target: Target, 
             wrong.append(f"nothing says that it is the exported repository: {done.stderr!r}")
         if not done.returncode:
             wrong += _judge_success(state, done, clean, hits[0])
-        if operation.repository != "damaged":
+        if not operation.is_repair:
             wrong += run.fsck()
         again = run.do(operation)
         after = run.state()
         wrong += judge_repeated(again, after, clean, once=operation.once, sweeps=operation.sweeps)
-        if operation.repository == "damaged":
+        if operation.is_repair:
             wrong += run.fsck()
         return Verdict(hits[0], done.returncode != 0, tuple(wrong))
 
@@ -467,6 +482,12 @@ def judge_repeated(
 def _ids(output: str) -> list[str]:
     """Return the words of an output that are ids: how much was fetched and how much was there may differ."""
     return [word for word in output.split() if len(word) == 64]
+
+
+def _spoil(path: Path) -> None:
+    """Damage an object of a repository."""
+    path.chmod(0o644)
+    path.write_bytes(b"bad")
 
 
 @contextmanager
