@@ -245,6 +245,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "xattr name": ("name of an extended attribute", pax((b"SCHILY.xattr.", b"1")) + header(b"f", FILE)),
     "xattr value": ("65536 bytes, more than 65535", pax((b"SCHILY.xattr.user.a", b"x" * 65536)) + header(b"f", FILE)),
     "negative size": ("is no size", header(b"f", FILE, -5)),
+    "negative size of records": ("has -5 bytes", header(b"x", b"x", -5) + header(b"f", FILE)),
     "time beyond all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=BASE << 60))),
     "time before all": ("more than 63 bits", header(b"f", FILE, e=Entry("", mtime=-BASE << 60))),
     "device number": ("no device number", Entry("c", CHAR, device=(4096, 0))),
