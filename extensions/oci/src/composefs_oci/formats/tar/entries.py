@@ -168,7 +168,7 @@ class Parser:
             raise FormatError(f"{shown(header.name)}: entries of type {ascii(kind)[2:-1]} are not known")
         if kind in self._seen or (kind == b"g" and self._seen):
             raise FormatError(f"a {what} stands where its entry should be")
-        self._total = size if not self._seen or kind == b"g" else self._total + size
+        self._total = self._total + size if self._seen else size
         if size < 0 or self._total > MAX_EXTENSION:
             raise TooLargeError(f"a {what} has {size} bytes, more than {MAX_EXTENSION} for one entry")
         self._extension_size = size
