@@ -252,6 +252,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "negative major": ("no device number", negative(329)),
     "negative minor": ("no device number", negative(337)),
     "link to itself": ("does not exist", Entry("l", HARD, link="l")),
+    "link into nothing": ("does not exist", Entry("l", HARD, link="d/f")),
     "link to the root": ("is a directory", pax((b"linkpath", b"/")) + header(b"l", HARD)),
     "link to what comes later": (
         "does not exist",
