@@ -9,6 +9,7 @@ import pytest
 from composefs import dumpfile, erofs
 from composefs.digest import SHA256, SHA512
 from composefs.erofs.layout import BLOCK
+from composefs.erofs.reader import Image, Lookup
 from composefs.erofs.xattrs import escape_overlay
 from composefs.erofs.xxhash import xxh32
 from composefs.errors import ComposefsError, FormatError, TooLargeError, UsageError
@@ -216,6 +217,19 @@ def test_a_whiteout_has_one_name(version: int) -> None:
     image(lines[0].format(259), lines[1], version=version)
     with pytest.raises(FormatError, match="/w: the whiteout has 2 names"):
         image(lines[0].format(0), lines[1], version=version)
+
+
+@pytest.mark.parametrize(("field", "most"), [("size", 2**32 - 1), ("nlink", 65535), ("uid", 65535), ("gid", 65535)])
+@pytest.mark.parametrize("version", [0, 1])
+def test_numbers_that_are_too_large_for_a_small_inode(version: int, field: str, most: int) -> None:
+    for value, size in ((most, 32), (most + 1, 64)):
+        numbers = {"size": 1, "nlink": 1, "uid": 0, "gid": 0, field: value}
+        line = "/f {size} 100644 {nlink} {uid} {gid} 0 0.0 - - -".format(**numbers)
+        read = Image(image(line, version=version, compat="c"))
+        nid, node = Lookup(read).find(b"/f")
+        assert getattr(node, field) == value
+        inode = read.inode(nid)
+        assert inode.attributes - inode.offset == size
 
 
 def test_the_longest_symlinks() -> None:
