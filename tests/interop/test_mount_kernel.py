@@ -114,11 +114,14 @@ def test_the_tree_of_an_image(repository: Repository, mountpoint: Path, version:
     assert mounted(mountpoint) == ""
 
 
-def test_acls_are_kept_when_there_are_any(repository: Repository, mountpoint: Path) -> None:
-    mount_image(repository, image(repository), mountpoint)
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_acls_are_kept_when_there_are_any(repository: Repository, mountpoint: Path, version: int) -> None:
+    mount_image(repository, image(repository, version=version), mountpoint)
     subprocess.run(["umount", mountpoint], check=True)
-    mount_image(repository, image(repository, acl=True), mountpoint)
+    mount_image(repository, image(repository, version=version, acl=True), mountpoint)
     check_tree(mountpoint)
+    held = [name for name in os.listdir(mountpoint) if "system.posix_acl_access" in os.listxattr(mountpoint / name)]
+    assert held == ["small"]
 
 
 def test_an_upper_directory_takes_what_is_written(repository: Repository, mountpoint: Path, tmp_path: Path) -> None:
