@@ -313,6 +313,7 @@ def test_a_process_that_ends_while_objects_are_checked(tmp_path: Path) -> None:
         ("linkat", "EPERM", "storing object", "look for an immutable file (lsattr), a file system without links such "),
         ("pidfd_open", "EPERM", "starting extension ostree: ", "FAT, or a container's limits)"),
         ("pidfd_open", "ENOSYS", "starting extension ostree: ", "(the kernel lacks this system call, or a container "),
+        ("linkat", "ESTALE", "storing object", "(the file or its directory was removed at the file server: run the "),
     ],
 )
 def test_a_system_call_that_even_root_is_refused(
