@@ -380,25 +380,3 @@ def test_a_long_wait_for_the_server_is_told(
         server.fault("/config", Fault(status=503), times=times)
         done = target.ostree("pull", server.url, BRANCH)
     assert done.stderr == f"warning: {server.url}/config: HTTP status 503; trying again in 1 s\n"
-
-
-def test_a_repository_that_is_moved_away_meanwhile(source: Path, target: Target) -> None:
-    """What fails then is this or that file, which tells nobody anything."""
-    moved = target.path.with_name("moved")
-
-    def move() -> bool:
-        if target.path.exists():
-            target.path.rename(moved)
-        return True
-
-    with serve(source) as server:
-        server.fault("*.dirtree", Fault(until=move))
-        refused = target.ostree("pull", server.url, BRANCH, status=3)
-        assert refused.stderr == (
-            f"cfsctl: the repository {target.path} is not there any more: it was moved or removed meanwhile"
-            " (run the command again with --repo PATH, where it is now)\n"
-        )
-        server.forgive()
-        moved.rename(target.path)
-        target.ostree("pull", server.url, BRANCH)
-    assert target.left_over() == []

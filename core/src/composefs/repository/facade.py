@@ -14,15 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from composefs.digest import Algorithm
-from composefs.errors import (
-    CancelledError,
-    ComposefsError,
-    FormatError,
-    NotFoundError,
-    ReadOnlyError,
-    UnsupportedError,
-    from_os_error,
-)
+from composefs.errors import FormatError, ReadOnlyError, UnsupportedError, from_os_error
 from composefs.linux.closing import Closing
 from composefs.meta import Meta
 from composefs.repository import metafile
@@ -163,20 +155,6 @@ class Repository(Closing):
         from composefs.repository.publish import Publisher  # an extension starts before this is needed
 
         return Publisher(self.store, self.objects, self.streams, self.images, self.refs).publish(publication)
-
-    def __exit__(self, *raised: object) -> None:
-        """Close it.  Where it is not any more, whatever failed did so for that."""
-        super().__exit__(*raised)
-        error, path = raised[1], self.store.path
-        if not isinstance(error, ComposefsError | OSError) or isinstance(error, CancelledError | BrokenPipeError):
-            return
-        if not os.path.lexists(path):
-            raise NotFoundError(
-                f"the repository {path} is not there any more: it was moved or removed meanwhile",
-                subject=path,
-                hint="run the command again with --repo PATH, where it is now",
-                causes=(str(error),),
-            ) from error
 
     def close(self) -> None:
         """Close it and give up the lock."""
