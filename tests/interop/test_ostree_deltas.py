@@ -310,6 +310,20 @@ def test_a_damaged_old_file_is_no_fault_of_the_delta(
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [(), ("--depth=1",), ("--repair",), ("--repair", "--depth=1")], ids=" ".join)
+def test_a_damaged_old_commit_is_done_without(
+    source: Source, server: Server, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    target = with_the_old_commit(source, tmp_path)
+    stream = (target.path / "streams" / f"ostree-commit-{source.old}").resolve()
+    stream.chmod(0o644)
+    stream.write_bytes(stream.read_bytes()[:1000])
+    target.ostree("pull", server.url, BRANCH, *arguments)
+    assert target.names()[f"streams/ostree-commit-{source.new}"]
+    assert target.left_over() == []
+    assert server.count("*.filez") > 0
+
+
 def test_an_old_file_that_is_gone_and_that_no_part_reads(source: Source, tmp_path: Path) -> None:
     """The core tells of it; a delta in a file has no repository beside it that could have the object."""
     target = with_the_old_commit(source, tmp_path)

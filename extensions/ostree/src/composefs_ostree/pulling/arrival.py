@@ -140,7 +140,8 @@ class Arrivals:
         """Open what may hold some of a commit, and its delta if there is one."""
         self._open_last()
         origin_id = None if delta is None else delta.origin
-        commits = [*self._earlier, *self._open_bases(bases, None if origin_id is None else stream_name(origin_id))]
+        needed = None if origin_id is None or self._source.has_objects else stream_name(origin_id)
+        commits = [*self._earlier, *self._open_bases(bases, needed)]
         held: list[Holder] = [*commits]
         if self._cache is not None:
             held.append(self._cache)
@@ -148,14 +149,14 @@ class Arrivals:
             held = [_Sound(each, damaged) for each in held]
         note = None if self._cache is None else self._cache.add
         supply = Supply(self._transport, self._workers, held, self._sizes, note)
-        if delta is None:
+        origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
+        if delta is None or (origin is None and origin_id is not None):  # the source has each object by itself, too
             return supply
         from composefs_ostree.deltas.applying import Applying
         from composefs_ostree.deltas.sources import HeldFiles
         from composefs_ostree.pulling.ahead import Ahead
 
         assert self._core.repository is not None
-        origin = next((each for each in commits if each.commit_id == origin_id and each.subpaths is None), None)
         old = HeldFiles(origin, self._core.repository.objects)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         self._workers.end()
@@ -190,8 +191,8 @@ class Arrivals:
             while self._earlier[_NEAR:] or (sum(map(len, self._earlier)) > _NEAR_OBJECTS and self._earlier[1:]):
                 self._earlier.pop()
 
-    def _open_bases(self, names: Iterable[str], origin: str | None) -> list[CommitStream]:
-        """Open those that can be read; the ``origin`` of a delta, which is among them, has to be."""
+    def _open_bases(self, names: Iterable[str], needed: str | None) -> list[CommitStream]:
+        """Open those that can be read; the ``needed`` one has to be."""
         bases = []
         for name in dict.fromkeys(names):
             try:
@@ -199,7 +200,7 @@ class Arrivals:
             except (CancelledError, NoSpaceError, ReadOnlyError):
                 raise  # the base is not at fault
             except ExtError as error:
-                if name == origin:
+                if name == needed:
                     raise
                 if not isinstance(error, NotFoundError):  # never pulled, or removed since
                     self._core.log("warning", f"{name} is not used as a base: {error.message}")
