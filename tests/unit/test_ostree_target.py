@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from composefs_ext.errors import BusyError, CorruptError
+from composefs_ext.errors import BusyError, CorruptError, NotFoundError
 from composefs_ostree.exporting import target as module
 from composefs_ostree.exporting.target import Target
 from composefs_ostree.exporting.writers import ObjectWriter
@@ -50,6 +50,39 @@ def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     target = Target(path)
     assert not left.exists()
     target.close()
+
+
+def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.fspath(tmp_path / "out")
+    maker = Target(path, Target.make(path, "archive", None))
+
+    def lock(self: Target, kind: int) -> None:
+        monkeypatch.undo()
+        maker.close()
+        self._lock(kind)
+
+    monkeypatch.setattr(Target, "_lock", lock)
+    with pytest.raises(NotFoundError, match="out is no ostree repository"):
+        Target(path)
+    assert os.listdir(tmp_path) == []
+
+    maker = Target(path, Target.make(path, "archive", None))
+    other = Target(path)
+    maker.close()
+    assert (tmp_path / "out/config").exists()
+    other.close()
+
+
+def test_what_others_have_set_in_a_new_repository_stays(tmp_path: Path) -> None:
+    path = os.fspath(tmp_path / "out")
+    maker = Target(path, Target.make(path, "archive", None))
+    with (tmp_path / "out/config").open("a") as file:
+        file.write('[remote "origin"]\nurl=http://example.com/\n')
+    maker.close()
+    assert (tmp_path / "out/config").exists()
+    assert (tmp_path / "out/objects").is_dir()
 
 
 @pytest.mark.parametrize("missing", [(), ("extensions", "refs/mirrors")], ids=["all but its config", "less"])
