@@ -185,6 +185,8 @@ class TestInit:
         assert completions("--user", "cat", "ostree/") == []
         assert cfsctl("--no-repo", "compute-id", "--no-propagate-usr-to-root", tmp_path / "tree").stdout
         assert "no repository at /sysroot/composefs " in the_error("--system", "images", status=3)
+        monkeypatch.setenv("CFSCTL_REPO", "nowhere")
+        assert the_error("images", status=3).endswith(", or name another with --repo PATH)\n")
         monkeypatch.setenv("CFSCTL_REPO", "")
         default = "--system" if os.geteuid() == 0 else "--user"
         assert cfsctl("images", status=None).stderr == cfsctl(default, "images", status=None).stderr

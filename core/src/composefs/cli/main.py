@@ -155,7 +155,9 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@option("--repo", metavar="PATH", type=Path(), help="The repository; if not given, CFSCTL_REPO in the environment.")
+@option(
+    "--repo", metavar="PATH", type=Path(), help="The repository; CFSCTL_REPO in the environment if no option names one."
+)
 @option("--user", is_flag=True, help="The user's repository, ~/.var/lib/composefs (default for others).")
 @option("--system", is_flag=True, help="The system's repository, /sysroot/composefs (default for root).")
 @option(

@@ -79,7 +79,7 @@ class Settings(NamedTuple):
         if self.repo is not None:
             return self.repo
         if not self.user and not self.system and (path := os.environ.get(REPOSITORY_VARIABLE)):
-            return path
+            return os.path.abspath(path)
         if self.system or (not self.user and os.geteuid() == 0):
             return SYSTEM_REPOSITORY
         path = os.path.expanduser(USER_REPOSITORY)
