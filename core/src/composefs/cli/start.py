@@ -23,6 +23,8 @@ _GC_THRESHOLD = 50_000  # objects between two searches for cycles; Python's own 
 
 def main() -> None:
     """Run cfsctl with the process's arguments and exit."""
+    if sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE"):
+        _begin_again(PYTHONOPTIMIZE="")  # it would take the docstrings away, which --help shows
     _begin()
     from importlib import import_module
 
@@ -65,8 +67,6 @@ def _begin() -> None:
         # Names in a repository are UTF-8, for everybody.  An extension hears of it by the environment; -X is for us
         # where the system has no such locale.
         _begin_again(b"-X", b"utf8", LC_ALL="C.UTF-8")
-    if sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE"):
-        _begin_again(PYTHONOPTIMIZE="")  # it would take the docstrings away, which --help shows
     ctrl_c.ends_the_process()
     # With PYTHONUNBUFFERED there is no buffer that goes on, or fails, where only a part could be written.
     if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):
@@ -86,11 +86,11 @@ def _begin_again(*options: bytes, **environment: str) -> None:
     try:
         with open("/proc/self/cmdline", "rb") as file:
             arguments = file.read().split(b"\0")[1:-1]
+        if sys.executable:
+            os.environ.update(environment)
+            os.execv(sys.executable, [os.fsencode(sys.executable), *options, *arguments])  # noqa: S606  only ourselves
     except OSError:
         return
-    if sys.executable:
-        os.environ.update(environment)
-        os.execv(sys.executable, [os.fsencode(sys.executable), *options, *arguments])  # noqa: S606  only ourselves
 
 
 class _Instead:
