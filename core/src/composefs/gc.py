@@ -61,6 +61,7 @@ def collect(
     stock = read_stock(repository)
     problems = list(names.problems)
     # All that could be garbage, raw ids, less what is kept: there may be millions, and of what is kept is made no list.
+    # A name whose object is missing stays for as long as something kept refers to that.
     garbage = set(stock)
     garbage.update(map(bytes.fromhex, chain(names.streams.values(), names.images.values())))
     garbage.difference_update(Graph(repository).reach(_starts(repository, names, roots), problems))
