@@ -882,9 +882,7 @@ def test_a_full_disk(made: Target, small_disk: Path) -> None:
     failed = made.ostree("export", "main", small_disk / "out", "--mode=bare-user", status=8)
     assert "No space left" in failed.stderr
     out = small_disk / "out"
-    assert list((out / "tmp").iterdir()) == [out / "tmp/cache"]
-    assert [path for path in out.rglob("*") if path.suffix in (".commit", ".file")] == []
-    assert not (out / "refs/heads/main").exists()
+    assert list(small_disk.iterdir()) == []
     run("mount", "-o", "remount,size=30M", small_disk)
     made.ostree("export", "main", out)
     assert "no errors found" in run("ostree", f"--repo={out}", "fsck").stdout
