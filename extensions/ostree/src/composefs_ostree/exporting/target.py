@@ -57,21 +57,24 @@ class Target:
         """Open a repository, and lock it against pruning; use :meth:`make` to have one first, which was ``made``."""
         self.path = path
         self._made = made
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:  # until it is locked, who made it may take it away again
+        try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._directories = {"": self._fd}
+            self._config = self.read("config", MAX_CONFIG)
+            config = parse_config(self._config, f"{path}/config")
+            self.mode = "archive" if config.is_archive else config.mode
+            if self.mode not in MODES:
+                raise UnsupportedError(
+                    f"{path}: repositories of the mode {config.mode} cannot be written", subject=path
+                )
+            self.settings = config.sections
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with Naming(f"{path}/.lock"):
                 self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self._fd)
             self._lock(fcntl.F_RDLCK)
-            self._config = self.read("config", MAX_CONFIG)
+            self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", hint="run the command again", subject=path) from None
-        config = parse_config(self._config, f"{path}/config")
-        self.mode = "archive" if config.is_archive else config.mode
-        if self.mode not in MODES:
-            raise UnsupportedError(f"{path}: repositories of the mode {config.mode} cannot be written", subject=path)
-        self.settings = config.sections
         with Naming(f"{path}/{_TMP}"):
             tmp = self.directory(_TMP, make=True)
             sweep(tmp)
@@ -86,7 +89,7 @@ class Target:
         """
         all_of_it = (path, *(f"{path}/{name}" for name in (".lock", "config", *_LAYOUT)))
         made = [each for each in all_of_it if not os.path.lexists(each)]
-        tops = {".lock", *(name.partition("/")[0] for name in _LAYOUT)}
+        tops = {name.partition("/")[0] for name in _LAYOUT}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
             found = set(os.listdir(path))
@@ -127,7 +130,7 @@ class Target:
         """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
         self.staging.close()
         if self._made:
-            with suppress(OSError):  # it has objects, or others work with it
+            with suppress(OSError, CorruptError):  # it has objects, or others work with it
                 self._try_to_lock(fcntl.F_WRLCK)
                 is_ours = self.read("config", MAX_CONFIG) == self._config  # else somebody has added a remote
                 for each in reversed(self._made if is_ours else ()):
