@@ -226,6 +226,18 @@ def test_bases_that_cannot_be_read_are_done_without(source: Path, target: Target
     assert done.stderr.count("is not used as a base") == 1
 
 
+@pytest.mark.parametrize("is_new", [False, True], ids=["the same commit", "a new one"])
+def test_a_ref_whose_stream_has_lost_its_name_is_pulled_again(source: Path, target: Target, is_new: bool) -> None:
+    target.ostree("pull-local", source, BRANCH)
+    [ref] = [target.path / name for name in target.names() if name.startswith("streams/refs/")]
+    (target.path / "streams" / ref.readlink().name).unlink()
+    if is_new:
+        second_commit(source)
+    target.ostree("pull-local", source, BRANCH)
+    assert (target.path / "streams" / ref.readlink().name).exists()
+    cfsctl("--repo", target.path, "fsck")
+
+
 def test_compat_decides_the_image_and_can_be_changed(source: Path, tmp_path: Path) -> None:
     os.setxattr(tmp_path / "tree" / "usr" / "bin" / "tool", "user.k", b"v")
     commit(source, tmp_path / "tree")

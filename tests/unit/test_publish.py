@@ -174,6 +174,17 @@ def test_expectations_that_hold(repository: Repository) -> None:
     assert list(names(repository)) == ["streams/a"]
 
 
+def test_a_ref_without_its_stream_may_be_taken_for_absent(repository: Repository) -> None:
+    one, two = stream(repository), stream(repository, b"two")
+    for expect in (None, "a"):
+        repository.publish(Publication(streams=[StreamName("a", one)], refs=[RefUpdate("d/x", "a", "flat")]))
+        (repository.path / "streams/a").unlink()
+        repository.publish(
+            Publication(streams=[StreamName("b", two)], refs=[RefUpdate("d/x", "b", "flat", expect=expect)])
+        )
+        assert repository.refs.read("d/x", "flat") == "b"
+
+
 def test_an_expectation_broken_between_the_look_and_the_lock(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,7 +127,9 @@ class Publisher:
     def _plan_ref(self, ref: RefUpdate, new: set[str], plan: _Plan) -> None:
         """Plan for a ref; ``new`` are the streams that get their names with it, and any other one must be there."""
         current = self._refs.read(ref.name, ref.encoding)
-        _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
+        # A ref whose stream has no name any more is in no list, so that whoever looks expects nothing.
+        if ref.expect is not None or (current is not None and self._streams.lookup(current) is not None):
+            _check_expectation(f"the ref {ref.name!r}", current, ref.expect)
         if ref.target not in new:
             target_id = self._streams.lookup(ref.target)
             if target_id is None:
