@@ -58,8 +58,8 @@ class Asked:
         if sizes and SIZES in core.features:
             self.sizes = core.stream_get(name=by_name, id=stream_id, sizes=True).optional()
 
-    def open(self, *, partial: bool = False) -> tuple[CommitStream, Stream]:
-        """Wait for it; raise what :func:`open_commit` does."""
+    def open(self) -> tuple[CommitStream, Stream]:
+        """Wait for it, which may be here in part; raise what :func:`open_commit` does."""
         name = self._name
         commit_id = commit_of_stream(name)
         try:
@@ -81,12 +81,6 @@ class Asked:
         commit = CommitStream(inline, stream.object_refs)
         if commit.commit_id != commit_id or (commit.subpaths is not None) != is_partial(name):
             raise CorruptError(f"stream {name} holds the commit {commit.commit_id.hex()}", hint="run cfsctl fsck")
-        if commit.subpaths is not None and not partial:
-            raise UnsupportedError(
-                f"commit {commit_id.hex()} is here in part only ({partly(commit.subpaths)})",
-                hint="pull it again without --subpath and --commit-metadata-only to complete it",
-                subject=commit_id.hex(),
-            )
         return commit, stream
 
 
@@ -96,7 +90,15 @@ def open_commit(core: Core, name: str, *, partial: bool = False) -> tuple[Commit
     Raises NotFoundError if there is none, CorruptError if it is not that commit, and UnsupportedError for a commit that
     is here in part unless ``partial`` says that this will do.
     """
-    return Asked(core, name).open(partial=partial)
+    commit, stream = Asked(core, name).open()
+    if commit.subpaths is not None and not partial:
+        commit_id = commit.commit_id.hex()
+        raise UnsupportedError(
+            f"commit {commit_id} is here in part only ({partly(commit.subpaths)})",
+            hint="pull it again without --subpath and --commit-metadata-only to complete it",
+            subject=commit_id,
+        )
+    return commit, stream
 
 
 def partly(subpaths: list[str]) -> str:

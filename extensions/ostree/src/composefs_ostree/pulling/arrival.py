@@ -209,7 +209,7 @@ class Arrivals:
     def _open(self, name: str, asked: Asked | None) -> CommitStream:
         """Open a held commit, which may have been asked for; the sizes of its objects are those of a base."""
         asked = asked or Asked(self._core, name, sizes=not self._sizes.knows(name))
-        commit, stream = asked.open(partial=True)
+        commit, stream = asked.open()
         if asked.sizes is not None:
             self._sizes.expect(name, stream, asked.sizes)
         return commit
