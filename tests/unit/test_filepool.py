@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from composefs.fsverity import digest_bytes
 from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.scan import scan_directory
 from composefs.tree import walk
-from support.commands import cfsctl
+from support.commands import MKCOMPOSEFS, TIMEOUT, cfsctl
 
 
 def _read(fd: int) -> bytes:
@@ -85,16 +86,41 @@ def test_long_texts_of_an_error_come_back_cut(files: list[int]) -> None:
     assert (answer.message, answer.hint, answer.subject) == ("\U0001f4be" * 1024, '"' * 1024, "\udc80" * 1024)
 
 
-def test_a_process_that_is_killed_is_an_error_and_no_hang(files: list[int]) -> None:
-    def die(_fd: int) -> bytes:
-        os.kill(os.getpid(), signal.SIGKILL)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_process_that_is_killed_is_an_error_and_no_hang(files: list[int], others: int) -> None:
+    def die(fd: int) -> bytes:
+        if os.pread(fd, 1, 0) == b"0":
+            os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
     with FilePool(die) as pool:
-        pool.start(1)
+        pool.start(1 + others)
         pool.submit(files[0])
+        for fd in files[1 : 1 + others]:
+            pool.submit(fd)
         with pytest.raises(InputOutputError, match="ended early"):
             list(pool.answers(0))
+
+
+def test_the_installed_command_ends_if_one_of_its_processes_is_killed(tmp_path: Path) -> None:
+    for number in range(64):
+        with (tmp_path / str(number)).open("wb") as file:
+            file.truncate(900 << 20)  # a hole that is read, for a second and more
+    words = [MKCOMPOSEFS, "--threads=2", "--print-digest-only", str(tmp_path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        busy: list[int] = []
+        while not busy:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            busy = [pid for pid in map(int, children) if _ticks(pid) > 5]
+        os.kill(busy[0], signal.SIGKILL)
+        _, told = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert "a process that reads files ended early (see whether the system ran out of memory" in told
+
+
+def _ticks(pid: int) -> int:
+    """Return the processor time that a process has used, in ticks of the clock (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
 
 
 def _tree(path: Path) -> None:

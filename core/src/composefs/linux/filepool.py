@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -26,6 +27,7 @@ IN_FLIGHT = 128
 """Files handed over and not answered; fewer than either socket holds, so that neither side waits for the other."""
 
 _STARTING = "starting a process to read files"
+_LOOK_AFTER_MS = 250
 _NUMBER = 8
 _MAX_ANSWER = 1 << 16
 _MAX_TEXT = 1024
@@ -48,6 +50,8 @@ class FilePool(Closing):
             self._answers, self._their_answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             raise from_os_error(error, _STARTING) from error
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
 
     def start(self, count: int) -> None:
         """Start ``count`` processes, copies of this one; once, and within the context, so that a signal leaves none."""
@@ -76,11 +80,15 @@ class FilePool(Closing):
     def answers(self, at_most: int) -> Iterator[tuple[int, bytes | Exception]]:
         """Yield (number, result or error) of what is finished, and wait until ``at_most`` are unanswered."""
         while self.unanswered:
-            flags = 0 if self.unanswered > at_most else socket.MSG_DONTWAIT
             try:
-                answer = self._answers.recv(_MAX_ANSWER, flags)
+                answer = self._answers.recv(_MAX_ANSWER, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                if self.unanswered <= at_most:
+                    return
+                # One that was killed answers no more, and the others keep the socket open.
+                if self._poll.poll(_LOOK_AFTER_MS) or not self._forks.any_ended():
+                    continue
+                answer = b""
             if not answer:
                 raise InputOutputError("a process that reads files ended early", hint=LOST_PROCESS)
             self.unanswered -= 1

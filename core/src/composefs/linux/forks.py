@@ -40,6 +40,10 @@ class Forks(Closing):
                     _be_one(work, parent)
                 self._pids.append(pid)
 
+    def any_ended(self) -> bool:
+        """Tell whether one of them has ended by itself, or by another's doing."""
+        return any(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) for pid in self._pids)
+
     def close(self) -> None:
         """End the processes."""
         for pid in self._pids:
