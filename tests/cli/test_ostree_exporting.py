@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -157,6 +158,19 @@ def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:
     os.truncate(out / "config", MAX_CONFIG + 1)
     told = made.ostree("export", "main", out, status=5).stderr
     assert f"{out}/config: it is longer than {MAX_CONFIG} bytes" in told
+
+
+def test_more_directories_than_files_may_be_open(made: Target, out: Path) -> None:
+    """A Flatpak repository has two of refs for each app."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+
+    for number in range(1100):
+        (out / f"refs/heads/app/org.example.App{number}").mkdir(parents=True)
+        shutil.copy(out / "refs/heads/main", out / f"refs/heads/app/org.example.App{number}/stable")
+    made.ostree("export", "main", out, preexec_fn=limit)
+    assert (out / "summary").read_bytes().count(b"app/org.example.App") == 1100
 
 
 def test_the_index_of_flatpak_is_told_to_be_stale(made: Target, out: Path) -> None:

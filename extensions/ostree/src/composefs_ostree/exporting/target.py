@@ -45,6 +45,8 @@ _LAYOUT = ("tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "ref
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
+_MOST_OPEN = 512
+"""Directories that are kept open: those of objects and some more.  Refs and static deltas may have thousands."""
 
 
 class Target:
@@ -59,7 +61,7 @@ class Target:
         self._made = made
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._directories = {"": self._fd}
+            self._directories: dict[str, int] = {}
             self._config = self.read("config", MAX_CONFIG)
             config = parse_config(self._config, f"{path}/config")
             self.mode = "archive" if config.is_archive else config.mode
@@ -78,7 +80,7 @@ class Target:
         with Naming(f"{path}/{_TMP}"):
             tmp = self.directory(_TMP, make=True)
             sweep(tmp)
-            self.staging = Unfinished(f"{path}/{_TMP}", tmp)
+            self.staging = Unfinished(f"{path}/{_TMP}", os.dup(tmp))
 
     @classmethod
     def make(cls, path: str, mode: str, level: int | None) -> list[str]:
@@ -115,15 +117,10 @@ class Target:
         config = f"[core]\nrepo_version=1\nmode={'archive-z2' if mode == 'archive' else mode}\n"
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
-        with Naming(f"{path}/config"):
-            tmp = os.open(f"{path}/{_TMP}", DIRECTORY)
-            try:
-                with closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
-                    staging.write("config", config.encode())
-                    # With it the directory is a repository.
-                    os.rename("config", f"{path}/config", src_dir_fd=staging.fd)
-            finally:
-                os.close(tmp)
+        tmp = f"{path}/{_TMP}"
+        with Naming(f"{path}/config"), closing(Unfinished(tmp, os.open(tmp, DIRECTORY))) as staging:
+            staging.write("config", config.encode())
+            os.rename("config", f"{path}/config", src_dir_fd=staging.fd)  # with it the directory is a repository
         return made if made[-1] == f"{path}/objects" else []
 
     def close(self) -> None:
@@ -135,7 +132,7 @@ class Target:
                 is_ours = self.read("config", MAX_CONFIG) == self._config  # else somebody has added a remote
                 for each in reversed(self._made if is_ours else ()):
                     (os.rmdir if os.path.isdir(each) else os.unlink)(each)
-        for fd in (self._lock_fd, *self._directories.values()):
+        for fd in (self._lock_fd, self._fd, *self._directories.values()):
             os.close(fd)
 
     @property
@@ -145,8 +142,11 @@ class Target:
         return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
 
     def directory(self, path: str, *, make: bool = False) -> int:
-        """Return the descriptor of a directory by its path in the repository, "" for its top; it stays ours."""
-        found = self._directories.get(path)
+        """Return the descriptor of a directory by its path in the repository, "" for its top.
+
+        It stays ours, and may be closed when others are asked for.
+        """
+        found = self._directories.get(path) if path else self._fd
         if found is not None:
             return found
         above, _, name = path.rpartition("/")
@@ -171,6 +171,8 @@ class Target:
                 subject=f"{self.path}/{path}",
             ) from None
         self._directories[path] = fd
+        if len(self._directories) > _MOST_OPEN:
+            os.close(self._directories.pop(next(iter(self._directories))))
         return fd
 
     def read(self, path: str, limit: int) -> bytes:

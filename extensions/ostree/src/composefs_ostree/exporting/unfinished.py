@@ -28,7 +28,7 @@ class Unfinished:
     """The directory of one run; ``path`` is its path, ``fd`` its descriptor."""
 
     def __init__(self, tmp: str, tmp_fd: int) -> None:
-        """``tmp`` is the path of the directory above it, ``tmp_fd`` a descriptor of that, which stays the caller's."""
+        """``tmp`` is the path of the directory above it, ``tmp_fd`` a descriptor of that, which is closed with it."""
         self._tmp_fd = tmp_fd
         self._name, self.fd = _make(tmp_fd)
         self.path = f"{tmp}/{self._name}"
@@ -45,6 +45,7 @@ class Unfinished:
         """Remove it with what is left in it."""
         _remove_tree(self._tmp_fd, self._name)
         os.close(self.fd)
+        os.close(self._tmp_fd)
 
 
 def create(name: str, directory: int | None = None) -> BinaryIO:
