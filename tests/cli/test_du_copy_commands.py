@@ -68,8 +68,14 @@ def test_du_of_one_object(target: Path, tmp_path: Path) -> None:
         "all refs: 1 object, 16384 bytes",
         "garbage: 0 objects, 0 bytes",
     ]
+    image = cfsctl("--repo", target, "images", "--no-trunc").stdout.split()[-1]
+    both = json.loads(cfsctl("--repo", target, "du", "--json", "os", image).stdout)["holdings"]
+    assert [each["alone_objects"] for each in both] == [1, 0], "only a ref keeps it"
     cfsctl("--repo", target, "ref", "remove", "--image", "os")
-    assert cfsctl("--repo", target, "du").stdout.splitlines()[-1] == "garbage: 1 object, 16384 bytes"
+    without = ["all refs: 0 objects, 0 bytes", "garbage: 1 object, 16384 bytes"]
+    assert cfsctl("--repo", target, "du").stdout.splitlines() == without
+    # What is asked for by its id is garbage all the same.
+    assert cfsctl("--repo", target, "du", image).stdout.splitlines()[-2:] == without
 
 
 def test_copy(made: Populated, target: Path) -> None:

@@ -60,7 +60,8 @@ def measure(
             raise no_directory(problem.where)
         odd(str(problem))
     holders = refs_of(names)
-    shown = list(range(len(holders)))
+    refs = len(holders)
+    shown = list(range(refs))
     if chosen := dict.fromkeys(wanted):
         shown = [_choose(repository, text, holders) for text in chosen]
     graph = Graph(repository)
@@ -71,19 +72,20 @@ def measure(
         if start[:2] not in reached:
             reached[start[:2]] = array("I", {numbers.setdefault(each, len(numbers)) for each in graph.reach([start])})
     held = [reached[start[:2]] for start in holders]
+    of_refs = max((max(numbered) for numbered in held[:refs]), default=-1) + 1  # numbers below it: refs come first
     sizes = _sizes(repository, numbers)
     count = array("I", bytes(4 * len(numbers)))
-    for holding in held:
+    for holding in held[:refs]:
         for number in holding:
             count[number] += 1
     holdings = []
     for index in shown:
-        alone = [number for number in held[index] if count[number] == 1]
+        alone = [number for number in held[index] if count[number] == (index < refs)]  # by no other ref
         start = holders[index]
         size, alone_size = sum(sizes[number] for number in held[index]), sum(sizes[number] for number in alone)
         holdings.append(Holding(start.kind, start.where, start.id, len(held[index]), size, len(alone), alone_size))
-    garbage = _sizes(repository, (each for each in read_stock(repository) if each not in numbers))
-    return Usage(holdings, len(numbers), sum(sizes), len(garbage), sum(garbage))
+    garbage = _sizes(repository, (each for each in read_stock(repository) if numbers.get(each, of_refs) >= of_refs))
+    return Usage(holdings, of_refs, sum(sizes[:of_refs]), len(garbage), sum(garbage))
 
 
 def _sizes(repository: Repository, ids: Iterable[bytes]) -> array[int]:
