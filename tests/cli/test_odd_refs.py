@@ -45,6 +45,35 @@ def test_all_refs(made: Populated) -> None:
     assert completions("--repo", str(made.path), "ref", "remove", "") == ["oci/team/app:1", "os/1"]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "named", "odd"),
+    [
+        ("oci/team/a", ["oci/team/app:1"], 0),
+        ("oci/team/app:1/", [], 0),
+        ("oci/", ["oci/team/app:1"], 3),
+        ("os", ["os/1"], 1),
+        ("o", ["os/1", "oci/team/app:1"], 4),
+    ],
+)
+def test_refs_by_how_they_begin(made: Populated, prefix: str, named: list[str], odd: int) -> None:
+    """What begins otherwise is not looked at: it may be a great many."""
+    listed = cfsctl("--repo", made.path, "ref", "list", prefix, "--json")
+    assert [ref["name"] for ref in json.loads(listed.stdout)["refs"]] == named
+    assert len(left_out(listed.stderr)) == odd
+    assert completions("--repo", str(made.path), "ref", "remove", prefix) == sorted(named)
+
+
+def test_words_that_begin_with_refs_are_completed(made: Populated) -> None:
+    def ends(word: str) -> list[str]:
+        return completions("--repo", str(made.path), "cat", word)
+
+    encoded = "refs/oci/team%2Fapp:1"
+    assert ends("r") == ends("refs/") == ["refs/oci/50%off", encoded, "refs/os/1"]
+    assert ends("refs/os/") == ["refs/os/1"]
+    assert ends("refs/oci/team%") == [encoded]
+    assert ends("oci/t") == ["oci/team/app:1"]
+
+
 def test_removing_a_ref_by_its_file(made: Populated) -> None:
     """So fsck, gc and du call it."""
     stream, image = "streams/refs/oci/team%2Fapp:1", "images/refs/os/1"

@@ -73,9 +73,9 @@ def test_refs_are_decoded(repository: Repository, said: dict[str, Any]) -> None:
     refs = {name for name, to in said["streams"].items() if to != "/" and "/refs/" in name}
     assert {f"streams/refs/{name}" for name, _ in repository.refs.list(odd=pytest.fail)} == refs
     assert {"ostree/team/50%off", "ostree/vector/1"} < {
-        name for name, _ in repository.refs.list("ostree", "flat", odd=pytest.fail)
+        name for name, _ in repository.refs.list("ostree/", "flat", odd=pytest.fail)
     }
-    oci = dict(repository.refs.list("oci", "flat", odd=pytest.fail))
+    oci = dict(repository.refs.list("oci/", "flat", odd=pytest.fail))
     assert oci["oci/example.org/team/app:50%off"] == oci["oci/t1:1"]
     for name, target in oci.items():
         assert repository.refs.read(name, "flat") == target
@@ -153,7 +153,7 @@ def test_publishing_again_changes_no_link(recorded: tuple[Path, dict[str, Any]],
             images=[ImageName(found, name) for name, found in repository.images.list_refs(odd=pytest.fail)],
             refs=[
                 RefUpdate(name, target, "flat", expect=target)
-                for directory in ("ostree", "oci")
+                for directory in ("ostree/", "oci/")
                 for name, target in repository.refs.list(directory, "flat", odd=pytest.fail)
             ],
         )

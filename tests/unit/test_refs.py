@@ -52,12 +52,12 @@ def test_refs_are_read_and_listed_in_their_encoding(repository: Repository) -> N
     assert repository.refs.read("ostree/team/50%off", "path") is None
     assert repository.refs.read("other/a/b", "path") == "one"
     assert repository.refs.read("nothing/a/b", "path") is None
-    assert repository.refs.list("ostree", "flat", odd=pytest.fail) == [
+    assert repository.refs.list("ostree/", "flat", odd=pytest.fail) == [
         ("ostree/plain", "two"),
         ("ostree/team/50%off", "one"),
     ]
-    assert repository.refs.list("other", odd=pytest.fail) == [("other/a/b", "one"), ("other/a/c", "two")]
-    assert repository.refs.list("other/a", odd=pytest.fail) == [("other/a/b", "one"), ("other/a/c", "two")]
+    assert repository.refs.list("other/", odd=pytest.fail) == [("other/a/b", "one"), ("other/a/c", "two")]
+    assert repository.refs.list("other/a/", odd=pytest.fail) == [("other/a/b", "one"), ("other/a/c", "two")]
     assert repository.refs.list("nothing", odd=pytest.fail) == []
     everything = {"alone", "ostree/plain", "ostree/team%2F50%25off", "other/a/b", "other/a/c"}
     assert {name for name, _ in repository.refs.list(odd=pytest.fail)} == everything
@@ -224,14 +224,14 @@ def test_what_changes_between_two_looks_is_listed_as_it_is_then(
 
     monkeypatch.setattr(os, "stat", late)
     expected = {None: [], "../../one": [("other/a", "one")], "d": [("other/a/b", "one"), ("other/a/c", "two")]}
-    assert repository.refs.list("other", odd=pytest.fail) == expected[after]
+    assert repository.refs.list("other/", odd=pytest.fail) == expected[after]
 
 
 @pytest.mark.usefixtures("stream")
 def test_a_name_that_the_encoding_cannot_have_made(repository: Repository) -> None:
     (repository.path / "streams/refs/ostree/50%off").symlink_to("../../one")
     with pytest.raises(pytest.fail.Exception, match="50%off"):
-        repository.refs.list("ostree", "flat", odd=pytest.fail)
+        repository.refs.list("ostree/", "flat", odd=pytest.fail)
 
 
 @pytest.mark.usefixtures("stream")

@@ -45,18 +45,23 @@ def _silently(_message: str) -> None:
     """Leave out what is no ref: completion has no place to say so."""
 
 
-def _refs(repository: Repository) -> list[Ref]:
-    from composefs.cli.refs import all_refs
+def _refs(repository: Repository, prefix: str) -> list[Ref]:
+    from composefs.cli.refs import refs_with
 
-    return all_refs(repository, _silently)
+    return refs_with(prefix, repository, _silently)
+
+
+def _below_refs(word: str) -> str:
+    """Return how a name begins that stands in the word, or will, behind ``refs/``."""
+    return "" if "refs/".startswith(word) else word.removeprefix("refs/")
 
 
 class _Completed(Word, ABC):
     """A word that is completed from a list."""
 
     @abstractmethod
-    def candidates(self, settings: Settings) -> Iterable[str]:
-        """Return all that the word could become."""
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
+        """Return all that the word could become; others may be among them."""
 
     def repository_of(self, ctx: click.Context) -> Settings | None:
         """Return the settings by which to open the repository; None while the line does not say which it is."""
@@ -75,7 +80,7 @@ class _Completed(Word, ABC):
         if settings.repo is not None:  # the shell gives it as it was typed
             settings = settings._replace(repo=os.path.expanduser(os.path.expandvars(settings.repo)))
         try:
-            words = sorted(self.candidates(settings))
+            words = sorted(self.candidates(settings, incomplete))
         except (ComposefsError, OSError):
             return []
         from click.shell_completion import CompletionItem
@@ -88,10 +93,11 @@ class ImageName(_Completed):
 
     name = "image"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return the names of images, and the refs of streams: to tell which name an image, each would be read."""
         with settings.open_repository() as repository:
-            return [f"refs/{ref.name}" if ref.kind == "image" else ref.name for ref in _refs(repository)]
+            refs = _refs(repository, _below_refs(word))
+            return [f"refs/{ref.name}" if ref.kind == "image" else ref.name for ref in refs]
 
 
 class ImageRef(_Completed):
@@ -99,10 +105,10 @@ class ImageRef(_Completed):
 
     name = "ref"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return the names that images have."""
         with settings.open_repository() as repository:
-            return [name for name, _ in repository.images.list_refs(odd=_silently)]
+            return [name for name, _ in repository.images.list_refs(word, odd=_silently)]
 
 
 class StreamOrImageName(_Completed):
@@ -110,13 +116,14 @@ class StreamOrImageName(_Completed):
 
     name = "name"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return the streams, and the names of images."""
+        below = _below_refs(word)
         with settings.open_repository() as repository:
             return [
-                *(name for name, _ in repository.streams.list()),
-                *(ref.name if ref.kind == "stream" else f"refs/{ref.name}" for ref in _refs(repository)),
-                *(f"refs/{name}" for name, _ in repository.refs.list(odd=_silently)),
+                *(name for name, _ in repository.streams.list(word)),
+                *(ref.name if ref.kind == "stream" else f"refs/{ref.name}" for ref in _refs(repository, below)),
+                *(f"refs/{name}" for name, _ in repository.refs.list(below, odd=_silently)),
             ]
 
 
@@ -125,10 +132,10 @@ class RefName(_Completed):
 
     name = "ref"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return all refs."""
         with settings.open_repository() as repository:
-            return [ref.name for ref in _refs(repository)]
+            return [ref.name for ref in _refs(repository, word)]
 
 
 class AnyName(_Completed):
@@ -136,12 +143,12 @@ class AnyName(_Completed):
 
     name = "name"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return all refs and streams."""
         with settings.open_repository() as repository:
             return [
-                *(ref.name for ref in _refs(repository)),
-                *(name for name, _ in repository.streams.list()),
+                *(ref.name for ref in _refs(repository, word)),
+                *(name for name, _ in repository.streams.list(word)),
             ]
 
 
@@ -162,7 +169,7 @@ class ExtensionName(_Completed):
 
     name = "extension"
 
-    def candidates(self, settings: Settings) -> Iterable[str]:  # noqa: ARG002 - the same for every repository
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:  # noqa: ARG002 - they are few
         """Return the extensions that would run."""
         from composefs.ext import discovery
 
@@ -181,11 +188,11 @@ class StreamRef(_Completed):
         """Return the same for one of the directories, or for all (None)."""
         return StreamRef([each for each in self._directories if directory in (None, each[0])])
 
-    def candidates(self, settings: Settings) -> Iterable[str]:
+    def candidates(self, settings: Settings, word: str) -> Iterable[str]:
         """Return the names, without the directory."""
         with settings.open_repository() as repository:
             return [
                 name.removeprefix(f"{directory}/")
                 for directory, encoding in self._directories
-                for name, _ in repository.refs.list(directory, encoding, odd=_silently)
+                for name, _ in repository.refs.list(f"{directory}/{word}", encoding, odd=_silently)
             ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from composefs.cli.refs import all_refs, is_image_ref
+from composefs.cli.refs import is_image_ref, refs_with
 from composefs.errors import ComposefsError, NotFoundError, UsageError
 from composefs.repository.lookup import find
 
@@ -104,7 +104,7 @@ def _meant(repository: Repository, name: str, kinds: tuple[Kind, ...]) -> str | 
         begun = [image for image in read_names(repository).images if image.startswith(name)]
         if begun:
             return f"give the whole id, {_some(begun)}"
-    refs = [ref for ref in all_refs(repository, odd=lambda _odd: None) if ref.kind in kinds]
+    refs = [ref for ref in refs_with("", repository, odd=lambda _odd: None) if ref.kind in kinds]
     called = [ref.name for ref in refs if ref.name.partition("/")[2] == name]
     return f"its name is {_some(called)}" if called else None
 

@@ -13,7 +13,7 @@ from composefs.errors import ComposefsError, FormatError
 if TYPE_CHECKING:
     from composefs.repository import Repository
 
-__all__ = ["Ref", "all_refs", "is_image_ref", "left_out"]
+__all__ = ["Ref", "is_image_ref", "left_out", "refs_with"]
 
 
 class Ref(NamedTuple):
@@ -29,17 +29,19 @@ def left_out(message: str) -> None:
     say(f"cfsctl: left out: {one_line(message)} (`cfsctl fsck` tells all that is wrong)")
 
 
-def all_refs(repository: Repository, odd: Callable[[str], object] = left_out) -> list[Ref]:
-    """Return the refs of images and then of streams, each sorted by name; ``odd`` gets messages about what is none."""
-    from composefs.repository.lookup import encoding_of
-    from composefs.repository.names import decode_flat
+def refs_with(prefix: str, repository: Repository, odd: Callable[[str], object] = left_out) -> list[Ref]:
+    """Return the refs whose name begins so, of images and then of streams, each sorted by name.
 
-    images = [Ref("image", name, image) for name, image in repository.images.list_refs(odd=odd)]
+    ``odd`` gets messages about what is none.
+    """
+    from composefs.repository.lookup import encoding_of
+    from composefs.repository.names import decode, encode
+
+    images = [Ref("image", name, image) for name, image in repository.images.list_refs(prefix, odd=odd)]
     streams = []
-    for path, stream in repository.refs.list(odd=odd):
-        directory, slash, rest = path.partition("/")
+    for path, stream in repository.refs.list(encode(prefix, encoding_of(prefix)), odd=odd):
         try:
-            name = directory + slash + decode_flat(rest) if encoding_of(path) == "flat" else path
+            name = decode(path, encoding_of(path))
         except FormatError as error:
             odd(f"streams/refs/{path}: {error.message}")
             continue

@@ -91,7 +91,7 @@ def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] 
         found.append(Problem("entry-not-symlink", where, f"it {reason}"))
 
     with Descriptor(fd):
-        found.extend(("/".join(parts), link) for parts, link in walk(fd, above, odd=not_symlink))
+        found.extend(walk(fd, above, odd=not_symlink))
     return found
 
 

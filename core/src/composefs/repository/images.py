@@ -95,14 +95,13 @@ class Images:
         with self.load(image_id) as image:
             return read_objects(image, self._store.algorithm, strict=strict)
 
-    def list_refs(self, *, odd: Odd) -> list[tuple[str, str]]:
-        """Return (name, id) of every ref."""
+    def list_refs(self, prefix: str = "", *, odd: Odd) -> list[tuple[str, str]]:
+        """Return (name, id) of every ref whose name begins with ``prefix``."""
 
-        def read(path: list[str], target: str) -> tuple[str, str]:
-            name = "/".join(path)
+        def read(name: str, target: str) -> tuple[str, str]:
             return name, self._target(name, target)
 
-        return list_refs(self._store, "images", [], read, odd)
+        return list_refs(self._store, "images", prefix, read, odd)
 
 
 def image_objects(tree: Tree) -> dict[str, int]:

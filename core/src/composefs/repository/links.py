@@ -166,38 +166,35 @@ def make_directories(parts: Sequence[str], at: int, where: str) -> int:
     return fd
 
 
-def list_refs(
-    store: Store, directory: str, above: Sequence[str], read: Callable[[list[str], str], T], odd: Odd
-) -> list[T]:
-    """Return what ``read`` makes of each ref that has the path ``above`` below ``refs``.
+def list_refs(store: Store, directory: str, prefix: str, read: Callable[[str, str], T], odd: Odd) -> list[T]:
+    """Return what ``read`` makes of each ref whose path below ``refs`` begins with ``prefix``; nothing else is read.
 
-    ``directory`` is as in :func:`read_ref`; ``read`` gets the path below ``refs``, part by part, and what
-    the ref names.  ``odd`` is told of what is no ref, and of the CorruptErrors and FormatErrors of ``read``.
+    ``directory`` is as in :func:`read_ref`; ``read`` gets the path below ``refs`` and what the ref names.  ``odd`` is
+    told of what is no ref, and of the CorruptErrors and FormatErrors of ``read``.
     """
     where = f"{directory}/refs"
-    place = "/".join([where, *above])
     found = []
     try:
-        fd = open_refs(above, store.find(directory), where)
+        fd = open_refs([], store.find(directory), where)
         if fd is None:
             return []
         with Descriptor(fd):
-            for parts, link in walk(fd, place, odd=lambda place, reason: odd(f"{place} {reason}")):
-                path = [*above, *parts]
+            for path, link in walk(fd, where, prefix, odd=lambda place, reason: odd(f"{place} {reason}")):
                 try:
-                    found.append(read(path, parse_ref_link(link, len(path) - 1, "/".join([where, *path]))))
+                    found.append(read(path, parse_ref_link(link, path.count("/"), f"{where}/{path}")))
                 except (CorruptError, FormatError) as error:
                     odd(error.message)
     except OSError as error:
-        raise store.failed(error, f"listing {place}") from error
+        raise store.failed(error, f"listing {where}") from error
     return found
 
 
-def walk(at: int, where: str, *, odd: Callable[[str, str], object]) -> Iterator[tuple[list[str], str]]:
-    """Yield (path, target) of every symlink at any depth below a directory; temporary ones are left out.
+def walk(at: int, where: str, prefix: str = "", *, odd: Callable[[str, str], object]) -> Iterator[tuple[str, str]]:
+    """Yield (path, target) of each symlink at any depth below a directory whose path begins with ``prefix``.
 
-    Those of a directory come by name, and before those of the directories in it.  ``odd`` is called with the path, from
-    ``where`` the directory is, and the reason for anything but directories and symlinks, and for directories too deep.
+    Those of a directory come by name, and before those of the directories in it; temporary ones are left out.  ``odd``
+    is called with the path, from ``where`` the directory is, and the reason for anything but directories and symlinks,
+    and for directories too deep.
     """
     stack: list[list[str]] = [[]]
     while stack:
@@ -205,22 +202,26 @@ def walk(at: int, where: str, *, odd: Callable[[str, str], object]) -> Iterator[
         fd = open_directories(parts, at)
         if fd is None:
             continue  # removed meanwhile
+        above = "".join(f"{part}/" for part in parts)
         with Descriptor(fd):
-            names = sorted(name for name in os.listdir(fd) if not name.startswith(TEMPORARY_PREFIX))
             below = []
-            for name in names:
-                path = [*parts, name]
+            for name in sorted(os.listdir(fd)):
+                path = above + name
+                wanted = path.startswith(prefix)
+                if name.startswith(TEMPORARY_PREFIX) or not (wanted or prefix.startswith(f"{path}/")):
+                    continue
                 try:
                     target, is_directory = _look_at(name, fd)
                 except FileNotFoundError:
                     continue  # removed meanwhile
-                if target is not None:
+                if is_directory and len(parts) < MAX_DEPTH:
+                    below.append([*parts, name])
+                elif not wanted:
+                    continue  # it leads nowhere
+                elif target is not None:
                     yield path, target
-                elif is_directory and len(parts) < MAX_DEPTH:
-                    below.append(path)
                 else:
-                    place = "/".join([where, *path])
-                    odd(place, f"is below {MAX_DEPTH} directories" if is_directory else "is not a symlink")
+                    odd(f"{where}/{path}", f"is below {MAX_DEPTH} directories" if is_directory else "is not a symlink")
         stack += reversed(below)
 
 

@@ -22,7 +22,9 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "Encoding",
     "check_stream_name",
+    "decode",
     "decode_flat",
+    "encode",
     "encode_flat",
     "is_no_entry",
     "object_link",
@@ -62,12 +64,9 @@ def ref_parts(name: str, encoding: Encoding) -> list[str]:
 
     No part may be empty, ``.`` or ``..``.  A flat name is one part, whatever is between its slashes: ``docker://a/b``.
     """
-    parts = name.split("/")
-    if encoding == "flat":
-        if len(parts) < 2:
-            raise FormatError(f"the ref {name[:300]!r} has no directory; flat refs are DIR/NAME")
-        directory, _, rest = name.partition("/")
-        parts = [directory, encode_flat(rest)]
+    parts = encode(name, encoding).split("/")
+    if encoding == "flat" and len(parts) < 2:
+        raise FormatError(f"the ref {name[:300]!r} has no directory; flat refs are DIR/NAME")
     for part in parts:
         _check_component(part, name)
     if len(name.encode()) > _MAX_NAME:
@@ -87,6 +86,18 @@ def _check_component(part: str, name: str) -> None:
         )
     if length > _MAX_COMPONENT:
         raise FormatError(f"the name {name[:300]!r}… has a part of {length} bytes, encoded; at most 255 are possible")
+
+
+def encode(name: str, encoding: Encoding) -> str:
+    """Return the path of a ref below ``refs/``, encoded; of a name's beginning, how the path begins."""
+    directory, slash, rest = name.partition("/")
+    return directory + slash + encode_flat(rest) if encoding == "flat" else name
+
+
+def decode(path: str, encoding: Encoding) -> str:
+    """Undo :func:`encode`; raise FormatError for what it cannot have made."""
+    directory, slash, rest = path.partition("/")
+    return directory + slash + decode_flat(rest) if encoding == "flat" else path
 
 
 def encode_flat(name: str) -> str:

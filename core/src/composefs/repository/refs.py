@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from composefs.repository.links import Odd, list_refs, read_ref
-from composefs.repository.names import Encoding, decode_flat, ref_parts
+from composefs.repository.names import Encoding, decode, encode, ref_parts
 from composefs.repository.store import Store
 
 __all__ = ["Refs"]
@@ -22,15 +22,13 @@ class Refs:
         """
         return read_ref(ref_parts(name, encoding), self._store, "streams")
 
-    def list(self, directory: str = "", encoding: Encoding = "path", *, odd: Odd) -> list[tuple[str, str]]:
-        """Return (name, stream) of all refs below a directory; "" and "path" give all, still encoded.
+    def list(self, prefix: str = "", encoding: Encoding = "path", *, odd: Odd) -> list[tuple[str, str]]:
+        """Return (name, stream) of all refs whose name begins with ``prefix``; "path" gives them still encoded.
 
         A stream may be missing.  A name that the encoding cannot have made is odd too.
         """
-        above = directory.split("/") if directory else []
 
-        def read(path: list[str], target: str) -> tuple[str, str]:
-            rest = "/".join(path[len(above) :])
-            return "/".join([*above, decode_flat(rest) if encoding == "flat" else rest]), target
+        def read(path: str, target: str) -> tuple[str, str]:
+            return decode(path, encoding), target
 
-        return list_refs(self._store, "streams", above, read, odd)
+        return list_refs(self._store, "streams", encode(prefix, encoding), read, odd)

@@ -10,7 +10,7 @@ from composefs.cli.complete import RefName
 from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, table
-from composefs.cli.refs import all_refs, is_image_ref
+from composefs.cli.refs import is_image_ref, refs_with
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
@@ -39,7 +39,7 @@ def command() -> None:
 def list_(settings: Settings, prefix: str, as_json: bool) -> None:
     """List the refs whose name begins with PREFIX: what kind of thing each names, and which."""
     with settings.open_repository() as repository:
-        found = [ref for ref in all_refs(repository) if ref.name.startswith(prefix)]
+        found = refs_with(prefix, repository)
     if as_json:
         print_json({"refs": [ref._asdict() for ref in found]})
     elif found:

@@ -33,9 +33,10 @@ def list_refs(context: Context, params: Message) -> Message:
 
     def rows() -> Iterator[JSONValue]:
         for directory in context.manifest.refs:
-            for name, target in repository.refs.list(directory.dir, directory.encoding, odd=odd):
-                if not name.startswith(prefix):
-                    continue
+            inside = f"{directory.dir}/"
+            if not (inside.startswith(prefix) or prefix.startswith(inside)):
+                continue
+            for name, target in repository.refs.list(max(inside, prefix, key=len), directory.encoding, odd=odd):
                 try:
                     yield {"name": name, "target": target, "id": repository.streams.resolve(target)}
                 except (NotFoundError, CorruptError) as error:
