@@ -177,6 +177,18 @@ def test_an_export_that_cannot_make_files(tmp_path: Path, large: Path) -> None:
     assert told.startswith(f"cfsctl: {exported}/tmp: No space left on device ({disk}: free some space")
 
 
+def test_an_export_that_cannot_begin(tmp_path: Path) -> None:
+    """The repository that it made just before goes again."""
+    target = Target(tmp_path / "repo")
+    target.ostree("commit", f"--tree=dir={make_tree(tmp_path / 'tree', files=1)}", "-b", BRANCH)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with mounted(disk, "-t", "tmpfs", "-o", "nr_inodes=13", "tmpfs"):  # one less than it has, with the lock, in its tmp
+        told = the_error("--repo", target.path, "ostree", "export", BRANCH, disk / "out", status=8)
+        assert told.startswith(f"cfsctl: {disk}/out/tmp: No space left on device")
+        assert list(disk.iterdir()) == []
+
+
 def test_an_oci_pull(tmp_path: Path, large: Path) -> None:
     layout = Layout()
     layout.add(layout.image(tar(random=(large / "one/random").read_bytes())), "latest")

@@ -77,10 +77,14 @@ class Target:
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", hint="run the command again", subject=path) from None
-        with Naming(f"{path}/{_TMP}"):
-            tmp = self.directory(_TMP, make=True)
-            sweep(tmp)
-            self.staging = Unfinished(f"{path}/{_TMP}", os.dup(tmp))
+        try:
+            with Naming(f"{path}/{_TMP}"):
+                tmp = self.directory(_TMP, make=True)
+                sweep(tmp)
+                self.staging = Unfinished(f"{path}/{_TMP}", os.dup(tmp))
+        except BaseException:
+            self._let_go()
+            raise
 
     @classmethod
     def make(cls, path: str, mode: str, level: int | None) -> list[str]:
@@ -126,6 +130,9 @@ class Target:
     def close(self) -> None:
         """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
         self.staging.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._made:
             with suppress(OSError, CorruptError):  # it has objects, or others work with it
                 self._try_to_lock(fcntl.F_WRLCK)
