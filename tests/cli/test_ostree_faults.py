@@ -349,6 +349,19 @@ def test_a_tree_that_names_objects_of_the_wrong_type(tmp_path: Path, target: Tar
     assert "malformed dirtree" in refused.stderr
 
 
+def test_a_tree_that_names_held_objects_as_what_they_are_not(tmp_path: Path, target: Target) -> None:
+    forge = Forge(tmp_path / "source")
+    inside = forge.tree([("file", forge.file())], [])
+    forge.commit(forge.tree([], [("inside", inside)]))
+    target.ostree("pull-local", forge.path, BRANCH)
+    for tree, told in (
+        (forge.tree([], [("meta", forge.meta)]), f"dirtree {forge.meta.hex()}: malformed dirtree"),
+        (forge.tree([("file", inside)], []), f"file {inside.hex()}: malformed file header"),
+    ):
+        forge.commit(tree)
+        assert told in target.ostree("pull-local", forge.path, BRANCH, status=5).stderr
+
+
 def test_a_directory_on_the_way_to_a_part_is_another_one(tmp_path: Path, target: Target) -> None:
     """One that could be the commit's, but leads to other files; or there is none."""
     forge = Forge(tmp_path / "source")

@@ -176,12 +176,17 @@ class DumpText:
                     yield f"{directory}{name} 0 @120000 1 0 0 0 0.0 {first} - -\n"
                     continue
             data, content = files[file_id]
-            end = len(data) if content is not None else head_size(data)
-            # Files of one directory differ in size and content only: the rest of a head is worth keeping.
-            key = data[:8] + data[16:end]
-            fields = commons.get(key)
-            if fields is None:
-                fields = commons[key] = _common(data, self._xattrs)
+            try:
+                end = len(data) if content is not None else head_size(data)
+                # Files of one directory differ in size and content only: the rest of a head is worth keeping.
+                key = data[:8] + data[16:end]
+                fields = commons.get(key)
+                if fields is None:
+                    fields = commons[key] = _common(data, self._xattrs)
+            except FormatError as error:
+                raise FormatError(
+                    f"file {file_id.hex()}: {error.message}", hint="tell who made the commit, which names it as a file"
+                ) from None
             mode, owner, target, attributes = fields
             size = int.from_bytes(data[8:16], "big")
             if target:

@@ -69,8 +69,7 @@ class Walk:
             self._wanted.add(each)
             data = self._find(kind, object_id)
             if data is not None:
-                self._budget.spend(len(data))
-                wanted += self._accept(kind, object_id, data)
+                wanted += self._take_here(kind, object_id, data)
                 continue
             self.left += 1
             if self._delta is not None and self._delta.awaits_metadata(object_id):
@@ -98,12 +97,7 @@ class Walk:
         """Take an object that the delta has brought and checked."""
         for kind in self._awaited.pop(object_id, ()):
             self.left -= 1
-            self._budget.spend(len(data))
-            try:
-                below = self._accept(kind, object_id, data)
-            except ExtError as error:
-                raise bad_object(f"{kind.word} {object_id.hex()}", error) from None
-            self.want(below)
+            self.want(self._take_here(kind, object_id, data))
 
     def forsake_delta(self) -> None:
         """Fetch what the delta was to bring."""
@@ -119,6 +113,14 @@ class Walk:
         if kind is ObjectType.DIRTREE and object_id in self._read:
             return self._read[object_id][0]
         return self._supply.held_metadata(object_id)
+
+    def _take_here(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[_Wanted]:
+        """Take an object that is held, or that the delta has brought; return the metadata that it names."""
+        self._budget.spend(len(data))
+        try:
+            return self._accept(kind, object_id, data)
+        except ExtError as error:
+            raise bad_object(f"{kind.word} {object_id.hex()}", error) from None
 
     def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[_Wanted]:
         """Take in an object that has its id; return the metadata that it names."""
