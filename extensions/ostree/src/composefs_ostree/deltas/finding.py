@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, UnsupportedError
-from composefs_ostree.deltas.listing import Listed, choose, delta_path, index_path, parse_index, summary_deltas
+from composefs_ostree.deltas.listing import choose, delta_path, index_path, parse_index, summary_deltas
 from composefs_ostree.fetching.transport import bad_object, read
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def find(core: Core, transport: Transport, summary: bytes | None, to: bytes, hel
     if held and core.repository.objects is None:
         core.log("warning", "no delta is used: the core does not let objects be read")
         return None
-    chosen = choose(_listed(core, transport, summary, to).digests, to, held)
+    chosen = choose(_listed(core, transport, summary, to), to, held)
     if chosen is None:
         return None
     origin, digest = chosen
@@ -53,17 +53,18 @@ def find(core: Core, transport: Transport, summary: bytes | None, to: bytes, hel
         raise bad_object(where, error) from None
 
 
-def _listed(core: Core, transport: Transport, summary: bytes, to: bytes) -> Listed:
+def _listed(core: Core, transport: Transport, summary: bytes, to: bytes) -> dict[str, bytes]:
+    """Return the digests of the superblocks of deltas, of those to one commit at least, by their names."""
     try:
         listed = summary_deltas(summary)
     except ExtError as error:
         raise bad_object(transport.where("summary"), error) from None
-    if not listed.is_indexed:
+    if listed is not None:
         return listed
     path = index_path(to)
     data = read(core, transport, path)
     try:
-        return Listed({}, is_indexed=True) if data is None else parse_index(data)
+        return {} if data is None else parse_index(data)
     except ExtError as error:
         raise bad_object(transport.where(path), error) from None
 

@@ -10,7 +10,6 @@ Source: ostree-core.c (``_ostree_get_relative_static_delta_path``) and ostree-re
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats import gvariant
@@ -21,17 +20,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Listed", "choose", "delta_name", "delta_path", "index_path", "parse_index", "summary_deltas"]
+__all__ = ["choose", "delta_name", "delta_path", "index_path", "parse_index", "summary_deltas"]
 
 _KEY = "ostree.static-deltas"
 _INDEXED = "ostree.summary.indexed-deltas"
-
-
-class Listed(NamedTuple):
-    """What a summary or an index tells: digests of superblocks by the delta's name, and whether there are indexes."""
-
-    digests: dict[str, bytes]
-    is_indexed: bool
 
 
 def delta_path(origin: bytes | None, to: bytes) -> str:
@@ -64,26 +56,29 @@ def _encode(commit: bytes) -> str:
     return b64encode(commit).decode().rstrip("=").replace("/", "_")
 
 
-def summary_deltas(summary: bytes) -> Listed:
-    """Read what a summary tells of deltas; raise FormatError for a malformed summary."""
-    return _listed(gvariant.decode("a{sv}", split_summary(summary)[1]), "summary")
+def summary_deltas(summary: bytes) -> dict[str, bytes] | None:
+    """Return the digests of superblocks by the delta's name, None if there are indexes that tell them.
 
-
-def parse_index(data: bytes) -> Listed:
-    """Read a delta index; raise FormatError for a malformed one."""
-    return _listed(gvariant.decode("a{sv}", data), "delta index")
-
-
-def _listed(metadata: dict[str, gvariant.Variant], what: str) -> Listed:
+    Raises FormatError for a malformed summary.
+    """
+    metadata = gvariant.decode("a{sv}", split_summary(summary)[1])
     indexed = metadata.get(_INDEXED)
+    return None if indexed is not None and indexed.value is True else _digests(metadata, "summary")
+
+
+def parse_index(data: bytes) -> dict[str, bytes]:
+    """Return the digests of superblocks by the delta's name; raise FormatError for a malformed index."""
+    return _digests(gvariant.decode("a{sv}", data), "delta index")
+
+
+def _digests(metadata: dict[str, gvariant.Variant], what: str) -> dict[str, bytes]:
     listed = metadata.get(_KEY, gvariant.Variant("a{sv}", {}))
     if listed.signature != "a{sv}":
         raise FormatError(f"malformed {what}: {_KEY} is not a dictionary")
     for name, digest in listed.value.items():
         if digest.signature != "ay" or len(digest.value) != ID_SIZE:
             raise FormatError(f"malformed {what}: the digest of the delta {name[:160]!a} does not have {ID_SIZE} bytes")
-    digests = {name: digest.value for name, digest in listed.value.items()}
-    return Listed(digests, indexed is not None and indexed.value is True)
+    return {name: digest.value for name, digest in listed.value.items()}
 
 
 def choose(digests: dict[str, bytes], to: bytes, held: Sequence[bytes]) -> tuple[bytes | None, bytes] | None:

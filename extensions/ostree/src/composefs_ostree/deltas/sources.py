@@ -12,11 +12,11 @@ import os
 from hashlib import sha256
 
 from composefs_ext.errors import ExtError, MissingObjectError, TooLargeError
-from composefs_ext.files import open_regular
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from composefs_ext import Repository
     from composefs_ostree.formats.commit_stream import CommitStream
 
 __all__ = ["HeldFiles"]
@@ -32,10 +32,10 @@ _AT_ONCE = 16 << 20
 class HeldFiles:
     """The files of a commit that the composefs repository holds."""
 
-    def __init__(self, commit: CommitStream | None, objects: str | None) -> None:
-        """``objects`` is the directory of the repository's objects; without a commit there are no files."""
+    def __init__(self, commit: CommitStream | None, repository: Repository) -> None:
+        """The repository's objects can be read; without a commit there are no files."""
         self._commit = commit
-        self._objects = objects
+        self._repository = repository
         self._used: list[bytes] = []
 
     def read(self, file_id: bytes) -> memoryview:
@@ -51,8 +51,8 @@ class HeldFiles:
                 raise MissingObjectError("the old commit does not have it")
             end = head_size(entry.data)
             head = entry.data[:end]
-            content = memoryview(entry.data)[end:] if entry.content is None else self._object(entry.content)
             size = parse_head(head).size
+            content = memoryview(entry.data)[end:] if entry.content is None else self._object(entry.content, size)
             if len(content) != size:
                 raise MissingObjectError(f"it has {len(content)} bytes, not {size}")
         except TooLargeError as error:
@@ -62,14 +62,9 @@ class HeldFiles:
             raise MissingObjectError(f"the delta needs file {file_id.hex()}: {reason}", hint=_REPAIR) from error
         return head, content
 
-    def _object(self, content_id: str) -> memoryview:
-        if self._objects is None:
-            raise MissingObjectError("the repository's objects cannot be read")
-        fd = open_regular(f"{self._objects}/{content_id[:2]}/{content_id[2:]}", follow=False)
-        with open(fd, "rb"):
-            if not os.fstat(fd).st_size:  # as a power cut may leave it; no object is empty, and nothing can be mapped
-                return memoryview(b"")
-            return memoryview(_map(fd))
+    def _object(self, content_id: str, size: int) -> memoryview:
+        with open(self._repository.open(content_id, size), "rb") as file:
+            return memoryview(_map(file.fileno()))
 
     def check(self) -> None:
         """Raise MissingObjectError if a file that was read lately is damaged."""

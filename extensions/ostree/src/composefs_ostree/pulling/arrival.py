@@ -157,7 +157,7 @@ class Arrivals:
         from composefs_ostree.pulling.ahead import Ahead
 
         assert self._core.repository is not None
-        old = HeldFiles(origin, self._core.repository.objects)
+        old = HeldFiles(origin, self._core.repository)
         applying = Applying(self._core, delta, held, None if self._source.has_objects else old)
         self._workers.end()
         self._workers = Workers(self._core, self._make_part_files(delta, old), self._source.max_workers)
