@@ -53,7 +53,7 @@ def check_tree(tree: Tree, data: bytes, compat: Literal["rs", "c"]) -> None:
     with contextlib.suppress(TooLargeError):  # A file of 2^60 bytes.
         assert [*erofs.write(tree, version=2)]
     lookup = Lookup(Image(data), ReadRules(compat))
-    for path, _, _, node in walk(tree):
+    for path, _, _, node in walk(tree.root):
         found = lookup.node(path)
         assert (found.mode, found.digest, found.content) == (node.mode, node.digest, node.content)
 
@@ -79,7 +79,7 @@ def test_damaged_images(part: int) -> None:
 
 
 def test_lookups_in_damaged_images() -> None:
-    paths = [path for data in seeds() for path, _, _, _ in walk(read_tree(Image(data), ReadRules("c")))][::7]
+    paths = [path for data in seeds() for path, _, _, _ in walk(read_tree(Image(data), ReadRules("c")).root)][::7]
     found = refused = 0
     for data in mutants(99, COUNT // 5):
         try:

@@ -78,7 +78,7 @@ def facts(tree: Tree, version: int) -> dict[bytes, tuple[object, ...]]:
     """What must survive, by path."""
     found: dict[bytes, tuple[object, ...]] = {}
     groups: dict[int, bytes] = {}
-    for path, _, name, node in walk(tree):
+    for path, _, name, node in walk(tree.root):
         if version < 2 and stat.S_ISCHR(node.mode) and not node.rdev and len(name) == 2:
             continue  # one of the root's stubs
         kept = {name: value for name, value in node.xattrs.items() if not name.startswith(b"security.")}
@@ -102,7 +102,7 @@ def test_an_extracted_image_is_the_tree(seed: int, version: int, tmp_path: Path)
     out = tmp_path / "out"
     again = scan_directory(out, SHA256, options=ScanOptions(), store=None)
     # Files of more than 64 bytes are external for the scanner; here they were inline.
-    for path, _, _, node in walk(again):
+    for path, _, _, node in walk(again.root):
         if stat.S_ISREG(node.mode) and node.size:
             node.content = (out / os.fsdecode(path[1:])).read_bytes()
     assert facts(again, version) == facts(tree, version)

@@ -66,7 +66,7 @@ def listed(top: Path) -> Iterator[tuple[bytes, bytes]]:
 def test_the_kernel_shows_what_the_dump_says(row: dict[str, Any], tmp_path: Path) -> None:
     algorithm = SHA512 if "--algorithm=sha512" in row["flags"] else SHA256
     tree = dumpfile.parse(generate_dump(row), algorithm)
-    nodes = {path: node for path, _, _, node in walk(tree) if path != b"/"}
+    nodes = {path: node for path, _, _, node in walk(tree.root) if path != b"/"}
     whiteouts = {path for path, node in nodes.items() if stat.S_ISCHR(node.mode) and not node.rdev}
     image, mountpoint = tmp_path / "image", tmp_path / "mnt"
     mountpoint.mkdir()

@@ -39,7 +39,7 @@ def _text(tree: Tree, style: str) -> bytes:
 def _first_names_are_real(tree: Tree) -> bool:
     """Whether the first name of each hard link group, depth first, is the real one: then images can be made again."""
     first: dict[int, bool] = {}
-    for _, directory, name, node in walk(tree):
+    for _, directory, name, node in walk(tree.root):
         if node.home is not None:
             first.setdefault(id(node), node.home == (directory, name))
     return all(first.values())
@@ -136,7 +136,7 @@ def test_images_of_mkfs_erofs(options: tuple[str, ...], tmp_path: Path) -> None:
     run("mkfs.erofs", "-T1700000000", *options, image, source)
     tree = read_tree(Image(image.read_bytes()), ReadRules("c"))
     assert Image(image.read_bytes()).version is None
-    found = {path: node for path, _, _, node in walk(tree)}
+    found = {path: node for path, _, _, node in walk(tree.root)}
     assert set(found) == {b"/" + os.fsencode(path.relative_to(source)) for path in source.rglob("*")}
     assert found[b"/deep/file"].content == b"content"
     assert found[b"/deep/file"] is found[b"/hard"]

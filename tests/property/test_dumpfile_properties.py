@@ -31,7 +31,7 @@ def test_a_written_dump_reads_back_as_the_same_tree(data: st.DataObject, algorit
     again = dumpfile.parse(text, algorithm, strict=True)
     assert dump(again) == text
     assert again.objects().keys() == tree.objects().keys()
-    for (path, _, _, node), (path_again, _, _, node_again) in zip(walk(tree), walk(again), strict=True):
+    for (path, _, _, node), (path_again, _, _, node_again) in zip(walk(tree.root), walk(again.root), strict=True):
         assert path == path_again
         assert (node.mode, node.uid, node.gid, node.mtime) == (
             node_again.mode,
@@ -139,4 +139,4 @@ def test_arbitrary_bytes_are_a_format_error(text: bytes) -> None:
 
 def test_the_sample_is_good() -> None:
     tree = dumpfile.parse(SAMPLE, SHA256)
-    assert sorted({node.mode & TYPE_MASK for *_, node in walk(tree)}) == [0o20000, 0o40000, 0o100000, 0o120000]
+    assert sorted({node.mode & TYPE_MASK for *_, node in walk(tree.root)}) == [0o20000, 0o40000, 0o100000, 0o120000]

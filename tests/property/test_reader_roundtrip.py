@@ -24,7 +24,7 @@ MARKS = (b"user.overlay.", b"trusted.overlay.")
 
 def is_plain(tree: Tree) -> bool:
     """Whether no file has what readers take for a mark of the writer."""
-    nodes = [tree.root, *(node for _, _, _, node in walk(tree))]
+    nodes = [tree.root, *(node for _, _, _, node in walk(tree.root))]
     return not any(name.startswith(MARKS) for node in nodes for name in node.xattrs)
 
 
@@ -41,9 +41,9 @@ def dump(tree: Tree, style: Literal["rs", "c"] = "rs") -> bytes:
 def counted(tree: Tree) -> Tree:
     """Set the link counts that the writer counts."""
     links: dict[int, int] = {}
-    for _, _, _, node in walk(tree):
+    for _, _, _, node in walk(tree.root):
         links[id(node)] = links.get(id(node), 0) + 1
-    for _, _, _, node in walk(tree):
+    for _, _, _, node in walk(tree.root):
         if node.children is None:
             node.nlink = links[id(node)]
     return tree
@@ -69,7 +69,7 @@ def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: 
     image = Image(write(data.draw(trees(SHA256).filter(is_plain)), version))
     tree = read_tree(image, ReadRules("rs"))
     lookup = Lookup(image)
-    for path, directory, name, node in walk(tree):
+    for path, directory, name, node in walk(tree.root):
         parent = path[: -len(name) - 1]
         for found in (lookup.node(path), lookup.children(parent)[name], lookup.below(path)):
             assert (found.mode, found.nlink, found.uid, found.gid, found.mtime, found.size) == (
@@ -84,7 +84,7 @@ def test_every_path_is_found_as_it_is_in_the_tree(data: st.DataObject, version: 
             assert dict(found.xattrs) == dict(node.xattrs)
         assert list(lookup.children(parent)) == list(directory.children or {})
         below = lookup.below(path)
-        assert [each[0] for each in walk(Tree(below, SHA256))] == [each[0] for each in walk(Tree(node, SHA256))]
+        assert [each[0] for each in walk(below)] == [each[0] for each in walk(node)]
 
 
 @given(st.data(), st.sampled_from([0, 1]))
@@ -105,13 +105,13 @@ def test_differences_are_what_was_changed(data: st.DataObject) -> None:
     tree = data.draw(trees(SHA256))
     before, after = (dumpfile.parse(dump(tree), SHA256) for _ in range(2))
     assert list(compare(before, after)) == []
-    paths = [(path, directory, name) for path, directory, name, _ in walk(after)]
+    paths = [(path, directory, name) for path, directory, name, _ in walk(after.root)]
     if not paths:
         return
     path, directory, name = data.draw(st.sampled_from(paths))
     assert directory.children is not None
     removed = directory.children.pop(name)
-    below = [path, *(path + each[0] for each in walk(Tree(removed, SHA256)))]
+    below = [path, *(path + each[0] for each in walk(removed))]
     assert list(compare(before, after)) == [(each, "removed", ()) for each in below]
     assert list(compare(after, before)) == [(each, "added", ()) for each in below]
     kind = stat.S_IFIFO if removed.mode & TYPE_MASK != stat.S_IFIFO else stat.S_IFSOCK

@@ -63,7 +63,7 @@ def test_paths_may_lack_or_repeat_slashes_and_directories_come_first() -> None:
         rb"/d\x2fa 0 100644 1 0 0 0 0.0 - - -",
         b"/c 0 100644 1 0 0 0 0.0 - - -",
     )
-    assert [path for path, *_ in walk(tree)] == [b"/c", b"/d", b"/d/a", b"/d/" + b"n" * 255, b"/d/z"]
+    assert [path for path, *_ in walk(tree.root)] == [b"/c", b"/d", b"/d/a", b"/d/" + b"n" * 255, b"/d/z"]
 
 
 def test_hard_links_may_name_later_lines_and_each_other() -> None:
@@ -305,6 +305,6 @@ def test_very_deep_trees_cost_no_recursion() -> None:
     depth = 2500
     lines = [b"/d" * (level + 1) + b" 0 40755 2 0 0 0 0.0 - - -" for level in range(depth)]
     tree = read(*lines)
-    assert sum(1 for _ in walk(tree)) == depth
+    assert sum(1 for _ in walk(tree.root)) == depth
     for version in (0, 1, 2):
         assert len(b"".join(erofs.write(tree, version=version))) > depth * 64

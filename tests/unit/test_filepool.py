@@ -137,8 +137,8 @@ def test_many_processes_make_the_tree_that_one_makes(tmp_path: Path, monkeypatch
     monkeypatch.setattr(scan, "_ALONE_BYTES", 1000)
     counts: list[int] = []
     together = scan_directory(tmp_path, SHA256, processes=3, report=counts.append)
-    assert [(path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(together)] == [
-        (path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(alone)
+    assert [(path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(together.root)] == [
+        (path, node.digest, node.payload, node.size, node.nlink) for path, _, _, node in walk(alone.root)
     ]
     assert counts == list(range(1, len(counts) + 1))
     assert len(counts) > 200

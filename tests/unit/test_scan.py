@@ -53,7 +53,7 @@ def test_types_times_and_names(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(found[b"fifo"].mode)
     assert stat.S_ISSOCK(found[b"socket"].mode)
     assert tree.objects().keys() == {digest_bytes(b"l" * 65, SHA256).hex()}
-    assert [path for path, *_ in walk(tree)][:2] == [b"/d", b"/d/x"]
+    assert [path for path, *_ in walk(tree.root)][:2] == [b"/d", b"/d/x"]
 
 
 def test_hard_links(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_depth_costs_no_recursion_and_no_descriptors(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         # pytest's own cleaning is recursive.
         subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
-    assert sum(1 for _ in walk(tree)) == depth
+    assert sum(1 for _ in walk(tree.root)) == depth
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def tree_of(files: dict[str, Node | str | bytes]) -> Tree:
             node = node.children.setdefault(part.encode(), directory())
         assert node.children is not None
         node.children[name.encode()] = content if isinstance(content, Node) else file(content)
-    for _, _, _, node in list(walk(Tree(root, SHA256))):
+    for _, _, _, node in list(walk(root)):
         if node.children is not None:
             node.children = dict(sorted(node.children.items()))
     return Tree(root, SHA256)
@@ -317,7 +317,7 @@ def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labels_of(tree: Tree) -> dict[str, bytes | None]:
-    return {path.decode(): node.xattrs.get(SELINUX_XATTR) for path, _, _, node in walk(tree)}
+    return {path.decode(): node.xattrs.get(SELINUX_XATTR) for path, _, _, node in walk(tree.root)}
 
 
 def linked(tree: Tree, *paths: str) -> Node:
@@ -341,7 +341,7 @@ def test_every_name_with_another_label_than_the_first_becomes_an_inode_of_its_ow
     tree = tree_of({f"{name}/x": "" for name in "abc"})
     node = linked(tree, "a/1", "a/2", "b/1", "b/2", "c/1")
     relabel(tree, policy_of("/a.* A\n/b.* B\n/c.* A\n") or pytest.fail("no policy"))
-    found = {path.decode(): each for path, _, _, each in walk(tree)}
+    found = {path.decode(): each for path, _, _, each in walk(tree.root)}
     assert found["/a/1"] is found["/a/2"] is found["/c/1"] is node
     assert node.nlink == 3
     one, two = found["/b/1"], found["/b/2"]

@@ -6,7 +6,6 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from composefs.digest import SHA256
 from composefs.tree import TYPE_MASK, Node, Tree, walk
 
 __all__ = ["Change", "compare", "objects_to_fetch"]
@@ -62,9 +61,8 @@ def _names(old: Node, new: Node) -> Iterator[bytes]:
 
 
 def _below(path: bytes, node: Node, kind: str) -> Iterator[Change]:
-    if node.children:
-        for below, _, _, _ in walk(Tree(node, SHA256)):
-            yield Change(path + below, kind)
+    for below, _, _, _ in walk(node):
+        yield Change(path + below, kind)
 
 
 def _changed(path: bytes, old: Node, new: Node) -> Iterator[Change]:

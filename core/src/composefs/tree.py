@@ -171,14 +171,14 @@ def find(tree: Tree, path: bytes) -> Node:
     return node
 
 
-def walk(tree: Tree) -> Iterator[tuple[bytes, Node, bytes, Node]]:
-    """Yield (path, directory, name, node) for each name below the root, parents first, in name order.
+def walk(top: Node) -> Iterator[tuple[bytes, Node, bytes, Node]]:
+    """Yield (path, directory, name, node) for each name below a directory, parents first, in name order.
 
-    The path starts with a slash.  A hard link group is met once for each of its names.  The depth of a tree is not
-    bounded, so neither is this a recursive function nor may its consumers be.
+    The path is that from there, and starts with a slash.  A hard link group is met once for each of its names.  The
+    depth of a tree is not bounded, so neither is this a recursive function nor may its consumers be.
     """
     prefix = b"/"
-    stack = [(len(prefix), tree.root, iter((tree.root.children or {}).items()))]
+    stack = [(len(prefix), top, iter((top.children or {}).items()))]
     while stack:
         # Of the directories above only the lengths are kept: their paths take gigabytes in a tree that is deep.
         length, directory, names = stack[-1]

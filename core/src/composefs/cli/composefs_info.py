@@ -93,7 +93,7 @@ def _ls(arguments: argparse.Namespace) -> None:
     for tree in _trees(arguments):
         lines = []
         shown = set()
-        for path, _, _, node in walk(tree):
+        for path, _, _, node in walk(tree.root):
             # The spaces of a path stay as they are, those of what comes behind it do not.
             line = escape(path) if b" " not in path else b" ".join(map(escape, path.split(b" ")))
             if node.children is not None:
@@ -142,7 +142,7 @@ def _object_paths(arguments: argparse.Namespace) -> list[bytes]:
 
     paths = set()
     for tree in _trees(arguments):
-        paths |= {node.payload for _, _, _, node in walk(tree) if node.payload and stat.S_ISREG(node.mode)}
+        paths |= {node.payload for _, _, _, node in walk(tree.root) if node.payload and stat.S_ISREG(node.mode)}
     return sorted(paths)
 
 

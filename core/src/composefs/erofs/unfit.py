@@ -36,6 +36,6 @@ class Unfit(Exception):  # noqa: N818 - never seen outside of this package
         """Return the error that names the first path of what does not fit."""
         culprit = self.culprit
         # What is met nowhere below the root is the root.
-        found = next((path for path, _, _, node in walk(tree) if node is culprit or node.xattrs is culprit), b"/")
+        found = next((path for path, _, _, node in walk(tree.root) if node is culprit or node.xattrs is culprit), b"/")
         path = shown(found)
         return self.kind(f"{path}: {self.message}", hint=self.hint, subject=path)

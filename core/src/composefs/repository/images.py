@@ -130,5 +130,5 @@ def _wrong(tree: Tree, wrong: Node, what: str) -> FormatError:
     from composefs.paths import shown
     from composefs.tree import walk
 
-    path = next(path for path, _, _, node in walk(tree) if node is wrong)
+    path = next(path for path, _, _, node in walk(tree.root) if node is wrong)
     return FormatError(f"in the dump, {shown(path)} has {what}")

@@ -18,7 +18,7 @@ from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 from composefs.paths import shown
-from composefs.tree import Node, Tree, walk
+from composefs.tree import Node, walk
 
 __all__ = ["command"]
 
@@ -63,7 +63,7 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
                 # Read as a whole: where a damaged image has a directory in itself, one by one there is no end.
                 with settings.observers() as observers, Reporting(observers, "ls", "reading the image") as report:
                     report(0)
-                    below = Tree(lookup.below(path), repository.algorithm)
+                    below = lookup.below(path)
                 entries = ((each[1:], node) for each, _, _, node in walk(below))
             else:
                 entries = lookup.children(path).items()

@@ -191,7 +191,7 @@ def _read_below(decoder: Decoder, nid: int, path_length: int) -> Node:
 def _set_homes(root: Node) -> None:
     """Make the first name, depth first, the real one of each hard link group."""
     done: set[int] = set()
-    for _, directory, name, node in walk(Tree(root, SHA256)):
+    for _, directory, name, node in walk(root):
         if node.home is not None and id(node) not in done:
             done.add(id(node))
             node.home = directory, name
