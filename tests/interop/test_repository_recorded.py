@@ -52,7 +52,7 @@ def test_meta_json(repository: Repository, said: dict[str, Any]) -> None:
     assert json.loads(data) == said["meta.json"]
     assert repository.algorithm == algorithm_named(said["algorithm"])
     assert repository.meta.erofs_default == said["erofs_version"]
-    assert Meta.new(repository.algorithm, said["erofs_version"]).serialize() == data
+    assert Meta(repository.algorithm, said["erofs_version"]).serialize() == data
     assert not repository.secure
 
 

@@ -21,7 +21,7 @@ from composefs.errors import FormatError, UnsupportedError
 from composefs.imageformats import EROFS_FORMATS
 from composefs.tuples import NamedTuple
 
-__all__ = ["MAX_META_SIZE", "Features", "Meta"]
+__all__ = ["MAX_META_SIZE", "Meta"]
 
 VERSION = 1
 MAX_META_SIZE = 1 << 20
@@ -30,30 +30,17 @@ _V1_EROFS = "v1_erofs"
 _KNOWN_FEATURES = frozenset({_V1_EROFS})
 
 
-class Features(NamedTuple):
-    """The three lists of feature names."""
-
-    compatible: tuple[str, ...] = ()
-    read_only_compatible: tuple[str, ...] = ()
-    incompatible: tuple[str, ...] = ()
-
-
 class Meta(NamedTuple):
     """The content of meta.json.
 
     ``erofs_default`` is the format of new images, ``erofs_extra`` the formats that are to be made beside it.
+    ``unknown_features`` are those that forbid this program to write.
     """
 
     algorithm: Algorithm
-    erofs_default: int = 1
+    erofs_default: int
     erofs_extra: tuple[int, ...] = ()
-    features: Features = Features()
-
-    @classmethod
-    def new(cls, algorithm: Algorithm, erofs_default: int) -> Meta:
-        """Describe a new repository, with the features that follow from its format."""
-        flags = (_V1_EROFS,) if erofs_default == 1 else ()
-        return cls(algorithm, erofs_default, features=Features(read_only_compatible=flags))
+    unknown_features: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes) -> Meta:
@@ -75,23 +62,17 @@ class Meta(NamedTuple):
             raise FormatError(f"it has version {version}")
         algorithm = algorithm_named(_member(document, "algorithm", str))
         lists = _member(document, "features", dict) if "features" in document else {}
-        features = Features(
-            _names(lists, "compatible"), _names(lists, "read-only-compatible"), _names(lists, "incompatible")
-        )
-        if unknown := sorted(set(features.incompatible) - _KNOWN_FEATURES):
+        _names(lists, "compatible")  # which may be any
+        read_only = _names(lists, "read-only-compatible")
+        if unknown := sorted(_names(lists, "incompatible") - _KNOWN_FEATURES):
             raise UnsupportedError(
                 f"the repository uses unknown features: {', '.join(unknown)}", hint="use a newer composefs"
             )
-        default, extra = _formats(document, features)
-        return cls(algorithm, default, extra, features)
-
-    @property
-    def unknown_read_only_features(self) -> tuple[str, ...]:
-        """The features that forbid this program to write."""
-        return tuple(sorted(set(self.features.read_only_compatible) - _KNOWN_FEATURES))
+        default, extra = _formats(document, flagged=_V1_EROFS in read_only)
+        return cls(algorithm, default, extra, tuple(sorted(read_only - _KNOWN_FEATURES)))
 
     def serialize(self) -> bytes:
-        """Return the bytes of meta.json, as composefs-rs writes them."""
+        """Return the bytes of meta.json, as composefs-rs writes them for a new repository."""
         formats: dict[str, Any] = {"default": self.erofs_default}
         if self.erofs_extra:
             formats["extra"] = list(self.erofs_extra)
@@ -99,9 +80,9 @@ class Meta(NamedTuple):
             "version": VERSION,
             "algorithm": self.algorithm.meta_name,
             "features": {
-                "compatible": list(self.features.compatible),
-                "read-only-compatible": list(self.features.read_only_compatible),
-                "incompatible": list(self.features.incompatible),
+                "compatible": [],
+                "read-only-compatible": [_V1_EROFS] if self.erofs_default == 1 else [],
+                "incompatible": [],
             },
             "erofs_formats": formats,
         }
@@ -116,15 +97,14 @@ def _member(document: object, name: str, kind: type) -> Any:
     return value
 
 
-def _names(lists: dict[str, Any], name: str) -> tuple[str, ...]:
+def _names(lists: dict[str, Any], name: str) -> set[str]:
     values = lists.get(name, [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise FormatError(f"features {name!r} is not a list of strings")
-    return tuple(values)
+    return set(values)
 
 
-def _formats(document: dict[str, Any], features: Features) -> tuple[int, tuple[int, ...]]:
-    flagged = _V1_EROFS in features.read_only_compatible
+def _formats(document: dict[str, Any], *, flagged: bool) -> tuple[int, tuple[int, ...]]:
     if "erofs_formats" not in document:
         return (1 if flagged else 2), ()
     formats = _member(document, "erofs_formats", dict)

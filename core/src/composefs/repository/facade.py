@@ -169,7 +169,7 @@ def _require_write_access(root: int, path: str, state: metafile.State) -> None:
             subject=path,
             hint=f"upgrade it with `cfsctl init --ensure {path}`",
         )
-    if unknown := state.meta.unknown_read_only_features:
+    if unknown := state.meta.unknown_features:
         raise ReadOnlyError(
             f"the repository {path} has features that this program cannot keep up: {', '.join(unknown)}",
             subject=path,

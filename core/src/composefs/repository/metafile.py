@@ -130,7 +130,7 @@ def read_legacy(root: int, path: str) -> State | None:
             if algorithm is not None:
                 with Descriptor(open_file(f"objects/{prefix}/{rest}", root)) as fd:
                     secure = verity.measure(fd) is not None
-                return State(Meta.new(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
+                return State(Meta(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
     except OSError as error:
         raise from_os_error(error, f"looking at the objects of {path}") from error
     return None

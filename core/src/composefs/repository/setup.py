@@ -54,7 +54,7 @@ def init(
                     default, secure = legacy.meta.erofs_default, legacy.secure
                     _require_upgrade(path, upgrade)
                     _require_like(path, legacy, algorithm, None, insecure)
-                meta = Meta.new(algorithm, default if erofs_default is None else erofs_default)
+                meta = Meta(algorithm, default if erofs_default is None else erofs_default)
                 _require_links(root, path)
                 if metafile.write(root, meta, secure=secure):
                     return "initialized" if legacy is None else "upgraded"
@@ -95,7 +95,7 @@ def reset(
         if objects is not None and objects.meta.algorithm != algorithm:
             has = objects.meta.algorithm
             raise ExistsError(f"{path} has {has} objects", subject=path, hint=f"say --algorithm {has.meta_name}")
-        meta = Meta.new(algorithm, DEFAULT_EROFS_FORMAT if erofs_default is None else erofs_default)
+        meta = Meta(algorithm, DEFAULT_EROFS_FORMAT if erofs_default is None else erofs_default)
         # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
         # is a repository too.
         with metafile.prepared(root, meta, secure=not insecure) as new:
