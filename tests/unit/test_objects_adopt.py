@@ -121,7 +121,7 @@ def test_a_damaged_object_is_repaired(desk: Desk, damage: bytes) -> None:
     desk.object.unlink()
     desk.object.write_bytes(damage)
     desk.put()
-    assert desk.adopt() == Stored(ID, len(CONTENT), "moved", repaired=True)
+    assert desk.adopt() == Stored(ID, len(CONTENT), "moved")
     assert desk.object.read_bytes() == CONTENT
     assert desk.left() == ([], [])
 

@@ -51,7 +51,7 @@ def test_new_present_and_damaged_ones(repository: Repository, tmp_path: Path) ->
     assert [each.stored for each in again if isinstance(each, Stored)] == ["present"] * 2 + ["copied", "present"] + [
         "copied"
     ] * 4
-    assert again[2] == Stored(id_of(contents[2]), 1000, "copied", repaired=True)
+    assert again[2] == Stored(id_of(contents[2]), 1000, "copied")
     for content in contents:
         path = repository.objects.path(id_of(content))
         assert path.read_bytes() == content

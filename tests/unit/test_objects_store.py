@@ -96,7 +96,7 @@ def spoil(path: Path, data: bytes) -> None:
 
 def test_stored_under_the_digest_and_present_the_second_time(repository: Repository) -> None:
     stored = repository.objects.store_parts([CONTENT])
-    assert (stored.id, stored.size, stored.stored, stored.repaired) == (ID, len(CONTENT), "copied", False)
+    assert (stored.id, stored.size, stored.stored) == (ID, len(CONTENT), "copied")
     path = repository.objects.path(ID)
     assert path == repository.path / "objects" / ID[:2] / ID[2:]
     assert path.read_bytes() == CONTENT
@@ -154,8 +154,7 @@ def test_a_damaged_object_is_replaced(repository: Repository, damage: bytes) -> 
     repository.objects.store_parts([CONTENT])
     path = repository.objects.path(ID)
     spoil(path, damage)
-    stored = repository.objects.store_parts([CONTENT])
-    assert (stored.stored, stored.repaired) == ("copied", True)
+    assert repository.objects.store_parts([CONTENT]).stored == "copied"
     assert path.read_bytes() == CONTENT
     assert repository.objects.store_parts([CONTENT]).stored == "present"
 
@@ -163,7 +162,7 @@ def test_a_damaged_object_is_replaced(repository: Repository, damage: bytes) -> 
 def test_an_object_without_verity_is_replaced_in_a_secure_repository(secure: Repository) -> None:
     secure.objects.store_parts([CONTENT])
     spoil(secure.objects.path(ID), CONTENT)
-    assert secure.objects.store_parts([CONTENT]).repaired
+    assert secure.objects.store_parts([CONTENT]).stored == "copied"
 
 
 def test_an_object_with_a_page_that_cannot_be_read_is_replaced(
@@ -180,7 +179,7 @@ def test_an_object_with_a_page_that_cannot_be_read_is_replaced(
         return transfer.read_pieces(fd)
 
     monkeypatch.setattr(objects_module, "read_pieces", read)
-    assert secure.objects.store_parts([CONTENT]).repaired
+    assert secure.objects.store_parts([CONTENT]).stored == "copied"
     assert secure.objects.store_parts([CONTENT]).stored == "present"
     os.close(keep)
 
@@ -194,7 +193,7 @@ def test_a_symlink_in_an_objects_place_is_not_followed(repository: Repository, t
     assert not repository.objects.has(ID)
     with pytest.raises(CorruptError, match="is damaged: it is a symlink"):
         repository.objects.open(ID)
-    assert repository.objects.store_parts([CONTENT]).repaired
+    assert repository.objects.store_parts([CONTENT]).stored == "copied"
     assert not path.is_symlink()
     assert (tmp_path / "outside").read_bytes() == CONTENT
 

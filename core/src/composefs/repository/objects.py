@@ -37,15 +37,11 @@ _REMEDY = "put it back with `cfsctl fsck --repair --from REPO`, or pull with --r
 
 
 class Stored(NamedTuple):
-    """An object that is now in the repository.
-
-    ``stored`` tells how it came in; ``repaired`` that a damaged file of this name was replaced.
-    """
+    """An object that is now in the repository; ``stored`` tells how it came in."""
 
     id: str
     size: int
     stored: How
-    repaired: bool = False
 
 
 class Unnamed(Protocol):
@@ -311,8 +307,6 @@ class Objects:
                 if self._is_intact(object_id, size, new.fd):
                     return Stored(object_id, size, "present")
                 new.replace(directory, name)
-                self.unsynced = True
-                return Stored(object_id, size, how, repaired=True)
         except OSError as error:
             raise self._error(error, "storing", object_id) from error
         self.unsynced = True
