@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from support.commands import cfsctl
-from support.ostree_pull import Target, extensions  # noqa: F401  a fixture
+from support.commands import cfsctl, run
+from support.nginx import make_certificates
+from support.ostree_pull import Target, extensions, start_by
+from support.peers import require
 from support.server import listening
+
+__all__ = ["extensions"]
 
 pytestmark = pytest.mark.usefixtures("extensions")
 
@@ -96,6 +101,34 @@ def test_the_certificate_of_a_registry(tmp_path: Path, target: Target, fault: st
     assert told in message
     assert all(words in hint for words in ("time", "--cert-dir", "/etc/containers/certs.d"))
     assert "network" not in refused
+
+
+def test_authorities_of_a_remote_are_trusted_alone(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the system are not: Debian's libcurl has a directory of them, and looks into it beside any file."""
+    lines = (
+        "from composefs_ostree.remotes.curl import pycurl",
+        "make = pycurl.Curl",
+        "def make_with_authorities():",
+        "    handle = make()",
+        f"    handle.setopt(pycurl.CAPATH, {str(tmp_path / 'system')!r})",
+        "    return handle",
+        "pycurl.Curl = make_with_authorities",
+    )
+    start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    other = make_certificates(tmp_path / "made").other
+    with tls_server(tmp_path / "certs", "localhost", NOW + DAY) as place:
+        known = tmp_path / "certs" / "ca.crt"
+        digits = run(require("openssl"), "x509", "-noout", "-hash", "-in", known).stdout.strip()
+        (tmp_path / "system").mkdir()
+        shutil.copy(known, tmp_path / "system" / f"{digits}.0")
+        url = f"https://{place}/repo"
+        assert f"{url}/config: HTTP status 501" in target.ostree("pull", url, "main", status=6).stderr
+        target.ostree("remote", "add", "--no-gpg-verify", "o", url, f"--set=tls-ca-path={other}")
+        refused = target.ostree("pull", "o", "main", status=6).stderr
+    assert "(the URL has to have a name that is in the server's certificate" in refused
 
 
 def test_a_server_that_speaks_no_tls(target: Target) -> None:

@@ -51,7 +51,6 @@ _RETRIES = 5
 _FIRST_RETRIES = 2
 """How often to try again unless the user says it, and how often where nobody has answered yet."""
 
-_CA_PATH = "tls-ca-path"
 _LOW_SPEED_BYTES = 1000
 _TRANSFERS_AT_ONCE = 64
 _SECRET_BYTES = 64 << 10
@@ -146,10 +145,10 @@ def _tls_options(remote: Remote) -> CurlOptions:
 
 def _authorities(remote: Remote) -> CurlOptions:
     """Return whom to trust: those that the remote names, else the environment's and the system's."""
-    ca_path = remote.settings.get(_CA_PATH)
-    if ca_path:
-        is_directory = os.path.isdir(_existing(remote, _CA_PATH))
-        return ((pycurl.CAPATH if is_directory else pycurl.CAINFO, ca_path),)
+    if remote.settings.get("tls-ca-path"):
+        path = _existing(remote, "tls-ca-path")
+        # Debian's libcurl looks into the system's directory too unless it is told of another; in a file it finds none.
+        return ((pycurl.CAINFO, path), (pycurl.CAPATH, path))
     options: list[tuple[int, Any]] = []
     if ca_file := os.environ.get(CA_FILE):
         _check_regular(ca_file, f"{CA_FILE} has to name a file of certificates in PEM, by its absolute path")
@@ -193,8 +192,7 @@ def _existing(remote: Remote, key: str) -> str:
         raise NotFoundError(
             f"{path}: {key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}", subject=path
         ) from None
-    if not (key == _CA_PATH and os.path.isdir(path)):
-        _check_regular(path, f"{key} of remote {remote.name!r} has to name one: see {remote.origin}")
+    _check_regular(path, f"{key} of remote {remote.name!r} has to name one: see {remote.origin}")
     return path
 
 
