@@ -52,8 +52,7 @@ class _Layer:
     """A layer of which ``job`` is to be done, known by its ``digest`` here.
 
     ``ids`` are those of its files so far, in order, and ``logged`` is how much there is of its entries' ``log``.
-    ``unpacked`` is set when the worker is done with it, ``stream`` when all files are stored too, and ``id`` when that
-    is stored.
+    ``unpacked`` is set when the worker is done with it, ``id`` when its stream is stored.
     """
 
     progress: Progress
@@ -67,13 +66,7 @@ class _Layer:
         self.logged = 0
         self.new = self.new_bytes = self.present = 0
         self.unpacked: Unpacked | None = None
-        self.stream: Pending[Stored] | None = None
         self.id = ""
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether its stream is stored too."""
-        return self.stream is not None and self.stream.done
 
     def file_stored(self, stored: Stored, size: int) -> None:
         """Note what the core made of the next file."""
@@ -108,10 +101,11 @@ class Arrivals:
         takes a line for the user.
         """
         self._core = core
+        self._jobs = jobs
         self._open_source = open_source
         self._layers = {digest: _Layer(digest, job, core.staging.new_name("entries")) for digest, job in jobs.items()}
         self._left = deque(sorted(self._layers.values(), key=lambda layer: -layer.job.descriptor.size))
-        self._open: list[_Layer] = []  # those that were begun and are not stored yet
+        self._storing: deque[tuple[_Layer, Pending[Stored]]] = deque()  # streams, which are stored in this order
         self._error: ExtError | None = None
         self._workers: list[_Worker] = []
         self._puts = Puts(core)
@@ -182,7 +176,7 @@ class Arrivals:
     def _settle(self) -> None:
         """Have stored and named what had come in before something failed."""
         with suppress(ExtError):
-            while self._puts or any(layer.stream for layer in self._open):
+            while self._puts or self._storing:
                 self._puts.send()
                 if not self._has_answers():
                     self._core.pump(None)
@@ -223,14 +217,12 @@ class Arrivals:
                 worker = self._start()
             layer = worker.layer = self._left.popleft()
             layer.progress = self._core.progress(layer.digest, total=layer.job.descriptor.size, unit="bytes")
-            self._open.append(layer)
             worker.send((layer.digest, layer.log))
 
     def _start(self) -> _Worker:
         core = self._core
         staging = Staging(core.staging.path, tag=f"w{len(self._workers)}")
-        jobs = {digest: layer.job for digest, layer in self._layers.items()}
-        shared = (jobs, self._open_source, staging, most_inline(core), core.features)
+        shared = (self._jobs, self._open_source, staging, most_inline(core), core.features)
         worker = _Worker(lambda channel: serve(channel, *shared), staging.path)
         self._workers.append(worker)
         return worker
@@ -255,7 +247,7 @@ class Arrivals:
                 raise from_wire(error)
 
     def _has_answers(self) -> bool:
-        return self._puts.answered or any(layer.is_stored for layer in self._open)
+        return self._puts.answered or bool(self._storing and self._storing[0][1].done)
 
     def _take_answers(self) -> None:
         for (layer, worker, size), stored in self._puts.taken():
@@ -266,11 +258,10 @@ class Arrivals:
             if worker.taken >= TAKEN_LOT:
                 worker.send(worker.taken)
                 worker.taken = 0
-        for layer in [each for each in self._open if each.is_stored]:
-            assert layer.stream is not None
-            layer.id = layer.stream.result()["id"]
+        while self._storing and self._storing[0][1].done:
+            layer, stream = self._storing.popleft()
+            layer.id = stream.result()["id"]
             layer.progress.finish()
-            self._open.remove(layer)
             self._unnamed.append({"name": layer_stream(layer.digest), "id": layer.id, "if_exists": "replace"})
 
     def _finish(self, layer: _Layer) -> None:
@@ -279,6 +270,7 @@ class Arrivals:
         if unpacked is None or len(layer.ids) < unpacked.files:
             return
         if layer.job.diff_id is None:
-            layer.stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
+            stream = self._core.stream_put(BLOB, chunks=[0], object_refs=layer.ids)
         else:
-            layer.stream = put_layer(self._core, unpacked, layer.ids)
+            stream = put_layer(self._core, unpacked, layer.ids)
+        self._storing.append((layer, stream))
