@@ -392,6 +392,21 @@ def test_a_mirror_that_was_late_is_tried_no_more_often_than_others(
         assert server.count(f"/{slow}/*.commit") == server.count("/good/*.commit") == 2
 
 
+def test_mirrors_that_limit_the_rate(
+    tmp_path: Path, target: Target, silent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said to help there does."""
+    monkeypatch.setenv("COMPOSEFS_OSTREE_RETRY_DELAY", "0.01")
+    with serve(tmp_path / "root") as server:
+        remote(target, f"mirrorlist={server.url}/list")
+        server.fault("/*/*.commit", Fault(status=503), times=8)
+        said = pulls_impatiently(target, server, silent[0], "good", status=6, seconds=10, retries=5)
+        assert "(2 attempts) (the server has a problem; try again later, or more often: --network-retries=N)" in said
+        assert server.count("/*/*.commit") == 4
+        pulls(target, "o", BRANCH, "--network-retries=4")
+        assert server.count(f"/{silent[0]}/*.commit") == 7
+
+
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>
 <hash type="sha256">{digest}</hash></verification><resources>
 <url>{one}/summary</url><url>{two}/summary</url></resources></file></files></metalink>"""

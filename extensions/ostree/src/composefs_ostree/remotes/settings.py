@@ -67,7 +67,8 @@ class Settings(NamedTuple):
 
     ``common`` are curl's options for all requests, ``secret`` those that only ``origins`` (scheme, host and port) get;
     ``connections`` may be open at a time in all processes together (None: a few in each), ``retries`` follow a failure,
-    the first after ``retry_seconds``, and ``first_retries`` if the host cannot be connected to and never has answered;
+    the first after ``retry_seconds``, ``first_retries`` if the host cannot be connected to and never has answered, and
+    ``mirror_retries`` at each place where there are several;
     ``seconds`` bounds one transfer (None: a bound that suits what is fetched); a mirror that has not answered after
     ``patience`` seconds has the next one asked too.
     """
@@ -78,6 +79,7 @@ class Settings(NamedTuple):
     connections: int | None
     retries: int
     first_retries: int
+    mirror_retries: int
     retry_seconds: float
     seconds: int | None
     patience: float
@@ -121,6 +123,7 @@ def settings_of(remote: Remote | None, limits: Limits, urls: Sequence[str]) -> S
         connections=limits.connections,
         retries=_RETRIES if retries < 0 else retries,
         first_retries=_FIRST_RETRIES if retries < 0 else retries,
+        mirror_retries=min(1, abs(retries)) if limits.retries is None else retries,
         retry_seconds=environment.number(RETRY_SECONDS, 0.5),
         seconds=limits.seconds,
         patience=seconds / 10,
