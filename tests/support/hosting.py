@@ -18,7 +18,7 @@ from composefs.digest import SHA256, Algorithm
 from composefs.ext import discovery, process
 from composefs.ext.commandline import CommandLine
 from composefs.ext.launch import launch
-from composefs.ext.options import RunOptions, Timeouts
+from composefs.ext.options import RunOptions, Stdio, Timeouts
 from composefs.ext.session import RunResult, converse
 from composefs.observe import Observers, Progress, sink
 from composefs.repository import Repository
@@ -104,6 +104,7 @@ class Host:
         *,
         options: RunOptions = RunOptions(),
         timeouts: Timeouts = PATIENT,
+        stdio: Stdio = Stdio(),
         strict: bool = False,
         **more: Any,
     ) -> RunResult:
@@ -112,7 +113,7 @@ class Host:
         observer = Observers(self.recorder)
         with (
             Repository.open(self.path, writable=line.command.repository == "write") as repository,
-            launch(line, repository, options, **more) as launched,
+            launch(line, repository, options._replace(stdio=stdio), **more) as launched,
         ):
             process, limits = launched.process, launched.limits
             channel = Strict(process.stdout, process.stdin, limits, observer) if strict else None

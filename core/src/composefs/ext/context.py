@@ -42,7 +42,6 @@ class Context:
         self.line = launched.line
         self.repository = launched.repository
         self.options = launched.options
-        self.stdio = launched.stdio
         self.limits = launched.limits
         self.private_fd = launched.staging.private
         self.observer = observer

@@ -46,7 +46,6 @@ class Launched(NamedTuple):
     line: CommandLine
     repository: Repository | None
     options: RunOptions
-    stdio: Stdio
     limits: Limits
     staging: Staging
     cache: str | None
@@ -85,12 +84,7 @@ class Launched(NamedTuple):
 
 @contextmanager
 def launch(
-    line: CommandLine,
-    repository: Repository | None,
-    options: RunOptions,
-    *,
-    stdio: Stdio = Stdio(),
-    limits: Limits = Limits(),
+    line: CommandLine, repository: Repository | None, options: RunOptions, *, limits: Limits = Limits()
 ) -> Iterator[Launched]:
     """Start an extension for a command line; in the end, no process is left, and no staging directory.
 
@@ -104,7 +98,7 @@ def launch(
         raise UsageError(f"{line} needs a repository")
     if not os.path.exists("/proc/self"):  # by which it is found what a run leaves behind
         raise without_proc(f"running extension {extension.name}")
-    descriptors = _user_descriptors(line.command, stdio)
+    descriptors = _user_descriptors(line.command, options.stdio)
     with Interrupts() as interrupts, Staging.create(None if repository is None else repository.store) as staging:
         account = None if options.account is None else account_of(options.account)
         if account is not None:
@@ -145,14 +139,13 @@ def launch(
             line,
             repository,
             options,
-            stdio,
             limits,
             staging,
             cache,
             account,
             interrupts,
             process,
-            ErrorText(process.stderr, extension.name, stdio.stderr),
+            ErrorText(process.stderr, extension.name, options.stdio.stderr),
         )
         try:
             yield launched

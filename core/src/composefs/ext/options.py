@@ -7,6 +7,14 @@ from composefs.tuples import NamedTuple
 __all__ = ["RunOptions", "Stdio", "Timeouts"]
 
 
+class Stdio(NamedTuple):
+    """The descriptors of the user's standard files: for commands with ``stdio``, ``stream.cat``, and error text."""
+
+    stdin: int = 0
+    stdout: int = 1
+    stderr: int = 2
+
+
 class RunOptions(NamedTuple):
     """How the user called the command: ``verbosity`` counts -v.
 
@@ -28,14 +36,7 @@ class RunOptions(NamedTuple):
     account: str | None = None
     readable: tuple[str, ...] = ()
     cache_dir: str | None = None
-
-
-class Stdio(NamedTuple):
-    """The descriptors of the user's standard files: for commands with ``stdio``, ``stream.cat``, and error text."""
-
-    stdin: int = 0
-    stdout: int = 1
-    stderr: int = 2
+    stdio: Stdio = Stdio()
 
 
 class Timeouts(NamedTuple):

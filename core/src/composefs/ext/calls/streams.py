@@ -172,7 +172,7 @@ def cat(context: Context, params: Message) -> Message:
     to_user = boolean(params, "stdout")
     if to_user == (params.get("into") is not None):
         raise UsageError("give exactly one of into and stdout")
-    if to_user and os.isatty(context.stdio.stdout):
+    if to_user and os.isatty(context.options.stdio.stdout):
         raise PermissionDeniedError(
             "the stream is not written to a terminal", hint="redirect standard output to a file or a pipe"
         )
@@ -187,7 +187,7 @@ def cat(context: Context, params: Message) -> Message:
 def _write_to_user(context: Context, data: bytes | memoryview) -> None:
     """Write to the user's pipe, which may be full for as long as it likes, and still notice an interrupt."""
     view = memoryview(data)
-    fd = context.stdio.stdout
+    fd = context.options.stdio.stdout
     while view:
         # A short wait, so that a signal is seen: its handler only notes it, and select goes on waiting after it.
         while not select.select([], [fd], [], 0.2)[1]:

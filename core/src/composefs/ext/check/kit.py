@@ -208,20 +208,20 @@ class _Kit:
         line = invocation.prepare(work)
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
         watch = Watch(title, self._extension.manifest, line.command, algorithm)
-        options = RunOptions(
-            json=algorithm is SHA512,
-            directory=invocation.directory or str(work),
-            cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
-        )
         failure = took = None
         interrupted = False
         with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
-            stdio = Stdio(null.fileno(), null.fileno(), stderr.fileno())
+            options = RunOptions(
+                json=algorithm is SHA512,
+                directory=invocation.directory or str(work),
+                cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
+                stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
+            )
             silence = Silence(self._patience, children())
             try:
                 with (
                     Repository.open(repository, writable=line.command.repository == "write") as opened,
-                    launch(line, opened, options, stdio=stdio) as launched,
+                    launch(line, opened, options) as launched,
                 ):
                     tap = Tap(launched, self._trace, script=scenario.script, watch=watch, silence=silence)
                     try:
