@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from support.commands import CFSCTL, TIMEOUT, cfsctl, completions, the_error
 from support.oci_images import pull
 from support.oci_layers import run_generator
-from support.oci_layout import digest, tar
+from support.oci_layout import Layout, digest, tar
 from support.oci_odd import BOOT
 
 LAYER = (
@@ -171,3 +173,22 @@ def test_preparing_the_boot(tmp_path: Path, repo: Path) -> None:
     before = {path: path.read_bytes() for path in boot.rglob("*") if path.is_file()}
     cfsctl(*command, *options)
     assert {path: path.read_bytes() for path in boot.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("marker", [".wh.again", ".wh..wh..opq"])
+def test_a_link_to_what_it_is_already_is_of_its_layer(repo: Path, tmp_path: Path, marker: str) -> None:
+    archives = [io.BytesIO(), io.BytesIO()]
+    for names, out in zip((["again"], ["again", marker]), archives, strict=True):
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name in ("first", "usr", *(f"usr/{each}" for each in names)):
+                info = tarfile.TarInfo(name)
+                if name == "usr":
+                    info.type = tarfile.DIRTYPE
+                elif name == "usr/again":
+                    info.type, info.linkname = tarfile.LNKTYPE, "first"
+                if name != "first" or out is archives[0]:
+                    archive.addfile(info)
+    layout = Layout()
+    layout.add(layout.image(*(out.getvalue() for out in archives)), "odd")
+    pull(repo, f"oci:{layout.write(tmp_path / 'layout')}:odd", "odd")
+    assert cfsctl("--repo", repo, "ls", "oci/odd", "/usr").stdout.split() == ["again"]

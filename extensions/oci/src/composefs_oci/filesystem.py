@@ -137,9 +137,6 @@ class Filesystem:
         old = children.get(name) if path else self.root
         if kind == _HARDLINK:
             node = self._linked(entry)
-            if node is old:
-                self._count(name)
-                return
         else:
             if entry.sparse is not None:
                 size = entry.sparse.size
