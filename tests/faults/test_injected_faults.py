@@ -47,9 +47,25 @@ def test_a_fault_loses_nothing(workshop: Workshop, operation: Operation, fault: 
     assert any(verdict.failed for verdict in verdicts), "no fault that was injected mattered"
 
 
+def named(name: str) -> Operation:
+    return next(each for each in OPERATIONS if each.name == name)
+
+
+def test_a_repair_that_cannot_be_made_durable_names_the_repository(workshop: Workshop) -> None:
+    operation = named("repair")
+
+    def prefix(log: Path, *, children: bool) -> list[str]:
+        return strace.injector(log, "syncfs", 1, Fault.EIO, children=children)
+
+    with workshop.run(operation.repository) as run:
+        done = run.do(operation, "core", prefix)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cfsctl: making everything durable in {run.repository}: Input/output error (")
+
+
 @pytest.mark.parametrize(("fault", "status"), [(Fault.ENOSPC, 8), (Fault.EIO, 1)], ids=["ENOSPC", "EIO"])
 def test_a_delta_whose_base_the_disk_denies_lacks_no_objects(workshop: Workshop, fault: Fault, status: int) -> None:
-    [operation] = [each for each in OPERATIONS if each.name == "apply-delta"]
+    operation = named("apply-delta")
     targets = recorded(workshop, operation).targets
     name = next(each.call.file for each in targets if each.call.file.startswith("object_refs-"))
 

@@ -426,6 +426,8 @@ def _judge_output(done: subprocess.CompletedProcess[str], *, killed: bool) -> It
         yield f"it ends with {done.returncode}: {done.stderr}"
     elif done.returncode and (done.stderr.count("\n") != 1 or "Traceback" in done.stderr):
         yield f"no single line says what is wrong: {done.stderr!r}"
+    elif "a system call failed" in done.stderr:
+        yield f"it does not say what failed: {done.stderr!r}"
     elif "/proc" in done.stderr:
         yield f"it blames the wrong file system: {done.stderr!r}"
 

@@ -284,8 +284,11 @@ class Objects:
             return self.finish(new, object_id, size, "copied")
 
     def barrier(self) -> None:
-        """Wait until everything stored so far is on the disk: the one durability barrier.  Raises ``OSError``."""
-        sync_file_system(self._store.root)
+        """Wait until everything stored so far is on the disk: the one durability barrier."""
+        try:
+            sync_file_system(self._store.root)
+        except OSError as error:
+            raise self._store.failed(error, "making everything durable") from error
         self.unsynced = False
 
     def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:
