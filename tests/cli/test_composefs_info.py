@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support.commands import BIN, run
 from support.images import make_image
+from support.terminal import on_terminal
 
 INFO = BIN / "composefs-info"
 A, B = "ab" * 32, "cd" * 32
@@ -108,6 +110,19 @@ def test_measure_file(tmp_path: Path) -> None:
         (tmp_path / str(number)).write_bytes(content)
     files = [tmp_path / str(number) for number in range(len(contents))]
     assert output("measure-file", *files).splitlines() == [digest_bytes(each, SHA256).hex() for each in contents]
+
+
+def test_a_file_that_takes_long_is_shown_to_be_measured(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.touch()
+    os.truncate(large, 8 << 30)
+
+    def cut(shown: bytes) -> None:
+        if b"measuring" in shown:
+            os.truncate(large, 0)
+
+    _, shown = on_terminal("measure-file", large, program=BIN / "composefs-info", look=cut)
+    assert b"measuring" in shown
 
 
 def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support import peers
 from support.commands import BIN, MKCOMPOSEFS, mkcomposefs, run
+from support.terminal import on_terminal
 
 DUMP = "/ 0 40755 2 0 0 0 0.0 - - -\n/f 3 100644 1 0 0 0 0.0 - abc -\n"
 WHITEOUT = DUMP + "/w 0 20644 1 0 0 0 0.0 - - -\n"
@@ -71,6 +72,20 @@ def test_a_terminal_gets_no_image(dump: Path) -> None:
         os.close(theirs)
     assert done.returncode == 2
     assert "terminal" in done.stderr
+
+
+def test_what_lasts_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    source = tmp_path / "dump"
+    os.mkfifo(source)
+
+    def write(shown: bytes) -> None:
+        if b"making the image" in shown and not (tmp_path / "written").exists():
+            (tmp_path / "written").touch()
+            source.write_text(DUMP)
+
+    status, _ = on_terminal("--from-file", source, tmp_path / "image", program=MKCOMPOSEFS, look=write)
+    assert status == 0
+    assert (tmp_path / "image").stat().st_size > 0
 
 
 def test_digests_are_the_images(dump: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "gc": "collecting garbage",
     "diff ostree/os ostree/os": "comparing",
     "ls -R ostree/os": "reading the image",
+    "dump-files ostree/os usr": "reading the image",
     "du": "measuring",
     "fsck": "checking objects",
     "create-image TREE os": "image",

@@ -13,15 +13,18 @@ from support.commands import CFSCTL, TIMEOUT
 
 
 def on_terminal(
-    *argv: str | Path, look: Callable[[bytes], None] = lambda _: None, **environment: str
+    *argv: str | Path,
+    program: str | Path = CFSCTL,
+    look: Callable[[bytes], None] = lambda _: None,
+    **environment: str,
 ) -> tuple[int, bytes]:
-    """Run cfsctl with all its descriptors on a terminal; return its status and what the terminal got.
+    """Run a program with all its descriptors on a terminal; return its status and what the terminal got.
 
     ``look`` is shown what is there, whenever there is more.
     """
     controller, terminal = pty.openpty()
     environment = {**os.environ, "NO_COLOR": "", "TERM": "xterm", **environment}
-    process = subprocess.Popen([CFSCTL, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    process = subprocess.Popen([program, *argv], stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = b""
     with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from composefs.cli.standalone import Parser, fail, given_path, run
+from composefs.cli.standalone import Parser, at_work, fail, given_path, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
@@ -159,7 +159,7 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
     for path in arguments.files:
-        with opened(path, f"opening {path}") as fd:
+        with opened(path, f"opening {path}") as fd, at_work("reading the image"):
             try:
                 image = Image.open(fd)
                 tree = read_tree(image, ReadRules("c"))
@@ -180,7 +180,7 @@ def _measure_file(arguments: argparse.Namespace) -> None:
     from composefs.linux.verity import measure
 
     for path in arguments.files:
-        with opened(path, f"opening {path}") as fd:
+        with opened(path, f"opening {path}") as fd, at_work("measuring"):
             try:
                 measured = measure(fd)
                 digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from composefs.cli.standalone import Parser, given_path, run
+from composefs.cli.standalone import Parser, at_work, given_path, run
 from composefs.errors import UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
@@ -82,11 +82,12 @@ def _run(arguments: argparse.Namespace) -> None:
     _check(arguments)
     image = arguments.image
     version, max_version = _versions(arguments)
-    tree = _dump(arguments) if arguments.from_file else _directory(arguments)
+    with at_work("making the image") as report:
+        tree = _dump(arguments) if arguments.from_file else _directory(arguments, report)
 
-    from composefs import erofs
+        from composefs import erofs
 
-    pieces = list(erofs.write(tree, version=version, max_version=max_version, compat="c"))
+        pieces = list(erofs.write(tree, version=version, max_version=max_version, compat="c"))
     digest = None
     if arguments.print_digest or arguments.print_digest_only:
         from composefs.digest import SHA256
@@ -144,7 +145,7 @@ def _dump(arguments: argparse.Namespace) -> Tree:
     return read_dump(arguments.source, SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
 
 
-def _directory(arguments: argparse.Namespace) -> Tree:
+def _directory(arguments: argparse.Namespace, report: Callable[[int], object] | None) -> Tree:
     from composefs.digest import SHA256
     from composefs.scan import ScanOptions, scan_directory
 
@@ -157,7 +158,9 @@ def _directory(arguments: argparse.Namespace) -> Tree:
     )
 
     def scan(store: Callable[[int], str] | None) -> Tree:
-        return scan_directory(arguments.source, SHA256, store=store, options=options, processes=arguments.threads)
+        return scan_directory(
+            arguments.source, SHA256, store=store, options=options, processes=arguments.threads, report=report
+        )
 
     return scan(None) if arguments.digest_store is None else _into_store(arguments.digest_store, scan)
 

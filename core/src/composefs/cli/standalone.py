@@ -6,14 +6,16 @@ They start from scripts and build systems, so they do without click, which takes
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from composefs.cli import ctrl_c
 from composefs.errors import ComposefsError, UsageError, out_of_memory
 
-__all__ = ["Parser", "fail", "given_path", "run"]
+__all__ = ["Parser", "at_work", "fail", "given_path", "run"]
 
 FAILED = 1
 _INTERRUPTED = 130
@@ -39,6 +41,22 @@ def given_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return text
+
+
+@contextmanager
+def at_work(label: str) -> Iterator[Callable[[int], object] | None]:
+    """Show on a terminal that something lasts, and how much of it is done if that is told; what a pipe gets is None."""
+    if not os.isatty(2):
+        yield None
+        return
+    from composefs.cli.progress import Reporting
+    from composefs.cli.sinks import sinks_for
+    from composefs.observe import Observers
+
+    sinks = sinks_for("auto", 0, trace=False, json=True)
+    with Observers(*sinks) as observers, Reporting(observers, label, label) as report:
+        report(0)
+        yield report
 
 
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:

@@ -12,6 +12,7 @@ from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named_image
 from composefs.cli.output import write, write_piece
+from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError, UsageError
 from composefs.tree import Node, object_path
@@ -55,7 +56,10 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                 raise
             if not backing_path_only:
                 for path in paths:
-                    write_below(path, lookup.below(path), write_piece)
+                    with settings.observers() as observers, Reporting(observers, "dump", "reading the image") as report:
+                        report(0)
+                        below = lookup.below(path)
+                    write_below(path, below, write_piece)
                 write(b"")
                 return
     write(b"".join([_backing(path, node) for path, node in zip(paths, nodes, strict=True)]))
