@@ -94,7 +94,7 @@ def _pull(
         raise UsageError("there is nothing to pull", hint=f"name a ref or a commit; cfsctl ostree {lists}")
     targets = _targets(core, [wanted.local for wanted in every])
     source = make_source()
-    terms = _terms(request, source)
+    terms = _terms(request, core, source)
     with core.progress("refs"):  # a summary may have megabytes
         transport = source.open(core)
         found = [resolve(core, source, transport, wanted.name) for wanted in every]
@@ -128,7 +128,7 @@ def _targets(core: Core, refs: Iterable[str | None]) -> list[tuple[str | None, P
     return [(name, None if name is None else core.stream_get(name=name).optional()) for name in names]
 
 
-def _terms(request: Request, source: Source) -> Terms:
+def _terms(request: Request, core: Core, source: Source) -> Terms:
     from composefs_ostree.remotes.record import policy_for
     from composefs_ostree.signatures.policy import options_of
 
@@ -148,7 +148,7 @@ def _terms(request: Request, source: Source) -> Terms:
         policy=policy_for(source.remote, options_of(request)),
         subpaths=subpaths,
         depth=depth,
-        base_name=request.get("base_name"),
+        base=find_stream(core, request.arguments["base_name"]) if request.get("base_name") else None,
         keep_nul=wants_nul(request),
         use_deltas=not (source.is_near or request.get("no_delta")),
         is_repair=bool(request.get("repair")),

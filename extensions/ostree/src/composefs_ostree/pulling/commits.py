@@ -9,7 +9,7 @@ from __future__ import annotations
 from composefs_ext.errors import NotFoundError, TooLargeError
 from composefs_ostree.formats.commit_stream import IMAGE_REF, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held.refs import alike, find_stream
+from composefs_ostree.held.refs import alike
 from composefs_ostree.held.streams import DETACHED_REF, PARENT_REF, Asked, detached_metadata, open_commit
 from composefs_ostree.pulling.known import Brought, Inquiry
 
@@ -72,8 +72,7 @@ class Commits:
         nothing, what others like it name may have much of the commit.
         """
         known = self._inquiry.about(commit_id, size, current, asked)
-        wants_tree = self._terms.subpaths is None or len(self._terms.subpaths) > 0
-        lacks_tree = wants_tree and known.held is None and known.here is None
+        lacks_tree = self._terms.subpaths != [] and known.held is None and known.here is None
         if lacks_tree and current is not None and current != known.unreadable:
             # It is the base: the core reads it while we fetch the commit object and load what a pull takes.
             self._asked[current] = self._asked.get(current) or Asked(self._core, current, sizes=True)
@@ -207,7 +206,7 @@ class Commits:
 
     def _bases(self, known: Known) -> list[str]:
         """Return the names of the streams that may have something of a commit, the likeliest first."""
-        names = [find_stream(self._core, self._terms.base_name)] if self._terms.base_name else []
+        names = [self._terms.base] if self._terms.base is not None else []
         if known.current is not None and known.current != known.unreadable:
             names.append(known.current)
         parent = self._inquiry.object(known).commit.parent
@@ -215,7 +214,7 @@ class Commits:
             names.append(stream_name(parent))
         if known.held is not None:
             names.append(known.held.name)
-        if self._terms.base_name is None and known.alike is not None:
+        if self._terms.base is None and known.alike is not None:
             names.append(known.alike)
         return names
 

@@ -29,8 +29,7 @@ class Gathering:
     The others are in ``to_fetch``, for workers, or in ``confirming``, for the core, or are awaited from the delta.
     """
 
-    def __init__(self, core: Core, commit: Commit, supply: Supply, budget: Budget, workers: int) -> None:
-        """``workers`` is how many there may be."""
+    def __init__(self, core: Core, commit: Commit, supply: Supply, budget: Budget) -> None:
         self._held = supply.held
         self._delta = supply.delta
         self._ahead = supply.ahead
@@ -42,7 +41,8 @@ class Gathering:
         self.fetched = 0
         self.confirming = Confirming(core, supply.sizes)
         told = {} if supply.delta is None else supply.delta.sizes
-        self.to_fetch = FetchQueue(lambda: FileSizes(commit, told), workers)  # self would be kept to the call's end
+        # In the function self would be kept to the call's end.
+        self.to_fetch = FetchQueue(lambda: FileSizes(commit, told), supply.workers.most)
         for file_id in () if self._delta is None else self._delta.fallbacks:
             self.to_fetch.add(file_id)
 

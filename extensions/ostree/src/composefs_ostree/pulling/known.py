@@ -9,7 +9,6 @@ from composefs_ext.errors import UNREADABLE, NotFoundError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.commit_stream import IMAGE_REF, commit_of_stream, is_partial, partial_name, stream_name
 from composefs_ostree.formats.names import MAX_METADATA
-from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
 from composefs_ostree.sources.finding import fetch_detached
 
@@ -37,7 +36,8 @@ class Terms(NamedTuple):
     """None: all of a commit; empty: the commit object alone."""
     depth: int = 0
     """How many parents to pull too; negative: all."""
-    base_name: str | None = None
+    base: str | None = None
+    """The stream of a commit that may have much of them."""
     keep_nul: bool | None = None
     """Whether images are to be those of composefs-rs 0.9.0 (composefs_ostree.held.dumptext); None: as they are here."""
     use_deltas: bool = False
@@ -200,8 +200,6 @@ class Inquiry:
             return None
         from composefs_ostree.deltas.finding import find
 
-        base_name = self._terms.base_name
-        names = [known.current, *([find_stream(self._core, base_name)] if base_name else [])]
-        whole = [name for name in dict.fromkeys(names) if name is not None and not is_partial(name)]
-        held = [commit_of_stream(name) for name in whole]
+        names = dict.fromkeys([known.current, self._terms.base])
+        held = [commit_of_stream(name) for name in names if name is not None and not is_partial(name)]
         return find(self._core, self._transport, self._source.heading(), known.commit_id, held)

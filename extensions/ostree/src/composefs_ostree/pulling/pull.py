@@ -66,7 +66,7 @@ class Pull:
         self._workers = supply.workers
         self._metadata_progress = core.progress("metadata")
         self._files_progress = core.progress("files", unit="bytes")
-        self._files = Gathering(core, wanted.commit, supply, budget, self._workers.most)
+        self._files = Gathering(core, wanted.commit, supply, budget)
         self._walk = Walk(supply, budget, self._files.want, self._metadata_progress)
         self._puts = Puts(core)
         self._draft = Draft(core)
@@ -135,7 +135,7 @@ class Pull:
         deal(self._workers, self._files.to_fetch, self._puts, self._delta)
         self._puts.send()
         # Sending may have read answers, and nothing else would wake us.
-        if not (self._is_done() or self._has_answers()):
+        if not (self._is_done() or self._puts.answered or self._files.confirming.answered):
             self._wait()
 
     def _wait(self) -> None:
@@ -152,9 +152,6 @@ class Pull:
                 self._take_files(worker)
         if self._core.fileno() in ready:
             self._core.pump(0)
-
-    def _has_answers(self) -> bool:
-        return self._puts.answered or self._files.confirming.answered
 
     def _use_time(self) -> bool:
         """Do some of the rest while something is awaited; tell whether there may be more to do."""
