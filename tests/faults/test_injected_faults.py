@@ -51,6 +51,22 @@ def named(name: str) -> Operation:
     return next(each for each in OPERATIONS if each.name == name)
 
 
+@pytest.mark.parametrize("name", ["pull", "pull over HTTP", "commit"])
+def test_what_staging_refuses_is_not_blamed_on_what_is_read(workshop: Workshop, name: str) -> None:
+    operation = named(name)
+    written = [each for each in recorded(workshop, operation).targets if "write" in each.call.name]
+    target = next(each for each in written if each.call.file.startswith("w0-"))
+
+    def prefix(log: Path, *, children: bool) -> list[str]:
+        return strace.injector(log, target.call.name, target.call.nth, Fault.EIO, children=children)
+
+    with workshop.run(operation.repository) as run:
+        done = run.do(operation, "extension", prefix, target.files)
+    assert done.returncode == 1
+    assert " cannot be stored: Input/output error (the disk " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_repair_that_cannot_be_made_durable_names_the_repository(workshop: Workshop) -> None:
     operation = named("repair")
 

@@ -8,13 +8,14 @@ from composefs_ext.errors import (
     CorruptError,
     ExtError,
     FormatError,
+    InputOutputError,
     NetworkError,
     NoSpaceError,
     NotFoundError,
     TooLargeError,
 )
 from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
-from composefs_ostree.fetching.transport import Fetch, bad_object
+from composefs_ostree.fetching.transport import STAGING, Fetch, bad_object
 from composefs_ostree.formats.names import ObjectType
 
 
@@ -65,7 +66,14 @@ def test_other_errors_speak_for_themselves() -> None:
 
 
 def test_an_error_that_does_not_say_what_it_is_about_gets_the_name() -> None:
-    told = bad_object("http://example/objects/x", NoSpaceError("disk full", hint="free some"))
+    told = bad_object("http://example/objects/x", InputOutputError("cut", hint="look"))
+    assert type(told) is InputOutputError
+    assert (told.message, told.hint) == ("http://example/objects/x: cut", "look")
+    assert told.subject == "http://example/objects/x"
+
+
+def test_what_staging_refuses_is_not_blamed_on_the_source() -> None:
+    told = bad_object("http://example/objects/x", NoSpaceError("staging: full", hint="free some", subject=STAGING))
     assert type(told) is NoSpaceError
-    assert (told.message, told.hint) == ("http://example/objects/x cannot be stored: disk full", "free some")
+    assert (told.message, told.hint) == ("http://example/objects/x cannot be stored: full", "free some")
     assert told.subject is None  # the core knows the place, which is none at the source

@@ -17,7 +17,7 @@ from composefs_ext.files import Naming
 from composefs_ext.fsverity import Hasher, fsverity_digest
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
-from composefs_ostree.fetching.stage import Stager, check_space, copy_range, create_staged, write_all
+from composefs_ostree.fetching.stage import IN_STAGING, Stager, check_space, copy_range, create_staged, write_all
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 
@@ -103,7 +103,8 @@ class Maker(Jobs):
         if size <= self._packs.largest and not (inode.is_whole and self._stager.can_clone):
             content = inode.inline if inode.inline is not None else self._read(inode)
             digest.update(content)
-            return job, head, size, self._packs.add(content), digest.digest(), None
+            with IN_STAGING:
+                return job, head, size, self._packs.add(content), digest.digest(), None
         try:
             if self._stage(inode, staged, digest) != size:
                 raise _changed()
@@ -157,7 +158,8 @@ class Maker(Jobs):
                 done += size
                 if start < 0:
                     _hash_zeros(digest, size)
-                    os.ftruncate(fd, done)
+                    with IN_STAGING:
+                        os.ftruncate(fd, done)
                 elif copy_range(inode.fd, start, size, fd, done - size, digest, self._buffer) != size:
                     raise CorruptError("the archive ends inside of it")
             return done

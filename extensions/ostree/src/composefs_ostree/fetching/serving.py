@@ -12,6 +12,7 @@ from time import monotonic
 
 from composefs_ext.packs import Packs
 from composefs_ext.staging import Staging
+from composefs_ostree.fetching.stage import IN_STAGING
 from composefs_ostree.fetching.traffic import traffic
 from composefs_ostree.fetching.transport import wait
 from composefs_ostree.formats.names import ID_SIZE
@@ -90,7 +91,8 @@ class _Lot:
 def _written(packs: Packs, rows: list[Any], files: Files) -> list[Any]:
     """Write the pack that rows speak of; return them, or if that fails the failure of those that do."""
     try:
-        packs.flush()
+        with IN_STAGING:
+            packs.flush()
     except OSError as error:
         from composefs_ostree.fetching.files import failure  # loaded by whoever made ``files``
 

@@ -12,6 +12,8 @@ import fcntl
 import os
 
 from composefs_ext.errors import NoSpaceError
+from composefs_ext.files import Naming
+from composefs_ostree.fetching.transport import STAGING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +27,19 @@ if TYPE_CHECKING:
     It is in a staged file, whose name that is, in a pack (the pack's name, position), or inline (None).
     """
 
-__all__ = ["SmallContents", "Stager", "check_space", "copy_range", "create_staged", "stage_bytes", "write_all"]
+__all__ = [
+    "IN_STAGING",
+    "SmallContents",
+    "Stager",
+    "check_space",
+    "copy_range",
+    "create_staged",
+    "stage_bytes",
+    "write_all",
+]
+
+IN_STAGING = Naming(STAGING)
+"""Entered where something is written there, as errors of that have no name, or one that tells a user nothing."""
 
 _FICLONE = getattr(fcntl, "FICLONE", 0x40049409)  # before Python 3.12 of the usual architectures
 _BUFFER = 128 << 10
@@ -37,7 +51,8 @@ _CANNOT_CLONE = frozenset(
 
 def create_staged(name: str) -> int:
     """Open a new staged file; its mode is that of the repository's objects, which spares the core a call for each."""
-    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    with IN_STAGING:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 
 
 def check_space(fd: int, size: int) -> None:
@@ -48,14 +63,16 @@ def check_space(fd: int, size: int) -> None:
         raise NoSpaceError(
             f"No space left on device: its content has {size} bytes, and {free} are free",
             hint="free some space on the repository's disk and run the command again",
+            subject=STAGING,
         )
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write to an open file, whose disk may be full in the middle: then OSError is raised."""
-    written = os.write(fd, data)
-    while written < len(data):
-        written += os.write(fd, data[written:])
+    """Write to an open file in staging, whose disk may be full in the middle: then OSError is raised."""
+    with IN_STAGING:
+        written = os.write(fd, data)
+        while written < len(data):
+            written += os.write(fd, data[written:])
 
 
 class SmallContents:
@@ -77,7 +94,8 @@ class SmallContents:
         size = len(content)
         if size <= self.inline_limit:
             return file_id, head + content, size, None
-        return file_id, head, size, self._packs.add(content)
+        with IN_STAGING:
+            return file_id, head, size, self._packs.add(content)
 
 
 def stage_bytes(content: bytes, staged: str) -> None:
@@ -150,9 +168,11 @@ def copy_range(
         ends_in_hole = piece[0] == 0 == piece[-1] and piece.tobytes() == _ZEROS[:count]
         if not ends_in_hole:
             written = 0
-            while written < count:
-                written += os.pwrite(target, piece[written:], position + done + written)
+            with IN_STAGING:
+                while written < count:
+                    written += os.pwrite(target, piece[written:], position + done + written)
         done += count
     if ends_in_hole:
-        os.ftruncate(target, position + done)
+        with IN_STAGING:
+            os.ftruncate(target, position + done)
     return done

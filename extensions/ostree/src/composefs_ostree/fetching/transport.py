@@ -12,9 +12,7 @@ from composefs_ext.errors import (
     CorruptError,
     ExtError,
     FormatError,
-    NoSpaceError,
     NotFoundError,
-    ReadOnlyError,
     TooLargeError,
 )
 from composefs_ostree.formats.names import MAX_METADATA
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "STAGING",
     "Fetch",
     "bad_object",
     "descriptors_of",
@@ -60,6 +59,9 @@ __all__ = [
     "timeout_of",
     "wait",
 ]
+
+STAGING = "staging"
+"""The subject of an error of writing there, which is not what is wrong with the file that is written."""
 
 _GZIP = b"\x1f\x8b\x08"
 _PAGE_BYTES = 1024
@@ -216,14 +218,15 @@ def bad_object(where: str, error: ExtError) -> ExtError:
     Errors of transfers and of the system already say what to do; they get the name if they have none.
     """
     match error:
+        case ExtError(subject=subject) if subject == STAGING:
+            reason = error.message.removeprefix(f"{STAGING}: ")
+            return type(error)(f"{where} cannot be stored: {reason}", hint=error.hint, causes=error.causes)
         case NotFoundError():
             return NotFoundError(
                 f"{where}: {error.message.removeprefix(f'{where}: ')}, although the commit needs it",
                 hint=error.hint or "the source is incomplete or being changed; try again later, or from another mirror",
                 subject=where,
             )
-        case NoSpaceError() | ReadOnlyError() if not (error.subject or "").startswith("/"):  # in staging
-            return type(error)(f"{where} cannot be stored: {error.message}", hint=error.hint, causes=error.causes)
         case CorruptError() | FormatError() | TooLargeError():
             return type(error)(
                 f"{where}: {error.message.removeprefix(f'{where}: ')}",
