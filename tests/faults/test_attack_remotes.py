@@ -169,6 +169,7 @@ SERVED = {
     ),
     "a redirect without end": ("/summary", Fault(status=302, headers=(("Location", "/summary"),)), "", "redirects"),
     "a redirect to a file": ("/config", Fault(status=302, headers=(("Location", "file:///etc/passwd"),)), "", "file"),
+    "a redirect to FTP": ("/config", Fault(status=302, headers=(("Location", "ftp://127.0.0.1:1/"),)), "", '"ftp"'),
     "an endless mirror list": ("/list", Fault(status=200, body=b"http://h/\n" * 200_000), "mirrorlist=", "longer than"),
     "an endless metalink": (
         "/list",

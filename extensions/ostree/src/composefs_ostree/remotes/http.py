@@ -191,7 +191,6 @@ class HttpTransport:
             (pycurl.FOLLOWLOCATION, 1),
             (pycurl.MAXREDIRS, _MAX_REDIRECTS),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.USERAGENT, f"composefs-ostree/{__version__}"),
             (pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS),
             (pycurl.TIMEOUT, self._seconds),
