@@ -94,7 +94,7 @@ def test_passwords(tmp_path: Path, target: Target, source: Path) -> None:
 def test_tokens_and_headers(tmp_path: Path, target: Target, source: Path) -> None:
     token, headers = tmp_path / "token", tmp_path / "headers"
     token.write_text("s3cr3t\n")
-    headers.write_text("# for the cache\nX-Key: k3y\n")
+    headers.write_text("# for the cache\n\nX-Key: k3y\n")
     gate = 'if ($http_authorization != "Bearer s3cr3t") { return 401; } if ($http_x_key != "k3y") { return 402; }'
     with nginx(tmp_path / "nginx", source, gate) as server:
         remote(target, server.url, f"--set=http-bearer-token-file={token}")
@@ -108,9 +108,10 @@ def test_tokens_and_headers(tmp_path: Path, target: Target, source: Path) -> Non
         pulls(target, "o", BRANCH)
         token.write_text("two words")
         assert "token" in pulls(target, "o", BRANCH, status=5)
-        headers.write_text("no header")
         token.write_text("s3cr3t")
-        assert "line 1" in pulls(target, "o", BRANCH, status=5)
+        for text, line in (("no header", "line 1 "), ("X-Key: k3y\n" * 101, "line 101 ")):
+            headers.write_text(text)
+            assert line in pulls(target, "o", BRANCH, status=5)
 
 
 def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Path) -> None:
@@ -128,6 +129,10 @@ def test_credentials_go_nowhere_else(tmp_path: Path, target: Target, source: Pat
             told = pulls(target, "o", BRANCH, status=6)
             assert "HTTP status 302 (the server redirects and does not say where, or to where headers of a file" in told
             assert {request[5] for request in other.log()} == {"-"}
+            headers.write_text("Authorization: Bearer s3cr3t\n")
+            pulls(target, "o", BRANCH)
+            assert {request[6] for request in server.log()} == {"Bearer s3cr3t", "-"}
+            assert {request[6] for request in other.log()} == {"-"}
         mirrors = tmp_path / "mirrors"
         mirrors.mkdir()
         with nginx(tmp_path / "third", mirrors) as server:
