@@ -112,17 +112,17 @@ def test_measure_file(tmp_path: Path) -> None:
     assert output("measure-file", *files).splitlines() == [digest_bytes(each, SHA256).hex() for each in contents]
 
 
-def test_a_file_that_takes_long_is_shown_to_be_measured(tmp_path: Path) -> None:
-    large = tmp_path / "large"
-    large.touch()
-    os.truncate(large, 8 << 30)
+@pytest.mark.parametrize(("command", "told"), [("measure-file", "measuring"), ("ls", "reading the image")])
+def test_what_lasts_is_shown_on_a_terminal(tmp_path: Path, command: str, told: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
 
-    def cut(shown: bytes) -> None:
-        if b"measuring" in shown:
-            os.truncate(large, 0)
+    def let_go(shown: bytes) -> None:
+        if told.encode() in shown and not (tmp_path / "written").exists():
+            (tmp_path / "written").touch()
+            (tmp_path / "fifo").write_bytes(b"")
 
-    _, shown = on_terminal("measure-file", large, program=BIN / "composefs-info", look=cut)
-    assert b"measuring" in shown
+    on_terminal(command, tmp_path / "fifo", program=BIN / "composefs-info", look=let_go)
+    assert (tmp_path / "written").exists()
 
 
 def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:

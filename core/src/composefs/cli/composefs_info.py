@@ -159,7 +159,7 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
     for path in arguments.files:
-        with opened(path, f"opening {path}") as fd, at_work("reading the image"):
+        with at_work("reading the image"), opened(path, f"opening {path}") as fd:
             try:
                 image = Image.open(fd)
                 tree = read_tree(image, ReadRules("c"))
@@ -180,7 +180,7 @@ def _measure_file(arguments: argparse.Namespace) -> None:
     from composefs.linux.verity import measure
 
     for path in arguments.files:
-        with opened(path, f"opening {path}") as fd, at_work("measuring"):
+        with at_work("measuring"), opened(path, f"opening {path}") as fd:
             try:
                 measured = measure(fd)
                 digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
