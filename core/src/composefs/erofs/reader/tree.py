@@ -138,16 +138,12 @@ def redirect_path(redirect: bytes, inode: Inode) -> bytes:
     return path
 
 
+@collection_paused()
 def read_below(decoder: Decoder, nid: int, path_length: int = 0) -> Node:
     """Return a node and, if it is a directory, all that is below it; ``path_length`` is that of its own path.
 
     Where this is the root of the image, links are counted if the rules ask for it.
     """
-    with collection_paused():
-        return _read_below(decoder, nid, path_length)
-
-
-def _read_below(decoder: Decoder, nid: int, path_length: int) -> Node:
     image = decoder.image
     inode = image.inode(nid)
     root, _ = decoder.node(inode)
