@@ -39,8 +39,8 @@ def read_names(repository: Repository) -> Names:
     """
     names = Names()
     try:
-        stream_refs = _read_links(repository, "streams")
-        image_refs = _read_links(repository, "images")
+        stream_refs = _read_links(repository, "streams", names.problems)
+        image_refs = _read_links(repository, "images", names.problems)
         names.streams = _read_entries(repository, "streams", names.problems)
         names.images = _read_entries(repository, "images", names.problems)
     except OSError as error:
@@ -76,35 +76,30 @@ def _read_entries(repository: Repository, directory: str, problems: list[Problem
     return found
 
 
-def _read_links(repository: Repository, directory: str) -> list[tuple[str, str] | Problem]:
-    """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: (path, link), and what is none."""
-    found: list[tuple[str, str] | Problem] = []
+def _read_links(repository: Repository, directory: str, problems: list[Problem]) -> list[tuple[str, str]]:
+    """Read the symlinks at any depth below ``streams/refs`` or ``images/refs``: (path, link)."""
     above = f"{directory}/refs"
     try:
         fd = open_refs([], repository.store.find(directory), above)
     except CorruptError:
-        return [Problem("unexpected-file-type", above, "it is not a directory")]
+        problems.append(Problem("unexpected-file-type", above, "it is not a directory"))
+        return []
     if fd is None:
-        return found
+        return []
 
     def not_symlink(where: str, reason: str) -> None:
-        found.append(Problem("entry-not-symlink", where, f"it {reason}"))
+        problems.append(Problem("entry-not-symlink", where, f"it {reason}"))
 
     with Descriptor(fd):
-        found.extend(walk(fd, above, odd=not_symlink))
-    return found
+        return list(walk(fd, above, odd=not_symlink))
 
 
 def _resolve(
-    directory: str, links: list[tuple[str, str] | Problem], targets: dict[str, str], problems: list[Problem]
+    directory: str, links: list[tuple[str, str]], targets: dict[str, str], problems: list[Problem]
 ) -> dict[str, str]:
     """Return {path: one of ``targets``} of the refs that were read, and add what is wrong with the others."""
     found: dict[str, str] = {}
-    for each in links:
-        if isinstance(each, Problem):
-            problems.append(each)
-            continue
-        path, link = each
+    for path, link in links:
         where = f"{directory}/refs/{path}"
         try:
             target = parse_ref_link(link, path.count("/"), where)
