@@ -24,9 +24,9 @@ from composefs.ext.account import Account
 from composefs.linux.landlock import Ruleset
 from composefs.linux.prctl import (
     drop_capabilities,
+    end_with_parent,
     set_child_subreaper,
     set_no_new_privileges,
-    set_parent_death_signal,
 )
 from composefs.linux.seccomp import give_up_hard_links
 from composefs.tuples import NamedTuple
@@ -210,7 +210,7 @@ def _become(program: Program, wanted: Mapping[int, int], failure: int, parent: i
         set_no_new_privileges()
         _give_up(program)
         # Not before the account is changed, which takes it back.
-        set_parent_death_signal(signal.SIGKILL)
+        end_with_parent()
         if os.getppid() != parent:
             os._exit(_EXEC_FAILED)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and that would be inherited

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from composefs.linux.closing import Closing
-from composefs.linux.prctl import set_parent_death_signal
+from composefs.linux.prctl import end_with_parent
 from composefs.linux.signals import ASKING_TO_STOP
 
 __all__ = ["Forks"]
@@ -74,7 +74,7 @@ def _be_one(work: Callable[[], object], parent: int) -> NoReturn:
     """Be one of the processes; never returns, nor raises into the code that was copied with the process."""
     status = 1
     try:
-        set_parent_death_signal(signal.SIGKILL)
+        end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first of us ends us
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

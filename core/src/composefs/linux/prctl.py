@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from signal import SIGKILL
 
 from composefs.linux.libc import checked, libc
 
 __all__ = [
     "drop_capabilities",
+    "end_with_parent",
     "set_child_subreaper",
     "set_no_new_privileges",
-    "set_parent_death_signal",
     "set_seccomp_filter",
 ]
 
@@ -48,9 +49,9 @@ def drop_capabilities(kept: frozenset[int]) -> None:
                 _set(_PR_CAPBSET_DROP, capability)
 
 
-def set_parent_death_signal(signal: int) -> None:
-    """Have this process sent ``signal`` when the thread that forked it ends; 0 takes it back."""
-    _set(_PR_SET_PDEATHSIG, signal)
+def end_with_parent() -> None:
+    """Have this process killed when the thread that forked it ends."""
+    _set(_PR_SET_PDEATHSIG, SIGKILL)
 
 
 def set_child_subreaper(enable: bool) -> None:
