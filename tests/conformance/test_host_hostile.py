@@ -347,6 +347,14 @@ def test_extension_that_reads_no_answers_is_not_waited_for(host: Host) -> None:
     host.assert_clean()
 
 
+def test_the_command_shows_a_long_line_where_it_was_cut_short(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beginning of such a line is right: the next message stands where the rest of the first is missing."""
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(host.search))
+    done = cfsctl("--repo", host.path, "bad", "misbehave", "cut-short", "--pids", host.pids, status=10)
+    assert 'x{"jsonrpc": "2.0"' in done.stderr
+    assert len(done.stderr) < 300
+
+
 @pytest.mark.parametrize(
     ("how", "status", "line"),
     [

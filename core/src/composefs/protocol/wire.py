@@ -124,8 +124,8 @@ def decode(line: bytes) -> Message:
         message = parse_json(line)
     except ValueError as error:
         raise ProtocolError(
-            f"a line on standard output is not a JSON message ({error}): {_shown(line)}",
-            hint="text for people goes to standard error",
+            f"a line on standard output is not a JSON message ({error}): {_shown(line, getattr(error, 'pos', 0))}",
+            hint="messages go there whole, text for people to standard error",
         ) from None
     if type(message) is not dict:
         raise ProtocolError(f"a message is not a JSON object: {_shown(line)}")
@@ -143,6 +143,8 @@ def encode_scalars(values: list[JSONValue]) -> bytes:
     return _line_encoder.encode(values)[1:-1].encode("ascii") + b"\n"
 
 
-def _shown(line: bytes) -> str:
-    text = ascii(line[:60].decode("utf-8", "replace"))
-    return text + "…" if len(line) > 60 else text
+def _shown(line: bytes, at: int = 0) -> str:
+    """Quote a line; of a long one what is around a character, as what a short write lost is missed only there."""
+    text = line.decode("utf-8", "replace")
+    start = max(0, at - 40)
+    return ("…" if start else "") + ascii(text[start : start + 60]) + ("…" if len(text) > start + 60 else "")
