@@ -54,10 +54,11 @@ _HARMLESS = (
     Scenario("an unknown notification after run", Script(notice=True), (9,)),
     Scenario("JSON written otherwise: order, blanks, no escapes", Script(text=True), (1,)),
     Scenario("lines that arrive in pieces", Script(pieces=True), (1,)),
+    Scenario("a pipe that takes no more than a page at once", Script(narrow=True), (1,)),
 )
 _ALL = Scenario(
     "all that a later core may do otherwise",
-    Script(offer=True, ids=True, text=True, pieces=True, stray=True, notice=True),
+    Script(offer=True, ids=True, text=True, pieces=True, narrow=True, stray=True, notice=True),
     (1, 6, 9, 25),
     single=_HARMLESS,
 )

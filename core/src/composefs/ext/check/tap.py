@@ -50,10 +50,11 @@ class Script(NamedTuple):
     """What a run does otherwise.  Calls are counted from 1; 0 is before the first, −1 before initialize.
 
     ``only_unknown`` offers nothing but versions of the future, ``bare`` no features, ``ids`` numbers the core's calls
-    oddly, ``text`` writes JSON with other blanks, order and escapes, ``pieces`` writes lines in pieces, ``stray`` adds
-    unknown fields, ``notice`` sends an unknown notification, ``slow`` holds answers back while calls come.  ``refuse``
-    answers a method, from its first call on, with an error of a kind; ``refuse_row`` has the core refuse the first file
-    of the first ``object.put``; ``too_large`` answers a listing without ``_into`` so.
+    oddly, ``text`` writes JSON with other blanks, order and escapes, ``pieces`` writes lines in pieces, ``narrow`` has
+    the extension write to a pipe that is full after a page, ``stray`` adds unknown fields, ``notice`` sends an unknown
+    notification, ``slow`` holds answers back while calls come.  ``refuse`` answers a method, from its first call on,
+    with an error of a kind; ``refuse_row`` has the core refuse the first file of the first ``object.put``;
+    ``too_large`` answers a listing without ``_into`` so.
     """
 
     offer: bool = False
@@ -62,6 +63,7 @@ class Script(NamedTuple):
     ids: bool = False
     text: bool = False
     pieces: bool = False
+    narrow: bool = False
     stray: bool = False
     notice: bool = False
     slow: bool = False
@@ -89,6 +91,8 @@ class Tap(Channel):
         self._owes_answer = False
         self.interfered_at: float | None = None
         self._answered_at: float | None = None
+        if script.narrow:
+            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, 1)  # a page: the least that there is
 
     # From the extension
 
