@@ -181,7 +181,8 @@ def test_a_full_disk_is_told(image: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([INFO, "dump", image], stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
-    assert done.stderr == b"composefs-info: writing to standard output: No space left on device\n"
+    remedy = b"free some space and run the command again"
+    assert done.stderr == b"composefs-info: writing to standard output: No space left on device (%b)\n" % remedy
 
 
 def test_a_closed_standard_output_is_told(image: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from composefs.cli.output import write, write_piece
 from composefs.cli.standalone import Parser, at_work, fail, given_path, run
 from composefs.errors import ComposefsError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
@@ -43,13 +44,7 @@ def main() -> int:
     if sys.stdout is None:  # What Python makes of a closed descriptor.
         return fail(PROGRAM, "standard output is closed")
     gc.disable()  # A tree is one large heap without garbage, and the process ends soon.
-    try:
-        status = run(PROGRAM, _run)
-    except OSError as error:  # Of standard output: others have become errors of ours.
-        from composefs.cli.output import settle, unwritten
-
-        settle()
-        return fail(PROGRAM, unwritten(error).message)
+    status = run(PROGRAM, _run)
     gc.freeze()
     return status
 
@@ -57,7 +52,7 @@ def main() -> int:
 def _run() -> None:
     arguments = _arguments()
     _COMMANDS[arguments.command](arguments)
-    sys.stdout.flush()
+    write(b"")
 
 
 def parser() -> Parser:
@@ -103,14 +98,14 @@ def _ls(arguments: argparse.Namespace) -> None:
                 if node.home is not None:
                     shown.add(node)  # C tells of a file once, at the first of its names.
             lines.append(line + b"\n")
-        sys.stdout.buffer.writelines(lines)
+        write_piece(b"".join(lines))
 
 
 def _dump(arguments: argparse.Namespace) -> None:
     from composefs import dumpfile
 
     for tree in _trees(arguments):
-        dumpfile.write(tree, sys.stdout.buffer.write, style="c")
+        dumpfile.write(tree, write_piece, style="c")
 
 
 def _objects(arguments: argparse.Namespace) -> None:
@@ -149,7 +144,7 @@ def _object_paths(arguments: argparse.Namespace) -> list[bytes]:
 def _print_paths(paths: list[bytes]) -> None:
     from composefs.dumpfile.escape import escape
 
-    sys.stdout.buffer.writelines([escape(path) + b"\n" for path in paths])
+    write_piece(b"".join([escape(path) + b"\n" for path in paths]))
 
 
 def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
@@ -186,7 +181,7 @@ def _measure_file(arguments: argparse.Namespace) -> None:
                 digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
             except OSError as error:
                 raise from_os_error(error, f"reading {path}") from error
-        print(digest.hex())
+        write_piece(digest.hex().encode() + b"\n")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
