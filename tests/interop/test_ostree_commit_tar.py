@@ -181,6 +181,26 @@ def test_sparse_files_with_long_names(tmp_path: Path, version: str) -> None:
     assert ours == expected
 
 
+@pytest.mark.parametrize(
+    ("size", "headers"),
+    [
+        (-512, {}),
+        (0, {"size": "-1536"}),
+        (0, {"size": "-3"}),
+        (0, {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9" * 20}),
+    ],
+    ids=["to the same header", "to the first", "some bytes less", "too many"],
+)
+def test_sizes_that_nothing_has(tmp_path: Path, target: Target, size: int, headers: dict[str, str]) -> None:
+    root, member = tarfile.TarInfo("./"), tarfile.TarInfo("file")
+    root.type = tarfile.DIRTYPE
+    member.size, member.pax_headers = size, headers
+    blocks = member.tobuf(tarfile.PAX_FORMAT if headers else tarfile.GNU_FORMAT)
+    (tmp_path / "x.tar").write_bytes(root.tobuf(tarfile.GNU_FORMAT) + blocks + bytes(1024))
+    error = target.ostree("commit", f"--tree=tar={tmp_path}/x.tar", status=5).stderr
+    assert "x.tar: 'file' has a size that nothing has" in error
+
+
 def test_types_of_members(tmp_path: Path) -> None:
     """A name that ends in a slash is a directory's, of whatever age the archive is; an unknown type is told."""
     path = tmp_path / "x.tar"

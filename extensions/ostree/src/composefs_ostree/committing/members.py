@@ -1,9 +1,10 @@
 """The members of a tar archive, as libarchive reads them for ostree.
 
 The headers are read by the standard library.  That is lenient where we must not be: it takes a damaged header for the
-end, and reads headers of any size into memory.  It applies global headers, which libarchive passes over.  And it does
-not know what GNU tar writes beside files: labels (``--label``), and in incremental archives (``--incremental``)
-directories of a type of their own, and times where others have the beginning of a long name.
+end, goes back where a size is negative, and reads headers of any size into memory.  It applies global headers, which
+libarchive passes over.  And it does not know what GNU tar writes beside files: labels (``--label``), and in incremental
+archives (``--incremental``) directories of a type of their own, and times where others have the beginning of a long
+name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["read_members"]
 
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
+_MAX_SIZE = (1 << 63) - 1
 _LABEL, _DUMPED_DIRECTORY = b"V", b"D"
 _NAME, _MAGIC, _PREFIX = slice(0, 100), slice(257, 265), slice(345, 500)
 _GNU = b"ustar  \0"
@@ -39,6 +41,8 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         )
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+            if archive.offset < member.offset_data or not 0 <= member.size <= _MAX_SIZE:
+                raise FormatError(f"{member.name[:200]!a} has a size that nothing has, {member.size}")
             if archive.offset > end + _BLOCK:
                 raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
             if member.type != _LABEL:
