@@ -181,7 +181,7 @@ def _measure_file(arguments: argparse.Namespace) -> None:
                 digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
             except OSError as error:
                 raise from_os_error(error, f"reading {path}") from error
-        write_piece(digest.hex().encode() + b"\n")
+        write(digest.hex().encode() + b"\n")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
