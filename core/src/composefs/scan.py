@@ -303,12 +303,12 @@ class _Hashing(Closing):
         if self.pool is not None:
             self.collect(self.pool.answers(0))
 
-    def collect(self, answers: Iterable[tuple[int, bytes | Exception]]) -> None:
+    def collect(self, answers: Iterable[tuple[int, bytes | ComposefsError | OSError]]) -> None:
         """Take in what other processes have found out."""
         for number, answer in answers:
             self.finish(self.reading.pop(number), answer)
 
-    def finish(self, reading: _Reading, answer: bytes | Exception) -> None:
+    def finish(self, reading: _Reading, answer: bytes | ComposefsError | OSError) -> None:
         """Complete a node with what reading its file gave."""
         node, size, mtime, directory, name = reading
         if isinstance(answer, bytes) and _TIMES.unpack_from(answer) == (size, *divmod(mtime, 10**9)):
@@ -329,8 +329,6 @@ class _Hashing(Closing):
                 raise from_os_error(answer, f"reading {path}") from answer
             case ComposefsError():
                 raise type(answer)(f"{path}: {answer.message}", hint=answer.hint, subject=answer.subject) from answer
-            case _:
-                raise answer
 
 
 def _no_directory(path: str) -> NotFoundError:

@@ -77,7 +77,7 @@ class FilePool(Closing):
         self.unanswered += 1
         return self._last
 
-    def answers(self, at_most: int) -> Iterator[tuple[int, bytes | Exception]]:
+    def answers(self, at_most: int) -> Iterator[tuple[int, bytes | ComposefsError | OSError]]:
         """Yield (number, result or error) of what is finished, and wait until ``at_most`` are unanswered."""
         while self.unanswered:
             try:
@@ -126,7 +126,7 @@ def _described(error: ComposefsError | OSError) -> bytes:
     return json.dumps({"kind": error.kind} | {key: text and text[:_MAX_TEXT] for key, text in texts.items()}).encode()
 
 
-def _error(described: bytes) -> Exception:
+def _error(described: bytes) -> ComposefsError | OSError:
     import json
 
     fields = json.loads(described)
