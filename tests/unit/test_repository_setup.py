@@ -172,18 +172,18 @@ def test_reset_with_damaged_metadata(made: Populated) -> None:
     (made.path / "meta.json").write_text("{")
     with pytest.raises(FormatError):
         Repository.open(made.path)
-    reset(made.path, algorithm=SHA256, insecure=True)
+    reset(made.path, algorithm=SHA256, erofs_default=1, insecure=True)
     Repository.open(made.path).close()
 
 
 def test_reset_refuses(made: Populated, tmp_path: Path) -> None:
     with pytest.raises(ExistsError, match="sha256 objects"):
-        reset(made.path, algorithm=SHA512, insecure=True)
+        reset(made.path, algorithm=SHA512, erofs_default=1, insecure=True)
     with Repository.open(made.path), pytest.raises(BusyError):
-        reset(made.path, algorithm=SHA256, insecure=True)
+        reset(made.path, algorithm=SHA256, erofs_default=1, insecure=True)
     (tmp_path / "other/streams").mkdir(parents=True)
     with pytest.raises(NotFoundError):
-        reset(tmp_path / "other", algorithm=SHA256, insecure=True)
+        reset(tmp_path / "other", algorithm=SHA256, erofs_default=1, insecure=True)
     assert (tmp_path / "other/streams").exists()
     assert (made.path / "streams/top").is_symlink()
 

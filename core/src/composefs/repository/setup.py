@@ -76,7 +76,7 @@ def reset(
     path: str | os.PathLike[str],
     *,
     algorithm: Algorithm,
-    erofs_default: int | None = None,
+    erofs_default: int,
     insecure: bool = False,
     wait: float = 0.0,
 ) -> None:
@@ -95,10 +95,9 @@ def reset(
         if objects is not None and objects.meta.algorithm != algorithm:
             has = objects.meta.algorithm
             raise ExistsError(f"{path} has {has} objects", subject=path, hint=f"say --algorithm {has.meta_name}")
-        meta = Meta(algorithm, DEFAULT_EROFS_FORMAT if erofs_default is None else erofs_default)
         # What cannot be had shows before anything is removed.  Then names first: the old meta.json without any of them
         # is a repository too.
-        with metafile.prepared(root, meta, secure=not insecure) as new:
+        with metafile.prepared(root, Meta(algorithm, erofs_default), secure=not insecure) as new:
             _require_places(root, path)
             _remove_names(root)
             metafile.put_in_place(root, new.replace)

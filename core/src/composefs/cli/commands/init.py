@@ -79,11 +79,11 @@ def command(
     where = path or settings.repository_path()
     version = settings.erofs_version if erofs_version is None else int(erofs_version)
     insecure = insecure or settings.insecure
-    # --ensure takes the format that is there; without it, the default is as good as asked for.
-    wanted = version if version is not None or ensure else DEFAULT_EROFS_FORMAT
+    default = DEFAULT_EROFS_FORMAT if version is None else version
     if reset_metadata:
         with contextlib.suppress(NotFoundError):
-            reset(where, algorithm=chosen, erofs_default=wanted, insecure=insecure, wait=settings.wait)
+            reset(where, algorithm=chosen, erofs_default=default, insecure=insecure, wait=settings.wait)
+    wanted = version if ensure else default  # --ensure takes the format that is there
     done = Repository.init(
         where, algorithm=chosen, erofs_default=wanted, insecure=insecure, upgrade=ensure, wait=settings.wait
     )
