@@ -17,7 +17,8 @@ from composefs.fsverity import digest_bytes
 from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.scan import scan_directory
 from composefs.tree import walk
-from support.commands import MKCOMPOSEFS, TIMEOUT, cfsctl
+from support.commands import CFSCTL, MKCOMPOSEFS, TIMEOUT, cfsctl, run
+from support.strace import read, recorder
 
 
 def _read(fd: int) -> bytes:
@@ -185,6 +186,23 @@ def test_the_installed_command_stores_a_large_tree(tmp_path: Path) -> None:
     assert created.strip().rpartition(":")[2] == computed.strip()
     assert len(list((tmp_path / "repo" / "objects").glob("*/*"))) == 41
     cfsctl("--repo", repo, "fsck")
+
+
+def test_what_other_processes_put_back_is_waited_for(tmp_path: Path) -> None:
+    """Also where the image has its name already, so that nothing is published."""
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    for number in range(4):
+        (tmp_path / "tree" / "usr" / str(number)).write_bytes(bytes([number]) * (6 << 20))
+    repo, log = tmp_path / "repo", tmp_path / "log"
+    cfsctl("init", "--insecure", repo)
+    create = ("--repo", repo, "create-image", tmp_path / "tree", "os")
+    cfsctl(*create)
+    told = cfsctl("--repo", repo, "dump-files", "--backing-path-only", "refs/os", "/usr/3").stdout
+    lost = repo / "objects" / told.split()[1]
+    lost.unlink()
+    run(*recorder(log, children=True), CFSCTL, *create)
+    assert lost.is_file()
+    assert [call for call in read(log) if call.name == "syncfs"]
 
 
 def test_ctrl_c_while_they_start_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def command(
         tree = source.tree(algorithm, observers, store=lambda fd: repository.objects.store_fd(fd).id)
         if from_dump is not None:
             repository.objects.require_files(image_objects(tree), f"the dump {from_dump}")
+        else:
+            repository.objects.unsynced = True  # of what other processes have stored for the scan, only they know
         with Reporting(observers, "image", "image") as report:
             report(0)
             image = repository.images.put(erofs.write(tree, version=version))
