@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import pycurl
 import pytest
 
 from support.commands import run, the_error
@@ -87,6 +88,25 @@ def test_an_ostree_server_that_ends_the_connection(
     assert "wants a client certificate (" in told
     assert all(word in told for word in HOW_FOR_OSTREE[1:])
     assert len(handshakes) <= 2
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_an_ostree_server_that_hangs_up_and_says_nothing(
+    target: Target, source: Path, certificates: Certificates, *, is_asked: bool
+) -> None:
+    """As an alert may be lost, a certificate is what it wants if it has asked for one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.server)
+    context.load_verify_locations(certificates.ca)
+    context.verify_mode = ssl.CERT_OPTIONAL if is_asked else ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # as of one that demands it: a session that goes on is not asked again
+    with serve(source, tls=context) as server:
+        server.fault("*", Fault(close=True))
+        told = ostree_error(target, server.url, *ostree_options(certificates))
+    is_seen = is_asked and "GnuTLS" not in pycurl.version  # with which libcurl does not tell what was asked
+    assert (WANTED in told) is is_seen
+    assert server.count("/config") == (2 if is_seen else 3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
