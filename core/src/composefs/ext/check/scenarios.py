@@ -214,7 +214,7 @@ def _judge_process(scenario: Scenario, watch: Watch, took: float | None, timeout
         else:
             watch.find(29, f"{what}: it did not end by itself, but on SIGTERM", warning=scenario.expect == "end")
     if ended.left and not os.WIFSIGNALED(ended.status):
-        watch.find(29, f"it left processes running: {ended.left}")
+        watch.find(29, f"it left processes running: {ended.left} (what it starts has to end before it does)")
     if watch.answer is not None and scenario.expect != "end":
         watch.tried |= {26, 29}
         if ended.status and not watch.failed:
