@@ -314,6 +314,7 @@ def test_a_process_that_ends_while_objects_are_checked(tmp_path: Path) -> None:
         ("pidfd_open", "EPERM", "starting extension ostree: ", "FAT, or a container's limits)"),
         ("pidfd_open", "ENOSYS", "starting extension ostree: ", "(the kernel lacks this system call, or a container "),
         ("linkat", "ESTALE", "storing object", "(the file or its directory was removed at the file server: run the "),
+        ("flock", "ENOLCK", "opening the repository ", "(its file server gives no locks: mount with nfsvers=4, or "),
     ],
 )
 def test_a_system_call_that_even_root_is_refused(

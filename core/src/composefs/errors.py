@@ -249,6 +249,7 @@ _REMEDIES = {
     "none of the directories in it may be a subvolume",
     errno.EOVERFLOW: "this mount or container maps your user or group to none: run as one that it maps",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
+    errno.ENOLCK: "its file server gives no locks: mount with nfsvers=4, or with nolock if no other machine writes",
     errno.ESTALE: "the file or its directory was removed at the file server: run the command again",
 }
 """What to do about errors of the system that have no kind of their own."""

@@ -274,6 +274,7 @@ _REMEDIES = {
     errno.ENFILE: "the whole machine has too many files open",
     errno.EFBIG: "raise the limit of a file's size, ulimit -f, or use a file system that takes larger ones",
     errno.EIO: "the disk or the connection to it fails; the kernel's log tells more: dmesg",
+    errno.ENOLCK: "its file server gives no locks: mount with nfsvers=4, or with nolock if no other machine writes",
     errno.ESTALE: "the file or its directory was removed at the file server: run the command again",
 }
 """What to do about errors of the system that have no kind of their own."""
