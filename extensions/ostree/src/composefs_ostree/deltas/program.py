@@ -52,6 +52,7 @@ _READ_SLACK = 64 << 20
 ostree's programs read from one file for each, which is about as long.
 """
 _WRITE = 1 << 20
+_SMALLER = "have the delta made with a smaller --max-chunk-size"
 
 
 class Program:
@@ -60,7 +61,7 @@ class Program:
     def __init__(self, part: Part, members: Members, sources: Sources, staged: str, small: SmallContents) -> None:
         """Staged files get names that begin with ``staged``."""
         if len(members.operations) > _MAX_BYTES:
-            raise TooLargeError(f"the delta's part has more than {_MAX_BYTES} bytes of operations")
+            raise TooLargeError(f"the delta's part has more than {_MAX_BYTES} bytes of operations", hint=_SMALLER)
         self._part = part
         self._blob = members.blob
         self._heads = Heads(members.modes, members.xattrs)
@@ -105,7 +106,7 @@ class Program:
                 else:
                     raise FormatError(f"the operation {operation} does not exist")
             else:
-                raise TooLargeError(f"the delta's part has more than {MAX_OPERATIONS} operations")
+                raise TooLargeError(f"the delta's part has more than {MAX_OPERATIONS} operations", hint=_SMALLER)
             if self._file is not None or self._number != self._part.object_count:
                 raise FormatError(f"its program ends after {self._number} of {self._part.object_count} objects")
             if last is not None:
@@ -166,7 +167,7 @@ class Program:
             self._count(size)
             self._metadata_left -= size
             if self._metadata_left < 0:
-                raise TooLargeError(f"the delta's part has more than {MAX_METADATA} bytes of metadata")
+                raise TooLargeError(f"the delta's part has more than {MAX_METADATA} bytes of metadata", hint=_SMALLER)
             return metadata_row(object_id, bytes(data))
         mode, xattrs, size = self._operand(), self._operand(), self._operand()
         content = self._from_blob(self._operand(), size)
