@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -101,6 +102,19 @@ def test_a_pull_goes_on_where_it_was(
     assert target.left_over() == []
     fresh = Target(target.path.with_name("fresh")).json("pull-local", source, BRANCH)
     assert (fresh["image"], fresh["verity"]) == (resumed["image"], resumed["verity"])
+
+
+def test_what_had_come_into_a_repository_with_other_ids_does_not_count(source: Path, target: Target) -> None:
+    """Made anew at the same path, as somebody does who takes the other algorithm after a pull that failed."""
+    last = max((source / "objects").rglob("*.filez"))
+    with serve(source) as server:
+        server.fault(f"*{last.name}", Fault(status=404))
+        target.ostree("pull", server.url, BRANCH, status=3)
+        assert noted() > 0
+        shutil.rmtree(target.path)
+        cfsctl("init", "--insecure", target.path)
+        server.forgive()
+        assert target.json("pull", server.url, BRANCH)["files_fetched"] == FILES
 
 
 def test_to_go_on_takes_little_memory(source: Path, target: Target) -> None:

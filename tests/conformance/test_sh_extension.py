@@ -138,7 +138,7 @@ def test_transcript_on_the_page_is_what_happens(host: Host) -> None:
     for direction, line in host.recorder.traces:
         line = re.sub(r"\b([0-9a-f]{4})[0-9a-f]{60}\b", r"\1…", line)
         line = re.sub(r"/staging/[0-9a-f]+/", "/staging/7c1f/", line)
-        line = re.sub(r'"cache":"[^"]*"', '"cache":"/home/u/.cache/composefs/ext/shfetch/srv%2Frepo"', line)
+        line = re.sub(r'"cache":"[^"]*"', '"cache":"/home/u/.cache/composefs/ext/shfetch/srv%2Frepo.sha256"', line)
         line = line.replace(str(host.path), "/srv/repo").replace(str(host.path.parent), "/home/u")
         lines.append(f"{'>' if direction == '->' else '<'} {line}\n")
     page = PAGE.read_text()

@@ -327,7 +327,7 @@ class Run:
     def _launcher(self, extension: str, prefix: Callable[..., list[str]], files: Iterable[str]) -> Path:
         """Make a directory where an extension has strace before it."""
         # The cache that the core would make: it is where an extension, confined as it is, can write a log.
-        cache = self._directory / "cache/composefs/ext" / extension / _cache_name(str(self.repository))
+        cache = self._directory / "cache/composefs/ext" / extension / _cache_name(str(self.repository), SHA256.name)
         cache.mkdir(parents=True)
         self._log = cache / "log"
         directory = self._directory / "ext"

@@ -182,7 +182,8 @@ def _cache(
             return None
         base = f"{home}/composefs"
     parent = f"{base}/ext/{extension.name}"
-    directory = f"{parent}/{'none' if repository is None else _cache_name(repository.store.path)}"
+    store = None if repository is None else repository.store
+    directory = f"{parent}/{'none' if store is None else _cache_name(store.path, store.algorithm.name)}"
     # The directory itself is the account's, if there is one.
     if os.geteuid() == 0 and not _is_out_of_reach(directory if account is None else parent):
         return None
@@ -197,15 +198,18 @@ def _cache(
     return directory if os.access(directory, os.W_OK) else None
 
 
-def _cache_name(repository: str) -> str:
-    """Make a file name of a repository's path; its digest only where that is too long: hashlib takes 4 ms to load."""
-    path = os.path.realpath(repository)
-    name = path.strip("/").replace("%", "%25").replace("/", "%2F")
-    if name not in ("", "none") and len(os.fsencode(name)) <= _MAX_NAME:
+def _cache_name(repository: str, algorithm: str) -> str:
+    """Make a file name of a repository's path and of what its ids are, which may be another once it is made anew.
+
+    It is a digest only where that is too long: hashlib takes 4 ms to load.
+    """
+    path = os.path.realpath(repository).strip("/").replace("%", "%25").replace("/", "%2F")
+    name = f"{path}.{algorithm}"
+    if len(os.fsencode(name)) <= _MAX_NAME:
         return name
     import hashlib
 
-    return hashlib.sha256(os.fsencode(path)).hexdigest()
+    return hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _make_parents(directory: str, mode: int) -> None:
