@@ -156,18 +156,10 @@ def _lacks_usr(directory: str) -> bool:
 
 
 def _read_file(directory: str, path: bytes, node: Node) -> bytes:
-    """Read a file below a directory; nothing on the way may have become a symlink meanwhile."""
-    *above, name = path.split(b"/")[1:]
-    at = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Read a file below a directory; whether it is still the one that was scanned, its digest tells who asks."""
+    place = os.path.join(directory, os.fsdecode(path[1:]))
     try:
-        for part in above:
-            below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            os.close(at)
-            at = below
-        fd = open_file(name, at)
+        with open(open_file(place), "rb") as file:
+            return file.read(node.size + 1)
     except OSError as error:
-        raise from_os_error(error, f"reading {os.path.join(directory, os.fsdecode(path[1:]))}") from error
-    finally:
-        os.close(at)
-    with open(fd, "rb") as file:
-        return file.read(node.size + 1)
+        raise from_os_error(error, f"reading {place}") from error
