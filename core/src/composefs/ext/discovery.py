@@ -96,7 +96,7 @@ def _examined(search: Sequence[str] | None) -> Iterator[Found]:
 def find(name: str, search: Sequence[str] | None = None) -> Extension:
     """Return the active extension ``name``.
 
-    Raises NotFoundError if there is none, PermissionDeniedError or ExtensionError if only rejected ones were found.
+    Raises NotFoundError if there is none, ExtensionError if only rejected ones were found.
     """
     rejected = None
     for each in _examined(search):  # what comes after the first cannot change whether it is active
