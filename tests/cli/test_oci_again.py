@@ -309,6 +309,9 @@ def test_a_copy_says_where_it_has_looked_and_what_is_no_digest_is_told_to_be(tmp
         told = the_error("--repo", repo, "oci", "copy", name, "--from", other, status=3)
         assert f"no image in {other} is called '{name}'" in told
         assert f"cfsctl --repo {other} oci images" in told
+        (tmp_path / "none").mkdir(exist_ok=True)
+        told = the_error("--repo", repo, "oci", "copy", name, "--from", tmp_path / "none", status=3)
+        assert told == f"cfsctl: there is no repository at {tmp_path}/none (check the path after --from)\n"
     for command in ("inspect", "dump", "untag"):
         assert "cfsctl oci images" in the_error("--repo", repo, "oci", command, "b7b0212ba0cc", status=3)
     assert "cfsctl oci images" in the_error("--repo", repo, "oci", "inspect", "@sha256:b7b0212ba0cc", status=3)

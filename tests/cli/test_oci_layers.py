@@ -75,6 +75,10 @@ def test_a_layer_that_is_another_one(repo: Path) -> None:
     assert not list((repo / "streams").iterdir())
 
 
+def test_a_layer_without_a_name(repo: Path) -> None:
+    assert "a layer's name cannot be empty" in cfsctl("--repo", repo, "oci", "layer", "", status=2).stderr
+
+
 def test_no_tar_on_a_terminal(repo: Path) -> None:
     import_layer(repo, LAYER, digest(LAYER))
     argv = [CFSCTL, "--repo", str(repo), "oci", "layer", digest(LAYER)]

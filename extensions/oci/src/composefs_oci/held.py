@@ -102,7 +102,8 @@ def find_tagged(core: Core, name: str, source: str | None = None) -> str | None:
         return None
     try:
         return digest_of_stream(core.ref_get(tag_ref(name), source).result()["target"])
-    except NotFoundError:
+    except NotFoundError as error:
+        _require_repository(source, error)
         return None
 
 
@@ -176,6 +177,13 @@ def _is_named(core: Core, stream: str) -> bool:
     return True
 
 
+def _require_repository(source: str | None, error: NotFoundError) -> None:
+    """Raise the error again where it is the repository ``source`` that is not there, and not what was looked for."""
+    if source is not None and error.subject == source:
+        error.hint = "check the path after --from"
+        raise error
+
+
 def not_here(name: str, source: str | None = None) -> NotFoundError:
     """Return the error for an image that is not here, or not in the repository ``source``."""
     where, repo = ("here", "") if source is None else (f"in {source}", f"--repo {source} ")
@@ -195,7 +203,8 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
         stream = core.stream_get(
             name=None if stream_id else name, id=stream_id, source=source, named_refs=True
         ).result()
-    except NotFoundError:
+    except NotFoundError as error:
+        _require_repository(source, error)
         raise not_here(digest, source) from None
     _expect(stream, MANIFEST, name)
     configs = {ref: each for ref, each in stream.named_refs if ref.startswith(_CONFIG_REF)}
