@@ -180,6 +180,22 @@ def test_long_calls_after_an_interrupt_give_no_more_time(host: Host, monkeypatch
     host.assert_clean()
 
 
+def test_calls_of_the_dead_keep_nobody_from_an_interrupt(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = 0
+
+    def has(_context: object, _params: object) -> dict[str, Any]:
+        nonlocal served
+        served += 1
+        os.waitid(os.P_PID, int(host.pids.read_text()), os.WEXITED | os.WNOWAIT)
+        return {"present": []}
+
+    monkeypatch.setitem(calls.CALLS, "object.has", calls.Call(has, "read"))
+    with pytest.raises(CancelledError):
+        host.misbehave("calls-and-dies")
+    assert served == 1
+    host.assert_clean()
+
+
 def test_signal_handlers_are_restored(host: Host) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     host.do()

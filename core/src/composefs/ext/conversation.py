@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from composefs.errors import (
+    CancelledError,
     ComposefsError,
     ExtensionError,
     ProtocolError,
@@ -169,6 +170,8 @@ class Conversation:
         call = _find(method)
         if call is None:
             raise UnsupportedError(f"there is no call {method[:100]!r}", subject=method[:100])
+        if self._dead and self._context.cancelled and not call.notification:
+            raise CancelledError(f"{method}: nobody is there to read the answer")
         if type(params) is not dict:
             raise UsageError(f"the params of {method} are not an object")
         from composefs.ext.calls import check_allowed
