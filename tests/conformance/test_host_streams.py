@@ -71,6 +71,21 @@ def test_stream_round_trip(host: Host) -> None:
     assert os.readlink(host.path / "streams/refs/bad/a%2Fb%25") == "../../bad-1"
 
 
+def test_an_inline_chunk_is_one_however_long(host: Host) -> None:
+    size = 600_000
+    *_, stored = host.do(
+        ["write", "inline", "x" * size],
+        call("stream.put", content_type=KIND, inline="inline", chunks=[-size]),
+    )
+    _, alone, _, beside = host.do(
+        call("stream.get", id=stored["id"], chunks_into="a"),
+        ["read", "a"],
+        call("stream.get", id=stored["id"], inline_into="i", chunks_into="b"),
+        ["read", "b"],
+    )
+    assert alone == beside == f"-{size}\n"
+
+
 def test_sizes_of_the_objects_of_a_stream(host: Host) -> None:
     """P-47, P-13: of those that are there, in the order of the references."""
     refs = [BIG_ID, EMPTY_ID, HELLO, WORLD]
