@@ -106,8 +106,9 @@ def test_tokens_and_headers(tmp_path: Path, target: Target, source: Path) -> Non
             assert not re.search("s3cr3t|k3y", said.stdout + said.stderr)
         remote(target, server.url, f"--set=http-bearer-token-file={token}", f"--set=http-headers-file={headers}")
         pulls(target, "o", BRANCH)
-        token.write_text("two words")
-        assert "token" in pulls(target, "o", BRANCH, status=5)
+        for text in ("two words", "two\nlines", "é", ""):
+            token.write_text(text)
+            assert "token" in pulls(target, "o", BRANCH, status=5)
         token.write_text("s3cr3t")
         for text, line in (("no header", "line 1 "), ("X-Key: k3y\n" * 101, "line 101 ")):
             headers.write_text(text)
