@@ -65,7 +65,12 @@ func has(versions []int, wanted int) bool {
 }
 
 func pull(ctx context.Context, c *conversation, run message) (object, error) {
-	var given struct{ Arguments struct{ URL, Name string } }
+	var given struct {
+		Arguments struct {
+			URL, Name string
+			Repair    bool
+		}
+	}
 	if err := json.Unmarshal(run.Params, &given); err != nil {
 		return nil, fail("usage", err.Error())
 	}
@@ -74,9 +79,11 @@ func pull(ctx context.Context, c *conversation, run message) (object, error) {
 		return nil, err
 	}
 	stream := "zip-" + checksum
-	image, err := stored(ctx, c, stream)
-	if err != nil {
-		return nil, err
+	image := ""
+	if !given.Arguments.Repair {
+		if image, err = stored(ctx, c, stream); err != nil {
+			return nil, err
+		}
 	}
 	streams := []object{}
 	if image == "" {

@@ -75,6 +75,11 @@ def test_a_sample_is_built_run_and_checked(language: str, tmp_path: Path, monkey
         lines = [line.split(" ") for line in cfsctl(*repo, "dump-files", f"{name}/site", *expected).stdout.splitlines()]
         assert {line[0].replace(r"\x20", " "): int(line[1]) for line in lines} == expected
         cfsctl(*repo, "fsck")
+        for path in (tmp_path / "repo/objects").glob("*/*"):
+            path.chmod(0o600)
+            path.write_bytes(b"damage")
+        cfsctl(*repo, name, "pull", f"{url}/good", "site", *(["--repair"] if name == "zip" else []))
+        cfsctl(*repo, "fsck")
         assert "404" in cfsctl(*repo, name, "pull", f"{url}/none", "site", status=3).stderr
         assert "archive" in cfsctl(*repo, name, "pull", f"{url}/bad", "site", status=5).stderr
         cfsctl("ext", "check", name, "--strict", "--", "pull", f"{url}/good", "site", timeout=LONG)
