@@ -79,6 +79,9 @@ def test_passwords(tmp_path: Path, target: Target, source: Path) -> None:
         assert f"chmod 600 {netrc}" in pulls(target, server.url, BRANCH)
         netrc.chmod(0o600)
         assert "chmod" not in pulls(target, server.url, BRANCH)
+        shutil.copy(netrc, tmp_path / ".netrc")
+        usual = {name: value for name, value in os.environ.items() if name not in ("NETRC", "COMPOSEFS_EXT_READ")}
+        pulls(target, server.url, BRANCH, env=usual | {"HOME": str(tmp_path)})
         netrc.write_text("machine elsewhere login user password hunter2:é\n")
         pulls(target, server.url, BRANCH, status=6)
         for text, message in (("rubbish", "USER:PASSWORD"), ("a:b\nc", "USER:PASSWORD"), ("x" * 70_000, "longer")):
