@@ -104,9 +104,15 @@ def test_an_ostree_server_that_hangs_up_and_says_nothing(
     with serve(source, tls=context) as server:
         server.fault("*", Fault(close=True))
         told = ostree_error(target, server.url, *ostree_options(certificates))
+        count = server.count("/config")
+        # One that is shown a certificate may have other reasons, which may pass.
+        server.forgive()
+        server.fault("*", Fault(close=True), times=2)
+        remote(target, server.url, *ostree_options(certificates, certificates.client))
+        target.ostree("pull", "o", BRANCH)
     is_seen = is_asked and "GnuTLS" not in pycurl.version  # with which libcurl does not tell what was asked
     assert (WANTED in told) is is_seen
-    assert server.count("/config") == (2 if is_seen else 3)
+    assert count == (2 if is_seen else 3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
