@@ -142,7 +142,10 @@ def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:
         (("frobnicate", "IMAGE"), "unknown command 'frobnicate'"),
         (("--wrong", "dump", "IMAGE"), "--wrong"),
         (("missing-objects", "IMAGE"), "needs --basedir"),
-        (("--basedir=/none", "missing-objects", "IMAGE"), "opening /none: No such file"),
+        (
+            ("--basedir=/none", "missing-objects", "IMAGE"),
+            "opening /none: No such file or directory (check the path after --b",
+        ),
         (("dump", "/none"), "opening /none: No such file"),
         (("measure-file", "/"), "reading /: Is a directory"),
         (("dump", "/"), "regular file (give an image that mkcomposefs has made; "),

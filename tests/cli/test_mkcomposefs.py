@@ -246,6 +246,11 @@ def test_failures_name_the_path(tmp_path: Path) -> None:
     ):
         assert mkcomposefs(*arguments, "image", status=1, cwd=tmp_path).stderr == f"mkcomposefs: {told}\n"
     mkcomposefs("link/", "/dev/null", cwd=tmp_path)
+    written = mkcomposefs("link/", "gone/image", status=1, cwd=tmp_path).stderr
+    assert written == "mkcomposefs: writing gone/image: No such file or directory (make its directory first)\n"
+    for store in ("file", "file/below"):
+        told = mkcomposefs(f"--digest-store={store}", "link/", "image", status=1, cwd=tmp_path).stderr
+        assert told.startswith(f"mkcomposefs: opening {store}: Not a directory (it must be a directory")
 
 
 def test_strict_mode_comes_from_the_environment(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,8 +278,11 @@ def not_started(error: OSError, what: str) -> ComposefsError:
     return refused
 
 
-def from_os_error(error: OSError, what: str) -> ComposefsError:
-    """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy."""
+def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> ComposefsError:
+    """Turn an ``OSError`` met while doing ``what`` ("writing object abc…") into an error of ours, with a remedy.
+
+    That for what is ``absent`` only the caller knows.
+    """
     reason = os.strerror(error.errno) if error.errno else str(error)
     message = f"{what}: {reason}"
     subject = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
@@ -287,7 +290,7 @@ def from_os_error(error: OSError, what: str) -> ComposefsError:
         case errno.ENOENT if (subject or "").startswith("/proc/self/") and not os.path.exists("/proc/self"):
             return without_proc(what)
         case errno.ENOENT:
-            return NotFoundError(message, subject=subject)
+            return NotFoundError(message, subject=subject, hint=absent)
         case errno.EROFS:
             return ReadOnlyError(message, subject=subject, hint="the file system is mounted read-only")
         case errno.EPERM if os.geteuid() == 0:

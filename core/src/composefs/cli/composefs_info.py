@@ -118,7 +118,7 @@ def _missing_objects(arguments: argparse.Namespace) -> None:
     try:
         directory = os.open(arguments.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise from_os_error(error, f"opening {arguments.basedir}") from error
+        raise from_os_error(error, f"opening {arguments.basedir}", absent="check the path after --basedir") from error
     with Descriptor(directory):
         _print_paths([path for path in _object_paths(arguments) if not _exists(path, directory)])
 

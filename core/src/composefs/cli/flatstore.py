@@ -26,7 +26,8 @@ class FlatStore:
     """The store in the directory ``path``, which is made if it is missing."""
 
     def __init__(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # what it is, if it is no directory, opening tells
+            os.makedirs(path)
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def store(self, source: int) -> str:

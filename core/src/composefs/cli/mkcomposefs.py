@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
         try:
             _write(image, pieces)
         except OSError as error:
-            raise from_os_error(error, f"writing {image}") from error
+            raise from_os_error(error, f"writing {image}", absent="make its directory first") from error
     if digest is not None:
         from composefs.cli.output import write
 

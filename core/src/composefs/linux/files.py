@@ -66,10 +66,7 @@ def opened(path: str, doing: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        told = from_os_error(error, doing)
-        if isinstance(told, NotFoundError):
-            told.hint = told.hint or "check the path"
-        raise told from error
+        raise from_os_error(error, doing, absent="check the path") from error
     with Descriptor(fd):
         yield fd
 
