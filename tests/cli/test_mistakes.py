@@ -125,6 +125,7 @@ MISTAKES = {
     "--repo repo ls os/1 /etc": (NOT_FOUND, "/etc", "cfsctl ls os/1"),
     "--repo repo ref remove os/9": (NOT_FOUND, "'os/9'", "cfsctl ref list"),
     "--repo repo ref remove os/1": (NOT_FOUND, "'os/1'", "ref remove --image os/1"),
+    "--repo repo ref remove refs/os/1": (NOT_FOUND, "'refs/os/1'", "ref remove --image os/1"),
     "--repo repo ostree inspect x": (NOT_FOUND, "'x'", "cfsctl ostree images"),
     "--repo repo ostree untag x": (NOT_FOUND, "'x'", "cfsctl ostree images"),
     "--repo repo ostree pull o:x": (NOT_FOUND, "no remote 'o'", "cfsctl ostree remote add"),

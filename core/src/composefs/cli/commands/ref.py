@@ -71,8 +71,9 @@ def remove(settings: Settings, names: tuple[str, ...], of_images: bool) -> None:
                 with telling(repository, "stream"):
                     repository.publish(Publication(remove_refs=[_removal(name) for name in names]))
             except NotFoundError as error:
-                if is_image_ref(repository, (error.subject or "").removeprefix(IMAGE_REFS)):
-                    error.hint = f"an image has that name: cfsctl ref remove --image {error.subject}"
+                name = (error.subject or "").removeprefix("refs/")  # so mount and others call an image
+                if is_image_ref(repository, name.removeprefix(IMAGE_REFS)):
+                    error.hint = f"an image has that name: cfsctl ref remove --image {name}"
                 raise
 
 
