@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support.commands import CFSCTL, cfsctl, run
 from support.made_repo import make_repository
 from support.oci_images import init, pull
 from support.oci_layers import run_generator
+from support.oci_layout import simple
 from support.peers import require
 from support.populated import Populated, populate
 from support.strace import Fault
@@ -96,9 +98,9 @@ def test_an_image_of_which_a_page_cannot_be_read(repository: Populated, command:
 
 
 def unreadable(path: Path, repo: Path, *command: str | Path, status: int = 1) -> str:
-    """Run a command in which no process can read this object; return what it says, if it fails one line."""
+    """Run a command in which no process can read this file or directory; return what it says, if it fails one line."""
     log = repo.parent / "log"
-    reads = "read,readv,pread64,preadv,preadv2"
+    reads = "read,readv,pread64,preadv,preadv2,getdents64"
     strace = (
         require("strace"),
         "-f",
@@ -123,6 +125,24 @@ def test_an_object_of_the_repository_that_is_copied_from(repository: Populated, 
     one = repository.files["one"]
     said = unreadable(repository.object(one), tmp_path / "target", "copy", "--from", repository.path, "os/1")
     assert said.startswith(f"cfsctl: reading object {one} in {repository.path}: Input/output error (the disk")
+
+
+def test_a_directory_that_is_committed(repository: Populated, tmp_path: Path) -> None:
+    (tmp_path / "tree/usr").mkdir(parents=True)
+    said = unreadable(tmp_path / "tree/usr", repository.path, "ostree", "commit", f"--tree=dir={tmp_path}/tree")
+    assert said.startswith(f"cfsctl: {tmp_path}/tree/usr: Input/output error (the disk")
+
+
+def test_an_image_that_is_pulled(tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    simple().write(layout)
+    archive = Path(shutil.make_archive(str(tmp_path / "image"), "tar", layout))
+    for path in (*(path for path in layout.rglob("*") if path.is_file()), archive):
+        repo = tmp_path / f"repo-{path.name}"  # in which no layer is there yet
+        Repository.init(repo, algorithm=SHA256, insecure=True)
+        source = f"oci-archive:{archive}" if path == archive else f"oci:{layout}"
+        said = unreadable(path, repo, "oci", "pull", f"{source}:latest", "app")
+        assert said.startswith(f"cfsctl: {path}: Input/output error (the disk")
 
 
 def test_a_commit_of_which_the_stream_cannot_be_read_is_pulled_again(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import stat
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, NotFoundError, UnsupportedError
+from composefs_ext.files import Naming
 from composefs_oci.formats.tar.header import BLOCK, ZERO, padding, parse_header
 from composefs_oci.formats.tar.pax import parse_records
 
@@ -60,7 +61,8 @@ class ArchiveFiles:
                     hint="an archive must be one, as it is read here and there; for a directory write oci:PATH",
                     subject=path,
                 )
-            self._places = self._walk()
+            with Naming(path):
+                self._places = self._walk()
         except BaseException:
             os.close(self._fd)
             raise

@@ -9,6 +9,7 @@ import os
 import stat
 
 from composefs_ext.errors import FormatError, NotFoundError, TooLargeError, UnsupportedError
+from composefs_ext.files import Naming
 from composefs_oci.formats.descriptors import Descriptor, parse_index, parse_manifest
 from composefs_oci.formats.json_document import MAX_DOCUMENT, parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, is_index, is_manifest
@@ -207,11 +208,12 @@ def _read(files: Files, path: str, limit: int = MAX_DOCUMENT) -> bytes:
         raise NotFoundError(f"{where} is missing, so this is not an OCI layout", hint="check the path", subject=where)
     pieces, size = [], 0
     try:
-        while data := reader.read(PIECE):
-            size += len(data)
-            if size > limit:
-                raise TooLargeError(f"{where} has more than {limit} bytes", subject=where)
-            pieces.append(data)
+        with Naming(where):
+            while data := reader.read(PIECE):
+                size += len(data)
+                if size > limit:
+                    raise TooLargeError(f"{where} has more than {limit} bytes", subject=where)
+                pieces.append(data)
     finally:
         reader.close()
     return b"".join(pieces)

@@ -7,6 +7,7 @@ led to it, or the caller gets CorruptError.  The one digest that nobody tells is
 from __future__ import annotations
 
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, TooLargeError
+from composefs_ext.files import Naming
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.descriptors import parse_index, type_of
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
@@ -99,7 +100,8 @@ class Blob(Closing):
     def read(self, size: int = PIECE) -> bytes:
         """Return the next bytes, at most ``size`` of them; none at the end."""
         if self._left:
-            data = self._reader.read(min(size, self._left))
+            with Naming(self.where):
+                data = self._reader.read(min(size, self._left))
             if not data:
                 got = self.descriptor.size - self._left
                 raise CorruptError(

@@ -100,7 +100,9 @@ class DirectoryListing:
                 number, directory, depth = waiting.pop()
                 if depth > MAX_DEPTH or self._first + len(self._jobs) + len(self._directories) > MAX_INODES:
                     raise too_many()
-                waiting += self._scan(number, directory, depth + 1)
+                place = self._opened.path(number)
+                with Naming(shown(place)):
+                    waiting += self._scan(place, number, directory, depth + 1)
                 progress.advance()
                 done += 1
                 if done % _PUMP_EVERY == 0:
@@ -124,10 +126,8 @@ class DirectoryListing:
             error.filename = self.where(job)  # by which it was opened is its name alone
             raise
 
-    def _scan(self, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
-        path = self._opened.path(number)
-        with Naming(shown(path)):
-            fd = self._opened.get(number)
+    def _scan(self, path: bytes, number: int, directory: Directory, depth: int) -> list[tuple[int, Directory, int]]:
+        fd = self._opened.get(number)
         status = os.fstat(fd)
         inside = path[len(os.fsencode(self._path)) :] + b"/"  # the directory, from the root of the tree
         paths = self._changes.paths
