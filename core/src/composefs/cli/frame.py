@@ -219,6 +219,8 @@ class Group(_Helpful, click.Group):
         root = ctx.find_root()
         if ctx.parent is root and isinstance(root.command, click.Group) and name in root.command.list_commands(root):
             return UsageError(f"no such command {name!r}", hint=f"see '{root.command_path} {name} --help'")
+        if any(param.is_eager and f"--{name}" in param.opts for param in self.get_params(ctx)):
+            return UsageError(f"no such command {name!r}", hint=f"see '{ctx.command_path} --{name}'")
         import difflib
 
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)

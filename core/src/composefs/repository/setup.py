@@ -231,8 +231,14 @@ def _require_like(
 ) -> None:
     """Raise ExistsError unless what exists is what was asked for."""
     if existing.meta.algorithm != algorithm:
-        raise ExistsError(f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=path)
+        raise ExistsError(
+            f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=path, hint="name another place"
+        )
     if erofs_default not in (None, existing.meta.erofs_default):
-        raise ExistsError(f"{path} is a repository with EROFS format {existing.meta.erofs_default}", subject=path)
+        raise ExistsError(
+            f"{path} is a repository with EROFS format {existing.meta.erofs_default}",
+            subject=path,
+            hint="name another place, or choose the format of each image: cfsctl --erofs-version",
+        )
     if not existing.secure and not insecure:
         raise ExistsError(f"{path} is an insecure repository", subject=path, hint="say --insecure to accept it")
