@@ -38,7 +38,8 @@ from support.strace import Call, Fault
 LIBEXEC = Path(__file__).resolve().parents[2] / "libexec"
 _ATTEMPTS = 3
 _STALLED = "did not answer initialize"  # what a command says of an extension that got no processor for ten seconds
-_RANDOM = re.compile("-[0-9a-f]{16}(/|$)")  # in names of directories that an export makes
+# What an export makes is named by chance, which no two runs would have in common.
+_PROGRAM = "import secrets; secrets.token_hex = lambda size: '00' * size; from composefs_{0}.main import main; main()"
 _TOOL_SIZE = 400_000
 _ORPHAN_SECONDS = 120.0  # what a killed core leaves has its own seven seconds to end in (docs/protocol.md)
 
@@ -282,10 +283,7 @@ class Run:
             named = strace.paths(call, self.exported) + re.findall(f'"{self.exported}/([^"]*)"', call.arguments)
             below = [""] if of_file.file == self.exported.name else named[:1]
             places = (of_file.file, *below)
-            if where == "extension" and not any(_RANDOM.search(place) for place in places):
-                yield Target(where, of_file, places)
-            else:
-                yield Target(where, call)
+            yield Target(where, of_file, places) if where == "extension" else Target(where, call)
 
     def fsck(self) -> Iterator[str]:
         """Yield what fsck finds, if anything; where there is no repository yet there is nothing to find."""
@@ -344,7 +342,7 @@ class Run:
             else f"-P {self.exported}"
             for each in files
         )
-        program = f"{BIN}/composefs-ext-{extension}"
+        program = shlex.join([f"{BIN}/python", "-P", "-c", _PROGRAM.format(extension)])
         (directory / extension).write_text(f'#!/bin/sh\nexec {words} {only} {program} "$@"\n')
         (directory / extension).chmod(0o755)
         return directory

@@ -57,13 +57,16 @@ class Call:
             return False
         if self.name == "ioctl" and not any(request in self.arguments for request in _IOCTLS):
             return False
-        arguments = self.arguments
-        if "write" in self.name:
-            arguments = arguments.partition(",")[0]  # the file, not what is written
-        elif '"/' in arguments:
+        arguments = self.naming
+        if '"/' in arguments:
             # The directory that an absolute name does not start from stands in the arguments all the same.
             arguments = re.sub(r'AT_FDCWD<[^>]*>, (?=")', "", arguments)
         return any(re.search(rf'[<"]{re.escape(str(root))}[/>"]', arguments) for root in roots)
+
+    @property
+    def naming(self) -> str:
+        """The arguments that name files: what is written may look like a name."""
+        return self.arguments.partition(",")[0] if "write" in self.name else self.arguments
 
     @property
     def file(self) -> str:
@@ -117,5 +120,5 @@ def read(log: Path, *, by_file: bool = False) -> list[Call]:
 
 def paths(call: Call, root: Path) -> list[str]:
     """Return the places below ``root`` that a call names by descriptors, relative to it ("" is ``root`` itself)."""
-    found = re.findall(rf'<{re.escape(str(root))}((?:/[^>]*)?)>(?:\(deleted\))?(?:, "([^"]*)")?', call.arguments)
+    found = re.findall(rf'<{re.escape(str(root))}((?:/[^>]*)?)>(?:\(deleted\))?(?:, "([^"]*)")?', call.naming)
     return ["/".join(part for part in (at.strip("/"), name) if part) for at, name in found]
