@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import run
+from support.commands import limit_memory, run
 from support.made_repo import odd_tree
 from support.ostree_making import (
     BRANCH,
@@ -199,6 +199,21 @@ def test_sizes_that_nothing_has(tmp_path: Path, target: Target, size: int, heade
     (tmp_path / "x.tar").write_bytes(root.tobuf(tarfile.GNU_FORMAT) + blocks + bytes(1024))
     error = target.ostree("commit", f"--tree=tar={tmp_path}/x.tar", status=5).stderr
     assert "x.tar: 'file' has a size that nothing has" in error
+
+
+def test_attributes_of_many_members_take_no_memory(tmp_path: Path, target: Target) -> None:
+    """400 MB of them are 400 kB in the archive."""
+    member = tarfile.TarInfo("./")
+    member.type, member.pax_headers = tarfile.DIRTYPE, {"SCHILY.xattr.user.x": "a" * 2_000_000}
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", compresslevel=1) as archive:
+        archive.addfile(member)
+        member.type = tarfile.REGTYPE
+        for number in range(200):
+            member.name = str(number)
+            archive.addfile(member)
+    words = ("commit", f"--tree=tar={tmp_path}/x.tar.gz")
+    assert "malformed file header" in target.ostree(*words, status=5, preexec_fn=limit_memory).stderr
+    target.ostree(*words, "--no-xattrs", preexec_fn=limit_memory)
 
 
 def test_types_of_members(tmp_path: Path) -> None:

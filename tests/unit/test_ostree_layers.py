@@ -197,6 +197,33 @@ def test_long_names_of_directories_that_are_missing_take_no_memory(
     with_core(check)
 
 
+@pytest.mark.parametrize("long", ["name", "target", "attribute"])
+def test_what_is_kept_of_an_archive_is_bounded(tmp_path: Path, with_core: Callable[..., None], long: str) -> None:
+    """It is next to nothing where it is compressed; of attributes that many members have there is one."""
+
+    def check(core: Core) -> None:
+        core.limits = {"dump_bytes": 3000}
+        for is_same in (True, False):
+            path = tmp_path / "x.tar"
+            with tarfile.open(path, "w") as archive:
+                for number in range(20):
+                    text = f"{0 if is_same and long == 'attribute' else number:0200}"
+                    member = tarfile.TarInfo(text if long == "name" else str(number))
+                    if long == "target":
+                        member.type, member.linkname = tarfile.SYMTYPE, text
+                    elif long == "attribute":
+                        member.pax_headers = {"SCHILY.xattr.user.x": text}
+                    if not is_same or long == "attribute" or number < 10:
+                        archive.addfile(member)
+            if is_same:
+                assert tar_listing(core, str(path), Layers(), autocreate=True).jobs in (10, 20)
+            else:
+                with pytest.raises(TooLargeError, match=r"x\.tar: the description .* is larger than 3000 bytes"):
+                    tar_listing(core, str(path), Layers(), autocreate=True)
+
+    with_core(check)
+
+
 def test_a_tree_that_does_not_fit(tmp_path: Path, with_core: Callable[..., None]) -> None:
     file, below = make_tree(tmp_path / "file", "x"), make_tree(tmp_path / "below", "x/y")
     archives = (make_archive(tmp_path / "file.tar", "x"), make_archive(tmp_path / "below.tar", "x/"))

@@ -13,6 +13,8 @@ from composefs_ext.errors import CorruptError, FormatError, TooLargeError, Unsup
 from composefs_ostree.committing.inodes import Inode, Meta
 from composefs_ostree.committing.listed import Listed, TreeBuilder
 from composefs_ostree.committing.members import read_members
+from composefs_ostree.held.dumptext import dump_limit
+from composefs_ostree.held.links import too_large
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +62,11 @@ def tar_listing(
             plain = core.staging.path_of(_unpack(core, file, kind, path))
     with open(plain, "rb") as archive, core.progress("archive") as progress:
         tree = TreeBuilder(layers, TAR_REMEDY)
+        kept = _Kept(dump_limit(core))
         try:
             for number, member in enumerate(read_members(archive)):
-                _add_member(tree, member, autocreate=autocreate, rename=rename)
+                kept.count(len(member.name) + len(member.linkname))
+                _add_member(tree, member, kept, autocreate=autocreate, rename=rename)
                 progress.advance()
                 if number % _PUMP_EVERY == 0:
                     core.pump(0)
@@ -131,8 +135,31 @@ def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
         data = inflater.unused_data or file.read(_PIECE)
 
 
+class _Kept:
+    """What is kept of an archive's members: no more than the text of a tree may have, in which all of it stands.
+
+    Long names and attributes are next to nothing in a compressed archive.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+        self._xattrs: dict[Xattrs, Xattrs] = {}
+
+    def count(self, size: int) -> None:
+        """Count characters; raise TooLargeError when there are too many."""
+        self._left -= size
+        if self._left < 0:
+            raise too_large(self._limit)
+
+    def xattrs(self, found: Xattrs) -> Xattrs:
+        """Return extended attributes, or the same ones of an earlier member."""
+        if found not in self._xattrs:
+            self.count(sum(len(name) + len(value) for name, value in found))
+        return self._xattrs.setdefault(found, found)
+
+
 def _add_member(
-    tree: TreeBuilder, member: tarfile.TarInfo, *, autocreate: bool, rename: Callable[[str], str] | None
+    tree: TreeBuilder, member: tarfile.TarInfo, kept: _Kept, *, autocreate: bool, rename: Callable[[str], str] | None
 ) -> None:
     """Put one member into the tree."""
     path = _path(member.name, rename, is_directory=member.isdir())
@@ -141,7 +168,7 @@ def _add_member(
     if member.islnk():
         tree.link(path, _path(member.linkname, rename))
         return
-    meta = _meta(member)
+    meta = _meta(member, kept)
     if member.isdir():
         tree.directory(path, meta)
     elif member.issym():
@@ -174,7 +201,7 @@ def _normal(name: str) -> bytes:
     return b"/".join(parts)
 
 
-def _meta(member: tarfile.TarInfo) -> Meta:
+def _meta(member: tarfile.TarInfo, kept: _Kept) -> Meta:
     if not (0 <= member.uid <= _MAX_ID and 0 <= member.gid <= _MAX_ID):
         raise FormatError(f"{member.name[:200]!a} has the owner {member.uid}:{member.gid}")
     kind = stat.S_IFDIR if member.isdir() else stat.S_IFLNK if member.issym() else stat.S_IFREG
@@ -182,7 +209,7 @@ def _meta(member: tarfile.TarInfo) -> Meta:
     mode = kind | (0o777 if member.issym() else member.mode & 0o7777)
     if _ACL in member.pax_headers:
         mode = _without_acl(mode, member.pax_headers[_ACL])
-    return Meta(member.uid, member.gid, mode, _xattrs(member.pax_headers))
+    return Meta(member.uid, member.gid, mode, kept.xattrs(_xattrs(member.pax_headers)))
 
 
 def _without_acl(mode: int, acl: str) -> int:
