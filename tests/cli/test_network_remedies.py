@@ -152,6 +152,17 @@ def test_a_server_that_is_not_there(target: Target, monkeypatch: pytest.MonkeyPa
         assert " (5 attempts) (" in the_error(*oci_command(target, url), status=6)
 
 
+def test_a_server_that_is_there_and_never_answers(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not been mistyped, so it is tried as often as one that has answered."""
+    monkeypatch.delenv("COMPOSEFS_OSTREE_RETRIES")
+    with serve(tmp_path) as server:
+        server.fault("*", Fault(close=True))
+        assert " (6 attempts) (" in ostree_error(target, server.url)
+        assert server.requests == ["/config"] * 6
+
+
 @pytest.mark.parametrize("extension", ["ostree", "oci"])
 def test_a_server_that_is_started_again(
     tmp_path: Path, target: Target, source: Path, monkeypatch: pytest.MonkeyPatch, extension: str

@@ -149,7 +149,9 @@ def test_the_server_refuses(source: Path, target: Target, status: int) -> None:
         server.forgive()
 
 
-@pytest.mark.parametrize(("name", "ref"), [("summary", BRANCH), ("summary.idx", "app/org.a.A/x86_64/stable")])
+@pytest.mark.parametrize(
+    ("name", "ref"), [("config", BRANCH), ("summary", BRANCH), ("summary.idx", "app/org.a.A/x86_64/stable")]
+)
 def test_the_server_calls_unchanged_what_it_never_sent(source: Path, target: Target, name: str, ref: str) -> None:
     with serve(source) as server:
         server.fault(f"/{name}", Fault(status=304))
