@@ -75,6 +75,25 @@ def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
     other.close()
 
 
+def test_a_repository_that_is_being_taken_away_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = os.fspath(tmp_path / "out")
+    Target.make(path, "archive", None)
+    (tmp_path / "out/.lock").touch()
+    make_directories = os.makedirs
+
+    def take_away(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        for name in ("config", ".lock"):
+            (tmp_path / "out" / name).unlink()
+        make_directories(*arguments, **options)
+
+    monkeypatch.setattr(os, "makedirs", take_away)
+    assert Target.make(path, "archive", None) == []
+    assert (tmp_path / "out/config").exists()
+
+
 def test_what_others_have_set_in_a_new_repository_stays(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "out")
     maker = Target(path, Target.make(path, "archive", None))

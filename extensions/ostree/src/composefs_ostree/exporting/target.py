@@ -125,7 +125,7 @@ class Target:
         with Naming(f"{path}/config"), closing(Unfinished(tmp, os.open(tmp, DIRECTORY))) as staging:
             staging.write("config", config.encode())
             os.rename("config", f"{path}/config", src_dir_fd=staging.fd)  # with it the directory is a repository
-        return made if made[-1] == f"{path}/objects" else []
+        return made if f"{path}/objects" in made else []
 
     def close(self) -> None:
         """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
