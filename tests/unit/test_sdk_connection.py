@@ -109,6 +109,18 @@ def test_the_window_is_never_exceeded(ends: tuple[Connection, Peer]) -> None:
     assert connection.outstanding == UNANSWERED - 2
 
 
+def test_what_another_core_offers_and_allows(ends: tuple[Core, Peer], tmp_path: Path) -> None:
+    """Of its features those are taken that are known here; of its calls fewer may be under way."""
+    core, peer = ends
+    offered = {"versions": [1, 2], "features": ["future", "packs"], "limits": {"unanswered": 2}}
+    assert core.accept({**offered, "staging": str(tmp_path)}) == {"version": 1, "features": ["packs"]}
+    for _ in range(2):
+        core.send("x")
+    peer.answer_next()
+    core.send("y")
+    assert core.outstanding == 2
+
+
 def test_send_reads_answers_while_the_core_does_not_read(ends: tuple[Connection, Peer]) -> None:
     """The core answers each call with more than a pipe holds, and reads the next only when that answer is taken."""
     connection, peer = ends
