@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pty
+import re
+import signal
 import stat
 import struct
 import subprocess
@@ -86,6 +89,27 @@ def test_what_lasts_is_shown_on_a_terminal(tmp_path: Path) -> None:
     status, _ = on_terminal("--from-file", source, tmp_path / "image", program=MKCOMPOSEFS, look=write)
     assert status == 0
     assert (tmp_path / "image").stat().st_size > 0
+
+
+def test_ctrl_c_is_never_taken_by_the_thread_of_the_bar(tmp_path: Path) -> None:
+    """There it would be lost, while the main thread waits."""
+    source = tmp_path / "dump"
+    os.mkfifo(source)
+    blocked = []
+
+    def look(shown: bytes) -> None:
+        if b"making the image" in shown and not blocked:
+            [pid] = Path("/proc/thread-self/children").read_text().split()
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                if thread.name != pid:
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                        [mask] = re.findall(r"SigBlk:\t([0-9a-f]+)", (thread / "status").read_text())
+                        blocked.append(bool(int(mask, 16) & 1 << signal.SIGINT - 1))
+            source.write_text(DUMP)
+
+    on_terminal("--from-file", source, tmp_path / "image", program=MKCOMPOSEFS, look=look)
+    assert blocked
+    assert all(blocked)
 
 
 def test_digests_are_the_images(dump: Path, tmp_path: Path) -> None:

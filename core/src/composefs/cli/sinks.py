@@ -162,6 +162,11 @@ class Bars:
                 self._timer.start()
 
     def _show(self) -> None:
+        import signal
+
+        # The kernel gives a signal to the thread that starts another just then, as rich does here; Python acts on it in
+        # the main thread alone, which would go on waiting in a system call.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
