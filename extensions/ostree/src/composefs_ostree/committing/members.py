@@ -1,10 +1,10 @@
 """The members of a tar archive, as libarchive reads them for ostree.
 
 The headers are read by the standard library.  That is lenient where we must not be: it takes a damaged header for the
-end, goes back where a size is negative, and reads headers of any size into memory.  It applies global headers, which
-libarchive passes over.  And it does not know what GNU tar writes beside files: labels (``--label``), and in incremental
-archives (``--incremental``) directories of a type of their own, and times where others have the beginning of a long
-name.
+end, and a negative size too, or goes back by it, and it reads headers of any size into memory.  It applies global
+headers, which libarchive passes over.  And it does not know what GNU tar writes beside files: labels (``--label``), and
+in incremental archives (``--incremental``) directories of a type of their own, and times where others have the
+beginning of a long name.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             fileobj=_Bounded(file),  # type: ignore[arg-type]
             mode="r",
             encoding="utf-8",
+            tarinfo=_Member,
             pax_headers=_PassedOver(),
         )
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
-            if archive.offset < member.offset_data or not 0 <= member.size <= _MAX_SIZE:
-                raise FormatError(f"{member.name[:200]!a} has a size that nothing has, {member.size}")
             if archive.offset > end + _BLOCK:
                 raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
             if member.type != _LABEL:
@@ -59,6 +58,20 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise FormatError(f"a damaged tar archive: {type(error).__name__}") from None
     if block.strip(b"\0") or (block and len(block) < _BLOCK):
         raise CorruptError(f"the header at byte {archive.offset} is damaged")
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a size that something may have."""
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        if not 0 <= size <= _MAX_SIZE:
+            raise FormatError(f"{self.name[:200]!a} has a size that nothing has, {size}")
+        self._size = size
 
 
 class _Bounded:
