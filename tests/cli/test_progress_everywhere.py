@@ -24,6 +24,7 @@ COMMANDS = {
     "fsck": "checking objects",
     "create-image TREE os": "image",
     "compute-id TREE": "image",
+    "compute-id --from-dump DUMP": "reading the dump",
     "ostree commit --tree=dir=TREE --orphan": "tree",
     "ostree fsck": "commits",
     "ostree dump os": "tree",
@@ -45,6 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("progress")
     (directory / "tree" / "usr").mkdir(parents=True)
     (directory / "tree" / "usr" / "file").write_bytes(bytes(1000))
+    (directory / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n")
     cfsctl("init", "--insecure", directory / "repo")
     repo = ("--repo", directory / "repo")
     cfsctl(*repo, "ostree", "commit", "--branch=os", f"--tree=dir={directory}/tree")
@@ -60,7 +62,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_progress_that_ends(made: Path, tmp_path: Path, command: str) -> None:
     """It is there, and nothing that was started is left without its end; how early it starts, events do not tell."""
-    paths = {name.upper(): made / name for name in ("tree", "source", "layout")} | {"EXPORTED": tmp_path / "exported"}
+    paths = {name.upper(): made / name for name in ("tree", "source", "layout", "dump")} | {
+        "EXPORTED": tmp_path / "exported"
+    }
     words = reduce(lambda words, name: words.replace(name, str(paths[name])), paths, command)
     told = cfsctl("--progress", "json", "--repo", made / "repo", *words.split()).stderr.splitlines()
     events = [(event["kind"], event["label"]) for event in map(json.loads, told)]

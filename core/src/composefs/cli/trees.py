@@ -102,7 +102,9 @@ class Source:
         if self.dump is not None:
             from composefs.cli.dumps import read_dump
 
-            return read_dump(self.dump, algorithm)
+            with Reporting(observers, "dump", "reading the dump") as report:
+                report(0)
+                return read_dump(self.dump, algorithm)
         assert self.directory is not None
         from composefs.scan import scan_directory
 
