@@ -116,8 +116,6 @@ def test_authorities_of_a_remote_are_trusted_alone(
         "    return handle",
         "pycurl.Curl = make_with_authorities",
     )
-    start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     other = make_certificates(tmp_path / "made").other
     with tls_server(tmp_path / "certs", "localhost", NOW + DAY) as place:
         known = tmp_path / "certs" / "ca.crt"
@@ -125,6 +123,10 @@ def test_authorities_of_a_remote_are_trusted_alone(
         (tmp_path / "system").mkdir()
         shutil.copy(known, tmp_path / "system" / f"{digits}.0")
         url = f"https://{place}/repo"
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "system"))
+        assert f"{url}/config: HTTP status 501" in target.ostree("pull", url, "main", status=6).stderr
+        monkeypatch.delenv("SSL_CERT_DIR")
+        start_by("\n".join(lines), "ostree", tmp_path / "ext", monkeypatch)
         assert f"{url}/config: HTTP status 501" in target.ostree("pull", url, "main", status=6).stderr
         target.ostree("remote", "add", "--no-gpg-verify", "o", url, f"--set=tls-ca-path={other}")
         refused = target.ostree("pull", "o", "main", status=6).stderr

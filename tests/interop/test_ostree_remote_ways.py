@@ -38,9 +38,12 @@ def test_certificates(tmp_path: Path, target: Target, source: Path, certificates
         assert {request[2] for request in requests} == {"HTTP/2.0"}
         assert len({request[3] for request in requests}) > 10
 
-        remote(target, server.url, *tls, *client, "--set=http2=false")
+        (tmp_path / "token").write_text("s3cr3t")
+        words = ("--set=http2=false", f"--set=http-bearer-token-file={tmp_path}/token")
+        remote(target, server.url, *tls, *client, *words)
         target.ostree("remote", "refs", "o")
         assert server.log()[-1][2] == "HTTP/1.1"
+        assert server.log()[-1][6] == "Bearer s3cr3t"
 
         remote(target, server.url, *client, "--set=tls-permissive=true")
         target.ostree("remote", "refs", "o")
