@@ -202,6 +202,13 @@ def test_a_core_that_breaks_the_rules_is_a_protocol_error(ends: tuple[Connection
         pending.result()
 
 
+def test_an_answer_to_nothing_is_a_protocol_error(ends: tuple[Connection, Peer]) -> None:
+    connection, peer = ends
+    peer.write(id=1, result={})
+    with pytest.raises(ProtocolError):
+        connection.pump(None)
+
+
 def test_strict_mode_sends_a_stray_field(ends: tuple[Connection, Peer]) -> None:
     connection, peer = ends
     connection.stray_field = True
