@@ -62,7 +62,8 @@ def test_refs_that_are_no_directory_are_no_empty_repository(
     change(populated.path / top / "refs")
     objects = populated.ids()
     refused = one_line(cfsctl("--repo", populated.path, "gc", status=5))
-    assert f"{top}/refs: it is not a directory (move what is there away, and what belongs" in refused
+    problems = f"{top}/refs: it is not a directory; {top}/elsewhere: it is not a symlink"
+    assert f": {problems} (move what is there away, and what belongs there to its place)" in refused
     assert populated.ids() == objects
     assert f"{top}/refs: it is not a directory" in cfsctl("--repo", populated.path, "fsck", status=1).stdout
     assert f"{top}/refs is not a directory" in one_line(cfsctl("--repo", populated.path, "ref", "list", status=5))
