@@ -145,6 +145,16 @@ def test_ctrl_c_at_a_run_that_does_not_end(installed: Path, environment: Path, s
     ]
 
 
+def test_runs_are_cancelled_where_ctrl_c_is_ignored(installed: Path) -> None:
+    """As a shell's & has it in scripts."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    done = cfsctl("--trace", "ext", "check", installed / "good", preexec_fn=ignore)
+    assert '"method":"cancel"' in done.stderr
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()

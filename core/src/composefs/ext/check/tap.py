@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import select
-import signal
 import struct
 import termios
 import time
@@ -84,6 +83,7 @@ class Tap(Channel):
         self._script = script
         self._watch = watch
         self._silence = silence
+        self._interrupts = launched.interrupts
         self._answers: dict[int, Message] = {}
         self._served = 0
         self._row_refused = False
@@ -168,8 +168,7 @@ class Tap(Channel):
     def _cancel(self) -> None:
         self.interfered_at = time.monotonic()
         self._watch.refused = True
-        # As the user would: the core knows no other way.
-        signal.raise_signal(signal.SIGINT)
+        self._interrupts.count += 1  # As Ctrl-C does, which may be ignored here: a shell's & has it so in scripts.
 
     def _end_input(self) -> None:
         self.abandon_output()
