@@ -125,6 +125,16 @@ MISTAKES = {
         """,
         "the params of stream.list are no object: without any they are {}",
     ),
+    "parameters by their places": (
+        43,
+        """
+        def put(self, name):
+            self.send(id=7, method="stream.list", params=["a"])
+            self.receive()
+            return super().put(name)
+        """,
+        "the params of stream.list are no object: without any they are {}",
+    ),
     "a number of bytes is no integer": (
         43,
         """
@@ -340,6 +350,15 @@ MISTAKES = {
             super().welcome(message)
         """,
         "stream.list was called before initialize was answered",
+    ),
+    "a notification with an id of null": (
+        6,
+        """
+        def put(self, name):
+            self.send(id=None, method="log", params={"level": "info", "message": "here"})
+            return super().put(name)
+        """,
+        "the id of a call of log is not an integer",
     ),
     "an id that is a word": (
         6,

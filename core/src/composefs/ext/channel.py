@@ -74,7 +74,7 @@ class Channel:
             message = decode(line)
             self._inbox.append((message, len(line)))
             self._inbox_bytes += len(line)
-            self._calls_waiting += "method" in message and message.get("id") is not None
+            self._calls_waiting += "method" in message and "id" in message
             # Counted at arrival, while all before it are unanswered: a caller that keeps to the window never gets here.
             if self._calls_waiting + self._answers_waiting > self._limits.unanswered:
                 raise ProtocolError(
@@ -99,7 +99,7 @@ class Channel:
         """Take the message that came first."""
         message, size = self._inbox.popleft()
         self._inbox_bytes -= size
-        self._calls_waiting -= "method" in message and message.get("id") is not None
+        self._calls_waiting -= "method" in message and "id" in message
         return message
 
     def send(self, message: Message, *, answer: bool = False) -> None:

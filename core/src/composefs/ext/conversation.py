@@ -142,18 +142,20 @@ class Conversation:
         """Serve a call, or take the answer to one of ours; return the outcome of ``run`` if it is that."""
         if message.get("jsonrpc") != "2.0":
             raise ProtocolError('a message lacks "jsonrpc": "2.0"')
-        method = message.get("method")
-        if method is None:
+        if "method" not in message:
             return self._take_answer(message)
+        method = message["method"]
         if type(method) is not str:
             raise ProtocolError("method is not a string")
         if self._awaited == _INITIALIZE:
             raise ProtocolError(f"{method[:100]!r} was called before initialize was answered")
-        params = message.get("params", {})
-        call_id = message.get("id")
-        if call_id is None:
+        if "params" not in message:
+            raise ProtocolError(f"{method[:100]!r} was sent without params", hint="if there are none, send {}")
+        params = message["params"]
+        if "id" not in message:
             self._take_notification(method, params)
             return None
+        call_id = message["id"]
         if type(call_id) is not int:
             raise ProtocolError(f"the id of a call of {method[:100]!r} is not an integer")
         answer: Message = {"jsonrpc": "2.0", "id": call_id}
@@ -201,9 +203,11 @@ class Conversation:
     def _take_answer(self, message: Message) -> Message | ComposefsError | None:
         if message.get("id") != self._awaited or type(message.get("id")) is not int:
             raise ProtocolError(f"an answer has an id that was not asked for: {shown(message.get('id'))}")
-        if (error := message.get("error")) is not None:
+        error, result = message.get("error"), message.get("result")
+        if error is not None:
+            if result is not None:
+                raise ProtocolError("an answer has both a result and an error")
             return from_wire(error)
-        result = message.get("result")
         if type(result) is not dict:
             raise ProtocolError("an answer has neither an error nor an object as result")
         if self._awaited == _RUN:

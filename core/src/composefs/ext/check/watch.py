@@ -167,12 +167,13 @@ class Watch:
         if type(method) is not str:
             self.find(3, "the method of a call is not a string")
         elif type(message.get("params")) is not dict:
-            self.find(3, f"the params of {method} are no object: without any they are {{}}")
+            rule = 43 if "params" in message else 3
+            self.find(rule, f"the params of {method} are no object: without any they are {{}}")
         elif self.answer is not None:
             self.find(26, f"{method} was sent after the answer to run")
         elif self.welcomed is None:
             self.find(6, f"{method} was called before initialize was answered")
-        elif number is None:
+        elif "id" not in message:
             self.tried.add(11)
             if method in CALLS and method not in _EVENTS:
                 self.find(11, f"{method} was sent without an id")
