@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from composefs import dumpfile, erofs
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, StreamName
 from composefs.splitstream import Parts
-from support.commands import CFSCTL, TIMEOUT, cfsctl
+from support.commands import BIN, CFSCTL, TIMEOUT, cfsctl
 from support.terminal import on_terminal
 
 LARGE = 1 << 29
@@ -111,6 +112,27 @@ def test_bars_come_and_go(repo: Path, slow_tree: Path, tmp_path: Path) -> None:
     assert "━".encode() in shown, "a bar"
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
     assert len(shown.split(b"\n")[-2].strip().rpartition(b"\x1b[2K")[2]) >= 128, "the id is alone on its line"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "command",
+    [("mkcomposefs", "--from-file", "-", "/dev/null"), ("cfsctl", "--no-repo", "compute-id", "--from-dump", "-")],
+    ids=["mkcomposefs", "cfsctl"],
+)
+def test_whoever_stops_it_gets_the_cursor_back(command: tuple[str, ...], number: int, tmp_path: Path) -> None:
+    """While it waits for a dump to be typed."""
+
+    def look(shown: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):  # of a signal that was sent already
+            if b"\x1b[?25l" in shown:
+                os.kill(int((tmp_path / "pid").rename(tmp_path / "sent").read_text()), number)
+
+    name, *arguments = command
+    script = 'echo $$ > "$0"; exec "$@"'
+    status, shown = on_terminal("-c", script, tmp_path / "pid", BIN / name, *arguments, program="sh", look=look)
+    assert status == 128 + number
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
 
 
 SLOW_EXTENSION = f"""#!{sys.executable}

@@ -48,13 +48,15 @@ TOOLS = {
 }
 
 
-def interrupted(file: str | Path, *command: str | Path, ignored: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run an installed command that gets SIGINT when it opens a file."""
+def interrupted(
+    file: str | Path, *command: str | Path, number: signal.Signals = signal.SIGINT, ignored: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run an installed command that gets a signal when it opens a file."""
     strace = [require("strace"), "-qqq", "-o", "/dev/null", "-P", str(file)]
-    inject = ["-e", "trace=openat", "-e", "signal=none", "-e", "inject=openat:signal=INT"]
+    inject = ["-e", "trace=openat", "-e", "signal=none", "-e", f"inject=openat:signal={number.value}"]
     return subprocess.run(
         [*strace, *inject, BIN / command[0], *command[1:]],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -77,17 +79,24 @@ def test_while_a_command_is_loaded_ctrl_c_ends_it_without_a_word(command: str, m
     assert done.stdout.lower().startswith(f"usage: {command} ")
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
 @pytest.mark.parametrize("tool", TOOLS)
-def test_ctrl_c_interrupts_the_work_of_a_tool(tool: str, tmp_path: Path) -> None:
+def test_it_interrupts_the_work_of_a_tool(
+    tool: str, number: signal.Signals, status: int, told: str, tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
-    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other")
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{tool}: interrupted\n")
+    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other", number=number)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{tool}: {told}\n")
     assert list(tmp_path.iterdir()) == [file]
-    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other", ignored=True)
+    done = interrupted(file, tool, *TOOLS[tool], file, tmp_path / "other", number=number, ignored=True)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tool}: ")
-    assert done.stderr != f"{tool}: interrupted\n"
+    assert done.stderr != f"{tool}: {told}\n"
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -1,8 +1,8 @@
-"""Ctrl-C: what it does while a command is loaded, and what while it works.
+"""Ctrl-C, SIGTERM and SIGHUP: what they do while a command is loaded, and what while it works.
 
 Until everything is loaded there is nothing to clean up and nobody who could tell an error: Ctrl-C ends the process at
-once and without a traceback.  The work it interrupts, by KeyboardInterrupt, as other signals do by what main.py derives
-from it.  Where nohup or a shell's & has the signal ignored, it stays so.
+once and without a traceback.  The work it interrupts, by KeyboardInterrupt, and the others by what derives from it.
+Where nohup or a shell's & has a signal ignored, it stays so.
 """
 
 from __future__ import annotations
@@ -15,22 +15,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["ends_the_process", "interrupts"]
+__all__ = ["Terminated", "ends_the_process", "interrupts"]
 
 _MOMENT = 0.01  # seconds
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: clean up as after Ctrl-C, and exit with 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def ends_the_process() -> None:
-    """Have it end the process, as it ends programs that know nothing of it."""
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    """Have them end the process, as they end programs that know nothing of them."""
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
 
 
 def interrupts() -> None:
-    """Have it raise KeyboardInterrupt again, and lose none, whoever raises it."""
+    """Have them raise KeyboardInterrupt, and lose none, whoever raises it."""
     sys.unraisablehook = _raised_again
-    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    for number, handler in (
+        (_signal.SIGINT, _signal.default_int_handler),
+        (_signal.SIGTERM, _terminate),
+        (_signal.SIGHUP, _terminate),
+    ):
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, handler)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def _raised_again(lost: sys.UnraisableHookArgs) -> None:

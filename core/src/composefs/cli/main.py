@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -37,7 +36,6 @@ from composefs.errors import (
     out_of_memory,
 )
 from composefs.imageformats import EROFS_FORMATS
-from composefs.linux.signals import ASKING_TO_STOP
 
 if TYPE_CHECKING:
     from composefs.ext.discovery import Extension
@@ -217,33 +215,14 @@ def root(ctx: click.Context, /, **options: Any) -> None:
         raise UsageError("--insecure and --require-verity exclude each other", hint="give one of them")
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: clean up as after Ctrl-C, and exit with 128 + the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    raise Terminated(number)
-
-
-def _end_by_signals() -> None:
-    """Let signals end the process again, now that everything is cleaned up and only words are left to say."""
-    for number in ASKING_TO_STOP:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def main() -> NoReturn:
     """Run cfsctl with the process's arguments and exit."""
     try:
         status = run()
-        _end_by_signals()
+        ctrl_c.ends_the_process()
     except KeyboardInterrupt as again:  # while the first one was being dealt with
-        _end_by_signals()
-        status = 128 + (again.number if isinstance(again, Terminated) else signal.SIGINT)
+        ctrl_c.ends_the_process()
+        status = 128 + (again.number if isinstance(again, ctrl_c.Terminated) else signal.SIGINT)
     settle()
     # Taking the interpreter down in order costs 8 ms of the 60 that `cfsctl --help` takes, and nothing is left to do.
     os._exit(status)
@@ -256,9 +235,6 @@ def run() -> int:
         if COMPLETE_VARIABLE in os.environ:
             return _complete()
         _open_standard_descriptors()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) leaves it
-                signal.signal(number, _terminate)
         ctrl_c.interrupts()
         with root.make_context(PROGRAM, sys.argv[1:] or ["--help"]) as context:
             root.invoke(context)
@@ -268,7 +244,7 @@ def run() -> int:
         settle()  # whoever read our output has left, which is no news for anybody
         return BROKEN_PIPE_STATUS
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place where an error can be told
-        _end_by_signals()
+        ctrl_c.ends_the_process()  # everything is cleaned up and only words are left to say
         failure = _failure(error)
         if isinstance(failure, NoSpaceError) and context is not None and isinstance(context.obj, Settings):
             from composefs.cli.fulldisk import name_the_disk
@@ -340,7 +316,7 @@ def _failure(error: BaseException) -> ComposefsError:
         case RuntimeError(__cause__=KeyboardInterrupt() as stop):
             # A signal's handler raised it in the making of a class, and Python before 3.12 makes an error of that.
             return _failure(stop)
-        case Terminated(number=number):
+        case ctrl_c.Terminated(number=number):
             failure = CancelledError.by_signal(number, "terminated")
         case KeyboardInterrupt() | click.Abort():
             failure = CancelledError("interrupted")

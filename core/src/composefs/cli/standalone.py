@@ -60,7 +60,7 @@ def at_work(label: str) -> Iterator[Callable[[int], object] | None]:
 
 
 def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) -> int:
-    """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, and 130 when interrupted.
+    """Do the work and return the exit status: 0, ``wrong_usage``, 1 for other errors, 128 + the number of a signal.
 
     It is 141, as that of a program that SIGPIPE ends, when nobody reads standard output any more.
     """
@@ -85,7 +85,10 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
         return fail(program, failure.told)
     except (KeyboardInterrupt, RuntimeError) as error:
         # In the making of a class, Python before 3.12 makes a RuntimeError of it.
-        if KeyboardInterrupt not in (type(error), type(error.__cause__)):
+        stop = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        if isinstance(stop, ctrl_c.Terminated):
+            return fail(program, "terminated", 128 + stop.number)
+        if not isinstance(stop, KeyboardInterrupt):
             raise
         return fail(program, "interrupted", _INTERRUPTED)
     return 0
