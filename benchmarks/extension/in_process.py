@@ -16,9 +16,9 @@ if __name__ == "__main__":
         rows = []
         for number in range(files):
             name = f"file-{number}"
-            with open(staging.work / name, "xb", buffering=0) as file:
+            with open(f"{staging.place}/{name}", "xb", buffering=0) as file:
                 file.write(number.to_bytes(8, "little") * (size // 8 + 1))
-            rows.append((name, os.path.getsize(staging.work / name)))
+            rows.append((name, os.path.getsize(f"{staging.place}/{name}")))
         time.sleep(0.1)
         start = time.perf_counter()
         adoption = Adoption(repository, staging.work_fd, staging.private)

@@ -113,15 +113,15 @@ def test_an_unprivileged_user_has_a_repository_of_their_own(as_nobody) -> None:
         path = Path(directory, "repo")
         Repository.init(path, algorithm=SHA256, insecure=True)
         with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
-            (staging.work / "file").write_bytes(b"content")
-            (staging.work / "file").chmod(0)
-            os.chmod(staging.work / "file", 0o400)
+            Path(staging.place, "file").write_bytes(b"content")
+            Path(staging.place, "file").chmod(0)
+            Path(staging.place, "file").chmod(0o400)
             stored = Adoption(repository, staging.work_fd, staging.private).take("file")
             assert stored.stored == "moved"
             assert repository.objects.path(stored.id).stat().st_uid == 65534
-            (staging.work / "closed").mkdir()
-            (staging.work / "closed/file").touch()
-            (staging.work / "closed").chmod(0)
+            Path(staging.place, "closed").mkdir()
+            Path(staging.place, "closed/file").touch()
+            Path(staging.place, "closed").chmod(0)
         assert os.listdir(path / "staging") == []
 
 
@@ -134,13 +134,14 @@ def as_nobody_owns(directory: str) -> Iterator[None]:
 
 KILLED = """
 import os, signal, sys
+from pathlib import Path
 from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
 repository = Repository.open(sys.argv[1], writable=True)
 staging = Staging.create(repository.store)
-(staging.work / "file").write_bytes(b"content")
+Path(staging.place, "file").write_bytes(b"content")
 Adoption(repository, staging.work_fd, staging.private).take("file")
-(staging.work / "file").write_bytes(b"more")
+Path(staging.place, "file").write_bytes(b"more")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -159,6 +160,7 @@ def test_who_is_killed_leaves_nothing_that_stays(path: Path) -> None:
 # Stores the same objects as the others, and tries to be the one whose ref it is; prints how each object came in.
 CONTENDER = """
 import sys
+from pathlib import Path
 from composefs.errors import ConflictError
 from composefs.repository import Repository, Staging
 from composefs.repository.adoption import Adoption
@@ -168,7 +170,7 @@ path, number = sys.argv[1:]
 with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as staging:
     sys.stdin.read()  # ends for all at once
     for content in range(150):
-        (staging.work / "file").write_bytes(b"%d" % content * 100)
+        Path(staging.place, "file").write_bytes(b"%d" % content * 100)
         print(Adoption(repository, staging.work_fd, staging.private).take("file").stored)
     stream = repository.streams.put(Parts(1, number.encode(), [-1]))
     try:

@@ -231,15 +231,15 @@ def test_reading_a_repository_that_lacks_directories(path: Path) -> None:
 def test_staging_is_removed_at_the_end_and_swept_after_a_kill(path: Path) -> None:
     with Repository.open(path, writable=True) as repository:
         living = Staging.create(repository.store)
-        (living.work / "file").write_bytes(b"x")
+        Path(living.place, "file").write_bytes(b"x")
         # What a killed run leaves: a directory that nobody holds; and a temporary file of the fallback.
         (path / "staging/dead/work/deep").mkdir(parents=True)
         (path / "staging/dead/work/deep/file").touch()
         (path / "staging/file").touch()
-        assert stat.S_IMODE(living.work.stat().st_mode) == 0o700
+        assert stat.S_IMODE(os.stat(living.place).st_mode) == 0o700
         with Repository.open(path, writable=True):
-            assert os.listdir(path / "staging") == [living.work.parent.name]
-        assert (living.work / "file").exists()
+            assert os.listdir(path / "staging") == [Path(living.place).parent.name]
+        assert Path(living.place, "file").exists()
         living.close()
         living.close()
         assert os.listdir(path / "staging") == []
@@ -253,7 +253,7 @@ def test_staging_in_tmpdir_is_swept_by_whom_it_belongs_to(tmp_path: Path, monkey
     (tmp_path / "mine").mkdir()
     (tmp_path / "composefs-run-symlink").symlink_to("mine")
     with Staging.create(None) as living:
-        name = living.work.parent.name
+        name = Path(living.place).parent.name
         assert sorted(os.listdir(tmp_path)) == sorted([name, "composefs-run-symlink", "mine"])
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
         (tmp_path / "composefs-run-other").mkdir()
@@ -273,8 +273,8 @@ def test_staging_that_is_swept_before_it_is_held_is_made_anew(path: Path, monkey
 
     monkeypatch.setattr(staging, "open_directory", open_later)
     with Repository.open(path, writable=True) as repository, Staging.create(repository.store) as made:
-        assert made.work.parent.name not in swept
-        assert os.listdir(path / "staging") == [made.work.parent.name]
+        assert Path(made.place).parent.name not in swept
+        assert os.listdir(path / "staging") == [Path(made.place).parent.name]
 
 
 def test_what_cannot_be_swept_keeps_nobody_from_working(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +295,6 @@ def test_without_a_writable_repository_staging_is_in_tmpdir(
     with Repository.open(path) as repository:
         for store in (repository.store, None):
             with Staging.create(store) as staging:
-                assert staging.work.parent.parent == environment / "tmp"
-                assert staging.work.is_dir()
+                assert Path(staging.place).parent.parent == environment / "tmp"
+                assert os.path.isdir(staging.place)
     assert os.listdir(environment / "tmp") == []

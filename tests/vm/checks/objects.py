@@ -30,12 +30,12 @@ def check_every_way_in(directory: Path) -> None:
         source.write_bytes(BIG)
         with source.open("rb") as file:
             copied = repository.objects.store_fd(file.fileno())
-        (staging.work / "file").write_bytes(b"staged")
+        Path(staging.place, "file").write_bytes(b"staged")
         moved = Adoption(repository, staging.work_fd, staging.private).take("file")
         assert moved.stored == "moved"
-        (staging.work / "file").write_bytes(b"staged")
+        Path(staging.place, "file").write_bytes(b"staged")
         assert Adoption(repository, staging.work_fd, staging.private).take("file").stored == "present"
-        with (staging.work / "open").open("wb", buffering=0) as writer:
+        with Path(staging.place, "open").open("wb", buffering=0) as writer:
             writer.write(b"still open")
             kept_open = Adoption(repository, staging.work_fd, staging.private).take("open")
         assert kept_open.stored in ("copied", "reflinked")
@@ -52,7 +52,7 @@ def check_every_way_in(directory: Path) -> None:
 def check_verity_that_somebody_enabled_with_a_salt(directory: Path) -> None:
     """Its digest is not an id; the content is what counts."""
     with _repository(directory / "repo") as repository, Staging.create(repository.store) as staging:
-        path = staging.work / "file"
+        path = Path(staging.place, "file")
         path.write_bytes(SOME)
         salt = ctypes.create_string_buffer(b"salt")
         request = struct.pack("=IIIIQIIQ88x", 1, SHA512.number, 4096, 4, ctypes.addressof(salt), 0, 0, 0)

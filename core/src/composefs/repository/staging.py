@@ -18,8 +18,6 @@ from composefs.linux.files import hold, open_directory, open_file, random_name, 
 from composefs.linux.locks import try_lock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from composefs.repository.store import Store
 
 __all__ = ["Staging", "sweep"]
@@ -74,13 +72,6 @@ class Staging(Closing):
             return cls(parent, at, _IN_TMPDIR)
         except OSError as error:
             raise from_os_error(error, f"{what} in {parent}") from error
-
-    @property
-    def work(self) -> Path:
-        """The extension's directory."""
-        from pathlib import Path
-
-        return Path(self.place)
 
     def __exit__(self, *error: object) -> None:
         """Remove the directory; if that fails while an error is on its way, that one tells the cause."""
