@@ -108,6 +108,7 @@ def test_what_others_have_set_in_a_new_repository_stays(tmp_path: Path) -> None:
 def test_a_layout_that_was_not_finished_is_taken_up(tmp_path: Path, missing: tuple[str, ...]) -> None:
     out = tmp_path / "out"
     Target.make(os.fspath(out), "archive", None)
+    (out / ".lock").touch()  # as whoever meets a repository that is being taken away, or is ended meanwhile
     made = sorted(out.rglob("*"))
     (out / "config").unlink()  # which is written last
     for name in missing:

@@ -95,7 +95,7 @@ class Target:
         """
         all_of_it = (path, *(f"{path}/{name}" for name in (".lock", "config", *_LAYOUT)))
         made = [each for each in all_of_it if not os.path.lexists(each)]
-        tops = {name.partition("/")[0] for name in _LAYOUT}
+        tops = {".lock", *(name.partition("/")[0] for name in _LAYOUT)}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
             found = set(os.listdir(path))
