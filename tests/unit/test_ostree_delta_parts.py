@@ -379,6 +379,18 @@ def test_an_old_file_that_the_kernel_cannot_bring_in_is_not_looked_at(
             files.read(file_id(SMALL))
 
 
+def test_an_old_file_that_is_empty_and_an_object_all_the_same(tmp_path: Path) -> None:
+    """As in a stream of others; ours have it inline."""
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab/cd").touch()
+    out = io.BytesIO()
+    _, references = write(out, file_id(b""), {file_id(b""): Entry(with_size(HEAD, 0), "abcd")})
+    repository = Repository({"algorithm": "sha256", "objects": str(tmp_path)})
+    files = HeldFiles(CommitStream(out.getvalue(), references), repository)
+    assert files.read(file_id(b"")) == b""
+    files.check()
+
+
 def test_an_old_file_that_is_damaged_is_found_when_it_was_used() -> None:
     other = file_id(b"other")
     files = held({file_id(SMALL): Entry(HEAD + SMALL.upper(), None), other: Entry(with_size(HEAD, 5) + b"other", None)})

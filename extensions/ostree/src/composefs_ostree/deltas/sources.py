@@ -64,7 +64,7 @@ class HeldFiles:
 
     def _object(self, content_id: str, size: int) -> memoryview:
         with open(self._repository.open(content_id, size), "rb") as file:
-            return memoryview(_map(file.fileno()))
+            return memoryview(_map(file.fileno()) if size else b"")  # which mmap(2) refuses
 
     def check(self) -> None:
         """Raise MissingObjectError if a file that was read lately is damaged."""
