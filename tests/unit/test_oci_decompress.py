@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import resource
 import subprocess
 import sys
@@ -126,6 +128,19 @@ def test_the_blob_itself_is_checked_to_its_end(media_type: str, change: str) -> 
         list(iter(lambda: reader.read(1000), b""))
     if change != "long":  # a compressed blob is cut off then
         assert isinstance(caught.value, CorruptError)
+
+
+@pytest.mark.parametrize("good", [0, 1], ids=["inside", "at the end"])
+def test_a_blob_that_the_disk_does_not_give_is_named(good: int) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == good:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size)
+
+    reader = Blob(Failing(b"x"), Descriptor(TAR, digest_of(b"x"), 1), "/the/blob")
+    with pytest.raises(OSError, match="Input/output error: '/the/blob'"):
+        reader.read_all()
 
 
 def bomb(media_type: str, size: int) -> bytes:

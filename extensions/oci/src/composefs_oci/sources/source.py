@@ -99,9 +99,9 @@ class Blob(Closing):
 
     def read(self, size: int = PIECE) -> bytes:
         """Return the next bytes, at most ``size`` of them; none at the end."""
+        with Naming(self.where):
+            data = self._reader.read(min(size, self._left) if self._left else 1)
         if self._left:
-            with Naming(self.where):
-                data = self._reader.read(min(size, self._left))
             if not data:
                 got = self.descriptor.size - self._left
                 raise CorruptError(
@@ -112,7 +112,7 @@ class Blob(Closing):
             self._left -= len(data)
             self._hash.update(data)
             return data
-        if self._reader.read(1):
+        if data:
             raise CorruptError(
                 f"{self.where} is longer than the {self.descriptor.size} bytes that it should have", subject=self.where
             )
