@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -72,6 +74,35 @@ def test_a_file_that_is_not_what_was_listed(
         expected = CHANGED if limit > SIZE else f"it: its object {object_id} has {SIZE} bytes, not {told}"
     assert error["message"] == expected
     assert not (tmp_path / "staged").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
+def test_a_reflink_that_fails_where_it_would_be_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Of EIO nobody knows whose it is."""
+
+    def ioctl(*_arguments: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "file").write_bytes(b"x" * SIZE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    with (tmp_path / "file").open("rb") as file:
+        tree = OneFile(Inode(META, SIZE, fd=file.fileno()))
+        maker = Maker(tree, Packs(None, ()), 64, "sha256")  # type: ignore[arg-type]  # none is made
+        maker.start(JOB, "staged")
+        [(_, error)] = maker.step()
+    it = "it:" if number == errno.EIO else "it cannot be stored:"
+    assert error["message"] == f"{it} {os.strerror(number)}"
+    assert not (tmp_path / "staged").exists()
+
+
+def test_a_staging_that_is_gone_is_not_taken_for_a_file_that_is() -> None:
+    maker = Maker(OneFile(Inode(META, SIZE)), Packs(None, ()), 64, "sha256")  # type: ignore[arg-type]  # none is made
+    maker.start(JOB, "gone/staged")
+    [(_, error)] = maker.step()
+    assert error["message"] == "it cannot be stored: No such file or directory"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory"])

@@ -18,6 +18,7 @@ from composefs_ext.fsverity import Hasher, fsverity_digest
 from composefs_ostree.fetching.files import failure
 from composefs_ostree.fetching.jobs import Jobs
 from composefs_ostree.fetching.stage import IN_STAGING, Stager, check_space, copy_range, create_staged, write_all
+from composefs_ostree.fetching.transport import STAGING
 from composefs_ostree.formats.fileheader import checksum_header, make_head, parse_head, regular_head, with_size
 from composefs_ostree.formats.objects import make_xattrs
 
@@ -205,7 +206,7 @@ def _hash_zeros(digest: Hash, size: int) -> None:
 def _of_a_tree(error: Exception) -> ExtError:
     """Return an error with the remedy for a tree, where one without would get that of a repository to pull from."""
     told = from_exception(error)
-    if isinstance(told, NotFoundError):
+    if isinstance(told, NotFoundError) and told.subject != STAGING:
         return CorruptError("it was there when the tree was listed, and is gone", hint=_REMEDY)
     if isinstance(told, (CorruptError, FormatError, TooLargeError)):
         told.hint = told.hint or _REMEDY

@@ -47,6 +47,8 @@ _ZEROS = bytes(_BUFFER)
 _CANNOT_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
 )
+_OF_TARGET = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""Why a reflink fails where it would be; of EIO nobody knows whose it is."""
 
 
 def create_staged(name: str) -> int:
@@ -138,6 +140,8 @@ class Stager:
         try:
             fcntl.ioctl(fd, _FICLONE, source)
         except OSError as error:
+            if error.errno in _OF_TARGET:
+                error.filename = STAGING
             if error.errno not in _CANNOT_CLONE:
                 raise
             self.can_clone = False
