@@ -18,7 +18,7 @@ from support.ostree_repo import BRANCH, make_repo
 from support.peers import require
 from support.proxy import proxy
 from support.remotes import cache_files, certificates, machine, pulls, remote, source
-from support.server import Fault, Server, serve
+from support.server import Fault, Server, reserved_port, serve
 
 __all__ = ["certificates", "extensions", "machine", "source"]
 
@@ -417,6 +417,14 @@ def test_mirrors_that_limit_the_rate(
         assert server.count("/*/*.commit") == 4
         pulls(target, "o", BRANCH, "--network-retries=4")
         assert server.count(f"/{silent[0]}/*.commit") == 7
+
+
+def test_mirrors_that_are_not_there(tmp_path: Path, target: Target, silent: list[str]) -> None:
+    with serve(tmp_path / "root") as server, reserved_port() as port:
+        remote(target, f"mirrorlist={server.url}/list")
+        (tmp_path / "root/list").write_text("".join(f"http://127.0.0.1:{port}/{name}\n" for name in silent[:2]))
+        for option, attempts in (((), 2), (("--network-retries=2",), 3)):
+            assert f" ({attempts} attempts) (check the URL" in pulls(target, "o", BRANCH, *option, status=6)
 
 
 METALINK = """<metalink version="3.0"><files><file name="summary"><size>{size}</size><verification>

@@ -184,8 +184,7 @@ class UrlSource:
         """Return what goes to these places, which have the same."""
         settings = self._settings
         if len(bases) > 1:  # there is another place to go to
-            first = min(settings.first_retries, 1)
-            settings = settings._replace(retries=settings.mirror_retries, first_retries=first)
+            settings = settings._replace(retries=settings.mirror_retries, first_retries=settings.mirror_retries)
         return [
             HttpTransport(base, requests, settings, tell, connections=connections, seconds=seconds) for base in bases
         ]
