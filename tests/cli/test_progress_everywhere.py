@@ -71,3 +71,9 @@ def test_progress_that_ends(made: Path, tmp_path: Path, command: str) -> None:
     started, done = (sorted(label for kind, label in events if kind == end) for end in ("started", "done"))
     assert COMMANDS[command] in started
     assert started == done
+
+
+def test_several_files_of_an_image_are_one_work(made: Path) -> None:
+    words = ("--progress", "json", "--repo", made / "repo", "dump-files", "ostree/os", "usr", "usr/file")
+    told = cfsctl(*words).stderr.splitlines()
+    assert [json.loads(event)["kind"] for event in told] == ["started", "done"]

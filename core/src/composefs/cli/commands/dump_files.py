@@ -55,10 +55,10 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                 error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
                 raise
             if not backing_path_only:
-                for path in paths:
-                    with settings.observers() as observers, Reporting(observers, "dump", "reading the image") as report:
-                        report(0)
-                        below = lookup.below(path)
+                with settings.observers() as observers, Reporting(observers, "dump", "reading the image") as report:
+                    report(0)
+                    found = [lookup.below(path) for path in paths]
+                for path, below in zip(paths, found, strict=True):
                     write_below(path, below, write_piece)
                 write(b"")
                 return
