@@ -19,6 +19,7 @@ from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, StreamName
 from composefs.splitstream import Parts
 from support.commands import BIN, CFSCTL, TIMEOUT, cfsctl
+from support.peers import require
 from support.terminal import on_terminal
 
 LARGE = 1 << 29
@@ -133,6 +134,27 @@ def test_whoever_stops_it_gets_the_cursor_back(command: tuple[str, ...], number:
     status, shown = on_terminal("-c", script, tmp_path / "pid", BIN / name, *arguments, program="sh", look=look)
     assert status == 128 + number
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is back"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mkcomposefs --from-file DUMP IMAGE",
+        "composefs-info measure-file DUMP",
+        "cfsctl --no-repo compute-id --from-dump DUMP",
+    ],
+)
+def test_where_no_thread_may_be_started_the_work_is_done_without_a_bar(command: str, tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n")
+    paths = {"DUMP": tmp_path / "dump", "IMAGE": tmp_path / "image"}
+    name, *words = command.split()
+    refused = ("-e", "trace=clone,clone3", "-e", "inject=clone,clone3:error=EAGAIN", "-e", "signal=none")
+    arguments = [paths.get(word, word) for word in words]
+    strace = ("-qqq", "-o", tmp_path / "log", *refused)
+    status, shown = on_terminal(*strace, BIN / name, *arguments, program=require("strace"))
+    assert status == 0, shown
+    assert b"Traceback" not in shown
+    assert "(INJECTED)" in (tmp_path / "log").read_text()
 
 
 SLOW_EXTENSION = f"""#!{sys.executable}

@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from composefs.cli.output import STDERR, STDOUT, say, write
@@ -159,7 +160,8 @@ class Bars:
             elif self._timer is None:
                 self._timer = threading.Timer(BARS_AFTER, self._show)
                 self._timer.daemon = True
-                self._timer.start()
+                with suppress(RuntimeError):  # where no thread may be started, the work goes on without a bar
+                    self._timer.start()
 
     def _show(self) -> None:
         import signal
