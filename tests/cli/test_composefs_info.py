@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from composefs.cli import composefs_info
 from composefs.digest import SHA256
 from composefs.fsverity import digest_bytes
 from support.commands import BIN, run
@@ -178,6 +183,39 @@ def test_a_reader_that_leaves_is_no_error_message(image: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+@pytest.mark.parametrize("command", ["ls", "dump", "measure-file"])
+def test_many_files_are_one_work_that_makes_room_for_each(
+    command: str, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bar, and its thread, for each file would cost ten times what the file does."""
+    events: list[str] = []
+
+    class Report:
+        def __call__(self, _done: int) -> None:
+            events.append("told")
+
+        def make_room(self) -> None:
+            events.append("room")
+
+    @contextmanager
+    def at_work(_label: str) -> Iterator[Report]:
+        events.append("started")
+        yield Report()
+
+    def write(data: bytes) -> None:
+        if data and events[-1] != "written":
+            events.append("written")
+
+    monkeypatch.setattr(composefs_info, "at_work", at_work)
+    monkeypatch.setattr(composefs_info, "write", write)
+    monkeypatch.setattr(composefs_info, "write_piece", write)
+    monkeypatch.setattr(sys, "argv", ["composefs-info", command, str(image), str(image)])
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    assert composefs_info.main() == 0
+    assert events == ["started", *["told", "room", "written"] * 2]
 
 
 def test_a_full_disk_is_told(image: Path) -> None:

@@ -16,6 +16,10 @@ class Seen:
     def progress(self, event: Progress) -> None:
         self.events.append((event.kind, event.done, event.total))
 
+    @sink
+    def output(self) -> None:
+        self.events.append(("room", None, None))
+
 
 def test_the_last_number_is_told_however_soon_it_came() -> None:
     seen = Seen()
@@ -44,3 +48,15 @@ def test_what_was_interrupted_is_not_done() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert seen.events == [("started", 1, 3)]
+
+
+def test_what_comes_after_output_is_told_at_once() -> None:
+    seen = Seen()
+    with Reporting(Observers(seen), "measuring", "measuring") as report:
+        report(0)
+        report(1)
+        report.make_room()
+        report(2)
+        report(3)
+    room = ("room", None, None)
+    assert seen.events == [("started", 0, None), room, ("progress", 2, None), ("done", 3, 3)]

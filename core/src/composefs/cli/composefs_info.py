@@ -25,6 +25,7 @@ __all__ = ["main", "parser"]
 
 PROGRAM = "composefs-info"
 
+_OTHER_IMAGE = "give an image that mkcomposefs has made; a damaged one has to be made again"
 _EPILOG = """\
 commands:
   ls               list the files of IMAGE
@@ -153,18 +154,23 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
     from composefs.linux.files import opened
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
-    for path in arguments.files:
-        with at_work("reading the image"), opened(path, f"opening {path}") as fd:
-            try:
-                image = Image.open(fd)
-                tree = read_tree(image, ReadRules("c"))
-            except ComposefsError as error:
-                error.message = f"{path}: {error.message}"
-                error.hint = error.hint or "give an image that mkcomposefs has made; a damaged one has to be made again"
-                raise
-        if only is not None:
-            tree.root.children = {name: node for name, node in (tree.root.children or {}).items() if name in only}
-        yield tree
+    with at_work("reading the image") as report:
+        for path in arguments.files:
+            if report is not None:
+                report(0)
+            with opened(path, f"opening {path}") as fd:
+                try:
+                    image = Image.open(fd)
+                    tree = read_tree(image, ReadRules("c"))
+                except ComposefsError as error:
+                    error.message = f"{path}: {error.message}"
+                    error.hint = error.hint or _OTHER_IMAGE
+                    raise
+            if only is not None:
+                tree.root.children = {name: node for name, node in (tree.root.children or {}).items() if name in only}
+            if report is not None:
+                report.make_room()
+            yield tree
 
 
 def _measure_file(arguments: argparse.Namespace) -> None:
@@ -174,14 +180,19 @@ def _measure_file(arguments: argparse.Namespace) -> None:
     from composefs.linux.files import opened
     from composefs.linux.verity import measure
 
-    for path in arguments.files:
-        with at_work("measuring"), opened(path, f"opening {path}") as fd:
-            try:
-                measured = measure(fd)
-                digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
-            except OSError as error:
-                raise from_os_error(error, f"reading {path}") from error
-        write(digest.hex().encode() + b"\n")
+    with at_work("measuring") as report:
+        for path in arguments.files:
+            if report is not None:
+                report(0)
+            with opened(path, f"opening {path}") as fd:
+                try:
+                    measured = measure(fd)
+                    digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
+                except OSError as error:
+                    raise from_os_error(error, f"reading {path}") from error
+            if report is not None:
+                report.make_room()
+            write(digest.hex().encode() + b"\n")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -83,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> None:
     image = arguments.image
     version, max_version = _versions(arguments)
     with at_work("making the image") as report:
+        if report is not None:
+            report(0)
         tree = _dump(arguments) if arguments.from_file else _directory(arguments, report)
 
         from composefs import erofs

@@ -40,6 +40,11 @@ class Reporting:
             self._event("progress" if self._started else "started")
             self._started = True
 
+    def make_room(self) -> None:
+        """Have bars leave the terminal for output that is written otherwise; what is told next brings them back."""
+        self._observers.output(b"")
+        self._next = 0.0
+
     def _event(self, kind: Kind) -> None:
         done, total = self._last
         if kind == "done" and total is None:

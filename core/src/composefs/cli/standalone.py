@@ -10,10 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from composefs.cli import ctrl_c
 from composefs.errors import ComposefsError, UsageError, out_of_memory
+
+if TYPE_CHECKING:
+    from composefs.cli.progress import Reporting
 
 __all__ = ["Parser", "at_work", "fail", "given_path", "run"]
 
@@ -44,8 +47,11 @@ def given_path(text: str) -> str:
 
 
 @contextmanager
-def at_work(label: str) -> Iterator[Callable[[int], object] | None]:
-    """Show on a terminal that something lasts, and how much of it is done if that is told; what a pipe gets is None."""
+def at_work(label: str) -> Iterator[Reporting | None]:
+    """Show on a terminal, once it is told, that something lasts, and how much of it is done; what a pipe gets is None.
+
+    Whoever writes to standard output meanwhile makes room before.
+    """
     if not os.isatty(2):
         yield None
         return
@@ -55,7 +61,6 @@ def at_work(label: str) -> Iterator[Callable[[int], object] | None]:
 
     sinks = sinks_for("auto", 0, trace=False, json=True)
     with Observers(*sinks) as observers, Reporting(observers, label, label) as report:
-        report(0)
         yield report
 
 
