@@ -361,7 +361,9 @@ def test_a_tree_that_names_held_objects_as_what_they_are_not(tmp_path: Path, tar
         (forge.tree([("file", inside)], []), f"file {inside.hex()}: malformed file header"),
     ):
         forge.commit(tree)
-        assert told in target.ostree("pull-local", forge.path, BRANCH, status=5).stderr
+        said = target.ostree("pull-local", forge.path, BRANCH, status=5).stderr
+        assert told in said
+        assert f" (tell who made the commit, which names it as a {told.split()[0]})" in said
 
 
 def test_a_directory_on_the_way_to_a_part_is_another_one(tmp_path: Path, target: Target) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from composefs_ext.errors import CorruptError, ExtError
+from composefs_ext.errors import CorruptError, ExtError, FormatError
 from composefs_ostree.fetching.metadata_fetch import MetadataFetch
 from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import Entry
@@ -119,8 +119,11 @@ class Walk:
         self._budget.spend(len(data))
         try:
             return self._accept(kind, object_id, data)
-        except ExtError as error:
-            raise bad_object(f"{kind.word} {object_id.hex()}", error) from None
+        except FormatError as error:
+            raise FormatError(
+                f"{kind.word} {object_id.hex()}: {error.message}",
+                hint=f"tell who made the commit, which names it as a {kind.word}",
+            ) from None
 
     def _accept(self, kind: ObjectType, object_id: bytes, data: bytes) -> list[_Wanted]:
         """Take in an object that has its id; return the metadata that it names."""
