@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, error_of_kind, from_os_error, not_started
@@ -27,7 +28,8 @@ IN_FLIGHT = 128
 """Files handed over and not answered; fewer than either socket holds, so that neither side waits for the other."""
 
 _STARTING = "starting a process to read files"
-_LOOK_AFTER_MS = 250
+_LOOK_EVERY = 0.25
+"""Seconds between two looks whether a process has ended."""
 _NUMBER = 8
 _MAX_ANSWER = 1 << 16
 _MAX_TEXT = 1024
@@ -44,6 +46,7 @@ class FilePool(Closing):
         self._work = work
         self._forks = Forks()
         self._last = 0
+        self._next_look = 0.0
         self.unanswered = 0
         try:
             self._tasks, self._their_tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -81,19 +84,25 @@ class FilePool(Closing):
         """Yield (number, result or error) of what is finished, and wait until ``at_most`` are unanswered."""
         while self.unanswered:
             try:
-                answer = self._answers.recv(_MAX_ANSWER, socket.MSG_DONTWAIT)
+                # One that was killed answers no more, and the others keep the socket open.
+                answer = b"" if self._any_ended() else self._answers.recv(_MAX_ANSWER, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if self.unanswered <= at_most:
                     return
-                # One that was killed answers no more, and the others keep the socket open.
-                if self._poll.poll(_LOOK_AFTER_MS) or not self._forks.any_ended():
-                    continue
-                answer = b""
+                self._poll.poll(_LOOK_EVERY * 1000)
+                continue
             if not answer:
                 raise InputOutputError("a process that reads files ended early", hint=LOST_PROCESS)
             self.unanswered -= 1
             number, result = int.from_bytes(answer[:_NUMBER], "little"), answer[_NUMBER + 1 :]
             yield number, result if answer[_NUMBER:].startswith(b"+") else _error(result)
+
+    def _any_ended(self) -> bool:
+        """Look, now and then, whether a process has ended."""
+        if (now := time.monotonic()) < self._next_look:
+            return False
+        self._next_look = now + _LOOK_EVERY
+        return self._forks.any_ended()
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
