@@ -157,6 +157,21 @@ def test_where_no_thread_may_be_started_the_work_is_done_without_a_bar(command: 
     assert "(INJECTED)" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["mkcomposefs --threads=2 --print-digest-only", "cfsctl --no-repo compute-id --no-propagate-usr-to-root"],
+)
+def test_the_thread_of_the_bar_comes_after_the_processes(command: str, slow_tree: Path, tmp_path: Path) -> None:
+    """What is forked should have no threads; on one processor, cfsctl forks nothing."""
+    name, *words = command.split()
+    strace = ("-qqq", "-o", tmp_path / "log", "-e", "trace=clone,clone3", "-e", "signal=none")
+    status, shown = on_terminal(*strace, BIN / name, *words, slow_tree, program=require("strace"))
+    assert status == 0, shown
+    threads = ["CLONE_THREAD" in call for call in (tmp_path / "log").read_text().splitlines()]
+    assert threads[-1], "a bar"
+    assert threads == sorted(threads)
+
+
 SLOW_EXTENSION = f"""#!{sys.executable}
 import os
 import time

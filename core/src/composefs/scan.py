@@ -69,7 +69,8 @@ def scan_directory(
 
     Files of up to 64 bytes become content.  ``store`` is called once for every other file, with a descriptor at its
     start, and answers the id; without it, files are digested.  It may be called in one of ``processes`` copies of this
-    process (by default as many as there are processors; 1: never).  ``report`` is told the number of files done.
+    process (by default as many as there are processors; 1: never).  ``report`` is told the number of files done, once
+    all of these are started: what shows it may start a thread, and forks should not have any.
 
     Raises ConflictError for a file that changes meanwhile, and the usual errors of the system, with the path.
     """
@@ -265,6 +266,8 @@ class _Hashing(Closing):
         self.reading: dict[int, _Reading] = {}
         self.bytes_read = 0
         self.files_done = 0
+        if processes == 1:
+            self.tell()
 
     def close(self) -> None:
         """End the other processes."""
@@ -279,6 +282,7 @@ class _Hashing(Closing):
             if self.pool is None:
                 self.pool = FilePool(self.read)
                 self.pool.start(self.processes)
+                self.tell()
             self.collect(self.pool.answers(IN_FLIGHT - 1))
             number = self.pool.submit(fd)
         if number is not None:
@@ -302,6 +306,13 @@ class _Hashing(Closing):
         """Wait for all that was handed over."""
         if self.pool is not None:
             self.collect(self.pool.answers(0))
+        else:
+            self.tell()
+
+    def tell(self) -> None:
+        """Report how many files are done."""
+        if self.report is not None:
+            self.report(self.files_done)
 
     def collect(self, answers: Iterable[tuple[int, bytes | ComposefsError | OSError]]) -> None:
         """Take in what other processes have found out."""
@@ -315,8 +326,8 @@ class _Hashing(Closing):
             node.digest = answer[_TIMES.size :]
             node.payload = object_path(node.digest)
             self.files_done += 1
-            if self.report is not None:
-                self.report(self.files_done)
+            if self.pool is not None or self.processes == 1:
+                self.tell()
             if len(node.digest) == self.algorithm.size:
                 return
         path = os.path.join(directory, os.fsdecode(name))

@@ -83,9 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
     image = arguments.image
     version, max_version = _versions(arguments)
     with at_work("making the image") as report:
-        if report is not None:
-            report(0)
-        tree = _dump(arguments) if arguments.from_file else _directory(arguments, report)
+        tree = (_dump if arguments.from_file else _directory)(arguments, report)
 
         from composefs import erofs
 
@@ -136,7 +134,7 @@ def _versions(arguments: argparse.Namespace) -> tuple[int, int]:
     return version, max(version, highest)
 
 
-def _dump(arguments: argparse.Namespace) -> Tree:
+def _dump(arguments: argparse.Namespace, report: Callable[[int], object] | None) -> Tree:
     if arguments.digest_store is not None:
         raise UsageError("--digest-store wants a directory as SOURCE: a dump has no files to copy")
     if arguments.source == "-" and sys.stdin is None:
@@ -144,6 +142,8 @@ def _dump(arguments: argparse.Namespace) -> Tree:
     from composefs.cli.dumps import read_dump
     from composefs.digest import SHA256
 
+    if report is not None:
+        report(0)
     return read_dump(arguments.source, SHA256, c_limits=True, strict="CFS_PARSE_STRICT" in os.environ)
 
 

@@ -111,7 +111,6 @@ class Source:
         if not self.options.no_propagate_usr_to_root and _lacks_usr(self.directory):
             raise _with_remedy(no_usr())  # before anything is stored
         with Reporting(observers, "files", self.directory) as report:
-            report(0)
             try:
                 tree = scan_directory(self.directory, algorithm, store=store, report=report)
             except OSError as error:
