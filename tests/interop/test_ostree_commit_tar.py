@@ -188,8 +188,10 @@ def test_sparse_files_with_long_names(tmp_path: Path, version: str) -> None:
         (0, {"size": "-1536"}),
         (0, {"size": "-3"}),
         (0, {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9" * 20}),
+        (0, {"size": "9" * 5000}),
+        (0, {"size": "abc"}),
     ],
-    ids=["to the same header", "to the first", "some bytes less", "too many"],
+    ids=["to the same header", "to the first", "some bytes less", "too many", "far too many", "no number"],
 )
 def test_sizes_that_nothing_has(tmp_path: Path, target: Target, size: int, headers: dict[str, str]) -> None:
     root, member = tarfile.TarInfo("./"), tarfile.TarInfo("file")

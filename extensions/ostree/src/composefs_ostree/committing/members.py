@@ -1,10 +1,10 @@
 """The members of a tar archive, as libarchive reads them for ostree.
 
 The headers are read by the standard library.  That is lenient where we must not be: it takes a damaged header for the
-end, and a negative size too, or goes back by it, and it reads headers of any size into memory.  It applies global
-headers, which libarchive passes over.  And it does not know what GNU tar writes beside files: labels (``--label``), and
-in incremental archives (``--incremental``) directories of a type of their own, and times where others have the
-beginning of a long name.
+end, and a negative size too, or goes back by it; what is no number is 0 to it; and it reads headers of any size into
+memory.  It applies global headers, which libarchive passes over.  And it does not know what GNU tar writes beside
+files: labels (``--label``), and in incremental archives (``--incremental``) directories of a type of their own, and
+times where others have the beginning of a long name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["read_members"]
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
 _MAX_SIZE = (1 << 63) - 1
+_MAX_DIGITS = len(str(_MAX_SIZE))
 _LABEL, _DUMPED_DIRECTORY = b"V", b"D"
 _NAME, _MAGIC, _PREFIX = slice(0, 100), slice(257, 265), slice(345, 500)
 _GNU = b"ustar  \0"
@@ -44,6 +45,7 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
             if archive.offset > end + _BLOCK:
                 raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
+            _check_size(member)
             if member.type != _LABEL:
                 _correct(member, file)
                 yield member
@@ -93,6 +95,13 @@ class _PassedOver(dict[str, str]):
 
     def __setitem__(self, key: str, value: str) -> None:
         pass
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    """Refuse a size of an extended header that ``tarfile`` cannot read, as it takes 0 for that."""
+    size = member.pax_headers.get("size", "0")
+    if not (size.isascii() and size.isdecimal()) or len(size) > _MAX_DIGITS:
+        raise FormatError(f"{member.name[:200]!a} has a size that nothing has, {size[:_MAX_DIGITS]!a}")
 
 
 def _correct(member: tarfile.TarInfo, file: BinaryIO) -> None:
