@@ -32,6 +32,18 @@ def test_gc_tells_a_few_of_many_problems(made: Populated) -> None:
     assert [line.count("images/refs/bad") for line in long.splitlines()] == [3] + [1] * 27
 
 
+def test_gc_tells_of_what_its_remedy_is_for(made: Populated) -> None:
+    (made.path / "images/refs/d").mkdir()
+    for number in range(3):
+        (made.path / f"images/refs/d/{number}").touch()
+    (made.path / "streams/refs/oci/gone").symlink_to("../../none")
+    refused = cfsctl("--repo", made.path, "gc", status=5).stderr
+    first = "streams/refs/oci/gone: there is no streams/none; images/refs/d/0: "
+    assert f": {first}" in refused
+    assert "; and 1 more, " in refused
+    assert "`cfsctl ref remove " in refused
+
+
 def test_gc(made: Populated) -> None:
     size = made.object(made.garbage).stat().st_size + made.object(made.old).stat().st_size
     removed = f"Objects: 2 removed ({size} bytes)\n"

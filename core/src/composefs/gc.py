@@ -94,9 +94,10 @@ def _starts(repository: Repository, names: Names, roots: Iterable[str]) -> list[
 
 def _refusal(problems: list[Problem]) -> CorruptError:
     """Make the error: the first few in its line, many more as its causes, which `-v` shows a line each."""
+    problems = sorted(problems, key=_is_misplaced)  # what the remedy is for comes first
     first = "; ".join(map(str, problems[:_TOLD]))
     more = f"; and {len(problems) - _TOLD} more, which -v lists" if len(problems) > _TOLD else ""
-    if all(_is_misplaced(problem) for problem in problems):
+    if _is_misplaced(problems[0]):
         hint = "move what is there away, and what belongs there to its place"
     else:
         hint = "bring back what is missing with `cfsctl fsck --repair --from REPO`, or give it up with "
