@@ -134,6 +134,14 @@ class TestInit:
         assert "No such file" in the_error("init", "--insecure", tmp_path / "link/repo", status=3)
         assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
+    def test_again_without_the_options_it_says_which(self, tmp_path: Path) -> None:
+        init = ["init", "--insecure", tmp_path / "repo"]
+        options = ["--algorithm=fsverity-sha256-12", "--erofs-version=2"]
+        cfsctl(*init, *options)
+        assert "(say --algorithm fsverity-sha256-12 to accept it, or " in the_error(*init, status=4)
+        assert "(say --erofs-version 2 to accept it, or " in the_error(*init, options[0], status=4)
+        assert "already initialized" in cfsctl(*init, *options).stdout
+
     def test_format_2_has_no_v1_feature(self, tmp_path: Path) -> None:
         cfsctl("init", "--insecure", "--erofs-version", "2", tmp_path / "repo")
         meta = json.loads((tmp_path / "repo" / "meta.json").read_text())

@@ -77,7 +77,11 @@ MISTAKES = {
         "repo has sha512 objects",
         "say --algorithm fsverity-sha512-12",
     ),
-    "init --insecure --algorithm fsverity-sha256-12 repo": (CONFLICT, "with fsverity-sha512-12", "name another place"),
+    "init --insecure --algorithm fsverity-sha256-12 repo": (
+        CONFLICT,
+        "with fsverity-sha512-12",
+        "say --algorithm fsverity-sha512-12 to accept it, or name another place",
+    ),
     "init --insecure --erofs-version 2 repo": (CONFLICT, "with EROFS format 1", "cfsctl --erofs-version"),
     "init --algorithm '' new": (BAD_DATA, "unknown digest algorithm ''", "known are fsverity-sha256-12"),
     "init ''": (USAGE, "PATH]': an empty path", "cfsctl init --help"),

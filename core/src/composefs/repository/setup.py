@@ -230,15 +230,19 @@ def _require_like(
     path: str, existing: metafile.State, algorithm: Algorithm, erofs_default: int | None, insecure: bool
 ) -> None:
     """Raise ExistsError unless what exists is what was asked for."""
+    has, format_ = existing.meta.algorithm.meta_name, existing.meta.erofs_default
     if existing.meta.algorithm != algorithm:
         raise ExistsError(
-            f"{path} is a repository with {existing.meta.algorithm.meta_name}", subject=path, hint="name another place"
-        )
-    if erofs_default not in (None, existing.meta.erofs_default):
-        raise ExistsError(
-            f"{path} is a repository with EROFS format {existing.meta.erofs_default}",
+            f"{path} is a repository with {has}",
             subject=path,
-            hint="name another place, or choose the format of each image: cfsctl --erofs-version",
+            hint=f"say --algorithm {has} to accept it, or name another place",
+        )
+    if erofs_default not in (None, format_):
+        raise ExistsError(
+            f"{path} is a repository with EROFS format {format_}",
+            subject=path,
+            hint=f"say --erofs-version {format_} to accept it, or name another place; the format of each image is "
+            "chosen by cfsctl --erofs-version",
         )
     if not existing.secure and not insecure:
         raise ExistsError(f"{path} is an insecure repository", subject=path, hint="say --insecure to accept it")
