@@ -226,6 +226,16 @@ def test_a_full_disk_is_told(image: Path) -> None:
     assert done.stderr == b"composefs-info: writing to standard output: No space left on device (%b)\n" % remedy
 
 
+def test_an_error_is_told_where_what_was_printed_before_cannot_be_written(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    with open("/dev/full", "wb") as full:
+        command = [INFO, "ls", image, tmp_path / "none"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"composefs-info: {tmp_path}/none: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_closed_standard_output_is_told(image: Path) -> None:
     done = run("sh", "-c", f"exec {INFO} dump {image} >&-", status=1)
     assert done.stderr == "composefs-info: standard output is closed\n"

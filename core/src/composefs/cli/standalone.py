@@ -101,8 +101,10 @@ def run(program: str, work: Callable[[], object], *, wrong_usage: int = FAILED) 
 
 def fail(program: str, message: str, status: int = FAILED) -> int:
     """Say in one line on standard error what went wrong, and return the status."""
+    from composefs.cli.output import settle
     from composefs.cli.text import one_line
 
+    settle()
     if sys.stderr is not None:  # Closed; and then print() would take standard output.
         print(f"{program}: {one_line(message)}", file=sys.stderr)
     return status
