@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,46 @@ def test_a_symlink_in_the_place_of_a_file_is_not_followed(
         made.ostree("commit", f"--tree=dir={kept / 'tree'}", "-b", "main", "--timestamp=@2")
     told = made.ostree("export", "main", out, status=5).stderr
     assert f"{place}: it is a symlink" in told
+
+
+@pytest.mark.parametrize("name", ["refs", "tmp"])
+def test_a_layout_does_not_lead_elsewhere(made: Target, tmp_path: Path, name: str) -> None:
+    """Also while there is no config, and what is there is taken for the rest of an interrupted run."""
+    place = tmp_path / "out" / name
+    (tmp_path / "out/state").mkdir(parents=True)
+    place.symlink_to("state")
+    told = made.ostree("export", "main", tmp_path / "out", status=5).stderr
+    assert f"{place} is not a directory but a file or a symlink" in told
+    assert list((tmp_path / "out/state").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
+def test_a_directory_that_is_exchanged_meanwhile_does_not_lead_elsewhere(
+    made: Target, tmp_path: Path, mode: str
+) -> None:
+    """Who owns the repository could have root write where they may not."""
+    out, elsewhere = tmp_path / "out", tmp_path / "out/elsewhere"
+    run(require("ostree"), f"--repo={out}", "init", f"--mode={mode}")
+    elsewhere.mkdir()
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    stop = ["-P", out / "tmp", "-e", "trace=mkdirat", "-e", "inject=mkdirat:signal=STOP:when=1"]
+    export = [CFSCTL, "--repo", made.path, "ostree", "export", "main", out]
+    with (
+        subprocess.Popen([require("strace"), "-f", "-qq", "-o", log, *stop, *export]) as process,
+        log.open() as lines,
+    ):
+        for line in lines:
+            if "stopped by SIGSTOP" in line:
+                (out / "tmp").rename(out / "moved")
+                (out / "tmp").mkdir()
+                for each in (out / "moved").glob("cfsctl-export-*"):
+                    (out / "tmp" / each.name).symlink_to(elsewhere)
+                os.kill(int(line.split()[0]), signal.SIGCONT)
+    assert list((out / "tmp").iterdir()) != []
+    assert list(elsewhere.iterdir()) == []
+    assert process.returncode == 0
+    run(require("ostree"), "fsck", f"--repo={out}")
 
 
 def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:

@@ -248,8 +248,9 @@ def test_a_power_cut_while_a_repository_is_exported(workshop: Workshop, operatio
         assert not [path for path in exported.unsynced if not path.startswith("tmp")]
         log = [re.sub("[0-9a-f]{2}/[0-9a-f]{62}", "ID", path) for path in exported.log]
     summaries = ["summary", "summary.sig"] if signed else ["summary"]
-    *objects, commit, ref = log[: -len(summaries)]
-    assert len(objects) == (6 if operation.exported == "none" else 0)
+    *before, commit, ref = log[: -len(summaries)]
+    assert before[:1] == (["config"] if operation.exported == "none" else [])
+    assert len(before[1:]) == (6 if operation.exported == "none" else 0)
     assert commit == "objects/ID.commit"
     assert ref.startswith("refs/heads/")
     assert log[-len(summaries) :] == summaries

@@ -165,7 +165,10 @@ def test_who_waits_too_long_is_told_of_the_lock(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
-def test_a_size_that_the_checksum_does_not_hold_is_not_written(tmp_path: Path, mode: str) -> None:
+def test_a_size_that_the_checksum_does_not_hold_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     head = make_head(6, 0, 0, 0o100644, b"", b"")
     file_id = sha256(checksum_header(head) + b"hello").digest()
     repository: Any = SimpleNamespace()

@@ -130,12 +130,12 @@ class Channel:
 
 
 class WorkerProcess:
-    """A forked process that runs ``serve`` with its end of a channel, in the directory ``staging``.
+    """A forked process that runs ``serve`` with its end of a channel, in a directory, which may be an open one.
 
     Raises ExtError where no more processes may be.
     """
 
-    def __init__(self, serve: Callable[[Channel], None], staging: str) -> None:
+    def __init__(self, serve: Callable[[Channel], None], directory: str | int) -> None:
         import socket  # here, as it costs the start of a command that needs no worker 2 ms
 
         ours, theirs = socket.socketpair()
@@ -145,7 +145,7 @@ class WorkerProcess:
         except BlockingIOError as error:
             raise ExtError(f"a worker process cannot be started: {error.strerror}", hint=MORE_PROCESSES) from None
         if self._pid == 0:
-            _run(theirs, staging, serve)
+            _run(theirs, directory, serve)
         theirs.close()
         self._channel = Channel(ours)
 
@@ -186,14 +186,14 @@ class WorkerProcess:
         )
 
 
-def _run(end: socket.socket, staging: str, serve: Callable[[Channel], None]) -> None:
+def _run(end: socket.socket, directory: str | int, serve: Callable[[Channel], None]) -> None:
     """Run ``serve`` in the forked process."""
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that made us is told and ends us
         gc.disable()
-        os.chdir(staging)
+        os.chdir(directory)
         os.closerange(3, end.fileno())
         os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         serve(Channel(end))

@@ -167,7 +167,7 @@ def _has_file(target: Target, file_id: bytes, entry: Entry) -> bool:
     name = object_name(file_id, target.mode)
     head = entry.data[: head_size(entry.data)]
     try:
-        above = target.directory(f"objects/{name[:2]}")
+        above = target.directories.open(f"objects/{name[:2]}")
         status = os.stat(name[2:], dir_fd=above, follow_symlinks=False)
         parsed = parse_head(head)
         if parsed.is_symlink and target.mode in ("bare", "bare-user-only"):
@@ -191,10 +191,12 @@ def _write_files(
 ) -> Iterator[tuple[bytes, int]]:
     """Have workers write file objects; yield each with the size of its content."""
     assert core.repository is not None
-    staging, mode, repository = target.staging.path, target.mode, core.repository
+    staging, mode, repository = target.staging, target.mode, core.repository
     todo = deque(wanted)
     left = len(wanted)
-    workers = Workers(core, lambda _: ObjectWriter(staging, mode, level, tree.files, repository))
+    workers = Workers(
+        core, lambda _: ObjectWriter(staging.path, mode, level, tree.files, repository), directory=staging.fd
+    )
     try:
         while left:
             while todo and (worker := workers.for_files(HANDOVER)) is not None:

@@ -89,7 +89,7 @@ def _rows(target: Target, top: str) -> list[Any]:
 
 def _list(target: Target, path: str) -> list[str]:
     try:
-        return os.listdir(target.directory(path))
+        return os.listdir(target.directories.open(path))
     except FileNotFoundError:
         return []
 
@@ -102,7 +102,7 @@ def _refs(target: Target, top: str, name: str, depth: int) -> list[str]:
         full = f"{name}/{each}" if name else each
         if not is_ref(full):
             continue
-        mode = os.stat(each, dir_fd=target.directory(path), follow_symlinks=False).st_mode
+        mode = os.stat(each, dir_fd=target.directories.open(path), follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) and depth < _MAX_DEPTH:
             found += _refs(target, top, full, depth + 1)
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
@@ -115,7 +115,7 @@ def _file_of(target: Target, top: str, path: str) -> str | None:
     for _ in range(_MAX_ALIASES):
         above, _, last = path.rpartition("/")
         try:
-            directory = target.directory(above)
+            directory = target.directories.open(above)
             mode = os.stat(last, dir_fd=directory, follow_symlinks=False).st_mode
         except (FileNotFoundError, CorruptError):
             return None

@@ -2,8 +2,8 @@
 
 Whatever is written is made elsewhere (:mod:`composefs_ostree.exporting.unfinished`) and then renamed to where it
 belongs: first objects, made durable, then the commit, then refs and the summary.  A run that ends anywhere leaves a
-repository without half a file in it.  Directories are opened from the one above them and never through a
-symlink, so that a repository that somebody else has laid out cannot lead elsewhere.
+repository without half a file in it.  Nothing of that goes by a path that others could lead elsewhere
+(:mod:`composefs_ostree.exporting.directories`).
 
 What a web server must read is readable for everybody: the process's umask has to be ``UMASK``.
 
@@ -28,7 +28,8 @@ from composefs_ext.errors import (
     UsageError,
 )
 from composefs_ext.files import Naming, read_regular, sync_file_system
-from composefs_ostree.exporting.unfinished import DIRECTORY, Unfinished, sweep
+from composefs_ostree.exporting.directories import Directories
+from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
@@ -41,12 +42,11 @@ MODES = ("archive", "bare", "bare-user", "bare-user-only")
 
 UMASK = 0o022
 _TMP = "tmp"
+_FILES = (".lock", "config")
 _LAYOUT = ("tmp", "tmp/cache", "extensions", "state", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "objects")
 _LOCK_SECONDS = 30
 _FLOCK = "hhqqi4x"
 _DEFAULT_LEVEL = 6
-_MOST_OPEN = 512
-"""Directories that are kept open: those of objects and some more.  Refs and static deltas may have thousands."""
 
 
 class Target:
@@ -60,8 +60,7 @@ class Target:
         self.path = path
         self._made = made
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._directories: dict[str, int] = {}
+            self.directories = Directories(path)
             self._config = self.read("config", MAX_CONFIG)
             config = parse_config(self._config, f"{path}/config")
             self.mode = "archive" if config.is_archive else config.mode
@@ -72,14 +71,14 @@ class Target:
             self.settings = config.sections
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with Naming(f"{path}/.lock"):
-                self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self._fd)
+                self._lock_fd = os.open(".lock", flags, 0o660, dir_fd=self.directories.top)
             self._lock(fcntl.F_RDLCK)
             self.read("config", MAX_CONFIG)  # until now, who made it could take it away again
         except FileNotFoundError:
             raise NotFoundError(f"{path} is no ostree repository", hint="run the command again", subject=path) from None
         try:
             with Naming(f"{path}/{_TMP}"):
-                tmp = self.directory(_TMP, make=True)
+                tmp = self.directories.open(_TMP, make=True)
                 sweep(tmp)
                 self.staging = Unfinished(f"{path}/{_TMP}", os.dup(tmp))
         except BaseException:
@@ -90,11 +89,10 @@ class Target:
     def make(cls, path: str, mode: str, level: int | None) -> list[str]:
         """Lay out a repository in a directory unless it is one; ``level`` is written to an archive's config.
 
-        Return the paths of what is new, in the order in which it was made, and nothing if objects may be there.  Raises
-        ExistsError for a directory that holds anything else.
+        Return the paths in it of what is new, "" for itself, in the order in which it was made, and nothing if objects
+        may be there.  Raises ExistsError for a directory that holds anything else.
         """
-        all_of_it = (path, *(f"{path}/{name}" for name in (".lock", "config", *_LAYOUT)))
-        made = [each for each in all_of_it if not os.path.lexists(each)]
+        made = [each for each in ("", *_FILES, *_LAYOUT) if not os.path.lexists(f"{path}/{each}")]
         tops = {".lock", *(name.partition("/")[0] for name in _LAYOUT)}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
@@ -116,16 +114,18 @@ class Target:
             raise ExistsError(
                 f"{path} is neither an ostree repository nor empty", hint="give a new directory", subject=path
             )
-        for name in _LAYOUT:
-            os.makedirs(f"{path}/{name}", 0o755, exist_ok=True)
         config = f"[core]\nrepo_version=1\nmode={'archive-z2' if mode == 'archive' else mode}\n"
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
-        tmp = f"{path}/{_TMP}"
-        with Naming(f"{path}/config"), closing(Unfinished(tmp, os.open(tmp, DIRECTORY))) as staging:
-            staging.write("config", config.encode())
-            os.rename("config", f"{path}/config", src_dir_fd=staging.fd)  # with it the directory is a repository
-        return made if f"{path}/objects" in made else []
+        with Naming(path), closing(Directories(path)) as directories:
+            for name in _LAYOUT:
+                directories.open(name, make=True)
+            tmp = os.dup(directories.open(_TMP))
+            with Naming(f"{path}/config"), closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
+                staging.write("config", config.encode())
+                # With it the directory is a repository.
+                os.rename("config", "config", src_dir_fd=staging.fd, dst_dir_fd=directories.top)
+        return made if "objects" in made else []
 
     def close(self) -> None:
         """Remove what is left on its way, or all that was made if no object has come, and let go of the repository."""
@@ -138,9 +138,13 @@ class Target:
                 self._try_to_lock(fcntl.F_WRLCK)
                 is_ours = self.read("config", MAX_CONFIG) == self._config  # else somebody has added a remote
                 for each in reversed(self._made if is_ours else ()):
-                    (os.rmdir if os.path.isdir(each) else os.unlink)(each)
-        for fd in (self._lock_fd, self._fd, *self._directories.values()):
-            os.close(fd)
+                    above, _, name = each.rpartition("/")
+                    if name:
+                        (os.unlink if name in _FILES else os.rmdir)(name, dir_fd=self.directories.open(above))
+                    else:
+                        os.rmdir(self.path)
+        os.close(self._lock_fd)
+        self.directories.close()
 
     @property
     def zlib_level(self) -> int:
@@ -148,44 +152,10 @@ class Target:
         text = self.settings.get("archive", {}).get("zlib-level", "").strip()
         return int(text) if len(text) == 1 and text.isdecimal() else _DEFAULT_LEVEL
 
-    def directory(self, path: str, *, make: bool = False) -> int:
-        """Return the descriptor of a directory by its path in the repository, "" for its top.
-
-        It stays ours, and may be closed when others are asked for.
-        """
-        found = self._directories.get(path) if path else self._fd
-        if found is not None:
-            return found
-        above, _, name = path.rpartition("/")
-        above_fd = self.directory(above, make=make)
-        try:
-            if make:
-                try:
-                    os.mkdir(name, 0o755, dir_fd=above_fd)
-                    os.fsync(above_fd)
-                except FileExistsError:
-                    pass
-                except PermissionError as error:
-                    error.filename = f"{self.path}/{above}".rstrip("/")  # that refuses, not what is not there yet
-                    raise
-            fd = os.open(name, DIRECTORY, dir_fd=above_fd)
-        except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-                raise
-            raise CorruptError(
-                f"{self.path}/{path} is not a directory but a file or a symlink",
-                hint="a repository has its objects and refs in itself",
-                subject=f"{self.path}/{path}",
-            ) from None
-        self._directories[path] = fd
-        if len(self._directories) > _MOST_OPEN:
-            os.close(self._directories.pop(next(iter(self._directories))))
-        return fd
-
     def read(self, path: str, limit: int) -> bytes:
         """Return a file's content; raise CorruptError unless it is a regular file of at most ``limit`` bytes."""
         above, _, name = path.rpartition("/")
-        above_fd = self.directory(above)
+        above_fd = self.directories.open(above)
         try:
             return read_regular(name, limit, follow=False, dir_fd=above_fd)
         except CorruptError as error:
@@ -200,7 +170,7 @@ class Target:
         """Write a whole file, durably, in place of one that may be there."""
         above = path.rpartition("/")[0]
         with Naming(f"{self.path}/{path}"):
-            above_fd = self.directory(above, make=True)
+            above_fd = self.directories.open(above, make=True)
             self.staging.write("one", data)
             self._rename("one", path, above_fd)
             os.fsync(above_fd)
@@ -211,14 +181,14 @@ class Target:
             with Naming(f"{self.path}/{name}"):
                 self.staging.write(name, data)
         for name in files:
-            self._rename(name, name, self._fd)
-        os.fsync(self._fd)
+            self._rename(name, name, self.directories.top)
+        os.fsync(self.directories.top)
 
     def remove(self, path: str) -> bool:
         """Remove a file; say whether there was one."""
         above, _, name = path.rpartition("/")
         try:
-            above_fd = self.directory(above)
+            above_fd = self.directories.open(above)
             os.unlink(name, dir_fd=above_fd)
         except FileNotFoundError:
             return False
@@ -239,10 +209,10 @@ class Target:
             folder = f"objects/{name[:2]}"
             touched.add(folder)
             with Naming(f"{self.path}/{folder}"):
-                self._rename(name, f"{folder}/{name[2:]}", self.directory(folder, make=True))
+                self._rename(name, f"{folder}/{name[2:]}", self.directories.open(folder, make=True))
             listen()
         for folder in sorted(touched):
-            os.fsync(self.directory(folder))
+            os.fsync(self.directories.open(folder))
 
     def _rename(self, staged: str, path: str, above_fd: int) -> None:
         try:

@@ -64,7 +64,7 @@ def object_name(file_id: bytes, mode: str) -> str:
 
 
 class ObjectWriter(Jobs):
-    """Writes objects into the staging directory of a target; the ``Files`` of a worker."""
+    """Writes objects into the staging directory of a target, where its process is; the ``Files`` of a worker."""
 
     def __init__(
         self, staging: str, mode: str, level: int, files: Mapping[bytes, Entry], repository: Repository
@@ -80,21 +80,22 @@ class ObjectWriter(Jobs):
         self._buffer = memoryview(bytearray(_BUFFER))
 
     def where(self, file_id: bytes) -> str:
-        """Return the path of an object's file, before it is renamed to where it belongs."""
+        """Return the path of an object's file, before it is renamed to where it belongs, to name it by."""
         return f"{self._staging}/{object_name(file_id, self._mode)}"
 
     def _do(self, file_id: bytes, _staged: str) -> Row | Failure:
         path = self.where(file_id)
+        name = object_name(file_id, self._mode)  # who owns the repository may exchange what the path leads to
         try:
             data, content = self._files[file_id]
             end = head_size(data)
             head = parse_head(data[:end])
             if head.is_symlink:
-                self._symlink(path, file_id, head, data[:end])
+                self._symlink(name, file_id, head, data[:end])
             else:
                 source = -1 if content is None else self._open(content, head.size)
                 try:
-                    self._regular(path, file_id, head, data[:end], data[end:], source)
+                    self._regular(name, file_id, head, data[:end], data[end:], source)
                 finally:
                     if source >= 0:
                         os.close(source)

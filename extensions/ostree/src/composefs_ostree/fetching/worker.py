@@ -32,10 +32,10 @@ class Worker(WorkerProcess):
     """
 
     def __init__(
-        self, number: int, make_files: Callable[[Packs], Files], staging: str, features: Collection[str]
+        self, number: int, make_files: Callable[[Packs], Files], directory: str | int, features: Collection[str]
     ) -> None:
-        """``features`` are those that were agreed with the core."""
-        super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), staging)
+        """It works in ``directory``; ``features`` are those that were agreed with the core."""
+        super().__init__(lambda channel: serve(channel, make_files, f"w{number}", features), directory)
         self.outstanding = 0
         self.is_on_part = False
         self.failure: ExtError | None = None
@@ -69,14 +69,23 @@ class Worker(WorkerProcess):
 class Workers:
     """The worker processes of a pull: each is started when there is work for it, and no more than there may be.
 
-    ``most`` is how many these are: one a processor, if not fewer are wanted.
+    ``most`` is how many these are: one a processor, if not fewer are wanted.  They work in staging, or in the open
+    ``directory``.
     """
 
-    def __init__(self, core: Core, make_files: Callable[[Packs], Files], most: int | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        make_files: Callable[[Packs], Files],
+        most: int | None = None,
+        *,
+        directory: int | None = None,
+    ) -> None:
         """``make_files`` is called in each worker process, with where small contents go."""
         self.most = min(available_cores(), most or available_cores())
         self._core = core
         self._make_files = make_files
+        self._directory = core.staging.path if directory is None else directory
         self._workers: list[Worker] = []
         self._started = 0
 
@@ -112,7 +121,7 @@ class Workers:
         return self._start() if worker is None and len(self._workers) < self.most else worker
 
     def _start(self) -> Worker:
-        worker = Worker(self._started, self._make_files, self._core.staging.path, self._core.features)
+        worker = Worker(self._started, self._make_files, self._directory, self._core.features)
         self._started += 1
         self._workers.append(worker)
         return worker
