@@ -16,6 +16,7 @@ from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
 from composefs_ostree.committing import directory, dumps, listed
+from composefs_ostree.committing.changes import Changes
 from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.committing.directory import DirectoryListing
 from composefs_ostree.committing.dumps import dump_listing
@@ -193,6 +194,23 @@ def test_long_names_of_directories_that_are_missing_take_no_memory(
         finally:
             tracemalloc.stop()
         assert most < 20_000_000
+
+    with_core(check)
+
+
+def test_attributes_that_are_not_committed_do_not_count(tmp_path: Path, with_core: Callable[..., None]) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(20):
+            member = tarfile.TarInfo(str(number))
+            member.pax_headers = {"SCHILY.xattr.user.x": f"{number:0200}"}
+            archive.addfile(member)
+
+    def check(core: Core) -> None:
+        core.limits = {"dump_bytes": 3000}
+        layers = Layers()
+        layers.changes = Changes(keep_xattrs=False)
+        assert tar_listing(core, str(path), layers, autocreate=True).jobs == 20
 
     with_core(check)
 

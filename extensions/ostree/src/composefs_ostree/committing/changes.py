@@ -31,8 +31,7 @@ class Changes(NamedTuple):
     def apply(self, meta: Meta, new_mode: NewMode | None = None) -> Meta:
         """Return the metadata that are committed, for an entry with a new mode or without.
 
-        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.  With them
-        ostree leaves out extended attributes too, whatever the mode of its repository.
+        Canonical permissions belong to nobody in particular: root's, and of the mode only what 0755 has.
         """
         uid, gid, mode, xattrs = meta
         if self.read_only_executables and stat.S_ISREG(mode) and mode & 0o111:
@@ -47,5 +46,5 @@ class Changes(NamedTuple):
             uid if self.uid is None else self.uid,
             gid if self.gid is None else self.gid,
             mode,
-            xattrs if self.keep_xattrs and not self.canonical else (),
+            xattrs if self.keep_xattrs else (),
         )

@@ -62,7 +62,7 @@ def tar_listing(
             plain = core.staging.path_of(_unpack(core, file, kind, path))
     with open(plain, "rb") as archive, core.progress("archive") as progress:
         tree = TreeBuilder(layers, TAR_REMEDY)
-        kept = _Kept(dump_limit(core))
+        kept = _Kept(dump_limit(core), with_xattrs=layers.changes.keep_xattrs)
         try:
             for number, member in enumerate(read_members(archive)):
                 kept.count(len(member.name) + len(member.linkname))
@@ -136,13 +136,15 @@ def _unpack_xz(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Kept:
-    """What is kept of an archive's members: no more than the text of a tree may have, in which all of it stands.
+    """What is kept of an archive's members: no more than the text of a tree may have.
 
-    Long names and attributes are next to nothing in a compressed archive.
+    It all stands in that but for what is replaced or left out.  Long names and attributes are next to nothing in a
+    compressed archive.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, with_xattrs: bool) -> None:
         self._limit = self._left = limit
+        self._with_xattrs = with_xattrs
         self._xattrs: dict[Xattrs, Xattrs] = {}
 
     def count(self, size: int) -> None:
@@ -151,8 +153,9 @@ class _Kept:
         if self._left < 0:
             raise too_large(self._limit)
 
-    def xattrs(self, found: Xattrs) -> Xattrs:
-        """Return extended attributes, or the same ones of an earlier member."""
+    def xattrs(self, headers: Mapping[str, str]) -> Xattrs:
+        """Return the extended attributes that are committed, or the same ones of an earlier member."""
+        found = _xattrs(headers) if self._with_xattrs else ()
         if found not in self._xattrs:
             self.count(sum(len(name) + len(value) for name, value in found))
         return self._xattrs.setdefault(found, found)
@@ -209,7 +212,7 @@ def _meta(member: tarfile.TarInfo, kept: _Kept) -> Meta:
     mode = kind | (0o777 if member.issym() else member.mode & 0o7777)
     if _ACL in member.pax_headers:
         mode = _without_acl(mode, member.pax_headers[_ACL])
-    return Meta(member.uid, member.gid, mode, kept.xattrs(_xattrs(member.pax_headers)))
+    return Meta(member.uid, member.gid, mode, kept.xattrs(member.pax_headers))
 
 
 def _without_acl(mode: int, acl: str) -> int:

@@ -26,11 +26,13 @@ def given_changes(request: Request) -> Changes:
             raise UsageError(f"{option} {value} is no user or group id")
         if value and request.get("canonical_permissions"):
             raise UsageError(f"--canonical-permissions lets root own everything, and {option} somebody else")
+    is_canonical = bool(request.get("canonical_permissions"))
     return Changes(
         uid,
         gid,
-        not request.get("no_xattrs"),
-        bool(request.get("canonical_permissions")),
+        # Which ostree leaves out with canonical permissions too, whatever the mode of its repository.
+        not request.get("no_xattrs") and not is_canonical,
+        is_canonical,
         bool(request.get("mode_ro_executables")),
         read_chosen(request),
     )
