@@ -18,7 +18,7 @@ from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.scan import scan_directory
 from composefs.tree import walk
 from support.commands import CFSCTL, MKCOMPOSEFS, TIMEOUT, cfsctl, run
-from support.strace import read, recorder
+from support.strace import CHANGING, read, recorder
 
 
 def _read(fd: int) -> bytes:
@@ -220,9 +220,13 @@ def test_what_other_processes_put_back_is_waited_for(tmp_path: Path) -> None:
     told = cfsctl("--repo", repo, "dump-files", "--backing-path-only", "refs/os", "/usr/3").stdout
     lost = repo / "objects" / told.split()[1]
     lost.unlink()
-    run(*recorder(log, children=True), CFSCTL, *create)
+    # On one processor nobody would be started: it is told that it has two.
+    two = ("-e", f"trace={CHANGING},sched_getaffinity", "-e", "inject=sched_getaffinity:poke_exit=@arg3=03")
+    run(*recorder(log, children=True), *two, CFSCTL, *create)
     assert lost.is_file()
-    assert [call for call in read(log) if call.name == "syncfs"]
+    names = [call.name for call in read(log)]
+    assert names.index("sched_getaffinity") < names.index("linkat")
+    assert "syncfs" in names[len(names) - names[::-1].index("linkat") :], "after the last"
 
 
 def test_ctrl_c_while_they_start_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
