@@ -151,6 +151,7 @@ def test_a_sha512_image_shows_its_digests(tmp_path: Path) -> None:
             ("--basedir=/none", "missing-objects", "IMAGE"),
             "opening /none: No such file or directory (check the path after --b",
         ),
+        (("--basedir=/dev/null", "missing-objects", "IMAGE"), "/dev/null is not a directory (give a directory)"),
         (("dump", "/none"), "opening /none: No such file"),
         (("measure-file", "/"), "reading /: Is a directory"),
         (("dump", "/"), "regular file (give an image that mkcomposefs has made; "),

@@ -24,7 +24,7 @@ from composefs.linux.filepool import IN_FLIGHT, FilePool
 from composefs.linux.files import open_file, xattr_names
 from composefs.tree import NO_XATTRS, Node, Tree, collection_paused, object_path
 
-__all__ = ["ScanOptions", "scan_directory"]
+__all__ = ["ScanOptions", "no_such_directory", "scan_directory"]
 
 MAX_INLINE = 64
 """Bytes of a file that is kept in the image itself; libcomposefs and composefs-rs agree on it."""
@@ -110,7 +110,7 @@ class _Walk:
             try:
                 self.fd = os.open(self.path, _OPEN_DIRECTORY | follow)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise _no_directory(os.fsdecode(self.path)) from error
+                raise no_such_directory(os.fsdecode(self.path)) from error
             root = self.enter(b"")
             while self.levels:
                 level = self.levels[-1]
@@ -342,7 +342,8 @@ class _Hashing(Closing):
                 raise type(answer)(f"{path}: {answer.message}", hint=answer.hint, subject=answer.subject) from answer
 
 
-def _no_directory(path: str) -> NotFoundError:
+def no_such_directory(path: str) -> NotFoundError:
+    """Make the error for a path that the system says is missing, or no directory."""
     if os.path.isdir(path):  # as where a root that is a link is not followed
         return NotFoundError(f"{path} is a symlink, not a directory", subject=path, hint=f"say {path}/ to follow it")
     if os.path.exists(path.rstrip("/")):

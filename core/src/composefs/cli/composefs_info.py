@@ -118,6 +118,10 @@ def _missing_objects(arguments: argparse.Namespace) -> None:
         raise UsageError("missing-objects needs --basedir=DIR")
     try:
         directory = os.open(arguments.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError as error:
+        from composefs.scan import no_such_directory
+
+        raise no_such_directory(arguments.basedir) from error
     except OSError as error:
         raise from_os_error(error, f"opening {arguments.basedir}", absent="check the path after --basedir") from error
     with Descriptor(directory):

@@ -173,8 +173,9 @@ def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree
 
     try:
         objects = FlatStore(path)
-    except OSError as error:
-        raise from_os_error(error, f"opening {path}") from error
+    except OSError as error:  # what is absent would have been made
+        remedy = "a symlink leads to nothing; make the directory that it names"
+        raise from_os_error(error, f"opening {path}", absent=remedy) from error
     tree = scan(objects.store)
     try:
         objects.sync()
