@@ -572,6 +572,24 @@ def test_a_commit_that_comes_in_a_delta_is_verified(
     assert applied.json("inspect", source.new)["signatures"]
 
 
+@pytest.mark.parametrize("by", ["ref", "id"])
+def test_detached_metadata_that_only_the_delta_has(source: Source, server: Server, tmp_path: Path, by: str) -> None:
+    detached = source.repo / "objects" / source.new[:2] / f"{source.new[2:]}.commitmeta"
+    detached.write_bytes(metadata := b"k\0\0\0\0\0\0\0v\0\0s\2\x0d")
+    run("ostree", f"--repo={source.repo}", "static-delta", "generate", "--empty", f"--to={source.new}")
+    detached.unlink()
+    source.publish()
+    target, name = Target(tmp_path / "target"), BRANCH if by == "ref" else source.new
+    assert target.json("pull", server.url, name)["delta_parts"] == 1
+    target.ostree("export", source.new, tmp_path / "out", "--reference=a")
+    assert (tmp_path / "out" / detached.relative_to(source.repo)).read_bytes() == metadata
+    ostree = ("ostree", f"--repo={tmp_path / 'theirs'}")  # which takes no delta into an archive
+    run(*ostree, "init", "--mode=bare-user-only")
+    run(*ostree, "remote", "add", "--no-gpg-verify", "o", server.url)
+    run(*ostree, "pull", "o", name)
+    assert (tmp_path / "theirs" / detached.relative_to(source.repo)).read_bytes() == metadata
+
+
 def test_indexes_that_ostree_writes_anew(source: Source, server: Server, tmp_path: Path) -> None:
     source.generate("--empty")
     source.generate(f"--from={source.old}")

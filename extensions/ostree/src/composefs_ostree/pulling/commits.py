@@ -129,6 +129,8 @@ class Commits:
         if known.here is not None and (parent is None or known.parent is not None):
             return known.here
         held = known.held
+        if held is None:
+            self._inquiry.object(known)  # the static delta that it may come in may have its detached metadata
         had = {} if held is None else dict(held.named_refs)
         named = had | self._detached_ref(known)
         if parent is not None:
