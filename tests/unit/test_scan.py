@@ -216,3 +216,14 @@ def test_a_store_of_the_wrong_algorithm(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1000)
     with pytest.raises(FormatError, match="sha512"):
         scan_directory(tmp_path, SHA512, store=lambda fd: "00" * 32)
+
+
+def test_many_names_are_reported_while_they_are_met(tmp_path: Path) -> None:
+    """However little there is to hash: of a million symlinks one wants to see that something happens."""
+    (tmp_path / "many").mkdir()
+    for number in range(5000):
+        os.symlink("x", tmp_path / f"many/{number}")
+    (tmp_path / "one").write_bytes(bytes(65))
+    reports: list[int] = []
+    scan_directory(tmp_path, SHA256, processes=2, report=reports.append)
+    assert reports == [0, 1]

@@ -31,6 +31,8 @@ MAX_INLINE = 64
 
 _ALONE_BYTES = 8 << 20
 """What is hashed before other processes are started, which takes some 3 ms each."""
+_ALONE_NAMES = 4096
+"""Names that are met before: a second of them, where a disk is slow, is reported even if there is little to hash."""
 
 _TIMES = struct.Struct("<qqL")
 
@@ -139,8 +141,9 @@ class _Walk:
         status = os.fstat(self.fd)
         node = self.node(status, self.xattrs(self.fd))
         node.children = {}
-        names = iter(sorted(map(os.fsencode, os.listdir(self.fd))))
-        self.levels.append(_Level(node, (status.st_dev, status.st_ino), names, name))
+        names = sorted(map(os.fsencode, os.listdir(self.fd)))
+        self.hashing.expect(len(names))
+        self.levels.append(_Level(node, (status.st_dev, status.st_ino), iter(names), name))
         self.directory = self.where(b"")
         return node
 
@@ -265,6 +268,7 @@ class _Hashing(Closing):
         self.pool: FilePool | None = None
         self.reading: dict[int, _Reading] = {}
         self.bytes_read = 0
+        self.names = 0
         self.files_done = 0
         if processes == 1:
             self.tell()
@@ -274,17 +278,28 @@ class _Hashing(Closing):
         if self.pool is not None:
             self.pool.close()
 
+    def expect(self, names: int) -> None:
+        """Begin to report when there are many names, whatever is to be read of them."""
+        self.names += names
+        if self.processes > 1 and self.names > _ALONE_NAMES:
+            self.begun()
+
+    def begun(self) -> FilePool:
+        """Return the other processes, started; reports begin with them."""
+        if self.pool is None:
+            self.pool = FilePool(self.read)
+            self.pool.start(self.processes)
+            self.tell()
+        return self.pool
+
     def hand_over(self, fd: int, reading: _Reading) -> None:
         """Have a file read and hashed, here or by another process."""
         self.bytes_read += reading.size
         number = None
         if self.processes > 1 and self.bytes_read > _ALONE_BYTES:
-            if self.pool is None:
-                self.pool = FilePool(self.read)
-                self.pool.start(self.processes)
-                self.tell()
-            self.collect(self.pool.answers(IN_FLIGHT - 1))
-            number = self.pool.submit(fd)
+            pool = self.begun()
+            self.collect(pool.answers(IN_FLIGHT - 1))
+            number = pool.submit(fd)
         if number is not None:
             self.reading[number] = reading
             return
