@@ -189,7 +189,7 @@ def test_a_reader_that_leaves_is_no_error_message(image: Path) -> None:
 def test_many_files_are_one_work_that_makes_room_for_each(
     command: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bar, and its thread, for each file would cost ten times what the file does."""
+    """A work of its own for each file would cost ten times what the file does."""
     events: list[str] = []
 
     class Report:

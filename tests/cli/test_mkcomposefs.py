@@ -278,7 +278,7 @@ def test_failures_name_the_path(tmp_path: Path) -> None:
     os.symlink("nowhere", tmp_path / "dangling")
     for store in ("dangling", "dangling/below"):
         told = mkcomposefs(f"--digest-store={store}", "link/", "image", status=1, cwd=tmp_path).stderr
-        assert told.endswith("(a symlink leads to nothing; make the directory that it names)\n")
+        assert told.endswith("(it cannot be made; see whether a symlink in the path leads to nothing)\n")
 
 
 def test_strict_mode_comes_from_the_environment(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:

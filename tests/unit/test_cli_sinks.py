@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
+from composefs.cli import sinks
 from composefs.cli.settings import Settings
 from composefs.cli.sinks import MOST_THINGS, Bars, JsonLines, Lines, Messages, Output, Trace, sinks_for
 from composefs.observe import Observers, Progress
@@ -124,3 +126,25 @@ def test_tracing_is_known_before_anything_is_formatted(capfd: pytest.CaptureFixt
     assert observers.tracing
     observers.trace("->", '{"method": "run"}\x9b2J')
     assert capfd.readouterr().err == '-> {"method": "run"}\n'
+
+
+def test_a_bar_does_without_the_thread_that_keeps_it_moving(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[bool] = []
+
+    def refuse(_self: object) -> None:
+        refused.append(True)
+        raise RuntimeError("can't start new thread")
+
+    fallen: list[object] = []
+    monkeypatch.setattr("rich.live._RefreshThread.start", refuse)
+    monkeypatch.setattr(sinks, "BARS_AFTER", 0.0)
+    monkeypatch.setattr("threading.excepthook", fallen.append)
+    bars = Bars(0)
+    bars.progress(Progress("a", "started"))
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    bars.progress(Progress("a", "done"))
+    bars.close()
+    assert refused
+    assert not fallen

@@ -221,9 +221,18 @@ def test_a_store_of_the_wrong_algorithm(tmp_path: Path) -> None:
 def test_many_names_are_reported_while_they_are_met(tmp_path: Path) -> None:
     """However little there is to hash: of a million symlinks one wants to see that something happens."""
     (tmp_path / "many").mkdir()
-    for number in range(5000):
+    for number in range(17_000):
         os.symlink("x", tmp_path / f"many/{number}")
     (tmp_path / "one").write_bytes(bytes(65))
     reports: list[int] = []
     scan_directory(tmp_path, SHA256, processes=2, report=reports.append)
     assert reports == [0, 1]
+
+
+def test_nothing_is_started_for_names_that_nobody_wants_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(17_000):
+        os.symlink("x", tmp_path / f"{number}")
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process is started"))
+    assert len(children(scan_directory(tmp_path, SHA256, processes=2).root)) == 17_000

@@ -31,8 +31,8 @@ MAX_INLINE = 64
 
 _ALONE_BYTES = 8 << 20
 """What is hashed before other processes are started, which takes some 3 ms each."""
-_ALONE_NAMES = 4096
-"""Names that are met before: a second of them, where a disk is slow, is reported even if there is little to hash."""
+_UNREPORTED_NAMES = 1 << 14
+"""Names that are met before they are, if somebody wants reports: a second's, even where there is little to hash."""
 
 _TIMES = struct.Struct("<qqL")
 
@@ -252,7 +252,7 @@ class _Reading(NamedTuple):
 
 
 class _Hashing(Closing):
-    """Reads files and completes their nodes: here, or in other processes once there is enough to read."""
+    """Reads files and completes their nodes: here, or in other processes once they are started."""
 
     def __init__(
         self,
@@ -279,9 +279,9 @@ class _Hashing(Closing):
             self.pool.close()
 
     def expect(self, names: int) -> None:
-        """Begin to report when there are many names, whatever is to be read of them."""
+        """Begin to report when there are many names, however little is to be read of them."""
         self.names += names
-        if self.processes > 1 and self.names > _ALONE_NAMES:
+        if self.report is not None and self.processes > 1 and self.names > _UNREPORTED_NAMES:
             self.begun()
 
     def begun(self) -> FilePool:
@@ -296,7 +296,7 @@ class _Hashing(Closing):
         """Have a file read and hashed, here or by another process."""
         self.bytes_read += reading.size
         number = None
-        if self.processes > 1 and self.bytes_read > _ALONE_BYTES:
+        if self.pool is not None or (self.processes > 1 and self.bytes_read > _ALONE_BYTES):
             pool = self.begun()
             self.collect(pool.answers(IN_FLIGHT - 1))
             number = pool.submit(fd)

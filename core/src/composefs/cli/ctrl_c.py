@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP: what they do while a command is loaded, and what while it works.
 
-Until everything is loaded there is nothing to clean up and nobody who could tell an error: Ctrl-C ends the process at
-once and without a traceback.  The work it interrupts, by KeyboardInterrupt, and the others by what derives from it.
+Until everything is loaded there is nothing to clean up and nobody who could tell an error: each ends the process at
+once and without a traceback.  Work is interrupted: by KeyboardInterrupt, and by what derives from it for the other two.
 Where nohup or a shell's & has a signal ignored, it stays so.
 """
 
@@ -29,14 +29,14 @@ class Terminated(KeyboardInterrupt):
 
 
 def ends_the_process() -> None:
-    """Have them end the process, as they end programs that know nothing of them."""
+    """Have the three signals end the process, as they end programs that know nothing of them."""
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_DFL)
 
 
 def interrupts() -> None:
-    """Have them raise KeyboardInterrupt, and lose none, whoever raises it."""
+    """Have the three signals raise KeyboardInterrupt, and lose none, whoever raises it."""
     sys.unraisablehook = _raised_again
     for number, handler in (
         (_signal.SIGINT, _signal.default_int_handler),

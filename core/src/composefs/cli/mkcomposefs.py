@@ -173,8 +173,8 @@ def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree
 
     try:
         objects = FlatStore(path)
-    except OSError as error:  # what is absent would have been made
-        remedy = "a symlink leads to nothing; make the directory that it names"
+    except OSError as error:
+        remedy = "it cannot be made; see whether a symlink in the path leads to nothing"
         raise from_os_error(error, f"opening {path}", absent=remedy) from error
     tree = scan(objects.store)
     try:

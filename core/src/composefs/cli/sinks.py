@@ -187,7 +187,8 @@ class Bars:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._rich.start()
+            with suppress(RuntimeError):  # as above: rich starts one of its own, and shows bars without it, too
+                self._rich.start()
             for event in self._current.values():
                 self._draw(self._rich, event)
 
