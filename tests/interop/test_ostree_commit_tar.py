@@ -189,9 +189,15 @@ def test_sparse_files_with_long_names(tmp_path: Path, version: str) -> None:
         (0, {"size": "-3"}),
         (0, {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9" * 20}),
         (0, {"size": "9" * 5000}),
+        (0, {"size": "0" * 5000 + "5"}),
         (0, {"size": "abc"}),
+        (0, {"size": "0 5"}),
+        (0, {"size": ""}),
     ],
-    ids=["to the same header", "to the first", "some bytes less", "too many", "far too many", "no number"],
+    ids=[
+        *("to the same header", "to the first", "some bytes less", "too many", "far too many", "zeros"),
+        *("no number", "two numbers", "none"),
+    ],
 )
 def test_sizes_that_nothing_has(tmp_path: Path, target: Target, size: int, headers: dict[str, str]) -> None:
     root, member = tarfile.TarInfo("./"), tarfile.TarInfo("file")
@@ -201,6 +207,18 @@ def test_sizes_that_nothing_has(tmp_path: Path, target: Target, size: int, heade
     (tmp_path / "x.tar").write_bytes(root.tobuf(tarfile.GNU_FORMAT) + blocks + bytes(1024))
     error = target.ostree("commit", f"--tree=tar={tmp_path}/x.tar", status=5).stderr
     assert "x.tar: 'file' has a size that nothing has" in error
+
+
+@pytest.mark.parametrize("size", ["0" * 20 + "5", " 5", "\t5 "], ids=["zeros", "space", "spaces"])
+def test_sizes_that_are_padded(tmp_path: Path, size: str) -> None:
+    root, member = tarfile.TarInfo("./"), tarfile.TarInfo("file")
+    root.type = tarfile.DIRTYPE
+    member.pax_headers = {"size": size}
+    content = b"hello".ljust(512, b"\0")
+    blocks = root.tobuf(tarfile.GNU_FORMAT) + member.tobuf(tarfile.PAX_FORMAT) + content
+    (tmp_path / "x.tar").write_bytes(blocks + bytes(1024))
+    _, _, ours, expected = commit_both(tmp_path, f"tar={tmp_path / 'x.tar'}", "--timestamp=@1")
+    assert ours == expected
 
 
 def test_attributes_of_many_members_take_no_memory(tmp_path: Path, target: Target) -> None:

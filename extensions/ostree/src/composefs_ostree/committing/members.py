@@ -24,7 +24,7 @@ __all__ = ["read_members"]
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
 _MAX_SIZE = (1 << 63) - 1
-_MAX_DIGITS = len(str(_MAX_SIZE))
+_MAX_DIGITS = 640  # int() reads as many, whatever its limit is set to
 _LABEL, _DUMPED_DIRECTORY = b"V", b"D"
 _NAME, _MAGIC, _PREFIX = slice(0, 100), slice(257, 265), slice(345, 500)
 _GNU = b"ustar  \0"
@@ -72,7 +72,7 @@ class _Member(tarfile.TarInfo):
     @size.setter
     def size(self, size: int) -> None:
         if not 0 <= size <= _MAX_SIZE:
-            raise FormatError(f"{self.name[:200]!a} has a size that nothing has, {size}")
+            raise _bad_size(self, str(size))
         self._size = size
 
 
@@ -100,8 +100,13 @@ class _PassedOver(dict[str, str]):
 def _check_size(member: tarfile.TarInfo) -> None:
     """Refuse a size of an extended header that ``tarfile`` cannot read, as it takes 0 for that."""
     size = member.pax_headers.get("size", "0")
-    if not (size.isascii() and size.isdecimal()) or len(size) > _MAX_DIGITS:
-        raise FormatError(f"{member.name[:200]!a} has a size that nothing has, {size[:_MAX_DIGITS]!a}")
+    digits = size.strip(" \t")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > _MAX_DIGITS:
+        raise _bad_size(member, size)
+
+
+def _bad_size(member: tarfile.TarInfo, size: str) -> FormatError:
+    return FormatError(f"{member.name[:200]!a} has a size that nothing has, {size[:20]!a}")
 
 
 def _correct(member: tarfile.TarInfo, file: BinaryIO) -> None:
