@@ -617,6 +617,18 @@ def test_a_directory_that_is_something_else_is_left_alone(made: Target, tmp_path
     assert "repository version '2'" in made.ostree("export", "main", tmp_path / "good", status=9).stderr
 
 
+@pytest.mark.parametrize("kind", ["directory", "symlink"])
+def test_a_directory_with_a_lock_that_is_none_is_left_alone(made: Target, tmp_path: Path, kind: str) -> None:
+    lock = tmp_path / "out/.lock"
+    lock.parent.mkdir()
+    if kind == "directory":
+        lock.mkdir()
+    else:
+        lock.symlink_to("nowhere")
+    assert "neither an ostree repository nor empty" in made.ostree("export", "main", lock.parent, status=4).stderr
+    assert list(lock.parent.iterdir()) == [lock]
+
+
 @pytest.mark.parametrize("place", ["objects", "objects/XX", "refs/heads", "tmp", "refs/heads/main"])
 def test_symlinks_in_a_repository_lead_nowhere(made: Target, tmp_path: Path, place: str) -> None:
     out, trap = tmp_path / "out", tmp_path / "trap"

@@ -96,10 +96,12 @@ class Target:
         tops = {".lock", *(name.partition("/")[0] for name in _LAYOUT)}
         try:
             os.makedirs(path, 0o755, exist_ok=True)
-            found = set(os.listdir(path))
+            with os.scandir(path) as entries:
+                found = {each.name: each.is_file(follow_symlinks=False) for each in entries}
             if "config" in found:
                 return []
-            is_free = found <= tops  # what an interrupted run has left is taken up
+            # What an interrupted run has left is taken up.
+            is_free = found.keys() <= tops and found.get(".lock", True)
         except (FileExistsError, NotADirectoryError):
             is_free = False
         except PermissionError:
