@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -167,15 +168,10 @@ def test_a_layout_does_not_lead_elsewhere(made: Target, tmp_path: Path, name: st
     assert list((tmp_path / "out/state").iterdir()) == []
 
 
-@pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
-def test_a_directory_that_is_exchanged_meanwhile_does_not_lead_elsewhere(
-    made: Target, tmp_path: Path, mode: str
-) -> None:
-    """Who owns the repository could have root write where they may not."""
-    out, elsewhere = tmp_path / "out", tmp_path / "out/elsewhere"
+def export_and_exchange(made: Target, out: Path, mode: str, exchange: Callable[[], object]) -> int:
+    """Export to a new repository, of which something is exchanged when the directory of the run has just been made."""
     run(require("ostree"), f"--repo={out}", "init", f"--mode={mode}")
-    elsewhere.mkdir()
-    log = tmp_path / "log"
+    log = out.with_name("log")
     os.mkfifo(log)
     stop = ["-P", out / "tmp", "-e", "trace=mkdirat", "-e", "inject=mkdirat:signal=STOP:when=1"]
     export = [CFSCTL, "--repo", made.path, "ostree", "export", "main", out]
@@ -185,15 +181,47 @@ def test_a_directory_that_is_exchanged_meanwhile_does_not_lead_elsewhere(
     ):
         for line in lines:
             if "stopped by SIGSTOP" in line:
-                (out / "tmp").rename(out / "moved")
-                (out / "tmp").mkdir()
-                for each in (out / "moved").glob("cfsctl-export-*"):
-                    (out / "tmp" / each.name).symlink_to(elsewhere)
+                exchange()
                 os.kill(int(line.split()[0]), signal.SIGCONT)
+    return process.returncode
+
+
+@pytest.mark.parametrize("mode", ["archive", "bare-user-only"])
+def test_a_directory_that_is_exchanged_meanwhile_does_not_lead_elsewhere(
+    made: Target, tmp_path: Path, mode: str
+) -> None:
+    """Who owns the repository could have root write where they may not."""
+    out, elsewhere = tmp_path / "out", tmp_path / "out/elsewhere"
+
+    def exchange() -> None:
+        elsewhere.mkdir()
+        (out / "tmp").rename(out / "moved")
+        (out / "tmp").mkdir()
+        for each in (out / "moved").glob("cfsctl-export-*"):
+            (out / "tmp" / each.name).symlink_to(elsewhere)
+
+    status = export_and_exchange(made, out, mode, exchange)
     assert list((out / "tmp").iterdir()) != []
     assert list(elsewhere.iterdir()) == []
-    assert process.returncode == 0
+    assert status == 0
     run(require("ostree"), "fsck", f"--repo={out}")
+
+
+@pytest.mark.root
+def test_nothing_is_staged_where_another_could_exchange_it(made: Target, tmp_path: Path) -> None:
+    """Who owns the repository could put a directory of theirs in the place of root's."""
+    out, exchanged = tmp_path / "out", []
+
+    def exchange() -> None:
+        for each in (out / "tmp").glob("cfsctl-export-*"):
+            each.rename(out / "moved")
+            each.mkdir()
+            os.chown(each, 65534, 65534)
+            exchanged.append(each)
+
+    assert export_and_exchange(made, out, "bare", exchange) == 0
+    assert list((out / "tmp").glob("cfsctl-export-*")) == exchanged != []  # a run removes that which it has staged in
+    assert list(exchanged[0].iterdir()) == []
 
 
 def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:

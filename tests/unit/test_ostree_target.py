@@ -52,6 +52,16 @@ def test_what_a_killed_run_has_staged_is_removed(tmp_path: Path) -> None:
     target.close()
 
 
+def test_what_a_run_makes_may_belong_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's directories and files belong to nobody where a server of NFS squashes root."""
+    path, owner = os.fspath(tmp_path / "out"), os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    Target.make(path, "archive", None)
+    target = Target(path)
+    assert os.listdir(target.staging.fd) == []
+    target.close()
+
+
 def test_a_new_repository_is_taken_away_again_unless_another_has_locked_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,14 +71,30 @@ def _make(tmp_fd: int) -> tuple[str, int]:
     while True:
         name = _PREFIX + secrets.token_hex(8)
         os.mkdir(name, 0o700, dir_fd=tmp_fd)
-        # Until it is locked, another run that starts takes it for a dead one's, and removes it.
+        # Until it is locked, another run that starts takes it for a dead one's, and removes it; and until it is open,
+        # who owns the directory above may put one of theirs in its place, to exchange what is staged there.
         with suppress(FileNotFoundError):
             fd = os.open(name, DIRECTORY, dir_fd=tmp_fd)
             with suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.stat(name, dir_fd=tmp_fd, follow_symlinks=False)
-                return name, fd
+                if _is_ours(fd):
+                    return name, fd
             os.close(fd)
+
+
+def _is_ours(fd: int) -> bool:
+    """Say whether a directory has our owner, or the one that its file system gives to whatever we make.
+
+    That is nobody on NFS that squashes root, and on FAT whom the mount names.
+    """
+    owner = os.fstat(fd).st_uid
+    if owner == os.geteuid():
+        return True
+    with create("owner", fd) as file:
+        is_ours = os.fstat(file.fileno()).st_uid == owner
+    os.unlink("owner", dir_fd=fd)
+    return is_ours
 
 
 def _remove_tree(above: int, name: str) -> None:
