@@ -117,7 +117,7 @@ for path in sys.stdin.read().split():
             status = composefs_info.main()
         finally:
             os._exit(status)
-    print(path, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(path, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
