@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from composefs.cli.output import write, write_piece
@@ -19,6 +20,7 @@ from composefs.errors import ComposefsError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
+    from composefs.cli.progress import Reporting
     from composefs.tree import Tree
 
 __all__ = ["main", "parser"]
@@ -155,14 +157,11 @@ def _print_paths(paths: list[bytes]) -> None:
 def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
     """Read the images, one after the other; with --filter, no more of the root than these entries."""
     from composefs.erofs.reader import Image, ReadRules, read_tree
-    from composefs.linux.files import opened
 
     only = None if arguments.filter is None else {os.fsencode(name) for name in arguments.filter}
     with at_work("reading the image") as report:
         for path in arguments.files:
-            if report is not None:
-                report(0)
-            with opened(path, f"opening {path}") as fd:
+            with _reading(path, report) as fd:
                 try:
                     image = Image.open(fd)
                     tree = read_tree(image, ReadRules("c"))
@@ -172,8 +171,6 @@ def _trees(arguments: argparse.Namespace) -> Iterator[Tree]:
                     raise
             if only is not None:
                 tree.root.children = {name: node for name, node in (tree.root.children or {}).items() if name in only}
-            if report is not None:
-                report.make_room()
             yield tree
 
 
@@ -181,22 +178,30 @@ def _measure_file(arguments: argparse.Namespace) -> None:
     """Print what the kernel says, or what it would say if the file had fs-verity."""
     from composefs.digest import SHA256
     from composefs.fsverity import digest_fd
-    from composefs.linux.files import opened
     from composefs.linux.verity import measure
 
     with at_work("measuring") as report:
         for path in arguments.files:
-            if report is not None:
-                report(0)
-            with opened(path, f"opening {path}") as fd:
+            with _reading(path, report) as fd:
                 try:
                     measured = measure(fd)
                     digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
                 except OSError as error:
                     raise from_os_error(error, f"reading {path}") from error
-            if report is not None:
-                report.make_room()
             write(digest.hex().encode() + b"\n")
+
+
+@contextmanager
+def _reading(path: str, report: Reporting | None) -> Iterator[int]:
+    """Open a file, and report while it is read; what comes next writes what was found, and has room for it."""
+    from composefs.linux.files import opened
+
+    if report is not None:
+        report(0)
+    with opened(path, f"opening {path}") as fd:
+        yield fd
+    if report is not None:
+        report.make_room()
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
