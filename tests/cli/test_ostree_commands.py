@@ -34,11 +34,16 @@ def target(tmp_path: Path, source: Path) -> Target:
     )
 
 
+def ref_of_composefs_rs(target: Target, file_name: str, commit: str) -> None:
+    """Make a ref as composefs-rs does, which takes names that ostree would not."""
+    (target.path / "streams/refs/ostree" / file_name).symlink_to(f"../../ostree-commit-{commit}")
+
+
 def test_images_lists_refs(tmp_path: Path, source: Path, target: Target) -> None:
     assert Target(tmp_path / "empty").ostree("images").stdout == "No ostree commits found\n"
     assert Target(tmp_path / "empty2").json("images") == {"images": []}
     head = run("ostree", f"--repo={source}", "rev-parse", BRANCH).stdout.strip()
-    target.ostree("tag", BRANCH, "another/50%off")
+    ref_of_composefs_rs(target, "another%2F50%25off", head)
     lines = [line.split() for line in target.ostree("images").stdout.splitlines()]
     assert lines == [["NAME", "COMMIT"], ["another/50%off", head], [BRANCH, head]]
     names = [
@@ -126,12 +131,38 @@ def test_inspect_shows_the_parent(tmp_path: Path, target: Target) -> None:
 def test_tag_and_untag(target: Target) -> None:
     head = target.json("inspect", BRANCH)["commit"]
     before = target.names()
-    assert target.ostree("tag", BRANCH, "team/50%off").stdout == f"Tagged {BRANCH} as team/50%off\n"
-    assert target.names()["streams/refs/ostree/team%2F50%25off"] == f"../../ostree-commit-{head}"
+    assert target.ostree("tag", BRANCH, "team/half").stdout == f"Tagged {BRANCH} as team/half\n"
+    assert target.names()["streams/refs/ostree/team%2Fhalf"] == f"../../ostree-commit-{head}"
     assert target.ostree("tag", head, "by/id").stdout == f"Tagged {head} as by/id\n"
-    assert target.ostree("untag", "team/50%off").stdout == ""
-    target.ostree("untag", "by/id")
+    ref_of_composefs_rs(target, "team%2F50%25off", head)
+    for name in ("team/half", "by/id", "team/50%off"):
+        assert target.ostree("untag", name).stdout == ""
     assert "looks like a commit id" in target.ostree("tag", BRANCH, "0" * 64, status=2).stderr
+    assert target.names() == before
+
+
+def test_tag_takes_the_names_that_ostree_takes(target: Target, source: Path, tmp_path: Path) -> None:
+    ostree = ["ostree", f"--repo={tmp_path / 'ostree'}"]
+    run(*ostree, "init", "--mode=bare-user-only")
+    run(*ostree, "pull-local", source, BRANCH)
+
+    def ostree_takes(name: str) -> bool:
+        create = [*ostree, "refs", f"--create={name}", BRANCH]
+        made = subprocess.run(create, check=False, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        assert (made.returncode == 0) == (b"Invalid refspec" not in made.stderr)
+        return made.returncode == 0
+
+    before = target.names()
+    for name in ("_", "x.", "a-b/c_d", "a.b:c/d"):
+        assert ostree_takes(name)
+        assert target.ostree("tag", BRANCH, "--", name).stdout == f"Tagged {BRANCH} as {name}\n"
+        target.ostree("untag", "--", name)
+    refs = ["x y", "-x", "/x", "x/", "x//y", "x/../y", "50%off", "x+", ":", "x:", "r:-x", "r:x y", ".x"]
+    remotes = ["a:b:x", ":x", "x y:x", "a/b:x"]
+    for name in refs + remotes:
+        assert not ostree_takes(name)
+        told = "the name of a remote" if name in remotes else "is not an ostree ref"
+        assert told in target.ostree("tag", BRANCH, "--", name, status=2).stderr
     assert target.names() == before
 
 

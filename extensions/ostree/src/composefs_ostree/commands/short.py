@@ -6,7 +6,7 @@ from composefs_ext import commands
 from composefs_ext.errors import NotFoundError
 from composefs_ext.text import table
 from composefs_ostree.formats.commit_stream import commit_of_stream, is_partial
-from composefs_ostree.formats.names import refuse_commit_id
+from composefs_ostree.formats.names import check_ref
 from composefs_ostree.held.refs import all_refs, find_stream, hint_for, ref_name
 from composefs_ostree.held.streams import image_of, open_commit
 
@@ -59,11 +59,17 @@ def images(_request: Request, core: Core) -> dict[str, Any]:
 
 
 def tag(request: Request, core: Core) -> dict[str, Any]:
-    """Give a commit that is here one more ref."""
+    """Give a commit that is here one more ref, of a name that ostree would take: REF or REMOTE:REF."""
+    from composefs_ostree.remotes.record import check_remote_name
+
     source, name = request.arguments["source"], request.arguments["name"]
-    refuse_commit_id(name)
+    full = ref_name(name)
+    remote, colon, ref = name.rpartition(":")
+    check_ref(ref)
+    if colon:
+        check_remote_name(remote)
     target = find_stream(core, source)
-    core.publish(refs=[{"name": ref_name(name), "target": target}]).result()
+    core.publish(refs=[{"name": full, "target": target}]).result()
     core.output(f"Tagged {source} as {name}{' (partial)' if is_partial(target) else ''}\n")
     return {"commit": commit_of_stream(target).hex(), "name": name, "partial": is_partial(target)}
 

@@ -22,7 +22,6 @@ __all__ = [
     "is_ref",
     "object_path",
     "parse_checksum_line",
-    "refuse_commit_id",
 ]
 
 ID_SIZE = 32
@@ -111,15 +110,10 @@ def _are_word_characters(part: str) -> bool:
     )
 
 
-def refuse_commit_id(name: str) -> None:
-    """Raise UsageError for the name of a ref that nobody could ask for, as it would be taken for a commit's id."""
+def check_ref(name: str) -> str:
+    """Return a ref's name; raise UsageError unless it is one, and would not be taken for a commit's id."""
     if is_commit_id(name):
         raise UsageError(f"{name!r} looks like a commit id", hint="give the ref another name")
-
-
-def check_ref(name: str) -> str:
-    """Return a ref's name; raise UsageError unless it is one, and can be asked for."""
-    refuse_commit_id(name)
     if len(name) > _MAX_REF:
         raise UsageError(f"the ref {name[:200]!r}… has {len(name)} characters; at most {_MAX_REF} are possible")
     if not is_ref(name):

@@ -31,7 +31,7 @@ _LONGEST_FILE_NAME = 255
 def ref_name(name: str) -> str:
     """Return an ostree ref as the core names it; raise UsageError for an empty one.
 
-    Other names than ostree's are taken, as composefs-rs takes them.
+    Those that ostree would not take are found too, as composefs-rs makes them.
     """
     if not name:
         raise UsageError("a ref's name cannot be empty")
