@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,23 @@ def test_removing_a_ref_by_its_file(made: Populated) -> None:
     assert f"(an image has that name: cfsctl ref remove --image {image})" in refused.stderr
     cfsctl("--repo", made.path, "ref", "remove", "--image", image)
     assert cfsctl("--repo", made.path, "ref", "list").stdout == "No refs found\n"
+
+
+def test_removing_a_ref_whose_name_is_not_utf_8(made: Populated) -> None:
+    streams, images = os.fsencode(made.path / "streams/refs"), os.fsencode(made.path / "images/refs")
+    for name in (b"t\xffd", b"oci/b\xff%25"):
+        os.symlink(b"../" * (1 + name.count(b"/")) + b"top", streams + b"/" + name)
+    for name in (b"i\xffd", b"os/i\xffd"):
+        os.symlink(b"../" * (1 + name.count(b"/")) + made.alone.encode(), images + b"/" + name)
+    listed = json.loads(cfsctl("--repo", made.path, "ref", "list", "--json").stdout)["refs"]
+    odd = [(ref["kind"] == "image", ref["name"]) for ref in listed if "\udcff" in ref["name"]]
+    assert [name for _, name in odd] == ["i\udcffd", "os/i\udcffd", "oci/b\udcff%", "t\udcffd"]
+    for is_image, name in odd:
+        image = ["--image"] if is_image else []
+        assert cfsctl("--repo", made.path, "ref", "remove", *image, name).stderr == ""
+        told = cfsctl("--repo", made.path, "ref", "remove", *image, name, status=3).stderr
+        assert told.startswith(f"cfsctl: there is no {'image ' * is_image}ref {name!r}")
+    assert "\\udcff" not in cfsctl("--repo", made.path, "ref", "list", "--json").stdout
 
 
 def test_a_ref_with_others_below_its_name(made: Populated, tmp_path: Path) -> None:

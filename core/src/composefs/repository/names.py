@@ -59,24 +59,25 @@ def is_no_entry(name: str) -> bool:
     return name == _REFS or name.startswith(TEMPORARY_PREFIX)
 
 
-def ref_parts(name: str, encoding: Encoding) -> list[str]:
+def ref_parts(name: str, encoding: Encoding, errors: str = "strict") -> list[str]:
     """Return the path of a ref below ``refs/``, encoded, part by part; raise FormatError for a name not allowed.
 
     No part may be empty, ``.`` or ``..``.  A flat name is one part, whatever is between its slashes: ``docker://a/b``.
+    A name that is not UTF-8 is for refs alone that somebody else has made: with the ``errors`` "surrogateescape".
     """
     parts = encode(name, encoding).split("/")
     if encoding == "flat" and len(parts) < 2:
         raise FormatError(f"the ref {name[:300]!r} has no directory; flat refs are DIR/NAME")
     for part in parts:
-        _check_component(part, name)
-    if len(name.encode()) > _MAX_NAME:
+        _check_component(part, name, errors)
+    if len(name.encode(errors=errors)) > _MAX_NAME:
         raise FormatError(f"the ref {name[:300]!r}… is longer than {_MAX_NAME} bytes")
     return parts
 
 
-def _check_component(part: str, name: str) -> None:
+def _check_component(part: str, name: str, errors: str = "strict") -> None:
     try:
-        length = len(part.encode())
+        length = len(part.encode(errors=errors))
     except UnicodeEncodeError as error:
         raise FormatError(f"the name {name[:300]!r} is not UTF-8") from error
     if part in ("", ".", "..") or "\0" in part or part.startswith(TEMPORARY_PREFIX):

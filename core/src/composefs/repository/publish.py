@@ -20,7 +20,7 @@ from composefs.linux.files import open_directory, sync_directory
 from composefs.linux.locks import lock
 from composefs.repository.images import Images
 from composefs.repository.links import MAX_DEPTH, make_directories, make_room, open_refs, point, read_ref_link
-from composefs.repository.names import check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
+from composefs.repository.names import Encoding, check_stream_name, object_link, parse_ref_link, ref_link, ref_parts
 from composefs.repository.objects import Objects
 from composefs.repository.publication import (
     ANY,
@@ -140,7 +140,7 @@ class Publisher:
         plan.published.refs.append((ref.name, current))
 
     def _plan_removal(self, removal: RefRemoval, plan: _Plan) -> None:
-        parts = ref_parts(removal.name, removal.encoding)
+        parts = _old_parts(removal.name, removal.encoding)
         current = self._named_by("streams", parts)
         if current is None:
             raise NotFoundError(
@@ -151,7 +151,7 @@ class Publisher:
         plan.published.removed_refs.append((removal.name, current))
 
     def _plan_image_removal(self, name: str, plan: _Plan) -> None:
-        parts = ref_parts(name, "path")
+        parts = _old_parts(name, "path")
         current = self._named_by("images", parts)
         if current is None:
             raise NotFoundError(f"there is no image ref {name!r}", subject=name, hint="`cfsctl images` lists them")
@@ -264,8 +264,8 @@ def _check(publication: Publication) -> None:
             raise UsageError(
                 f"publishing: a ref is in more than {MAX_DEPTH} directories: {'/'.join(directories)[:300]}"
             )
-    stream_refs += [("streams", *ref_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
-    image_refs += [("images", *ref_parts(name, "path")) for name in publication.remove_image_refs]
+    stream_refs += [("streams", *_old_parts(removal.name, removal.encoding)) for removal in publication.remove_refs]
+    image_refs += [("images", *_old_parts(name, "path")) for name in publication.remove_image_refs]
     paths = [*stream_refs, *image_refs]
     names: list[object] = [*paths, *(stream.name for stream in publication.streams)]
     if len(set(names)) != len(names):
@@ -275,6 +275,11 @@ def _check(publication: Publication) -> None:
         for length in range(2, len(path)):
             if path[:length] in known:
                 raise UsageError(f"publishing: {'/'.join(path[1:length])!r} cannot be a ref and have refs below it")
+
+
+def _old_parts(name: str, encoding: Encoding) -> list[str]:
+    """Return the path of a ref that is to be removed: whoever has made it, of any bytes."""
+    return ref_parts(name, encoding, "surrogateescape")
 
 
 def _check_expectation(what: str, current: str | None, expect: Expectation) -> None:
