@@ -14,7 +14,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Self
 
 __all__ = [
     "KINDS",
@@ -76,6 +76,19 @@ class ExtError(Exception):
         self.subject = subject
         self.causes = causes
         self.retryable = retryable
+
+    @classmethod
+    def at(
+        cls,
+        where: str,
+        reason: str,
+        *,
+        hint: str | None = None,
+        causes: tuple[str, ...] = (),
+        retryable: bool = False,
+    ) -> Self:
+        """Return the error of the object, path or URL ``where``: with that before the reason, and as its subject."""
+        return cls(f"{where}: {reason}", hint=hint, subject=where, causes=causes, retryable=retryable)
 
     def __str__(self) -> str:
         return self.message  # which those who know more about the object may have changed

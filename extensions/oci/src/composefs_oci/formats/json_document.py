@@ -93,7 +93,7 @@ class Fields:
 
     def fail(self, key: str, reason: str) -> FormatError:
         """Return the error for a field."""
-        return FormatError(f"{self.where}: {key} {reason}", subject=self.where)
+        return FormatError.at(self.where, f"{key} {reason}")
 
     def __contains__(self, key: str) -> bool:
         return self._object.get(key) is not None

@@ -84,11 +84,11 @@ class _Gzip:
             try:
                 inflated: bytes = self._member.decompress(data, size)
             except self._zlib.error as error:
-                raise FormatError(f"{self._blob.where}: damaged gzip data: {error}", subject=self._blob.where) from None
+                raise FormatError.at(self._blob.where, f"damaged gzip data: {error}") from None
             if inflated:
                 return inflated
             if not data and not self._member.eof:
-                raise FormatError(f"{self._blob.where}: the gzip data is cut off", subject=self._blob.where)
+                raise FormatError.at(self._blob.where, "the gzip data is cut off")
 
     def _start(self, data: bytes) -> None:
         self._member = self._zlib.decompressobj(_GZIP)
@@ -117,9 +117,9 @@ class _Zstd:
         try:
             data = self._reader.read(size)
         except self._error as error:
-            raise FormatError(f"{self._blob.where}: damaged zstd data: {error}", subject=self._blob.where) from None
+            raise FormatError.at(self._blob.where, f"damaged zstd data: {error}") from None
         if not data and not self._frames.is_complete:  # zstd itself does not mind
-            raise FormatError(f"{self._blob.where}: the zstd data is cut off", subject=self._blob.where)
+            raise FormatError.at(self._blob.where, "the zstd data is cut off")
         return data
 
 
@@ -184,5 +184,5 @@ class _Frames:
                 self._pass += 4 * (descriptor >> 2 & 1)
             else:
                 where = self._blob.where
-                raise FormatError(f"{where}: something else follows the zstd data", subject=where)
+                raise FormatError.at(where, "something else follows the zstd data")
             self._is_between = True

@@ -137,17 +137,17 @@ class ArchiveFiles:
                     hint=f"decompress it first: {command} {self._path} >image.tar",
                     subject=self._path,
                 )
-        return FormatError(
-            f"{self._path}: not a tar archive",
+        return FormatError.at(
+            self._path,
+            "not a tar archive",
             hint="give the tar of an OCI layout, as skopeo copy … oci-archive:FILE writes it",
-            subject=self._path,
         )
 
     def _cut_off(self) -> FormatError:
         return FormatError(f"{self._path} is cut off", hint="copy or download the archive again", subject=self._path)
 
     def _malformed(self, reason: str) -> FormatError:
-        return FormatError(f"{self._path}: {reason}", subject=self._path)
+        return FormatError.at(self._path, reason)
 
 
 class _Part:

@@ -223,4 +223,4 @@ def _check_version(files: Files) -> None:
     where = files.where(_MARKER)
     version = parse_object(_read(files, _MARKER, _MAX_MARKER), where).text("imageLayoutVersion")
     if version.partition(".")[0] != "1":
-        raise UnsupportedError(f"{where}: version {version[:40]!r} of the layout is unknown", subject=where)
+        raise UnsupportedError.at(where, f"version {version[:40]!r} of the layout is unknown")

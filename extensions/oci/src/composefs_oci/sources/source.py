@@ -160,7 +160,7 @@ def resolve(
         if is_manifest(document.media_type):
             return document
         roots = parse_index(document.raw, document.media_type, f"{where}: {document.digest}")
-    raise FormatError(f"{where}: indexes in indexes, more than {_MAX_DEPTH} deep", subject=where)
+    raise FormatError.at(where, f"indexes in indexes, more than {_MAX_DEPTH} deep")
 
 
 def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) -> Descriptor:
@@ -177,11 +177,7 @@ def _choose(roots: Sequence[Descriptor], platform: Platform | None, where: str) 
             subject=where,
         )
     if len(fitting) > 1:
-        raise FormatError(
-            f"{where}: {len(fitting)} images fit {wanted}",
-            hint="name one of them by its digest or tag",
-            subject=where,
-        )
+        raise FormatError.at(where, f"{len(fitting)} images fit {wanted}", hint="name one of them by its digest or tag")
     return fitting[0]
 
 

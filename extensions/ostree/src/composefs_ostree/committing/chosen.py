@@ -95,15 +95,15 @@ def read_chosen(request: Request) -> ChosenPaths:
         text, space, path = line.partition(b" ")
         new = _new_mode(text) if space else None
         if new is None:
-            raise FormatError(
-                f"{modes_file}: {shown(line[:80])!r} is not a mode and a path",
+            raise FormatError.at(
+                modes_file,
+                f"{shown(line[:80])!r} is not a mode and a path",
                 hint="write [=]MODE PATH with the mode in decimal, 2048 for setuid: 2048 /usr/bin/su",
-                subject=modes_file,
             )
         (replaced if new.replaces else modes)[path] = new
     left_out = set(_lines(skip_file))
     if b"/" in left_out:
-        raise FormatError(f"{skip_file}: the root cannot be left out", subject=skip_file)
+        raise FormatError.at(skip_file, "the root cannot be left out")
     return ChosenPaths(modes, replaced, left_out)
 
 

@@ -59,7 +59,7 @@ def dump_listing(core: Core, path: str, layers: Layers) -> Listed:
         os.unlink(core.staging.path_of(raw))
         return _listing(core, text, layers)
     except FormatError as error:
-        raise FormatError(f"{path}: {error.message}", hint=error.hint, subject=path) from None
+        raise FormatError.at(path, error.message, hint=error.hint) from None
 
 
 def _listing(core: Core, text: str, layers: Layers) -> Listed:

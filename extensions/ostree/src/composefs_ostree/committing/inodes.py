@@ -87,10 +87,10 @@ def check_name(name: bytes, directory: bytes) -> None:
     try:
         name.decode()
     except UnicodeDecodeError:
-        raise FormatError(
-            f"{shown(directory)}/{shown(name)}: the name is not UTF-8, and ostree takes no other",
+        raise FormatError.at(
+            f"{shown(directory)}/{shown(name)}",
+            "the name is not UTF-8, and ostree takes no other",
             hint="rename it, or leave it out",
-            subject=f"{shown(directory)}/{shown(name)}",
         ) from None
 
 

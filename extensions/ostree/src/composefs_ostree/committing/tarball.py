@@ -73,7 +73,7 @@ def tar_listing(
             if tree.root.meta is None and autocreate:
                 tree.directory(b"", Meta(0, 0, _DIRECTORY, ()))
         except (FormatError, CorruptError, TooLargeError, UnsupportedError) as error:
-            raise type(error)(f"{path}: {error.message}", hint=error.hint, subject=path) from None
+            raise type(error).at(path, error.message, hint=error.hint) from None
     return Listed(core, tree, plain)
 
 

@@ -36,7 +36,7 @@ def require_fit(tree: Tree, mode: str) -> None:
                 continue
             if (what := lost(parse_head(data[:end]))) is not None:
                 shown = name.decode("utf-8", "backslashreplace")
-                raise UnsupportedError(f"{shown}: {what}", hint=hint, subject=shown)
+                raise UnsupportedError.at(shown, what, hint=hint)
             sound.add(kind)
 
 

@@ -65,9 +65,7 @@ class Target:
             config = parse_config(self._config, f"{path}/config")
             self.mode = "archive" if config.is_archive else config.mode
             if self.mode not in MODES:
-                raise UnsupportedError(
-                    f"{path}: repositories of the mode {config.mode} cannot be written", subject=path
-                )
+                raise UnsupportedError.at(path, f"repositories of the mode {config.mode} cannot be written")
             self.settings = config.sections
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with Naming(f"{path}/.lock"):
@@ -231,7 +229,7 @@ class Target:
 
     def _bad_file(self, path: str, reason: str) -> CorruptError:
         where = f"{self.path}/{path}"
-        return CorruptError(f"{where}: {reason}", hint="see what it is, and put it right", subject=where)
+        return CorruptError.at(where, reason, hint="see what it is, and put it right")
 
     def lock_exclusively(self) -> None:
         """Be alone with refs and summary; what was written stays, because refs name it."""

@@ -48,15 +48,13 @@ def parse_config(data: bytes, where: str) -> Config:
         if not core.keys() & {"mode", "repo_version"}:
             raise FormatError("it says neither mode nor repo_version")
     except FormatError as error:
-        raise NotFoundError(
-            f"{where}: {error.message}, so this is not an ostree repository",
-            hint="check the URL or path",
-            subject=where,
+        raise NotFoundError.at(
+            where, f"{error.message}, so this is not an ostree repository", hint="check the URL or path"
         ) from None
     mode = core.get("mode", "bare")
     version = core.get("repo_version", "1")
     if version != "1":
-        raise UnsupportedError(f"{where}: repository version {version[:40]!r} is unknown", subject=where)
+        raise UnsupportedError.at(where, f"repository version {version[:40]!r} is unknown")
     if mode not in _ARCHIVE_MODES | _BARE_MODES:
-        raise UnsupportedError(f"{where}: the mode {mode[:40]!r} of the repository is unknown", subject=where)
+        raise UnsupportedError.at(where, f"the mode {mode[:40]!r} of the repository is unknown")
     return Config(mode, core.get("parent") or None, sections)

@@ -172,10 +172,10 @@ def keyring_of(paths: Sequence[str], remote: Remote | None = None) -> bytes:
         try:
             data = read_regular(path, _MAX_KEYRING)
         except CorruptError as error:
-            raise UsageError(f"{path}: {error.message}", subject=path) from None
+            raise UsageError.at(path, error.message) from None
         certificates += read_certificates(data, path)
         # As they are written here they have no secret keys, whatever somebody exported.
         keyring = b"".join(map(bytes, merged(certificates).values()))
         if len(keyring) > _MAX_KEYRING:
-            raise UsageError(f"{path}: the keyring has more than {_MAX_KEYRING} bytes", subject=path)
+            raise UsageError.at(path, f"the keyring has more than {_MAX_KEYRING} bytes")
     return keyring

@@ -73,11 +73,11 @@ def certificate_error(
     if not (alert == _WANTED or (alert in _REFUSED and is_given) or by_page or cut_off):
         return None
     if not is_given:
-        return NetworkError(
-            f"{where}: the server wants a client certificate",
+        return NetworkError.at(
+            where,
+            "the server wants a client certificate",
             hint="give the remote one, in PEM: cfsctl ostree remote add --force NAME URL "
             "--set=tls-client-cert-path=FILE --set=tls-client-key-path=FILE",
-            subject=where,
         )
     return NetworkError(
         f"{where}: the server does not take the client certificate" + (f": {alert}" if alert else ""),

@@ -157,46 +157,46 @@ class Failure(NamedTuple):
         where, status = self.where, self.status
         attempts = f" ({tried} attempts)" if tried > 1 else ""
         if self._has_unusable_proxy:
-            return NetworkError(
-                f"{where}: the URL of the proxy cannot be used",
+            return NetworkError.at(
+                where,
+                "the URL of the proxy cannot be used",
                 hint=f"{PROXY_FORM}: see the remote's proxy setting, or http_proxy, https_proxy and all_proxy",
-                subject=where,
             )
         if self.proxy_status >= _BAD_REQUEST:
             # Some call it 401 (tinyproxy).
             wants_login = self.proxy_status in (_UNAUTHORIZED, _PROXY_LOGIN_WANTED)
-            return NetworkError(
-                f"{where}: the proxy refuses the connection (HTTP status {self.proxy_status}){attempts}",
+            return NetworkError.at(
+                where,
+                f"the proxy refuses the connection (HTTP status {self.proxy_status}){attempts}",
                 hint=_STATUS_HINTS[_PROXY_LOGIN_WANTED] if wants_login else _PROXY_HINT,
-                subject=where,
                 retryable=self.proxy_status in _PASSING_STATUS,
             )
         if self.code is not None:
             kind = TimedOutError if self.code == pycurl.E_OPERATION_TIMEDOUT else NetworkError
             said = self.reason.rstrip(".") or _REASONS.get(self.code, f"curl error {self.code}")
-            return kind(
-                f"{where}: {said}{attempts}",
+            return kind.at(
+                where,
+                f"{said}{attempts}",
                 hint=_PROXY_HINT if _OVER_PROXY in self.reason else _FAILURE_HINTS.get(self.code, _ANY_FAILURE_HINT),
-                subject=where,
                 retryable=self.code in _PASSING_FAILURE,
             )
         if status == _FORBIDDEN and not is_needed:
-            return NotFoundError(
-                f"{where}: not there, or access refused (HTTP status {status})",
+            return NotFoundError.at(
+                where,
+                f"not there, or access refused (HTTP status {status})",
                 hint="check that the server may read the file; else the source is incomplete or being changed",
-                subject=where,
             )
         if status in _ABSENT and status != _FORBIDDEN:
-            return NotFoundError(f"{where}: not found", subject=where)
+            return NotFoundError.at(where, "not found")
         said = "access refused (HTTP status {})" if status in (_UNAUTHORIZED, _FORBIDDEN) else "HTTP status {}"
         is_long = self.retry_after > _LONGEST_RETRY_AFTER
         wait = f", and the server wants us to wait for {self.retry_after} seconds" if is_long else ""
         other = "check the URL" if status < 500 else "the server has a problem; try again later"
         more = ", or more often: --network-retries=N" if status in _LIMITED and not is_long else ""
-        return NetworkError(
-            f"{where}: {said.format(status)}{attempts}{wait}",
+        return NetworkError.at(
+            where,
+            f"{said.format(status)}{attempts}{wait}",
             hint=_STATUS_HINTS.get(status, other) + more,
-            subject=where,
             retryable=status in _PASSING_STATUS,
         )
 

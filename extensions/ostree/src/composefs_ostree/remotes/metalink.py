@@ -50,10 +50,10 @@ class Metalink(NamedTuple):
     def check(self, summary: bytes, where: str) -> None:
         """Raise CorruptError unless this is the summary."""
         if not self.is_of(summary):
-            raise CorruptError(
-                f"{where}: it has not the size and {self.algorithm} that the metalink says",
+            raise CorruptError.at(
+                where,
+                f"it has not the size and {self.algorithm} that the metalink says",
                 hint="the mirror is behind or altered; try again later",
-                subject=where,
             )
 
 

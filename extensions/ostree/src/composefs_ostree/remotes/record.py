@@ -136,7 +136,7 @@ def parse_remotes(data: bytes, origin: str, directory: str | None = None) -> lis
         if len(remotes) > _MAX_REMOTES:
             raise FormatError(f"it has more than {_MAX_REMOTES} remotes")
     except ExtError as error:
-        raise FormatError(f"{origin}: {error.message}", subject=origin) from None
+        raise FormatError.at(origin, error.message) from None
     return remotes
 
 

@@ -192,8 +192,8 @@ def _existing(remote: Remote, key: str) -> str:
     except PermissionError:
         raise _denied(path) from None
     except OSError:
-        raise NotFoundError(
-            f"{path}: {key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}", subject=path
+        raise NotFoundError.at(
+            path, f"{key} of remote {remote.name!r} cannot be read", hint=f"see {remote.origin}"
         ) from None
     _check_regular(path, f"{key} of remote {remote.name!r} has to name one: see {remote.origin}")
     return path
@@ -206,14 +206,14 @@ def _check_regular(path: str, hint: str | None = None) -> None:
     except OSError:
         return  # of which it says what is wrong
     except CorruptError as error:
-        raise UsageError(f"{path}: {error.message}", hint=hint, subject=path) from None
+        raise UsageError.at(path, error.message, hint=hint) from None
 
 
 def _denied(path: str) -> ExtError:
-    return PermissionDeniedError(
-        f"{path}: permission denied",
+    return PermissionDeniedError.at(
+        path,
+        "permission denied",
         hint=f"extensions are confined: cfsctl --ext-read {path} lets them read it; else check its owner and mode",
-        subject=path,
     )
 
 
@@ -266,7 +266,7 @@ def _login(remote: Remote) -> CurlOptions:
     if basic:
         user, colon, password = _secret(basic).strip("\r\n").partition(":")
         if not colon or not (user + password).isprintable():
-            raise FormatError(f"{basic}: it does not hold USER:PASSWORD", subject=basic)
+            raise FormatError.at(basic, "it does not hold USER:PASSWORD")
         return (
             (pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC),
             (pycurl.USERNAME, user.encode()),
@@ -275,7 +275,7 @@ def _login(remote: Remote) -> CurlOptions:
     if bearer:
         token = _secret(bearer).strip()
         if not token.isascii() or not token.isprintable() or " " in token or not token:
-            raise FormatError(f"{bearer}: it does not hold a token", hint="a token is one word", subject=bearer)
+            raise FormatError.at(bearer, "it does not hold a token", hint="a token is one word")
         return ((pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, token))
     return ()
 
@@ -302,7 +302,7 @@ def _headers(path: str) -> list[str]:
             continue
         parts = re.fullmatch(_HEADER, line.rstrip())
         if parts is None or len(lines) == _MAX_HEADERS:
-            raise FormatError(f"{path}: line {number} is not NAME: VALUE, or one too many", subject=path)
+            raise FormatError.at(path, f"line {number} is not NAME: VALUE, or one too many")
         # With ";" curl sends a header that has no value.
         lines.append(f"{parts[1]}: {parts[2]}" if parts[2] else f"{parts[1]};")
     return lines
@@ -313,11 +313,11 @@ def _secret(path: str) -> str:
     try:
         return read_regular(path, _SECRET_BYTES).decode()
     except CorruptError as error:
-        raise CorruptError(f"{path}: {error.message}", subject=path) from None
+        raise CorruptError.at(path, error.message) from None
     except PermissionError:
         raise _denied(path) from None
     except UnicodeDecodeError:
-        raise FormatError(f"{path}: it is not text", subject=path) from None
+        raise FormatError.at(path, "it is not text") from None
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -67,10 +67,10 @@ class Subsets:
             return part
         where = self._files.where(_INDEX)
         if self.named is None:
-            raise NotFoundError(
-                f"{where}: not found, so there are no subsets",
+            raise NotFoundError.at(
+                where,
+                "not found, so there are no subsets",
                 hint="leave out --subset; flatpak build-update-repo makes the index",
-                subject=where,
             )
         raise NotFoundError(
             f"{where}: there is no subset {name!r}",
@@ -120,10 +120,10 @@ class Subsets:
         where = self._files.where(subset.path)
         compressed = self._files.read(subset.path)
         if compressed is None:
-            raise NotFoundError(
-                f"{where}: not found, although the summary index names it",
+            raise NotFoundError.at(
+                where,
+                "not found, although the summary index names it",
                 hint="the repository is being changed; try again",
-                subject=where,
             )
         try:
             data = gunzip(compressed)

@@ -122,10 +122,10 @@ class Summaries:
         data, conditions = files.fetch_if_changed(_SUMMARY, kept, *([] if signature is None else [signature]))
         if data is None:
             if files.are_signed or metalink is not None:
-                raise NotFoundError(
-                    f"{where}: there is no summary, although the remote wants a signed one",
+                raise NotFoundError.at(
+                    where,
+                    "there is no summary, although the remote wants a signed one",
                     hint="have ostree summary -u run there, or set gpg-verify-summary=false",
-                    subject=where,
                 )
             return None
         if metalink is not None:

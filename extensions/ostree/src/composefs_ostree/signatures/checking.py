@@ -46,10 +46,8 @@ def _verify_gpg(data: bytes, metadata: Mapping[str, Variant], policy: GpgPolicy,
         raise _missing(what, "no GPG signature", metadata, "--no-gpg-verify")
     keyring = keyrings.load_keyring(policy)
     if not keyring.fingerprints:
-        raise CorruptError(
-            f"{what}: there is no trusted GPG key to check its signature by",
-            hint=f"give one with {_GPG_WAYS}",
-            subject=what,
+        raise CorruptError.at(
+            what, "there is no trusted GPG key to check its signature by", hint=f"give one with {_GPG_WAYS}"
         )
     try:
         found = openpgp.check(data, signatures, keyring)
@@ -93,10 +91,8 @@ def _signatures(metadata: Mapping[str, Variant], kind: str, what: str) -> list[b
 
 
 def _refused(what: str, error: ExtError) -> CorruptError:
-    return CorruptError(
-        f"{what}: its signatures cannot be checked: {error.message}",
-        hint="have it signed anew by who publishes it",
-        subject=what,
+    return CorruptError.at(
+        what, f"its signatures cannot be checked: {error.message}", hint="have it signed anew by who publishes it"
     )
 
 
@@ -120,8 +116,8 @@ def _bad(what: str, kinds: str, found: Sequence[Signature], trusted: Sequence[st
     keys = ", ".join(trusted[:_SHOWN]) + (f" and {len(trusted) - _SHOWN} more" if len(trusted) > _SHOWN else "")
     none = f"its {kinds} signature is not" if len(found) == 1 else f"none of its {len(found)} {kinds} signatures is"
     kind = CorruptError if all(signature.problem == NOT_TRUSTED for signature in found) else UnfitError
-    return kind(
-        f"{what}: {none} good: {'; '.join(reasons)}",
+    return kind.at(
+        what,
+        f"{none} good: {'; '.join(reasons)}",
         hint=f"trusted are {keys or 'no keys'}; if its publisher has another key, get that safely and give {way}",
-        subject=what,
     )

@@ -25,7 +25,7 @@ def read_keys(path: str) -> bytes:
     except (ExtError, OSError) as error:
         found = from_exception(error)
         message = found.message.removeprefix(f"{path}: ")
-        raise type(found)(f"{path}: cannot read the keys: {message}", hint=_remedy(found, path), subject=path) from None
+        raise type(found).at(path, f"cannot read the keys: {message}", hint=_remedy(found, path)) from None
 
 
 def _remedy(error: ExtError, path: str) -> str | None:

@@ -123,9 +123,7 @@ def read_certificates(data: bytes, where: str) -> list[Any]:
     """
     pysequoia = load("pysequoia")
     if data[8:12] == b"KBXf":
-        raise FormatError(
-            f"{where}: this is a keybox, not a keyring", hint="gpg --export KEY > FILE makes one", subject=where
-        )
+        raise FormatError.at(where, "this is a keybox, not a keyring", hint="gpg --export KEY > FILE makes one")
     certificates = []
     problem = "there is no OpenPGP certificate in it"
     try:
@@ -137,9 +135,9 @@ def read_certificates(data: bytes, where: str) -> list[Any]:
                 if next(split(group)).tag == SECRET_KEY:
                     raise FormatError(f"a secret key in it, which is not needed, cannot be read: {problem}") from None
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", hint=_REMEDY, subject=where) from None
+        raise FormatError.at(where, error.message, hint=_REMEDY) from None
     if not certificates:
-        raise FormatError(f"{where}: {problem}", hint=_REMEDY, subject=where)
+        raise FormatError.at(where, problem, hint=_REMEDY)
     return certificates
 
 

@@ -50,7 +50,7 @@ def load_keys(wanted: SignKeys) -> list[bytes]:
     for file in wanted.files:
         found = _keys_in(wanted.kind, read_keys(file), file)
         if not found:
-            raise FormatError(f"{file}: there is no {wanted.kind} key in it", subject=file)
+            raise FormatError.at(file, f"there is no {wanted.kind} key in it")
         keys += found
     if not wanted.inline and not wanted.files:
         keys = list(_system_keys(wanted.kind, "trusted"))
@@ -153,7 +153,7 @@ def _keys_in(kind: str, data: bytes, where: str) -> list[bytes]:
         for key in keys:
             public_key(kind, key)
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", hint=error.hint, subject=where) from None
+        raise FormatError.at(where, error.message, hint=error.hint) from None
     return keys
 
 

@@ -158,9 +158,9 @@ def _secret_keys(kind: str, data: bytes, where: str) -> Iterator[Callable[[bytes
         else:
             keys = [_ed25519(key) for key in ed25519_keys(data)]
     except FormatError as error:
-        raise FormatError(f"{where}: {error.message}", hint=error.hint, subject=where) from None
+        raise FormatError.at(where, error.message, hint=error.hint) from None
     if not keys:
-        raise FormatError(f"{where}: there is no secret {kind} key in it", subject=where)
+        raise FormatError.at(where, f"there is no secret {kind} key in it")
     yield from keys
 
 

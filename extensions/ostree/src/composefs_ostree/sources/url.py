@@ -209,7 +209,7 @@ class UrlSource:
         data = read(core, transport, path, limit, is_needed=True)
         where = transport.where(path)
         if data is None:
-            raise NotFoundError(f"{where}: not found", hint="check the URL", subject=where)
+            raise NotFoundError.at(where, "not found", hint="check the URL")
         return data, where
 
 
@@ -232,22 +232,20 @@ def _check_config(transport: Transport, fetch: Fetch) -> None:
     """Raise unless what came of asking for the config is that of a repository that can be pulled from."""
     where = transport.where("config")
     if fetch.error is None and is_page(fetch.data):
-        raise NotFoundError(
-            f"{where}: this is a web page, not the config of an ostree repository",
+        raise NotFoundError.at(
+            where,
+            "this is a web page, not the config of an ostree repository",
             hint="check the URL; a network that wants a login may answer with its own page for everything",
-            subject=where,
         )
     data = fetched(transport, fetch)
     if data is None:
-        raise NotFoundError(
-            f"{where}: not found, so this is not an ostree repository", hint="check the URL", subject=where
-        )
+        raise NotFoundError.at(where, "not found, so this is not an ostree repository", hint="check the URL")
     config = parse_config(data, where)
     if not config.is_archive:
-        raise UnsupportedError(
-            f"{where}: the repository has the mode {config.mode!r}; over HTTP only archives can be pulled from",
+        raise UnsupportedError.at(
+            where,
+            f"the repository has the mode {config.mode!r}; over HTTP only archives can be pulled from",
             hint="copy it there: ostree init --repo=A --mode=archive; ostree --repo=A pull-local REPOSITORY REF",
-            subject=where,
         )
 
 

@@ -53,24 +53,22 @@ class Authorizer:
                     raise self.denied(url)
                 self.header = self._credentials.basic()
                 return
-        raise PermissionDeniedError(
-            f"{shown(url)}: the registry wants an authentication that is not known here",
-            hint="known are Bearer and Basic",
-            subject=shown(url),
+        raise PermissionDeniedError.at(
+            shown(url), "the registry wants an authentication that is not known here", hint="known are Bearer and Basic"
         )
 
     def denied(self, url: str) -> PermissionDeniedError:
         """Return the error for a registry that does not let the user in."""
         if self._credentials is None:
-            return PermissionDeniedError(
-                f"{shown(url)}: the registry wants to know who you are, or has no such image",
+            return PermissionDeniedError.at(
+                shown(url),
+                "the registry wants to know who you are, or has no such image",
                 hint=f"log in: skopeo login {self._registry}; or give --authfile",
-                subject=shown(url),
             )
-        return PermissionDeniedError(
-            f"{shown(url)}: the registry refuses your login for {self._registry}",
+        return PermissionDeniedError.at(
+            shown(url),
+            f"the registry refuses your login for {self._registry}",
             hint=f"check the image's name, or log in again: skopeo login {self._registry}",
-            subject=shown(url),
         )
 
     @cached_property
@@ -103,26 +101,24 @@ class Authorizer:
             if response.status in (400, 401, 403):
                 raise self.denied(url)
             if response.status != 200:
-                raise NetworkError(
-                    f"{shown(realm)}: HTTP status {response.status} instead of a token",
+                raise NetworkError.at(
+                    shown(realm),
+                    f"HTTP status {response.status} instead of a token",
                     hint="the registry's token service has a problem",
-                    subject=shown(realm),
                     retryable=response.status == 429 or response.status >= 500,
                 )
             answer = parse_object(response.read_all(_MAX_TOKEN), shown(realm))
         token = answer.text("token", "") or answer.text("access_token", "")
         if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise NetworkError(
-                f"{shown(realm)}: the answer holds no token", hint="the registry has a problem", subject=shown(realm)
-            )
+            raise NetworkError.at(shown(realm), "the answer holds no token", hint="the registry has a problem")
         return token
 
     def _check_realm(self, url: str, realm: str) -> None:
         parts = parts_of(realm)
         schemes = ("https",) if self._access.tls_verify else ("https", "http")
         if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
-            raise PermissionDeniedError(
-                f"{shown(url)}: the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",
+            raise PermissionDeniedError.at(
+                shown(url),
+                f"the registry sends its users to {shown(realm)[:300]!r} for tokens, which is not safe",
                 hint="nothing was sent there",
-                subject=shown(url),
             )

@@ -81,10 +81,8 @@ class BlobReader:
             match = _RANGE.fullmatch(response.header("Content-Range"))
             if match is None or int(match[1]) != self._position:
                 self.close()
-                raise CorruptError(
-                    f"{where}: the registry sends another part than the one asked for",
-                    hint="the registry has a problem",
-                    subject=where,
+                raise CorruptError.at(
+                    where, "the registry sends another part than the one asked for", hint="the registry has a problem"
                 )
             begins_at = self._position
         length = response.length
@@ -104,9 +102,9 @@ class BlobReader:
 
     def _broken(self) -> NetworkError:
         where = shown(self._url)
-        return NetworkError(
-            f"{where}: the connection was closed {self._size - self._position} bytes before the end",
+        return NetworkError.at(
+            where,
+            f"the connection was closed {self._size - self._position} bytes before the end",
             hint="check the network and run the same command again",
-            subject=where,
             retryable=True,
         )

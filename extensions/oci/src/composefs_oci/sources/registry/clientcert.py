@@ -70,16 +70,16 @@ def is_told_by(page: bytes) -> bool:
 def certificate_error(where: str, alert: str = "", *, is_given: bool) -> NetworkError:
     """Return the error for a registry that wants a certificate, or another than it was given."""
     if not is_given:
-        return NetworkError(
-            f"{where}: the registry wants a client certificate",
+        return NetworkError.at(
+            where,
+            "the registry wants a client certificate",
             hint="NAME.cert and NAME.key, in PEM, go into /etc/containers/certs.d/HOST:PORT or a directory that"
             " --cert-dir names",
-            subject=where,
         )
     said = f": {alert.replace('_', ' ').lower()}" if alert else ""
-    return NetworkError(
-        f"{where}: the registry does not take the client certificate{said}",
+    return NetworkError.at(
+        where,
+        f"the registry does not take the client certificate{said}",
         hint="the *.cert in /etc/containers/certs.d/HOST:PORT or the directory that --cert-dir names has to be valid"
         " and signed by an authority of the registry's, with those between in the same file",
-        subject=where,
     )

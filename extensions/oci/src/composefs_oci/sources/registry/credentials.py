@@ -136,10 +136,10 @@ def _entry(entry: Fields) -> Credentials | None:
         try:
             text = base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise FormatError(f"{entry.where}: auth is not base64", hint="log in again", subject=entry.where) from None
+            raise FormatError.at(entry.where, "auth is not base64", hint="log in again") from None
         user, colon, password = text.partition(":")
         if not colon:
-            raise FormatError(f"{entry.where}: auth has no password", hint="log in again", subject=entry.where)
+            raise FormatError.at(entry.where, "auth has no password", hint="log in again")
         return _sendable(Credentials(user, password.rstrip("\0"), token), entry.where)
     user, password = entry.text("username", ""), entry.text("password", "")
     if user or token:
@@ -150,7 +150,7 @@ def _entry(entry: Fields) -> Credentials | None:
 def _sendable(credentials: Credentials, where: str) -> Credentials:
     """Return what JSON said, if it is text: half a surrogate pair is none, and could not be sent."""
     if not all(_TEXT.fullmatch(each or "") for each in credentials):
-        raise FormatError(f"{where}: the login is not text", hint="log in again", subject=where)
+        raise FormatError.at(where, "the login is not text", hint="log in again")
     return credentials
 
 

@@ -30,27 +30,25 @@ def failure(url: str, error: Exception) -> ExtError:
     where = shown(url)
     match error:
         case ssl.SSLCertVerificationError():
-            return NetworkError(
-                f"{where}: the certificate is not trusted: {error.verify_message.rstrip('.')}",
+            return NetworkError.at(
+                where,
+                f"the certificate is not trusted: {error.verify_message.rstrip('.')}",
                 hint="the registry's name has to be in it, and this machine's time right; an authority of your own"
                 " goes into /etc/containers/certs.d/HOST:PORT/ca.crt or a directory that --cert-dir names;"
                 " --tls-verify=false trusts anybody",
-                subject=where,
             )
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
-            return NetworkError(
-                f"{where}: the registry does not speak TLS",
-                hint="if it is meant to be like that: --tls-verify=false",
-                subject=where,
+            return NetworkError.at(
+                where, "the registry does not speak TLS", hint="if it is meant to be like that: --tls-verify=false"
             )
         case ssl.SSLError() if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not error.reason:
             return _passing(where, "TLS was cut off")
         case ssl.SSLError():
-            return NetworkError(
-                f"{where}: TLS failed: {error.reason.replace('_', ' ').lower()}",
+            return NetworkError.at(
+                where,
+                f"TLS failed: {error.reason.replace('_', ' ').lower()}",
                 hint="the registry speaks no TLS that this machine takes, or wants a client certificate: NAME.cert and"
                 " NAME.key in /etc/containers/certs.d/HOST:PORT or a directory that --cert-dir names",
-                subject=where,
             )
         case SlowError():
             return _passing(where, str(error), hint="try again later")
@@ -63,16 +61,11 @@ def failure(url: str, error: Exception) -> ExtError:
         case TimeoutError():
             return _passing(where, "no answer in time")
         case InvalidURL() | UnicodeError():
-            return NetworkError(f"{where}: not a URL that can be asked", subject=where)
+            return NetworkError.at(where, "not a URL that can be asked")
     return _passing(where, "the connection broke")
 
 
 def _passing(
     where: str, reason: str, hint: str = "check the name and the network and run the same command again"
 ) -> NetworkError:
-    return NetworkError(
-        f"{where}: {reason}",
-        hint=hint,
-        subject=where,
-        retryable=True,
-    )
+    return NetworkError.at(where, reason, hint=hint, retryable=True)

@@ -177,9 +177,7 @@ class Response(Closing):
                 raise TooLargeError(f"{where} answers with more than {limit} bytes", subject=where)
             pieces.append(data)
         if self.length not in (None, size):
-            raise NetworkError(
-                f"{where}: the answer ends after {size} of {self.length} bytes", subject=where, retryable=True
-            )
+            raise NetworkError.at(where, f"the answer ends after {size} of {self.length} bytes", retryable=True)
         return b"".join(pieces)
 
     def close(self) -> None:
@@ -224,9 +222,7 @@ class Http:
             location = response.header("Location")
             response.close()
             url = self._redirected(url, location)
-        raise NetworkError(
-            f"{shown(url)}: more than {_MAX_REDIRECTS} redirects", hint="the registry has a problem", subject=shown(url)
-        )
+        raise NetworkError.at(shown(url), f"more than {_MAX_REDIRECTS} redirects", hint="the registry has a problem")
 
     def post(self, url: str, form: Mapping[str, str]) -> Response:
         """Send a form, and follow no redirect with it."""

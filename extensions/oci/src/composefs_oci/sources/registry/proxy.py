@@ -57,26 +57,23 @@ class ProxyError(OSError):
         if self.status in (LOGIN_WANTED, 401):  # which tinyproxy says
             return wants_login(where, self.status)
         if self.status is not None:
-            return NetworkError(
-                f"{where}: the proxy {self._place} refuses the connection (HTTP status {self.status})",
+            return NetworkError.at(
+                where,
+                f"the proxy {self._place} refuses the connection (HTTP status {self.status})",
                 hint=_VARIABLES,
-                subject=where,
                 retryable=self.status >= 500 and self.status != NETWORK_LOGIN,
             )
-        return NetworkError(
-            f"{where}: the proxy {self._place} cannot be used: {self._reason}",
-            hint=_VARIABLES,
-            subject=where,
-            retryable=True,
+        return NetworkError.at(
+            where, f"the proxy {self._place} cannot be used: {self._reason}", hint=_VARIABLES, retryable=True
         )
 
 
 def wants_login(where: str, status: int = LOGIN_WANTED) -> NetworkError:
     """Return the error for a proxy that wants a login, and says so by a status."""
-    return NetworkError(
-        f"{where}: the proxy wants to know who you are, or does not know you (HTTP status {status})",
+    return NetworkError.at(
+        where,
+        f"the proxy wants to know who you are, or does not know you (HTTP status {status})",
         hint="give the login in https_proxy, http_proxy or all_proxy: http://USER:PASSWORD@HOST:PORT",
-        subject=where,
     )
 
 
