@@ -56,23 +56,15 @@ class Settings(NamedTuple):
         """Make settings of the parsed global options."""
         colors = {"always": True, "never": False, "auto": None if may_color() else False}
         algorithm, version = options["algorithm"], options["erofs_version"]
-        return cls(
-            repo=options["repo"],
-            user=options["user"],
-            system=options["system"],
-            algorithm=ALGORITHMS[algorithm] if algorithm else None,
-            erofs_version=None if version is None else int(version),
-            require_verity=options["require_verity"],
-            no_repo=options["no_repo"],
-            insecure=options["insecure"],
-            verbosity=options["verbose"] - options["quiet"],
-            color=colors[options["color"]],
-            wait=options["wait"],
-            trace=options["trace"],
-            progress=options["progress"],
-            ext_user=options["ext_user"],
-            ext_read=tuple(map(os.path.abspath, options["ext_read"])),
-        )
+        meant = {
+            "algorithm": ALGORITHMS[algorithm] if algorithm else None,
+            "erofs_version": None if version is None else int(version),
+            "verbosity": options["verbose"] - options["quiet"],
+            "color": colors[options["color"]],
+            "ext_read": tuple(map(os.path.abspath, options["ext_read"])),
+        }
+        as_given = {name: options[name] for name in cls._fields if name not in meant}
+        return cls(**as_given, **meant)
 
     def repository_path(self) -> str:
         """Return where the repository is, by the options, the environment, or the user's default."""
