@@ -230,17 +230,8 @@ class Conversation:
         wire: Message = {"verbosity": options.verbosity, "json": options.json, "color": options.color}
         if options.directory is not None:
             wire["directory"] = options.directory
-        self._channel.send(
-            _request(
-                _RUN,
-                "run",
-                {
-                    "command": list(self._context.command.name),
-                    "arguments": self._context.line.arguments,
-                    "options": wire,
-                },
-            )
-        )
+        command, arguments = list(self._context.command.name), self._context.line.arguments
+        self._channel.send(_request(_RUN, "run", {"command": command, "arguments": arguments, "options": wire}))
 
 
 def check_staging(directory: str, limits: Limits) -> None:
