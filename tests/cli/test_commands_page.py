@@ -101,3 +101,17 @@ def test_each_shell_completes(shell: str, tmp_path: Path) -> None:
     assert {"create-image", "gc", "ref"} <= set(candidates())
     assert candidates("ref") == ["list", "remove"]
     assert candidates("mount")[:2] == ["oci/team/app", "refs/os/1"]
+
+
+def test_fish_keeps_commas_in_names_and_descriptions(tmp_path: Path) -> None:
+    made = populate(tmp_path / "repo")
+    os.symlink(f"../{made.alone}", made.path / "images/refs/one,two")
+    script = cfsctl("completion", "fish").stdout
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def shown(words: str) -> list[str]:
+        command = f"source -; complete -C 'cfsctl --repo {made.path} {words} '"
+        return run(peers.require("fish"), "--no-config", "-c", command, input=script, env=environment).stdout.splitlines()
+
+    assert "cat\tWrite FILES of the image NAME, or without any the stream NAME, to standard output." in shown("")
+    assert "refs/one,two" in [line.partition("\t")[0] for line in shown("mount")]

@@ -76,4 +76,5 @@ def command(shell: str) -> None:
     assert generator is not None
     script = generator(root, {}, PROGRAM, COMPLETE_VARIABLE)
     text = _BASH % script.source_vars() if shell == "bash" else script.source()
-    write(text.encode())
+    # click's script for fish cuts names and descriptions off at their first comma.
+    write(text.replace('(string split ","', '(string split -m 1 ","').encode())
