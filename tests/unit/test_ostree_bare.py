@@ -163,6 +163,22 @@ def test_a_full_disk_is_not_a_missing_feature(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "staged").exists()
 
 
+def test_a_file_that_cannot_be_staged_is_not_called_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_id = an_object(tmp_path, b"x" * 1000)
+    opened = os.open
+
+    def full(path: str, flags: int, *arguments: int, **options: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match=r"No space.*'staging'"):
+        BareReader(str(tmp_path), "bare-user-only", SmallContents(LIMIT, UNPACKED)).read(
+            file_id, str(tmp_path / "staged")
+        )
+
+
 @pytest.mark.parametrize("target_size", [1, 200, 255, 256, 4095])
 @pytest.mark.parametrize("value_size", [0, 100, 200, 215, 216, 217, 60_000, 65_000, 65_536])
 def test_heads_are_those_of_the_general_codec(target_size: int, value_size: int) -> None:

@@ -22,6 +22,7 @@ import errno
 import os
 import stat
 import struct
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 
@@ -129,7 +130,8 @@ class BareReader:
                 raise CorruptError("it was changed while it was read")
             self._check(file_id, digest.digest())
         except BaseException:
-            os.unlink(staged)
+            with suppress(FileNotFoundError):  # it may be that it could not be made
+                os.unlink(staged)
             raise
         return file_id, head, size, staged
 
