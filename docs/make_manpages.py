@@ -115,6 +115,8 @@ def pages() -> dict[str, str]:
         f"composefs-ext-{name}.1": LAUNCHER.format(name=name, upper=name.upper()).replace("ext-", "ext\\-")
         for name in extensions
     }
+    for name in extensions:
+        texts[f"cfsctl-{name}.1"] += ".SH SEE ALSO\n.BR cfsctl (1)\n"
     see = ", ".join(f"\n.BR cfsctl\\-{name} (1)" for name in sorted(extensions)).replace(",", "")
     statuses = "".join(f".TP\n.B {status}\n{meaning}\n" for status, meaning in STATUSES.items())
     texts["cfsctl.1"] += f".SH EXIT STATUS\n{statuses}.SH SEE ALSO{see}\n"

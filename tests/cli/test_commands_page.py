@@ -63,6 +63,9 @@ def test_the_man_page_has_every_exit_status(tmp_path: Path) -> None:
         0,
         *(error_of_kind(kind).exit_status for kind in KINDS),
     }
+    # What is said there holds for every extension, and so do the options that come before the command.
+    for extension in ("oci", "ostree"):
+        assert (tmp_path / f"cfsctl-{extension}.1").read_text().endswith(".SH SEE ALSO\n.BR cfsctl (1)\n")
 
 
 # What a shell makes of the words before the cursor, one candidate a line.
@@ -111,7 +114,8 @@ def test_fish_keeps_commas_in_names_and_descriptions(tmp_path: Path) -> None:
 
     def shown(words: str) -> list[str]:
         command = f"source -; complete -C 'cfsctl --repo {made.path} {words} '"
-        return run(peers.require("fish"), "--no-config", "-c", command, input=script, env=environment).stdout.splitlines()
+        done = run(peers.require("fish"), "--no-config", "-c", command, input=script, env=environment)
+        return done.stdout.splitlines()
 
     assert "cat\tWrite FILES of the image NAME, or without any the stream NAME, to standard output." in shown("")
     assert "refs/one,two" in [line.partition("\t")[0] for line in shown("mount")]
