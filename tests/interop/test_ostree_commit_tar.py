@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import struct
@@ -234,6 +235,36 @@ def test_attributes_of_many_members_take_no_memory(tmp_path: Path, target: Targe
     words = ("commit", f"--tree=tar={tmp_path}/x.tar.gz")
     assert "malformed file header" in target.ostree(*words, status=5, preexec_fn=limit_memory).stderr
     target.ostree(*words, "--no-xattrs", preexec_fn=limit_memory)
+
+
+def test_a_header_of_nothing_but_digits(tmp_path: Path, target: Target) -> None:
+    """It took hours to be read."""
+    member = tarfile.TarInfo("./")
+    member.type, member.pax_headers = tarfile.DIRTYPE, {"SCHILY.xattr.user.x": "1" * 2_000_000}
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        archive.addfile(member)
+    told = target.ostree("commit", f"--tree=tar={tmp_path}/x.tar.gz", status=8).stderr
+    assert "x.tar.gz: a header has too many digits in a row" in told
+
+
+@pytest.mark.parametrize("kind", ["pax", "old"])
+def test_maps_of_sparse_files_take_no_memory(tmp_path: Path, target: Target, kind: str) -> None:
+    """The standard library keeps all of a map, and in a compressed archive it may have gigabytes."""
+    member = tarfile.TarInfo("file")
+    if kind == "pax":
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        blocks, member.size = b"99999999\n" + b"0\n" * (40 << 20), 80 << 20
+    else:
+        member.type = tarfile.GNUTYPE_SPARSE
+        blocks = (b"00000000001\0" * 42 + b"\1" * 8) * (200 << 10)
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as archive:
+        head = bytearray(member.tobuf(tarfile.PAX_FORMAT))
+        if kind == "old":
+            head[482] = 1
+            head[148:156] = b"%06o\0 " % (256 + sum(head[:148]) + sum(head[156:512]))
+        archive.write(head + blocks)
+    told = target.ostree("commit", f"--tree=tar={tmp_path}/x.tar.gz", status=8, preexec_fn=limit_memory).stderr
+    assert "x.tar.gz: the headers of a member have more than 16777216 bytes" in told
 
 
 def test_types_of_members(tmp_path: Path) -> None:

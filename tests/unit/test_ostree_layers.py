@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tarfile
@@ -15,7 +16,7 @@ import pytest
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_ext.packs import Packs
 from composefs_ext.testing import MemoryCore
-from composefs_ostree.committing import directory, dumps, listed
+from composefs_ostree.committing import directory, dumps, listed, tarball
 from composefs_ostree.committing.changes import Changes
 from composefs_ostree.committing.contents import JOB_SIZE, Maker
 from composefs_ostree.committing.directory import DirectoryListing
@@ -211,6 +212,30 @@ def test_attributes_that_are_not_committed_do_not_count(tmp_path: Path, with_cor
         layers = Layers()
         layers.changes = Changes(keep_xattrs=False)
         assert tar_listing(core, str(path), layers, autocreate=True).jobs == 20
+
+    with_core(check)
+
+
+def test_pieces_of_sparse_files_are_bounded(
+    tmp_path: Path, with_core: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each member's few bytes of map take a hundred times as many when they are kept."""
+    monkeypatch.setattr(tarball, "_MAX_PIECES", 100)
+    path = tmp_path / "x.tar"
+
+    def check(core: Core) -> None:
+        for files in (10, 11):
+            with tarfile.open(path, "w") as archive:
+                for number in range(files):
+                    member = tarfile.TarInfo(str(number))
+                    member.size = 5
+                    member.pax_headers = {"GNU.sparse.map": "1,1,3,1,5,1,7,1,9,1", "GNU.sparse.size": "11"}
+                    archive.addfile(member, io.BytesIO(b"abcde"))
+            if files == 10:
+                assert tar_listing(core, str(path), Layers(), autocreate=True).jobs == files
+            else:
+                with pytest.raises(TooLargeError, match=r"x\.tar: sparse files have more than 100 pieces"):
+                    tar_listing(core, str(path), Layers(), autocreate=True)
 
     with_core(check)
 

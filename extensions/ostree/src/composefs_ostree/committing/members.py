@@ -10,6 +10,7 @@ times where others have the beginning of a long name.
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
@@ -23,6 +24,10 @@ __all__ = ["read_members"]
 
 _BLOCK = 512
 _MAX_HEADER = 2 << 20
+_MAX_HEADERS = 16 << 20
+"""Bytes of all the headers of a member; the map of a sparse file may be among them, block by block."""
+_MAX_STEPS = 1 << 27
+"""Squares of the lengths of runs of digits: an older ``tarfile`` looks from each digit to its run's end."""
 _MAX_SIZE = (1 << 63) - 1
 _MAX_DIGITS = 640  # int() reads as many, whatever its limit is set to
 _LABEL, _DUMPED_DIRECTORY = b"V", b"D"
@@ -34,8 +39,9 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive; raise FormatError, CorruptError or TooLargeError."""
     end = os.fstat(file.fileno()).st_size
     try:
+        bounded = _Bounded(file)
         archive = tarfile.TarFile(
-            fileobj=_Bounded(file),  # type: ignore[arg-type]
+            fileobj=bounded,  # type: ignore[arg-type]
             mode="r",
             encoding="utf-8",
             tarinfo=_Member,
@@ -43,6 +49,7 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         )
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+            bounded.left = _MAX_HEADERS
             if archive.offset > end + _BLOCK:
                 raise CorruptError(f"the archive ends inside of {member.name[:200]!a}")
             _check_size(member)
@@ -77,17 +84,24 @@ class _Member(tarfile.TarInfo):
 
 
 class _Bounded:
-    """A file for ``tarfile``, which reads headers whole, whatever size they claim."""
+    """A file for ``tarfile``, which reads headers whole, whatever size they claim, and maps of any number of blocks."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self.left = _MAX_HEADERS
         self.seek = file.seek
         self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         if size > _MAX_HEADER:
             raise TooLargeError(f"a header has {size} bytes, more than {_MAX_HEADER}")
-        return self._file.read(size)
+        self.left -= size
+        if self.left < 0:
+            raise TooLargeError(f"the headers of a member have more than {_MAX_HEADERS} bytes")
+        data = self._file.read(size)
+        if size > _BLOCK and sum(len(digits) ** 2 for digits in re.findall(rb"\d+", data)) > _MAX_STEPS:
+            raise TooLargeError("a header has too many digits in a row")
+        return data
 
 
 class _PassedOver(dict[str, str]):

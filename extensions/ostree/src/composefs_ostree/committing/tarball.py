@@ -36,6 +36,8 @@ _CODED_XATTR = "LIBARCHIVE.xattr."
 _LABEL = "RHT.security.selinux"
 _ACL = "SCHILY.acl.access"
 _PUMP_EVERY = 256
+_MAX_PIECES = 1 << 21
+"""Of all sparse files of an archive; some 150 bytes of memory each, and in a compressed archive next to nothing."""
 _DIRECTORY = stat.S_IFDIR | 0o755
 """The mode of directories that are not in the archive; they belong to whom the file belongs that needs them.
 
@@ -145,6 +147,7 @@ class _Kept:
     def __init__(self, limit: int, *, with_xattrs: bool) -> None:
         self._limit = self._left = limit
         self._with_xattrs = with_xattrs
+        self._pieces = 0
         self._xattrs: dict[Xattrs, Xattrs] = {}
 
     def count(self, size: int) -> None:
@@ -152,6 +155,13 @@ class _Kept:
         self._left -= size
         if self._left < 0:
             raise too_large(self._limit)
+
+    def pieces(self, found: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        """Return the pieces of a file, counted."""
+        self._pieces += max(len(found) - 1, 0)  # one has every file
+        if self._pieces > _MAX_PIECES:
+            raise TooLargeError(f"sparse files have more than {_MAX_PIECES} pieces", hint="pack them without --sparse")
+        return found
 
     def xattrs(self, headers: Mapping[str, str]) -> Xattrs:
         """Return the extended attributes that are committed, or the same ones of an earlier member."""
@@ -177,7 +187,7 @@ def _add_member(
     elif member.issym():
         tree.file(path, Inode(meta, 0, _bytes(member.linkname), b""))
     elif member.isreg():
-        tree.file(path, Inode(meta, member.size, pieces=_pieces(member)))
+        tree.file(path, Inode(meta, member.size, pieces=kept.pieces(_pieces(member))))
     else:
         tree.no_file(path)
 
