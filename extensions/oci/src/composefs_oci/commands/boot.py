@@ -12,25 +12,19 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import CorruptError, FormatError, NotFoundError, UnsupportedError, UsageError
 from composefs_ext.files import Naming, sync_file_system
 from composefs_ext.fsverity import Hasher
-from composefs_oci.filesystem import Directory
+from composefs_oci.filesystem import Directory, Node
 from composefs_oci.formats.uki import command_line
 from composefs_oci.held import find_config
 from composefs_oci.image import layers_of, tree_of
 from composefs_oci.variants import mountable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, BinaryIO
-
-    from composefs_ext import Core, Request
-    from composefs_oci.filesystem import Node
 
 __all__ = ["prepare_boot"]
 

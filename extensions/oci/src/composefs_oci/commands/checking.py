@@ -7,30 +7,31 @@ that a layer is whole and belongs to another image, that a tag leads nowhere, th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from composefs_ext import Core, Request, Stream
 from composefs_ext.errors import CorruptError, ExtError, MissingObjectError
 from composefs_ext.workers import in_threads
 from composefs_oci.formats.descriptors import parse_config, parse_manifest
 from composefs_oci.formats.digest import digest_of, digest_of_hash, new_hash
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
-from composefs_oci.held import find_manifest, held_tags, open_config, open_manifest, read_bytes
+from composefs_oci.held import (
+    HeldConfig,
+    HeldManifest,
+    find_manifest,
+    held_tags,
+    open_config,
+    open_manifest,
+    read_bytes,
+)
 from composefs_oci.image import image_ids, layered
 from composefs_oci.layers.stored import open_layers
 from composefs_oci.names import digest_of_stream, manifest_stream
-from composefs_oci.variants import keyed_variants
+from composefs_oci.variants import Variant, keyed_variants
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any, NoReturn, TypeVar
-
-    from composefs_ext import Core, Request, Stream
-    from composefs_oci.held import HeldConfig, HeldManifest
-    from composefs_oci.variants import Variant
-
-    T = TypeVar("T")
+T = TypeVar("T")
 
 __all__ = ["fsck"]
 

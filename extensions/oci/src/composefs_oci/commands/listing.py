@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import ExtError, UsageError
 from composefs_ext.text import table
-from composefs_oci.formats.descriptors import parse_config, parse_manifest
+from composefs_oci.formats.descriptors import Manifest, parse_config, parse_manifest
 from composefs_oci.formats.digest import shorten
 from composefs_oci.formats.mediatypes import OCI_MANIFEST
 from composefs_oci.held import (
+    HeldManifest,
     find_manifest,
     held_tags,
     open_config,
@@ -20,14 +22,6 @@ from composefs_oci.held import (
 )
 from composefs_oci.names import digest_of_stream
 from composefs_oci.variants import Variant
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_oci.formats.descriptors import Manifest
-    from composefs_oci.held import HeldManifest
 
 __all__ = ["images", "inspect", "list_referrers", "referrers"]
 

@@ -5,12 +5,9 @@ Microsoft, "PE Format": the offset of the header at 0x3c, then the COFF header, 
 from __future__ import annotations
 
 import struct
+from typing import BinaryIO
 
 from composefs_ext.errors import FormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 __all__ = ["command_line"]
 

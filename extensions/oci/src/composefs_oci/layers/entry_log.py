@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import marshal
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from composefs_oci.formats.tar import Entry
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
 
 __all__ = ["EntryLog", "read_log"]
 

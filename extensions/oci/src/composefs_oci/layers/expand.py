@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.formats.tar.sparse import Sparse, map_in_content
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["MAX_EXPANDED", "Expander"]
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import NamedTuple
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError, FormatError, TooLargeError
 from composefs_oci.formats.tar import BLOCK, Entry, Parser, padding
 from composefs_oci.formats.tar.entries import shown
 from composefs_oci.layers.whole import whole_content
 from composefs_oci.names import LAYER, layer_stream
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from composefs_ext import Core
-
-    Content = bytes | str
-    """A file's bytes, at most 64, or the id of the object that has them."""
+Content = bytes | str
+"""A file's bytes, at most 64, or the id of the object that has them."""
 
 __all__ = ["StoredLayer", "entries", "open_layer", "open_layers"]
 

@@ -7,18 +7,14 @@ not say which object: when it is read the file is measured again, and has to be 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError
 from composefs_ext.fsverity import Hasher
+from composefs_oci.formats.tar import Entry
 from composefs_oci.formats.tar.entries import INLINE_LIMIT, shown
 from composefs_oci.layers.expand import Expander
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from composefs_ext import Core
-    from composefs_oci.formats.tar import Entry
 
 __all__ = ["whole_content"]
 

@@ -5,11 +5,8 @@ The options have the names that skopeo and podman give them.
 
 from __future__ import annotations
 
+from composefs_ext import Request
 from composefs_ext.tuples import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Request
 
 __all__ = ["Access", "access_of"]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 from composefs_ext import files
 from composefs_ext.errors import CorruptError, FormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import io
 
 __all__ = ["open_regular"]
 

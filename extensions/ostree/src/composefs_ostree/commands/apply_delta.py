@@ -6,16 +6,13 @@ the same checks, the same names.
 
 from __future__ import annotations
 
+from typing import Any
+
+from composefs_ext import Core, Request
 from composefs_ext.errors import NotFoundError
 from composefs_ostree.deltas.alone import DeltaSource
 from composefs_ostree.formats.commit_stream import partial_name, stream_name
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_ostree.signatures.policy import Policy
+from composefs_ostree.signatures.policy import Policy
 
 __all__ = ["apply_delta"]
 

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
+from typing import Any
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import ExtError, NotFoundError
 from composefs_ext.workers import in_threads
-from composefs_ostree.formats.commit_stream import commit_of_stream
+from composefs_ostree.formats.commit_stream import Entry, commit_of_stream
 from composefs_ostree.formats.fileheader import checksum_header, head_size, parse_head
 from composefs_ostree.held.dumptext import draft_dump
 from composefs_ostree.held.refs import commit_streams, find_stream
 from composefs_ostree.held.streams import image_of, open_commit, partly, read_detached
-from composefs_ostree.held.tree import load, load_commit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_ostree.formats.commit_stream import Entry
-    from composefs_ostree.held.tree import Tree
+from composefs_ostree.held.tree import Tree, load, load_commit
 
 __all__ = ["fsck"]
 

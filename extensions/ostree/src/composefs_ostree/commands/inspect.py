@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from composefs_ext import Core, Request
 from composefs_ostree.dates import date
+from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import image_of, open_commit, partly, read_detached
 from composefs_ostree.held.tree import load_commit
 from composefs_ostree.signatures.detached import describe
-from composefs_ostree.signatures.record import facts_of, lines_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_ostree.formats.gvariant import Variant
-    from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.signatures.record import Signature
+from composefs_ostree.signatures.record import Signature, facts_of, lines_of
 
 __all__ = ["commit_facts", "commit_text", "inspect", "metadata_text", "plain"]
 

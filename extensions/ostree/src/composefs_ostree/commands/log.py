@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import ExtError
 from composefs_ext.text import printable
 from composefs_ostree.commands.inspect import commit_facts
 from composefs_ostree.dates import date
+from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held.refs import all_refs, commit_streams, find_stream
 from composefs_ostree.held.streams import open_commit, parent_of
 from composefs_ostree.held.tree import load_commit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_ostree.formats.objects import Commit
 
 __all__ = ["log"]
 

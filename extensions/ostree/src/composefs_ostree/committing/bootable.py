@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from composefs_ext.errors import FormatError, UsageError
 from composefs_ostree.committing.dictorder import dict_order
-from composefs_ostree.committing.inodes import shown
+from composefs_ostree.committing.inodes import Directory, shown
 from composefs_ostree.formats.gvariant import Variant
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.committing.inodes import Directory
 
 __all__ = ["bootable_metadata"]
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from composefs_ostree.committing.chosen import NOTHING, ChosenPaths
+from composefs_ostree.committing.chosen import NOTHING, ChosenPaths, NewMode
 from composefs_ostree.committing.inodes import Meta
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.committing.chosen import NewMode
 
 __all__ = ["Changes"]
 

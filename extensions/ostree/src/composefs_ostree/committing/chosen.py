@@ -9,12 +9,9 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
+from composefs_ext import Request
 from composefs_ext.errors import FormatError, TooLargeError, UsageError
 from composefs_ostree.committing.inodes import shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Request
 
 __all__ = ["NOTHING", "ChosenPaths", "NewMode", "read_chosen"]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from composefs_ostree.committing.inodes import Inode, Listing, Meta
     from composefs_ostree.fetching.files import Failure
 
-__all__ = ["JOB_SIZE", "Maker"]
+__all__ = ["JOB_SIZE", "MadeRow", "Maker"]
 
 JOB_SIZE = 32
 """A job's number as a worker gets it: as long as the ids that it otherwise gets."""

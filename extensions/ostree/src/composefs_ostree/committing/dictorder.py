@@ -16,9 +16,7 @@ The hash is Bernstein's, times 33 plus the byte, of the bytes as signed numbers.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 __all__ = ["dict_order"]
 

@@ -11,6 +11,7 @@ import stat
 from collections import OrderedDict
 from contextlib import closing
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError
 from composefs_ext.files import Naming
 from composefs_ostree.committing.inodes import (
@@ -23,13 +24,9 @@ from composefs_ostree.committing.inodes import (
     shown,
     too_many,
 )
+from composefs_ostree.committing.layers import Layers
 from composefs_ostree.fetching.bare import own_xattrs
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Core
-    from composefs_ostree.committing.layers import Layers
 
 __all__ = ["DirectoryListing"]
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 
+from composefs_ext import Core
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ostree.committing.inodes import Inode, Meta, shown
+from composefs_ostree.committing.layers import Layers
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
+from composefs_ostree.formats.objects import Xattrs
 from composefs_ostree.held.dumptext import dump_limit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from composefs_ext import Core
-    from composefs_ostree.committing.layers import Layers
-    from composefs_ostree.formats.objects import Xattrs
 
 __all__ = ["dump_listing", "image_listing"]
 

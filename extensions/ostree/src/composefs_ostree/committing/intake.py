@@ -6,23 +6,18 @@ Workers read, hash and stage; what they stage is given to the core while they go
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
+from composefs_ext import Core
 from composefs_ext.errors import TooLargeError
 from composefs_ext.puts import Puts
-from composefs_ostree.committing.contents import JOB_SIZE, Maker
+from composefs_ostree.committing.contents import JOB_SIZE, MadeRow, Maker
+from composefs_ostree.committing.layers import Layers
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats.commit_stream import Entry, inline_limit
 from composefs_ostree.held.storing import metadata_limit
 from composefs_ostree.pulling.dealing import STAGED_BYTES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from composefs_ext import Core
-    from composefs_ostree.committing.contents import MadeRow
-    from composefs_ostree.committing.layers import Layers
 
 __all__ = ["Intake"]
 

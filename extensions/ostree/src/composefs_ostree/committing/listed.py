@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.committing.inodes import Directory, Inode, Meta, both, check_name, refused, shown, too_many
+from composefs_ostree.committing.layers import Layers
 from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Core
-    from composefs_ostree.committing.layers import Layers
 
 __all__ = ["Listed", "TreeBuilder", "require_objects"]
 

@@ -6,14 +6,11 @@ values, what is kept of the parent's, then the bindings.
 
 from __future__ import annotations
 
+from composefs_ext import Request
 from composefs_ext.errors import FormatError, TooLargeError, UsageError
+from composefs_ostree.committing.previous import Previous
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import check_collection, check_ref
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Request
-    from composefs_ostree.committing.previous import Previous
 
 __all__ = ["commit_body", "commit_metadata", "detached_strings"]
 

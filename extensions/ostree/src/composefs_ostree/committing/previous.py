@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import NotFoundError, UsageError
+from composefs_ostree.committing.treeobjects import TreeObjects
 from composefs_ostree.formats.commit_stream import commit_of_stream
 from composefs_ostree.formats.names import is_commit_id
+from composefs_ostree.formats.objects import Commit
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import image_of, open_commit
 from composefs_ostree.held.tree import load_commit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Core, Request
-    from composefs_ostree.committing.treeobjects import TreeObjects
-    from composefs_ostree.formats.objects import Commit
 
 __all__ = ["Previous", "given_parent", "read_previous"]
 

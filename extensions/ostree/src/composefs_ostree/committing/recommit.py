@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from composefs_ext import Core
 from composefs_ostree.committing.inodes import Inode, Meta
+from composefs_ostree.committing.layers import Layers
 from composefs_ostree.committing.listed import Listed, TreeBuilder, require_objects
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.fileheader import head_size, parse_head
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import open_commit
 from composefs_ostree.held.tree import load
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Core
-    from composefs_ostree.committing.layers import Layers
-    from composefs_ostree.formats.commit_stream import Entry
 
 __all__ = ["commit_listing"]
 

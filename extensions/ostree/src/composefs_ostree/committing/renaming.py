@@ -7,12 +7,9 @@ ostree's are the expressions of PCRE, these are Python's: they agree on what nam
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from composefs_ext.errors import UsageError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["renamer"]
 

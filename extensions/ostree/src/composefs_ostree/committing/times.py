@@ -11,11 +11,8 @@ import os
 import re
 import time
 
+from composefs_ext import Request
 from composefs_ext.errors import UsageError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Request
 
 __all__ = ["commit_time", "parse_time"]
 

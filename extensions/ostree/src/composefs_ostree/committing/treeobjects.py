@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import NamedTuple
 
+from composefs_ostree.committing.inodes import Directory, Meta
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.objects import (
     Commit,
@@ -18,10 +19,6 @@ from composefs_ostree.formats.objects import (
     parse_dirtree,
 )
 from composefs_ostree.held.tree import Tree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.committing.inodes import Directory, Meta
 
 __all__ = ["MadeCommit", "TreeObjects", "finish"]
 

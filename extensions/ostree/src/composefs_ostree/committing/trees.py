@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from composefs_ext import Core, Request
 from composefs_ext.errors import FormatError, UsageError
 from composefs_ostree.committing.changes import Changes
 from composefs_ostree.committing.chosen import read_chosen
 from composefs_ostree.committing.layers import Layers
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from composefs_ext import Core, Request
 
 __all__ = ["given_changes", "read_trees"]
 

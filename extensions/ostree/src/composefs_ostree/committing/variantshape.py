@@ -9,10 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.formats.gvariant import Type
+from composefs_ostree.formats.gvariant import Type
 
 __all__ = ["INTEGERS", "Shape", "element_shape", "shape_of", "signature_of"]
 

@@ -5,33 +5,28 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
+from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
+from typing import Any
 
+from composefs_ext import Core, Request
 from composefs_ext.errors import CorruptError, UsageError
 from composefs_ext.files import Naming
+from composefs_ext.progress import Progress
 from composefs_ostree.exporting.fitting import require_fit
 from composefs_ostree.exporting.summaries import make_summary
 from composefs_ostree.exporting.target import UMASK, Target
 from composefs_ostree.exporting.writers import ObjectWriter, object_name
 from composefs_ostree.fetching.worker import HANDOVER, Workers
 from composefs_ostree.formats import gvariant
+from composefs_ostree.formats.commit_stream import CommitStream, Entry
 from composefs_ostree.formats.fileheader import content_size, head_size, parse_head
 from composefs_ostree.formats.names import MAX_METADATA, ObjectType, check_ref, is_commit_id, is_ref, object_path
 from composefs_ostree.held.refs import find_stream
 from composefs_ostree.held.streams import detached_metadata, open_commit
-from composefs_ostree.held.tree import load
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
-
-    from composefs_ext import Core, Request
-    from composefs_ext.progress import Progress
-    from composefs_ostree.formats.commit_stream import CommitStream, Entry
-    from composefs_ostree.held.tree import Tree
-    from composefs_ostree.signatures.signing import SignOptions
+from composefs_ostree.held.tree import Tree, load
+from composefs_ostree.signatures.signing import SignOptions
 
 __all__ = ["export"]
 

@@ -8,12 +8,8 @@ repositories, and its ``fsck`` then calls them corrupt.
 from __future__ import annotations
 
 from composefs_ext.errors import UnsupportedError
-from composefs_ostree.formats.fileheader import head_size, parse_head
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.formats.fileheader import FileHead
-    from composefs_ostree.held.tree import Tree
+from composefs_ostree.formats.fileheader import FileHead, head_size, parse_head
+from composefs_ostree.held.tree import Tree
 
 __all__ = ["require_fit"]
 

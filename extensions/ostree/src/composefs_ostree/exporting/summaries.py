@@ -10,9 +10,11 @@ import os
 import stat
 from hashlib import sha256
 from time import time
+from typing import Any
 
 from composefs_ext.errors import CorruptError, FormatError
 from composefs_ostree.deltas.listing import delta_name
+from composefs_ostree.exporting.target import Target
 from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.formats.names import (
@@ -25,12 +27,6 @@ from composefs_ostree.formats.names import (
 )
 from composefs_ostree.formats.objects import parse_commit
 from composefs_ostree.formats.summary import COLLECTION, COLLECTION_MAP, MAP_TYPE, SUMMARY_TYPE
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from composefs_ostree.exporting.target import Target
 
 __all__ = ["make_summary"]
 

@@ -17,6 +17,7 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 
 from composefs_ext.errors import (
@@ -31,10 +32,6 @@ from composefs_ext.files import Naming, read_regular, sync_file_system
 from composefs_ostree.exporting.directories import Directories
 from composefs_ostree.exporting.unfinished import Unfinished, sweep
 from composefs_ostree.formats.config import MAX_CONFIG, parse_config
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["MODES", "UMASK", "Target"]
 

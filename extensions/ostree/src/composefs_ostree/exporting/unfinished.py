@@ -10,10 +10,7 @@ import fcntl
 import os
 import secrets
 from contextlib import suppress
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from typing import BinaryIO
 
 __all__ = ["DIRECTORY", "Unfinished", "create", "sweep"]
 

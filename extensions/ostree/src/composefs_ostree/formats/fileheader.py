@@ -17,15 +17,12 @@ Source: ostree-core.c of libostree (``_ostree_zlib_file_header_new`` and ``_ostr
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.formats.gvariant import offset_size, pack_offsets
 from composefs_ostree.formats.objects import Xattrs, parse_xattrs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = [
     "MAX_HEAD",

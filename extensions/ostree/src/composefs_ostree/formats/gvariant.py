@@ -16,15 +16,12 @@ of which there are thousands, have readers of their own in :mod:`composefs_ostre
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from composefs_ext.errors import FormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "MAX_DEPTH",

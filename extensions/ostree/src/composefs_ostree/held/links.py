@@ -7,16 +7,11 @@ atoms.  So both are counted on the graph, before anything is made of it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from composefs_ext.errors import TooLargeError
-from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from composefs_ostree.formats.objects import Dirtree
-    from composefs_ostree.held.tree import Tree
+from composefs_ostree.formats.objects import MAX_DEPTH, MAX_INODES, Dirtree
+from composefs_ostree.held.tree import Tree
 
 __all__ = ["count_links", "too_large"]
 

@@ -6,15 +6,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from composefs_ext.errors import CorruptError, NotFoundError
+from composefs_ostree.formats.commit_stream import CommitStream, Entry
 from composefs_ostree.formats.names import ObjectType
-from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_commit, parse_dirmeta, parse_dirtree
-from composefs_ostree.held.excerpt import find_excerpt
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.formats.commit_stream import CommitStream, Entry
-    from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.held.excerpt import Excerpt
+from composefs_ostree.formats.objects import Commit, Dirmeta, Dirtree, parse_commit, parse_dirmeta, parse_dirtree
+from composefs_ostree.held.excerpt import Excerpt, find_excerpt
 
 __all__ = ["Tree", "commit_bytes", "load", "load_commit"]
 

@@ -10,12 +10,8 @@ from __future__ import annotations
 from hashlib import sha256
 
 from composefs_ext.errors import FormatError
-from composefs_ostree.formats.objects import parse_commit, parse_dirtree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.formats.commit_stream import CommitStream, Entry
-    from composefs_ostree.formats.objects import Dirtree
+from composefs_ostree.formats.commit_stream import CommitStream, Entry
+from composefs_ostree.formats.objects import Dirtree, parse_commit, parse_dirtree
 
 __all__ = ["Ahead"]
 

@@ -17,15 +17,12 @@ import fcntl
 import os
 import struct
 from contextlib import suppress
+from typing import BinaryIO
 from zlib import crc32
 
 from composefs_ext.files import read_up_to
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ID_SIZE
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 __all__ = ["Cache", "read_records", "record"]
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import time
 
 from composefs_ext.errors import CorruptError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.formats.objects import Commit
+from composefs_ostree.formats.objects import Commit
 
 __all__ = ["check_bindings", "check_not_older"]
 

@@ -8,18 +8,14 @@ time.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping
 from itertools import compress
 
+from composefs_ext import Core, Stream
+from composefs_ext.connection import Pending
 from composefs_ext.errors import NotFoundError
+from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.fileheader import content_sizes
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from composefs_ext import Core, Stream
-    from composefs_ext.connection import Pending
-    from composefs_ostree.formats.commit_stream import Entry
 
 __all__ = ["BaseSizes", "Confirming"]
 

@@ -6,19 +6,16 @@ delta's part, and any other for a worker to fetch it.  Metadata is what :mod:`co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from composefs_ext import Core
 from composefs_ostree.fetching.fetch_queue import FetchQueue
+from composefs_ostree.fetching.metadata_fetch import Budget
+from composefs_ostree.formats.commit_stream import Entry
+from composefs_ostree.formats.objects import Commit
 from composefs_ostree.formats.sizes import FileSizes
 from composefs_ostree.pulling.confirming import Confirming
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from composefs_ext import Core
-    from composefs_ostree.fetching.metadata_fetch import Budget
-    from composefs_ostree.formats.commit_stream import Entry
-    from composefs_ostree.formats.objects import Commit
-    from composefs_ostree.pulling.supply import Supply
+from composefs_ostree.pulling.supply import Supply
 
 __all__ = ["Gathering"]
 

@@ -6,22 +6,17 @@ from the static delta that will bring it.  Every object is checked against its i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 from composefs_ext.errors import CorruptError, ExtError, FormatError
-from composefs_ostree.fetching.metadata_fetch import MetadataFetch
+from composefs_ext.progress import Progress
+from composefs_ostree.fetching.metadata_fetch import Budget, MetadataFetch
 from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.commit_stream import Entry
 from composefs_ostree.formats.names import ObjectType
 from composefs_ostree.formats.objects import Dirmeta, Dirtree, parse_dirmeta, parse_dirtree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from composefs_ext.progress import Progress
-    from composefs_ostree.fetching.metadata_fetch import Budget
-    from composefs_ostree.pulling.supply import Supply
+from composefs_ostree.pulling.supply import Supply
 
 __all__ = ["Walk"]
 

@@ -5,21 +5,16 @@ What the user types is seen by everybody on the machine, so that no secret is ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from composefs_ext import Request
 from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.formats.keyfile import as_boolean, as_list, is_key
 from composefs_ostree.formats.names import check_collection, check_ref
 from composefs_ostree.remotes.record import KEYRING, Remote, check_remote_name
 from composefs_ostree.remotes.urls import check_proxy, check_url, without_password
-from composefs_ostree.signatures.policy import parse_sign_key, policy_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from composefs_ext import Request
-    from composefs_ostree.signatures.policy import Policy
+from composefs_ostree.signatures.policy import Policy, parse_sign_key, policy_of
 
 __all__ = ["keyring_of", "remote_of"]
 

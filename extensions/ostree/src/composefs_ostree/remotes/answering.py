@@ -7,20 +7,14 @@ cost a few seconds each, however many there are, and one that is only slow is ta
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from time import monotonic
 
-from composefs_ext.errors import CorruptError, NetworkError, NotFoundError
-from composefs_ostree.fetching.transport import descriptors_of, timeout_of, wait
+from composefs_ext import Core
+from composefs_ext.errors import CorruptError, ExtError, NetworkError, NotFoundError
+from composefs_ostree.fetching.transport import Fetch, descriptors_of, timeout_of, wait
 from composefs_ostree.remotes.failures import TimedOutError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from composefs_ext import Core
-    from composefs_ext.errors import ExtError
-    from composefs_ostree.fetching.transport import Fetch
-    from composefs_ostree.remotes.http import HttpTransport
+from composefs_ostree.remotes.http import HttpTransport
 
 __all__ = ["Search"]
 

@@ -5,12 +5,9 @@ What is not said there comes from the environment, then from the defaults.
 
 from __future__ import annotations
 
+from composefs_ext import Request
 from composefs_ext.errors import UsageError
 from composefs_ext.tuples import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Request
 
 __all__ = ["Limits", "limits_of"]
 

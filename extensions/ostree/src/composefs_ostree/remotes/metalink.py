@@ -9,15 +9,11 @@ The parser is expat without document types: no entity but XML's own, so that a s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from composefs_ext.errors import CorruptError, FormatError, UsageError
 from composefs_ostree.formats.names import MAX_METADATA
 from composefs_ostree.remotes.urls import check_url
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 __all__ = ["MAX_METALINK", "Metalink", "parse_metalink"]
 

@@ -12,11 +12,7 @@ from composefs_ext.errors import ExtError, FormatError, PermissionDeniedError, U
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.keyfile import as_boolean, as_list, escape, parse_keyfile, unescape, write_keyfile
 from composefs_ostree.formats.names import is_ref
-from composefs_ostree.signatures.policy import NO_OPTIONS, policy_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ostree.signatures.policy import Options, Policy
+from composefs_ostree.signatures.policy import NO_OPTIONS, Options, Policy, policy_of
 
 __all__ = ["KEYRING", "Remote", "check_remote_name", "parse_remotes", "policy_for", "remote_file"]
 

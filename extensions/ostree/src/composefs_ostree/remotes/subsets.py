@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from composefs_ext import Core
 from composefs_ext.errors import CorruptError, ExtError, NotFoundError
 from composefs_ostree.fetching.conditional import Conditions
 from composefs_ostree.fetching.transport import bad_object
 from composefs_ostree.formats.names import MAX_DETACHED
-from composefs_ostree.remotes.index import apply_summary_delta, gunzip, parse_index
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext import Core
-    from composefs_ostree.remotes.index import Subset
-    from composefs_ostree.remotes.kept import Kept
-    from composefs_ostree.remotes.summaryfiles import SummaryFiles
+from composefs_ostree.remotes.index import Subset, apply_summary_delta, gunzip, parse_index
+from composefs_ostree.remotes.kept import Kept
+from composefs_ostree.remotes.summaryfiles import SummaryFiles
 
 __all__ = ["Subsets"]
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from composefs_ext.errors import CorruptError, ExtError
+from composefs_ostree.formats.gvariant import Variant
 from composefs_ostree.signatures.detached import KEYS, signatures_in
+from composefs_ostree.signatures.policy import GpgPolicy, Policy, SignKeys
 from composefs_ostree.signatures.record import NOT_TRUSTED, Signature
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from composefs_ostree.formats.gvariant import Variant
-    from composefs_ostree.signatures.policy import GpgPolicy, Policy, SignKeys
 
 __all__ = ["UnfitError", "verify"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 
 from composefs_ext.errors import ExtError, PermissionDeniedError, from_exception
 from composefs_ext.files import read_regular
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["files_in", "read_keys"]
 

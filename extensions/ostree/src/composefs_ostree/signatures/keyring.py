@@ -6,6 +6,7 @@ Source: RFC 9580, 10.1 (transferable public keys); ostree(1), "GPG verification"
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,12 +15,7 @@ from composefs_ostree.dates import day
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import PUBLIC_KEY, SECRET_KEY, Packet, dearmour, split
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from composefs_ostree.signatures.policy import GpgPolicy
+from composefs_ostree.signatures.policy import GpgPolicy
 
 __all__ = [
     "GLOBAL_KEYRINGS",

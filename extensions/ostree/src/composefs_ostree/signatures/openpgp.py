@@ -11,20 +11,15 @@ Source: RFC 9580; ostree-gpg-verify-result.c for what ostree takes as valid.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from composefs_ext.errors import FormatError
 from composefs_ostree.dates import day
-from composefs_ostree.signatures.keyring import key_id
+from composefs_ostree.signatures.keyring import Certificate, Keyring, key_id
 from composefs_ostree.signatures.libraries import UnreadableError, guarded, load
 from composefs_ostree.signatures.packets import SIGNATURE, dearmour_signature, split
 from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, MAX_SIGNATURES, NOT_TRUSTED, Signature
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from composefs_ostree.signatures.keyring import Certificate, Keyring
 
 __all__ = ["check", "claims"]
 

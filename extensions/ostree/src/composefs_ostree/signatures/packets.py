@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from composefs_ext.errors import FormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["PUBLIC_KEY", "SECRET_KEY", "SIGNATURE", "Packet", "dearmour", "dearmour_signature", "split"]
 

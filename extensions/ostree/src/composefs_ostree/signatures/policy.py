@@ -10,15 +10,12 @@ Source: ostree.repo-config(5), ostree-remote(1).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from composefs_ext import Request
 from composefs_ext.errors import FormatError, UnsupportedError, UsageError
 from composefs_ext.tuples import NamedTuple
 from composefs_ostree.formats.keyfile import as_boolean, as_list
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from composefs_ext import Request
 
 __all__ = [
     "NO_OPTIONS",

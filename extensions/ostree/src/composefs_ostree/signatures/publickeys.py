@@ -13,17 +13,13 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 
 from composefs_ext.errors import ExtError, FormatError
 from composefs_ostree.signatures.keyfiles import files_in, read_keys
 from composefs_ostree.signatures.libraries import load, primitive
+from composefs_ostree.signatures.policy import SignKeys
 from composefs_ostree.signatures.record import MAX_SIGNATURE_SIZE, Signature
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from composefs_ostree.signatures.policy import SignKeys
 
 __all__ = [
     "SYSTEM_DIRECTORIES",

@@ -13,16 +13,11 @@ from urllib.parse import urlencode
 
 from composefs_ext.errors import NetworkError, PermissionDeniedError
 from composefs_oci.formats.json_document import parse_object
-from composefs_oci.sources.registry.challenge import parse_challenges
-from composefs_oci.sources.registry.credentials import find_credentials
+from composefs_oci.sources.access import Access
+from composefs_oci.sources.registry.challenge import Challenge, parse_challenges
+from composefs_oci.sources.registry.credentials import Credentials, find_credentials
+from composefs_oci.sources.registry.http import Http, Response
 from composefs_oci.sources.registry.urls import parts_of, shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_oci.sources.access import Access
-    from composefs_oci.sources.registry.challenge import Challenge
-    from composefs_oci.sources.registry.credentials import Credentials
-    from composefs_oci.sources.registry.http import Http, Response
 
 __all__ = ["Authorizer"]
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 
 from composefs_ext.errors import CorruptError, NetworkError
+from composefs_oci.sources.registry.client import Client
+from composefs_oci.sources.registry.http import Response
 from composefs_oci.sources.registry.urls import shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_oci.sources.registry.client import Client
-    from composefs_oci.sources.registry.http import Response
 
 __all__ = ["BlobReader"]
 

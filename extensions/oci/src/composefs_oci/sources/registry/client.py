@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from time import sleep, time
 
 from composefs_ext.errors import ExtError, NetworkError, NotFoundError
 from composefs_oci.formats.json_document import MAX_DOCUMENT
+from composefs_oci.formats.reference import RegistryReference
+from composefs_oci.sources.access import Access
 from composefs_oci.sources.registry.authorizer import Authorizer
 from composefs_oci.sources.registry.clientcert import certificate_error, is_told_by
-from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, UnreachedError, setting
+from composefs_oci.sources.registry.http import RETRIES, RETRY_DELAY, Http, Response, UnreachedError, setting
 from composefs_oci.sources.registry.proxy import LOGIN_WANTED, NETWORK_LOGIN, wants_login
 from composefs_oci.sources.registry.trust import find_trust
 from composefs_oci.sources.registry.urls import origin, parts_of, shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from composefs_oci.formats.reference import RegistryReference
-    from composefs_oci.sources.access import Access
-    from composefs_oci.sources.registry.http import Response
 
 __all__ = ["Answer", "Client", "Patience"]
 

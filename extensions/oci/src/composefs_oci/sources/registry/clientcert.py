@@ -7,12 +7,9 @@ alert follows a handshake that has succeeded, so that it may be there to be read
 from __future__ import annotations
 
 import ssl
+from http.client import HTTPConnection
 
 from composefs_ext.errors import NetworkError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
 
 __all__ = ["alert_behind", "certificate_error", "certificate_problem", "is_told_by"]
 

@@ -15,15 +15,12 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError
 from composefs_ext.tuples import NamedTuple
 from composefs_oci.formats.json_document import MAX_DOCUMENT, Fields, parse_object
 from composefs_oci.sources.regular import open_regular
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 __all__ = ["Credentials", "find_credentials"]
 

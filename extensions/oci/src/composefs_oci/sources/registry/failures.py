@@ -7,13 +7,9 @@ import socket
 import ssl
 from http.client import HTTPException, InvalidURL
 
-from composefs_ext.errors import NetworkError
+from composefs_ext.errors import ExtError, NetworkError
 from composefs_oci.sources.registry.proxy import ProxyError
 from composefs_oci.sources.registry.urls import shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from composefs_ext.errors import ExtError
 
 __all__ = ["FAILURES", "SlowError", "failure"]
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 from http.client import HTTPConnection
+from urllib.parse import SplitResult
 
 from composefs_ext.errors import NetworkError, UnsupportedError
 from composefs_ext.tuples import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import ssl
-    from urllib.parse import SplitResult
 
 __all__ = ["LOGIN_WANTED", "NETWORK_LOGIN", "Proxy", "ProxyError", "Tunnel", "proxy_for", "wants_login"]
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from urllib.parse import urljoin
 
 from composefs_ext.errors import CorruptError, FormatError, NetworkError, NotFoundError, UnsupportedError
-from composefs_oci.formats.descriptors import parse_index, type_of
+from composefs_oci.formats.descriptors import Descriptor, parse_index, type_of
 from composefs_oci.formats.digest import digest_of, is_digest
 from composefs_oci.formats.json_document import parse_object
 from composefs_oci.formats.mediatypes import OCI_INDEX, ROOTS, is_index
-from composefs_oci.formats.reference import is_tag
+from composefs_oci.formats.platform import Platform
+from composefs_oci.formats.reference import RegistryReference, is_tag
+from composefs_oci.sources.access import Access
 from composefs_oci.sources.closing import Closing
 from composefs_oci.sources.registry.blob import BlobReader
-from composefs_oci.sources.registry.client import Client
+from composefs_oci.sources.registry.client import Answer, Client
 from composefs_oci.sources.registry.urls import origin, parts_of, shown
 from composefs_oci.sources.source import Blob, Document, check_document, resolve
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from composefs_oci.formats.descriptors import Descriptor
-    from composefs_oci.formats.platform import Platform
-    from composefs_oci.formats.reference import RegistryReference
-    from composefs_oci.sources.access import Access
-    from composefs_oci.sources.registry.client import Answer
 
 __all__ = ["RegistrySource"]
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 import io
 import os
 import ssl
+from collections.abc import Sequence
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.tuples import NamedTuple
+from composefs_oci.sources.access import Access
 from composefs_oci.sources.regular import open_regular
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from composefs_oci.sources.access import Access
 
 __all__ = ["Trust", "find_trust", "show", "trusting"]
 

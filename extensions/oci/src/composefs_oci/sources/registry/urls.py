@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 __all__ = ["origin", "parts_of", "shown"]
 
