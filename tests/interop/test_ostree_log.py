@@ -118,7 +118,9 @@ def test_what_is_not_here_is_told_like_everywhere(target: Target) -> None:
 @pytest.mark.parametrize("refs", [(REF, "os/old"), ("os/old", REF)], ids=["newer first", "older first"])
 def test_a_commit_that_is_a_parent_keeps_its_own(source: Path, target: Target, refs: tuple[str, str]) -> None:
     ostree(source, "refs", "--create=os/old", f"{REF}^")
-    target.ostree("pull-local", source, *refs, "--depth=1", "--disable-verify-bindings")
+    pull = ("ostree", "pull-local", source, *refs, "--depth=1", "--disable-verify-bindings")
+    traced = cfsctl("--repo", target.path, "--trace", *pull).stderr
+    assert traced.count('"method":"image.put"') == 3
     cfsctl("--repo", target.path, "gc")
     history = [ostree(source, "rev-parse", f"os/old{each}").stdout.strip() for each in ("", "^")]
     assert [row["commit"] for row in target.json("log", "os/old")["commits"]] == history

@@ -125,6 +125,6 @@ def _keep(core: Core, name: str, commit_id: bytes, stream: Stream, metadata: Map
         kept = put_detached(core, commit_id, gvariant.encode("a{sv}", metadata))
         rows.append(kept)
         named_refs.append((DETACHED_REF, kept["id"]))
-    again = put_again(core, name, named_refs)
+    again = put_again(core, stream.id, named_refs)
     rows.append({"name": name, "id": again, "if_exists": "replace", "expect": stream.id})
     core.publish(streams=rows).result()

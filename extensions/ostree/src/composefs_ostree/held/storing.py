@@ -60,9 +60,9 @@ def put_commit(
     return stream.result()["id"]
 
 
-def put_again(core: Core, name: str, named_refs: Sequence[tuple[str, str]]) -> str:
+def put_again(core: Core, stream_id: str, named_refs: Sequence[tuple[str, str]]) -> str:
     """Have a held stream stored once more, with other named references; return its id."""
-    held = core.stream_get(name=name, inline=True, chunks=True, object_refs=True).result()
+    held = core.stream_get(id=stream_id, inline=True, chunks=True, object_refs=True).result()
     stored = core.stream_put(
         held.content_type,
         chunks=held.chunks,

@@ -128,15 +128,16 @@ class Commits:
         # Once, and once more if it was without a parent then: it was the last of another one's history.
         if known.here is not None and (parent is None or known.parent is not None):
             return known.here
-        held = known.held
+        brought = None if self._terms.subpaths else known.here  # else it may lack some, which it must have now
+        held = brought or known.held
         if held is None:
             self._inquiry.object(known)  # the static delta that it may come in may have its detached metadata
         had = {} if held is None else dict(held.named_refs)
         named = had | self._detached_ref(known)
         if parent is not None:
             named[PARENT_REF] = parent.stream
-        damaged = self._damaged(known) if self._terms.is_repair else set()
-        if held is None or damaged or not self._suffices(held):
+        damaged = self._damaged(known) if self._terms.is_repair and brought is None else set()
+        if held is None or damaged or not (brought or self._suffices(held)):
             here = self._receive(known, named, damaged, may_lack_paths=may_lack_paths)
         elif named == had:
             here = held
@@ -144,13 +145,13 @@ class Commits:
             from composefs_ostree.held.storing import put_again
 
             refs = list(named.items())
-            here = held._replace(stream=put_again(self._core, held.name, refs), named_refs=refs)
+            here = held._replace(stream=put_again(self._core, held.stream, refs), named_refs=refs)
         # Also if nothing is new: who pulled it may have been killed before its names were durable.
         row: StreamName = {"name": here.name, "id": here.stream, "if_exists": "keep"}
         if here.name == known.unreadable:
             row["if_exists"] = "replace"
-        elif held is not None and held.name == here.name and held.stream != here.stream:
-            row |= {"if_exists": "replace", "expect": held.stream}
+        elif known.held is not None and known.held.name == here.name and known.held.stream != here.stream:
+            row |= {"if_exists": "replace", "expect": known.held.stream}
         self.rows[here.name] = row
         if here.image is not None:
             self.images.add(here.image)
