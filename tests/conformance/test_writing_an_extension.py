@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,30 @@ def test_every_kind_of_argument_arrives_as_the_page_says(tmp_path: Path, monkeyp
         assert "invalid value for" in cfsctl("hello", "show", wrong, status=2).stderr
     for missing in ("--path-read=new", "--secret-file=new"):
         assert "new does not exist" in cfsctl("hello", "show", missing, status=3).stderr
+
+
+def test_the_executable_of_a_python_package_starts_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = PAGE[PAGE.index("## Install and package it") :]
+    [settings] = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    [launcher] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    settings = tomllib.loads(settings)
+    data = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    [script] = settings["project"]["scripts"]
+    # The script's interpreter is a link to one outside of all that the extension would be given otherwise.
+    for directory in ("prefix/bin", "prefix/libexec/composefs/ext", "elsewhere/bin"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "elsewhere/bin/own").symlink_to("/bin/sh")
+    (tmp_path / "elsewhere/greeting").write_text("good morning\n")
+    shown = SHOWS_ITS_ARGUMENTS.replace("/bin/sh", f"{tmp_path}/elsewhere/bin/own").replace(
+        'echo "$run"', f"cat {tmp_path}/elsewhere/greeting"
+    )
+    manifest = {"name": "hello", "summary": "Hello.", "version": "1", "protocol": [1]}
+    manifest["commands"] = [{"name": ["show"], "summary": "Show."}]
+    sources = {"hello": launcher, "hello.json": json.dumps(manifest)}
+    for name, place in data.items():
+        (tmp_path / "prefix" / place).write_text(sources[name])
+        (tmp_path / "prefix" / place).chmod(0o755)
+    (tmp_path / "prefix/bin" / script).write_text(shown)
+    (tmp_path / "prefix/bin" / script).chmod(0o755)
+    monkeypatch.setenv("COMPOSEFS_EXT_PATH", str(tmp_path / "prefix/libexec/composefs/ext"))
+    assert cfsctl("hello", "show").stderr == "good morning\n"
