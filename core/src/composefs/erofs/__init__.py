@@ -16,7 +16,8 @@ from composefs.errors import TooLargeError, UsageError
 from composefs.tree import TYPE_MASK, Node, Tree, collection_paused
 
 if TYPE_CHECKING:
-    from composefs.erofs.overlay import Rewritten
+    from composefs.erofs.overlay import Inode
+    from composefs.erofs.xattrs import AttributeSets
 
 __all__ = ["write"]
 
@@ -48,20 +49,20 @@ def write(
             version = 1
         rules = WriteRules(version, c=compat == "c")
         try:
-            rewritten = rewrite(tree, rules)
+            inodes, xattrs = rewrite(tree, rules)
             if not rules.c:
-                _check_entries(rewritten)
-            placement = place(rewritten.inodes, rewritten.xattrs, rules)
+                _check_entries(inodes, xattrs)
+            placement = place(inodes, xattrs, rules)
         except Unfit as unfit:
             raise unfit.named(tree) from unfit
     if not rules.c and placement.size > MAX_IMAGE:
         raise TooLargeError(f"the image of the tree has more than {MAX_IMAGE} bytes", hint=_DIVIDE)
-    return emit(rewritten, placement, rules)
+    return emit(inodes, xattrs, placement, rules)
 
 
-def _check_entries(rewritten: Rewritten) -> None:
-    names = sum(len(inode.names) - 2 for inode in rewritten.inodes if inode.names is not None)
-    if max(names, rewritten.xattrs.count) > MAX_ENTRIES:
+def _check_entries(inodes: list[Inode], xattrs: AttributeSets) -> None:
+    names = sum(len(inode.names) - 2 for inode in inodes if inode.names is not None)
+    if max(names, xattrs.count) > MAX_ENTRIES:
         raise TooLargeError(
             f"the tree has more than {MAX_ENTRIES} names or different extended attributes", hint=_DIVIDE
         )

@@ -14,8 +14,9 @@ from composefs.erofs.layout import (
     UNMAPPED_CHUNK,
     header_and_superblock,
 )
-from composefs.erofs.overlay import Inode, Rewritten, WriteRules
+from composefs.erofs.overlay import Inode, WriteRules
 from composefs.erofs.placement import Placement
+from composefs.erofs.xattrs import AttributeSets
 from composefs.tree import collection_paused
 
 __all__ = ["emit"]
@@ -25,14 +26,13 @@ _PIECES_JOINED = 65536
 """Some MiB: joining as we go keeps hundreds of thousands of small bytes objects from being alive at once."""
 
 
-def emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
+def emit(inodes: list[Inode], xattrs: AttributeSets, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
     """Yield the image in pieces of some MiB."""
     with collection_paused():
-        yield from _emit(rewritten, placement, rules)
+        yield from _emit(inodes, xattrs, placement, rules)
 
 
-def _emit(rewritten: Rewritten, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
-    inodes, xattrs = rewritten
+def _emit(inodes: list[Inode], xattrs: AttributeSets, placement: Placement, rules: WriteRules) -> Iterator[bytes]:
     inodes_end, data_start = placement.inodes_end, placement.data_start
     xattrs.locate(inodes_end % BLOCK if rules.version < 2 else inodes_end)
     first_data_block = data_start // BLOCK

@@ -30,7 +30,6 @@ __all__ = [
     "WHITEOUT_MARK",
     "WHITEOUT_PARENT",
     "Inode",
-    "Rewritten",
     "WriteRules",
     "rewrite",
 ]
@@ -127,17 +126,10 @@ class Inode:
         self.redirect: bytes | None = None
 
 
-class Rewritten(NamedTuple):
-    """The inodes in the order of their numbers, and the attribute sets, of which it is decided what they share."""
+def rewrite(tree: Tree, rules: WriteRules) -> tuple[list[Inode], AttributeSets]:
+    """Make the inodes of a tree, in the order of their numbers, and its attribute sets, what is shared being decided.
 
-    inodes: list[Inode]
-    xattrs: AttributeSets
-
-
-def rewrite(tree: Tree, rules: WriteRules) -> Rewritten:
-    """Make the inodes of a tree.  The tree is not changed.
-
-    Raises Unfit for what an image cannot hold.
+    The tree is not changed.  Raises Unfit for what an image cannot hold.
     """
     return _Rewriter(tree, rules).run()
 
@@ -157,7 +149,7 @@ class _Rewriter:
         label = {SELINUX: root.xattrs[SELINUX]} if SELINUX in root.xattrs else NO_XATTRS
         self.stub = Node(STUB_MODE, 1, root.uid, root.gid, 0, root.mtime, xattrs=label)
 
-    def run(self) -> Rewritten:
+    def run(self) -> tuple[list[Inode], AttributeSets]:
         root = Inode(self.root, FILE_TYPES[stat.S_IFDIR])
         root.parent = root
         inodes = []
@@ -180,7 +172,7 @@ class _Rewriter:
             assert directory.names is not None
             directory.targets[bisect_left(directory.names, name)] = target
         self.xattrs.share(self.externals)
-        return Rewritten(inodes, self.xattrs)
+        return inodes, self.xattrs
 
     def expand(self, directory: Inode) -> list[Inode]:
         """Fill in a directory's entries, links and attributes; return the new inodes in it."""

@@ -36,7 +36,6 @@ __all__ = [
     "REDIRECT",
     "AttributeSet",
     "AttributeSets",
-    "External",
     "escape_overlay",
     "metacopy_head",
 ]
