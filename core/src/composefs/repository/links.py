@@ -68,10 +68,8 @@ def point(name: str, at: int, target: str) -> None:
         raise
 
 
-def open_directories(parts: Sequence[str], at: int | None) -> int | None:
-    """Open a directory below another one, following no symlink; None if either is missing."""
-    if at is None:
-        return None
+def open_directories(parts: Sequence[str], at: int) -> int | None:
+    """Open a directory below another one, following no symlink; None if it is missing."""
     fd = os.dup(at)
     for part in parts:
         try:
