@@ -348,6 +348,11 @@ def test_a_repository_of_a_collection(tmp_path: Path) -> None:
     mirrored = (theirs / "refs/heads/a").read_text()
     (theirs / "refs/mirrors/org.example.Other").mkdir(parents=True)
     (theirs / "refs/mirrors/org.example.Other/b").write_text(mirrored)
+    (theirs / "refs/mirrors/org.example.File").touch()
+    foreign = os.fsencode(theirs) + b"/refs/mirrors/org.\xff"  # by which ostree is killed
+    os.mkdir(foreign)
+    with open(foreign + b"/b", "w") as file:
+        file.write(mirrored)
     target.ostree("export", "a", theirs)
     summary = ostree(theirs, "summary", "--view").stdout
     assert "org.example.Os" in summary

@@ -21,6 +21,7 @@ from composefs_ostree.formats.names import (
     MAX_METADATA,
     MAX_REF_FILE,
     ObjectType,
+    is_collection,
     is_ref,
     object_path,
     parse_checksum_line,
@@ -48,7 +49,7 @@ def make_summary(target: Target) -> bytes:
     metadata["ostree.summary.indexed-deltas"] = Variant("b", True)
     if collection := core.get("collection-id", "").strip():
         metadata[COLLECTION] = Variant("s", collection)
-    mirrors = {name: _rows(target, f"refs/mirrors/{name}") for name in sorted(_list(target, "refs/mirrors"))}
+    mirrors = {name: _rows(target, f"refs/mirrors/{name}") for name in _collections(target)}
     if mirrors := {name: rows for name, rows in mirrors.items() if rows}:
         metadata[COLLECTION_MAP] = Variant(MAP_TYPE, mirrors)
     return gvariant.encode(SUMMARY_TYPE, (refs, metadata))
@@ -81,6 +82,16 @@ def _rows(target: Target, top: str) -> list[Any]:
             facts["ostree.commit.version"] = version
         rows.append((name, (len(data), commit_id, facts)))
     return rows
+
+
+def _collections(target: Target) -> list[str]:
+    """Return whose refs are mirrored; as ostree does, pass over what is no directory of a collection."""
+    return [
+        name
+        for name in sorted(_list(target, "refs/mirrors"))
+        if is_collection(name)
+        and stat.S_ISDIR(os.stat(name, dir_fd=target.directories.open("refs/mirrors"), follow_symlinks=False).st_mode)
+    ]
 
 
 def _list(target: Target, path: str) -> list[str]:

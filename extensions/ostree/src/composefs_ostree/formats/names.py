@@ -18,6 +18,7 @@ __all__ = [
     "ObjectType",
     "check_collection",
     "check_ref",
+    "is_collection",
     "is_commit_id",
     "is_ref",
     "object_path",
@@ -125,14 +126,19 @@ def check_ref(name: str) -> str:
 
 
 def check_collection(text: str) -> str:
-    """Return a collection id; raise UsageError unless it is one, in the grammar of D-Bus' interface names."""
-    parts = text.split(".")
-    # What is ASCII and an identifier has letters, digits and "_", and does not begin with a digit.
-    if len(text) > _MAX_COLLECTION or len(parts) < 2 or not text.isascii() or not all(map(str.isidentifier, parts)):
+    """Return a collection id; raise UsageError unless it is one."""
+    if not is_collection(text):
         raise UsageError(
             f"{text[:200]!r} is not a collection id", hint="write it like org.example.Stable, two parts at least"
         )
     return text
+
+
+def is_collection(text: str) -> bool:
+    """Tell whether it is a collection id, in the grammar of D-Bus' interface names."""
+    parts = text.split(".")
+    # What is ASCII and an identifier has letters, digits and "_", and does not begin with a digit.
+    return len(text) <= _MAX_COLLECTION and len(parts) > 1 and text.isascii() and all(map(str.isidentifier, parts))
 
 
 def parse_checksum_line(data: bytes, where: str) -> bytes:
