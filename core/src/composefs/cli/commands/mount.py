@@ -30,7 +30,7 @@ __all__ = ["command"]
 @click.argument("mountpoint", type=Path())
 @click.option("--upperdir", metavar="DIR", type=Path(), help="Where changes go, or a layer to show above.")
 @click.option("--workdir", metavar="DIR", type=Path(), help="overlayfs' own, on the file system of the upperdir.")
-@click.option("--read-write", is_flag=True, help="Allow changes; needs an upperdir.")
+@click.option("--read-write", is_flag=True, help="Allow changes; needs --upperdir and --workdir.")
 @click.option(
     "--idmap",
     metavar="FILE",
