@@ -115,7 +115,7 @@ class Target:
         if level is not None and mode == "archive":
             config += f"\n[archive]\nzlib-level={level}\n"
         with Naming(path), closing(Directories(path)) as directories:
-            for name in _LAYOUT:
+            for name in sorted(_LAYOUT, key=made.__contains__):  # what is there first, and nothing beside what is wrong
                 directories.open(name, make=True)
             tmp = os.dup(directories.open(_TMP))
             with Naming(f"{path}/config"), closing(Unfinished(f"{path}/{_TMP}", tmp)) as staging:
