@@ -307,12 +307,12 @@ class Http:
         """Return how to speak TLS with the registry, or with another host."""
         context = self._contexts.get(is_home)
         if context is None:
-            if self._trust.verify is False:
+            if self._trust.verify:
+                context = trusting(self._trust)
+            else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            else:
-                context = trusting(self._trust)
             if is_home and self._trust.client is not None:
                 show(context, *self._trust.client)
             self._contexts[is_home] = context
@@ -326,7 +326,7 @@ class Http:
             _port(parts)
         except (ValueError, InvalidURL):
             target, parts = location, urlsplit("")
-        schemes = ("https", "http") if self._trust.verify is False else ("https",)
+        schemes = ("https",) if self._trust.verify else ("https", "http")
         if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
             raise NetworkError(
                 f"{shown(url)} redirects to {shown(target)[:300]!r}, which is not followed",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import ssl
-from collections.abc import Sequence
 
 from composefs_ext.errors import ExtError, FormatError, NotFoundError, TooLargeError, from_exception
 from composefs_ext.tuples import NamedTuple
@@ -21,20 +20,19 @@ __all__ = ["Trust", "find_trust", "show", "trusting"]
 _CERT_FILE = "SSL_CERT_FILE"
 _SYSTEM_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _MAX_FILE = 16 << 20
-_PEM = b"-----BEGIN CERTIFICATE-----"
 
 
 class Trust(NamedTuple):
-    """``verify`` is the file of authorities, True for those of the library, False for whoever it is.
+    """``client`` are the files of the client's certificate and key; not to ``verify`` is to trust whoever it is.
 
-    ``client`` are the files of the client's certificate and key, ``directories`` hold further authorities, in files
-    that are named by hashes, as OpenSSL has them.  ``files`` are those whose content is in ``verify``.
+    ``files`` are those with the authorities, none for those of the library, and ``directories`` hold further ones, in
+    files that are named by hashes, as OpenSSL has them.
     """
 
-    verify: str | bool
+    verify: bool
     client: tuple[str, str] | None
-    directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 def find_trust(registry: str, access: Access) -> Trust:
@@ -55,16 +53,19 @@ def find_trust(registry: str, access: Access) -> Trust:
     system = os.environ.get(_CERT_FILE) or next(filter(os.path.exists, _SYSTEM_FILES), None)
     added = [f"{directory}/{name}" for name in names if name.endswith(".crt")]
     directories = tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(":")))
-    files = (*([system] if system else []), *added)
-    return Trust(_joined(files) if added else system or True, client, directories, files)
+    return Trust(True, client, (*([system] if system else []), *added), directories)
 
 
 def trusting(trust: Trust) -> ssl.SSLContext:
     """Return how to speak TLS with those that are trusted; raise an error that names the file that is at fault."""
     for path in trust.files:
-        _open(path).close()  # the library that reads them would wait for a named pipe
+        with _open(path) as file:  # the library that reads them would wait for a named pipe
+            if os.fstat(file.fileno()).st_size > _MAX_FILE:
+                raise _unusable(path, TooLargeError(f"{path} has more than {_MAX_FILE} bytes"))
     try:
-        context = ssl.create_default_context(cafile=trust.verify if isinstance(trust.verify, str) else None)
+        context = ssl.create_default_context(cafile=trust.files[0] if trust.files else None)
+        for path in trust.files[1:]:
+            context.load_verify_locations(path)
         # Python 3.13 refuses authorities without the extensions of RFC 5280, as many are that people make themselves;
         # skopeo and libcurl take them.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -127,21 +128,3 @@ def _directory(registry: str, access: Access) -> str | None:
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     places = (f"{home}/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
     return next(filter(os.path.isdir, (f"{place}/{registry}" for place in places)), None)
-
-
-def _joined(files: Sequence[str]) -> str:
-    """Write a file with the authorities in all these; it is in the temporary directory, and dies with the run."""
-    import tempfile
-
-    contents = []
-    for path in files:
-        with io.BufferedReader(_open(path)) as file:
-            contents.append(file.read(_MAX_FILE + 1))
-        if len(contents[-1]) > _MAX_FILE:
-            raise _unusable(path, TooLargeError(f"{path} has more than {_MAX_FILE} bytes"))
-        if _PEM not in contents[-1]:
-            raise _unusable(path, FormatError(f"{path} holds no certificate in PEM format"))
-    fd, name = tempfile.mkstemp(prefix="authorities-", suffix=".pem")
-    with open(fd, "wb") as file:
-        file.write(b"\n".join(contents))
-    return name
