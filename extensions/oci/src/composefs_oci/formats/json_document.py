@@ -124,9 +124,7 @@ class Fields:
 
     def texts(self, key: str, most: int) -> tuple[str, ...]:
         """Return a list of at most so many strings; none if it is missing."""
-        return tuple(
-            value if isinstance(value, str) else self._wrong_element(key) for value in self._elements(key, most)
-        )
+        return tuple(self._elements(key, most, str))
 
     def mapping(self, key: str) -> dict[str, str]:
         """Return an object whose values are all strings; an empty one if it is missing."""
@@ -148,13 +146,10 @@ class Fields:
 
     def objects(self, key: str, most: int) -> list[Fields]:
         """Return a list of at most so many objects; an empty one if it is missing."""
-        elements = self._elements(key, most)
-        return [
-            Fields(value, f"{self.where}: {key}[{number}]") if isinstance(value, dict) else self._wrong_element(key)
-            for number, value in enumerate(elements)
-        ]
+        elements = self._elements(key, most, dict)
+        return [Fields(value, f"{self.where}: {key}[{number}]") for number, value in enumerate(elements)]
 
-    def _elements(self, key: str, most: int) -> list[Any]:
+    def _elements(self, key: str, most: int, kind: type) -> list[Any]:
         value = self._object.get(key)
         if value is None:
             return []
@@ -162,7 +157,6 @@ class Fields:
             raise self.fail(key, "is not a list")
         if len(value) > most:
             raise self.fail(key, f"has {len(value)} elements, more than {most}")
+        if not all(isinstance(element, kind) for element in value):
+            raise self.fail(key, "holds something of another type")
         return value
-
-    def _wrong_element(self, key: str) -> NoReturn:
-        raise self.fail(key, "holds something of another type")
