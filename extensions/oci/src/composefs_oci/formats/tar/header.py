@@ -67,7 +67,8 @@ def parse_header(block: bytes) -> Header:
     expected = _sums.get(check)
     if expected is None:
         expected = _expected_sum(check)
-    if total != expected and not _signed_sum_fits(block, check):
+    # Some old programs added up signed bytes.
+    if total != expected and sum(byte - 256 if byte > 127 else byte for byte in block) != expected:
         raise FormatError(f"a tar header has a wrong checksum ({_shown(name)})")
     name = name.partition(b"\0")[0]
     if magic == _POSIX and prefix[0]:
@@ -125,28 +126,18 @@ def _cached(field: bytes) -> int:
     return value
 
 
-def _expected_sum(check: bytes) -> int:
-    """Return what all bytes of a block with this checksum field should add up to; -1 if it is not a number.
+def _expected_sum(check: bytes) -> int | None:
+    """Return what all bytes of a block with this checksum field should add up to; None if it is not a number.
 
     The checksum was made with spaces in its place.
     """
     if len(_sums) >= _CACHED:
         _sums.clear()
     try:
-        value = number(check) + sum(check) - 8 * 0x20
+        value = _sums[check] = number(check) + sum(check) - 8 * 0x20
     except FormatError:
-        value = -1
-    _sums[check] = value
+        return None
     return value
-
-
-def _signed_sum_fits(block: bytes, check: bytes) -> bool:
-    """Some old programs added up signed bytes."""
-    total = sum(byte - 256 if byte > 127 else byte for byte in block)
-    try:
-        return total - sum(check) + 8 * 0x20 == number(check)
-    except FormatError:
-        return False
 
 
 def _shown(name: bytes) -> str:
