@@ -73,16 +73,14 @@ def pax_sparse(records: list[tuple[bytes, bytes]], name: bytes) -> tuple[bytes, 
     """Read the records that begin with ``GNU.sparse.``; return the file's name and its map.  Raises FormatError."""
     values = {key[len(_PREFIX) :]: value for key, value in records}
     name = values.get(b"name", name)
-    version = values.get(b"major", b"0"), values.get(b"minor", b"0")
+    major, minor = values.get(b"major", b"0"), values.get(b"minor", b"0")
     size = values.get(b"realsize", values.get(b"size"))
     if size is None:
         raise FormatError("a sparse file without a size")
     realsize = parse_decimal(size, "GNU.sparse.realsize")
-    if version[0] == b"1":
-        if version[1] != b"0":
-            raise FormatError("a sparse file of an unknown version")
+    if (major, minor) == (b"1", b"0"):
         return name, Sparse(realsize, None)
-    if version[0] != b"0":
+    if major != b"0":
         raise FormatError("a sparse file of an unknown version")
     if b"map" in values:
         numbers = [parse_decimal(each, "GNU.sparse.map") for each in values[b"map"].split(b",") if each]
