@@ -199,14 +199,7 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
     Raises NotFoundError if it is not here, CorruptError if it is none.
     """
     name = manifest_stream(digest)
-    try:
-        stream = core.stream_get(
-            name=None if stream_id else name, id=stream_id, source=source, named_refs=True
-        ).result()
-    except NotFoundError as error:
-        _require_repository(source, error)
-        raise not_here(digest, source) from None
-    _expect(stream, MANIFEST, name)
+    stream = _open(core, digest, name, MANIFEST, stream_id, source)
     configs = {ref: each for ref, each in stream.named_refs if ref.startswith(_CONFIG_REF)}
     if len(configs) != 1:
         raise CorruptError(f"{name} names {len(configs)} configs, not one", hint=_REMEDY, subject=name)
@@ -217,15 +210,28 @@ def open_manifest(core: Core, digest: str, *, stream_id: str | None = None, sour
 
 def open_config(core: Core, digest: str, stream_id: str | None = None) -> HeldConfig:
     """Read a config's stream, by its id or else by its name; raise as :func:`open_manifest` does."""
-    name = config_stream(digest)
-    try:
-        stream = core.stream_get(name=None if stream_id else name, id=stream_id, named_refs=True).result()
-    except NotFoundError:
-        raise not_here(digest) from None
-    _expect(stream, CONFIG, name)
+    stream = _open(core, digest, config_stream(digest), CONFIG, stream_id)
     layers = {ref: each for ref, each in stream.named_refs if is_digest(ref)}
     images = {ref: each for ref, each in stream.named_refs if ref.startswith(IMAGE_PREFIX)}
     return HeldConfig(digest, stream.id, layers, images)
+
+
+def _open(
+    core: Core, digest: str, name: str, content_type: str, stream_id: str | None, source: str | None = None
+) -> Stream:
+    """Read the stream of a document of this type, by its id or else by its name."""
+    try:
+        stream = core.stream_get(
+            name=None if stream_id else name, id=stream_id, source=source, named_refs=True
+        ).result()
+    except NotFoundError as error:
+        _require_repository(source, error)
+        raise not_here(digest, source) from None
+    if stream.content_type != content_type:
+        raise CorruptError(
+            f"{name} has the content type {stream.content_type}, not {content_type}", hint=_REMEDY, subject=name
+        )
+    return stream
 
 
 def read_document(core: Core, stream_id: str, digest: str) -> bytes:
@@ -244,10 +250,3 @@ def read_bytes(core: Core, stream_id: str, digest: str) -> bytes:
         os.unlink(core.staging.path_of(into))
         raise CorruptError(f"{digest} has {size} bytes, more than any manifest or config", hint=_REMEDY, subject=digest)
     return core.staging.read(into)
-
-
-def _expect(stream: Stream, content_type: str, name: str) -> None:
-    if stream.content_type != content_type:
-        raise CorruptError(
-            f"{name} has the content type {stream.content_type}, not {content_type}", hint=_REMEDY, subject=name
-        )
