@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from functools import cache
-from typing import NamedTuple
 
 from composefs_ext.errors import FormatError, TooLargeError
 from composefs_oci.arrivals import Arrivals
@@ -22,15 +21,7 @@ if TYPE_CHECKING:
     from composefs_oci.sources.source import Opener
     from composefs_oci.variants import Sought, Variant
 
-__all__ = ["Made", "make"]
-
-
-class Made(NamedTuple):
-    """What a pull has made: the ids of images, those of the layers' streams by digest, and what came with them."""
-
-    images: dict[Variant, str]
-    streams: dict[str, str]
-    counts: Counts
+__all__ = ["make"]
 
 
 def make(
@@ -40,8 +31,8 @@ def make(
     jobs: Mapping[str, Job],
     images: Sequence[Variant],
     sought: Sequence[Sought],
-) -> Made:
-    """Fetch layers and make images.
+) -> tuple[dict[Variant, str], dict[str, str], Counts]:
+    """Fetch layers and make images; return the images' ids, those of the layers' streams by digest, and what came.
 
     ``order`` are the diff ids of all layers from bottom to top, ``jobs`` fetch those that are missing, by digest.
     ``images`` are to be made, and those that are ``sought`` by their ids.
@@ -71,4 +62,4 @@ def make(
                 variant, reading = find(core, map(stored, order), image, each)
                 made |= put_images(core, reading, [variant])
             progress.finish()
-        return Made(made, *arrivals.wait_for_all())
+        return made, *arrivals.wait_for_all()

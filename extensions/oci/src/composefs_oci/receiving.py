@@ -78,14 +78,6 @@ class _Here(NamedTuple):
     document: bytes | None
 
 
-class _Images(NamedTuple):
-    """The images that stay, by key, those that are to be made, and those that are to have a certain id."""
-
-    kept: dict[str, str]
-    lacking: list[Variant]
-    sought: list[Sought]
-
-
 class Receiver:
     """One manifest on its way in: :meth:`receive` does it."""
 
@@ -195,21 +187,21 @@ class Receiver:
         held = self._held_layers(list(layers))
         self._layers = dict.fromkeys(layers, "") | held
         missing = {digest: layer for digest, layer in layers.items() if digest not in held}
-        images = self._images(config) if self._manifest.is_image else _Images({}, [], [])
-        if not missing and not images.lacking and not images.sought:
-            return images.kept
+        kept, lacking, sought = self._images(config) if self._manifest.is_image else ({}, [], [])
+        if not missing and not lacking and not sought:
+            return kept
         # What has nothing to make is done in a fifth of a second, and half of that is importing.
         from composefs_oci.layering import make
         from composefs_oci.layers.fetch import Job
 
         jobs = {digest: Job(layer, digest if self._manifest.is_image else None) for digest, layer in missing.items()}
-        made = make(self._core, self._open_source, order, jobs, images.lacking, images.sought)
-        self._counts = self._counts.plus(made.counts)
-        self._layers |= made.streams
-        return images.kept | {variant.key: image for variant, image in made.images.items()}
+        made, streams, counts = make(self._core, self._open_source, order, jobs, lacking, sought)
+        self._counts = self._counts.plus(counts)
+        self._layers |= streams
+        return kept | {variant.key: image for variant, image in made.items()}
 
-    def _images(self, config: HeldConfig | None) -> _Images:
-        """Look which of the images that are wanted are here and sound.
+    def _images(self, config: HeldConfig | None) -> tuple[dict[str, str], list[Variant], list[Sought]]:
+        """Return the images that stay, by key, those that are to be made, and those that are to have a certain id.
 
         Bootable ones that the config names are wanted too: one that is lost is made again, and no other one in its
         place unless that is asked for.
@@ -232,7 +224,7 @@ class Receiver:
         sought = [Sought.lost(key, image) for key, image in staying.items() if key not in keys | good]
         if terms.expected is not None and self._expected(kept) is None:
             sought.append(Sought.sealed(terms.expected))
-        return _Images(kept, [variant for variant in wanted if variant.key not in kept], sought)
+        return kept, [variant for variant in wanted if variant.key not in kept], sought
 
     def _expected(self, images: dict[str, str]) -> Variant | None:
         """Return the variant of these that has the expected id."""
