@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from threading import Event
 from typing import cast
 
 import pytest
@@ -45,7 +47,25 @@ def test_items_are_taken_as_they_are_needed() -> None:
 
 
 def test_what_was_not_begun_before_the_core_cancels_never_is() -> None:
+    """Neither what is still to be taken, nor what waits for a thread."""
+    patience = 10
+    cancelled = Event()
     begun = []
+
+    class Cancelling(Heard):
+        def pump(self, timeout: float) -> None:
+            try:
+                super().pump(timeout)
+            except KeyboardInterrupt:
+                cancelled.set()
+                raise
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item > patience:
+            cancelled.wait()
+            time.sleep(0.1)  # for who cancels to be quicker
+
     with pytest.raises(KeyboardInterrupt):
-        list(in_threads(cast("Core", Heard(patience=10)), begun.append, range(MANY)))
-    assert len(begun) < MANY / 5
+        list(in_threads(cast("Core", Cancelling(patience)), work, range(MANY)))
+    assert len(begun) < MANY / 20
