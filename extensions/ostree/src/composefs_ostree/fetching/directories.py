@@ -42,7 +42,6 @@ def find_repositories(directory: str) -> list[LocalRepository]:
     Raises NotFoundError if there is none, UnsupportedError or CorruptError if one cannot be read.
     """
     found: list[LocalRepository] = []
-    seen = set()
     following: str | None = directory
     while following is not None:
         try:
@@ -60,13 +59,11 @@ def find_repositories(directory: str) -> list[LocalRepository]:
                 hint="what it is relative to depends on who reads it; give the whole path",
                 subject=repository.directory,
             )
-        status = os.stat(repository.directory)
-        if (status.st_dev, status.st_ino) in seen or len(found) == _MAX_REPOSITORIES:
+        if len(found) == _MAX_REPOSITORIES:
             raise CorruptError(
                 f"{repository.directory}/config: the parents of this repository do not end",
                 subject=repository.directory,
             )
-        seen.add((status.st_dev, status.st_ino))
         found.append(repository)
         following = repository.config.parent
     return found
