@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,42 +81,35 @@ def check(
         return kit.report
 
 
+@dataclass
 class _Kit:
-    def __init__(
-        self,
-        extension: Extension,
-        directory: Path,
-        timeouts: Timeouts,
-        patience: float,
-        rules: Collection[int] | None,
-        trace: Observers,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        self._extension = extension
-        self._directory = directory
-        self._timeouts = timeouts
-        self._patience = patience
-        self._rules = rules
-        self._trace = trace
-        self._progress = progress
-        self._total = 0
-        self._checked: set[tuple[str, ...]] = set()
-        self._states = {SHA256: directory / "sha256", SHA512: directory / "sha512"}
-        for algorithm, path in self._states.items():
+    extension: Extension
+    directory: Path
+    timeouts: Timeouts
+    patience: float
+    rules: Collection[int] | None
+    trace: Observers
+    progress: Callable[[int, int], None]
+
+    def __post_init__(self) -> None:
+        self.total = 0
+        self.checked: set[tuple[str, ...]] = set()
+        self.states = {SHA256: self.directory / "sha256", SHA512: self.directory / "sha512"}
+        for algorithm, path in self.states.items():
             Repository.init(path, algorithm=algorithm, insecure=True)
-        self.report = Report(extension.name, extension.executable)
-        if any(command.repository == "write" for command in extension.manifest.commands):
+        self.report = Report(self.extension.name, self.extension.executable)
+        if any(command.repository == "write" for command in self.extension.manifest.commands):
             self.report.applicable.add(27)
 
     def check_manifest(self) -> None:
         """Check the manifest with its schema; what an older core does not know is no failure."""
         self.report.tried[42] += 1
-        error = schemas.first_error("manifest", json.loads(Path(self._extension.executable + ".json").read_bytes()))
+        error = schemas.first_error("manifest", json.loads(Path(self.extension.executable + ".json").read_bytes()))
         if error is not None:
             unknown = error.validator == "additionalProperties"
             where = "manifest" if error.json_path == "$" else f"manifest: {error.json_path.removeprefix('$.')}"
             self.report.add([Finding(42, f"{where}: {error.message[:200]}", "the manifest", warning=unknown)])
-        for command in self._extension.manifest.commands:
+        for command in self.extension.manifest.commands:
             if (wrong := schemas.malformed(command.result_schema)) is not None:
                 what = f"manifest: the result_schema of {' '.join(command.name)} is no JSON Schema: {wrong}"
                 self.report.add([Finding(42, what, "the manifest")])
@@ -124,10 +118,10 @@ class _Kit:
                 if after.required and not before.required:
                     what = f"{' '.join(command.name)}: {before.name}, which may be left out, comes before {after.name}"
                     self._doubt(f"{what}, which may not")
-        for pattern in self._extension.manifest.reads:
+        for pattern in self.extension.manifest.reads:
             if not pattern.startswith(("/", "~/", "$")):
                 self._doubt(f"reads: {pattern[:100]!r} allows nothing: it begins with none of / ~/ $")
-        for name in self._extension.manifest.environment:
+        for name in self.extension.manifest.environment:
             if name not in clean_environment({name: ""}, [name]):
                 self._doubt(f"environment: {name} is never passed on")
 
@@ -136,23 +130,23 @@ class _Kit:
 
     def check_command(self, invocation: Invocation) -> None:
         """Make an ordinary run and, if that goes well, all the others."""
-        before = self._directory / "before"
+        before = self.directory / "before"
         shutil.rmtree(before, ignore_errors=True)
-        shutil.copytree(self._states[SHA256], before, symlinks=True)
+        shutil.copytree(self.states[SHA256], before, symlinks=True)
         self.report.commands.append(invocation.text)
-        self._total += 2
+        self.total += 2
         plain = self._run(invocation, PLAIN)
         if plain.failed or plain.answer is None or "result" not in plain.answer:
             self.report.unfinished.append(invocation.text)
             return
         self._run(invocation, PLAIN._replace(title="an ordinary run with --json and without a cache"), SHA512)
-        if plain.command.name in self._checked:
+        if plain.command.name in self.checked:
             return
-        self._checked.add(plain.command.name)
+        self.checked.add(plain.command.name)
         if "object.put" in plain.calls:
             self.report.applicable.add(32)
-        todo = [each for each in scenarios(plain) if self._rules is None or not set(each.rules).isdisjoint(self._rules)]
-        self._total += len(todo)
+        todo = [each for each in scenarios(plain) if self.rules is None or not set(each.rules).isdisjoint(self.rules)]
+        self.total += len(todo)
         for scenario in todo:
             found = self._run(invocation, scenario, copy_of=before, add=not scenario.single)
             if scenario.single:
@@ -161,14 +155,14 @@ class _Kit:
     def _tell_apart(self, invocation: Invocation, scenario: Scenario, found: Watch, before: Path) -> None:
         """Say which part of a run with many was minded; if none is by itself, that all together are."""
         if found.failed:
-            self._total += len(scenario.single)
+            self.total += len(scenario.single)
             singles = [self._run(invocation, each, copy_of=before) for each in scenario.single]
             if any(single.failed for single in singles):
                 return
         self.report.add(found.findings)
 
     def _copy(self, state: Path) -> Path:
-        copy = self._directory / "copy"
+        copy = self.directory / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(state, copy, symlinks=True)
         return copy
@@ -187,12 +181,12 @@ class _Kit:
         Where a time was up, it is made once more: other people's work on this machine may have taken the time.
         """
         for last in (False, True):
-            repository = self._states[algorithm] if copy_of is None else self._copy(copy_of)
+            repository = self.states[algorithm] if copy_of is None else self._copy(copy_of)
             watch = self._converse(invocation, scenario, repository, algorithm)
             if last or not watch.late or (copy_of is None and watch.welcomed is not None):
                 break
         self.report.runs += 1
-        self._progress(self.report.runs, self._total)
+        self.progress(self.report.runs, self.total)
         if add:
             self.report.add(watch.findings)
         self.report.tried.update(watch.tried)
@@ -202,30 +196,30 @@ class _Kit:
 
     def _converse(self, invocation: Invocation, scenario: Scenario, repository: Path, algorithm: Algorithm) -> Watch:
         """Run the command, with all that the scenario does otherwise; return what was seen of it, and judged."""
-        work = self._directory / "work"
+        work = self.directory / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         line = invocation.prepare(work)
         title = f"{invocation.text}: {scenario.title}" if len(self.report.commands) > 1 else scenario.title
-        watch = Watch(title, self._extension.manifest, line.command, algorithm)
+        watch = Watch(title, self.extension.manifest, line.command, algorithm)
         failure = took = None
         interrupted = False
-        with open(self._directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
+        with open(self.directory / "stderr", "w+b") as stderr, open(os.devnull, "r+b") as null:
             options = RunOptions(
                 json=algorithm is SHA512,
                 directory=invocation.directory or str(work),
-                cache_dir=_NOWHERE if algorithm is SHA512 else f"{self._directory}/cache",
+                cache_dir=_NOWHERE if algorithm is SHA512 else f"{self.directory}/cache",
                 stdio=Stdio(null.fileno(), null.fileno(), stderr.fileno()),
             )
-            silence = Silence(self._patience, children())
+            silence = Silence(self.patience, children())
             try:
                 with (
                     Repository.open(repository, writable=line.command.repository == "write") as opened,
                     launch(line, opened, options) as launched,
                 ):
-                    tap = Tap(launched, self._trace, script=scenario.script, watch=watch, silence=silence)
+                    tap = Tap(launched, self.trace, script=scenario.script, watch=watch, silence=silence)
                     try:
-                        result = converse(launched, self._trace, timeouts=self._timeouts, channel=tap)
+                        result = converse(launched, self.trace, timeouts=self.timeouts, channel=tap)
                     finally:
                         watch.ended = launched.end()
                         tap.left_over()
@@ -248,8 +242,8 @@ class _Kit:
             except ComposefsError as error:
                 failure = error.told
             if interrupted:  # when there was nothing left that the core could have cancelled
-                raise CancelledError(f"the check of {self._extension.name} was interrupted")
+                raise CancelledError(f"the check of {self.extension.name} was interrupted")
             stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _STDERR_KEPT))
             watch.stderr = stderr.read().decode("utf-8", "replace")
-        judge(scenario, watch, took, self._timeouts, failure)
+        judge(scenario, watch, took, self.timeouts, failure)
         return watch
