@@ -27,7 +27,6 @@ from composefs.ext.conversation import check_staging
 from composefs.ext.launch import Launched
 from composefs.ext.patience import STEP
 from composefs.observe import Observers
-from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.wire import Message
 
 __all__ = ["Script", "Tap"]
@@ -82,6 +81,12 @@ class Tap(Channel):
         super().__init__(launched.process.stdout, launched.process.stdin, launched.limits, observer)
         self._script = script
         self._watch = watch
+        if script.only_unknown:
+            watch.versions = ()
+        if script.bare:
+            watch.features = ()
+        if script.ids:
+            watch.ids = (_IDS["initialize"], _IDS["run"])
         self._silence = silence
         self._interrupts = launched.interrupts
         self._answers: dict[int, Message] = {}
@@ -116,10 +121,8 @@ class Tap(Channel):
         return [self._look_at(line) for line in lines]
 
     def _look_at(self, line: bytes) -> bytes:
-        script = self._script
-        ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
-        versions, features = [] if script.only_unknown else VERSIONS, [] if script.bare else FEATURES
-        self._watch.received(line, versions, features, ids)
+        script, ids = self._script, self._watch.ids
+        self._watch.received(line)
         if self._watch.answer is not None and self._answered_at is None:
             self._answered_at = time.monotonic()
             self._owes_answer = False

@@ -20,13 +20,11 @@ from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, RESULT_FILE, SIZES
+from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES, VERSIONS
 from composefs.protocol.wire import JSONValue, Message, decode
 from composefs.splitstream import names_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from composefs.ext.check.silence import Silence
     from composefs.ext.process import Ended
 
@@ -52,12 +50,16 @@ class Watch:
     """The eyes of one run.  ``run`` describes it; ``files`` are the eyes on staging.
 
     ``calls`` are the methods called, in order, and ``params`` what with.  ``answer`` is what run was answered with.
+    ``versions`` and ``features`` are those on offer that are known, ``ids`` those of initialize and run.
     """
 
     def __init__(self, run: str, manifest: Manifest, command: Command, algorithm: Algorithm) -> None:
         self.run = run
         self.manifest = manifest
         self.command = command
+        self.versions: tuple[int, ...] = VERSIONS
+        self.features: tuple[str, ...] = FEATURES
+        self.ids = (1, 2)
         self.findings: list[Finding] = []
         self.tried: set[int] = set()
         self.calls: list[str] = []
@@ -108,12 +110,8 @@ class Watch:
         if len(self._lines) > _LINES_KEPT:
             del self._lines[: _LINES_KEPT // 2]
 
-    def received(self, line: bytes, versions: Sequence[int], features: Sequence[str], ids: tuple[int, int]) -> None:
-        """Look at a line of the extension, as it came.
-
-        ``versions`` and ``features`` are those that are on offer and that are known, ``ids`` those of initialize and
-        run.
-        """
+    def received(self, line: bytes) -> None:
+        """Look at a line of the extension, as it came."""
         self._note("< ", line)
         self.tried |= {1, 2, 3, 4, 5, 17, 37}
         try:
@@ -137,7 +135,7 @@ class Watch:
         elif "method" in message:
             self._received_call(message)
         else:
-            self._received_answer(message, versions, features, ids)
+            self._received_answer(message)
 
     def _find_garbled(self, line: bytes, error: ValueError | RecursionError) -> None:
         """Note what is wrong with a line that is no JSON."""
@@ -187,10 +185,8 @@ class Watch:
             self.tried |= {6, 8}
             self._open[number] = _Unanswered(method, message["params"], len(self.findings), self.is_told)
 
-    def _received_answer(
-        self, message: Message, versions: Sequence[int], features: Sequence[str], ids: tuple[int, int]
-    ) -> None:
-        number = message.get("id")
+    def _received_answer(self, message: Message) -> None:
+        number, ids = message.get("id"), self.ids
         self.tried.add(6)
         if "result" in message and "error" in message:
             spare = [name for name in ("result", "error") if message[name] is None]
@@ -200,7 +196,7 @@ class Watch:
             self.find(6, f"an answer has the id {number!r}, which is no integer, as the id of the call was")
         elif number == ids[0] and self.welcomed is None:
             self.welcomed = message
-            self._check_welcome(message, versions, features)
+            self._check_welcome(message)
         elif number == ids[1] and self.answer is None and self.welcomed is not None:
             self.answer = message
             self._check_result(message)
@@ -220,13 +216,14 @@ class Watch:
             return None
         return result
 
-    def _check_welcome(self, message: Message, versions: Sequence[int], features: Sequence[str]) -> None:
+    def _check_welcome(self, message: Message) -> None:
         self.tried.add(25)
         result = self._result(message, "initialize")
         if result is None:
             return
-        spoken = [version for version in versions if version in self.manifest.protocol]
-        if not versions:
+        features = self.features
+        spoken = [version for version in self.versions if version in self.manifest.protocol]
+        if not self.versions:
             self.find(25, "a version was picked that was not on offer: initialize is to be answered unsupported then")
         elif type(result.get("version")) is not int or result["version"] not in spoken:
             self.find(25, f"version {result.get('version')!r} was picked; on offer, and in the manifest, are {spoken}")
