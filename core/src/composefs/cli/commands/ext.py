@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,33 +40,23 @@ def list_(settings: Settings, as_json: bool) -> None:
     with settings.observers() as observers:
         for place in discovery.not_there():
             observers.log("warning", f"{discovery.SEARCH_VARIABLE} names {place}, which is no directory")
-    found = discovery.list_all()
+    rows: list[dict[str, Any]] = [
+        {
+            "name": each.name,
+            "state": each.state,
+            "version": each.extension.manifest.version if each.extension else None,
+            "summary": each.extension.manifest.summary if each.extension else None,
+            "executable": each.executable,
+            "reason": each.reason,
+        }
+        for each in discovery.list_all()
+    ]
     if as_json:
-        rows = [
-            {
-                "name": each.name,
-                "state": each.state,
-                "version": each.extension.manifest.version if each.extension else None,
-                "summary": each.extension.manifest.summary if each.extension else None,
-                "executable": each.executable,
-                "reason": each.reason,
-            }
-            for each in found
-        ]
         print_json({"extensions": rows})
-    elif found:
+    elif rows:
         table(
             ("NAME", "STATE", "VERSION", "EXECUTABLE", "REASON"),
-            [
-                (
-                    each.name,
-                    each.state,
-                    each.extension.manifest.version if each.extension else "-",
-                    each.executable,
-                    each.reason or "",
-                )
-                for each in found
-            ],
+            [(r["name"], r["state"], r["version"] or "-", r["executable"], r["reason"] or "") for r in rows],
         )
     else:
         line("No extensions found")
