@@ -16,7 +16,6 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,22 +89,21 @@ class MemoryCore(MemoryRepository):
         ``options`` are those of the run: verbosity, json, color, directory.
         """
         given = self._with_defaults(command, arguments or {})
-        with ExitStack() as stack:
-            their_in, our_out = os.pipe()
-            our_in, their_out = os.pipe()
-            stack.callback(os.close, their_in)
-            outcome: list[dict[str, Any]] = []
+        their_in, our_out = os.pipe()
+        our_in, their_out = os.pipe()
+        outcome: list[dict[str, Any]] = []
 
-            def converse() -> None:
-                outcome.append(self._converse(our_in, our_out, command, given, options))
+        def converse() -> None:
+            outcome.append(self._converse(our_in, our_out, command, given, options))
 
-            thread = threading.Thread(target=converse)
-            thread.start()
-            try:
-                serve(Core(their_in, their_out), handler, features=features)
-            finally:
-                os.close(their_out)
-                thread.join()
+        thread = threading.Thread(target=converse)
+        thread.start()
+        try:
+            serve(Core(their_in, their_out), handler, features=features)
+        finally:
+            os.close(their_out)
+            thread.join()
+            os.close(their_in)
         return _result(outcome)
 
     def run_program(
