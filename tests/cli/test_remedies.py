@@ -15,7 +15,8 @@ import pytest
 
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
-from composefs.splitstream import IMAGE_PREFIX, Parts
+from composefs.splitstream import Parts
+from composefs.splitstream.layout import IMAGE_PREFIX
 from support.commands import BIN, CFSCTL, cfsctl, run, the_error
 from support.oci_layout import simple
 from support.ostree_pull import LIBEXEC, Target, extensions, start_by

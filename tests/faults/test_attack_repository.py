@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from composefs import splitstream
 from composefs.digest import SHA256
 from composefs.erofs.layout import SLOT
 from composefs.linux.files import remove_tree
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
 from composefs.splitstream.frame import compressor
-from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE
+from composefs.splitstream.layout import MAX_CHUNKS, MAX_INLINE, MAX_REFERENCES
 from support.commands import CFSCTL, cfsctl, limit_memory
 from support.images import Patch, make_image
 from support.mounts import mounted
@@ -309,7 +308,7 @@ def test_millions_of_compressed_names_cost_no_memory(populated: Populated) -> No
 
 def test_millions_of_references_cost_no_memory(populated: Populated) -> None:
     """4,000,000 objects that are not there, the most that a stream may name."""
-    put_stream(populated.path, objects=b"".join([number.to_bytes(32) for number in range(splitstream.MAX_REFERENCES)]))
+    put_stream(populated.path, objects=b"".join([number.to_bytes(32) for number in range(MAX_REFERENCES)]))
     repo = ("--repo", populated.path)
     done = cfsctl(*repo, "fsck", status=1, preexec_fn=limit_memory)
     assert "streams/bad: 3999000 more objects are missing" in done.stdout

@@ -18,7 +18,8 @@ from composefs.errors import NotFoundError
 from composefs.mount.fuse import FuseImage
 from composefs.repository import Repository
 from composefs.repository.publication import ImageName, Publication, RefUpdate, StreamName
-from composefs.splitstream import IMAGE_PREFIX, Parts
+from composefs.splitstream import Parts
+from composefs.splitstream.layout import IMAGE_PREFIX
 from support import peers
 from support.commands import CFSCTL, TIMEOUT, cfsctl, run
 from support.verity import kernel_verity

@@ -11,7 +11,8 @@ import zstandard
 from composefs import splitstream
 from composefs.digest import SHA256, SHA512
 from composefs.errors import FormatError, InputOutputError, TooLargeError
-from composefs.splitstream import PIECE, Parts, Reader
+from composefs.splitstream import Parts, Reader
+from composefs.splitstream.layout import PIECE
 from support.splitstreams import stream_of
 
 ID_A, ID_B = "aa" * 32, "bb" * 32

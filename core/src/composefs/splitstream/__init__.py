@@ -24,17 +24,8 @@ order; so do we, but readers go by the ranges.
 `layout` has the numbers, `frame` reads and writes the zstd frames, `writer` and `reader` whole streams.
 """
 
-from composefs.splitstream.layout import IMAGE_PREFIX, MAGIC, MAX_REFERENCES, PIECE, names_image
+from composefs.splitstream.layout import MAGIC, names_image
 from composefs.splitstream.reader import Reader
 from composefs.splitstream.writer import Parts, write
 
-__all__ = [
-    "IMAGE_PREFIX",
-    "MAGIC",
-    "MAX_REFERENCES",
-    "PIECE",
-    "Parts",
-    "Reader",
-    "names_image",
-    "write",
-]
+__all__ = ["MAGIC", "Parts", "Reader", "names_image", "write"]
