@@ -32,11 +32,5 @@ def preparations(context: Context) -> list[Callable[[], object]]:
     """Return what is to be called for a session, the last first."""
     pieces: list[Callable[[], object]] = [partial(import_module, name) for name in _MODULES]
     if context.command.repository == "write":  # whose streams and images are hashed
-        pieces.append(partial(_hashing, context))
+        pieces.append(lambda: import_module("composefs.fsverity").prepare(context.algorithm))
     return pieces[::-1]
-
-
-def _hashing(context: Context) -> None:
-    from composefs import fsverity
-
-    fsverity.prepare(context.algorithm)

@@ -23,7 +23,6 @@ __all__ = [
     "integer",
     "mapping",
     "one_of",
-    "optional_id",
     "shown",
     "staged_name",
     "string",
@@ -113,12 +112,6 @@ def check_ids(values: Sequence[JSONValue], hex_size: int, key: str) -> None:
         return
     for value in values:
         check_id(value, hex_size, key)
-
-
-def optional_id(params: Message, key: str, hex_size: int) -> str | None:
-    """An id, or None where the field is missing or null."""
-    value = params.get(key)
-    return None if value is None else check_id(value, hex_size, key)
 
 
 def content_type(params: Message) -> int:

@@ -9,7 +9,7 @@ from composefs.erofs.reader.image import Image, Inode
 from composefs.erofs.reader.tree import Decoder, ReadRules, read_below
 from composefs.erofs.reader.walk import Walk
 from composefs.errors import NotFoundError
-from composefs.paths import LinksError, Trail, follow, joined, shown
+from composefs.paths import LinksError, follow, joined, shown
 from composefs.tree import Node
 
 __all__ = ["Lookup"]
@@ -44,7 +44,7 @@ class Lookup:
         There is nothing behind more symlinks than the kernel follows.
         """
         try:
-            trail = follow(self._image.root_nid, path, self._child_of, self._target)
+            trail = follow(self._image.root_nid, path, lambda way, name: self._child(way[-1][1], name), self._target)
         except LinksError as error:  # the image is well-formed for all that
             raise NotFoundError(error.message) from error
         if trail is None:
@@ -85,9 +85,6 @@ class Lookup:
         inode = self._image.inode(nid)
         child = self._search(inode, name) if stat.S_ISDIR(inode.mode) and name not in DOTS else None
         return None if child is None or self._dropped(self._image.inode(child), name, nid) else child
-
-    def _child_of(self, trail: Trail[int], name: bytes) -> int | None:
-        return self._child(trail[-1][1], name)
 
     def _target(self, nid: int) -> bytes | None:
         inode = self._image.inode(nid)

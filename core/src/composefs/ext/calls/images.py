@@ -9,7 +9,7 @@ from composefs.ext.calls.transforms import Transforms
 from composefs.ext.context import Context
 from composefs.fsverity import digest_parts
 from composefs.protocol import DRAFTS
-from composefs.protocol.params import boolean, check_id, mapping, one_of, optional_id, staged_name, string
+from composefs.protocol.params import boolean, check_id, mapping, one_of, staged_name, string
 from composefs.protocol.wire import JSONValue, Message
 from composefs.repository import Repository
 from composefs.repository.images import image_objects
@@ -79,8 +79,8 @@ def _parse(context: Context, params: Message) -> Tree:
 
 
 def _check_expected(params: Message, found: str, context: Context) -> None:
-    expected = optional_id(params, "expect", context.algorithm.hex_size)
-    if expected is not None and expected != found:
+    expected = params.get("expect")
+    if expected is not None and check_id(expected, context.algorithm.hex_size, "expect") != found:
         raise CorruptError(f"the image's id is {found}, not {expected} as expected", subject=found)
 
 
