@@ -56,7 +56,9 @@ class Directories:
                 raise
             raise CorruptError(
                 f"{self._path}/{path} is not a directory but a file or a symlink",
-                hint="a repository has its objects and refs in itself",
+                hint="one ref's name cannot be the beginning of another's path"
+                if path.startswith("refs/heads/")
+                else "a repository has its objects and refs in itself",
                 subject=f"{self._path}/{path}",
             ) from None
         self._below[path] = fd
