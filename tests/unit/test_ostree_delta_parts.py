@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import lzma
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,10 +61,16 @@ EHWPOISON = 133  # what the errno module does not name
 
 
 @pytest.fixture(autouse=True)
-def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where files are staged; nothing but what a row names may be left there."""
+def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where files are staged; nothing but what a row names may be left there, and no descriptor at all.
+
+    A part has a hundred thousand files, and a process may have a thousand open.
+    """
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    before = os.listdir("/proc/self/fd")
+    yield tmp_path
+    gc.collect()  # maps that an error speaks of
+    assert os.listdir("/proc/self/fd") == before
 
 
 def sources(wanted: bytes) -> memoryview:
@@ -436,6 +443,7 @@ def test_an_xz_bomb_stops_at_its_bound() -> None:
     with pytest.raises(CorruptError, match="longer than"):
         unpacking.feed(bomb)
     assert unpacking._size < most_unpacked(1000) + (2 << 20)
+    unpacking.discard()
 
 
 def test_an_xz_stream_that_wants_much_memory_is_refused() -> None:

@@ -28,6 +28,14 @@ def test_large_objects_on_their_way_together_are_too_much() -> None:
     assert isinstance(fetches[3].error, TooLargeError)
 
 
+def test_a_budget_may_be_spent_to_the_last_byte() -> None:
+    budget = Budget(1000)
+    budget.spend(600)
+    budget.spend(400)
+    with pytest.raises(TooLargeError, match="more than 1000 bytes"):
+        budget.spend(1)
+
+
 def test_a_repeated_transfer_counts_once() -> None:
     budget = Budget(1000)
     fetch = MetadataFetch(ObjectType.DIRTREE, bytes(32), budget)
