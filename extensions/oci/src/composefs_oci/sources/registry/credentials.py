@@ -96,7 +96,8 @@ def _look_up(fields: Fields, registry: str, repository: str) -> Credentials | No
         if name in helpers:
             return _ask(helpers[name], name)
     auths = fields.inner("auths")
-    entries = {_registry_of(key): key for key in auths.keys()} if auths else {}  # noqa: SIM118  # it is no mapping
+    # Of several the shortest stays: Docker keeps tokens for itself beside a login, at …/v1/access-token and the like.
+    entries = {_registry_of(key): key for key in sorted(auths.keys(), reverse=True)} if auths else {}
     for name in _names(registry, repository):
         if auths and name in entries and (entry := auths.inner(entries[name])):
             found = _entry(entry)
