@@ -31,9 +31,12 @@ STATUSES = {
     8: "The disk is full, or something is too large.",
     9: "That cannot be done here.",
     10: "An extension broke a rule, died, or did not start.",
+    129: "The terminal was closed (SIGHUP).",
     130: "The user interrupted.",
+    141: "Nobody reads the output any more (SIGPIPE).",
+    143: "It was asked to end (SIGTERM).",
 }
-"""What docs/protocol.md says to authors of extensions in its table of errors, for users."""
+"""What docs/protocol.md says to authors of extensions in its table of errors, for users, and what signals end with."""
 
 LAUNCHER = """.TH COMPOSEFS-EXT-{upper} 1 "" "composefs" "composefs"
 .SH NAME

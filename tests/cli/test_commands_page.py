@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def test_the_man_page_has_every_exit_status(tmp_path: Path) -> None:
     assert {int(status) for status in re.findall(r"^\.B (\d+)$", section, re.MULTILINE)} == {
         0,
         *(error_of_kind(kind).exit_status for kind in KINDS),
+        *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)),
     }
     # What is said there holds for every extension, and so do the options that come before the command.
     for extension in ("oci", "ostree"):
