@@ -7,7 +7,8 @@ The default places of a repository are those of composefs-rs 0.9.0: ``/sysroot/c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from composefs.imageformats import DEFAULT_EROFS_FORMAT
 from composefs.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from composefs.cli.progress import Reporting
     from composefs.observe import Observers
     from composefs.repository import Repository
 
@@ -124,6 +126,14 @@ class Settings(NamedTuple):
         from composefs.observe import Observers
 
         return Observers(*sinks_for(self.progress, self.verbosity, trace=self.trace, json=json))
+
+    @contextmanager
+    def reporting(self, name: str, label: str) -> Iterator[Reporting]:
+        """Have what is told how far the work called ``name`` is shown, behind the label, as the options ask."""
+        from composefs.cli.progress import Reporting
+
+        with self.observers() as observers, Reporting(observers, name, label) as report:
+            yield report
 
 
 def may_color() -> bool:

@@ -10,7 +10,6 @@ from composefs.cli.complete import NameElsewhere
 from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 
@@ -46,8 +45,7 @@ def command(settings: Settings, source_path: str, names: tuple[str, ...], as_jso
     with (
         _source(source_path, settings) as source,
         settings.open_repository(writable=True) as target,
-        settings.observers() as observers,
-        Reporting(observers, "copy", "copying objects") as report,
+        settings.reporting("copy", "copying objects") as report,
     ):
         found = [_find(source, name) for name in dict.fromkeys(names)]
         copied = copy(source, target, [Start(each.id, each.kind, each.name) for each in found], report=report)

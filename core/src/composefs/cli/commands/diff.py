@@ -12,7 +12,6 @@ from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json, size_shown
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
 from composefs.paths import shown
@@ -47,11 +46,7 @@ def command(settings: Settings, old: str, new: str, as_json: bool) -> None:
     """
     from composefs.compare import compare, objects_to_fetch
 
-    with (
-        settings.open_repository() as repository,
-        settings.observers() as observers,
-        Reporting(observers, "diff", "comparing") as report,
-    ):
+    with settings.open_repository() as repository, settings.reporting("diff", "comparing") as report:
         report(0)
         before, after = _tree(repository, old), _tree(repository, new)
         changes = list(compare(before, after))

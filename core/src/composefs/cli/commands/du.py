@@ -10,7 +10,6 @@ from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, size_shown, table
-from composefs.cli.progress import Reporting
 from composefs.cli.refs import left_out
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
@@ -40,8 +39,7 @@ def command(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     try:
         with (
             settings.open_repository() as repository,
-            settings.observers() as observers,
-            Reporting(observers, "du", "measuring") as report,
+            settings.reporting("du", "measuring") as report,
             telling(repository, "stream", "image"),
         ):
             report(0)

@@ -12,7 +12,6 @@ from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path
 from composefs.cli.named import named_image
 from composefs.cli.output import write, write_piece
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError, UsageError
 from composefs.tree import Node, object_path
@@ -55,7 +54,7 @@ def command(settings: Settings, name: str, files: tuple[bytes, ...], backing_pat
                 error.hint = f"`cfsctl ls {shlex.quote(name)} DIRECTORY` lists what there is"
                 raise
             if not backing_path_only:
-                with settings.observers() as observers, Reporting(observers, "dump", "reading the image") as report:
+                with settings.reporting("dump", "reading the image") as report:
                     report(0)
                     found = [lookup.below(path) for path in paths]
                 for path, below in zip(paths, found, strict=True):

@@ -8,7 +8,6 @@ import click
 
 from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.output import line, print_json, say
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import UsageError
 
@@ -56,8 +55,7 @@ def command(
 
     with (
         settings.open_repository(writable=repair) as repository,
-        settings.observers() as observers,
-        Reporting(observers, "fsck", "checking objects") as report,
+        settings.reporting("fsck", "checking objects") as report,
     ):
         if source is not None:
             found = check_and_repair(repository, source, wait=settings.wait, report=report)

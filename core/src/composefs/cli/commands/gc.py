@@ -8,7 +8,6 @@ from composefs.cli.complete import AnyName
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.named import telling
 from composefs.cli.output import line, print_json, say, size_shown
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import one_line
 
@@ -50,8 +49,7 @@ def command(settings: Settings, roots: tuple[str, ...], dry_run: bool, as_json: 
     tell = _list if settings.verbosity > 0 and not as_json else None
     with (
         settings.open_repository(writable=not dry_run, exclusive=True) as repository,
-        settings.observers() as observers,
-        Reporting(observers, "gc", "collecting garbage") as report,
+        settings.reporting("gc", "collecting garbage") as report,
         telling(repository, "stream", "image"),
     ):
         if tell is None:  # a bar would be in the way of the list

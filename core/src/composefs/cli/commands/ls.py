@@ -14,7 +14,6 @@ from composefs.cli.complete import ImageName
 from composefs.cli.frame import Command, Example, Path, json_option
 from composefs.cli.named import named_image
 from composefs.cli.output import line, print_json_rows, table
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.errors import NotFoundError
 from composefs.paths import shown
@@ -61,7 +60,7 @@ def command(settings: Settings, name: str, path: bytes, as_table: bool, recursiv
                 entries = [(path.rstrip(b"/").rpartition(b"/")[2], node)]
             elif recursive:
                 # Read as a whole: where a damaged image has a directory in itself, one by one there is no end.
-                with settings.observers() as observers, Reporting(observers, "ls", "reading the image") as report:
+                with settings.reporting("ls", "reading the image") as report:
                     report(0)
                     below = lookup.below(path)
                 entries = ((each[1:], node) for each, _, _, node in walk(below))

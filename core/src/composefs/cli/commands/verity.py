@@ -6,7 +6,6 @@ import click
 
 from composefs.cli.frame import Command, Example, Group, json_option
 from composefs.cli.output import line, print_json
-from composefs.cli.progress import Reporting
 from composefs.cli.settings import Settings, pass_settings
 from composefs.cli.text import counted
 
@@ -31,8 +30,7 @@ def enable(settings: Settings, as_json: bool) -> None:
 
     with (
         settings.open_repository(writable=True, exclusive=True) as repository,
-        settings.observers() as observers,
-        Reporting(observers, "verity", "enabling fs-verity") as report,
+        settings.reporting("verity", "enabling fs-verity") as report,
     ):
         already = repository.secure
         objects = enable_verity(repository, report)
