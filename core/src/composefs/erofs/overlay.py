@@ -81,32 +81,18 @@ class Inode:
     of each block of a directory that has several.
     """
 
-    __slots__ = (
-        "blocks",
-        "chunk_bits",
-        "data",
-        "digest",
-        "file_type",
-        "first_block",
-        "groups",
-        "head",
-        "mode",
-        "names",
-        "nid",
-        "nlink",
-        "node",
-        "padding",
-        "parent",
-        "redirect",
-        "tail",
-        "targets",
-        "xattrs",
-    )
-
+    node: Node
+    mode: int
+    file_type: int
+    nlink: int
     xattrs: AttributeSet
     parent: Inode
+    names: list[bytes] | None
     targets: list[Inode]
+    data: bytes | None
+    chunk_bits: int
     digest: bytes | None
+    redirect: bytes | None
     nid: int
     padding: int
     head: bytes
@@ -115,15 +101,17 @@ class Inode:
     first_block: int
     groups: list[tuple[int, int]] | None
 
+    __slots__ = tuple(__annotations__)
+
     def __init__(self, node: Node, file_type: int) -> None:
         self.node = node
         self.mode = node.mode
         self.file_type = file_type
         self.nlink = node.nlink
-        self.names: list[bytes] | None = None
-        self.data: bytes | None = None
+        self.names = None
+        self.data = None
         self.chunk_bits = 0
-        self.redirect: bytes | None = None
+        self.redirect = None
 
 
 def rewrite(tree: Tree, rules: WriteRules) -> tuple[list[Inode], AttributeSets]:
