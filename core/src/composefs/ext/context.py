@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from composefs.digest import DEFAULT_ALGORITHM, Algorithm
+from composefs.digest import DEFAULT_ALGORITHM
 from composefs.errors import ComposefsError, PermissionDeniedError, UsageError
 from composefs.ext.drafts import Drafts
 from composefs.ext.launch import Launched
 from composefs.ext.limiter import ProgressLimiter
-from composefs.ext.manifest import Command, Manifest
 from composefs.ext.seen import Seen
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
 from composefs.observe import Observers
@@ -29,7 +28,9 @@ __all__ = ["Context"]
 class Context:
     """The state of a session that calls work on; ``observer`` hears what the user is to be told.
 
-    ``repository`` is None where the command's manifest asks for none.  ``private_fd`` is the core's own directory
+    ``manifest`` says what the extension may do at all, ``command`` what this one may.  ``repository`` is None where it
+    asks for none; ``algorithm`` is that of its digests, and ``erofs_default`` the format of images for which a call
+    names none: without a repository, those of a new one.  ``private_fd`` is the core's own directory
     beside staging.  ``cancelled`` tells that the extension has been told that the user has asked to stop.
     ``unwritten`` is why some of the output could not be written, or was none that could be: the run has failed then,
     whatever its answer; ``reader_left`` tells that nobody reads it any more.  ``features`` are those that were agreed
@@ -40,8 +41,16 @@ class Context:
 
     def __init__(self, launched: Launched, observer: Observers) -> None:
         self.line = launched.line
+        self.manifest = launched.line.extension.manifest
+        self.command = launched.line.command
         self.repository = launched.repository
         self.options = launched.options
+        self.algorithm, self.erofs_default = DEFAULT_ALGORITHM, DEFAULT_EROFS_FORMAT
+        if self.repository is not None:
+            self.algorithm, self.erofs_default = self.repository.algorithm, self.repository.meta.erofs_default
+            self.repository.store.interrupted = self.interrupted
+        if self.options.erofs_default is not None:
+            self.erofs_default = self.options.erofs_default
         self.limits = launched.limits
         self.private_fd = launched.staging.private
         self.observer = observer
@@ -65,40 +74,16 @@ class Context:
         self.drafts = Drafts(self.staged, self.limits, self.algorithm)
         self.lists = Lists(self.staged, self.limits)
         self.progress = ProgressLimiter(self.limits.progress_per_second)
-        if self.repository is not None:
-            self.repository.store.interrupted = self.interrupted
 
     def interrupted(self) -> bool:
         """Tell whether the user has asked to stop."""
         return self._interrupts.count > 0
 
     @property
-    def manifest(self) -> Manifest:
-        """What the extension may do at all."""
-        return self.line.extension.manifest
-
-    @property
-    def command(self) -> Command:
-        """What the command may do."""
-        return self.line.command
-
-    @property
     def repo(self) -> Repository:
         """The repository of a call whose table entry says that there is one."""
         assert self.repository is not None
         return self.repository
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The repository's digest algorithm; without a repository, that of a new one."""
-        return DEFAULT_ALGORITHM if self.repository is None else self.repository.algorithm
-
-    @property
-    def erofs_default(self) -> int:
-        """The image format of a call that names none."""
-        if self.options.erofs_default is not None:
-            return self.options.erofs_default
-        return DEFAULT_EROFS_FORMAT if self.repository is None else self.repository.meta.erofs_default
 
     def source(self, params: Message) -> Repository:
         """The repository that a reading call means: ``from``, a path the user typed, or else the session's own."""
