@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Self
 
@@ -68,8 +69,6 @@ class Interrupts:
 
     def drain(self) -> None:
         """Make ``fd`` unreadable again."""
-        try:
+        with suppress(BlockingIOError):
             while os.read(self.fd, 512):
                 pass
-        except BlockingIOError:
-            return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
@@ -151,10 +151,8 @@ class StagedFiles:
 
     def remove(self, name: str) -> None:
         """Remove a staged file; it is no error if it is gone."""
-        try:
+        with suppress(OSError):
             os.unlink(name, dir_fd=self.fd)
-        except OSError:
-            return
 
 
 @contextmanager

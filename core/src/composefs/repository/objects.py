@@ -17,6 +17,7 @@ from composefs import fsverity
 from composefs.digest import parse_id
 from composefs.errors import BusyError, CancelledError, ComposefsError, CorruptError, MissingObjectError
 from composefs.linux import verity
+from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_file, sync_file_system, write_all
 from composefs.linux.transfer import PIECE, clone, read_pieces, write_piece
 from composefs.repository.names import object_name
@@ -178,8 +179,7 @@ class Objects:
         Its digest is checked, before its bytes are passed on where fs-verity vouches for it, else after: raises
         CorruptError, then what was written is not to be used.
         """
-        fd = self.open(object_id)
-        try:
+        with Descriptor(self.open(object_id)) as fd:
             hasher = None if self.measured(fd, object_id) else fsverity.Hasher(self.algorithm)
             size = 0
             for piece in self._pieces(fd, object_id):
@@ -190,8 +190,6 @@ class Objects:
             if hasher:
                 _check_digest(hasher.digest().hex(), object_id)
             return size
-        finally:
-            os.close(fd)
 
     def _pieces(self, fd: int, object_id: str) -> Iterator[memoryview]:
         """Read an object; what fails where the pieces go is not taken for a failure to read."""

@@ -156,14 +156,11 @@ def get(context: Context, params: Message) -> Message:
     """Copy an object into a new staged file."""
     object_id = check_id(params.get("id"), context.algorithm.hex_size, "id")
     into = staged_name(string(params, "into"), "into")
-    source = context.repo.objects.open(object_id)
     try:
-        with context.staged.create(into) as target:
+        with Descriptor(context.repo.objects.open(object_id)) as source, context.staged.create(into) as target:
             target.expect(os.fstat(source).st_size)
             if not clone(source, target.fd):
                 copy(source, target.fd)
             return {"size": os.fstat(target.fd).st_size}
     except OSError as error:
         raise from_os_error(error, f"copying object {object_id} to staged file {into}") from error
-    finally:
-        os.close(source)
