@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from composefs_ext.protocol import RANGE_BYTES
 from composefs_ext.testing import MemoryCore
 from support.hosting import HERE, Host
 
@@ -64,6 +65,8 @@ REFUSED = {
     "a range without a size": (put(offset=0), "usage"),
     "a range of a negative size": (put(offset=0, size=-1), "usage"),
     "a range that is too large": (put(offset=0, size=1 << 30), "too_large"),
+    "a range of a byte too many": (put(offset=0, size=RANGE_BYTES + 1), "too_large"),
+    "the largest range, which is beyond the end": (put(offset=0, size=RANGE_BYTES), "corrupt"),
     "a range beyond the end": (put(offset=4, size=2), "corrupt"),
     "a range over another": (ranges({"offset": 0, "size": 4}, {"offset": 3, "size": 1}), "usage"),
     "an object that is not there": (call("object.get", id=NOWHERE, into="new"), "missing_object"),
@@ -149,6 +152,80 @@ def test_both_refuse_the_same(do: Do) -> None:
     streams, refs = do(call("stream.list"), call("ref.list"))
     assert [row["name"] for row in streams["streams"]] == ["bad-1"]
     assert [row["name"] for row in refs["refs"]] == ["bad/x"]
+
+
+def test_both_answer_the_same(do: Do) -> None:
+    """Where ids are not those of the core, what they are of is compared."""
+    again, other, *answers = do(
+        ["write", "one", "hello"],
+        ["write", "again", "hello"],
+        ["write", "other", "hello, world"],
+        ["write", "inline", "<>"],
+        call("object.put", files=[{"name": "one"}, {"name": "again"}, {"name": "none"}]),
+        call(
+            "object.put", files=[{"name": "other", "offset": 7, "size": 5}, {"name": "other", "offset": 12, "size": 0}]
+        ),
+    )
+    one, twice, none = again["objects"]
+    assert one["id"] == twice["id"]
+    assert [row["stored"] for row in (one, twice)] == ["moved", "present"]
+    assert none["error"]["kind"] == "not_found"
+    world, empty = other["objects"]
+    assert [(row["size"], row["stored"]) for row in (world, empty)] == [(5, "copied"), (0, "copied")]
+    parts = {"chunks": [-1, 0, 1, -1, 0], "object_refs": [one["id"], world["id"]]}
+    stream, bare = do(
+        ["write", "inline", "<>"],
+        call("stream.put", content_type=KIND, inline="inline", **parts, named_refs=[["x", one["id"]]]),
+        call("stream.put", content_type="0" * 16),
+    )
+    first, second = {"name": "bad-1", "id": stream["id"]}, {"name": "bad-2", "id": bare["id"]}
+    refs = [{"name": f"bad/{name}", "target": "bad-1"} for name in ("x", "y")]
+    published, kept, replaced, removed = do(
+        call("publish", streams=[first, second], refs=refs),
+        call("publish", streams=[{**first, "id": bare["id"], "if_exists": "keep"}]),
+        call("publish", streams=[{**second, "if_exists": "replace", "expect": bare["id"]}]),
+        call("publish", remove_refs=["bad/y"], refs=[{**refs[0], "target": "bad-2", "expect": "bad-1"}]),
+    )
+    assert [row["previous"] for key in ("streams", "refs") for row in published[key]] == [None] * 4
+    assert kept["streams"] == [{**first, "previous": stream["id"]}]
+    assert replaced["streams"] == [{**second, "previous": bare["id"]}]
+    assert removed["remove_refs"] == [{"name": "bad/y", "previous": "bad-1"}]
+    assert removed["refs"] == [{"name": "bad/x", "previous": "bad-1"}]
+    answers = do(
+        call("object.has", ids=[one["id"], NOWHERE]),
+        call("object.get", id=world["id"], into="got"),
+        ["read", "got"],
+        call("stream.cat", name="bad-1", into="whole"),
+        ["read", "whole"],
+        call("stream.get", name="bad-1", chunks_into="chunks", object_refs_into="refs", inline_into="head"),
+        ["read", "chunks"],
+        ["read", "refs"],
+        ["read", "head"],
+        call("stream.get", ref="bad/x"),
+        call("stream.list", prefix="bad-2"),
+        call("stream.list", content_type=KIND),
+        call("ref.list", prefix="bad/x"),
+        call("ref.list", prefix="bad/y"),
+        call("ref.get", name="bad/x"),
+    )
+    here = {"name": "bad/x", "target": "bad-2", "id": bare["id"]}
+    assert answers == [
+        {"present": [True, False]},
+        {"size": 5},
+        "world",
+        {"size": 17},
+        "<helloworld>hello",
+        {"id": stream["id"], "name": "bad-1", "content_type": KIND, "size": 17, "named_refs": [["x", one["id"]]]},
+        "".join(f"{chunk}\n" for chunk in parts["chunks"]),
+        "".join(f'"{digest}"\n' for digest in parts["object_refs"]),
+        "<>",
+        {"id": bare["id"], "name": "bad-2", "content_type": "0" * 16, "size": 0, "named_refs": []},
+        {"streams": [second]},
+        {"streams": [first]},
+        {"refs": [here]},
+        {"refs": []},
+        here,
+    ]
 
 
 def test_what_was_not_picked_is_refused(do: Do, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,7 @@ class MemoryRepository:
         return {"id": digest, "size": len(self._reassemble(stream))}
 
     def _stream_get(self, params: dict[str, Any]) -> dict[str, Any]:
+        name = self._stream_name(params)
         digest = self._stream_id(params)
         stream = self.streams[digest]
         if "inline_into" in params:
@@ -169,6 +170,7 @@ class MemoryRepository:
             self._give(params, "sizes", [None if data is None else len(data) for data in found])
         return {
             "id": digest,
+            **({} if name is None else {"name": name}),
             "content_type": stream["content_type"],
             "size": len(self._reassemble(stream)),
             **self._give(params, "named_refs", stream["named_refs"]),
@@ -302,13 +304,18 @@ class MemoryRepository:
     def _ref_row(self, name: str) -> dict[str, Any]:
         return {"name": name, "target": self.refs[name], "id": self.stream_names[self.refs[name]]}
 
-    def _stream_id(self, params: dict[str, Any]) -> str:
+    def _stream_name(self, params: dict[str, Any]) -> str | None:
+        """Return the name of the stream that is asked for, None if it is by its id."""
         if "id" in params:
-            return self._known(params["id"], self.streams, "a stream")
-        name = self._ref_get({"name": params["ref"]})["target"] if "ref" in params else params["name"]
+            return None
+        name: str = self._ref_get({"name": params["ref"]})["target"] if "ref" in params else params["name"]
         if name not in self.stream_names:
             raise NotFoundError(f"there is no stream {name!r}")
-        return self.stream_names[name]
+        return name
+
+    def _stream_id(self, params: dict[str, Any]) -> str:
+        name = self._stream_name(params)
+        return self._known(params["id"], self.streams, "a stream") if name is None else self.stream_names[name]
 
     def _known(self, digest: str, those: Container[str], what: str) -> str:
         """Return the id of a stream or an image, one of ``those``."""
