@@ -232,11 +232,12 @@ def test_a_config_of_any_length_is_not_read(made: Target, out: Path) -> None:
     assert f"{out}/config: it is longer than {MAX_CONFIG} bytes" in told
 
 
-def test_more_directories_than_files_may_be_open(made: Target, out: Path) -> None:
+@pytest.mark.parametrize("most", [64, 1024])
+def test_more_directories_than_files_may_be_open(made: Target, out: Path, most: int) -> None:
     """A Flatpak repository has two of refs for each app."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     for number in range(1100):
         (out / f"refs/heads/app/org.example.App{number}").mkdir(parents=True)

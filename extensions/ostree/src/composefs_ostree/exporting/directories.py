@@ -14,7 +14,10 @@ from composefs_ostree.exporting.unfinished import DIRECTORY
 __all__ = ["Directories"]
 
 _MOST_OPEN = 512
-"""Directories that are kept open: those of objects and some more.  Refs and static deltas may have thousands."""
+"""Directories that are kept open: those of objects and some more.  Refs and static deltas may have thousands.
+
+It is a quarter of all files that may be open, where that is less.
+"""
 
 
 class Directories:
@@ -24,6 +27,7 @@ class Directories:
         self._path = path
         self.top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._below: dict[str, int] = {}
+        self._most = min(_MOST_OPEN, os.sysconf("SC_OPEN_MAX") // 4)
 
     def close(self) -> None:
         """Let go of them."""
@@ -62,6 +66,6 @@ class Directories:
                 subject=f"{self._path}/{path}",
             ) from None
         self._below[path] = fd
-        if len(self._below) > _MOST_OPEN:
+        if len(self._below) > self._most:
             os.close(self._below.pop(next(iter(self._below))))
         return fd
