@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +22,14 @@ from composefs_ostree.formats.fileheader import checksum_header, make_head, pars
 
 LIMIT = 64
 UNPACKED = Packs(Staging("."), ())
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """None is left open: a repository has a million objects, and a process may have a thousand open."""
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert os.listdir("/proc/self/fd") == before
 
 
 def an_object(directory: Path, content: bytes) -> bytes:

@@ -18,8 +18,10 @@ import pytest
 from composefs_ext.errors import CorruptError, ExtError, NoSpaceError, NotFoundError
 from composefs_ext.packs import Packs
 from composefs_ext.protocol import PACKS
+from composefs_ext.staging import Staging
 from composefs_ext.workers import available_cores
-from composefs_ostree.fetching.directories import LocalRepository
+from composefs_ostree.fetching.directories import DirectoryTransport, LocalRepository
+from composefs_ostree.fetching.files import FetchedFiles
 from composefs_ostree.fetching.local import LocalFiles
 from composefs_ostree.fetching.stage import SmallContents
 from composefs_ostree.fetching.worker import Worker
@@ -27,6 +29,7 @@ from composefs_ostree.formats import gvariant
 from composefs_ostree.formats.config import Config
 
 if TYPE_CHECKING:
+    from composefs_ostree.fetching.files import Files
     from composefs_ostree.fetching.stage import Row
 
 
@@ -188,6 +191,24 @@ def test_a_worker_has_none_of_the_coordinators_descriptors(tmp_path: Path) -> No
     open_ones = set(map(int, (tmp_path / "descriptors").read_text().split()))
     assert not {read_end, write_end, above} & open_ones
     assert len(open_ones - {0, 1, 2}) == 2  # its socket, and the listing of this directory
+
+
+@pytest.mark.parametrize("way", ["a directory", "a transport"])
+def test_nothing_that_was_read_stays_open(tmp_path: Path, way: str) -> None:
+    """A repository has a million objects, and a process may have a thousand open."""
+    ids = [head_and_file(tmp_path, content) for content in (b"small" * 20, os.urandom(300_000), os.urandom(300_001))]
+    damaged = tmp_path / "objects" / ids[2].hex()[:2] / f"{ids[2].hex()[2:]}.filez"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    packs = Packs(Staging(str(tmp_path)), [])
+    files: Files = archive(tmp_path)(packs)
+    if way == "a transport":
+        files = FetchedFiles(DirectoryTransport(str(tmp_path)), SmallContents(64, packs))
+    before = os.listdir("/proc/self/fd")
+    for number, file_id in enumerate([*ids, bytes(32)]):
+        files.start(file_id, str(tmp_path / f"staged-{number}"))
+    assert [len(row) for row in files.step()] == [4, 4, 2, 2]
+    assert os.listdir("/proc/self/fd") == before
+    assert sorted(path.name for path in tmp_path.glob("staged*")) == ["staged-0", "staged-1"]
 
 
 def test_cores() -> None:
