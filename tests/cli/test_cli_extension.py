@@ -284,6 +284,15 @@ def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("echo", "echo.json"):
         (second / name).write_text((echo / name).read_text())
         (second / name).chmod(0o755)
+    # One that cannot be reached by its name, as that is a command.
+    manifest = json.loads((echo / "echo.json").read_text()) | {
+        "name": "mount",
+        "streams": ["m-"],
+        "refs": [{"dir": "m"}],
+    }
+    (second / "mount.json").write_text(json.dumps(manifest))
+    (second / "mount").write_text((echo / "echo").read_text())
+    (second / "mount").chmod(0o755)
     (echo / "lonely.json").write_text("{}")
     (second / "half").write_text("#!/bin/sh\n")
     (second / "half").chmod(0o755)
@@ -298,6 +307,10 @@ def test_ext_list_and_show(echo: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert str(echo / "echo") in states["echo", "second"]["reason"]
     assert states["lonely", "ext"]["state"] == "rejected"
     assert states["half", "second"]["reason"] == "its manifest half.json is not beside it"
+    assert (states["mount", "second"]["state"], states["mount", "second"]["reason"]) == (
+        "shadowed",
+        "cfsctl has a command mount of its own",
+    )
     text = cfsctl("ext", "list").stdout
     assert text.splitlines()[0].split() == ["NAME", "STATE", "VERSION", "EXECUTABLE", "REASON"]
     assert "shadowed" in text

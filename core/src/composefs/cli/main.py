@@ -40,7 +40,7 @@ from composefs.imageformats import EROFS_FORMATS
 if TYPE_CHECKING:
     from composefs.ext.discovery import Extension
 
-__all__ = ["COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
+__all__ = ["COMMANDS", "COMPLETE_VARIABLE", "PROGRAM", "main", "root"]
 
 PROGRAM = "cfsctl"
 COMPLETE_VARIABLE = "_CFSCTL_COMPLETE"

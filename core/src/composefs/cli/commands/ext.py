@@ -35,6 +35,7 @@ def command() -> None:
 @pass_settings
 def list_(settings: Settings, as_json: bool) -> None:
     """List all extensions found, also those that are shadowed or rejected, with the reason."""
+    from composefs.cli.main import COMMANDS
     from composefs.ext import discovery
 
     with settings.observers() as observers:
@@ -51,6 +52,9 @@ def list_(settings: Settings, as_json: bool) -> None:
         }
         for each in discovery.list_all()
     ]
+    for row in rows:
+        if row["state"] == "active" and row["name"] in COMMANDS:
+            row |= {"state": "shadowed", "reason": f"cfsctl has a command {row['name']} of its own"}
     if as_json:
         print_json({"extensions": rows})
     elif rows:
