@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from composefs_ostree.formats.gvariant import Variant
+from composefs_ostree.formats.gvariant import Variant, encode
 from composefs_ostree.formats.names import ObjectType
 from support.commands import limit_memory, run
 from support.ostree_delta import Announced, SmallCommit, file_id, operation, part_file, payload
@@ -137,6 +137,16 @@ def test_a_history_of_large_commits_does_not_fill_memory(forge: Forge, target: T
     commit = forge.commit(forge.tree([], []), metadata, parent=parent).hex()
     told = one_line(target.ostree("pull-local", forge.path, BRANCH, "--depth=1", status=8))
     assert f"the commit objects of {commit} and its parents have more than {64 << 20} bytes" in told
+
+
+def test_a_history_of_large_detached_metadata_does_not_fill_memory(forge: Forge, target: Target) -> None:
+    detached = encode("a{sv}", {"large": Variant("ay", bytes(15 << 20))})
+    commit = b""
+    for _ in range(5):
+        commit = forge.commit(forge.tree([], []), parent=commit)
+        forge.put("commitmeta", detached, commit)
+    told = one_line(target.ostree("pull-local", forge.path, BRANCH, "--depth=-1", status=8))
+    assert f"and its parents have more than {64 << 20} bytes with their detached metadata" in told
 
 
 def test_long_paths_cost_neither_memory_nor_disk(forge: Forge, target: Target) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Commits"]
 
 _MAX_HISTORY = 64 << 20
-"""Bytes of the commit objects that one ref and its parents may have."""
+"""Bytes of the commit objects that one ref and its parents may have, with their detached metadata."""
 
 
 class Commits:
@@ -101,7 +101,7 @@ class Commits:
             return parents  # without a look at the commit object
         child = known
         _, data, commit, _ = self._inquiry.object(child)
-        total = len(data)
+        total = len(data) + len(child.detached)
         while commit.parent is not None and len(parents) != self._terms.depth:
             near = child.current if child.held is None else child.held.name
             try:
@@ -110,11 +110,11 @@ class Commits:
             except NotFoundError:
                 break
             parents.append(child)
-            total += len(data)
+            total += len(data) + len(child.detached)
             if total > _MAX_HISTORY:
                 raise TooLargeError(
                     f"the commit objects of {known.commit_id.hex()} and its parents have more than {_MAX_HISTORY} "
-                    "bytes",
+                    "bytes with their detached metadata",
                     hint="give a smaller --depth",
                 )
         return parents
