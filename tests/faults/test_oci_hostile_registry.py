@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import json
 import os
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -32,7 +34,9 @@ from composefs_oci.sources.access import Access
 from composefs_oci.sources.opening import open_source
 from composefs_oci.sources.registry import connecting, http
 from composefs_oci.sources.registry.client import Patience
+from composefs_oci.sources.registry.failures import SlowError
 from composefs_oci.sources.registry.proxy import proxy_for
+from composefs_oci.sources.registry.trust import Trust
 from support.commands import TIMEOUT, cfsctl, the_error
 from support.oci_hostile import Handler, Hostile, hostile
 from support.oci_images import init
@@ -307,6 +311,29 @@ def test_peers_that_drip_what_is_no_body(peer: Hostile, begins: bytes, drop: byt
     fails(peer, NetworkError, r"(less than 1000 bytes a second for 1 seconds|no answer in time).* \(3 attempts\)")
 
 
+def test_a_peer_that_was_fast_is_not_waited_for_longer_when_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one given up that sends just enough, or the first byte late."""
+    monkeypatch.setenv("COMPOSEFS_OCI_TIMEOUT", "2")
+    now = 0.0
+    monkeypatch.setattr(http, "monotonic", lambda: now)
+
+    class Peer(io.RawIOBase):
+        def readinto(self, buffer: Any, /) -> int:
+            nonlocal now
+            now += seconds
+            return size
+
+    seconds, size, buffer = 1000.0, 1, bytearray()
+    paced = http._Paced(Peer())
+    paced.readinto(buffer)
+    seconds = 0.5
+    for size in (1 << 20, 500):
+        assert [paced.readinto(buffer) for _ in range(400)] == [size] * 400
+    size = 499
+    with pytest.raises(SlowError, match="less than 1000 bytes a second for 2 seconds"):
+        assert [paced.readinto(buffer) for _ in range(4)]
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -361,20 +388,21 @@ def bearer(peer: Hostile, realm: str, **fields: str) -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["/auth", "/auth?a=b", "/", ""])
 @pytest.mark.parametrize("name", ["token", "access_token"])
-def test_a_token_is_fetched_and_used(peer: Hostile, tmp_path: Path, name: str) -> None:
-    bearer(peer, f"http://{peer.host}/auth", service="here", scope="repository:app:pull")
-    peer.rule("/auth", lambda handler: handler.answer(200, json.dumps({name: "t0ken"}).encode()))
+def test_a_token_is_fetched_and_used(peer: Hostile, tmp_path: Path, name: str, place: str) -> None:
+    bearer(peer, f"http://{peer.host}{place}", service="here", scope="repository:app:pull")
+    peer.rule("scope=", lambda handler: handler.answer(200, json.dumps({name: "t0ken"}).encode()))
     assert read(peer) == layer(peer)[1]
-    [asked] = [path for path, _ in peer.requests if path.startswith("/auth")]
-    assert "service=here" in asked
-    assert "scope=repository%3Aapp%3Apull" in asked
-    assert peer.paths("/auth")[0].get("Authorization") is None
+    [asked] = [path for path, _ in peer.requests if not path.startswith("/v2/")]
+    begin = f"{place or '/'}{'&' if '?' in place else '?'}"
+    assert sorted(asked.removeprefix(begin).split("&")) == ["scope=repository%3Aapp%3Apull", "service=here"]
+    assert peer.paths("scope=")[0].get("Authorization") is None
 
     peer.requests.clear()
     assert read(peer, authfile=login(peer, tmp_path / "auth.json")) == layer(peer)[1]
-    assert peer.paths("/auth")[0]["Authorization"].startswith("Basic ")
-    assert "account=somebody" in next(path for path, _ in peer.requests if path.startswith("/auth"))
+    assert peer.paths("scope=")[0]["Authorization"].startswith("Basic ")
+    assert "account=somebody" in next(path for path, _ in peer.requests if "scope=" in path)
 
 
 def test_an_identity_token_is_traded_in(peer: Hostile, tmp_path: Path) -> None:
@@ -785,3 +813,26 @@ def test_connections_are_used_again(peer: Hostile) -> None:
             source.manifest()
     assert len(ports) == 3
     assert len(set(ports)) == 1
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used_again(
+    peer: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that has had nothing to do for a while may close it, without a word before."""
+    monkeypatch.setenv("COMPOSEFS_OCI_RETRIES", "0")
+    ports = []
+
+    def close(handler: Handler) -> bool:
+        ports.append(handler.client_address[1])
+        handler.close_connection = True
+        return False
+
+    peer.rule("/v2/", close)
+    client = http.Http(Trust(verify=False, client=None), peer.host)
+    for _ in range(3):
+        with client.get(f"http://{peer.host}/v2/app/manifests/1") as response:
+            assert response.read_all(1 << 20)
+        [[connection]] = client._idle.values()
+        assert select.select([connection.sock], [], [])[0]
+    client.close()
+    assert len(set(ports)) == 3

@@ -196,6 +196,12 @@ def test_a_whiteout_is_no_directory(tmp_path: Path) -> None:
         lines(tmp_path, archive(Entry("l", SYM, link=".wh.x"), Entry("l/y")))
 
 
+@pytest.mark.parametrize("above", ["d", "d -> none", "d -> f"])
+@pytest.mark.parametrize("name", ["d/.wh.f", "d/.wh..wh..opq", "d/f/.wh.f"])
+def test_a_whiteout_below_what_is_no_directory_hides_nothing(tmp_path: Path, above: str, name: str) -> None:
+    assert [line.split(" ")[0] for line in listed(tmp_path, [above, "f"], [name])] == ["/d", "/f"]
+
+
 def test_a_device_0_0_is_no_whiteout(tmp_path: Path) -> None:
     assert "/d/c" in paths(tmp_path, archive(Entry("d/c")), archive(Entry("d/c", CHAR)))
 
@@ -253,6 +259,10 @@ BAD: dict[str, tuple[str, Any]] = {
     "negative minor": ("no device number", negative(337)),
     "link to itself": ("does not exist", Entry("l", HARD, link="l")),
     "link into nothing": ("does not exist", Entry("l", HARD, link="d/f")),
+    "link through a file": (
+        "does not exist",
+        b"".join(tar_entry(each, "") for each in (Entry("d"), Entry("f"), Entry("l", HARD, link="d/f"))),
+    ),
     "link to the root": ("is a directory", pax((b"linkpath", b"/")) + header(b"l", HARD)),
     "link to what comes later": (
         "does not exist",

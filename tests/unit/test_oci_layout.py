@@ -140,10 +140,10 @@ def test_referrers_are_found_by_their_subject(tmp_path: Path) -> None:
     empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}")
     artifact = {"mediaType": MANIFEST, "artifactType": "application/x-sig", "config": empty, "layers": [empty]}
     signature = layout.document(MANIFEST, {**artifact, "subject": image, "annotations": {"k": "v"}})
+    gone = {**image, "digest": digest(b"gone")}
     layout.add(signature)
-    layout.add(
-        layout.index(layout.document(MANIFEST, {**artifact, "subject": empty}), {**image, "digest": digest(b"gone")})
-    )
+    layout.add(gone)
+    layout.add(layout.index(gone, layout.document(MANIFEST, {**artifact, "subject": empty})))
     source = directory(layout.write(tmp_path))
     [found] = source.referrers(image["digest"])
     assert (found.digest, found.artifact_type, found.annotations) == (
@@ -389,6 +389,17 @@ def test_long_names_in_an_archive_take_no_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert source.manifest().raw
+
+
+def test_members_of_an_archive_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = simple().archive(tmp_path / "x.tar")
+    with tarfile.open(path) as members:
+        count = len(members.getnames())
+    monkeypatch.setattr("composefs_oci.sources.archive._MAX_MEMBERS", count)
+    with pytest.raises(FormatError, match=rf"x\.tar: more than {count} members"):
+        archive(path)
+    monkeypatch.setattr("composefs_oci.sources.archive._MAX_MEMBERS", count + 1)  # and the end
+    assert archive(path).manifest().raw
 
 
 def test_a_malformed_record_is_told_with_the_archive(tmp_path: Path) -> None:
