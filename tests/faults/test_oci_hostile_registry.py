@@ -682,8 +682,12 @@ def test_files_of_the_user_that_are_named_pipes(peer: Hostile, tmp_path: Path, m
     with pytest.raises(FormatError, match=r"config\.json is not a regular file"):
         read(peer)
     for name in ("ca/a.crt", "client/a.cert"):
-        with pytest.raises(FormatError, match=f"{name} is not a regular file"):
-            open_source(parse_reference(peer.image), Access(cert_dir=str((tmp_path / name).parent)))
+        access = Access(cert_dir=str((tmp_path / name).parent))
+        with (
+            pytest.raises(FormatError, match=f"{name} is not a regular file"),
+            open_source(parse_reference(peer.image), access) as source,
+        ):
+            source.manifest()
 
 
 HELPERS = {
