@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ComposefsError",
     "ConflictError",
     "CorruptError",
+    "Doing",
     "ExistsError",
     "ExtensionError",
     "FormatError",
@@ -309,3 +311,24 @@ def from_os_error(error: OSError, what: str, *, absent: str | None = None) -> Co
             return InputOutputError(message, subject=subject, hint="a symlink is not followed here")
         case _:
             return InputOutputError(message, subject=subject, hint=_REMEDIES.get(error.errno or 0))
+
+
+class Doing:
+    """While entered, has an ``OSError`` become an error of ours, met while doing ``what``: by :func:`from_os_error`.
+
+    Or by what else turns it into one.  Where each file of a tree passes, try and except stay.
+    """
+
+    __slots__ = ("_turn", "_what")
+
+    def __init__(self, what: str, turn: Callable[[OSError, str], ComposefsError] = from_os_error) -> None:
+        self._what = what
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        """Raise the error that it becomes."""
+        if isinstance(error, OSError):
+            raise self._turn(error, self._what) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from composefs.errors import BusyError, CorruptError, UnsupportedError, from_os_error
+from composefs.errors import BusyError, CorruptError, Doing, UnsupportedError
 from composefs.graph import read_stock
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
@@ -74,10 +74,8 @@ def _enable(repository: Repository, object_id: str) -> bool:
 
 
 def _secure_meta(repository: Repository) -> None:
-    try:
-        with Descriptor(open_file(META, repository.store.root)) as fd:
-            verity.enable(fd, repository.algorithm)
-            os.fsync(fd)
-    except OSError as error:
-        raise from_os_error(error, f"enabling fs-verity on {repository.path / META}") from error
+    what = f"enabling fs-verity on {repository.path / META}"
+    with Doing(what), Descriptor(open_file(META, repository.store.root)) as fd:
+        verity.enable(fd, repository.algorithm)
+        os.fsync(fd)
     repository.store.secure = True

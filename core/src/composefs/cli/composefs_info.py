@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from composefs.cli.output import write, write_piece
 from composefs.cli.standalone import Parser, at_work, fail, given_path, run
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.errors import ComposefsError, Doing, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
@@ -182,12 +182,9 @@ def _measure_file(arguments: argparse.Namespace) -> None:
 
     with at_work("measuring") as report:
         for path in arguments.files:
-            with _reading(path, report) as fd:
-                try:
-                    measured = measure(fd)
-                    digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
-                except OSError as error:
-                    raise from_os_error(error, f"reading {path}") from error
+            with _reading(path, report) as fd, Doing(f"reading {path}"):
+                measured = measure(fd)
+                digest = measured[1] if measured and measured[0] is SHA256 else digest_fd(fd, SHA256)
             write(digest.hex().encode() + b"\n")
 
 

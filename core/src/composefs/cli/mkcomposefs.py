@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from composefs.cli.standalone import Parser, at_work, given_path, run
-from composefs.errors import UsageError, from_os_error
+from composefs.errors import Doing, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 
 if TYPE_CHECKING:
@@ -177,10 +177,8 @@ def _into_store(path: str, scan: Callable[[Callable[[int], str]], Tree]) -> Tree
         remedy = "it cannot be made; see whether a symlink in the path leads to nothing"
         raise from_os_error(error, f"opening {path}", absent=remedy) from error
     tree = scan(objects.store)
-    try:
+    with Doing(f"writing {path}"):
         objects.sync()
-    except OSError as error:
-        raise from_os_error(error, f"writing {path}") from error
     return tree
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from composefs.cli.standalone import Parser, given_path, run
-from composefs.errors import ComposefsError, UsageError, from_os_error
+from composefs.errors import ComposefsError, Doing, UsageError
 
 if TYPE_CHECKING:
     from composefs.mount import Options
@@ -151,10 +151,8 @@ def _check_digest(image: int, digest: str, path: str) -> None:
     """Raise ComposefsError, in the words that scripts know, unless the kernel vouches for a digest, in hex."""
     from composefs.linux.verity import measure
 
-    try:
+    with Doing(f"measuring the fs-verity of {path}"):
         found = measure(image)
-    except OSError as error:
-        raise from_os_error(error, f"measuring the fs-verity of {path}") from error
     if found is None:
         raise ComposefsError("Image has no fs-verity")
     if found[1].hex() != digest:

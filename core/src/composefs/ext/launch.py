@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from composefs.errors import PermissionDeniedError, UsageError, from_os_error, without_proc
+from composefs.errors import Doing, PermissionDeniedError, UsageError, without_proc
 from composefs.ext.account import CACHE, Account, account_of
 from composefs.ext.commandline import CommandLine
 from composefs.ext.discovery import Extension
@@ -107,7 +107,7 @@ def launch(
         environment = clean_environment(os.environ, extension.manifest.environment) | {"TMPDIR": staging.place}
         if account is not None:
             environment = account.environment(environment)
-        try:
+        with Doing(f"starting extension {extension.name}"):
             reach = reach_of(
                 line,
                 own=(staging.place,) if cache is None else (staging.place, cache),
@@ -132,8 +132,6 @@ def launch(
                         attributes=bool(line.typed("path-read", "path-write")),
                     )
                 )
-        except OSError as error:
-            raise from_os_error(error, f"starting extension {extension.name}") from error
         interrupts.kill = process.kill_group
         launched = Launched(
             line,

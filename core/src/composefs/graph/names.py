@@ -38,13 +38,11 @@ def read_names(repository: Repository) -> Names:
     them names is then among those that are read after it.
     """
     names = Names()
-    try:
+    with repository.store.doing("listing the names"):
         stream_refs = _read_links(repository, "streams", names.problems)
         image_refs = _read_links(repository, "images", names.problems)
         names.streams = _read_entries(repository, "streams", names.problems)
         names.images = _read_entries(repository, "images", names.problems)
-    except OSError as error:
-        raise repository.store.failed(error, "listing the names") from error
     for image, target in list(names.images.items()):
         if image != target:
             names.problems.append(Problem("broken-symlink", f"images/{image}", "it points to another object"))

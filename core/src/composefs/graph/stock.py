@@ -36,7 +36,7 @@ def read_stock(repository: Repository) -> Stock:
     """List the objects: 256 directories, and not a system call for each object."""
     stock = Stock()
     well_formed = re.compile(f"[0-9a-f]{{{repository.algorithm.hex_size - 2}}}").fullmatch
-    try:
+    with repository.store.doing("listing the objects"):
         objects = repository.store.find("objects")
         for prefix in sorted(os.listdir(objects)) if objects is not None else ():
             if not _PREFIX.fullmatch(prefix):
@@ -53,8 +53,6 @@ def read_stock(repository: Repository) -> Stock:
             stock.ids[prefix] = [bytes.fromhex(prefix + name) for name in good]
             if len(good) < len(names):
                 stock.problems += [_invalid(f"objects/{prefix}/{name}") for name in sorted({*names}.difference(good))]
-    except OSError as error:
-        raise repository.store.failed(error, "listing the objects") from error
     return stock
 
 

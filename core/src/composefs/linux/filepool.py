@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from composefs.errors import LOST_PROCESS, ComposefsError, InputOutputError, error_of_kind, from_os_error, not_started
+from composefs.errors import LOST_PROCESS, ComposefsError, Doing, InputOutputError, error_of_kind, not_started
 from composefs.linux.closing import Closing
 from composefs.linux.forks import Forks
 
@@ -48,11 +48,9 @@ class FilePool(Closing):
         self._last = 0
         self._next_look = 0.0
         self.unanswered = 0
-        try:
+        with Doing(_STARTING):
             self._tasks, self._their_tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._answers, self._their_answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError as error:
-            raise from_os_error(error, _STARTING) from error
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 

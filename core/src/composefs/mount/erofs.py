@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from composefs.erofs.layout import COMPOSEFS_HAS_ACL, COMPOSEFS_MAGIC, HEADER
-from composefs.errors import FormatError, from_os_error
+from composefs.errors import Doing, FormatError
 from composefs.linux import mountapi
 from composefs.linux.files import random_name, temporary_place
 from composefs.linux.loop import loop_device
@@ -42,10 +42,8 @@ def mounted_erofs(image: int, name: str, idmap: int | None) -> Iterator[str]:
 def _temporary_directory(what: str) -> Iterator[str]:
     """Have an empty directory to mount at; nothing is lost if it stays, as where something is mounted there still."""
     directory = f"{temporary_place()}/composefs-{random_name()}"
-    try:
+    with Doing(f"{what}: making a directory to mount at"):
         os.mkdir(directory, 0o700)
-    except OSError as error:
-        raise from_os_error(error, f"{what}: making a directory to mount at") from error
     try:
         yield directory
     finally:
@@ -55,10 +53,8 @@ def _temporary_directory(what: str) -> Iterator[str]:
 
 def _has_no_acls(image: int, name: str) -> bool:
     """Tell whether the kernel need not look for ACLs: images of formats 0 and 1 say so, those of format 2 never."""
-    try:
+    with Doing(f"reading {name}"):  # fs-verity found another content
         header = os.pread(image, HEADER.size, 0)
-    except OSError as error:  # fs-verity found another content
-        raise from_os_error(error, f"reading {name}") from error
     if len(header) < HEADER.size:
         raise FormatError(f"{name} is too short for an image", offset=len(header), subject=name)
     magic, _, flags, version = HEADER.unpack(header)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from composefs.errors import CancelledError, ExistsError, TooLargeError, UsageError, from_os_error
+from composefs.errors import CancelledError, Doing, ExistsError, TooLargeError, UsageError, from_os_error
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import open_file, write_all
 
@@ -51,11 +51,9 @@ class NewStaged:
 
     def fill(self, pieces: Iterator[bytes]) -> None:
         """Write ``pieces``; raise what ``expect`` does, and other errors of it."""
-        try:
+        with Doing(f"writing staged file {self._name}"):
             for piece in pieces:
                 self.write(piece)
-        except OSError as error:
-            raise from_os_error(error, f"writing staged file {self._name}") from error
 
 
 class StagedFiles:
@@ -100,7 +98,7 @@ class StagedFiles:
     def read(self, name: str, limit: int) -> bytes:
         """Read a staged file whole."""
         fd = self.open(name, limit)
-        with _naming(name), open(fd, "rb", buffering=0) as file:
+        with _reading(name), open(fd, "rb", buffering=0) as file:
             # One byte more than there should be shows a file that grew after its size was looked at.  Asking for all
             # that is allowed would have the kernel find room for that first, 4 ms.
             pieces = [file.read(min(os.fstat(fd).st_size, limit) + 1)]
@@ -117,7 +115,7 @@ class StagedFiles:
         """Read a staged file in pieces; it may grow meanwhile, but not beyond ``limit``."""
         fd = self.open(name, limit)
         left = limit
-        with Descriptor(fd), _naming(name):
+        with Descriptor(fd), _reading(name):
             while piece := os.read(fd, READ_SIZE):
                 left -= len(piece)
                 if left < 0:
@@ -155,10 +153,5 @@ class StagedFiles:
             os.unlink(name, dir_fd=self.fd)
 
 
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Name the staged file in an error of reading it."""
-    try:
-        yield
-    except OSError as error:
-        raise from_os_error(error, f"reading staged file {name}") from error
+def _reading(name: str) -> Doing:
+    return Doing(f"reading staged file {name}")

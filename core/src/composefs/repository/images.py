@@ -35,10 +35,8 @@ class Images:
     def is_named(self, image_id: str) -> bool:
         """Tell whether ``images/ID`` is there; only such images are ever mounted."""
         where = f"images/{parse_id(image_id, self._store.algorithm)}"
-        try:
+        with self._store.doing(f"reading {where}"):
             target = read_link(image_id, self._store.find("images"), where)
-        except OSError as error:
-            raise self._store.failed(error, f"reading {where}") from error
         return target is not None and parse_object_link(target, self._store.algorithm, where) == image_id
 
     def require_named(self, image_id: str) -> None:

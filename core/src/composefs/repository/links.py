@@ -115,7 +115,7 @@ def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | N
     A directory, which has other refs in it, is no ref, and nothing wrong either.
     """
     where = "/".join([directory, "refs", *parts])
-    try:
+    with store.doing(f"reading {where}"):
         fd = open_refs(parts[:-1], store.find(directory), f"{directory}/refs")
         if fd is None:
             return None
@@ -126,8 +126,6 @@ def read_ref_link(parts: Sequence[str], store: Store, directory: str) -> str | N
                 if stat.S_ISDIR(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False).st_mode):
                     return None
                 raise
-    except OSError as error:
-        raise store.failed(error, f"reading {where}") from error
 
 
 def make_room(name: str, at: int, where: str) -> None:

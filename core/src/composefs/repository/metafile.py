@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from composefs.digest import ALGORITHMS, Algorithm, parse_id
-from composefs.errors import FormatError, NotFoundError, from_os_error
+from composefs.errors import Doing, FormatError, NotFoundError, from_os_error
 from composefs.linux import verity
 from composefs.linux.closing import Descriptor
 from composefs.linux.files import NewFile, open_directory, open_file, open_or_make_directory, sync_directory, write_all
@@ -124,15 +124,13 @@ def read_legacy(root: int, path: str) -> State | None:
 
     The first object speaks for all: for the algorithm, and whether they have fs-verity.
     """
-    try:
+    with Doing(f"looking at the objects of {path}"):
         for prefix, rest in _objects(root):
             algorithm = next((each for each in ALGORITHMS.values() if _is_id(prefix + rest, each)), None)
             if algorithm is not None:
                 with Descriptor(open_file(f"objects/{prefix}/{rest}", root)) as fd:
                     secure = verity.measure(fd) is not None
                 return State(Meta(algorithm, LEGACY_EROFS_FORMAT), secure, legacy=True)
-    except OSError as error:
-        raise from_os_error(error, f"looking at the objects of {path}") from error
     return None
 
 

@@ -202,10 +202,8 @@ class Objects:
         """Raise CorruptError unless an open file has the digest, by fs-verity if the repository is secure."""
         if self.measured(fd, object_id):
             return
-        try:
+        with self._store.doing(f"reading object {object_id}"):
             actual = fsverity.digest_fd(fd, self.algorithm).hex()
-        except OSError as error:
-            raise self._store.failed(error, f"reading object {object_id}") from error
         _check_digest(actual, object_id)
 
     def measured(self, fd: int, object_id: str) -> bool:
@@ -227,14 +225,11 @@ class Objects:
         self._store.require_writable("storing an object")
         self._store.require_space(0, "storing an object")
         hasher = fsverity.Hasher(self.algorithm)
-        try:
-            with NewFile(self._store.scratch, OBJECT_MODE) as new:
-                for part in parts:
-                    hasher.update(part)
-                    write_all(new.fd, part)
-                return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
-        except OSError as error:
-            raise self._store.failed(error, "storing an object") from error
+        with self._store.doing("storing an object"), NewFile(self._store.scratch, OBJECT_MODE) as new:
+            for part in parts:
+                hasher.update(part)
+                write_all(new.fd, part)
+            return self.finish(new, hasher.digest().hex(), hasher.size, "copied")
 
     def store_hashed(self, data: memoryview, object_id: str, *, likely: bool = False) -> Stored:
         """Store bytes, which nobody else can change, whose id the caller has computed.  Raises ``OSError``.
@@ -283,10 +278,8 @@ class Objects:
 
     def barrier(self) -> None:
         """Wait until everything stored so far is on the disk: the one durability barrier."""
-        try:
+        with self._store.doing("making everything durable"):
             sync_file_system(self._store.root)
-        except OSError as error:
-            raise self._store.failed(error, "making everything durable") from error
         self.unsynced = False
 
     def finish(self, new: NewFile, object_id: str, size: int, how: How) -> Stored:

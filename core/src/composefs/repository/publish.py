@@ -89,7 +89,7 @@ class Publisher:
         _check(publication)
         ids = [stream.id for stream in publication.streams] + [image.id for image in publication.images]
         self._objects.require(dict.fromkeys(ids), "publishing")
-        try:
+        with self._store.doing("publishing"):
             plan = self._plan(publication)
             if plan or self._objects.unsynced:
                 self._objects.barrier()
@@ -97,8 +97,6 @@ class Publisher:
                 with self._lock():
                     plan = self._plan(publication)  # the first was a look without the lock
                     self._carry_out(plan)
-        except OSError as error:
-            raise self._store.failed(error, "publishing") from error
         return plan.published
 
     @contextlib.contextmanager
@@ -241,10 +239,8 @@ class Publisher:
     def _refs_below(self, directory: str, parents: Sequence[str], *, to_write: bool) -> Iterator[int]:
         """Open a directory of refs, made where it is missing; PermissionDeniedError, naming it, if nobody lets us."""
         where = "/".join([directory, "refs", *parents])
-        try:
+        with self._store.doing(f"publishing {where}"):
             fd = make_directories(["refs", *parents], self._store.directory(directory), where)
-        except OSError as error:
-            raise self._store.failed(error, f"publishing {where}") from error
         with Descriptor(fd):
             if to_write and not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
                 raise self._store.failed(PermissionError(errno.EACCES, ""), f"publishing {where}")

@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
-from composefs.errors import ComposefsError, from_os_error
+from composefs.errors import ComposefsError, Doing, from_os_error
 from composefs.linux.closing import Closing, Descriptor
 from composefs.linux.files import hold, open_directory, open_file, random_name, remove_tree, temporary_place
 from composefs.linux.locks import try_lock
@@ -59,19 +59,15 @@ class Staging(Closing):
         """Make a staging directory in the store of a repository opened for writing, or else in TMPDIR."""
         what = "making a staging directory"
         if store is not None and store.writable:
-            try:
+            with store.doing(what):
                 return cls(f"{store.path}/staging", os.dup(store.scratch))
-            except OSError as error:
-                raise store.failed(error, what) from error
         parent = temporary_place()
-        try:
+        with Doing(f"{what} in {parent}"):
             at = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in os.listdir(at):
                 if name.startswith(_IN_TMPDIR):
                     _sweep(name, at, owner=os.geteuid())
             return cls(parent, at, _IN_TMPDIR)
-        except OSError as error:
-            raise from_os_error(error, f"{what} in {parent}") from error
 
     def __exit__(self, *error: object) -> None:
         """Remove the directory; if that fails while an error is on its way, that one tells the cause."""

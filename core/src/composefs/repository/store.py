@@ -9,6 +9,7 @@ from composefs.digest import Algorithm
 from composefs.errors import (
     ComposefsError,
     CorruptError,
+    Doing,
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
@@ -116,6 +117,10 @@ class Store:
         if isinstance(failure, ReadOnlyError):
             failure.hint = WRITABLE
         return failure
+
+    def doing(self, what: str) -> Doing:
+        """Have errors of the system become what :meth:`failed` makes of them."""
+        return Doing(what, self.failed)
 
     def close(self) -> None:
         """Close everything, which gives up the lock on the repository."""

@@ -37,23 +37,18 @@ class Streams:
         mentioned = [*parts.object_refs, *(object_id for _, object_id in parts.named_refs)]
         found = self._objects.require(mentioned, "storing a stream", known)
         sizes = [known[each] if each in known else found[each] for each in parts.object_refs]
-        try:
-            with NewFile(self._store.scratch, OBJECT_MODE) as new:
-                with os.fdopen(new.fd, "w+b", closefd=False) as out:
-                    write(out, self._store.algorithm, parts, sizes)
-                object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
-                return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
-        except OSError as error:
-            raise self._store.failed(error, "storing a stream") from error
+        with self._store.doing("storing a stream"), NewFile(self._store.scratch, OBJECT_MODE) as new:
+            with os.fdopen(new.fd, "w+b", closefd=False) as out:
+                write(out, self._store.algorithm, parts, sizes)
+            object_id = fsverity.digest_fd(new.fd, self._store.algorithm).hex()
+            return self._objects.finish(new, object_id, os.fstat(new.fd).st_size, "copied")
 
     def lookup(self, name: str) -> str | None:
         """Return the id of the stream with a name, or None."""
         check_stream_name(name)
         where = f"streams/{name}"
-        try:
+        with self._store.doing(f"reading {where}"):
             target = read_link(name, self._store.find("streams"), where)
-        except OSError as error:
-            raise self._store.failed(error, f"reading {where}") from error
         return None if target is None else parse_object_link(target, self._store.algorithm, where)
 
     def resolve(self, name: str) -> str:
@@ -73,10 +68,8 @@ class Streams:
     def list(self, prefix: str = "", content_type: int | None = None) -> list[tuple[str, str]]:
         """Return (name, id) of the streams whose name begins with ``prefix``, sorted by name."""
         fd = self._store.find("streams")
-        try:
+        with self._store.doing("listing streams"):
             names = sorted(os.listdir(fd)) if fd is not None else []
-        except OSError as error:
-            raise self._store.failed(error, "listing streams") from error
         found = []
         for name in names:
             if is_no_entry(name) or not name.startswith(prefix):

@@ -11,7 +11,7 @@ from composefs.cli.complete import ImageRef
 from composefs.cli.frame import Command, Example, json_option
 from composefs.cli.imagefacts import show_stored
 from composefs.cli.settings import Settings, pass_settings
-from composefs.errors import FormatError, TooLargeError, UsageError, from_os_error
+from composefs.errors import Doing, FormatError, TooLargeError, UsageError
 from composefs.linux.closing import Descriptor
 
 __all__ = ["command"]
@@ -59,13 +59,11 @@ def _pieces() -> Iterator[bytes]:
     from composefs.erofs.layout import MAX_IMAGE
 
     size = 0
-    try:
+    with Doing("reading standard input"):
         while data := os.read(STDIN, PIECE):
             size += len(data)
             if size > MAX_IMAGE:
                 raise TooLargeError(f"the image on standard input is larger than {MAX_IMAGE} bytes")
             yield data
-    except OSError as error:
-        raise from_os_error(error, "reading standard input") from error
     if not size:
         raise UsageError("standard input is empty", hint=_USAGE)

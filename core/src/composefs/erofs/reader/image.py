@@ -37,7 +37,7 @@ from composefs.erofs.layout import (
     SUPERBLOCK,
     SUPERBLOCK_START,
 )
-from composefs.errors import FormatError, TooLargeError, from_os_error
+from composefs.errors import Doing, FormatError, TooLargeError
 from composefs.linux.closing import Closing
 from composefs.linux.maps import map_file
 from composefs.tree import MAX_NAME, TYPE_MASK
@@ -127,15 +127,13 @@ class Image(Closing):
     @classmethod
     def open(cls, file: int) -> Image:
         """Open an image from a descriptor, which may be closed afterwards."""
-        try:
+        with Doing("reading the image"):
             info = os.fstat(file)
             if not stat.S_ISREG(info.st_mode):
                 raise FormatError("an image is a regular file")
             if info.st_size > MAX_IMAGE:
                 raise TooLargeError(f"an image of {info.st_size} bytes, more than {MAX_IMAGE}")
             return cls(map_file(file, info.st_size) if info.st_size else b"")
-        except OSError as error:
-            raise from_os_error(error, "reading the image") from error
 
     def close(self) -> None:
         """Let go of the file."""

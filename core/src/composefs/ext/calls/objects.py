@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from itertools import chain, islice
 
-from composefs.errors import ComposefsError, TooLargeError, UsageError, from_os_error
+from composefs.errors import ComposefsError, Doing, TooLargeError, UsageError, from_os_error
 from composefs.ext.context import Context
 from composefs.linux.closing import Descriptor
 from composefs.linux.transfer import clone, copy
@@ -156,11 +156,12 @@ def get(context: Context, params: Message) -> Message:
     """Copy an object into a new staged file."""
     object_id = check_id(params.get("id"), context.algorithm.hex_size, "id")
     into = staged_name(string(params, "into"), "into")
-    try:
-        with Descriptor(context.repo.objects.open(object_id)) as source, context.staged.create(into) as target:
-            target.expect(os.fstat(source).st_size)
-            if not clone(source, target.fd):
-                copy(source, target.fd)
-            return {"size": os.fstat(target.fd).st_size}
-    except OSError as error:
-        raise from_os_error(error, f"copying object {object_id} to staged file {into}") from error
+    with (
+        Doing(f"copying object {object_id} to staged file {into}"),
+        Descriptor(context.repo.objects.open(object_id)) as source,
+        context.staged.create(into) as target,
+    ):
+        target.expect(os.fstat(source).st_size)
+        if not clone(source, target.fd):
+            copy(source, target.fd)
+        return {"size": os.fstat(target.fd).st_size}
