@@ -18,7 +18,7 @@ import click
 from composefs.cli.frame import Path
 from composefs.cli.progress import Reporting
 from composefs.digest import Algorithm
-from composefs.errors import FormatError, UsageError, from_os_error
+from composefs.errors import Doing, FormatError, UsageError, from_os_error
 from composefs.linux.files import open_file
 from composefs.transform import ALLOWLIST_ONLY, XATTR_MODES, filter_xattrs, no_usr, propagate_usr_to_root
 
@@ -38,6 +38,19 @@ class TreeOptions:
     no_propagate_usr_to_root: bool = False
     xattrs: str | None = None
     bootable: bool = False
+
+
+propagate_option = click.option(
+    "--no-propagate-usr-to-root",
+    is_flag=True,
+    help="Take the tree as it is, with its root's own metadata and xattrs.",
+)
+dump_option = click.option(
+    "--from-dump",
+    metavar="FILE",
+    type=Path(),
+    help="Take the tree, as it is, from composefs-dump(5) text; - is standard input.",
+)
 
 
 def directory_options(function: F) -> F:
@@ -60,25 +73,6 @@ def directory_options(function: F) -> F:
         help="Which extended attributes stay: security.capability alone (default), or user.* as well.",
     )(command)
     return cast("F", propagate_option(command))
-
-
-def propagate_option(function: F) -> F:
-    """Add ``--no-propagate-usr-to-root``."""
-    return click.option(
-        "--no-propagate-usr-to-root",
-        is_flag=True,
-        help="Take the tree as it is, with its root's own metadata and xattrs.",
-    )(function)
-
-
-def dump_option(function: F) -> F:
-    """Add ``--from-dump``."""
-    return click.option(
-        "--from-dump",
-        metavar="FILE",
-        type=Path(),
-        help="Take the tree, as it is, from composefs-dump(5) text; - is standard input.",
-    )(function)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +153,5 @@ def _lacks_usr(directory: str) -> bool:
 def _read_file(directory: str, path: bytes, node: Node) -> bytes:
     """Read a file below a directory; whether it is still the one that was scanned, its digest tells who asks."""
     place = os.path.join(directory, os.fsdecode(path[1:]))
-    try:
-        with open(open_file(place), "rb") as file:
-            return file.read(node.size + 1)
-    except OSError as error:
-        raise from_os_error(error, f"reading {place}") from error
+    with Doing(f"reading {place}"), open(open_file(place), "rb") as file:
+        return file.read(node.size + 1)
