@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,6 @@ from composefs.cli.settings import Settings, pass_settings
 from composefs.digest import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, algorithm_named
 from composefs.errors import NotFoundError, UsageError
 from composefs.imageformats import DEFAULT_EROFS_FORMAT, EROFS_FORMATS
-
-if TYPE_CHECKING:
-    from composefs.repository import Repository
 
 __all__ = ["command"]
 
@@ -91,7 +87,16 @@ def command(
         done = "initialized"
     if as_json:
         with Repository.open(where, wait=settings.wait) as repository:
-            print_json(_facts(repository, where, done))
+            print_json(
+                {
+                    "path": os.path.abspath(where),
+                    "created": done == "initialized",
+                    "upgraded": done == "upgraded",
+                    "algorithm": repository.algorithm.meta_name,
+                    "verity_required": repository.secure,
+                    "erofs_version": repository.meta.erofs_default,
+                }
+            )
     elif done == "already":
         line(f"Repository already initialized at {where}")
     elif done == "upgraded":
@@ -108,14 +113,3 @@ def _algorithm(settings: Settings, name: str | None) -> Algorithm:
     if settings.algorithm not in (None, chosen):
         raise UsageError(f"--hash {settings.algorithm} contradicts --algorithm {name}", hint="leave one of them out")
     return chosen
-
-
-def _facts(repository: Repository, where: str, done: str) -> dict[str, object]:
-    return {
-        "path": os.path.abspath(where),
-        "created": done == "initialized",
-        "upgraded": done == "upgraded",
-        "algorithm": repository.algorithm.meta_name,
-        "verity_required": repository.secure,
-        "erofs_version": repository.meta.erofs_default,
-    }
