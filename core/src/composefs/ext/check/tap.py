@@ -27,6 +27,7 @@ from composefs.ext.conversation import check_staging
 from composefs.ext.launch import Launched
 from composefs.ext.patience import STEP
 from composefs.observe import Observers
+from composefs.protocol import FEATURES, VERSIONS
 from composefs.protocol.wire import Message
 
 __all__ = ["Script", "Tap"]
@@ -81,12 +82,8 @@ class Tap(Channel):
         super().__init__(launched.process.stdout, launched.process.stdin, launched.limits, observer)
         self._script = script
         self._watch = watch
-        if script.only_unknown:
-            watch.versions = ()
-        if script.bare:
-            watch.features = ()
-        if script.ids:
-            watch.ids = (_IDS["initialize"], _IDS["run"])
+        watch.versions, watch.features = () if script.only_unknown else VERSIONS, () if script.bare else FEATURES
+        watch.ids = (_IDS["initialize"], _IDS["run"]) if script.ids else (1, 2)
         self._silence = silence
         self._interrupts = launched.interrupts
         self._answers: dict[int, Message] = {}

@@ -20,7 +20,7 @@ from composefs.ext.check.refusals import rule_broken
 from composefs.ext.check.report import Finding
 from composefs.ext.manifest import Command, Manifest
 from composefs.ext.trace import redact
-from composefs.protocol import DRAFTS, FEATURES, RESULT_FILE, SIZES, VERSIONS
+from composefs.protocol import DRAFTS, RESULT_FILE, SIZES
 from composefs.protocol.wire import JSONValue, Message, decode
 from composefs.splitstream import names_image
 
@@ -50,16 +50,17 @@ class Watch:
     """The eyes of one run.  ``run`` describes it; ``files`` are the eyes on staging.
 
     ``calls`` are the methods called, in order, and ``params`` what with.  ``answer`` is what run was answered with.
-    ``versions`` and ``features`` are those on offer that are known, ``ids`` those of initialize and run.
+    ``versions`` and ``features`` are those on offer that are known, ``ids`` those of initialize and run: as `Tap` says.
     """
+
+    versions: tuple[int, ...]
+    features: tuple[str, ...]
+    ids: tuple[int, int]
 
     def __init__(self, run: str, manifest: Manifest, command: Command, algorithm: Algorithm) -> None:
         self.run = run
         self.manifest = manifest
         self.command = command
-        self.versions: tuple[int, ...] = VERSIONS
-        self.features: tuple[str, ...] = FEATURES
-        self.ids = (1, 2)
         self.findings: list[Finding] = []
         self.tried: set[int] = set()
         self.calls: list[str] = []
